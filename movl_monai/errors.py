@@ -1,0 +1,32 @@
+"""The base of the errors that a user can act on.
+
+The `movl-monai` command prints them as one paragraph without a traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointMismatchError", "ConfigError", "DataError", "MovlError", "NonFiniteLossError", "WeightsError"]
+
+
+class MovlError(ValueError):
+    """Something the user gave cannot be used; the message says what was expected, what came, and what to do."""
+
+
+class ConfigError(MovlError):
+    """A setting of a bundle or command is unknown or impossible."""
+
+
+class DataError(MovlError):
+    """A data set cannot be used as it is: empty, one class, unreadable, patients not known."""
+
+
+class WeightsError(MovlError):
+    """Pretrained weights are missing, damaged, or not those of the backbone."""
+
+
+class CheckpointMismatchError(MovlError):
+    """A checkpoint was trained on other frozen weights, or for other classes, than the network it is loaded into."""
+
+
+class NonFiniteLossError(MovlError):
+    """The loss became NaN or infinite; training stops at that step instead of skipping it."""

@@ -1,0 +1,26 @@
+"""Fixtures that every test module shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data and weights (`MOVL_TEST_DATA`); without it the test is skipped, saying so."""
+    folder = os.environ.get("MOVL_TEST_DATA")
+    if not folder:
+        pytest.skip("MOVL_TEST_DATA is not set: the real images and weights are not on this machine")
+    path = Path(folder)
+    if not (path / "data").is_dir():
+        pytest.fail(f"MOVL_TEST_DATA must name a folder with data/ and weights/, got {folder}")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,1 @@
+"""Transforms of one sample, without learnable state and without knowledge of a network."""
