@@ -1,0 +1,37 @@
+"""How much a file may ask for before it is refused, checked on the header before anything is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most that one file may ask for.
+
+    Args:
+        values: rows x columns x frames x samples per pixel.
+        frames: number of frames.
+        inflated_bytes: size of a deflated data set once inflated.
+        inflation_ratio: inflated size over deflated size.
+
+    Raises:
+        ValueError: if a limit is not positive.
+
+    Example:
+        >>> Limits(frames=100).values == 2**28
+        True
+    """
+
+    values: int = 2**28
+    frames: int = 10_000
+    inflated_bytes: int = 512 * 2**20
+    inflation_ratio: int = 200
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise ValueError(f"{field.name} must be > 0, got {value}.")
