@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-
 from movl_monai.transforms.dicom.limits import Limits
 
 __all__ = ["read_dicom"]
