@@ -1,1 +1,34 @@
-"""Placeholder."""
+"""Training: stages, the staged trainer, cached features, the exact linear probe, resuming."""
+
+from .batch import prepare_image_batch
+from .features import FeatureSet, extract_features
+from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
+from .overrides import check_ids, check_overrides, unreferenced_ids
+from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
+from .resume import BestCheckpoint, Resume
+from .stage import Stage, stage_starts, total_epochs
+from .trainer import StagedTrainer
+
+__all__ = [
+    "DEFAULT_L2_GRID",
+    "PARTS",
+    "BestCheckpoint",
+    "FeatureSet",
+    "LinearProbe",
+    "LinearProbeSolution",
+    "Resume",
+    "Stage",
+    "StagedTrainer",
+    "check_ids",
+    "check_overrides",
+    "extract_features",
+    "fit_linear_probe",
+    "optimizer_groups",
+    "prepare_image_batch",
+    "set_trainable_parts",
+    "stage_starts",
+    "standardization",
+    "total_epochs",
+    "unreferenced_ids",
+    "unwrap",
+]

@@ -1,1 +1,16 @@
-"""Placeholder."""
+"""Networks: the only place where prompt, backbone, adapter and head meet."""
+
+from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
+from .classifier import AdaptedClassifier
+from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
+
+__all__ = [
+    "AdaptedClassifier",
+    "TrainedStateNetwork",
+    "checkpoint_class_names",
+    "decode_facts",
+    "encode_facts",
+    "load_checkpoint",
+    "read_facts",
+    "save_atomically",
+]

@@ -1,0 +1,63 @@
+# The front door. Nothing but Python >= 3.10 with venv is needed beforehand; `VENV=/elsewhere make ...` uses another place.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+DATA ?= data/phantom
+OUTPUT ?= outputs/movl_classification
+BUNDLE := bundles/movl_classification
+STAMP := $(VENV)/.movl-monai
+# The dependencies are installed again when pyproject.toml changes, the project itself when this checkout moves.
+WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
+HERE := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data train evaluate report test lint types check bench clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup:  ## set up the virtual environment (once; a re-run does nothing)
+	@if [ ! -x "$(RUN)/python" ]; then \
+	  echo "==> Making a virtual environment in $(VENV)"; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python >= 3.10 is needed, $(PYTHON) is older; pass PYTHON=/path/to/python3.11"; exit 1; }; \
+	  $(PYTHON) -m venv "$(VENV)"; \
+	fi
+	@if [ "$$(cat $(STAMP).deps 2>/dev/null)" != "$(WANTED)" ]; then \
+	  echo "==> Installing movl_monai and its dependencies (torch is several GB: 2 to 10 minutes the first time)"; \
+	  "$(RUN)/python" -m pip install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' && \
+	  "$(RUN)/python" -m pip install --quiet --disable-pip-version-check -e '.[dev,export]' && \
+	  echo "$(HERE)" > $(STAMP).here && echo "$(WANTED)" > $(STAMP).deps; \
+	elif [ "$$(cat $(STAMP).here 2>/dev/null)" != "$(HERE)" ]; then \
+	  echo "==> Pointing $(VENV) at this checkout"; \
+	  "$(RUN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && echo "$(HERE)" > $(STAMP).here; \
+	fi
+
+data: setup  ## write the embedded phantom data set (DICOM)
+	@"$(RUN)/movl-monai" phantom "$(DATA)"
+
+train: data  ## train and evaluate MoVL on the phantom; ends with where the checkpoint and the report are
+	@echo "==> Training MoVL on $(DATA)"
+	@"$(RUN)/movl-monai" run training --config_file $(BUNDLE)/configs/train.json --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)"
+	@$(MAKE) --no-print-directory evaluate
+
+evaluate: setup  ## evaluate the trained checkpoint, in-distribution and out-of-distribution
+	@echo "==> Evaluating on the test split and on the other scanner"
+	@"$(RUN)/movl-monai" run evaluating --config_file $(BUNDLE)/configs/train.json $(BUNDLE)/configs/evaluate.json \
+	  --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)"
+	@echo "Checkpoint: $(OUTPUT)/models/model.pt"
+	@echo "Report:     $(OUTPUT)/evaluation/report.html and report.json"
+
+test: setup  ## run the tests (with MOVL_TEST_DATA set, also those on real data)
+	@[ -n "$$MOVL_TEST_DATA" ] || echo "==> MOVL_TEST_DATA is not set: tests on real data will skip"
+	@"$(RUN)/python" -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## check style
+	@"$(RUN)/ruff" format --check . && "$(RUN)/ruff" check .
+
+types: setup  ## check types
+	@"$(RUN)/python" -m mypy movl_monai transforms
+
+check: lint types test  ## lint, types and tests
+
+clean:  ## remove outputs and the phantom (not the virtual environment)
+	rm -rf data/phantom outputs

@@ -1,0 +1,94 @@
+"""The `movl-monai` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from movl_monai import __version__
+
+__all__ = ["main", "user_error"]
+
+_EXIT_USER_ERROR = 2
+_EXIT_INTERRUPTED = 130
+
+
+def user_error(error: BaseException) -> BaseException | None:
+    """Return the error that a user can act on, looking through the errors that it caused, or None.
+
+    MONAI wraps whatever fails in a config expression into a RuntimeError; the project's own error is below it.
+    """
+    from movl_monai.errors import MovlError
+    from movl_monai.transforms.errors import MedicalImageError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (MovlError, MedicalImageError)):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.phantom.cli import add_arguments, run
+
+    parser = commands.add_parser("phantom", help="write the embedded data set: valid DICOM files of a synthetic phantom")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.bundle_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "run",
+        help="run a bundle workflow as `python -m monai.bundle run` does, with errors as one paragraph",
+        allow_abbrev=False,
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
+    )
+    parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_phantom, _add_run):
+        add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes ``sys.argv``.
+
+    Returns:
+        0 on success, 2 for an error that the user can act on, 130 when interrupted. Other errors are raised.
+    """
+    parser = _parser()
+    options, options.overrides = parser.parse_known_args(arguments)
+    if options.overrides and not getattr(options, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(options.overrides)}")
+    try:
+        return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        print("movl-monai: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    except Exception as error:
+        known = user_error(error)
+        if known is None or options.traceback or os.environ.get("MOVL_TRACEBACK"):
+            raise
+        print(textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False), file=sys.stderr)
+        return _EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""From a collated batch to what the network reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["prepare_image_batch"]
+
+
+def prepare_image_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Move a batch to the device and bring its images into the image contract there.
+
+    Images are kept as uint8 until here: a quarter of the memory and of the transfer, and lossless, since preprocessing
+    chains end on the k/255 grid.
+
+    Args:
+        batchdata: ``image`` (B, 3, H, W), uint8 or float32 in [0, 1]; optionally ``label`` (B,), integers.
+        device: where to.
+        non_blocking: copy asynchronously from pinned memory.
+        kwargs: further arguments of :meth:`torch.Tensor.to`, e.g. ``memory_format``.
+
+    Returns:
+        image (B, 3, H, W) float32 in [0, 1], and label (B,) int64 or None.
+
+    Example:
+        >>> image, label = prepare_image_batch({"image": torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)})
+        >>> image.max().item(), label
+        (1.0, None)
+    """
+    image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+    if image.dtype == torch.uint8:
+        image = image.to(torch.float32).div_(255)
+    label = batchdata.get("label")
+    if label is not None:
+        label = torch.as_tensor(label).to(device=device, dtype=torch.int64, non_blocking=non_blocking)
+    return image, label

@@ -1,0 +1,173 @@
+"""Features of a frozen backbone, computed once and kept on disk under the hash of everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from movl_monai.errors import MovlError
+
+from .batch import prepare_image_batch
+
+__all__ = ["FeatureSet", "extract_features"]
+
+_LOGGER = logging.getLogger(__name__)
+_FORMAT = "1"
+
+
+@torch.inference_mode()
+def extract_features(
+    encoder: nn.Module,
+    images: torch.Tensor,
+    *,
+    batch_size: int = 32,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> torch.Tensor:
+    """Run a frozen encoder over images.
+
+    Args:
+        encoder: (B, 3, H, W) in [0, 1] to (B, num_features); used in the mode it is in, so it must be frozen (eval).
+        images: uint8 or float32 in [0, 1], (N, 3, H, W).
+        batch_size: images per forward pass.
+        device: where the encoder is.
+        progress: show a progress bar.
+
+    Returns:
+        float32 (N, num_features) on the CPU.
+    """
+    rows = []
+    for start in tqdm(range(0, len(images), batch_size), desc="features", unit="batch", disable=not progress):
+        image, _ = prepare_image_batch({"image": images[start : start + batch_size]}, device)
+        rows.append(encoder(image).float().cpu())
+    return torch.cat(rows)
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class FeatureSet:
+    """The plain features of a data set, computed at first use.
+
+    The file's name is the SHA-256 of the decoded images (and so of the files *and* of every transform before them), of the
+    encoder's weights, and of this format's version. A changed file, transform or weight therefore has another name: a stale
+    cache cannot be hit. The file also carries its own checksum, so that a half-written one is noticed, said and rebuilt.
+
+    Args:
+        dataset: with ``images`` (N, 3, H, W) uint8 and ``labels`` (N,); see :class:`movl_monai.data.ImageDataset`.
+        encoder: the frozen backbone, or a frozen module that ends in it; with ``content_sha256()``.
+        batch_size: images per forward pass.
+        device: where the encoder runs.
+        cache_dir: folder for the files; None keeps them in memory only.
+        progress: show a progress bar.
+
+    Raises:
+        MovlError: at first use, if the cache folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        encoder: nn.Module,
+        *,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+        cache_dir: str | os.PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.dataset = dataset
+        self.encoder = encoder
+        self.batch_size = batch_size
+        self.device = device
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.progress = progress
+        self._values: torch.Tensor | None = None
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Labels (N,), int64."""
+        return torch.as_tensor(self.dataset.labels, dtype=torch.int64)
+
+    @property
+    def values(self) -> torch.Tensor:
+        """Features (N, num_features), float32, on the CPU; row i belongs to ``dataset.images[i]``."""
+        if self._values is None:
+            self._values = self._load_or_compute()
+        return self._values
+
+    def key(self) -> str:
+        """Return the SHA-256 that names the features: of the images, the encoder's weights and the format."""
+        images = self.dataset.images
+        parts = (
+            f"{_FORMAT}|{tuple(images.shape)}|{images.dtype}|{self.encoder.content_sha256()}".encode(),  # type: ignore[operator]
+            memoryview(images.contiguous().numpy()).cast("B"),
+        )
+        return _digest(iter(parts))
+
+    def _load_or_compute(self) -> torch.Tensor:
+        if self.cache_dir is None:
+            return self._compute()
+        path = self.cache_dir / f"features-{self.key()[:32]}.safetensors"
+        if (values := self._load(path)) is not None:
+            return values
+        values = self._compute()
+        _save(path, values)
+        return values
+
+    def _compute(self) -> torch.Tensor:
+        self.encoder.to(self.device)
+        return extract_features(
+            self.encoder, self.dataset.images, batch_size=self.batch_size, device=self.device, progress=self.progress
+        )
+
+    def _load(self, path: Path) -> torch.Tensor | None:
+        if not path.is_file():
+            return None
+        try:
+            content = load_file(path)
+            values, checksum = content["features"], content["checksum"]
+        except (SafetensorError, KeyError, OSError):
+            values = checksum = None
+        if values is None or checksum is None or not torch.equal(checksum, _checksum(values)) or len(values) != len(self.dataset):
+            _LOGGER.warning("The cached features %s are damaged or half-written; they are computed again.", path.name)
+            return None
+        _LOGGER.info("Features of %d images read from the cache %s.", len(values), path.name)
+        return values
+
+
+def _checksum(values: torch.Tensor) -> torch.Tensor:
+    digest = hashlib.sha256(memoryview(values.contiguous().numpy()).cast("B")).digest()
+    return torch.tensor(list(digest), dtype=torch.uint8)
+
+
+def _save(path: Path, values: torch.Tensor) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".features-", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        try:
+            save_file({"features": values.contiguous(), "checksum": _checksum(values)}, temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except (OSError, SafetensorError) as error:
+        raise MovlError(
+            f"The feature cache cannot be written to {path.parent}: {error}. "
+            "Expected a folder that can be written, with space left; choose another cache_dir or set it to null."
+        ) from error

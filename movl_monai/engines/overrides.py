@@ -1,0 +1,87 @@
+"""Find top-level ids of a bundle config that nothing refers to: a mistyped override is one of them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from movl_monai.errors import ConfigError
+
+__all__ = ["check_ids", "check_overrides", "unreferenced_ids"]
+
+# What MONAI itself reads: run ids, metadata, and what `--tracking` adds.
+_ENTRY_IDS = frozenset(
+    "imports initialize run finalize training evaluating inferring bundle_root network_def "
+    "tracking_uri experiment_name run_name save_execute_config is_not_rank0".split()
+)
+_REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
+
+
+def _strings(config: Any) -> Iterator[str]:
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, Mapping):
+        for value in config.values():
+            yield from _strings(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _strings(value)
+
+
+def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
+    """Return the top-level ids that no other entry refers to and that MONAI does not read.
+
+    Args:
+        config: a parsed config before its expressions are evaluated.
+
+    Example:
+        >>> unreferenced_ids({"run": ["$print(@a)"], "a": 1, "datset_dir": "/data"})
+        ['datset_dir']
+    """
+    used = {
+        name for key, value in config.items() for text in _strings(value) for name in _REFERENCE.findall(text) if name != key
+    }
+    return [key for key in config if key not in used and key not in _ENTRY_IDS and not key.startswith("_")]
+
+
+def check_ids(config: Mapping[str, Any]) -> None:
+    """Refuse a config with top-level ids that nothing reads.
+
+    Raises:
+        ConfigError: naming them and the nearest known id.
+    """
+    unknown = unreferenced_ids(config)
+    if not unknown:
+        return
+    known = sorted(set(config) - set(unknown))
+    hints = []
+    for name in unknown:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hints.append(f"'{name}'" + (f" (did you mean '{nearest[0]}'?)" if nearest else ""))
+    raise ConfigError(
+        f"Nothing in the config reads {', '.join(hints)}. Expected the ids of the config files, "
+        "each written as `--id value`; correct the name or remove it."
+    )
+
+
+def check_overrides() -> None:
+    """Run :func:`check_ids` on the config in whose expression this is called, e.g. first in ``initialize``.
+
+    MONAI accepts any `--name value` and expressions cannot see the whole config, so it is taken from the parser that is
+    evaluating the expression, found among the callers.
+
+    Raises:
+        ConfigError: see :func:`check_ids`; also if it is not called from a bundle config.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            return check_ids(parser.get())
+        frame = frame.f_back
+    raise ConfigError("check_overrides() must be called from an expression in a bundle config.")

@@ -1,0 +1,113 @@
+"""Keep the state of training after every epoch, and go on from it after a kill."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from movl_monai.errors import CheckpointMismatchError
+from movl_monai.networks import load_checkpoint, save_atomically
+
+from .parameters import unwrap
+
+__all__ = ["BestCheckpoint", "Resume"]
+
+_LOGGER = logging.getLogger(__name__)
+_BEST = ("best_metric", "best_metric_epoch")
+
+
+class Resume:
+    """Write the trainer's state after every epoch; load it at the start if asked to.
+
+    Kept are the network's trained tensors, the optimiser, the gradient scaler, the number of epochs done and the best
+    validation result so far. Numbers drawn at random are seeded per epoch and need not be kept, so that a run that was killed
+    and resumed ends bit for bit (on a CPU) as one that was not.
+
+    Args:
+        path: the file; renamed into place, so that a kill while writing leaves the one before.
+        evaluator: the validation engine, whose best metric is part of the state.
+        enabled: load ``path`` if it exists. False starts from the beginning and overwrites it.
+
+    Raises:
+        CheckpointMismatchError: in ``load``, if the file belongs to another network or strategy.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, evaluator: Engine | None = None, enabled: bool = True) -> None:
+        self.path = Path(path)
+        self.evaluator = evaluator
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Save after every epoch, behind all handlers attached before."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, trainer: Any) -> None:
+        """Write the state of the trainer (on rank 0 only)."""
+        if trainer.state.rank != 0:
+            return
+        save_atomically(
+            {
+                "network": unwrap(trainer.network).state_dict(),
+                "optimizer": trainer.optimizer.state_dict(),
+                "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
+                "epoch": trainer.state.epoch,
+                "strategy": _strategy(trainer),
+                "best": None if self.evaluator is None else {name: getattr(self.evaluator.state, name) for name in _BEST},
+            },
+            self.path,
+        )
+
+    def load(self, trainer: Any) -> None:
+        """Bring the trainer to the kept state, or do nothing where there is none."""
+        if not self.enabled or not self.path.is_file():
+            return
+        state = load_checkpoint(self.path)
+        if state.get("strategy") != _strategy(trainer):
+            raise CheckpointMismatchError(
+                f"{self.path} keeps the state of another strategy, learning rate, seed or data set size. "
+                "Use the same settings to go on, or `--resume false` to start again."
+            )
+        unwrap(trainer.network).load_state_dict(state["network"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        if trainer.scaler is not None and state["scaler"] is not None:
+            trainer.scaler.load_state_dict(state["scaler"])
+        trainer.state.epoch = int(state["epoch"])
+        trainer.state.iteration = trainer.state.epoch * int(trainer.state.epoch_length)
+        if self.evaluator is not None and state["best"] is not None:
+            for name in _BEST:
+                setattr(self.evaluator.state, name, state["best"][name])
+        _LOGGER.info("Resumed after epoch %d of %d.", trainer.state.epoch, trainer.state.max_epochs)
+
+
+def _strategy(trainer: Any) -> str:
+    """A description of what must be equal for a resumed run to be the same run."""
+    return repr((trainer.stages, trainer.seed, trainer.state.epoch_length, trainer.accumulation_steps, trainer.clip_grad_norm))
+
+
+class BestCheckpoint:
+    """Write the network's `model.pt` whenever a validation is the best so far.
+
+    Attach it to the evaluator. The state before the first step is a candidate too if the validation also runs at the start.
+
+    Args:
+        path: the checkpoint; holds what was trained and the sha256 of the frozen weights.
+        network: the network, possibly inside DistributedDataParallel.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, network: torch.nn.Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Look at every finished validation."""
+        engine.add_event_handler(Events.COMPLETED, self.save_if_best)
+
+    def save_if_best(self, evaluator: Engine) -> None:
+        """Save if the validation that just ended set the best metric."""
+        if evaluator.state.rank == 0 and evaluator.state.best_metric_epoch == evaluator.state.epoch:  # type: ignore[attr-defined]
+            save_atomically(unwrap(self.network).state_dict(), self.path)

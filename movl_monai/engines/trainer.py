@@ -1,0 +1,285 @@
+"""One MONAI trainer for all strategies: it walks through the stages."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys as Keys
+from torch import nn
+from torch.optim import Optimizer
+
+from movl_monai.errors import ConfigError, NonFiniteLossError
+
+from .batch import prepare_image_batch
+from .features import FeatureSet
+from .linear_probe import LinearProbe, standardization
+from .parameters import set_trainable_parts, unwrap
+from .resume import Resume
+from .stage import Stage, stage_starts, total_epochs
+
+__all__ = ["StagedTrainer"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class StagedTrainer(SupervisedTrainer):
+    r"""Train a network through the stages of a strategy.
+
+    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, if the stage says so, the
+    head is solved exactly. Every step computes :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no
+    gradient and the backbone is frozen, so with deterministic preprocessing the plain features come from ``features`` and
+    only the head is applied again; otherwise they are computed from the same (augmented) images.
+
+    Args:
+        device: where the network is.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
+        stages: the strategy.
+        optimizer: over :func:`~movl_monai.engines.optimizer_groups` of the network; the stages set its learning rates.
+        loss_function: called as ``loss(logits, label, plain_logits)``; its attribute ``needs_plain`` tells whether it reads
+            the plain logits.
+        train_data_loader: batches with ``image``, ``label`` and ``index``.
+        max_epochs: must be the sum of the stages' epochs; MONAI's bundle properties want it in the config.
+        features: plain features of the training set. They centre and scale the head's input; without them it stays as is.
+        cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random augmentation.
+        linear_probe: solves the head where a stage asks for it.
+        resume: where the state is kept after every epoch; None keeps none.
+        seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
+        clip_grad_norm: largest norm of the gradient of all trained parameters; None for no clipping.
+        amp: "bf16", "fp16" or None; on a device that is not CUDA it is switched off with a warning.
+        accumulation_steps: batches per optimiser step.
+        inferer, train_handlers, postprocessing, key_train_metric, additional_metrics, decollate: as in MONAI.
+
+    Raises:
+        ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a stage
+            wants a linear probe without ``linear_probe``, or the loss needs plain logits of a backbone that trains.
+        NonFiniteLossError: in ``run``, at the first loss that is NaN or infinite.
+
+    Reference:
+        MoVL, arXiv 2405.07411, figures 1 and 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device,
+        network: nn.Module,
+        stages: Sequence[Stage],
+        optimizer: Optimizer,
+        loss_function: Callable[..., torch.Tensor],
+        train_data_loader: Any,
+        max_epochs: int,
+        features: FeatureSet | None = None,
+        cached_plain: bool = True,
+        linear_probe: LinearProbe | None = None,
+        resume: Resume | None = None,
+        seed: int = 0,
+        clip_grad_norm: float | None = None,
+        amp: Literal["bf16", "fp16"] | None = None,
+        accumulation_steps: int = 1,
+        inferer: Inferer | None = None,
+        train_handlers: Sequence[Any] | None = None,
+        postprocessing: Callable[..., Any] | None = None,
+        key_train_metric: dict[str, Any] | None = None,
+        additional_metrics: dict[str, Any] | None = None,
+        decollate: bool = False,
+    ) -> None:
+        self.stages = list(stages)
+        self.starts = stage_starts(self.stages)
+        if max_epochs != total_epochs(self.stages):
+            raise ConfigError(f"max_epochs must be the sum of the stages' epochs, {total_epochs(self.stages)}, got {max_epochs}.")
+        _check_parts(network, self.stages, loss_function, linear_probe)
+        self.features = features
+        self.cached_plain = cached_plain and features is not None
+        self.linear_probe = linear_probe
+        self.resume = resume
+        self.seed = seed
+        self.clip_grad_norm = clip_grad_norm
+        self._entered = -1
+        self._plain: torch.Tensor | None = None
+        handlers = [_StageHandler(), *(train_handlers or []), *([] if resume is None else [resume])]
+        device = torch.device(device)
+        self.amp_dtype = _amp_dtype(amp, device)
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            prepare_batch=prepare_image_batch,
+            inferer=inferer,
+            postprocessing=postprocessing,
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            train_handlers=handlers,
+            decollate=decollate,
+            accumulation_steps=accumulation_steps,
+            optim_set_to_none=True,
+        )
+        self.scaler = torch.amp.GradScaler("cuda") if self.amp_dtype is torch.float16 else None
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train; a strategy without epochs (the exact linear probe) only starts, is validated and ends."""
+        if self.state.max_epochs == 0:
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+            return
+        super().run()
+
+    def begin(self) -> None:
+        """Load the kept state, if there is one, and enter the stage of the next epoch."""
+        if self.resume is not None:
+            self.resume.load(self)
+        if self.features is not None and self.state.epoch == 0:
+            self._standardize_head(self.features)
+        self._enter_stage(self.state.epoch)
+
+    def begin_epoch(self) -> None:
+        """Seed the epoch and enter its stage."""
+        epoch = self.state.epoch - 1  # ignite counts from 1
+        self._enter_stage(epoch)
+        torch.manual_seed(self.seed + epoch)
+        for holder in (self.data_loader, getattr(self.data_loader, "sampler", None), getattr(self.data_loader, "dataset", None)):
+            if hasattr(holder, "set_epoch"):
+                holder.set_epoch(epoch)
+        self.network.train()
+
+    def _standardize_head(self, features: FeatureSet) -> None:
+        head = unwrap(self.network).head
+        if hasattr(head, "set_standardization"):
+            head.set_standardization(*standardization(features.values))  # type: ignore[operator]
+
+    def _enter_stage(self, epoch: int) -> None:
+        """Enter every stage that begins at or before ``epoch`` (from 0); those begun earlier were resumed and keep state."""
+        for index in range(self._entered + 1, len(self.stages)):
+            if self.starts[index] > epoch:
+                break
+            stage = self.stages[index]
+            set_trainable_parts(self.network, self.optimizer, {part for part, rate in stage.lr.items() if rate > 0})
+            if self.starts[index] == epoch:
+                self._begin_stage(stage)
+            self._entered = index
+
+    def _begin_stage(self, stage: Stage) -> None:
+        _LOGGER.info("Stage '%s': %d epochs, learning rates %s.", stage.name, stage.epochs, dict(stage.lr))
+        self.optimizer.state.clear()
+        if stage.linear_probe and self.linear_probe is not None:
+            solution = self.linear_probe.solve()
+            unwrap(self.network).head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)  # type: ignore[union-attr, operator]
+
+    def _set_learning_rates(self) -> None:
+        stage, start = self.stages[self._entered], self.starts[self._entered]
+        steps_per_epoch = int(self.state.epoch_length)
+        factor = stage.lr_factor(self.state.iteration - 1 - start * steps_per_epoch, steps_per_epoch=steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = stage.lr.get(group["name"], 0.0) * factor
+
+    def _plain_logits(self, image: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor | None:
+        if not getattr(self.loss_function, "needs_plain", False):
+            return None
+        network = unwrap(self.network)
+        with torch.no_grad():
+            if self.cached_plain:
+                if self._plain is None:
+                    self._plain = self.features.values.to(self.state.device)  # type: ignore[union-attr]
+                features = self._plain[torch.as_tensor(batch["index"]).to(self.state.device)]
+            else:
+                features = network.plain_features(image)  # type: ignore[operator]
+            return network.head(features)  # type: ignore[operator]
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
+        self._set_learning_rates()
+        image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
+        self.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
+        first, last = self._accumulation()
+        if first:
+            self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            logits = self.inferer(image, self.network).float()
+            self.state.output[Keys.PRED] = logits
+            self.fire_event(IterationEvents.FORWARD_COMPLETED)
+            loss = self.loss_function(logits, label, self._plain_logits(image, batchdata))
+        self._check_finite(loss)
+        self.state.output[Keys.LOSS] = loss
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
+        self._step(loss / self.accumulation_steps, last=last)
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
+
+    def _accumulation(self) -> tuple[bool, bool]:
+        """Whether this is the first and the last batch of an optimiser step; an epoch's rest is a step of its own."""
+        steps_per_epoch = int(self.state.epoch_length)
+        position = (self.state.iteration - 1) % steps_per_epoch
+        last = (position + 1) % self.accumulation_steps == 0 or position + 1 == steps_per_epoch
+        return position % self.accumulation_steps == 0, last
+
+    def _step(self, loss: torch.Tensor, *, last: bool) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if not last:
+            return
+        if self.clip_grad_norm is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def _check_finite(self, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            stage = self.stages[self._entered].name
+            raise NonFiniteLossError(
+                f"The loss became {loss.item()} in stage '{stage}', epoch {self.state.epoch}, step {self.state.iteration}. "
+                "Expected a finite number. Lower the learning rates, clip gradients (clip_grad_norm), switch AMP off, "
+                "or check the images of that step; training stopped and the best checkpoint so far was kept."
+            )
+
+
+class _StageHandler:
+    """Calls the trainer at its start and at every epoch's start, before all other handlers."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register both callbacks."""
+        engine.add_event_handler(Events.STARTED, lambda trainer: trainer.begin())
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda trainer: trainer.begin_epoch())
+
+
+def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
+    dtypes = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if amp not in dtypes:
+        raise ConfigError(f"amp must be 'bf16', 'fp16' or null, got {amp!r}.")
+    if amp is not None and device.type != "cuda":
+        warnings.warn(
+            f"amp={amp!r} is switched off: it is for CUDA devices, this run is on '{device.type}', where bf16 can be many times "
+            "slower than float32.",
+            stacklevel=3,
+        )
+        return None
+    return dtypes[amp]
+
+
+def _check_parts(
+    network: nn.Module, stages: Sequence[Stage], loss_function: Callable[..., torch.Tensor], probe: LinearProbe | None
+) -> None:
+    if probe is None and (named := [stage.name for stage in stages if stage.linear_probe]):
+        raise ConfigError(f"The stages {named} solve the linear probe, but the trainer got none; give it `linear_probe`.")
+    trains_backbone = any(stage.lr.get("backbone", 0) > 0 for stage in stages)
+    if trains_backbone and getattr(unwrap(network).backbone, "frozen", False):
+        raise ConfigError("A stage trains the backbone, but it is frozen; set the backbone's `frozen` to false.")
+    if trains_backbone and getattr(loss_function, "needs_plain", False):
+        raise ConfigError(
+            "The discrepancy loss compares with the plain images' logits of a frozen backbone, but a stage trains the "
+            "backbone. Set the loss's weight (lambda) to 0 for this strategy."
+        )

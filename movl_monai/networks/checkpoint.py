@@ -1,0 +1,83 @@
+"""Read what a checkpoint says about itself, and write checkpoints so that they are never half there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from movl_monai.errors import CheckpointMismatchError, MovlError
+
+from .trained_state import decode_facts
+
+__all__ = ["checkpoint_class_names", "load_checkpoint", "read_facts", "save_atomically"]
+
+
+def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``content`` with :func:`torch.save` to a temporary neighbour and rename it, so that readers see all or nothing.
+
+    Raises:
+        MovlError: if the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                torch.save(content, stream)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MovlError(
+            f"The checkpoint cannot be written: {error.strerror} ({path.parent}). "
+            "Expected a folder that exists or can be made, with space left; choose another output_dir."
+        ) from error
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU with ``weights_only=True``.
+
+    Raises:
+        CheckpointMismatchError: if the file is missing or is not a checkpoint of tensors.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointMismatchError(
+            f"There is no checkpoint at {path}. Expected the `model.pt` of a finished training; "
+            "run training with the same output_dir first, or set `checkpoint` to the file."
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointMismatchError(
+            f"{path} is not a checkpoint that can be read safely: expected a file of tensors, got {type(error).__name__}. "
+            "It may be cut off or come from elsewhere; train again or take another file."
+        ) from error
+    return dict(content)
+
+
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the record of a checkpoint: backbone name and sha256, class names, parts.
+
+    Args:
+        path: a `model.pt` (flat state) or a resume file (state under "network").
+    """
+    state = load_checkpoint(path)
+    state = state.get("network", state)
+    if "_extra_state" not in state:
+        raise CheckpointMismatchError(f"{path} was not written by movl_monai: it does not name its frozen weights.")
+    return decode_facts(state["_extra_state"])
+
+
+def checkpoint_class_names(path: str | os.PathLike[str], default: list[str]) -> list[str]:
+    """Return the class names a checkpoint was trained for, or ``default`` while there is no checkpoint yet.
+
+    Inference configs use it to know the number of logits before the checkpoint is loaded.
+    """
+    return read_facts(path)["class_names"] or default if Path(path).is_file() else default

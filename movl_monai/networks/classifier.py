@@ -1,0 +1,88 @@
+"""The classification network: prompt, frozen backbone, head."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from movl_monai.backbones import Backbone
+from movl_monai.errors import ConfigError
+
+from .trained_state import TrainedStateNetwork
+
+__all__ = ["AdaptedClassifier"]
+
+
+class AdaptedClassifier(TrainedStateNetwork):
+    r"""Classify images with a frozen backbone, a visual prompt before it and a head behind it.
+
+    .. math:: p^+ = \mathrm{LP}(f(\mathrm{VP}(x))) \qquad p^- = \mathrm{LP}(f(x))
+
+    ``forward`` computes :math:`p^+`; :math:`p^-` is ``head(plain_features(image))``.
+
+    Args:
+        backbone: :math:`f`, (B, 3, H, W) in [0, 1] to (B, num_features); it normalises inside.
+        head: LP, (B, num_features) to logits (B, num_classes).
+        prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for none.
+        class_names: names of the classes in the order of the logits; None takes them from the checkpoint.
+
+    Raises:
+        ConfigError: if the head reads another number of features than the backbone gives, or if there are fewer or more
+            class names than logits.
+
+    Reference:
+        MoVL, arXiv 2405.07411, figure 1.
+
+    Example:
+        >>> from movl_monai.backbones import ResNetBackbone
+        >>> from movl_monai.heads import LinearHead
+        >>> backbone = ResNetBackbone("resnet18", weights=None, image_size=64)
+        >>> network = AdaptedClassifier(backbone=backbone, head=LinearHead(512, 2))
+        >>> network(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        prompt: nn.Module | None = None,
+        class_names: list[str] | None = None,
+    ) -> None:
+        super().__init__(backbone=backbone, class_names=class_names)
+        _check_head(head, num_features=backbone.spec.num_features, class_names=class_names)
+        self.prompt = nn.Identity() if prompt is None else prompt
+        self.head = head
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of prompted images.
+
+        Args:
+            image: (B, 3, H, W), float32 in [0, 1].
+
+        Returns:
+            logits (B, num_classes), float32, before softmax.
+        """
+        return self.head(self.backbone(self.prompt(image)))
+
+    @torch.jit.ignore
+    def plain_features(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the features (B, num_features) of images (B, 3, H, W) without the prompt and without a graph."""
+        with torch.no_grad():
+            return self.backbone(image)
+
+
+def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | None) -> None:
+    expected = getattr(head, "num_features", num_features)
+    if expected != num_features:
+        raise ConfigError(
+            f"The head reads {expected} features, the backbone gives {num_features}; "
+            "set the head's num_features to '$@backbone.spec.num_features'."
+        )
+    num_classes = getattr(head, "num_classes", None)
+    if class_names is not None and num_classes is not None and len(class_names) != num_classes:
+        raise ConfigError(
+            f"{len(class_names)} class names {class_names} do not fit a head with {num_classes} classes; "
+            "give one name per class or leave class_names out."
+        )

@@ -1,0 +1,171 @@
+"""A `state_dict` that holds what was trained, and names the frozen weights instead of carrying them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from movl_monai.backbones import Backbone
+from movl_monai.errors import CheckpointMismatchError
+
+__all__ = ["TrainedStateNetwork", "decode_facts", "encode_facts"]
+
+_FORMAT = 1
+_FACTS_KEY = "_extra_state"
+_BACKBONE = "backbone."
+
+
+def encode_facts(facts: Mapping[str, Any]) -> torch.Tensor:
+    """Encode JSON-able facts as a uint8 tensor, so that any container of tensors can carry them.
+
+    Args:
+        facts: values that :mod:`json` can write.
+
+    Returns:
+        uint8 tensor (number of bytes,), UTF-8 JSON with sorted keys.
+
+    Example:
+        >>> decode_facts(encode_facts({"num_classes": 2}))
+        {'num_classes': 2}
+    """
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    return torch.tensor(list(text.encode("utf-8")), dtype=torch.uint8)
+
+
+def decode_facts(tensor: torch.Tensor) -> dict[str, Any]:
+    """Decode what :func:`encode_facts` wrote.
+
+    Raises:
+        CheckpointMismatchError: if the bytes are not such a record.
+    """
+    try:
+        facts = json.loads(bytes(tensor.detach().cpu().tolist()).decode("utf-8"))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointMismatchError(
+            "The checkpoint's record of its frozen weights cannot be read: expected UTF-8 JSON in a uint8 tensor. "
+            "The file is damaged or was not written by movl_monai; train again or take another file."
+        ) from error
+    return dict(facts)
+
+
+class TrainedStateNetwork(nn.Module):
+    """A network around a :class:`~movl_monai.backbones.Backbone` whose checkpoints are small.
+
+    While ``backbone.frozen`` is true, ``state_dict()`` leaves out every tensor of the backbone and carries, in its extra
+    state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the backbone at hand, so
+    that a prompt or head never runs on features that it was not trained on. A backbone that trains is saved whole.
+
+    Args:
+        backbone: the feature extractor; stored as ``self.backbone``.
+        class_names: names of the outputs in their order, or None to take them from the first checkpoint loaded.
+
+    Raises:
+        CheckpointMismatchError: in ``load_state_dict``, if the frozen weights, the class names, the parts or a shape differ.
+    """
+
+    def __init__(self, *, backbone: Backbone, class_names: list[str] | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.class_names: list[str] = list(class_names) if class_names is not None else []
+        self._register_state_dict_hook(_drop_frozen_tensors)
+        self._register_load_state_dict_pre_hook(_compare_with_checkpoint, with_module=True)
+        self.register_load_state_dict_post_hook(_forgive_frozen_tensors)
+
+    @torch.jit.ignore
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says about the network it belongs to; JSON-able, free of paths and patients' data."""
+        return {
+            "format": _FORMAT,
+            "backbone": {
+                "name": self.backbone.spec.name,
+                "frozen": bool(self.backbone.frozen),
+                "sha256": self.backbone.content_sha256() if self.backbone.frozen else None,
+            },
+            "class_names": list(self.class_names),
+            "parts": {name: type(part).__name__ for name, part in self.named_children() if name != "backbone"},
+        }
+
+    @torch.jit.ignore
+    def get_extra_state(self) -> torch.Tensor:
+        """The facts as a uint8 tensor (see :func:`encode_facts`)."""
+        return encode_facts(self.facts())
+
+    @torch.jit.ignore
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Take over the class names of a checkpoint, if this network has none of its own."""
+        if not self.class_names:
+            self.class_names = [str(name) for name in decode_facts(state).get("class_names", [])]
+
+    @torch.jit.ignore
+    def trainable_parameters(self) -> int:
+        """Number of parameters that require a gradient now."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def _drop_frozen_tensors(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    if module.backbone.frozen:  # type: ignore[union-attr]
+        for key in [key for key in state if key.startswith(prefix + _BACKBONE)]:
+            del state[key]
+
+
+def _forgive_frozen_tensors(module: nn.Module, incompatible: Any) -> None:
+    if module.backbone.frozen:  # type: ignore[union-attr]
+        incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if f".{_BACKBONE}" not in f".{key}"]
+
+
+def _compare_with_checkpoint(
+    module: nn.Module, state: Mapping[str, Any], prefix: str, _metadata: Any, _strict: bool, *_: Any
+) -> None:
+    if not isinstance(module, TrainedStateNetwork):
+        raise TypeError(f"expected a TrainedStateNetwork, got {type(module).__name__}.")
+    if prefix + _FACTS_KEY not in state:
+        raise CheckpointMismatchError(
+            "The checkpoint does not say which frozen weights it belongs to. Expected a checkpoint written by movl_monai "
+            f"(with the entry '{prefix + _FACTS_KEY}'), got one with {len(state)} other entries. Pass the `model.pt` of a run."
+        )
+    theirs, ours = decode_facts(state[prefix + _FACTS_KEY]), module.facts()
+    _compare_backbones(theirs["backbone"], ours["backbone"])
+    if ours["class_names"] and theirs["class_names"] and ours["class_names"] != theirs["class_names"]:
+        raise CheckpointMismatchError(
+            f"The checkpoint was trained for the classes {theirs['class_names']}, this network has {ours['class_names']}. "
+            "Use the data set's class names in the checkpoint's order, or train again."
+        )
+    _compare_parts(theirs["parts"], ours["parts"])
+    _compare_shapes(module, state, prefix)
+
+
+def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    if theirs["frozen"] != ours["frozen"]:
+        words = {True: "frozen (the checkpoint holds no backbone)", False: "trained (the checkpoint holds all of it)"}
+        raise CheckpointMismatchError(
+            f"In the checkpoint the backbone is {words[theirs['frozen']]}, here it is {words[ours['frozen']]}. "
+            "Use the same config files, overlays included, as in training."
+        )
+    if theirs["sha256"] != ours["sha256"]:
+        raise CheckpointMismatchError(
+            f"The checkpoint was trained on the frozen weights of '{theirs['name']}' with sha256 {theirs['sha256'][:12]}..., "
+            f"this network has '{ours['name']}' with sha256 {(ours['sha256'] or 'none')[:12]}.... "
+            "Load the weights that the checkpoint was trained on (the same backbone overlay), or train again on these."
+        )
+
+
+def _compare_parts(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    if dict(theirs) != dict(ours):
+        raise CheckpointMismatchError(
+            f"The checkpoint has the parts {dict(theirs)}, this network has {dict(ours)}. "
+            "Use the same config files, overlays included, as in training."
+        )
+
+
+def _compare_shapes(module: TrainedStateNetwork, state: Mapping[str, Any], prefix: str) -> None:
+    for key, value in module.state_dict().items():
+        other = state.get(prefix + key)
+        if key != _FACTS_KEY and isinstance(other, torch.Tensor) and other.shape != value.shape:
+            raise CheckpointMismatchError(
+                f"'{key}' has shape {tuple(other.shape)} in the checkpoint and {tuple(value.shape)} in this network. "
+                "Use the same image_size, prompt_width and number of classes as in training."
+            )

@@ -1,0 +1,83 @@
+"""The exact linear probe against scikit-learn."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from movl_monai.engines import LinearProbe, fit_linear_probe, standardization
+from movl_monai.errors import DataError
+
+
+def _problem(num_classes: int, count: int = 120, width: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(num_classes)
+    labels = torch.arange(count) % num_classes
+    centers = torch.randn(num_classes, width, generator=generator, dtype=torch.float64)
+    return centers[labels] + torch.randn(count, width, generator=generator, dtype=torch.float64), labels
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+@pytest.mark.parametrize("l2", [1.0, 1e-2])
+def test_probabilities_equal_scikit_learns_logistic_regression(num_classes: int, l2: float) -> None:
+    features, labels = _problem(num_classes)
+    weight, bias = fit_linear_probe(features, labels, num_classes=num_classes, l2=l2)
+    ours = torch.softmax(features @ weight.T + bias, dim=1).numpy()
+    # in the binary case scikit-learn penalises one vector w where the softmax form has two, w/2 and -w/2
+    strength = 1 / (len(labels) * l2) * (2 if num_classes == 2 else 1)
+    oracle = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000).fit(features.numpy(), labels.numpy())
+    np.testing.assert_allclose(ours, oracle.predict_proba(features.numpy()), atol=1e-5)
+
+
+def test_balanced_class_weights_equal_scikit_learns() -> None:
+    features, labels = _problem(3)
+    keep = torch.cat([torch.where(labels == c)[0][: 40 // (c + 1)] for c in range(3)])
+    features, labels = features[keep], labels[keep]
+    data = SimpleNamespace(values=features.float(), labels=labels)
+    solution = LinearProbe(data, data, num_classes=3, l2=0.1, class_weights="balanced").solve()
+    mean, scale = standardization(features.float().double())
+    z = ((features.float().double() - mean) / scale).numpy()
+    # the balanced weights sum to N, so the weighted mean equals scikit-learn's weighted sum / N
+    oracle = LogisticRegression(C=1 / (len(labels) * 0.1), class_weight="balanced", tol=1e-10, max_iter=10_000)
+    expected = oracle.fit(z, labels.numpy()).predict_proba(z)
+    ours = torch.softmax(torch.from_numpy(z).float() @ solution.weight.T + solution.bias, dim=1).numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_the_start_changes_the_time_and_not_the_optimum() -> None:
+    features, labels = _problem(3)
+    cold = fit_linear_probe(features, labels, num_classes=3, l2=0.1)
+    warm = fit_linear_probe(features, labels, num_classes=3, l2=0.1, start=(torch.randn(3, 10).double(), torch.randn(3).double()))
+    torch.testing.assert_close(cold[0], warm[0], atol=1e-5, rtol=0)
+
+
+def test_the_l2_strength_is_the_one_with_the_smallest_validation_cross_entropy() -> None:
+    train, val = (SimpleNamespace(values=f.float(), labels=y) for f, y in (_problem(3, 60), _problem(3, 90)))
+    grid = [10.0, 1.0, 0.1, 0.01, 1e-4]
+    chosen = LinearProbe(train, val, num_classes=3, l2=grid).solve()
+    losses = {l2: LinearProbe(train, val, num_classes=3, l2=l2).solve().val_loss for l2 in grid}
+    assert chosen.l2 == min(losses, key=losses.__getitem__)
+
+
+def test_standardization_centres_and_divides_by_one_scalar() -> None:
+    features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 5
+    mean, scale = standardization(features)
+    z = (features - mean) / scale
+    assert scale.ndim == 0
+    torch.testing.assert_close(z.mean(dim=0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.square().mean(), torch.tensor(1.0))
+    assert standardization(torch.ones(3, 2))[1].item() == 1.0
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(DataError, match="at least two classes, got 4 images of 1 class"):
+        fit_linear_probe(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), num_classes=2, l2=1.0)
+
+
+@pytest.mark.parametrize("l2", [0.0, -1.0, [], [1.0, 0.0]])
+def test_l2_strengths_must_be_positive(l2: object) -> None:
+    with pytest.raises(ValueError, match="l2 must be"):
+        LinearProbe(None, None, num_classes=2, l2=l2)  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""The command line: pairs, errors as one paragraph, exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from movl_monai.bundle_run import parse_overrides
+from movl_monai.cli import main, user_error
+from movl_monai.errors import ConfigError, DataError
+
+
+def test_overrides_become_literals_where_they_are_and_text_where_not() -> None:
+    words = ["--epochs", "3", "--lr=1e-3", "--names", "['a', 'b']", "--dir", "/data/x", "--resume", "true", "--weights", "null"]
+    expected = {"epochs": 3, "lr": 1e-3, "names": ["a", "b"], "dir": "/data/x", "resume": True, "weights": None}
+    assert parse_overrides(words) == expected
+
+
+@pytest.mark.parametrize(("words", "message"), [(["epochs", "3"], "got 'epochs'"), (["--epochs"], "`--epochs` has no value")])
+def test_words_that_are_no_pairs_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_overrides(words)
+
+
+def test_a_known_error_is_found_below_those_it_caused() -> None:
+    inner = DataError("no images")
+    try:
+        try:
+            raise inner
+        except DataError as error:
+            raise RuntimeError("Failed to evaluate") from error
+    except RuntimeError as outer:
+        assert user_error(outer) is inner
+    assert user_error(RuntimeError("unknown")) is None
+
+
+def test_a_known_error_is_one_paragraph_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "training", "--config_file", "train.json", "stray"]) == 2
+    err = capsys.readouterr().err
+    assert "movl-monai: Expected `--id value` pairs" in err
+    assert "Traceback" not in err
+
+
+def test_other_commands_take_no_stray_words() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["phantom", "/tmp/unused", "--no-such-option", "1"])

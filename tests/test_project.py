@@ -1,0 +1,72 @@
+"""The project's files agree with each other."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import movl_monai
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def _listed_packages() -> set[str]:
+    block = re.search(r"^packages = \[(.*?)\]", PYPROJECT, re.DOTALL | re.MULTILINE)
+    if block is None:
+        pytest.fail("pyproject.toml lists no packages")
+    return set(re.findall(r'"([\w.]+)"', block.group(1)))
+
+
+def test_every_package_is_listed_for_installation() -> None:
+    folders = {path.parent.relative_to(ROOT) for top in ("movl_monai", "transforms") for path in (ROOT / top).rglob("__init__.py")}
+    names = {".".join(folder.parts).replace("transforms", "movl_monai.transforms", 1) for folder in folders}
+    assert _listed_packages() == names
+
+
+def test_environment_yml_installs_the_project_with_pyprojects_python_and_extras() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    extras = re.fullmatch(r"-e \.\[([\w,]+)\]", pip[0])
+    if extras is None:
+        pytest.fail(f"the pip section must install the project itself, got {pip}")
+    known = set(re.findall(r"^(\w+) = \[", PYPROJECT.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE))
+    assert set(extras.group(1).split(",")) <= known
+    minimum = re.search(r'requires-python = ">=([\d.]+)"', PYPROJECT)
+    assert minimum is not None
+    assert any(entry.startswith(f"python>={minimum.group(1)}") for entry in plain)
+    assert "pip" in plain
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert f'version = "{movl_monai.__version__}"' in PYPROJECT
+    assert f"## {movl_monai.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_module_imports() -> None:
+    for module in pkgutil.walk_packages(movl_monai.__path__, "movl_monai."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def test_importing_the_package_imports_none_of_its_parts() -> None:
+    code = "import movl_monai, sys; sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'movl_monai.engines')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_transforms_know_nothing_of_the_rest() -> None:
+    for path in (ROOT / "transforms").rglob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) (movl_monai[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert all(name.startswith("movl_monai.transforms") for name in imported), path
+
+
+def test_transforms_are_not_installed_under_a_general_name() -> None:
+    assert subprocess.run([sys.executable, "-c", "import transforms"], cwd="/", capture_output=True, check=False).returncode == 1
