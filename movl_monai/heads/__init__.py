@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""Heads: features (B, num_features) to logits (B, num_classes)."""
+
+from .linear import LinearHead
+
+__all__ = ["LinearHead"]

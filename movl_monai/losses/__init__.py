@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""Losses on logits."""
+
+from .movl import MoVLLoss
+
+__all__ = ["MoVLLoss"]

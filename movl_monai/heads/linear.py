@@ -1,0 +1,120 @@
+"""The linear probe: a linear layer on standardised features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["LinearHead"]
+
+
+class LinearHead(nn.Module):
+    r"""Compute logits linearly from standardised features.
+
+    .. math:: \mathrm{LP}(f) = W \, (f - m) / s + b
+
+    with :math:`m` the mean of the training features and :math:`s` one positive scalar; zeros and one until
+    :meth:`set_standardization` or :meth:`load_solution` sets them. Both are saved with the checkpoint.
+
+    The weight starts at zero by default: the first prediction is uniform, whatever the scale of the features, and with
+    the head alone to train the problem is convex, so the start changes nothing but the path. Two consequences: the
+    very first step moves only the head, as no gradient passes a zero weight to a prompt; and the start needs no seed.
+
+    Args:
+        num_features: number of features of the backbone.
+        num_classes: number of logits, at least 2.
+        init: "zeros", or "uniform" in :math:`\pm 1 / \sqrt{\text{num\_features}}`, as ``torch.nn.Linear`` starts.
+        seed: of the "uniform" start.
+
+    Raises:
+        ValueError: if a size is too small or ``init`` is unknown.
+
+    Example:
+        >>> head = LinearHead(4, 2)
+        >>> head(torch.randn(3, 4)).softmax(dim=1)[0]
+        tensor([0.5000, 0.5000], grad_fn=<SelectBackward0>)
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self, num_features: int, num_classes: int, *, init: Literal["zeros", "uniform"] = "zeros", seed: int = 0
+    ) -> None:
+        super().__init__()
+        if num_features < 1 or num_classes < 2:
+            raise ValueError(f"A head needs >= 1 feature and >= 2 classes, got {num_features} and {num_classes}.")
+        if init not in ("zeros", "uniform"):
+            raise ValueError(f"init must be 'zeros' or 'uniform', got {init!r}.")
+        self.num_features = num_features
+        self.num_classes = num_classes
+        weight, bias = torch.zeros(num_classes, num_features), torch.zeros(num_classes)
+        if init == "uniform":
+            generator, bound = torch.Generator().manual_seed(seed), num_features**-0.5
+            weight.uniform_(-bound, bound, generator=generator)
+            bias.uniform_(-bound, bound, generator=generator)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute logits.
+
+        Args:
+            features: (B, num_features).
+
+        Returns:
+            logits (B, num_classes), before softmax.
+        """
+        return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
+
+    @torch.jit.ignore
+    @torch.no_grad()
+    def set_standardization(self, mean: torch.Tensor, scale: torch.Tensor | float) -> None:
+        """Set what features are centred with and divided by; weight and bias stay, so the logits change.
+
+        Args:
+            mean: (num_features,).
+            scale: one positive number.
+
+        Raises:
+            ValueError: if a shape differs, or ``scale`` is not positive and finite.
+        """
+        number = float(scale)
+        if tuple(mean.shape) != (self.num_features,):
+            raise ValueError(f"mean must have shape ({self.num_features},), got {tuple(mean.shape)}.")
+        if not 0 < number < float("inf"):
+            raise ValueError(
+                f"scale must be positive and finite, got {number}; constant features cannot be divided by 0."
+            )
+        self.mean.copy_(mean)
+        self.scale.fill_(number)
+
+    @torch.jit.ignore
+    @torch.no_grad()
+    def load_solution(
+        self, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor | float
+    ) -> None:
+        """Take over a linear probe that was solved elsewhere.
+
+        Args:
+            weight: (num_classes, num_features), for standardised features.
+            bias: (num_classes,).
+            mean: (num_features,).
+            scale: one positive number.
+
+        Raises:
+            ValueError: if a shape differs, or ``scale`` is not positive and finite.
+        """
+        if weight.shape != self.weight.shape or bias.shape != self.bias.shape:
+            raise ValueError(
+                f"expected weight {tuple(self.weight.shape)} and bias {tuple(self.bias.shape)}, "
+                f"got {tuple(weight.shape)} and {tuple(bias.shape)}; solve for the same features and classes."
+            )
+        self.set_standardization(mean, scale)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
