@@ -1,0 +1,210 @@
+"""What every backbone is: a feature extractor that takes images in [0, 1], normalises them itself, and stays put."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "BackboneSpec", "digest_tensors"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """What a backbone is and where its weights come from.
+
+    Args:
+        name: architecture, with every variant that changes what the same tensors compute ("resnet50_v1").
+        image_size: side of the square image that it is made for, in pixels.
+        mean: mean of R, G, B in [0, 1] that is subtracted.
+        std: what R, G, B are then divided by, > 0.
+        num_features: length of the pooled feature vector.
+        strides: side of the image over side of each map of ``forward_features``, finest first; a plain ViT's are
+            all alike.
+        patch_size: side of a patch in pixels, or None for a network that takes images of any size.
+        weights: source of the weights in words ("random, seed 0", "hub: ...", a file's name); never a full path.
+        weights_sha256: of the weights' file, or None without one.
+        license: licence of the weights, or None where it is not known.
+    """
+
+    name: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    num_features: int
+    strides: tuple[int, ...] = ()
+    patch_size: int | None = None
+    weights: str = "random"
+    weights_sha256: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("mean", "std"):
+            values = tuple(float(value) for value in getattr(self, key))
+            if len(values) != 3 or (key == "std" and min(values) <= 0):
+                positive = " > 0" if key == "std" else ""
+                raise ValueError(
+                    f"{key} must be three numbers{positive} for images in [0, 1], got {values}; "
+                    "divide values meant for 0..255 by 255."
+                )
+            object.__setattr__(self, key, values)
+        if self.image_size < 1 or self.num_features < 1:
+            raise ValueError(
+                f"image_size and num_features must be at least 1, got {self.image_size} and {self.num_features}."
+            )
+
+
+class Backbone(nn.Module):
+    r"""A feature extractor :math:`f`: images in [0, 1] to one feature vector each.
+
+    .. math:: f(x) = \mathrm{encoder}((x - \mathrm{mean}) / \mathrm{std})
+
+    Frozen means: no parameter requires a gradient, and the module is in eval mode, also after ``network.train()``;
+    gradients still flow *through* it to the image. A backbone that is not frozen trains as usual, with two exceptions:
+    while none of its parameters requires a gradient (a stage has fixed it) it is in eval mode, and a BatchNorm layer
+    whose own parameters are fixed keeps its running statistics.
+
+    ``mean`` and ``std`` are buffers that no ``state_dict`` holds: they belong to the spec.
+
+    Args:
+        encoder: normalised images (B, 3, H, W) to features (B, num_features).
+        spec: what it is; see :class:`BackboneSpec`.
+        frozen: freeze it for good.
+        batchnorm_eval: keep every BatchNorm layer in eval mode while the backbone trains.
+
+    Example:
+        >>> spec = BackboneSpec(name="mean", image_size=2, mean=(0.5,) * 3, std=(0.5,) * 3, num_features=3)
+        >>> backbone = Backbone(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), spec)
+        >>> backbone(torch.ones(1, 3, 2, 2))
+        tensor([[1., 1., 1.]])
+    """
+
+    if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
+        mean: torch.Tensor
+        std: torch.Tensor
+
+    def __init__(
+        self, encoder: nn.Module, spec: BackboneSpec, *, frozen: bool = True, batchnorm_eval: bool = False
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.frozen = frozen
+        self.batchnorm_eval = batchnorm_eval
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+        self.encoder = encoder
+        if frozen:
+            self.requires_grad_(False)
+        self.train(not frozen)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the pooled features.
+
+        Args:
+            image: (B, 3, H, W), floating, in [0, 1].
+
+        Returns:
+            (B, num_features).
+
+        Raises:
+            TypeError: if the image is not floating (eager mode only).
+            ValueError: if its shape is not (B, 3, H, W), or not the fixed size of a Transformer (eager mode only).
+        """
+        return self.encoder(self.normalize(image))
+
+    @torch.jit.ignore
+    def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute feature maps, finest first.
+
+        Args:
+            image: as in :meth:`forward`.
+
+        Returns:
+            maps (B, C_i, H_i, W_i), one per entry of ``spec.strides``.
+
+        Raises:
+            NotImplementedError: if this backbone gives pooled features only.
+        """
+        raise NotImplementedError(
+            f"{self.spec.name} gives pooled features only; use a ResNetBackbone or a TimmBackbone."
+        )
+
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """Subtract ``mean`` and divide by ``std``, after checking the image's shape and type (eager mode only)."""
+        if not torch.jit.is_scripting():
+            self._check_image(image)
+        return (image - self.mean) / self.std
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; see the class for when a backbone stays in eval mode."""
+        trains = mode and not self.frozen and any(parameter.requires_grad for parameter in self.parameters())
+        super().train(trains)
+        if trains:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm) and (self.batchnorm_eval or _is_fixed(module)):
+                    module.eval()
+        return self
+
+    @torch.jit.ignore
+    def content_sha256(self) -> str:
+        """Hash what the features depend on: name, mean and std, and every parameter and persistent buffer.
+
+        The name and the normalisation are part of it because the same tensors compute other features under other
+        strides or another mean. It is computed anew at every call (about 0.1 s per 100 MB), so it is never stale; it
+        does not depend on the device or the memory format.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        facts = json.dumps({"name": self.spec.name, "mean": self.spec.mean, "std": self.spec.std}, sort_keys=True)
+        return digest_tensors(self.state_dict(), facts.encode())
+
+    @torch.jit.unused
+    def _check_image(self, image: torch.Tensor) -> None:
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return
+        if not image.is_floating_point():
+            raise TypeError(
+                f"image must be floating with values in [0, 1], got {image.dtype}; "
+                "for uint8 images use image.float() / 255."
+            )
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(
+                f"image must be (B, 3, H, W), got {tuple(image.shape)}; "
+                "repeat a grey channel three times, add the batch axis to a single image."
+            )
+        size = self.spec.image_size
+        if self.spec.patch_size is not None and tuple(image.shape[2:]) != (size, size):
+            raise ValueError(
+                f"{self.spec.name} was built for images of {size} x {size} pixels, "
+                f"got {image.shape[2]} x {image.shape[3]}; resize the images or build it with their image_size."
+            )
+
+
+def digest_tensors(tensors: dict[str, torch.Tensor], header: bytes = b"") -> str:
+    """Return the SHA-256 of ``header`` and of each tensor's name, dtype, shape and bytes, in the order of the names."""
+    digest = hashlib.sha256(header)
+    for part in _tensor_parts(sorted(tensors.items())):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _tensor_parts(items: Sequence[tuple[str, torch.Tensor]]) -> Iterator[bytes | memoryview]:
+    for name, tensor in items:
+        yield f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode()
+        # as bytes, because numpy has no bfloat16
+        yield memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -1,0 +1,186 @@
+"""Any classification network of timm as a backbone."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .base import Backbone, BackboneSpec
+from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
+
+__all__ = ["TimmBackbone", "four_maps", "map_strides"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class TimmBackbone(Backbone):
+    """A network of timm without its classifier: CNNs, ViTs, Swins and other hierarchies.
+
+    Args:
+        name: timm's name, with or without the weights' tag ("vit_small_patch14_dinov2.lvd142m").
+        weights: None for random ones, "hub" for timm's own (downloads), a file in timm's names with or without the
+            classifier, or a :class:`~movl_monai.backbones.WeightsFile` such as
+            :func:`~movl_monai.backbones.embedded_efficientnet_lite0`.
+        image_size: side of the images in pixels; None takes that of timm's weights. A Transformer is built for it and
+            takes nothing else, so it must be a multiple of its patch size.
+        mean: mean of R, G, B in [0, 1]; None takes the file's, or else that of timm's weights.
+        std: likewise, the standard deviation.
+        frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
+        batchnorm_eval: keep BatchNorm in eval mode when not frozen.
+        drop_path: stochastic depth rate in [0, 1) while it trains; only for a backbone that is not frozen.
+        model_options: further arguments of ``timm.create_model``, e.g. ``{"global_pool": "avg"}``.
+        seed: of random weights.
+
+    Raises:
+        ValueError: if the name is unknown (nearest names are given), if it cannot be built for ``image_size``, or if
+            ``drop_path`` is set on a frozen backbone.
+        WeightsError: if the weights cannot be loaded or do not fit.
+
+    Reference:
+        Wightman, PyTorch Image Models (timm).
+
+    Example:
+        >>> backbone = TimmBackbone("test_vit", image_size=64)
+        >>> backbone(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 64])
+        >>> [tuple(feature_map.shape[1:]) for feature_map in backbone.forward_features(torch.rand(2, 3, 64, 64))]
+        [(64, 4, 4), (64, 4, 4), (64, 4, 4), (64, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: Weights = None,
+        image_size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        frozen: bool = True,
+        batchnorm_eval: bool = False,
+        drop_path: float = 0.0,
+        model_options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if frozen and drop_path:
+            raise ValueError(
+                f"drop_path does nothing in a frozen backbone, got {drop_path}; set it to 0 or frozen=False."
+            )
+        config = _pretrained_config(name)
+        size = image_size or config.input_size[-1]
+        options = dict(model_options or {}) | ({"drop_path_rate": drop_path} if drop_path else {})
+        if config.fixed_input_size:
+            options["img_size"] = size
+        encoder = _build(name, weights=weights, options=options, seed=seed)
+        patch_size = _patch_size(encoder) if config.fixed_input_size else None
+        _check_image_size(name, size, patch_size)
+        file = as_weights_file(weights)
+        if file is not None:
+            dropped = load_weights(encoder, file, head=_head_names(config.classifier))
+            _LOGGER.info("%s: loaded %s, left out %s", name, file.name, dropped or "nothing")
+        found = describe_weights(weights, seed=seed, hub=f"timm {config.architecture}.{config.tag}")
+        spec = BackboneSpec(
+            name=name.split(".")[0],
+            image_size=size,
+            mean=mean or (file and file.mean) or config.mean,
+            std=std or (file and file.std) or config.std,
+            num_features=int(getattr(encoder, "head_hidden_size", None) or encoder.num_features),
+            strides=map_strides(encoder),
+            patch_size=patch_size,
+            **({"license": config.license} if weights == "hub" else {}) | found,
+        )
+        super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
+
+    @torch.jit.ignore
+    def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute four feature maps: a hierarchy's last four stages, a plain ViT's output at four depths.
+
+        A plain ViT's maps come from blocks at a quarter, a half, three quarters and the end of its depth, after its
+        last LayerNorm, without the class token; all four have the patches' resolution.
+        """
+        return four_maps(self.encoder, self.normalize(image))
+
+
+def four_maps(encoder: Any, image: torch.Tensor) -> list[torch.Tensor]:
+    """Return up to four maps (B, C_i, H_i, W_i) of a timm network for normalised images, finest first."""
+    plain = _is_plain_vit(encoder)
+    return list(
+        encoder.forward_intermediates(
+            image, indices=_map_indices(encoder), norm=plain, output_fmt="NCHW", intermediates_only=True
+        )
+    )
+
+
+def map_strides(encoder: Any) -> tuple[int, ...]:
+    """Return the strides of the maps that :func:`four_maps` gives; () if the network gives none."""
+    reductions = [int(info["reduction"]) for info in getattr(encoder, "feature_info", [])]
+    if not reductions or not hasattr(encoder, "forward_intermediates"):
+        return ()
+    return tuple(reductions[index] for index in _map_indices(encoder))
+
+
+def _is_plain_vit(encoder: Any) -> bool:
+    reductions = {info["reduction"] for info in encoder.feature_info}
+    return hasattr(encoder, "patch_embed") and len(reductions) == 1
+
+
+def _map_indices(encoder: Any) -> list[int]:
+    depth = len(encoder.feature_info)
+    if _is_plain_vit(encoder):
+        return sorted({max(0, round(depth * quarter / 4) - 1) for quarter in (1, 2, 3, 4)})
+    return list(range(depth))[-4:]
+
+
+def _pretrained_config(name: str) -> Any:
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+    if config is not None:
+        return config
+    known = timm.list_models(pretrained=True) + timm.list_models()
+    near = list(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5)))
+    raise ValueError(
+        f"timm has no model {name!r}; the nearest names are {', '.join(near) or 'none'}. "
+        "timm.list_models('*vit*') lists what there is."
+    )
+
+
+def _build(name: str, *, weights: Weights, options: dict[str, Any], seed: int) -> Any:
+    import timm
+
+    def create(pretrained: bool) -> nn.Module:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+
+    if weights == "hub":
+        return from_hub(name, lambda: create(True))
+    try:
+        with seeded(seed):
+            return create(False)
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"timm cannot build {name} with {options} ({error}); choose another image_size or other model_options."
+        ) from error
+
+
+def _patch_size(encoder: Any) -> int | None:
+    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", None)
+    return int(patch[0]) if isinstance(patch, (tuple, list)) else patch
+
+
+def _check_image_size(name: str, size: int, patch_size: int | None) -> None:
+    if patch_size is not None and size % patch_size:
+        below = size // patch_size * patch_size
+        options = [str(option) for option in (below, below + patch_size) if option > 0]
+        raise ValueError(
+            f"image_size must be a multiple of patch_size={patch_size} for {name}, got {size}; "
+            f"try {' or '.join(options)}."
+        )
+
+
+def _head_names(classifier: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
+    return (*names, "fc", "classifier", "head.fc")

