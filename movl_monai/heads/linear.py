@@ -1,7 +1,5 @@
 """The linear probe: a linear layer on standardised features."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """What all visual prompts share: the image contract, the space they are added in, seeded starting values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """A learned border, added to the image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
