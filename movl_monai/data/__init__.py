@@ -1,1 +1,9 @@
-"""Placeholder."""
+"""Data sets: find the images, tell patients apart, split, and decode everything once."""
+
+from movl_monai.data.datalist import Datalist
+from movl_monai.data.dataset import ImageDataset, concatenate
+from movl_monai.data.decode import ImageContractError
+from movl_monai.data.ids import IdMap
+from movl_monai.data.reading import read_datalist
+
+__all__ = ["Datalist", "IdMap", "ImageContractError", "ImageDataset", "concatenate", "read_datalist"]

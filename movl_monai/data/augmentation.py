@@ -1,0 +1,41 @@
+"""Random transforms whose draw depends on the image and the epoch, not on who asks first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+
+__all__ = ["apply_seeded"]
+
+
+def apply_seeded(
+    augment: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, key: Sequence[int]
+) -> torch.Tensor:
+    """Apply a random transform with the randomness that ``key`` determines.
+
+    MONAI's random transforms are seeded through ``set_random_state``, others through torch's CPU generator, which is
+    as before afterwards. A transform that draws from ``random`` or ``numpy.random`` is not reached.
+
+    Args:
+        augment: random transform of one image.
+        image: float32 (3, H, W) in [0, 1].
+        key: non-negative numbers, such as (seed, epoch, index).
+
+    Returns:
+        float32 (3, H, W), what ``augment`` gives, without MONAI's metadata.
+
+    Example:
+        >>> noise = lambda image: image + torch.rand_like(image)
+        >>> image = torch.zeros(3, 2, 2)
+        >>> bool((apply_seeded(noise, image, (0, 0, 1)) == apply_seeded(noise, image, (0, 0, 1))).all())
+        True
+    """
+    seed = int(np.random.SeedSequence(list(key)).generate_state(1)[0])
+    if isinstance(augment, Randomizable):
+        augment.set_random_state(seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return augment(image).as_subclass(torch.Tensor)

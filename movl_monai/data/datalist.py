@@ -1,0 +1,154 @@
+"""The list of images that everything after it works on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from movl_monai.data.entries import SPLITS, SkippedFile
+from movl_monai.data.ids import IdMap
+
+__all__ = ["Datalist"]
+
+Item = dict[str, Any]
+_SECTIONS = {"train": "training", "val": "validation", "test": "test", None: "unsplit"}
+
+
+class Datalist(Sequence[Item]):
+    """A sequence of items, one per image (or per frame of a multi-frame file).
+
+    An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
+    "split": "train" | "val" | "test" | None, "domain": str, "id": salted id}``, and ``"frame": int`` (from 0) where the
+    file has several. ``label`` is the position in ``class_names``. Items are ordered by domain (the in-distribution one
+    first), split, and natural order of the path, whatever the order on disk.
+
+    Items of other domains than ``id_domain`` are for evaluation only, whatever their split.
+
+    Args:
+        items: the items.
+        class_names: names of the classes, in the order of the labels.
+        id_domain: name of the in-distribution domain.
+        skipped: files that were found and left out, with the reason.
+        id_map: salt and way back of the ids.
+
+    Example:
+        >>> item = {"image": "/a.png", "label": 1, "patient_id": None, "split": "val", "domain": "id", "id": "0" * 12}
+        >>> datalist = Datalist([item], class_names=["normal", "pneumonia"])
+        >>> len(datalist.select("val")), len(datalist.select("test"))
+        (1, 0)
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        *,
+        class_names: Sequence[str],
+        id_domain: str = "id",
+        skipped: Iterable[SkippedFile] = (),
+        id_map: IdMap | None = None,
+    ) -> None:
+        self._items = list(items)
+        self.class_names = list(class_names)
+        self.id_domain = id_domain
+        self.skipped = list(skipped)
+        self.id_map = id_map or IdMap()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Datalist: ...
+    def __getitem__(self, index: int | slice) -> Item | Datalist:
+        return self._with(self._items[index], self.skipped) if isinstance(index, slice) else self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of the domains, the in-distribution one first."""
+        names = dict.fromkeys(item["domain"] for item in self._items)
+        return sorted(names, key=lambda name: name != self.id_domain)
+
+    @property
+    def ood_domains(self) -> list[str]:
+        """Names of the domains that are only evaluated."""
+        return [name for name in self.domains if name != self.id_domain]
+
+    def select(self, split: str | Sequence[str] | None = None, domain: str | Sequence[str] | None = None) -> Datalist:
+        """The items of one or several splits and domains; None is all of them."""
+        splits = None if split is None else {split} if isinstance(split, str) else set(split)
+        domains = None if domain is None else {domain} if isinstance(domain, str) else set(domain)
+
+        def wanted(item_split: str | None, item_domain: str | None) -> bool:
+            return (splits is None or item_split in splits) and (domains is None or item_domain in domains)
+
+        items = [item for item in self._items if wanted(item["split"], item["domain"])]
+        # a file skipped before its split was known belongs to the whole list only
+        return self._with(items, [file for file in self.skipped if wanted(file.split, file.domain)])
+
+    def summary(self) -> str:
+        """A table of images and patients per domain, split and class; no names of files or patients."""
+        lines = [_row("domain", "split", "class", "images", "patients")]
+        groups: dict[tuple[str, str | None], list[Item]] = defaultdict(list)
+        for item in self._items:
+            groups[item["domain"], item["split"]].append(item)
+        for domain in self.domains:
+            for split in (*SPLITS, None):
+                lines += self._summary_rows(domain, split, groups.get((domain, split), []))
+        reasons = Counter(file.reason for file in self.skipped)
+        lines += [f"skipped: {', '.join(f'{reason} {n}' for reason, n in reasons.most_common())}"] if reasons else []
+        return "\n".join(lines)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write decathlon JSON (``training``, ``validation``, ``test``; class names, domains), to be read with
+        :func:`movl_monai.data.read_datalist`.
+
+        Paths are relative to the file's folder where they lie below it, else absolute: the file stays on this machine.
+        Patients are written as salted ids.
+        """
+        target = Path(path)
+        content: dict[str, Any] = {"class_names": self.class_names}
+        content |= {section: [] for section in _SECTIONS.values()}
+        folder = target.parent.resolve()
+        for item in self._items:
+            content[_SECTIONS[item["split"]]].append(self._as_json(item, folder))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def _as_json(self, item: Item, folder: Path) -> Item:
+        entry: Item = {key: item[key] for key in ("label", "domain", "id", "frame") if key in item}
+        image = Path(item["image"])
+        entry["image"] = image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
+        patient = item["patient_id"]
+        return entry | {"patient_id": None if patient is None else self.id_map.patient_id(patient)}
+
+    def _summary_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
+        named = self.class_names if items else []
+        classes = [(name, [item for item in items if item["label"] == label]) for label, name in enumerate(named)]
+        classes += [("(no label)", [item for item in items if item["label"] is None])]
+        return [
+            _row(domain, split or "-", name, str(len(members)), _count_patients(members))
+            for name, members in classes
+            if members or name in named
+        ]
+
+    def _with(self, items: list[Item], skipped: list[SkippedFile]) -> Datalist:
+        return Datalist(
+            items, class_names=self.class_names, id_domain=self.id_domain, skipped=skipped, id_map=self.id_map
+        )
+
+
+def _count_patients(items: list[Item]) -> str:
+    patients = {item["patient_id"] for item in items}
+    return "unknown" if None in patients else str(len(patients))
+
+
+def _row(domain: str, split: str, name: str, images: str, patients: str) -> str:
+    return f"{domain:<24} {split:<6} {name:<24} {images:>8} {patients:>9}"

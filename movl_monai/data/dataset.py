@@ -1,0 +1,253 @@
+"""A data set of images that are decoded once and kept in memory."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.utils.data import Dataset
+
+from movl_monai.data.augmentation import apply_seeded
+from movl_monai.data.datalist import Datalist, Item
+from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, decode_all
+from movl_monai.data.duplicates import Duplicate, find_duplicates
+from movl_monai.data.report import mark_duplicates, report_rows, write_report
+from movl_monai.errors import DataError
+
+__all__ = ["ImageDataset", "concatenate"]
+
+logger = logging.getLogger(__name__)
+
+# files that the list names and nothing was read from; a hidden file or a README is no loss
+_LOST = ("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large")
+
+
+class ImageDataset(Dataset[Item]):
+    """Decode every image of a list once, keep them as uint8, and report each file.
+
+    Preprocessing chains end on the grid k/255 (``QuantizeImaged``), so that 8 bits lose nothing and
+    ``images.float() / 255`` is the image.
+
+    An item is ``{"image": uint8 (3, H, W), "label": int, "index": int, "id": str, "split": str, "domain": str}``;
+    ``label`` is -1 and ``split`` "" where the list has none. With ``augment``, ``image`` is float32 in [0, 1].
+
+    The report (CSV) has one row per file: salted id, status (``ok``, ``unreadable``, ``skipped``), reason code, domain,
+    split, label, salted patient, repeated pixels, and the technical facts that the transform wrote under ``record``.
+
+    Attributes:
+        images: uint8 (N, 3, H, W), contiguous.
+        labels: int64 (N,).
+        data: the N readable items of the list.
+        class_names: names of the labels.
+        duplicates: images with the pixels of an earlier one.
+
+    Args:
+        datalist: see :func:`movl_monai.data.read_datalist`.
+        transform: takes an item and gives it back with ``image`` as float32 (3, H, W) in [0, 1]; all of one size.
+        num_workers: processes that decode; 0 is none but this one.
+        report: file for the report, None writes none.
+        max_unreadable: share of files that may be unreadable (missing ones count) before it is an error.
+        progress: show a progress bar on stderr; None shows it on terminals only.
+        on_leak: what to do about the same pixels in two splits, or inside and outside of the in-distribution domain.
+        augment: random transform of one image, float32 (3, H, W) in [0, 1] to the same, applied at each access.
+        seed: of ``augment``.
+
+    Raises:
+        DataError: if nothing can be read, or more than ``max_unreadable``, or pixels leak and ``on_leak="error"``; the
+            report is written all the same.
+        ImageContractError: if the transform gives something else than an image.
+    """
+
+    def __init__(
+        self,
+        datalist: Datalist,
+        transform: ItemTransform,
+        *,
+        num_workers: int = 0,
+        report: str | os.PathLike[str] | None = None,
+        max_unreadable: float = 0.05,
+        progress: bool | None = None,
+        on_leak: Literal["warn", "error"] = "warn",
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(datalist) == 0:
+            raise DataError("The list has no images; see its summary() for the splits and domains there are.")
+        self.class_names = list(datalist.class_names)
+        self.id_domain = datalist.id_domain
+        self.augment = augment
+        self.seed = seed
+        # in shared memory, so that persistent workers of a DataLoader see the next epoch
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        images, outcomes = _decode(datalist, transform, num_workers, progress)
+        readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
+        self.images = _compact(images, readable)
+        self.data: list[Item] = [datalist[index] for index in readable]
+        self.labels = _labels(self.data)
+        self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain)
+        report_path = None if report is None else Path(report)
+        self._report(datalist, outcomes, readable, report_path)
+        _check_unreadable(datalist, outcomes, max_unreadable, report_path)
+        _check_duplicates(self.duplicates, on_leak, report_path)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Item:
+        index = range(len(self))[index]  # negative positions, and IndexError beyond the end
+        item, image = self.data[index], self.images[index]
+        if self.augment is not None:
+            image = apply_seeded(self.augment, image.float() / 255, (self.seed, int(self._epoch), index))
+        return {
+            "image": image,
+            "label": int(self.labels[index]),
+            "index": index,
+            "id": item["id"],
+            "split": item["split"] or "",
+            "domain": item["domain"],
+        }
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentations: they depend on (seed, epoch, index) and not on the order or number of workers."""
+        self._epoch.fill_(epoch)
+
+    def select(
+        self,
+        split: str | Sequence[str] | None = None,
+        domain: str | Sequence[str] | None = None,
+        *,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> ImageDataset:
+        """The images of one or several splits and domains, without decoding again; without ``augment`` unless given.
+
+        One split of one domain shares memory with this data set.
+        """
+        splits = None if split is None else {split} if isinstance(split, str) else set(split)
+        domains = None if domain is None else {domain} if isinstance(domain, str) else set(domain)
+        chosen = [
+            index
+            for index, item in enumerate(self.data)
+            if (splits is None or item["split"] in splits) and (domains is None or item["domain"] in domains)
+        ]
+        if not chosen:
+            raise DataError(f"No readable image in split={split!r}, domain={domain!r}; the list has no such images.")
+        rows = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
+        return self._with(self.images[rows], [self.data[index] for index in chosen], augment)
+
+    def _with(
+        self, images: torch.Tensor, data: list[Item], augment: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> ImageDataset:
+        result = copy.copy(self)
+        result.images, result.data, result.labels, result.augment = images, data, _labels(data), augment
+        result._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        result.duplicates = find_duplicates(images, data, id_domain=self.id_domain)
+        return result
+
+    def _report(
+        self, datalist: Datalist, outcomes: Sequence[Decoded], readable: Sequence[int], path: Path | None
+    ) -> None:
+        if path is None:
+            return
+        rows = report_rows(
+            datalist,
+            [(outcome.reason, outcome.detail, outcome.record) for outcome in outcomes],
+            class_names=self.class_names,
+            id_map=datalist.id_map,
+            skipped=datalist.skipped,
+        )
+        mark_duplicates([rows[index] for index in readable], self.duplicates)
+        write_report(path, rows)
+
+
+def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
+    """Several data sets as one, such as the ID test set and the OOD sets, for one pass of evaluation.
+
+    Raises:
+        DataError: if there are none, or they differ in classes or image size.
+    """
+    if not datasets:
+        raise DataError("concatenate needs one or more data sets, got none.")
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.class_names != first.class_names:
+            raise DataError(f"The data sets have other classes: {first.class_names} and {other.class_names}.")
+        if other.images.shape[1:] != first.images.shape[1:]:
+            sizes = tuple(first.images.shape[1:]), tuple(other.images.shape[1:])
+            raise DataError(f"The data sets have images of other shapes: {sizes[0]} and {sizes[1]}; resize them alike.")
+    images = torch.cat([dataset.images for dataset in datasets])
+    return first._with(images, [item for dataset in datasets for item in dataset.data])
+
+
+def _decode(
+    datalist: Datalist, transform: ItemTransform, num_workers: int, progress: bool | None
+) -> tuple[torch.Tensor, list[Decoded]]:
+    """Images at the positions of their items (others undefined), and the outcomes without their pixels."""
+    from tqdm import tqdm
+
+    images = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    outcomes = [Decoded(reason="not_decoded")] * len(datalist)
+    results = decode_all(datalist, transform, num_workers=num_workers)
+    # disable=None is tqdm's word for "on terminals only"
+    disable = None if progress is None else not progress
+    for index, decoded in tqdm(results, total=len(datalist), desc="decode", unit="image", disable=disable):
+        if decoded.image is not None:
+            if images.numel() == 0:
+                images = torch.empty(len(datalist), *decoded.image.shape, dtype=torch.uint8)
+            if decoded.image.shape != images.shape[1:]:
+                raise ImageContractError(
+                    f"The transform must give images of one shape, got {tuple(images.shape[1:])} and "
+                    f"{tuple(decoded.image.shape)}; add ResizeImaged to the chain."
+                )
+            images[index] = torch.from_numpy(decoded.image)
+            decoded.image = None
+        outcomes[index] = decoded
+    return images, outcomes
+
+
+def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
+    """The readable rows, moved to the front in place: a copy would need the memory twice."""
+    for row, index in enumerate(readable):
+        if row != index:
+            images[row] = images[index]
+    return images[: len(readable)]
+
+
+def _labels(items: Sequence[Item]) -> torch.Tensor:
+    return torch.tensor([-1 if item["label"] is None else item["label"] for item in items], dtype=torch.int64)
+
+
+def _check_unreadable(
+    datalist: Datalist, outcomes: Sequence[Decoded], max_unreadable: float, report: Path | None
+) -> None:
+    reasons = Counter(outcome.reason for outcome in outcomes if outcome.reason)
+    reasons.update(file.reason for file in datalist.skipped if file.reason in _LOST)
+    lost = sum(reasons.values())
+    if not lost:
+        return
+    total = len(outcomes) + sum(file.reason in _LOST for file in datalist.skipped)
+    commonest = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
+    message = f"{lost} of {total} images could not be read ({commonest})"
+    where = "set `report` to have each file listed" if report is None else f"each file is listed in {report}"
+    if lost > max_unreadable * total or lost == total:
+        raise DataError(f"{message}, more than max_unreadable={max_unreadable:g} allows; {where}.")
+    logger.warning("%s; %s.", message, where)
+
+
+def _check_duplicates(duplicates: Sequence[Duplicate], on_leak: Literal["warn", "error"], report: Path | None) -> None:
+    where = "set `report` to have them listed" if report is None else f"they are listed in {report}"
+    contradicting = sum(duplicate.contradicts for duplicate in duplicates)
+    if contradicting:
+        logger.warning("%d images have the pixels of an image with another label; %s.", contradicting, where)
+    leaking = sum(duplicate.leaks for duplicate in duplicates)
+    if not leaking:
+        return
+    message = f"LEAKAGE: {leaking} images have the pixels of an image in another split or domain; {where}"
+    if on_leak == "error":
+        raise DataError(f'{message}. Remove them, or accept figures that are too good with on_leak="warn".')
+    logger.warning("%s. Figures on them are too good.", message)

@@ -1,0 +1,180 @@
+"""Run a preprocessing chain over many images; a file that fails, or kills its process, costs that file only."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from movl_monai.errors import DataError
+
+__all__ = ["Decoded", "ImageContractError", "ItemTransform", "decode", "decode_all", "to_uint8"]
+
+ItemTransform = Callable[[dict[str, Any]], Mapping[Any, Any]]
+
+
+class ImageContractError(DataError):
+    """A transform chain does not end with an image: float32 (3, H, W) on the grid k/255 in [0, 1]."""
+
+
+@dataclass
+class Decoded:
+    """What became of one item.
+
+    Args:
+        image: uint8 (3, H, W), None if the file could not be read.
+        reason: reason code, "" if it could be read.
+        detail: message without names or paths.
+        record: technical facts that the transform wrote under ``record``.
+    """
+
+    image: np.ndarray | None = None
+    reason: str = ""
+    detail: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def to_uint8(image: Any) -> torch.Tensor:
+    """An image as uint8, without loss.
+
+    Args:
+        image: float32 (3, H, W) with values k/255, k = 0 .. 255.
+
+    Returns:
+        uint8 (3, H, W), the k.
+
+    Raises:
+        ImageContractError: if it is anything else; the fault is the chain's and not the file's.
+
+    Example:
+        >>> to_uint8(torch.full((3, 1, 1), 0.2)).flatten()
+        tensor([51, 51, 51], dtype=torch.uint8)
+    """
+    if not isinstance(image, torch.Tensor) or image.dtype != torch.float32:
+        found = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
+        raise ImageContractError(f"The transform must give `image` as a float32 tensor, got {found}.")
+    image = image.detach().as_subclass(torch.Tensor).cpu()
+    if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+        raise ImageContractError(f"The transform must give an image of shape (3, H, W), got {tuple(image.shape)}.")
+    if not bool(torch.isfinite(image).all()):
+        raise ImageContractError("The transform gave NaN or infinite values; an image is finite and in [0, 1].")
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 1:
+        raise ImageContractError(f"The transform must give values in [0, 1], got {low:.6g} to {high:.6g}.")
+    levels = (image * 255).round()
+    if float((levels - image * 255).abs().max()) > 1e-3:
+        raise ImageContractError(
+            "The transform must give values k/255, so that 8 bits lose nothing: end with QuantizeImaged."
+        )
+    return levels.to(torch.uint8).contiguous()
+
+
+def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
+    """Apply a transform to an item; any error of it becomes a reason code.
+
+    Raises:
+        ImageContractError: see :func:`to_uint8`.
+    """
+    try:
+        result = transform(dict(item))
+    except Exception as error:  # a data set has every kind of broken file; none may end the run
+        reason, detail = _explain(error)
+        return Decoded(reason=reason, detail=detail)
+    record = result.get("record")
+    return Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
+
+
+def decode_all(
+    items: Sequence[Mapping[str, Any]], transform: ItemTransform, *, num_workers: int
+) -> Iterator[tuple[int, Decoded]]:
+    """Decode items in worker processes, in whatever order they finish.
+
+    When a worker dies (a decoder that crashes, the memory limit), the files that were under way are tried again, each
+    in a process of its own; the one that kills it again is ``worker_died``.
+
+    Args:
+        items: items with ``image``.
+        transform: replaces ``image`` by the image; with the start method "spawn" it must be picklable.
+        num_workers: processes; 0 decodes in this one.
+
+    Yields:
+        position of the item, and what became of it.
+    """
+    if num_workers == 0:
+        for index, item in enumerate(items):
+            yield index, decode(item, transform)
+        return
+    waiting = deque(range(len(items)))
+    while waiting:
+        suspects = yield from _until_a_worker_dies(items, waiting, transform, num_workers)
+        for index in suspects:
+            yield index, _decode_alone(items[index], transform)
+
+
+def _until_a_worker_dies(
+    items: Sequence[Mapping[str, Any]], waiting: deque[int], transform: ItemTransform, num_workers: int
+) -> Generator[tuple[int, Decoded], None, list[int]]:
+    """Decode what is waiting; returns the items that were under way when the pool broke."""
+    running: dict[Future[Decoded], int] = {}
+    pool = _pool(num_workers, transform)
+    try:
+        while waiting or running:
+            # few at a time: each is a suspect when a worker dies
+            while waiting and len(running) < 2 * num_workers:
+                running[pool.submit(_decode_in_worker, dict(items[waiting[0]]))] = waiting[0]
+                waiting.popleft()
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool:
+        return sorted(running.values())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return []
+
+
+def _decode_alone(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
+    with _pool(1, transform) as pool:
+        try:
+            return pool.submit(_decode_in_worker, dict(item)).result()
+        except BrokenProcessPool:
+            return Decoded(reason="worker_died", detail="the process that decoded the file ended")
+
+
+def _pool(num_workers: int, transform: ItemTransform) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(num_workers, initializer=_Worker.start, initargs=(transform,))
+
+
+class _Worker:
+    """State of a worker process: the transform is sent once and not with every item."""
+
+    transform: ItemTransform
+
+    @classmethod
+    def start(cls, transform: ItemTransform) -> None:
+        torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
+        cls.transform = staticmethod(transform)
+
+
+def _decode_in_worker(item: dict[str, Any]) -> Decoded:
+    return decode(item, _Worker.transform)
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    """Reason code and message of a reading error; of any other error its type only, as messages carry paths."""
+    cause: BaseException | None = error
+    while cause is not None:
+        reason = getattr(cause, "reason", None)
+        # MONAI's Compose wraps what a transform raises, so the reading error may be the cause of the cause
+        if isinstance(cause, ValueError) and isinstance(reason, str) and re.fullmatch("[a-z0-9_]+", reason):
+            return reason, " ".join(str(cause).split())
+        error, cause = cause, cause.__cause__
+    return "unexpected_error", type(error).__name__

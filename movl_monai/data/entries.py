@@ -1,0 +1,174 @@
+"""What a reader hands over: the entries of one source, and the files it left out with the reason."""
+
+from __future__ import annotations
+
+import re
+import stat
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from movl_monai.errors import DataError
+
+__all__ = [
+    "SPLITS",
+    "Entry",
+    "Listing",
+    "SkippedFile",
+    "SplitName",
+    "file_problem",
+    "locate",
+    "natural_key",
+    "natural_sorted",
+    "parse_split",
+    "tidy",
+]
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+_SYNONYMS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass
+class Entry:
+    """One image of a source, before classes, patients, splits and ids are settled.
+
+    Args:
+        path: absolute path.
+        key: POSIX path relative to the data root; orders the entries and is what the salted id is made of.
+        label: class name, None if the source has none.
+        patient: group of the image, None if the source does not say.
+        split: as the source says, None if it does not.
+        domain: as the source says, None if it does not.
+        frame: frame of a multi-frame file, counted from 0.
+        id: salted id that the source already carries.
+    """
+
+    path: Path
+    key: str
+    label: str | None = None
+    patient: str | None = None
+    split: SplitName | None = None
+    domain: str | None = None
+    frame: int | None = None
+    id: str | None = None
+
+
+@dataclass
+class SkippedFile:
+    """A file that is not in the list, with a reason code.
+
+    ``path`` and ``key`` stay in memory; reports name the file by the salted id of ``key``.
+    """
+
+    path: Path
+    key: str
+    reason: str
+    domain: str | None = None
+    split: SplitName | None = None
+    id: str = ""
+
+
+@dataclass
+class Listing:
+    """The entries of one source, the files left out, and the class order where the source gives one."""
+
+    entries: list[Entry] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
+    class_names: list[str] | None = None
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key that puts numbers in numerical order.
+
+    Example:
+        >>> sorted(["grade10", "grade2"], key=natural_key)
+        ['grade2', 'grade10']
+    """
+    parts = re.split(r"([0-9]+)", text)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def natural_sorted(names: Iterable[str]) -> list[str]:
+    """Distinct names in natural order."""
+    return sorted(set(names), key=lambda name: (natural_key(name), name))
+
+
+def tidy(text: str | None) -> str | None:
+    """A name without surrounding blanks and in one Unicode form (macOS writes folder names decomposed); "" is None."""
+    return unicodedata.normalize("NFC", text.strip()) or None if text else None
+
+
+def parse_split(text: str | None) -> SplitName | None:
+    """The split that a word means.
+
+    Raises:
+        KeyError: if the word is none of train, training, val, valid, validation, test, testing (in any case).
+
+    Example:
+        >>> parse_split("Validation"), parse_split("  ")
+        ('val', None)
+    """
+    name = tidy(text)
+    return None if name is None else _SYNONYMS[name.lower()]
+
+
+def locate(written: str, root: Path) -> tuple[Path, str]:
+    """Absolute path and key of a path as a list writes it.
+
+    A relative path belongs to ``root`` and may not leave it, neither by ``..`` nor by a link; an absolute path outside
+    of ``root`` is taken as it is.
+
+    Raises:
+        DataError: if a path leads out of ``root``.
+    """
+    relative = written.strip()
+    if not (root / relative).exists():
+        relative = relative.replace("\\", "/")  # lists written on Windows
+    path = root / relative
+    try:
+        key = PurePosixPath(path.resolve().relative_to(root.resolve()))
+    except ValueError:
+        if Path(relative).is_absolute() and not path.is_relative_to(root):
+            return path, path.as_posix()
+        raise DataError(
+            "a path leads out of the data folder (by `..` or a link); put the file inside, or write its absolute path"
+        ) from None
+    # the key is what the list says, not where an inner link points to
+    if path.is_relative_to(root) and ".." not in path.parts:
+        key = PurePosixPath(path.relative_to(root).as_posix())
+    return path, str(key)
+
+
+def file_problem(path: Path) -> str | None:
+    """Reason code if nothing can be read from ``path``: it is missing, empty, or not a regular file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing_file"
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait forever
+        return "not_regular_file"
+    return "empty_file" if status.st_size == 0 else None
+
+
+def check_class_names(class_names: Sequence[str]) -> list[str]:
+    """The class names as a list of distinct, non-empty strings.
+
+    Raises:
+        DataError: if a name is empty or given twice, or there are fewer than two.
+    """
+    names = [tidy(str(name)) or "" for name in class_names]
+    if len(set(names)) != len(names) or "" in names or len(names) < 2:
+        raise DataError(f"class_names must be two or more different, non-empty names, got {list(class_names)}.")
+    return names

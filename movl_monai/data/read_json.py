@@ -1,0 +1,123 @@
+"""Read decathlon JSON: `training`, `validation` and `test` lists of `{"image": ..., "label": ...}`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data.entries import (
+    Entry,
+    Listing,
+    SkippedFile,
+    SplitName,
+    check_class_names,
+    file_problem,
+    locate,
+    tidy,
+)
+from movl_monai.errors import DataError
+
+__all__ = ["read_json"]
+
+_SECTIONS: dict[str, SplitName | None] = {
+    "training": "train",
+    "train": "train",
+    "validation": "val",
+    "val": "val",
+    "test": "test",
+    "testing": "test",
+    "unsplit": None,
+}
+_MASK_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".mha", ".nrrd")
+
+
+def read_json(source: Path, *, data_root: Path | None = None) -> Listing:
+    """The entries of a decathlon JSON file.
+
+    An entry is a path, or ``{"image": path}`` with, where known, ``label`` (class name, or number of the class),
+    ``patient_id``, ``domain``, ``frame`` and ``id``. Class names come from ``class_names`` (a list) or ``labels``
+    (``{"0": "normal", ...}``); without them the numbers are the names. Images of an empty section or none at all are
+    left to be split.
+
+    Args:
+        source: the JSON file.
+        data_root: folder that relative paths belong to, default the file's folder.
+
+    Raises:
+        DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name.
+    """
+    root = (data_root or source.parent).absolute()
+    try:
+        content = json.loads(source.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source.name} is not valid JSON; check that the file is complete.") from error
+    if not isinstance(content, dict) or not any(isinstance(content.get(name), list) for name in _SECTIONS):
+        raise DataError(f"{source.name} must be an object with a list under one of: {', '.join(_SECTIONS)}.")
+    names = _class_names(content)
+    listing = Listing(class_names=None if names is None else [names[number] for number in sorted(names)])
+    for section, split in _SECTIONS.items():
+        for position, raw in enumerate(content.get(section) or []):
+            _add(listing, raw, split, root, names, f"{section}[{position}] of {source.name}")
+    return listing
+
+
+def _class_names(content: dict[str, Any]) -> dict[int, str] | None:
+    given = content.get("class_names", content.get("labels"))
+    if given is None:
+        return None
+    try:
+        pairs = given.items() if isinstance(given, dict) else enumerate(given)
+        named = sorted(((int(number), str(name)) for number, name in pairs), key=lambda pair: pair[0])
+    except (TypeError, ValueError) as error:
+        raise DataError('The class names must be a list of names or {"0": name, "1": name}.') from error
+    return dict(zip((number for number, _ in named), check_class_names([name for _, name in named]), strict=True))
+
+
+def _add(
+    listing: Listing, raw: Any, split: SplitName | None, root: Path, names: dict[int, str] | None, where: str
+) -> None:
+    fields = raw if isinstance(raw, dict) else {"image": raw}
+    if not isinstance(fields.get("image"), str) or not fields["image"].strip():
+        raise DataError(f"{where} must be a path or an object with a path under 'image'.")
+    frame = fields.get("frame")
+    if frame is not None and (not isinstance(frame, int) or isinstance(frame, bool) or frame < 0):
+        raise DataError(f"{where}: frame must be a number from 0, got {frame!r}.")
+    try:
+        path, key = locate(fields["image"], root)
+    except DataError as error:
+        raise DataError(f"In {where}, {error}.") from None
+    entry = Entry(
+        path=path,
+        key=key,
+        label=_label(fields.get("label"), names, where),
+        patient=_text(fields.get("patient_id")),
+        split=split,
+        domain=_text(fields.get("domain")),
+        frame=frame,
+        id=_text(fields.get("id")),
+    )
+    if problem := file_problem(path):
+        listing.skipped.append(SkippedFile(path, key, problem, entry.domain, split))
+    else:
+        listing.entries.append(entry)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else tidy(str(value))
+
+
+def _label(label: Any, names: dict[int, str] | None, where: str) -> str | None:
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, (int, str)):
+        raise DataError(f"{where}: label must be a class name or the number of a class, got {type(label).__name__}.")
+    if isinstance(label, str):
+        if label.lower().endswith(_MASK_SUFFIXES):
+            raise DataError(f"{where}: label is the path of a mask; classification needs a class name or number.")
+        return tidy(label)
+    if names is None:
+        return str(label)
+    if label not in names:
+        raise DataError(f"{where}: label {label} has no name; the names are numbered {sorted(names, key=int)}.")
+    return names[label]

@@ -1,0 +1,186 @@
+"""Read a data set, whatever describes it, into a :class:`~movl_monai.data.Datalist`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from movl_monai.data.datalist import Datalist, Item
+from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
+from movl_monai.data.ids import IdMap
+from movl_monai.data.patients import assign_patients_by_pattern, expand_dicom, one_patient_each, warn_if_unknown
+from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
+from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
+from movl_monai.errors import DataError
+
+__all__ = ["read_datalist"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_datalist(
+    source: PathLike,
+    *,
+    ood_dataset_dirs: PathLike | Sequence[PathLike] = (),
+    id_domain: str = "id",
+    split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    patient_pattern: str | None = None,
+    one_image_per_patient: bool = False,
+    allow_patient_overlap: bool = False,
+    class_names: Sequence[str] | None = None,
+    data_root: PathLike | None = None,
+    id_salt: str | bytes | None = None,
+    id_map: IdMap | PathLike | None = None,
+) -> Datalist:
+    """The images of a data set with labels, patients, splits and salted ids; no pixel is read.
+
+    The source is a CSV manifest, decathlon JSON, or a folder: its ``manifest.csv``, ``dataset.json`` or
+    ``datalist.json`` if it has one, else its class folders. See ``read_csv``, ``read_json`` and ``read_folders`` of
+    this package for the forms.
+
+    Classes are the names in the in-distribution domain in natural order, unless given. Patients come from the list,
+    else from ``patient_pattern``, else from the DICOM header. Splits that the source does not give are made by patient
+    (see :func:`movl_monai.data.splits.complete_splits`). Other domains than ``id_domain``, and the sources in
+    ``ood_dataset_dirs``, are out of distribution and for evaluation only: a split that the list gives them is kept in
+    the items but must not be trained on; without one it is "test".
+
+    Args:
+        source: CSV file, JSON file, or folder.
+        ood_dataset_dirs: further sources of the same forms. Each is a domain called like its folder (``name_2`` if
+            taken; ``name_domain`` if its list has several), all of it "test".
+        id_domain: the in-distribution domain of the list; also the name where a list has none.
+        split_fractions: of train, val and test, for splits that must be made; None makes none.
+        seed: of the split.
+        patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
+        one_image_per_patient: state that images of the source without a patient are of as many patients.
+        allow_patient_overlap: accept patients in two splits (logged) instead of raising.
+        class_names: all classes in the order of the labels, such as those of a trained network; a source may lack one.
+        data_root: folder that the relative paths of ``source`` belong to, default the folder of the list.
+        id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
+        id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
+
+    Raises:
+        DataError: if there are no images, one class only, a class that is not known, patients that cannot be told apart
+            where a split must be made, one patient in two splits, or a list that cannot be understood.
+    """
+    ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
+    listing = read_source(Path(source), data_root=None if data_root is None else Path(data_root))
+    for entry in records(listing):
+        entry.domain = entry.domain or id_domain
+    inside = [entry for entry in listing.entries if entry.domain == id_domain]
+    if not inside:
+        found = ", ".join(natural_sorted(entry.domain or "" for entry in listing.entries)) or "none"
+        raise DataError(
+            f"No image of the domain {id_domain!r}; the domains are: {found}. Set id_domain to one of them."
+        )
+    names = _class_names(inside, class_names or listing.class_names)
+    _check_labels(listing.entries, names)
+    if patient_pattern is not None:
+        assign_patients_by_pattern(inside, patient_pattern, required=True)
+        assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
+    listing = expand_dicom(listing, patients=not one_image_per_patient)
+    if one_image_per_patient:
+        one_patient_each(listing.entries)
+    _settle_splits(
+        [entry for entry in listing.entries if entry.domain == id_domain],
+        names,
+        fractions=split_fractions,
+        seed=seed,
+        allow_patient_overlap=allow_patient_overlap,
+    )
+    taken = {entry.domain or "" for entry in listing.entries}
+    listings = [
+        listing,
+        *read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern),
+    ]
+    for other in listings[1:]:
+        _check_labels(other.entries, names)
+    return _datalist(listings, names, id_domain, ids)
+
+
+def _class_names(entries: Sequence[Entry], given: Sequence[str] | None) -> list[str]:
+    found = natural_sorted(entry.label for entry in entries if entry.label is not None)
+    if given is not None:
+        return check_class_names(given)
+    if len(found) < 2:
+        raise DataError(
+            f"Classification needs two or more classes, got {len(found)}: {', '.join(found) or 'no labels'}. "
+            "To evaluate images of one class, give the class_names of the network."
+        )
+    return found
+
+
+def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
+    unknown = natural_sorted({entry.label for entry in entries if entry.label is not None} - set(class_names))
+    if unknown:
+        domains = natural_sorted(entry.domain or "" for entry in entries if entry.label in unknown)
+        raise DataError(
+            f"Class {', '.join(map(repr, unknown[:5]))} (domain {', '.join(domains)}) is not one of the classes "
+            f"{', '.join(class_names)}; rename it (case counts), or remove those images."
+        )
+
+
+def _settle_splits(
+    entries: Sequence[Entry],
+    class_names: Sequence[str],
+    *,
+    fractions: Sequence[float] | None,
+    seed: int,
+    allow_patient_overlap: bool,
+) -> None:
+    if fractions is not None:
+        complete_splits(entries, fractions=fractions, seed=seed)
+        check_train_classes(entries, class_names)
+    check_patients(entries, allow_overlap=allow_patient_overlap)
+    if len({entry.split for entry in entries}) > 1:
+        warn_if_unknown(entries)
+
+
+def _datalist(listings: Sequence[Listing], class_names: list[str], id_domain: str, ids: IdMap) -> Datalist:
+    entries = [entry for listing in listings for entry in listing.entries]
+    for entry in entries:
+        if entry.domain != id_domain:
+            entry.split = entry.split or "test"
+    splits = (*SPLITS, None)
+    entries.sort(
+        key=lambda e: (
+            e.domain != id_domain,
+            natural_key(e.domain or ""),
+            splits.index(e.split),
+            natural_key(e.key),
+            e.key,
+            e.frame or 0,
+        )
+    )
+    skipped = [file for listing in listings for file in listing.skipped]
+    for file in skipped:
+        file.id = ids.add(file.key, path=file.path)
+    labels = {name: label for label, name in enumerate(class_names)}
+    datalist = Datalist(
+        [_item(entry, labels, ids) for entry in entries],
+        class_names=class_names,
+        id_domain=id_domain,
+        skipped=skipped,
+        id_map=ids,
+    )
+    ids.save()
+    logger.info("Data set:\n%s", datalist.summary())
+    return datalist
+
+
+def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
+    if entry.id:
+        image_id = ids.keep(entry.id, entry.key, path=entry.path, frame=entry.frame)
+    else:
+        image_id = ids.add(entry.key, path=entry.path, frame=entry.frame)
+    item: Item = {
+        "image": str(entry.path),
+        "label": None if entry.label is None else labels[entry.label],
+        "patient_id": entry.patient,
+        "split": entry.split,
+        "domain": entry.domain,
+        "id": image_id,
+    }
+    return item if entry.frame is None else item | {"frame": entry.frame}

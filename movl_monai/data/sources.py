@@ -1,0 +1,102 @@
+"""Choose the reader by what a source is, and name the domains of out-of-distribution sources."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
+from movl_monai.data.patients import assign_patients_by_pattern, expand_dicom
+from movl_monai.data.read_csv import read_csv
+from movl_monai.data.read_folders import read_folders
+from movl_monai.data.read_json import read_json
+from movl_monai.errors import DataError
+
+__all__ = ["PathLike", "read_ood_sources", "read_source", "records"]
+
+PathLike = str | os.PathLike[str]
+
+_LISTS = ("manifest.csv", "dataset.json", "datalist.json")
+
+
+def read_source(source: Path, *, data_root: Path | None = None) -> Listing:
+    """The entries of a CSV file, a JSON file, or a folder: of the list in it, else of its class folders.
+
+    Raises:
+        DataError: if there is no such source, it is of another kind, or it has no image.
+    """
+    if source.is_dir():
+        lists = [source / name for name in _LISTS if (source / name).is_file()]
+        if not lists:
+            return _with_images(read_folders(source))
+        source = lists[0]
+    elif not source.is_file():
+        raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
+    suffix = source.suffix.lower()
+    if suffix == ".json":
+        return _with_images(read_json(source, data_root=data_root))
+    if suffix in (".csv", ".tsv", ".txt"):
+        return _with_images(read_csv(source, data_root=data_root))
+    raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
+
+
+def records(listing: Listing) -> list[Entry | SkippedFile]:
+    """Entries and skipped files alike."""
+    return [*listing.entries, *listing.skipped]
+
+
+def _with_images(listing: Listing) -> Listing:
+    if not listing.entries:
+        reasons = Counter(file.reason for file in listing.skipped)
+        found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "no rows"
+        raise DataError(
+            f"No image was found ({found}); paths are relative to the list's folder unless data_root is set."
+        )
+    return listing
+
+
+def read_ood_sources(
+    sources: PathLike | Sequence[PathLike], *, taken: set[str], patient_pattern: str | None
+) -> list[Listing]:
+    """Read out-of-distribution sources; each becomes a domain of its own, all of it "test".
+
+    Args:
+        sources: CSV files, JSON files or folders.
+        taken: names of domains that are in use.
+        patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
+    """
+    taken = set(taken)
+    listings = []
+    for source in [sources] if isinstance(sources, (str, os.PathLike)) else sources:
+        path = Path(source).absolute()
+        listing = read_source(path)
+        if patient_pattern is not None:
+            assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
+        taken |= _name_domains(listing, _name(path), taken)
+        for record in records(listing):
+            record.split = "test"
+            record.key = f"ood:{record.domain}\0{record.key}"  # two sources may hold the same relative path
+        listings.append(expand_dicom(listing))
+    return listings
+
+
+def _name(path: Path) -> str:
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.stem in ("manifest", "dataset", "datalist") else path.stem
+
+
+def _name_domains(listing: Listing, name: str, taken: set[str]) -> set[str]:
+    """Call the domains like the source (and like themselves, if there are several) in place; returns the names."""
+    domains = natural_sorted(entry.domain or "" for entry in listing.entries)
+    renamed: dict[str, str] = {}
+    for domain in domains:
+        wanted = f"{name}_{domain}" if len(domains) > 1 and domain else name
+        candidates = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(2)))
+        renamed[domain] = next(c for c in candidates if c not in taken and c not in renamed.values())
+    for record in records(listing):
+        record.domain = renamed.get(record.domain or "", renamed[domains[0]])
+    return set(renamed.values())
