@@ -1,7 +1,5 @@
 """The classification network: prompt, frozen backbone, head."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """A `state_dict` that holds what was trained, and names the frozen weights instead of carrying them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any
