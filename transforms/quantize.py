@@ -55,7 +55,7 @@ def uint8_to_image(levels: torch.Tensor) -> torch.Tensor:
     """
     if levels.dtype != torch.uint8:
         raise ValueError(f"levels must be uint8, got dtype {levels.dtype}.")
-    # by a tensor on the same device: CUDA multiplies by the rounded reciprocal of a Python number, which gives other bits
+    # by a tensor on the same device: CUDA multiplies by the rounded reciprocal of a Python number, giving other bits
     return levels.to(torch.float32) / torch.full((), 255.0, device=levels.device)
 
 
