@@ -138,9 +138,10 @@ def _map_indices(encoder: Any) -> list[int]:
 def _pretrained_config(name: str) -> Any:
     import timm
 
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
-    if config is not None:
-        return config
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:  # neither a name nor a name with one of its tags
+        pass
     known = timm.list_models(pretrained=True) + timm.list_models()
     near = list(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5)))
     raise ValueError(
