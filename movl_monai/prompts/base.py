@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from movl_monai.prompts.saturate import saturate
+
 __all__ = ["Init", "Space", "VisualPrompt", "starting_values"]
 
 Space = Literal["pixel", "normalized"]
@@ -32,9 +34,8 @@ class VisualPrompt(nn.Module):
         space: where the prompt is added, "pixel" or "normalized".
         std: standard deviation per channel of the backbone's normalisation, for ``space="normalized"`` only.
 
-    Note:
-        In pixel space a pixel whose sum is outside [0, 1] in *every* image gets no gradient any more. Images with an
-        exactly black border reach that state early; "normalized" never does.
+    The clamp's gradient is that of :func:`~movl_monai.prompts.saturate.saturate`: exactly black or white pixels, of
+    which medical images have many, still learn.
 
     Raises:
         ValueError: if ``image_size`` is not positive, or ``std`` is missing or not wanted; in ``forward``, for an
@@ -82,7 +83,7 @@ class VisualPrompt(nn.Module):
         """
         self.check_size(image)
         prompted = image + self.delta()
-        return prompted.clamp(0.0, 1.0) if self.clamps else prompted
+        return saturate(prompted) if self.clamps else prompted
 
     def check_size(self, image: torch.Tensor) -> None:
         """Raise ValueError unless ``image`` is (B, 3, H, W) of this prompt's size."""
