@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai run`."""
     parser.add_argument("run_id", help="what to run: training, evaluating or inferring")
     parser.add_argument(
-        "--config_file", required=True, nargs="+", metavar="FILE", help="the workflow's file, then overlays, all in one folder"
+        "--config_file",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="the workflow's file, then overlays, all in one folder",
     )
     parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
     parser.epilog = "Every further `--id value` overrides that id of the config, e.g. `--dataset_dir DIR --epochs 4`."

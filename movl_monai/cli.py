@@ -35,7 +35,9 @@ def user_error(error: BaseException) -> BaseException | None:
 def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from movl_monai.phantom.cli import add_arguments, run
 
-    parser = commands.add_parser("phantom", help="write the embedded data set: valid DICOM files of a synthetic phantom")
+    parser = commands.add_parser(
+        "phantom", help="write the embedded data set: valid DICOM files of a synthetic phantom"
+    )
     add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -74,9 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 2 for an error that the user can act on, 130 when interrupted. Other errors are raised.
     """
     parser = _parser()
-    options, options.overrides = parser.parse_known_args(arguments)
-    if options.overrides and not getattr(options, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(options.overrides)}")
+    options, words = parser.parse_known_args(arguments)
+    options.overrides = words
+    if words and not getattr(options, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(words)}")
     try:
         return int(options.run(options) or 0)
     except KeyboardInterrupt:

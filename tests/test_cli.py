@@ -10,12 +10,26 @@ from movl_monai.errors import ConfigError, DataError
 
 
 def test_overrides_become_literals_where_they_are_and_text_where_not() -> None:
-    words = ["--epochs", "3", "--lr=1e-3", "--names", "['a', 'b']", "--dir", "/data/x", "--resume", "true", "--weights", "null"]
+    words = [
+        "--epochs",
+        "3",
+        "--lr=1e-3",
+        "--names",
+        "['a', 'b']",
+        "--dir",
+        "/data/x",
+        "--resume",
+        "true",
+        "--weights",
+        "null",
+    ]
     expected = {"epochs": 3, "lr": 1e-3, "names": ["a", "b"], "dir": "/data/x", "resume": True, "weights": None}
     assert parse_overrides(words) == expected
 
 
-@pytest.mark.parametrize(("words", "message"), [(["epochs", "3"], "got 'epochs'"), (["--epochs"], "`--epochs` has no value")])
+@pytest.mark.parametrize(
+    ("words", "message"), [(["epochs", "3"], "got 'epochs'"), (["--epochs"], "`--epochs` has no value")]
+)
 def test_words_that_are_no_pairs_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_overrides(words)
@@ -23,13 +37,9 @@ def test_words_that_are_no_pairs_are_refused(words: list[str], message: str) -> 
 
 def test_a_known_error_is_found_below_those_it_caused() -> None:
     inner = DataError("no images")
-    try:
-        try:
-            raise inner
-        except DataError as error:
-            raise RuntimeError("Failed to evaluate") from error
-    except RuntimeError as outer:
-        assert user_error(outer) is inner
+    outer = RuntimeError("Failed to evaluate")
+    outer.__cause__ = inner
+    assert user_error(outer) is inner
     assert user_error(RuntimeError("unknown")) is None
 
 

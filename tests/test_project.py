@@ -26,7 +26,11 @@ def _listed_packages() -> set[str]:
 
 
 def test_every_package_is_listed_for_installation() -> None:
-    folders = {path.parent.relative_to(ROOT) for top in ("movl_monai", "transforms") for path in (ROOT / top).rglob("__init__.py")}
+    folders = {
+        path.parent.relative_to(ROOT)
+        for top in ("movl_monai", "transforms")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
     names = {".".join(folder.parts).replace("transforms", "movl_monai.transforms", 1) for folder in folders}
     assert _listed_packages() == names
 
@@ -38,7 +42,9 @@ def test_environment_yml_installs_the_project_with_pyprojects_python_and_extras(
     extras = re.fullmatch(r"-e \.\[([\w,]+)\]", pip[0])
     if extras is None:
         pytest.fail(f"the pip section must install the project itself, got {pip}")
-    known = set(re.findall(r"^(\w+) = \[", PYPROJECT.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE))
+    known = set(
+        re.findall(r"^(\w+) = \[", PYPROJECT.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE)
+    )
     assert set(extras.group(1).split(",")) <= known
     minimum = re.search(r'requires-python = ">=([\d.]+)"', PYPROJECT)
     assert minimum is not None
@@ -69,4 +75,9 @@ def test_transforms_know_nothing_of_the_rest() -> None:
 
 
 def test_transforms_are_not_installed_under_a_general_name() -> None:
-    assert subprocess.run([sys.executable, "-c", "import transforms"], cwd="/", capture_output=True, check=False).returncode == 1
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", "import transforms"], cwd="/", capture_output=True, check=False
+        ).returncode
+        == 1
+    )

@@ -1,13 +1,15 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resuming."""
 
 from .batch import prepare_image_batch
+from .checks import check_device, check_output_dir
 from .features import FeatureSet, extract_features
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
-from .resume import BestCheckpoint, Resume
+from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
 from .trainer import StagedTrainer
+from .validation import BestCheckpoint, ValidateStart
 
 __all__ = [
     "DEFAULT_L2_GRID",
@@ -19,7 +21,10 @@ __all__ = [
     "Resume",
     "Stage",
     "StagedTrainer",
+    "ValidateStart",
+    "check_device",
     "check_ids",
+    "check_output_dir",
     "check_overrides",
     "extract_features",
     "fit_linear_probe",

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def extract_features(
     return torch.cat(rows)
 
 
-def _digest(parts: Iterator[bytes]) -> str:
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -115,9 +115,9 @@ class FeatureSet:
         images = self.dataset.images
         parts = (
             f"{_FORMAT}|{tuple(images.shape)}|{images.dtype}|{self.encoder.content_sha256()}".encode(),  # type: ignore[operator]
-            memoryview(images.contiguous().numpy()).cast("B"),
+            _bytes(images),
         )
-        return _digest(iter(parts))
+        return _digest(parts)
 
     def _load_or_compute(self) -> torch.Tensor:
         if self.cache_dir is None:
@@ -138,20 +138,32 @@ class FeatureSet:
     def _load(self, path: Path) -> torch.Tensor | None:
         if not path.is_file():
             return None
+        values: torch.Tensor | None
+        checksum: torch.Tensor | None
         try:
             content = load_file(path)
             values, checksum = content["features"], content["checksum"]
         except (SafetensorError, KeyError, OSError):
             values = checksum = None
-        if values is None or checksum is None or not torch.equal(checksum, _checksum(values)) or len(values) != len(self.dataset):
+        if (
+            values is None
+            or checksum is None
+            or not torch.equal(checksum, _checksum(values))
+            or len(values) != len(self.dataset)
+        ):
             _LOGGER.warning("The cached features %s are damaged or half-written; they are computed again.", path.name)
             return None
         _LOGGER.info("Features of %d images read from the cache %s.", len(values), path.name)
         return values
 
 
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    array: Any = tensor.contiguous().numpy()
+    return memoryview(array).cast("B")
+
+
 def _checksum(values: torch.Tensor) -> torch.Tensor:
-    digest = hashlib.sha256(memoryview(values.contiguous().numpy()).cast("B")).digest()
+    digest = hashlib.sha256(_bytes(values)).digest()
     return torch.tensor(list(digest), dtype=torch.uint8)
 
 

@@ -124,7 +124,9 @@ def fit_linear_probe(
         closure()
     gradient = max(weight.grad.abs().max().item(), bias.grad.abs().max().item())  # type: ignore[union-attr]
     if not gradient <= 1e-4:
-        _LOGGER.warning("The linear probe with l2=%.3g stopped at a gradient of %.2g before it converged.", l2, gradient)
+        _LOGGER.warning(
+            "The linear probe with l2=%.3g stopped at a gradient of %.2g before it converged.", l2, gradient
+        )
     return weight.detach(), bias.detach()
 
 
@@ -193,6 +195,8 @@ class LinearProbe:
         if self.class_weights == "balanced":
             counts = torch.bincount(labels, minlength=self.num_classes).double()
             if (counts == 0).any():
-                raise DataError(f"Every class needs training images for balanced weights, got counts {counts.int().tolist()}.")
+                raise DataError(
+                    f"Every class needs training images for balanced weights, got counts {counts.int().tolist()}."
+                )
             return labels.numel() / (self.num_classes * counts)
         return torch.tensor([float(value) for value in self.class_weights], dtype=torch.float64)

@@ -44,7 +44,11 @@ def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
         ['datset_dir']
     """
     used = {
-        name for key, value in config.items() for text in _strings(value) for name in _REFERENCE.findall(text) if name != key
+        name
+        for key, value in config.items()
+        for text in _strings(value)
+        for name in _REFERENCE.findall(text)
+        if name != key
     }
     return [key for key in config if key not in used and key not in _ENTRY_IDS and not key.startswith("_")]
 

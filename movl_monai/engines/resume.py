@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from movl_monai.errors import CheckpointMismatchError
@@ -15,7 +14,7 @@ from movl_monai.networks import load_checkpoint, save_atomically
 
 from .parameters import unwrap
 
-__all__ = ["BestCheckpoint", "Resume"]
+__all__ = ["Resume"]
 
 _LOGGER = logging.getLogger(__name__)
 _BEST = ("best_metric", "best_metric_epoch")
@@ -57,7 +56,9 @@ class Resume:
                 "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
                 "epoch": trainer.state.epoch,
                 "strategy": _strategy(trainer),
-                "best": None if self.evaluator is None else {name: getattr(self.evaluator.state, name) for name in _BEST},
+                "best": None
+                if self.evaluator is None
+                else {name: getattr(self.evaluator.state, name) for name in _BEST},
             },
             self.path,
         )
@@ -86,28 +87,6 @@ class Resume:
 
 def _strategy(trainer: Any) -> str:
     """A description of what must be equal for a resumed run to be the same run."""
-    return repr((trainer.stages, trainer.seed, trainer.state.epoch_length, trainer.accumulation_steps, trainer.clip_grad_norm))
-
-
-class BestCheckpoint:
-    """Write the network's `model.pt` whenever a validation is the best so far.
-
-    Attach it to the evaluator. The state before the first step is a candidate too if the validation also runs at the start.
-
-    Args:
-        path: the checkpoint; holds what was trained and the sha256 of the frozen weights.
-        network: the network, possibly inside DistributedDataParallel.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, network: torch.nn.Module) -> None:
-        self.path = Path(path)
-        self.network = network
-
-    def attach(self, engine: Engine) -> None:
-        """Look at every finished validation."""
-        engine.add_event_handler(Events.COMPLETED, self.save_if_best)
-
-    def save_if_best(self, evaluator: Engine) -> None:
-        """Save if the validation that just ended set the best metric."""
-        if evaluator.state.rank == 0 and evaluator.state.best_metric_epoch == evaluator.state.epoch:  # type: ignore[attr-defined]
-            save_atomically(unwrap(self.network).state_dict(), self.path)
+    return repr(
+        (trainer.stages, trainer.seed, trainer.state.epoch_length, trainer.accumulation_steps, trainer.clip_grad_norm)
+    )

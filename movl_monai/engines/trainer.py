@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
+from monai.transforms import Transform
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.optim import Optimizer
@@ -86,7 +87,7 @@ class StagedTrainer(SupervisedTrainer):
         accumulation_steps: int = 1,
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
-        postprocessing: Callable[..., Any] | None = None,
+        postprocessing: Transform | None = None,
         key_train_metric: dict[str, Any] | None = None,
         additional_metrics: dict[str, Any] | None = None,
         decollate: bool = False,
@@ -94,7 +95,9 @@ class StagedTrainer(SupervisedTrainer):
         self.stages = list(stages)
         self.starts = stage_starts(self.stages)
         if max_epochs != total_epochs(self.stages):
-            raise ConfigError(f"max_epochs must be the sum of the stages' epochs, {total_epochs(self.stages)}, got {max_epochs}.")
+            raise ConfigError(
+                f"max_epochs must be the sum of the stages' epochs, {total_epochs(self.stages)}, got {max_epochs}."
+            )
         _check_parts(network, self.stages, loss_function, linear_probe)
         self.features = features
         self.cached_plain = cached_plain and features is not None
@@ -124,7 +127,7 @@ class StagedTrainer(SupervisedTrainer):
             accumulation_steps=accumulation_steps,
             optim_set_to_none=True,
         )
-        self.scaler = torch.amp.GradScaler("cuda") if self.amp_dtype is torch.float16 else None
+        self.scaler: Any = torch.amp.GradScaler("cuda") if self.amp_dtype is torch.float16 else None
 
     def run(self) -> None:  # type: ignore[override]
         """Train; a strategy without epochs (the exact linear probe) only starts, is validated and ends."""
@@ -147,7 +150,8 @@ class StagedTrainer(SupervisedTrainer):
         epoch = self.state.epoch - 1  # ignite counts from 1
         self._enter_stage(epoch)
         torch.manual_seed(self.seed + epoch)
-        for holder in (self.data_loader, getattr(self.data_loader, "sampler", None), getattr(self.data_loader, "dataset", None)):
+        loader: Any = self.data_loader
+        for holder in (getattr(loader, "sampler", None), getattr(loader, "dataset", None)):
             if hasattr(holder, "set_epoch"):
                 holder.set_epoch(epoch)
         self.network.train()
@@ -274,7 +278,9 @@ def _check_parts(
     network: nn.Module, stages: Sequence[Stage], loss_function: Callable[..., torch.Tensor], probe: LinearProbe | None
 ) -> None:
     if probe is None and (named := [stage.name for stage in stages if stage.linear_probe]):
-        raise ConfigError(f"The stages {named} solve the linear probe, but the trainer got none; give it `linear_probe`.")
+        raise ConfigError(
+            f"The stages {named} solve the linear probe, but the trainer got none; give it `linear_probe`."
+        )
     trains_backbone = any(stage.lr.get("backbone", 0) > 0 for stage in stages)
     if trains_backbone and getattr(unwrap(network).backbone, "frozen", False):
         raise ConfigError("A stage trains the backbone, but it is frozen; set the backbone's `frozen` to false.")

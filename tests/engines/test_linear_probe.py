@@ -50,7 +50,9 @@ def test_balanced_class_weights_equal_scikit_learns() -> None:
 def test_the_start_changes_the_time_and_not_the_optimum() -> None:
     features, labels = _problem(3)
     cold = fit_linear_probe(features, labels, num_classes=3, l2=0.1)
-    warm = fit_linear_probe(features, labels, num_classes=3, l2=0.1, start=(torch.randn(3, 10).double(), torch.randn(3).double()))
+    warm = fit_linear_probe(
+        features, labels, num_classes=3, l2=0.1, start=(torch.randn(3, 10).double(), torch.randn(3).double())
+    )
     torch.testing.assert_close(cold[0], warm[0], atol=1e-5, rtol=0)
 
 

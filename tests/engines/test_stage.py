@@ -45,7 +45,11 @@ def test_stage_refuses_impossible_settings(arguments: dict, message: str) -> Non
 
 
 def test_stages_begin_where_the_one_before_ends() -> None:
-    stages = [Stage(epochs=0, linear_probe=True), Stage(epochs=3, lr={"prompt": 1.0}), Stage(epochs=2, lr={"head": 1.0})]
+    stages = [
+        Stage(epochs=0, linear_probe=True),
+        Stage(epochs=3, lr={"prompt": 1.0}),
+        Stage(epochs=2, lr={"head": 1.0}),
+    ]
     assert stage_starts(stages) == [0, 0, 3]
     assert total_epochs(stages) == 5
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.handlers import ValidationHandler
 from torch.utils.data import DataLoader, DistributedSampler
@@ -19,6 +20,7 @@ from movl_monai.engines import (
     Resume,
     Stage,
     StagedTrainer,
+    ValidateStart,
     optimizer_groups,
     prepare_image_batch,
     total_epochs,
@@ -67,10 +69,24 @@ def _trainer(
     )
 
 
-def _evaluator(network: AdaptedClassifier, *handlers: object) -> SupervisedEvaluator:
+class _Watch:
+    """Notes the loss of every step."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.losses = losses
+
+    def attach(self, engine: StagedTrainer) -> None:
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda e: self.losses.append(e.state.output["loss"].item())
+        )
+
+
+def _evaluator(network: AdaptedClassifier, *handlers: object, wrong_labels: bool = False) -> SupervisedEvaluator:
+    data = memory_dataset(seed=1)
+    data.labels = 1 - data.labels if wrong_labels else data.labels
     return SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(memory_dataset(seed=1), batch_size=8),
+        val_data_loader=DataLoader(data, batch_size=8),
         network=network,
         prepare_batch=prepare_image_batch,
         key_val_metric={"negative_cross_entropy": NegativeCrossEntropy()},
@@ -96,7 +112,9 @@ def _snapshot(network: AdaptedClassifier) -> dict[str, torch.Tensor]:
         ((Stage(epochs=0, linear_probe=True, name="lp"),), {"head"}),
     ],
 )
-def test_exactly_the_parts_of_the_strategy_change_and_the_backbone_never(stages: Sequence[Stage], parts: set[str]) -> None:
+def test_exactly_the_parts_of_the_strategy_change_and_the_backbone_never(
+    stages: Sequence[Stage], parts: set[str]
+) -> None:
     network, data = _network(), memory_dataset()
     before, sha = _snapshot(network), network.backbone.content_sha256()
     features = FeatureSet(data, network.backbone, progress=False)
@@ -117,36 +135,34 @@ def test_a_stage_that_fixes_the_head_leaves_the_solved_probe_as_it_is() -> None:
 
 def test_training_lowers_the_loss() -> None:
     losses: list[float] = []
-
-    class _Watch:
-        def attach(self, engine: StagedTrainer) -> None:
-            from ignite.engine import Events
-
-            engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
-
     stages = (Stage(epochs=4, lr={"prompt": 1e-2, "head": 5e-2}),)
-    _trainer(_network(), stages=stages, train_handlers=[_Watch()]).run()
+    _trainer(_network(), stages=stages, train_handlers=[_Watch(losses)]).run()
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
 @pytest.mark.parametrize("discrepancy", ["kl", "mse", "l1", "cosine"])
-def test_cached_and_recomputed_plain_features_give_the_same_training(discrepancy: str) -> None:
-    results = []
+def test_cached_and_recomputed_plain_features_give_the_same_losses(discrepancy: str) -> None:
+    losses: dict[bool, list[float]] = {}
     for cached in (True, False):
-        network = _network()
-        trainer = _trainer(network, cached_plain=cached)
+        network, losses[cached] = _network(), []
+        with torch.no_grad():  # away from p+ = p-, where l1 has no gradient and rounding decides its sign
+            network.prompt.top.add_(0.3)
+            network.head.weight.copy_(torch.linspace(-1, 1, network.head.weight.numel()).view_as(network.head.weight))
+        trainer = _trainer(network, cached_plain=cached, train_handlers=[_Watch(losses[cached])])
         trainer.loss_function = MoVLLoss(weight=0.7, discrepancy=discrepancy)
+        trainer.optimizer = torch.optim.SGD(optimizer_groups(network), lr=1.0)
         trainer.run()
-        results.append(_snapshot(network))
-    for name, value in results[0].items():
-        torch.testing.assert_close(value, results[1][name], atol=1e-5, rtol=1e-5)
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+    assert len(losses[True]) == 6
 
 
 def test_accumulating_two_half_batches_equals_one_whole_batch_to_rounding() -> None:
     results = []
     for batch_size, accumulation in ((8, 1), (4, 2)):
         network = _network()
-        trainer = _trainer(network, accumulation_steps=accumulation, stages=(Stage(epochs=1, lr={"head": 1e-2}, schedule="constant"),))
+        trainer = _trainer(
+            network, accumulation_steps=accumulation, stages=(Stage(epochs=1, lr={"head": 1e-2}, schedule="constant"),)
+        )
         sampler = DistributedSampler(memory_dataset(), num_replicas=1, rank=0, shuffle=True, seed=0)
         trainer.data_loader = DataLoader(memory_dataset(), batch_size=batch_size, sampler=sampler)
         trainer.state.epoch_length = len(trainer.data_loader)
@@ -183,8 +199,6 @@ class _KillAt:
         self.iteration = iteration
 
     def attach(self, engine: StagedTrainer) -> None:
-        from ignite.engine import Events
-
         def kill(trainer: StagedTrainer) -> None:
             raise _Killed
 
@@ -202,7 +216,7 @@ def _run_with_validation(folder: Path, *, kill_at: int | None = None, resume: bo
     network, data = _network(), memory_dataset()
     features = FeatureSet(data, network.backbone, progress=False)
     evaluator = _evaluator(network, BestCheckpoint(folder / "model.pt", network=network))
-    handlers: list[object] = [ValidationHandler(interval=1, validator=evaluator, exec_at_start=True)]
+    handlers: list[object] = [ValidateStart(evaluator), ValidationHandler(interval=1, validator=evaluator)]
     if kill_at is not None:
         handlers.append(_KillAt(kill_at))
     _trainer(
@@ -237,9 +251,11 @@ def test_a_kept_state_of_another_strategy_is_refused_and_ignored_without_resume(
 def test_the_state_before_the_first_step_is_a_candidate(tmp_path: Path) -> None:
     network = _network()
     start = copy.deepcopy(network.state_dict())
-    evaluator = _evaluator(network, BestCheckpoint(tmp_path / "model.pt", network=network))
-    harmful = (Stage(epochs=1, lr={"head": 50.0}),)  # makes validation worse, so that the start stays the best
-    handlers = [ValidationHandler(interval=1, validator=evaluator, exec_at_start=True)]
+    evaluator = _evaluator(network, BestCheckpoint(tmp_path / "model.pt", network=network), wrong_labels=True)
+    harmful = (
+        Stage(epochs=1, lr={"head": 1.0}),
+    )  # what it learns is wrong on this validation set: the start stays best
+    handlers = [ValidateStart(evaluator), ValidationHandler(interval=1, validator=evaluator)]
     _trainer(network, stages=harmful, train_handlers=handlers, features=None, cached_plain=False).run()
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     assert evaluator.state.best_metric_epoch == 0
@@ -251,7 +267,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step() -> None:
     trainer = _trainer(network, weight=0.0)
     with torch.no_grad():
         network.head.weight.fill_(float("nan"))
-    with pytest.raises(NonFiniteLossError, match=r"became nan in stage 'joint', epoch 1, step 1\. .*Lower the learning rates"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"became nan in stage 'joint', epoch 1, step 1\. .*Lower the learning rates"
+    ):
         trainer.run()
 
 
@@ -289,4 +307,3 @@ def test_full_fine_tuning_changes_the_backbone_and_its_buffers() -> None:
     stages = (Stage(epochs=1, lr={"backbone": 1e-3, "head": 1e-3}),)
     _trainer(network, stages=stages, weight=0.0, features=None).run()
     assert _changed(before, network) == {"backbone", "head"}
-    assert not torch.equal(before["prompt.top"], network.prompt.top) or "prompt" not in _changed(before, network)

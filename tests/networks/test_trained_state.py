@@ -137,7 +137,9 @@ def test_a_head_of_another_width_or_number_of_classes_is_refused() -> None:
     with pytest.raises(ConfigError, match="The head reads 7 features"):
         AdaptedClassifier(backbone=backbone, head=LinearHead(7, 2))
     with pytest.raises(ConfigError, match="3 class names"):
-        AdaptedClassifier(backbone=backbone, head=LinearHead(backbone.spec.num_features, 2), class_names=["a", "b", "c"])
+        AdaptedClassifier(
+            backbone=backbone, head=LinearHead(backbone.spec.num_features, 2), class_names=["a", "b", "c"]
+        )
 
 
 def test_the_network_scripts_and_predicts_the_same() -> None:

@@ -1,0 +1,74 @@
+"""Validate the state before the first step, and keep the best state."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+
+from movl_monai.networks import save_atomically
+
+from .parameters import unwrap
+
+__all__ = ["BestCheckpoint", "ValidateStart"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ValidateStart:
+    """Validate before the first step of training, so that the start is a candidate of the selection.
+
+    If training makes the validation figure worse, the start is what is kept. MONAI's ``ValidationHandler`` has
+    ``exec_at_start`` for this, but runs two validations there, as epochs 0 and 1, and cannot resume.
+
+    Args:
+        validator: the validation engine.
+    """
+
+    def __init__(self, validator: Evaluator) -> None:
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Run at the trainer's start, after its first stage was entered and unless a run is resumed."""
+        engine.add_event_handler(Events.STARTED, self._validate)
+
+    def _validate(self, trainer: Engine) -> None:
+        if trainer.state.epoch > 0:
+            return
+        _LOGGER.info("Validating the state before the first step (shown as epoch 1 of the validation).")
+        self.validator.run(global_epoch=1)  # ignite engines cannot run an epoch 0
+        self.validator.state.best_metric_epoch = 0
+
+
+class BestCheckpoint:
+    """Write the network's checkpoint whenever a validation is the best so far. Attach it to the evaluator.
+
+    Args:
+        path: the checkpoint; holds what was trained and the sha256 of the frozen weights.
+        network: the network, possibly inside DistributedDataParallel.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, network: torch.nn.Module) -> None:
+        self.path = Path(path)
+        self.network = network
+        self._best_before: tuple[float, int] = (-1, -1)
+
+    def attach(self, engine: Engine) -> None:
+        """Look at every finished validation."""
+        engine.add_event_handler(Events.STARTED, self._remember)
+        engine.add_event_handler(Events.COMPLETED, self._save_if_best)
+
+    def _remember(self, evaluator: Any) -> None:
+        self._best_before = (evaluator.state.best_metric, evaluator.state.best_metric_epoch)
+
+    def _save_if_best(self, evaluator: Any) -> None:
+        if evaluator.state.rank == 0 and self._best_before != (
+            evaluator.state.best_metric,
+            evaluator.state.best_metric_epoch,
+        ):
+            save_atomically(unwrap(self.network).state_dict(), self.path)
