@@ -1,0 +1,237 @@
+"""Classification with the classes a backbone was pretrained for: source logits mapped to target classes."""
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["LabelMapping", "MappedHead", "MappingMethod", "bayesian_matrix", "count_predictions", "greedy_assignment"]
+
+MappingMethod = Literal["random", "frequency", "iterative", "bayesian"]
+
+
+def count_predictions(source_logits: torch.Tensor, labels: torch.Tensor, *, num_classes: int) -> torch.Tensor:
+    """Count how often each source class is the prediction for images of each target class.
+
+    Args:
+        source_logits: (N, num_source).
+        labels: target labels (N,), int64 in 0 .. num_classes - 1.
+        num_classes: number of target classes.
+
+    Returns:
+        counts (num_source, num_classes), float32.
+    """
+    num_source = source_logits.shape[1]
+    pairs = source_logits.argmax(dim=1) * num_classes + labels
+    return torch.bincount(pairs, minlength=num_source * num_classes).reshape(num_source, num_classes).float()
+
+
+def greedy_assignment(counts: torch.Tensor) -> torch.Tensor:
+    """Give every target class one source class of its own, the largest count first.
+
+    Ties go to the smaller source class, then to the smaller target class. A target class without any count left takes
+    the first free source class.
+
+    Args:
+        counts: (num_source, num_classes), >= 0.
+
+    Returns:
+        source class of every target class, int64 (num_classes,), all different.
+    """
+    left = counts.clone()
+    assignment = torch.zeros(counts.shape[1], dtype=torch.int64, device=counts.device)
+    for _ in range(counts.shape[1]):
+        source, target = divmod(int(left.argmax()), counts.shape[1])
+        assignment[target] = source
+        left[source, :] = -1
+        left[:, target] = -1
+    return assignment
+
+
+def bayesian_matrix(counts: torch.Tensor, *, smoothing: float) -> torch.Tensor:
+    r"""Weigh every source class by how surely its prediction implies the target class.
+
+    .. math:: \omega_{st} \propto \frac{N_{st}}{\sum_{t'} N_{st'} + \lambda}, \quad \sum_s \omega_{st} = 1
+
+    Args:
+        counts: :math:`N`, (num_source, num_classes).
+        smoothing: :math:`\lambda` > 0; takes weight from source classes that were seen only a few times.
+
+    Returns:
+        :math:`\omega`, (num_source, num_classes); a uniform column for a target class without images.
+    """
+    matrix = counts / (counts.sum(dim=1, keepdim=True) + smoothing)
+    total = matrix.sum(dim=0, keepdim=True)
+    return torch.where(total > 0, matrix / total, torch.full_like(matrix, 1 / counts.shape[0]))
+
+
+class LabelMapping(nn.Module):
+    r"""Map the logits of a source classifier to target classes, by a matrix that is counted, not trained.
+
+    .. math:: \text{logit}_t = \sum_s \omega_{st} \, \text{source}_s
+
+    - ``random``: every target class gets a random source class; nothing is fitted.
+    - ``frequency``: one source class each, :func:`greedy_assignment` of the predictions on the training images
+    without a
+      prompt. Fit it once, before training.
+    - ``iterative``: the same on *prompted* images, fitted again before every epoch, as the prompt moves the
+    predictions.
+    - ``bayesian``: :func:`bayesian_matrix` of the same counts, all source classes contribute; fitted before every
+    epoch.
+
+    Args:
+        num_source: number of source classes.
+        num_classes: number of target classes, 2 to ``num_source``.
+        method: see above.
+        smoothing: :math:`\lambda` > 0 of ``bayesian``.
+        seed: of ``random``.
+
+    Attributes:
+        refits: whether the method wants a new ``fit`` before every epoch.
+        fitted: whether ``forward`` can be called.
+
+    Raises:
+        ValueError: if there are more target than source classes, or an option is unknown; in ``forward``, before
+            ``fit``.
+
+    Reference:
+        random and frequency: Bahng et al., arXiv 2203.17274, and Tsai et al., ICML 2020. iterative: Chen et al.,
+        "Understanding
+        and Improving Visual Prompting: A Label-Mapping Perspective", CVPR 2023, arXiv 2211.11635. bayesian: Cai et al.,
+        "Bayesian-guided Label Mapping for Visual Reprogramming", NeurIPS 2024, arXiv 2410.24018 (BLM; BLM+ is "
+        "not here).
+
+    Example:
+        >>> mapping = LabelMapping(4, 2, method="frequency")
+        >>> source_logits = torch.eye(4)[[3, 3, 1]]
+        >>> mapping.fit(source_logits, torch.tensor([0, 0, 1]))
+        >>> mapping(torch.tensor([[10.0, 20.0, 30.0, 40.0]]))
+        tensor([[40., 20.]])
+    """
+
+    matrix: torch.Tensor
+
+    def __init__(
+        self,
+        num_source: int,
+        num_classes: int,
+        *,
+        method: MappingMethod = "frequency",
+        smoothing: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 2 <= num_classes <= num_source:
+            raise ValueError(
+                f"A mapping needs 2 to {num_source} target classes (as many as the source classifier has), got "
+                f"{num_classes}."
+            )
+        if method not in get_args(MappingMethod):
+            raise ValueError(f"method must be one of {get_args(MappingMethod)}, got {method!r}.")
+        if not smoothing > 0:
+            raise ValueError(f"smoothing must be > 0, got {smoothing}.")
+        self.num_source, self.num_classes = num_source, num_classes
+        self.method, self.smoothing = str(method), float(smoothing)
+        self.refits = method in ("iterative", "bayesian")
+        self.fitted = method == "random"
+        self.register_buffer("matrix", torch.zeros(num_source, num_classes))
+        if method == "random":
+            chosen = torch.randperm(num_source, generator=torch.Generator().manual_seed(seed))[:num_classes]
+            self.matrix.copy_(_one_to_one(chosen, num_source))
+        self.register_load_state_dict_post_hook(_mark_fitted)
+
+    @torch.jit.ignore
+    @torch.no_grad()
+    def fit(self, source_logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count on training images, never on test images; does nothing for ``random``.
+
+        Args:
+            source_logits: (N, num_source) of training images.
+            labels: target labels (N,), int64 in 0 .. num_classes - 1.
+
+        Raises:
+            ValueError: if a shape differs, a label is out of range, or there is no image.
+        """
+        if source_logits.dim() != 2 or source_logits.shape != (len(labels), self.num_source) or len(labels) == 0:
+            raise ValueError(
+                f"source_logits must be (N >= 1, {self.num_source}) with N labels, "
+                f"got {tuple(source_logits.shape)} and {len(labels)} labels."
+            )
+        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
+            raise ValueError(
+                f"labels must be in 0 .. {self.num_classes - 1}, got {int(labels.min())} .. {int(labels.max())}."
+            )
+        if self.method == "random":
+            return
+        counts = count_predictions(source_logits, labels, num_classes=self.num_classes)
+        if self.method == "bayesian":
+            self.matrix.copy_(bayesian_matrix(counts, smoothing=self.smoothing))
+        else:
+            self.matrix.copy_(_one_to_one(greedy_assignment(counts), self.num_source))
+        self.fitted = True
+
+    def forward(self, source_logits: torch.Tensor) -> torch.Tensor:
+        """Map logits (B, num_source) to logits (B, num_classes)."""
+        if not self.fitted:
+            raise ValueError(f"The label mapping '{self.method}' was not fitted: call fit on training images first.")
+        return source_logits @ self.matrix
+
+
+class MappedHead(nn.Module):
+    """The source classifier's own last layer, its classes mapped to the target classes; nothing in it trains.
+
+    Its weights come with the backbone's and are not saved in a checkpoint; the mapping is.
+
+    Args:
+        source_weight: (num_source, num_features).
+        source_bias: (num_source,), or None for zeros.
+        mapping: from the same number of source classes.
+
+    Raises:
+        ValueError: if the sizes do not fit together.
+
+    Example:
+        >>> head = MappedHead(torch.eye(3), None, LabelMapping(3, 2, method="frequency"))
+        >>> head.fit(torch.eye(3)[[2, 0]], torch.tensor([0, 1]))
+        >>> head(torch.tensor([[1.0, 2.0, 3.0]]))
+        tensor([[3., 1.]])
+    """
+
+    source_weight: torch.Tensor
+    source_bias: torch.Tensor
+
+    def __init__(self, source_weight: torch.Tensor, source_bias: torch.Tensor | None, mapping: LabelMapping) -> None:
+        super().__init__()
+        bias = source_weight.new_zeros(source_weight.shape[0]) if source_bias is None else source_bias
+        if source_weight.dim() != 2 or bias.shape != source_weight.shape[:1] or len(bias) != mapping.num_source:
+            raise ValueError(
+                f"The mapping is from {mapping.num_source} source classes, got a source weight "
+                f"{tuple(source_weight.shape)} "
+                f"and bias {tuple(bias.shape)}."
+            )
+        self.num_features, self.num_classes = int(source_weight.shape[1]), mapping.num_classes
+        self.register_buffer("source_weight", source_weight.detach().float().clone(), persistent=False)
+        self.register_buffer("source_bias", bias.detach().float().clone(), persistent=False)
+        self.mapping = mapping
+
+    def source_logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of the source classes, (B, num_features) to (B, num_source)."""
+        return F.linear(features, self.source_weight, self.source_bias)
+
+    @torch.jit.ignore
+    def fit(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Fit the mapping on features (N, num_features) and labels (N,) of training images."""
+        self.mapping.fit(self.source_logits(features), labels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute logits (B, num_classes) of features (B, num_features)."""
+        return self.mapping(self.source_logits(features))
+
+
+def _one_to_one(assignment: torch.Tensor, num_source: int) -> torch.Tensor:
+    return F.one_hot(assignment, num_source).T.float()
+
+
+def _mark_fitted(module: nn.Module, _incompatible: Any) -> None:
+    module.fitted = bool(module.matrix.any())  # type: ignore[operator, assignment]
