@@ -1,7 +1,7 @@
 """Adapt frozen natural-image backbones to medical images with very few trained parameters.
 
-The parts receive each other (`AdaptedClassifier(prompt=..., backbone=..., head=...)`); MONAI bundle configs wire them by
-their dotted path. Importing this package imports none of its parts.
+The parts receive each other (`AdaptedClassifier(prompt=..., backbone=..., head=...)`); MONAI bundle configs wire them
+by their dotted path. Importing this package imports none of its parts.
 """
 
 __version__ = "0.1.0"

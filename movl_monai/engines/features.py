@@ -64,9 +64,11 @@ def _digest(parts: Iterable[bytes | memoryview]) -> str:
 class FeatureSet:
     """The plain features of a data set, computed at first use.
 
-    The file's name is the SHA-256 of the decoded images (and so of the files *and* of every transform before them), of the
-    encoder's weights, and of this format's version. A changed file, transform or weight therefore has another name: a stale
-    cache cannot be hit. The file also carries its own checksum, so that a half-written one is noticed, said and rebuilt.
+    The file's name is the SHA-256 of the decoded images (and so of the files *and* of every transform before them),
+    of the
+    encoder's weights, and of this format's version. A changed file, transform or weight therefore has another name: a
+    stale cache cannot be hit. The file also carries its own checksum, so that a half-written one is noticed, said and
+    rebuilt.
 
     Args:
         dataset: with ``images`` (N, 3, H, W) uint8 and ``labels`` (N,); see :class:`movl_monai.data.ImageDataset`.

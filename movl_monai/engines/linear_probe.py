@@ -42,8 +42,8 @@ class LinearProbeSolution:
 def standardization(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute what centres features and brings them to unit variance with one scalar.
 
-    One scalar, not one per dimension: dividing every dimension by its own deviation blows up those that carry only noise,
-    and was clearly worse on small medical sets.
+    One scalar, not one per dimension: dividing every dimension by its own deviation blows up those that carry only
+    noise, and was clearly worse on small medical sets.
 
     Args:
         features: (N, num_features).
@@ -69,12 +69,15 @@ def fit_linear_probe(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Minimise the penalised mean cross entropy with L-BFGS.
 
-    .. math:: \frac{1}{\sum_i c_{y_i}} \sum_i c_{y_i} \mathrm{CE}(W z_i + b, y_i) + \frac{\lambda_2}{2} \lVert W \rVert^2
+    .. math:: \frac{1}{\sum_i c_{y_i}} \sum_i c_{y_i} \mathrm{CE}(W z_i + b, y_i) + \frac{\lambda_2}{2} \lVert W
+    \rVert^2
 
-    scikit-learn's ``LogisticRegression(C=1 / (N l2))`` has the same optimum (for :math:`c = 1`). The bias is not penalised.
+    scikit-learn's ``LogisticRegression(C=1 / (N l2))`` has the same optimum (for :math:`c = 1`). The bias is not
+    penalised.
 
     Args:
-        features: :math:`z`, (N, num_features), already standardised; the problem is solved in their dtype (use float64).
+        features: :math:`z`, (N, num_features), already standardised; the problem is solved in their dtype (use
+            float64).
         labels: :math:`y`, (N,), in 0 .. num_classes - 1.
         num_classes: at least 2.
         l2: :math:`\lambda_2` > 0.
@@ -94,7 +97,8 @@ def fit_linear_probe(
         raise ValueError(f"l2 must be > 0 so that the optimum is unique, got {l2}.")
     if len(labels.unique()) < 2:
         raise DataError(
-            f"A linear probe needs images of at least two classes, got {len(labels)} images of {len(labels.unique())} class(es). "
+            f"A linear probe needs images of at least two classes, got {len(labels)} images of "
+            f"{len(labels.unique())} class(es). "
             "Check the labels of the training split."
         )
     weight = features.new_zeros(num_classes, features.shape[1]) if start is None else start[0].clone()
@@ -134,7 +138,8 @@ class LinearProbe:
     """Solve the linear probe of a network's head exactly, with the L2 strength chosen on the validation set.
 
     Args:
-        train: features and labels to fit on (:class:`~movl_monai.engines.FeatureSet` or anything with ``values``, ``labels``).
+        train: features and labels to fit on (:class:`~movl_monai.engines.FeatureSet` or anything with ``values``,
+            ``labels``).
         val: the same for the choice of the L2 strength; never the test set.
         num_classes: number of logits.
         l2: L2 strengths to try, from strong to weak (each starts from the one before), or one number for no choice.

@@ -15,10 +15,10 @@ from movl_monai.errors import ConfigError
 __all__ = ["check_ids", "check_overrides", "unreferenced_ids"]
 
 # What MONAI itself reads: run ids, metadata, and what `--tracking` adds.
-_ENTRY_IDS = frozenset(
-    "imports initialize run finalize training evaluating inferring bundle_root network_def "
-    "tracking_uri experiment_name run_name save_execute_config is_not_rank0".split()
-)
+_ENTRY_IDS = {
+    *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
+    *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"),
+}
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 
 

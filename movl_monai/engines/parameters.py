@@ -38,8 +38,8 @@ def optimizer_groups(network: nn.Module, *, head_weight_decay: float | None = No
         head_weight_decay: weight decay of the head where it differs from the optimiser's.
 
     Returns:
-        dictionaries with ``params`` and ``name`` (and ``weight_decay``), in the order of :data:`PARTS`. A frozen backbone
-        has no group.
+        dictionaries with ``params`` and ``name`` (and ``weight_decay``), in the order of :data:`PARTS`. A frozen
+        backbone has no group.
     """
     groups: list[dict[str, Any]] = []
     for part in PARTS:

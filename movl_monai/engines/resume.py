@@ -24,8 +24,8 @@ class Resume:
     """Write the trainer's state after every epoch; load it at the start if asked to.
 
     Kept are the network's trained tensors, the optimiser, the gradient scaler, the number of epochs done and the best
-    validation result so far. Numbers drawn at random are seeded per epoch and need not be kept, so that a run that was killed
-    and resumed ends bit for bit (on a CPU) as one that was not.
+    validation result so far. Numbers drawn at random are seeded per epoch and need not be kept, so that a run that
+    was killed and resumed ends bit for bit (on a CPU) as one that was not.
 
     Args:
         path: the file; renamed into place, so that a kill while writing leaves the one before.

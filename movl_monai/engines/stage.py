@@ -23,7 +23,8 @@ class Stage:
 
     Args:
         epochs: length in epochs; 0 only makes sense with ``linear_probe=True``.
-        lr: learning rate of every part that trains ("prompt", "adapter", "head", "backbone"); a part that is not named is
+        lr: learning rate of every part that trains ("prompt", "adapter", "head", "backbone"); a part that is not
+            named is
             fixed: no gradient, and a backbone also stays in eval mode.
         linear_probe: solve the head exactly on the features of the training set before the first epoch of the stage.
         warmup_epochs: length of the linear warm-up, :math:`T_w` in epochs.

@@ -34,22 +34,26 @@ _LOGGER = logging.getLogger(__name__)
 class StagedTrainer(SupervisedTrainer):
     r"""Train a network through the stages of a strategy.
 
-    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, if the stage says so, the
-    head is solved exactly. Every step computes :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no
-    gradient and the backbone is frozen, so with deterministic preprocessing the plain features come from ``features`` and
-    only the head is applied again; otherwise they are computed from the same (augmented) images.
+    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, if the stage says
+    so, the
+    head is solved exactly. Every step computes :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-`
+    needs no
+    gradient and the backbone is frozen, so with deterministic preprocessing the plain features come from ``features``
+    and only the head is applied again; otherwise they are computed from the same (augmented) images.
 
     Args:
         device: where the network is.
         network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
         stages: the strategy.
         optimizer: over :func:`~movl_monai.engines.optimizer_groups` of the network; the stages set its learning rates.
-        loss_function: called as ``loss(logits, label, plain_logits)``; its attribute ``needs_plain`` tells whether it reads
-            the plain logits.
+        loss_function: called as ``loss(logits, label, plain_logits)``; its attribute ``needs_plain`` tells whether it
+            reads the plain logits.
         train_data_loader: batches with ``image``, ``label`` and ``index``.
         max_epochs: must be the sum of the stages' epochs; MONAI's bundle properties want it in the config.
-        features: plain features of the training set. They centre and scale the head's input; without them it stays as is.
-        cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random augmentation.
+        features: plain features of the training set. They centre and scale the head's input; without them it stays as
+            is.
+        cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random
+            augmentation.
         linear_probe: solves the head where a stage asks for it.
         resume: where the state is kept after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
@@ -59,7 +63,8 @@ class StagedTrainer(SupervisedTrainer):
         inferer, train_handlers, postprocessing, key_train_metric, additional_metrics, decollate: as in MONAI.
 
     Raises:
-        ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a stage
+        ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a
+            stage
             wants a linear probe without ``linear_probe``, or the loss needs plain logits of a backbone that trains.
         NonFiniteLossError: in ``run``, at the first loss that is NaN or infinite.
 
@@ -151,9 +156,10 @@ class StagedTrainer(SupervisedTrainer):
         self._enter_stage(epoch)
         torch.manual_seed(self.seed + epoch)
         loader: Any = self.data_loader
-        for holder in (getattr(loader, "sampler", None), getattr(loader, "dataset", None)):
-            if hasattr(holder, "set_epoch"):
-                holder.set_epoch(epoch)
+        for name in ("sampler", "dataset"):
+            set_epoch = getattr(getattr(loader, name, None), "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
         self.network.train()
 
     def _standardize_head(self, features: FeatureSet) -> None:
@@ -162,7 +168,7 @@ class StagedTrainer(SupervisedTrainer):
             head.set_standardization(*standardization(features.values))  # type: ignore[operator]
 
     def _enter_stage(self, epoch: int) -> None:
-        """Enter every stage that begins at or before ``epoch`` (from 0); those begun earlier were resumed and keep state."""
+        """Enter every stage that begins at or before ``epoch`` (from 0); resumed ones keep their state."""
         for index in range(self._entered + 1, len(self.stages)):
             if self.starts[index] > epoch:
                 break
@@ -245,7 +251,8 @@ class StagedTrainer(SupervisedTrainer):
         if not torch.isfinite(loss):
             stage = self.stages[self._entered].name
             raise NonFiniteLossError(
-                f"The loss became {loss.item()} in stage '{stage}', epoch {self.state.epoch}, step {self.state.iteration}. "
+                f"The loss became {loss.item()} in stage '{stage}', epoch {self.state.epoch}, step "
+                f"{self.state.iteration}. "
                 "Expected a finite number. Lower the learning rates, clip gradients (clip_grad_norm), switch AMP off, "
                 "or check the images of that step; training stopped and the best checkpoint so far was kept."
             )
@@ -266,7 +273,8 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
         raise ConfigError(f"amp must be 'bf16', 'fp16' or null, got {amp!r}.")
     if amp is not None and device.type != "cuda":
         warnings.warn(
-            f"amp={amp!r} is switched off: it is for CUDA devices, this run is on '{device.type}', where bf16 can be many times "
+            f"amp={amp!r} is switched off: it is for CUDA devices, this run is on '{device.type}', where bf16 "
+            f"can be many times "
             "slower than float32.",
             stacklevel=3,
         )

@@ -18,7 +18,8 @@ __all__ = ["checkpoint_class_names", "load_checkpoint", "read_facts", "save_atom
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``content`` with :func:`torch.save` to a temporary neighbour and rename it, so that readers see all or nothing.
+    """Write ``content`` with :func:`torch.save` to a temporary neighbour and rename it, so that readers see
+    all or nothing.
 
     Raises:
         MovlError: if the folder cannot be written.
@@ -56,7 +57,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointMismatchError(
-            f"{path} is not a checkpoint that can be read safely: expected a file of tensors, got {type(error).__name__}. "
+            f"{path} is not a checkpoint that can be read safely: expected a file of tensors, got "
+            f"{type(error).__name__}. "
             "It may be cut off or come from elsewhere; train again or take another file."
         ) from error
     return dict(content)

@@ -53,8 +53,9 @@ def decode_facts(tensor: torch.Tensor) -> dict[str, Any]:
 class TrainedStateNetwork(nn.Module):
     """A network around a :class:`~movl_monai.backbones.Backbone` whose checkpoints are small.
 
-    While ``backbone.frozen`` is true, ``state_dict()`` leaves out every tensor of the backbone and carries, in its extra
-    state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the backbone at hand, so
+    While ``backbone.frozen`` is true, ``state_dict()`` leaves out every tensor of the backbone and carries, in its
+    extra state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the backbone at
+    hand, so
     that a prompt or head never runs on features that it was not trained on. A backbone that trains is saved whole.
 
     Args:
@@ -62,7 +63,8 @@ class TrainedStateNetwork(nn.Module):
         class_names: names of the outputs in their order, or None to take them from the first checkpoint loaded.
 
     Raises:
-        CheckpointMismatchError: in ``load_state_dict``, if the frozen weights, the class names, the parts or a shape differ.
+        CheckpointMismatchError: in ``load_state_dict``, if the frozen weights, the class names, the parts or a shape
+            differ.
     """
 
     def __init__(self, *, backbone: Backbone, class_names: list[str] | None = None) -> None:
@@ -122,14 +124,17 @@ def _compare_with_checkpoint(
         raise TypeError(f"expected a TrainedStateNetwork, got {type(module).__name__}.")
     if prefix + _FACTS_KEY not in state:
         raise CheckpointMismatchError(
-            "The checkpoint does not say which frozen weights it belongs to. Expected a checkpoint written by movl_monai "
-            f"(with the entry '{prefix + _FACTS_KEY}'), got one with {len(state)} other entries. Pass the `model.pt` of a run."
+            "The checkpoint does not say which frozen weights it belongs to. Expected a checkpoint written by "
+            "movl_monai "
+            f"(with the entry '{prefix + _FACTS_KEY}'), got one with {len(state)} other entries. Pass the "
+            f"`model.pt` of a run."
         )
     theirs, ours = decode_facts(state[prefix + _FACTS_KEY]), module.facts()
     _compare_backbones(theirs["backbone"], ours["backbone"])
     if ours["class_names"] and theirs["class_names"] and ours["class_names"] != theirs["class_names"]:
         raise CheckpointMismatchError(
-            f"The checkpoint was trained for the classes {theirs['class_names']}, this network has {ours['class_names']}. "
+            f"The checkpoint was trained for the classes {theirs['class_names']}, this network has "
+            f"{ours['class_names']}. "
             "Use the data set's class names in the checkpoint's order, or train again."
         )
     _compare_parts(theirs["parts"], ours["parts"])
@@ -145,7 +150,8 @@ def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> No
         )
     if theirs["sha256"] != ours["sha256"]:
         raise CheckpointMismatchError(
-            f"The checkpoint was trained on the frozen weights of '{theirs['name']}' with sha256 {theirs['sha256'][:12]}..., "
+            f"The checkpoint was trained on the frozen weights of '{theirs['name']}' with sha256 "
+            f"{theirs['sha256'][:12]}..., "
             f"this network has '{ours['name']}' with sha256 {(ours['sha256'] or 'none')[:12]}.... "
             "Load the weights that the checkpoint was trained on (the same backbone overlay), or train again on these."
         )

@@ -1,4 +1,4 @@
-"""The staged trainer: exactly the stage's parts change, the plain branch is right however it is computed, resume is exact."""
+"""The staged trainer: exactly the stage's parts change, the plain branch is right, resume is exact."""
 
 from __future__ import annotations
 
