@@ -1,1 +1,41 @@
-"""Transforms of one sample, without learnable state and without knowledge of a network."""
+"""Transforms of one sample, without learnable state and without knowledge of a network.
+
+Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preprocessing chain starts with
+`LoadMedicalImaged` and ends with `QuantizeImaged`; what comes out is an image: float32 (3, H, W) in [0, 1].
+"""
+
+from movl_monai.transforms.dicom import Limits, read_dicom
+from movl_monai.transforms.errors import REASONS, MedicalImageError
+from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
+from movl_monai.transforms.nifti import read_nifti, read_nifti_slice, slice_count
+from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
+from movl_monai.transforms.raster import raster_frame_count, read_raster
+from movl_monai.transforms.resize import ResizeImage, ResizeImaged
+from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.windows import HU_PRESETS, ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
+
+__all__ = [
+    "HU_PRESETS",
+    "REASONS",
+    "ApplyVOIWindow",
+    "ApplyVOIWindowd",
+    "HUWindows",
+    "HUWindowsd",
+    "Limits",
+    "LoadMedicalImage",
+    "LoadMedicalImaged",
+    "MedicalImageError",
+    "QuantizeImage",
+    "QuantizeImaged",
+    "ResizeImage",
+    "ResizeImaged",
+    "image_to_uint8",
+    "raster_frame_count",
+    "read_dicom",
+    "read_nifti",
+    "read_nifti_slice",
+    "read_raster",
+    "slice_count",
+    "sniff_format",
+    "uint8_to_image",
+]

@@ -1,0 +1,210 @@
+"""Load a medical image of any format: the bytes say which, and every format ends in the same contract."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.transforms.files import Source
+from movl_monai.transforms.nifti import read_nifti
+from movl_monai.transforms.raster import MAX_PIXELS, read_raster
+from movl_monai.transforms.slices import Intensity, SliceAxis, Volume, axis_index, check_intensity, slice_image
+from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.windows import Window, resolve_windows
+
+__all__ = ["LoadMedicalImage", "LoadMedicalImaged"]
+
+
+class LoadMedicalImage(Transform):
+    """Load one 2D image from DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP or GIF.
+
+    The format is told from the bytes. Of a file with several frames, slices or pages one must be chosen: none is taken
+    silently. The last NIfTI volume is kept, so that reading all slices of a volume in turn decompresses it once.
+
+    Args:
+        ct_windows: for CT (and NIfTI with ``nifti_range="ct"``): one window (repeated) or three, each a name of
+            ``HU_PRESETS`` or ``[width, level]`` in HU.
+        voi: which VOI LUT or window of a DICOM file to use, by index or explanation (not for CT).
+        nifti_range: what becomes [0, 1] in NIfTI volumes: the ``nifti_percentiles`` of the volume, its minimum and
+            maximum, or CT windows.
+        nifti_percentiles: (lower, upper) in percent.
+        slice_axis: the plane of NIfTI slices.
+        volume_index: which volume of a 4D NIfTI file.
+        value_range: the (low, high) values that become 0 and 1 in float and 32-bit TIFF files, refused without it.
+        max_pixels: the most rows x columns of PNG, JPEG, TIFF, BMP, WebP and GIF files.
+        limits: what DICOM and NIfTI files may ask for at most.
+
+    Raises:
+        ValueError: for unknown options.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (4, 2), 51).save(file, "PNG")
+        >>> LoadMedicalImage()(file)[:, 0, 0]
+        tensor([0.2000, 0.2000, 0.2000])
+    """
+
+    def __init__(
+        self,
+        *,
+        ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
+        voi: int | str = 0,
+        nifti_range: Intensity = "percentile",
+        nifti_percentiles: Sequence[float] = (0.5, 99.5),
+        slice_axis: SliceAxis = "axial",
+        volume_index: int | None = None,
+        value_range: tuple[float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
+        limits: Limits | Mapping[str, int] | None = None,
+    ) -> None:
+        check_intensity(nifti_range, nifti_percentiles)
+        axis_index(slice_axis)
+        resolve_windows(ct_windows)
+        self.ct_windows = tuple(ct_windows)
+        self.voi = voi
+        self.nifti_range = nifti_range
+        self.nifti_percentiles = tuple(nifti_percentiles)
+        self.slice_axis = slice_axis
+        self.volume_index = volume_index
+        self.value_range = value_range
+        self.max_pixels = max_pixels
+        self.limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+        self._last_volume: tuple[object, Volume] | None = None
+
+    def __call__(self, source: Source, frame: int | None = None) -> torch.Tensor:
+        """Load an image.
+
+        Args:
+            source: path of a regular file, or a seekable binary file object.
+            frame: DICOM frame, NIfTI slice or page, from 0; may be left out where the file has one.
+
+        Returns:
+            float32 (3, rows, columns) in [0, 1], at the file's own resolution.
+
+        Raises:
+            MedicalImageError: if the file cannot become an image; ``reason`` says why.
+        """
+        return self.read(source, frame)[0]
+
+    def read(self, source: Source, frame: int | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Load an image and a record of technical facts: format, size, what was chosen, and flags; no patient data.
+
+        Args:
+            source: as when called.
+            frame: as when called.
+
+        Returns:
+            The image, and the record, whose values are numbers, strings, and lists of them.
+
+        Raises:
+            MedicalImageError: as when called.
+        """
+        image_format = sniff_format(source)
+        if image_format == "dicom":
+            image, record = self._read_dicom(source, frame)
+        elif image_format in ("nifti", "nifti_pair"):
+            image, record = self._read_nifti(source, frame)
+        elif image_format == "unknown":
+            raise MedicalImageError(
+                "Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP or GIF, the first bytes are of none of them; leave"
+                " the file out, or convert it.",
+                reason="unsupported_format",
+            )
+        else:
+            image, record = read_raster(source, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels)
+        return torch.from_numpy(np.ascontiguousarray(image)), record
+
+    def _read_dicom(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        from movl_monai.transforms.dicom import read_dicom
+
+        image, record = read_dicom(source, frame=frame, ct_windows=self.ct_windows, voi=self.voi, limits=self.limits)
+        return image, {"format": "dicom"} | record
+
+    def _read_nifti(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        return slice_image(
+            self._volume(source),
+            frame,
+            axis=self.slice_axis,
+            intensity=self.nifti_range,
+            ct_windows=self.ct_windows,
+            percentiles=self.nifti_percentiles,
+        )
+
+    def _volume(self, source: Source) -> Volume:
+        key = _file_identity(source)
+        if key is not None and self._last_volume is not None and self._last_volume[0] == key:
+            return self._last_volume[1]
+        self._last_volume = None  # freed before the next one is read
+        volume = read_nifti(source, volume_index=self.volume_index, limits=self.limits)
+        if key is not None:
+            self._last_volume = (key, volume)
+        return volume
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept volume out of what is sent to worker processes."""
+        return self.__dict__ | {"_last_volume": None}
+
+
+def _file_identity(source: Source) -> tuple[object, ...] | None:
+    """What changes when a file's content does; None for file objects, whose content may change unseen."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    try:
+        status = os.stat(source)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class LoadMedicalImaged(MapTransform):
+    """Dictionary twin of :class:`LoadMedicalImage`: replaces the path by the image.
+
+    Args:
+        keys: of the paths.
+        frame_key: where an item has it, the frame, slice or page to read.
+        record_key: where to put the record of technical facts; None for nowhere. With several keys the records go to
+            ``{record_key}_{key}``.
+        allow_missing_keys: whether items may lack a key.
+        options: of :class:`LoadMedicalImage`.
+
+    Raises:
+        ValueError: for unknown options.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        *,
+        frame_key: str = "frame",
+        record_key: str | None = None,
+        allow_missing_keys: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.frame_key = frame_key
+        self.record_key = record_key
+        self.transform = LoadMedicalImage(**options)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load the images under the keys; the other entries are kept.
+
+        Raises:
+            MedicalImageError: as :class:`LoadMedicalImage`.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            frame = result.get(self.frame_key)
+            image, record = self.transform.read(result[key], None if frame is None else int(frame))
+            result[key] = image
+            if self.record_key is not None:
+                result[self.record_key if len(self.keys) == 1 else f"{self.record_key}_{key}"] = record
+        return result
