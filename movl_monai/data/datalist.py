@@ -55,7 +55,7 @@ class Datalist(Sequence[Item]):
         self.class_names = list(class_names)
         self.id_domain = id_domain
         self.skipped = list(skipped)
-        self.id_map = id_map or IdMap()
+        self.id_map = IdMap() if id_map is None else id_map  # an empty map is false, but has a salt
 
     @overload
     def __getitem__(self, index: int) -> Item: ...

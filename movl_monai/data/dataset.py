@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,18 +12,14 @@ import torch
 from torch.utils.data import Dataset
 
 from movl_monai.data.augmentation import apply_seeded
+from movl_monai.data.checks import check_duplicates, check_unreadable
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, decode_all
-from movl_monai.data.duplicates import Duplicate, find_duplicates
+from movl_monai.data.duplicates import find_duplicates
 from movl_monai.data.report import mark_duplicates, report_rows, write_report
 from movl_monai.errors import DataError
 
 __all__ = ["ImageDataset", "concatenate"]
-
-logger = logging.getLogger(__name__)
-
-# files that the list names and nothing was read from; a hidden file or a README is no loss
-_LOST = ("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large")
 
 
 class ImageDataset(Dataset[Item]):
@@ -93,8 +87,8 @@ class ImageDataset(Dataset[Item]):
         self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain)
         report_path = None if report is None else Path(report)
         self._report(datalist, outcomes, readable, report_path)
-        _check_unreadable(datalist, outcomes, max_unreadable, report_path)
-        _check_duplicates(self.duplicates, on_leak, report_path)
+        check_unreadable(datalist, outcomes, max_unreadable, report_path)
+        check_duplicates(self.duplicates, on_leak, report_path)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -220,34 +214,3 @@ def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
 
 def _labels(items: Sequence[Item]) -> torch.Tensor:
     return torch.tensor([-1 if item["label"] is None else item["label"] for item in items], dtype=torch.int64)
-
-
-def _check_unreadable(
-    datalist: Datalist, outcomes: Sequence[Decoded], max_unreadable: float, report: Path | None
-) -> None:
-    reasons = Counter(outcome.reason for outcome in outcomes if outcome.reason)
-    reasons.update(file.reason for file in datalist.skipped if file.reason in _LOST)
-    lost = sum(reasons.values())
-    if not lost:
-        return
-    total = len(outcomes) + sum(file.reason in _LOST for file in datalist.skipped)
-    commonest = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
-    message = f"{lost} of {total} images could not be read ({commonest})"
-    where = "set `report` to have each file listed" if report is None else f"each file is listed in {report}"
-    if lost > max_unreadable * total or lost == total:
-        raise DataError(f"{message}, more than max_unreadable={max_unreadable:g} allows; {where}.")
-    logger.warning("%s; %s.", message, where)
-
-
-def _check_duplicates(duplicates: Sequence[Duplicate], on_leak: Literal["warn", "error"], report: Path | None) -> None:
-    where = "set `report` to have them listed" if report is None else f"they are listed in {report}"
-    contradicting = sum(duplicate.contradicts for duplicate in duplicates)
-    if contradicting:
-        logger.warning("%d images have the pixels of an image with another label; %s.", contradicting, where)
-    leaking = sum(duplicate.leaks for duplicate in duplicates)
-    if not leaking:
-        return
-    message = f"LEAKAGE: {leaking} images have the pixels of an image in another split or domain; {where}"
-    if on_leak == "error":
-        raise DataError(f'{message}. Remove them, or accept figures that are too good with on_leak="warn".')
-    logger.warning("%s. Figures on them are too good.", message)

@@ -173,8 +173,10 @@ def _explain(error: BaseException) -> tuple[str, str]:
     cause: BaseException | None = error
     while cause is not None:
         reason = getattr(cause, "reason", None)
-        # MONAI's Compose wraps what a transform raises, so the reading error may be the cause of the cause
-        if isinstance(cause, ValueError) and isinstance(reason, str) and re.fullmatch("[a-z0-9_]+", reason):
+        # MONAI's Compose wraps what a transform raises, so the reading error may be the cause of the cause;
+        # UnicodeError is the one ValueError of Python with a `reason`
+        is_reading_error = isinstance(cause, ValueError) and not isinstance(cause, UnicodeError)
+        if is_reading_error and isinstance(reason, str) and re.fullmatch("[a-z0-9_]+", reason):
             return reason, " ".join(str(cause).split())
         error, cause = cause, cause.__cause__
     return "unexpected_error", type(error).__name__

@@ -95,9 +95,9 @@ def _assign_from_headers(entries: Sequence[Entry], headers: dict[str, DicomHeade
 
 
 def warn_if_unknown(entries: Sequence[Entry]) -> None:
-    """Say once that leakage between given splits cannot be checked, if patients are not known."""
+    """Say once that leakage between given splits cannot be checked, if there are several and patients not known."""
     unknown = sum(entry.patient is None for entry in entries)
-    if unknown:
+    if unknown and len({entry.split for entry in entries}) > 1:
         logger.warning(
             "The patient of %d of %d images is not known, so it cannot be checked that no patient is in two of the "
             "given splits; a column patient_id in a CSV manifest, or patient_pattern, makes it possible.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
@@ -67,37 +68,38 @@ def read_datalist(
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     listing = read_source(Path(source), data_root=None if data_root is None else Path(data_root))
-    for entry in records(listing):
-        entry.domain = entry.domain or id_domain
-    inside = [entry for entry in listing.entries if entry.domain == id_domain]
-    if not inside:
-        found = ", ".join(natural_sorted(entry.domain or "" for entry in listing.entries)) or "none"
-        raise DataError(
-            f"No image of the domain {id_domain!r}; the domains are: {found}. Set id_domain to one of them."
-        )
-    names = _class_names(inside, class_names or listing.class_names)
+    names = _class_names(_inside(listing, id_domain), class_names or listing.class_names)
     _check_labels(listing.entries, names)
     if patient_pattern is not None:
-        assign_patients_by_pattern(inside, patient_pattern, required=True)
+        assign_patients_by_pattern(_inside(listing, id_domain), patient_pattern, required=True)
         assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
     listing = expand_dicom(listing, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
-    _settle_splits(
-        [entry for entry in listing.entries if entry.domain == id_domain],
-        names,
-        fractions=split_fractions,
-        seed=seed,
-        allow_patient_overlap=allow_patient_overlap,
-    )
+    inside = _inside(listing, id_domain)
+    if split_fractions is not None:
+        complete_splits(inside, fractions=split_fractions, seed=seed)
+        check_train_classes(inside, names)
+    check_patients(inside, allow_overlap=allow_patient_overlap)
+    warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
-    listings = [
-        listing,
-        *read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern),
-    ]
-    for other in listings[1:]:
+    others = read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern)
+    for other in others:
         _check_labels(other.entries, names)
-    return _datalist(listings, names, id_domain, ids)
+    return _datalist([listing, *others], names, id_domain, ids)
+
+
+def _inside(listing: Listing, id_domain: str) -> list[Entry]:
+    """The entries of the in-distribution domain, which records without a domain belong to."""
+    for record in records(listing):
+        record.domain = record.domain or id_domain
+    inside = [entry for entry in listing.entries if entry.domain == id_domain]
+    if not inside:
+        found = ", ".join(natural_sorted(entry.domain or "" for entry in listing.entries)) or "none"
+        raise DataError(
+            f"No image of the domain {id_domain!r}; the domains with images are: {found}. Set id_domain to one of them."
+        )
+    return inside
 
 
 def _class_names(entries: Sequence[Entry], given: Sequence[str] | None) -> list[str]:
@@ -122,38 +124,12 @@ def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
         )
 
 
-def _settle_splits(
-    entries: Sequence[Entry],
-    class_names: Sequence[str],
-    *,
-    fractions: Sequence[float] | None,
-    seed: int,
-    allow_patient_overlap: bool,
-) -> None:
-    if fractions is not None:
-        complete_splits(entries, fractions=fractions, seed=seed)
-        check_train_classes(entries, class_names)
-    check_patients(entries, allow_overlap=allow_patient_overlap)
-    if len({entry.split for entry in entries}) > 1:
-        warn_if_unknown(entries)
-
-
 def _datalist(listings: Sequence[Listing], class_names: list[str], id_domain: str, ids: IdMap) -> Datalist:
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
         if entry.domain != id_domain:
             entry.split = entry.split or "test"
-    splits = (*SPLITS, None)
-    entries.sort(
-        key=lambda e: (
-            e.domain != id_domain,
-            natural_key(e.domain or ""),
-            splits.index(e.split),
-            natural_key(e.key),
-            e.key,
-            e.frame or 0,
-        )
-    )
+    entries.sort(key=lambda entry: (entry.domain != id_domain, *_position(entry)))
     skipped = [file for listing in listings for file in listing.skipped]
     for file in skipped:
         file.id = ids.add(file.key, path=file.path)
@@ -184,3 +160,9 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
         "id": image_id,
     }
     return item if entry.frame is None else item | {"frame": entry.frame}
+
+
+def _position(entry: Entry) -> tuple[Any, ...]:
+    """What orders the items, whatever the order on disk."""
+    split = (*SPLITS, None).index(entry.split)
+    return natural_key(entry.domain or ""), split, natural_key(entry.key), entry.key, entry.frame or 0

@@ -1,0 +1,98 @@
+"""Decoding many files: contract, reasons, workers that die."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+import torch
+from monai.transforms import Compose
+
+from movl_monai.data.decode import ImageContractError, decode, decode_all, to_uint8
+
+Item = dict[str, Any]
+
+
+class ReasonError(ValueError):
+    reason = "bad_header"
+
+
+def image(value: float = 0.2) -> torch.Tensor:
+    return torch.full((3, 2, 2), value)
+
+
+def fragile(item: Item) -> Item:
+    """Do what the item's path says."""
+    if item["image"] == "raise":
+        raise ReasonError("The header\n contradicts itself.")
+    if item["image"] == "kill":
+        time.sleep(0.05)
+        os._exit(1)
+    return item | {"image": image(item["index"] / 255), "record": {"rows": 2}}
+
+
+def test_uint8_holds_every_level_exactly() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).repeat(3, 1, 1)
+    assert torch.equal(to_uint8(levels.float() / 255), levels)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (None, "float32 tensor, got NoneType"),
+        (image().numpy(), "float32 tensor, got ndarray"),
+        (image().double(), r"float32 tensor, got torch\.float64"),
+        (image()[:1], r"shape \(3, H, W\), got \(1, 2, 2\)"),
+        (image()[None], r"shape \(3, H, W\), got \(1, 3, 2, 2\)"),
+        (image(float("nan")), "NaN or infinite"),
+        (image(float("inf")), "NaN or infinite"),
+        (image(51.0), r"values in \[0, 1\], got 51 to 51"),
+        (image(-0.2), r"values in \[0, 1\], got -0\.2"),
+        (image(0.5), "end with QuantizeImaged"),
+    ],
+)
+def test_what_is_no_image_is_refused(bad: Any, message: str) -> None:
+    with pytest.raises(ImageContractError, match=message):
+        to_uint8(bad)
+
+
+@pytest.mark.parametrize("transform", [fragile, Compose([fragile])], ids=["bare", "monai"])
+def test_a_reading_error_keeps_its_reason_and_message(transform: Any) -> None:
+    decoded = decode({"image": "raise"}, transform)
+    assert (decoded.image, decoded.reason, decoded.detail) == (None, "bad_header", "The header contradicts itself.")
+
+
+@pytest.mark.parametrize("error", [OSError("/data/jane_doe.png"), UnicodeDecodeError("utf8", b"x", 0, 1, "bad")])
+def test_the_message_of_any_other_error_is_not_kept(error: Exception) -> None:
+    def transform(item: Item) -> Item:
+        raise error
+
+    decoded = decode({"image": "x"}, transform)
+    assert (decoded.reason, decoded.detail) == ("unexpected_error", type(error).__name__)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_decode_what_one_process_decodes(num_workers: int) -> None:
+    items = [{"image": "raise" if index == 2 else "fine", "index": index} for index in range(9)]
+    decoded = dict(decode_all(items, fragile, num_workers=num_workers))
+    assert sorted(decoded) == list(range(9))
+    assert [index for index, outcome in decoded.items() if outcome.reason] == [2]
+    for index, outcome in decoded.items():
+        assert outcome.reason or (outcome.image[0, 0, 0] == index and outcome.record == {"rows": 2})
+
+
+def test_a_worker_that_dies_costs_its_file_only() -> None:
+    items = [{"image": "kill" if index in (0, 5) else "fine", "index": index} for index in range(12)]
+    decoded = dict(decode_all(items, fragile, num_workers=2))
+    assert {index: outcome.reason for index, outcome in decoded.items() if outcome.reason} == {
+        0: "worker_died",
+        5: "worker_died",
+    }
+    assert sorted(decoded) == list(range(12))
+
+
+def test_a_chain_that_gives_no_image_stops_the_run_from_a_worker_too() -> None:
+    with pytest.raises(ImageContractError, match="float32 tensor, got str"):
+        list(decode_all([{"image": "path"}], dict, num_workers=1))

@@ -1,0 +1,79 @@
+"""Class folders, with and without split folders, and what lies around in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from movl_monai.data.read_folders import read_folders
+from movl_monai.errors import DataError
+
+MakeImages = Callable[..., Path]
+
+
+def test_folders_are_classes_however_deep_the_images_lie(make_images: MakeImages) -> None:
+    entries = read_folders(make_images(["ill/1.png", "ill/p2/study/2.png", "well/3"])).entries
+    assert {(entry.key, entry.label, entry.split) for entry in entries} == {
+        ("ill/1.png", "ill", None),
+        ("ill/p2/study/2.png", "ill", None),
+        ("well/3", "well", None),
+    }
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "TESTING"), ("train", "valid")])
+def test_folders_called_like_splits_are_splits(make_images: MakeImages, names: tuple[str, ...]) -> None:
+    entries = read_folders(make_images([f"{name}/{label}/a.png" for name in names for label in "xy"])).entries
+    found = {entry.key.split("/")[0]: (entry.split, entry.label) for entry in entries if entry.label == "y"}
+    assert found == {name: (split, "y") for name, split in zip(names, ("train", "val", "test"), strict=False)}
+
+
+def test_every_other_file_is_skipped_with_a_reason(make_images: MakeImages, tmp_path: Path) -> None:
+    root = make_images(["ill/1.png", "well/2.png", "top.png", "__MACOSX/ill/1.png", ".git/x.png", "ill/._1.png"])
+    for name in ("README.md", "manifest.tsv", "ill/Thumbs.db", "well/.DS_Store", "well/notes.txt", "well/DICOMDIR"):
+        (root / name).write_bytes(b"x")
+    (root / "ill" / "zero.png").touch()
+    os.mkfifo(root / "ill" / "fifo.png")
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"x")
+    (root / "ill" / "out.png").symlink_to(outside)
+    (root / "ill" / "in.png").symlink_to(root / "ill" / "1.png")
+    (root / "ill" / "loop").symlink_to(root)
+    listing = read_folders(root)
+    assert sorted(entry.key for entry in listing.entries) == ["ill/1.png", "ill/in.png", "well/2.png"]
+    assert {file.key: file.reason for file in listing.skipped} == {
+        "top.png": "outside_class_folder",
+        "__MACOSX/ill/1.png": "hidden_file",
+        ".git/x.png": "hidden_file",
+        "ill/._1.png": "hidden_file",
+        "ill/Thumbs.db": "hidden_file",
+        "well/.DS_Store": "hidden_file",
+        "README.md": "other_file",
+        "manifest.tsv": "other_file",
+        "well/notes.txt": "other_file",
+        "well/DICOMDIR": "other_file",
+        "ill/zero.png": "empty_file",
+        "ill/fifo.png": "not_regular_file",
+        "ill/out.png": "link_out_of_folder",
+        "ill/loop": "linked_folder",
+    }
+
+
+def test_an_image_in_a_split_folder_but_no_class_folder_is_skipped(make_images: MakeImages) -> None:
+    listing = read_folders(make_images(["train/a/1.png", "train/b/2.png", "train/3.png"]))
+    assert [(file.reason, file.split) for file in listing.skipped] == [("outside_class_folder", "train")]
+
+
+def test_splits_beside_other_folders_are_refused(make_images: MakeImages) -> None:
+    with pytest.raises(DataError, match=r"Split folders \(test, train\) and others \(extra\) lie side by side"):
+        read_folders(make_images(["train/a/1.png", "test/a/1.png", "extra/a/1.png"]))
+
+
+@pytest.mark.parametrize("paths", [[], ["1.png"], [".hidden/1.png"]])
+def test_a_folder_without_class_folders_is_refused(make_images: MakeImages, paths: list[str]) -> None:
+    root = make_images(paths)
+    root.mkdir(exist_ok=True)
+    with pytest.raises(DataError, match="one folder per class"):
+        read_folders(root)

@@ -1,0 +1,135 @@
+"""Which splits are made when some are given, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from movl_monai.data.entries import Entry, SplitName
+from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
+from movl_monai.errors import DataError
+
+FRACTIONS = (0.6, 0.2, 0.2)
+
+
+def entries(split: SplitName | None, count: int = 30, start: int = 0) -> list[Entry]:
+    """Images of two classes, each of another patient."""
+    return [
+        Entry(Path(f"/{i}"), f"{i:03}", label="ab"[i % 2], patient=f"p{i}", split=split)
+        for i in range(start, start + count)
+    ]
+
+
+def counts(listed: list[Entry]) -> dict[str | None, int]:
+    return dict(Counter(entry.split for entry in listed))
+
+
+def test_without_any_split_all_three_are_made() -> None:
+    listed = entries(None)
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 18, "val": 6, "test": 6}
+
+
+def test_complete_splits_stay_as_they_are() -> None:
+    listed = entries("train", 10) + entries("val", 10, 10) + entries("test", 10, 20)
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 10, "val": 10, "test": 10}
+
+
+@pytest.mark.parametrize(("given_split", "missing"), [("test", "val"), ("val", "test")])
+def test_a_missing_split_is_taken_out_of_train_only(given_split: SplitName, missing: SplitName) -> None:
+    listed = entries("train", 40) + entries(given_split, 10, 40)
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 30, missing: 10, given_split: 10}
+    assert all(entry.split == given_split for entry in listed[40:])
+
+
+def test_only_train_given_is_as_nothing_given() -> None:
+    listed = entries("train")
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 18, "val": 6, "test": 6}
+
+
+def test_blank_images_fill_the_missing_splits() -> None:
+    listed = entries("test", 10) + entries(None, 40, 10)
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 30, "val": 10, "test": 10}
+
+
+def test_a_blank_image_follows_its_patient() -> None:
+    listed = entries("test", 10) + entries(None, 40, 10)
+    listed[-1].patient = "p0"
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert listed[-1].split == "test"
+
+
+def test_a_split_of_fraction_zero_is_not_made() -> None:
+    listed = entries(None, 20)
+    complete_splits(listed, fractions=(0.5, 0.5, 0), seed=0)
+    assert counts(listed) == {"train": 10, "val": 10}
+
+
+def test_one_missing_split_takes_all_blank_images_without_knowing_patients() -> None:
+    listed = entries("train", 10) + entries("val", 10, 10) + entries(None, 10, 20)
+    for entry in listed:
+        entry.patient = None
+    complete_splits(listed, fractions=FRACTIONS, seed=0)
+    assert counts(listed) == {"train": 10, "val": 10, "test": 10}
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.2, 0.2), (1.2, -0.1, -0.1)])
+def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(DataError, match="three numbers >= 0 that add up to 1"):
+        complete_splits(entries(None), fractions=fractions, seed=0)
+
+
+def test_blank_images_beside_complete_splits_are_refused() -> None:
+    listed = entries("train", 10) + entries("val", 10, 10) + entries("test", 10, 20) + entries(None, 7, 30)
+    with pytest.raises(DataError, match="7 images have no split although train, val, test are given"):
+        complete_splits(listed, fractions=FRACTIONS, seed=0)
+
+
+def test_a_test_set_alone_is_not_split_for_training() -> None:
+    with pytest.raises(DataError, match="no training images: every image is marked test.*split_fractions=None"):
+        complete_splits(entries("test"), fractions=FRACTIONS, seed=0)
+
+
+def test_unknown_patients_stop_the_split_and_say_what_to_do() -> None:
+    listed = entries(None)
+    listed[3].patient = None
+    with pytest.raises(DataError, match=r"patient of 1 of 30 .* patient_id .* patient_pattern.*one_image_per_patient"):
+        complete_splits(listed, fractions=FRACTIONS, seed=0)
+
+
+def test_images_without_label_are_not_split() -> None:
+    listed = entries(None)
+    listed[3].label = None
+    with pytest.raises(DataError, match="1 of the 30 images to be split have no label"):
+        complete_splits(listed, fractions=FRACTIONS, seed=0)
+
+
+def test_shared_patients_are_counted_and_not_named() -> None:
+    listed = entries("train", 10) + entries("test", 6, 8) + entries("val", 2, 8)
+    with pytest.raises(DataError, match=r"2 of 14 patients .* \(train\+val\+test 2\)") as caught:
+        check_patients(listed, allow_overlap=False)
+    assert "p8" not in str(caught.value)
+
+
+def test_shared_patients_can_be_allowed_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check_patients(entries("train", 10) + entries("val", 6, 8), allow_overlap=True)
+    assert "2 of 14 patients have images in more than one split (train+val 2)" in caplog.text
+
+
+def test_a_class_without_training_image_is_refused() -> None:
+    listed = [entry for entry in entries("train", 10) if entry.label == "a"] + entries("val", 4, 10)
+    with pytest.raises(DataError, match="No training image of class 'b'"):
+        check_train_classes(listed, ["a", "b"])
+
+
+def test_a_class_missing_in_test_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    check_train_classes(entries("train", 10) + entries("test", 1, 10), ["a", "b"])
+    assert "No image of class 'b' in test" in caplog.text
