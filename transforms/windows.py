@@ -53,7 +53,7 @@ HU_PRESETS: Mapping[str, tuple[float, float]] = MappingProxyType(
 """Name of a CT window -> (width, level) in HU."""
 
 
-def window_linear(values: Values, *, center: float, width: float) -> Values:
+def window_linear(values: Values, *, center: float, width: float, out: Values | None = None) -> Values:
     r"""Map values to [0, 1] with the function LINEAR, which covers ``width`` whole numbers.
 
     .. math:: y = \mathrm{clip}\left(\frac{x - (c - 0.5)}{w - 1} + 0.5,\ 0,\ 1\right)
@@ -62,6 +62,7 @@ def window_linear(values: Values, *, center: float, width: float) -> Values:
         values: any shape, any real dtype, in the unit of ``center`` and ``width``.
         center: WindowCenter ``c``.
         width: WindowWidth ``w``, >= 1. With ``w = 1`` values up to ``c - 0.5`` become 0, the others 1.
+        out: where the result is written, floating and of the same shape; a new array or tensor by default.
 
     Returns:
         Floating, same shape, in [0, 1].
@@ -79,8 +80,14 @@ def window_linear(values: Values, *, center: float, width: float) -> Values:
     _check(center, width, function="LINEAR", smallest_width=1)
     x = _floating(values)
     low = center - 0.5 - (width - 1) / 2
+    if width > 1:
+        return _ramp(x, low, width - 1, out=out)
     # a comparison, because the formula divides by zero
-    return _ramp(x, low, width - 1) if width > 1 else _step(x, low)
+    step = _step(x, low)
+    if out is None:
+        return step
+    out[:] = step
+    return out
 
 
 def window_linear_exact(values: Values, *, center: float, width: float) -> Values:
@@ -107,7 +114,7 @@ def window_linear_exact(values: Values, *, center: float, width: float) -> Value
         tensor([0.0000, 0.5000, 1.0000])
     """
     _check(center, width, function="LINEAR_EXACT")
-    return _ramp(_floating(values), center - width / 2, width)
+    return _ramp(_floating(values), center - width / 2, width, out=None)
 
 
 def window_sigmoid(values: Values, *, center: float, width: float) -> Values:
@@ -345,11 +352,13 @@ def _floating(values: Values) -> Values:
     return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
 
 
-def _ramp(values: Values, low: float, width: float) -> Values:
-    ramp = values - low
+def _ramp(values: Values, low: float, width: float, *, out: Values | None) -> Values:
     # divided, not multiplied by the inverse: the upper end becomes exactly 1
-    ramp /= width
-    return ramp.clip(0, 1)
+    if isinstance(values, torch.Tensor):
+        return torch.sub(values, low, out=out).div_(width).clamp_(0, 1)
+    ramp = np.subtract(values, low, out=out, casting="same_kind")
+    np.divide(ramp, width, out=ramp)
+    return np.clip(ramp, 0, 1, out=ramp)
 
 
 def _step(values: Values, threshold: float) -> Values:

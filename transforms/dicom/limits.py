@@ -16,6 +16,7 @@ class Limits:
         frames: number of frames.
         inflated_bytes: size of a deflated data set once inflated.
         inflation_ratio: inflated size over deflated size.
+        header_value_bytes: size of one header value; larger ones are skipped unread.
 
     Raises:
         ValueError: if a limit is not positive.
@@ -29,6 +30,7 @@ class Limits:
     frames: int = 10_000
     inflated_bytes: int = 512 * 2**20
     inflation_ratio: int = 200
+    header_value_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,40 +1,175 @@
-"""One DICOM file (frame) to one image: the whole pipeline, in the order of the standard."""
+"""One frame of a DICOM file to one image: the whole pipeline, in the order of the standard."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+from movl_monai.transforms.dicom.color import palette_to_rgb, samples_to_rgb
+from movl_monai.transforms.dicom.frame import ModalityFrame, StoredFrame, modality_values, stored_values
+from movl_monai.transforms.dicom.geometry import read_geometry
 from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.record import modality_code, sop_class_name, transfer_syntax_name
+from movl_monai.transforms.dicom.source import Source
+from movl_monai.transforms.dicom.tags import code_string
+from movl_monai.transforms.dicom.voi import VOI, FullRange, choose_voi, voi_choices
+from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.transforms.windows import Window, resolve_windows, window_linear
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 __all__ = ["read_dicom"]
 
-Source = str | os.PathLike[str] | BinaryIO
+_CT = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
 def read_dicom(
     source: Source,
     *,
     frame: int | None = None,
-    ct_windows: Sequence[str | Sequence[float]] = ("lungs", "mediastinum", "spine_bone"),
+    ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
     voi: int | str = 0,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one frame of a DICOM file as an image.
 
+    The order is that of the standard: decode, modality transformation, padding by stored value, values of interest,
+    polarity, padding to black, three channels.
+
     Args:
         source: path of a regular file, or a seekable binary file object.
         frame: index of the frame, from 0; may be left out where the file has one.
-        ct_windows: for CT: one window (repeated) or three, each a name of ``HU_PRESETS`` or ``[width, level]`` in HU.
-        voi: which VOI LUT or window of the file to use, by index or explanation (not for CT).
+        ct_windows: for CT, whose own windows are not used: one window (repeated) or three, each a name of
+            ``HU_PRESETS`` or ``[width, level]`` in HU.
+        voi: for all other grey images: which of the VOI LUTs, then windows, of the file, by index or explanation.
+            Where the file has none, 0 is the full range that the stored bits and the rescaling allow.
         limits: what the file may ask for at most.
 
     Returns:
-        The image, float32 (3, H, W) in [0, 1], and a record of technical facts without patient data.
+        The image, float32 (3, H, W) in [0, 1], and a record of technical facts, without patient data, that can be
+        written as JSON: modality, sop_class, rows, columns, photometric, bits_stored, transfer_syntax, decoder, voi,
+        frames, frame, pixel_spacing (mm, between rows and between columns, or None), flags.
 
     Raises:
         MedicalImageError: if the file cannot become an image; ``reason`` says why.
+
+    Reference:
+        DICOM PS3.4 N.2 (grey) and PS3.3 C.7.6.3.1.2 (colour).
     """
-    raise NotImplementedError
+    windows = resolve_windows(ct_windows)
+    stored = stored_values(source, frame=frame, limits=limits)
+    if stored.layout.is_grey:
+        image, applied = _grey(stored, windows, voi)
+    else:
+        image, applied = _color(stored), {"source": "none"}
+    return image, _record(stored, applied)
+
+
+def _color(stored: StoredFrame) -> np.ndarray:
+    if stored.layout.photometric == "PALETTE COLOR":
+        rgb = palette_to_rgb(stored.header, stored.values, stored.flags)
+    else:
+        rgb = samples_to_rgb(stored.values, photometric=stored.photometric, layout=stored.layout)
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1))
+
+
+def _grey(
+    stored: StoredFrame, windows: tuple[tuple[float, float], ...], voi: int | str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    frame = modality_values(stored)
+    values, blank = _finite(stored, frame)
+    image = np.empty((3, *values.shape), dtype=np.float32)
+    if _is_in_hu(stored, frame):
+        for channel, (width, level) in zip(image, windows, strict=True):
+            window_linear(values, center=level, width=width, out=channel)
+        applied: dict[str, Any] = {"source": "ct_windows", "windows": [list(window) for window in windows]}
+    else:
+        chosen, applied = _chosen_voi(stored, frame, values, blank, voi)
+        image[:] = chosen(values)
+    if _is_inverted(stored):
+        np.subtract(1, image, out=image)
+    if blank is not None:
+        image[:, blank] = 0
+    return image, applied
+
+
+def _finite(stored: StoredFrame, frame: ModalityFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return values without NaN and infinity, and the pixels that become black: padding, and those not finite."""
+    values, blank = frame.values, frame.padding
+    if stored.layout.is_float and not (finite := np.isfinite(values)).all():
+        stored.flags.add("non_finite_pixels")
+        values = np.where(finite, values, 0)
+        blank = ~finite if blank is None else blank | ~finite
+    if blank is not None and blank.all():
+        if stored.layout.is_float:
+            raise MedicalImageError("Expected intensities, no pixel is finite; leave it out.", reason="not_finite")
+        stored.flags.add("padding_only")
+    return values, blank
+
+
+def _is_in_hu(stored: StoredFrame, frame: ModalityFrame) -> bool:
+    """Tell whether the values are Hounsfield units, so that fixed windows make sense."""
+    header = stored.header
+    sop_class = header.get("SOPClassUID")
+    is_ct = sop_class in _CT if sop_class else code_string(header, "Modality") == "CT"
+    if not is_ct:
+        # a screen shot of a CT console has the modality CT, but no Hounsfield units
+        return False
+    if not frame.modality.is_stated or frame.modality.unit not in ("", "HU", "HU_MOD", "US"):
+        stored.flags.add("ct_not_in_hu")
+        return False
+    if frame.modality.unit == "US":
+        stored.flags.add("rescale_type_unspecified")
+    return True
+
+
+def _chosen_voi(
+    stored: StoredFrame, frame: ModalityFrame, values: np.ndarray, blank: np.ndarray | None, voi: int | str
+) -> tuple[VOI, dict[str, Any]]:
+    if stored.layout.is_float:
+        measured = values if blank is None else values[~blank]
+        low, high = float(measured.min()), float(measured.max())
+    else:
+        low, high = frame.modality.range(stored.layout)
+    choices = voi_choices(stored.header, stored.index, highest_input=high, flags=stored.flags)
+    chosen = choose_voi(choices, voi, full_range=FullRange(low=low, high=high))
+    if not isinstance(chosen, FullRange):
+        return chosen, {**chosen.describe(), "index": choices.index(chosen)}
+    if stored.layout.is_float:
+        stored.flags.add("range_from_data")
+    elif np.ptp(values) < (high - low) / 16:
+        stored.flags.add("little_of_range_used")
+    return chosen, chosen.describe()
+
+
+def _is_inverted(stored: StoredFrame) -> bool:
+    """Tell whether the smallest value is white: PresentationLUTShape decides, else PhotometricInterpretation."""
+    is_monochrome_1 = stored.layout.photometric == "MONOCHROME1"
+    shape = code_string(stored.header, "PresentationLUTShape")
+    if shape not in ("IDENTITY", "INVERSE"):
+        return is_monochrome_1
+    if (shape == "INVERSE") != is_monochrome_1:
+        stored.flags.add("polarity_conflict")
+    return shape == "INVERSE"
+
+
+def _record(stored: StoredFrame, applied: dict[str, Any]) -> dict[str, Any]:
+    layout, header, flags = stored.layout, stored.header, stored.flags
+    spacing = read_geometry(header, frame=stored.index, flags=flags).spacing
+    if layout.is_grey and code_string(header, "PixelPresentation") in ("COLOR", "MIXED"):
+        flags.add("supplemental_palette_ignored")
+    return {
+        "modality": modality_code(header),
+        "sop_class": sop_class_name(header),
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "photometric": layout.photometric,
+        "bits_stored": layout.bits_stored,
+        "transfer_syntax": transfer_syntax_name(layout.transfer_syntax),
+        "decoder": stored.decoder,
+        "voi": applied,
+        "frames": layout.frames,
+        "frame": stored.index,
+        "pixel_spacing": None if spacing is None else list(spacing),
+        "flags": flags.codes,
+    }

@@ -1,0 +1,217 @@
+"""Decode one frame to stored values, with the decoders in a fixed order, and say which one it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from movl_monai.transforms.dicom.encapsulated import encoded_frame
+from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
+from movl_monai.transforms.dicom.jpeg_12_bit import decode_jpeg_12_bit
+from movl_monai.transforms.dicom.layout import PixelLayout
+from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.source import remaining_bytes
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+__all__ = ["DECODERS", "decode_frame"]
+
+Decoded = tuple[np.ndarray, str]
+"""Values (H, W) or (H, W, 3) and the photometric interpretation after decoding."""
+
+_JPEG = ("gdcm", "gdcm 12-bit", "pillow")
+_JPEG_2000 = ("pylibjpeg", "gdcm")
+
+_NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+DECODERS: dict[UID, tuple[str, ...]] = {
+    JPEGBaseline8Bit: _JPEG,
+    JPEGExtended12Bit: _JPEG,
+    JPEGLossless: ("gdcm",),
+    JPEGLosslessSV1: ("gdcm",),
+    JPEGLSLossless: ("pyjpegls", "gdcm"),
+    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    JPEG2000Lossless: _JPEG_2000,
+    JPEG2000: _JPEG_2000,
+    HTJ2KLossless: ("pylibjpeg",),
+    HTJ2KLosslessRPCL: ("pylibjpeg",),
+    HTJ2K: ("pylibjpeg",),
+    RLELossless: ("pylibjpeg", "pydicom"),
+}
+"""Transfer syntax -> decoders in the order they are tried.
+
+The order is fixed because decoders differ: Pillow gives other values than the rest for some JPEG 2000, so it is not
+asked there. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg`` is asked for nothing that only that plugin reads.
+"""
+
+
+def decode_frame(
+    file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
+) -> tuple[np.ndarray, str, str]:
+    """Decode one frame to stored values.
+
+    Args:
+        file: the parsed file.
+        pixels: where its pixel data lies.
+        layout: what the pixel data holds.
+        frame: index of the frame, from 0.
+        flags: receives what was unusual about the data.
+
+    Returns:
+        The values, (H, W) or (H, W, 3), in the dtype of the file; the photometric interpretation after decoding; and
+        the name of the decoder.
+
+    Raises:
+        MedicalImageError: if there is too little data, no decoder for the transfer syntax, or all of them fail.
+    """
+    syntax = layout.transfer_syntax
+    with quiet():
+        if syntax in _NATIVE:
+            return *_decode_native(file, pixels, layout, frame, flags), "native"
+        if syntax in DECODERS:
+            return _decode_compressed(file, pixels, layout, frame, flags)
+    raise MedicalImageError(
+        f"No decoder reads the transfer syntax {_syntax_name(syntax)}; convert the file to another one.",
+        reason="no_decoder",
+    )
+
+
+def _decode_native(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags) -> Decoded:
+    photometric = _check_length(file, pixels, layout, flags)
+    options = _options(layout, photometric, frames=layout.frames)
+    # where the stored bits end higher than they should, they are decoded up to there and shifted down
+    options |= {"bits_stored": layout.high_bit + 1, "pixel_vr": pixels.vr, "view_only": True}
+    file.data.seek(pixels.offset)
+    try:
+        values, properties = get_decoder(layout.transfer_syntax).as_array(file.data, index=frame, raw=True, **options)
+    except Exception as error:
+        raise _failed(layout, [f"native: {type(error).__name__}"]) from None
+    if (shift := layout.high_bit + 1 - layout.bits_stored) > 0:
+        flags.add("unusual_high_bit")
+        values = values >> shift
+    return values, str(properties["photometric_interpretation"])
+
+
+def _check_length(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, flags: Flags) -> str:
+    """Refuse data shorter than the header says; return the photometric interpretation that fits its length."""
+    file.data.seek(pixels.offset)
+    present = remaining_bytes(file.data)
+    stated = present if pixels.length is None else pixels.length
+    if pixels.length is None:
+        raise MedicalImageError(
+            "An uncompressed transfer syntax needs pixel data of a stated length, this file has items; "
+            "its transfer syntax is wrong, export the file again.",
+            reason="bad_header",
+        )
+    full = -(-layout.rows * layout.columns * layout.samples * layout.frames * layout.bits_allocated // 8)
+    subsampled = layout.photometric == "YBR_FULL_422"
+    if subsampled and min(stated, present) >= full:
+        flags.add("not_subsampled")
+        return "YBR_FULL"
+    expected = full // 3 * 2 if subsampled else full
+    if min(stated, present) < expected:
+        raise MedicalImageError(
+            f"The header says {expected} bytes of pixel data, there are {min(stated, present)}; "
+            "copy or export the file again.",
+            reason="truncated",
+        )
+    if stated > expected + expected % 2:
+        flags.add("excess_pixel_data")
+    return layout.photometric
+
+
+def _decode_compressed(
+    file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
+) -> tuple[np.ndarray, str, str]:
+    encoded = encoded_frame(file, pixels, layout, frame, flags)
+    failures = []
+    for name in DECODERS.get(layout.transfer_syntax, ()):
+        try:
+            decode = _decoder(name, layout)
+            if decode is None:
+                continue
+            return *decode(encoded, layout), name
+        except Exception as error:
+            failures.append(f"{name}: {type(error).__name__}")
+    if failures:
+        raise _failed(layout, failures)
+    raise MedicalImageError(
+        f"No installed decoder reads the transfer syntax {_syntax_name(layout.transfer_syntax)}; "
+        "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls.",
+        reason="no_decoder",
+    )
+
+
+def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], Decoded] | None:
+    if name == "gdcm 12-bit":
+        return _twelve_bit if layout.bits_stored > 8 else None
+    if name not in get_decoder(layout.transfer_syntax).available_plugins:
+        return None
+
+    def decode(encoded: bytes, layout: PixelLayout) -> Decoded:
+        values, properties = get_decoder(layout.transfer_syntax).as_array(
+            # a container of this one frame: offset tables and other frames cannot mislead the decoder
+            encapsulate([encoded], has_bot=False),
+            index=0,
+            raw=True,
+            decoding_plugin=name,
+            **_options(layout, layout.photometric, frames=1),
+        )
+        return values, str(properties["photometric_interpretation"])
+
+    return decode
+
+
+def _twelve_bit(encoded: bytes, layout: PixelLayout) -> Decoded:
+    return decode_jpeg_12_bit(encoded, layout), layout.photometric
+
+
+def _options(layout: PixelLayout, photometric: str, *, frames: int) -> dict[str, Any]:
+    return {
+        "transfer_syntax_uid": layout.transfer_syntax,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": frames,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": photometric,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.signed),
+        "planar_configuration": layout.planar,
+        "pixel_keyword": layout.keyword,
+    }
+
+
+def _syntax_name(syntax: UID) -> str:
+    # only registered transfer syntaxes are named: a private UID may identify a site
+    return f"{syntax} ({syntax.name})" if syntax.is_transfer_syntax and not syntax.is_private else "of this file"
+
+
+def _failed(layout: PixelLayout, failures: list[str]) -> MedicalImageError:
+    return MedicalImageError(
+        f"Every decoder failed on the pixel data ({', '.join(failures)}) with transfer syntax "
+        f"{_syntax_name(layout.transfer_syntax)}; the data is damaged or contradicts the header.",
+        reason="decode_failed",
+    )

@@ -1,0 +1,65 @@
+"""What was unusual about a file that could still be read: nothing is repaired in silence."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+__all__ = ["FLAGS", "Flags"]
+
+FLAGS = MappingProxyType(
+    {
+        "inferred": "a required tag is missing and was inferred",
+        "empty": "a tag has no value; its default was taken",
+        "invalid": "the value of a tag cannot be used; it was taken as absent",
+        "no_transfer_syntax": "the transfer syntax is not stated and was taken from the encoding of the header",
+        "unusual_high_bit": "the stored bits do not end at BitsStored - 1 and were shifted",
+        "excess_pixel_data": "there is more pixel data than the header says",
+        "not_subsampled": "PhotometricInterpretation says subsampled colour, the amount of data says otherwise",
+        "no_sequence_delimiter": "the compressed pixel data ends without its delimiter",
+        "no_end_marker": "the compressed frame ends without its end marker and may be cut",
+        "ct_not_in_hu": "a CT object whose values are not Hounsfield units; the windows of the file were used",
+        "rescale_type_unspecified": "a CT image whose RescaleType is not HU but unspecified; taken as Hounsfield units",
+        "modality_lut_not_for_display": "XA/XRF: the modality transformation gives X-ray intensity and was not applied",
+        "range_from_data": "float values without window: the full range is that of the data",
+        "little_of_range_used": "without window, the values fill less than 1/16 of the full range: ask for a window",
+        "non_finite_pixels": "NaN or infinite pixels were set to black",
+        "padding_only": "every pixel is padding",
+        "polarity_conflict": "PresentationLUTShape contradicts PhotometricInterpretation and took precedence",
+        "unequal_window_lists": "there are not as many window widths as centers; the first pairs were used",
+        "wrong_lut_depth": "a lookup table has entries beyond the depth it states",
+        "palette_of_8_bit_values": "a 16-bit palette that holds 8-bit values was not shifted",
+        "supplemental_palette_ignored": "the colours painted over a grey image were left out",
+        "imager_pixel_spacing": "the spacing is that at the detector, not in the patient",
+    }
+)
+"""What each flag means; ``inferred``, ``empty`` and ``invalid`` are followed by ``:`` and a DICOM keyword."""
+
+
+class Flags:
+    """Collect the flags of one file, each once, in the order they came up.
+
+    Example:
+        >>> flags = Flags()
+        >>> flags.add("empty", "RescaleSlope")
+        >>> flags.add("empty", "RescaleSlope")
+        >>> flags.codes
+        ['empty:RescaleSlope']
+    """
+
+    def __init__(self) -> None:
+        self._codes: dict[str, None] = {}
+
+    def add(self, code: str, keyword: str | None = None) -> None:
+        """Add a flag.
+
+        Raises:
+            ValueError: if ``code`` is not a key of :data:`FLAGS`.
+        """
+        if code not in FLAGS:
+            raise ValueError(f"code must be one of {', '.join(FLAGS)}, got {code!r}.")
+        self._codes[code if keyword is None else f"{code}:{keyword}"] = None
+
+    @property
+    def codes(self) -> list[str]:
+        """The flags, each once."""
+        return list(self._codes)

@@ -1,0 +1,140 @@
+"""One frame of a file: its stored values, and its values in their unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from movl_monai.transforms.dicom.decode import decode_frame
+from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.header import ParsedFile, PixelElement, parse
+from movl_monai.transforms.dicom.layout import PixelLayout, pixel_layout
+from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.modality import Modality, read_modality
+from movl_monai.transforms.dicom.padding import padding_mask
+from movl_monai.transforms.dicom.record import sop_class_name
+from movl_monai.transforms.dicom.source import Source, open_source
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom import FileDataset
+from pydicom.uid import SegmentationStorage
+
+__all__ = ["ModalityFrame", "StoredFrame", "modality_values", "stored_values"]
+
+_MASKS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second one: Label Map Segmentation Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFrame:
+    """One decoded frame.
+
+    Args:
+        values: (H, W) or (H, W, 3), in the dtype of the file.
+        photometric: photometric interpretation after decoding.
+        decoder: name of the decoder.
+        index: index of the frame, from 0.
+        header: header of the file; it carries patient data.
+        layout: what the pixel data holds.
+        flags: what was unusual so far.
+    """
+
+    values: np.ndarray
+    photometric: str
+    decoder: str
+    index: int
+    header: FileDataset
+    layout: PixelLayout
+    flags: Flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityFrame:
+    """One grey frame in its unit.
+
+    Args:
+        values: float32 or float64 (H, W), in HU for CT.
+        padding: bool (H, W), True where nothing was measured; None where everything was.
+        modality: the transformation that led here.
+    """
+
+    values: np.ndarray
+    padding: np.ndarray | None
+    modality: Modality
+
+
+def stored_values(
+    source: Source,
+    *,
+    frame: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> StoredFrame:
+    """Decode one frame of a DICOM file to its stored values.
+
+    Args:
+        source: path of a regular file, or a seekable binary file object.
+        frame: index of the frame, from 0; may be left out where the file has one.
+        limits: what the file may ask for at most.
+
+    Raises:
+        MedicalImageError: if the file has no such frame, or it cannot be decoded; ``reason`` says why.
+    """
+    flags = Flags()
+    with open_source(source) as opened:
+        file = parse(opened, limits=limits)
+        pixels = _image_pixels(file)
+        layout = pixel_layout(file.header, keyword=pixels.keyword, flags=flags, limits=limits)
+        index = _frame_index(frame, layout.frames)
+        values, photometric, decoder = decode_frame(file, pixels, layout, index, flags)
+    return StoredFrame(
+        values=values,
+        photometric=photometric,
+        decoder=decoder,
+        index=index,
+        header=file.header,
+        layout=layout,
+        flags=flags,
+    )
+
+
+def modality_values(stored: StoredFrame) -> ModalityFrame:
+    """Return a grey frame in its unit, with its padding.
+
+    Raises:
+        MedicalImageError: if the frame is not grey (``reason="unsupported_photometric"``), or its modality
+            transformation cannot be applied (``reason="bad_rescale"``).
+    """
+    if not stored.layout.is_grey:
+        raise MedicalImageError(
+            f"Only grey frames have values with a unit, this one is {stored.layout.photometric}; "
+            "read it as a colour image.",
+            reason="unsupported_photometric",
+        )
+    modality = read_modality(stored.header, stored.layout, stored.index, stored.flags)
+    padding = padding_mask(stored.header, stored.layout, stored.values, stored.flags)
+    return ModalityFrame(values=modality(stored.values), padding=padding, modality=modality)
+
+
+def _image_pixels(file: ParsedFile) -> PixelElement:
+    """Return where the pixel data lies; refuse objects that are no images."""
+    name = sop_class_name(file.header)
+    if file.pixels is None:
+        raise MedicalImageError(
+            f"Expected an image, got an object without pixel data ({name}); leave it out.", reason="not_image"
+        )
+    if file.header.get("SOPClassUID") in _MASKS:
+        raise MedicalImageError(
+            f"Expected an image, got a label mask ({name}); read it with a segmentation reader.",
+            reason="segmentation",
+        )
+    return file.pixels
+
+
+def _frame_index(frame: int | None, count: int) -> int:
+    if frame is None:
+        if count > 1:
+            raise MedicalImageError(
+                f"The file has {count} frames; choose one with frame=0...{count - 1}.", reason="multi_frame"
+            )
+        return 0
+    if not 0 <= frame < count:
+        raise MedicalImageError(f"frame must be in 0...{count - 1}, got {frame}.", reason="bad_frame")
+    return frame

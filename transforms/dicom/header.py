@@ -1,0 +1,159 @@
+"""Parse the header of a DICOM file safely, up to and without the pixel data."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.source import Source, inflate, is_dicom, open_source
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+__all__ = ["ParsedFile", "PixelElement", "parse", "read_header"]
+
+_PIXEL_KEYWORDS = {
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+    0x7FE00010: "PixelData",
+}
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelElement:
+    """Where the pixel data lies in a file.
+
+    Args:
+        keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
+        vr: its value representation, "OW" where the encoding does not state it.
+        offset: position of the first byte of the value.
+        length: length of the value in bytes, None where it is undefined (encapsulated).
+    """
+
+    keyword: str
+    vr: str
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedFile:
+    """A header, the bytes it came from (inflated where they were deflated), and where its pixel data lies."""
+
+    header: FileDataset
+    data: BinaryIO
+    pixels: PixelElement | None
+
+
+def read_header(source: Source, *, limits: Limits = Limits()) -> FileDataset:  # noqa: B008 - frozen
+    """Read the header of a DICOM file: everything before the pixel data.
+
+    Values are converted when they are first used, and may then fail if they are damaged.
+
+    Args:
+        source: path of a regular file, or a seekable binary file object.
+        limits: what a deflated data set may inflate to, and the largest header value that is read.
+
+    Returns:
+        The data set, with ``file_meta``. It carries patient data: it must not reach logs or reports.
+
+    Raises:
+        MedicalImageError: if the file is not DICOM, or its header cannot be parsed; ``reason`` says why.
+    """
+    with open_source(source) as file:
+        return parse(file, limits=limits).header
+
+
+def parse(file: BinaryIO, *, limits: Limits) -> ParsedFile:
+    """Parse an open file up to its pixel data.
+
+    Raises:
+        MedicalImageError: if the file is not DICOM, or its header cannot be parsed; ``reason`` says why.
+    """
+    file.seek(0)
+    head = file.read(132)
+    if not is_dicom(head):
+        raise MedicalImageError(
+            "Expected a DICOM file (DICM at byte 128, or a first element of group 2 or 8), got other bytes; "
+            "leave the file out or convert it.",
+            reason="unsupported_format",
+        )
+    try:
+        with quiet():
+            header, data = _parse(file, has_preamble=head[128:132] == b"DICM", limits=limits)
+            pixels = _pixel_element(data, header)
+    except MedicalImageError:
+        raise
+    except Exception as error:
+        # not chained: messages of the parser quote values and paths
+        raise MedicalImageError(
+            f"The DICOM header cannot be parsed ({type(error).__name__}); export the file again.", reason="bad_header"
+        ) from None
+    if pixels is None and _is_cut(header):
+        raise MedicalImageError("The file ends within its header; copy or export it again.", reason="truncated")
+    return ParsedFile(header=header, data=data, pixels=pixels)
+
+
+def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileDataset, BinaryIO]:
+    file.seek(132 if has_preamble else 0)
+    # the parser would inflate a deflated data set without any limit, so that is done here
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
+    )
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        header = dcmread(file, stop_before_pixels=True, force=True, defer_size=limits.header_value_bytes)
+        return header, file
+    data = inflate(file, limits=limits)
+    dataset = read_dataset(
+        data, is_implicit_VR=False, is_little_endian=True, stop_when=_at_pixels, defer_size=limits.header_value_bytes
+    )
+    header = FileDataset(data, dataset, file_meta=FileMetaDataset(meta), is_implicit_VR=False, is_little_endian=True)
+    header.set_original_encoding(False, True)
+    return header, data
+
+
+def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag in _PIXEL_KEYWORDS
+
+
+def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
+    """Read tag, value representation and length of the element that the parser stopped at."""
+    is_implicit, is_little_endian = header.original_encoding
+    endian = "<" if is_little_endian else ">"
+    start = file.read(8)
+    if len(start) < 8:
+        return None
+    group, element = struct.unpack(f"{endian}HH", start[:4])
+    keyword = _PIXEL_KEYWORDS.get(group << 16 | element)
+    if keyword is None:
+        return None
+    # some writers switch to the implicit encoding within a file, which shows in a VR that is no text
+    is_implicit = is_implicit or not start[4:6].isalpha()
+    vr = "OW" if is_implicit else start[4:6].decode("ascii")
+    length_bytes = start[4:8] if is_implicit else file.read(4)
+    (length,) = struct.unpack(f"{endian}I", length_bytes)
+    return PixelElement(
+        keyword=keyword, vr=vr, offset=file.tell(), length=None if length == _UNDEFINED_LENGTH else length
+    )
+
+
+def _is_cut(header: Dataset) -> bool:
+    """Tell whether the last value of a header is shorter than it should be."""
+    if len(header) == 0:
+        return True
+    last = header.get_item(max(header.keys()))
+    return (
+        isinstance(last, RawDataElement)
+        and last.value is not None
+        and last.length != _UNDEFINED_LENGTH
+        and len(last.value) < last.length
+    )

@@ -1,0 +1,100 @@
+"""Lookup tables of the Modality LUT and VOI LUT modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.tags import numbers
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+
+__all__ = ["LookupTable", "read_lut"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupTable:
+    """A lookup table: ``first`` is the input that maps to ``entries[0]``; inputs outside take the nearest entry.
+
+    Args:
+        first: input value of the first entry.
+        entries: outputs, whole numbers in [0, 2 ** bits - 1].
+        bits: depth of the outputs.
+
+    Example:
+        >>> LookupTable(first=10, entries=np.array([5, 7, 9]), bits=4)(np.array([0, 11, 99]))
+        array([5, 7, 9])
+    """
+
+    first: int
+    entries: np.ndarray
+    bits: int
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Map values of any real dtype and shape; fractions are rounded."""
+        wide = np.rint(values) if values.dtype.kind == "f" else values
+        index = np.clip(wide, self.first, self.first + len(self.entries) - 1).astype(np.int64) - self.first
+        return self.entries[index]
+
+
+def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) -> LookupTable:
+    """Read the table of an item of ModalityLUTSequence or VOILUTSequence.
+
+    Args:
+        item: holds LUTDescriptor and LUTData.
+        highest_input: largest value the table can be asked for; tells a negative first input from a large one.
+        flags: receives what was unusual.
+        reason: reason code of a damaged table.
+
+    Raises:
+        MedicalImageError: if the descriptor is damaged or there are fewer entries than it says.
+
+    Reference:
+        DICOM PS3.3 C.11.1.1 and C.11.2.1.1.
+    """
+    descriptor = [int(value) for value in numbers(item, "LUTDescriptor", flags)]
+    if len(descriptor) != 3 or not 0 <= descriptor[0] < 2**16:
+        raise MedicalImageError(
+            "LUTDescriptor must be three numbers (entries, first input, bits), got something else; "
+            "export the file again.",
+            reason=reason,
+        )
+    count = descriptor[0] or 2**16  # 65536 does not fit the descriptor
+    first, bits = descriptor[1], descriptor[2]
+    if first >= 2**15 and first > highest_input:
+        first -= 2**16  # a negative number that was read as unsigned
+    entries = _entries(item, count)
+    if entries is None:
+        raise MedicalImageError(
+            f"LUTDescriptor says {count} entries, LUTData has fewer; export the file again.", reason=reason
+        )
+    needed = int(entries.max()).bit_length()
+    if not max(1, needed) <= bits <= 16:
+        flags.add("wrong_lut_depth")
+        bits = max(8, needed)
+    return LookupTable(first=first, entries=entries, bits=bits)
+
+
+def _entries(item: Dataset, count: int) -> np.ndarray | None:
+    """Return the entries as int32, None where there are too few.
+
+    The raw bytes are taken where they are still there: US data would become a list of 65536 Python numbers. Entries of
+    8 bits may be packed, two to a word.
+    """
+    if "LUTData" not in item:
+        return None
+    raw = item.get_item("LUTData")
+    data = raw.value
+    byte_order = "<"
+    if isinstance(raw, RawDataElement):
+        byte_order = "<" if raw.is_little_endian else ">"
+    if isinstance(data, bytes):
+        words = np.frombuffer(data[: len(data) // 2 * 2], dtype=f"{byte_order}u2")
+    else:
+        words = np.atleast_1d(np.asarray(data if data is not None else [], dtype=np.int64)).astype("<u2")
+    if len(words) >= count:
+        return words[:count].astype(np.int32)
+    packed = words.astype("<u2").view(np.uint8)
+    return packed[:count].astype(np.int32) if len(packed) >= count else None

@@ -1,0 +1,53 @@
+"""Pixels that were never measured: PixelPaddingValue and its range."""
+
+from __future__ import annotations
+
+import numpy as np
+from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.layout import PixelLayout
+from movl_monai.transforms.dicom.tags import number
+from pydicom import FileDataset
+
+__all__ = ["padding_mask"]
+
+_KEYWORDS = {
+    "PixelData": ("PixelPaddingValue", "PixelPaddingRangeLimit"),
+    "FloatPixelData": ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    "DoubleFloatPixelData": ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
+}
+
+
+def padding_mask(header: FileDataset, layout: PixelLayout, stored: np.ndarray, flags: Flags) -> np.ndarray | None:
+    """Return which pixels are padding.
+
+    Args:
+        header: header of the file.
+        layout: what the pixel data holds.
+        stored: stored values (H, W), before any rescaling.
+        flags: receives damaged tags.
+
+    Returns:
+        bool (H, W), or None where no pixel is padding.
+
+    Reference:
+        DICOM PS3.3 C.7.5.1.1.2.
+    """
+    value_keyword, limit_keyword = _KEYWORDS[layout.keyword]
+    value = number(header, value_keyword, flags)
+    if value is None:
+        return None
+    limit = number(header, limit_keyword, flags)
+    first = _as_stored(value, layout)
+    last = first if limit is None else _as_stored(limit, layout)
+    mask = stored == first if first == last else (stored >= min(first, last)) & (stored <= max(first, last))
+    return mask if mask.any() else None
+
+
+def _as_stored(value: float, layout: PixelLayout) -> float:
+    """Undo a padding value that was written or read with the other sign convention: 63536 for -2000."""
+    low, high = (-np.inf, np.inf) if layout.is_float else layout.stored_range
+    if value > high and layout.signed:
+        return value - 2**16
+    if value < low:
+        return value + 2**16
+    return value

@@ -1,0 +1,94 @@
+"""Values of a header that may be missing, empty or damaged, without an exception for any of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from movl_monai.transforms.dicom.flags import Flags
+from pydicom import Dataset
+
+__all__ = ["code_string", "functional_group", "integer", "items", "number", "numbers", "values"]
+
+
+def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Any]:
+    """Return the values of a tag, [] where it is missing, empty or damaged; the last two are flagged."""
+    if keyword not in dataset:
+        return []
+    try:
+        # the conversion of the raw bytes happens here, and can fail in any way
+        value = dataset[keyword].value
+    except Exception:
+        _flag(flags, "invalid", keyword)
+        return []
+    listed = [] if value is None else list(value) if _is_list(value) else [value]
+    if not listed or all(entry is None or entry == "" for entry in listed):
+        _flag(flags, "empty", keyword)
+        return []
+    return listed
+
+
+def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
+    """Return the values of a tag as finite numbers, [] where one of them is none."""
+    try:
+        found = [float(value) for value in values(dataset, keyword, flags)]
+    except (TypeError, ValueError, OverflowError):
+        found = [math.nan]
+    if all(math.isfinite(value) for value in found):
+        return found
+    _flag(flags, "invalid", keyword)
+    return []
+
+
+def number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> float | None:
+    """Return the first value of a tag as a finite number, or None."""
+    found = numbers(dataset, keyword, flags)
+    return found[0] if found else None
+
+
+def integer(dataset: Dataset, keyword: str, flags: Flags | None = None) -> int | None:
+    """Return the first value of a tag as a whole number, or None."""
+    found = number(dataset, keyword, flags)
+    if found is not None and found != int(found):
+        _flag(flags, "invalid", keyword)
+        return None
+    return None if found is None else int(found)
+
+
+def code_string(dataset: Dataset, keyword: str) -> str:
+    """Return the first value of a tag as stripped upper-case text, "" where there is none."""
+    found = values(dataset, keyword)
+    return str(found[0]).strip(" \0").upper() if found else ""
+
+
+def items(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Dataset]:
+    """Return the items of a sequence, [] where it is missing or empty."""
+    return [item for item in values(dataset, keyword, flags) if isinstance(item, Dataset)]
+
+
+def functional_group(header: Dataset, keyword: str, frame: int) -> Dataset | None:
+    """Return the functional group of a frame: its own, else the one shared by all frames.
+
+    Args:
+        header: header of an enhanced multi-frame object, or any other.
+        keyword: sequence of the group, for example ``PixelMeasuresSequence``.
+        frame: index of the frame, from 0.
+
+    Reference:
+        DICOM PS3.3 C.7.6.16.
+    """
+    own = items(header, "PerFrameFunctionalGroupsSequence")
+    groups = own[frame : frame + 1] + items(header, "SharedFunctionalGroupsSequence")[:1]
+    for group in groups:
+        if found := items(group, keyword):
+            return found[0]
+    return None
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__iter__") and not isinstance(value, str | bytes | bytearray | Dataset)
+
+
+def _flag(flags: Flags | None, code: str, keyword: str) -> None:
+    if flags is not None:
+        flags.add(code, keyword)
