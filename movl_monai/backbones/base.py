@@ -30,7 +30,8 @@ class BackboneSpec:
         num_features: length of the pooled feature vector.
         strides: side of the image over side of each map of ``forward_features``, finest first; a plain ViT's are
             all alike.
-        patch_size: side of a patch in pixels, or None for a network that takes images of any size.
+        patch_size: side of a patch in pixels, or None for a network without patches.
+        fixed_image_size: whether it takes images of exactly ``image_size`` and nothing else.
         weights: source of the weights in words ("random, seed 0", "hub: ...", a file's name); never a full path.
         weights_sha256: of the weights' file, or None without one.
         license: licence of the weights, or None where it is not known.
@@ -43,6 +44,7 @@ class BackboneSpec:
     num_features: int
     strides: tuple[int, ...] = ()
     patch_size: int | None = None
+    fixed_image_size: bool = False
     weights: str = "random"
     weights_sha256: str | None = None
     license: str | None = None
@@ -99,6 +101,7 @@ class Backbone(nn.Module):
         self.spec = spec
         self.frozen = frozen
         self.batchnorm_eval = batchnorm_eval
+        self._stands_for: tuple[str, str] | None = None
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.encoder = encoder
@@ -166,7 +169,19 @@ class Backbone(nn.Module):
             64 hexadecimal digits.
         """
         facts = json.dumps({"name": self.spec.name, "mean": self.spec.mean, "std": self.spec.std}, sort_keys=True)
-        return digest_tensors(self.state_dict(), facts.encode())
+        own = digest_tensors(self.state_dict(), facts.encode())
+        if self._stands_for is not None and own == self._stands_for[0]:
+            return self._stands_for[1]
+        return own
+
+    @torch.jit.ignore
+    def stand_for(self, sha256: str) -> None:
+        """Take the hash of another backbone that computes the same features from other tensors, e.g. unfolded ones.
+
+        It holds for the tensors as they are now: after any change :meth:`content_sha256` is their own hash again.
+        """
+        self._stands_for = None
+        self._stands_for = (self.content_sha256(), sha256)
 
     @torch.jit.unused
     def _check_image(self, image: torch.Tensor) -> None:
@@ -183,7 +198,7 @@ class Backbone(nn.Module):
                 "repeat a grey channel three times, add the batch axis to a single image."
             )
         size = self.spec.image_size
-        if self.spec.patch_size is not None and tuple(image.shape[2:]) != (size, size):
+        if self.spec.fixed_image_size and tuple(image.shape[2:]) != (size, size):
             raise ValueError(
                 f"{self.spec.name} was built for images of {size} x {size} pixels, "
                 f"got {image.shape[2]} x {image.shape[3]}; resize the images or build it with their image_size."

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import nn
 
+from movl_monai.errors import ConfigError
+
 from .base import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
 from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
 
@@ -50,7 +52,7 @@ class ResNetBackbone(Backbone):
         seed: of random weights.
 
     Raises:
-        ValueError: if ``arch`` or ``strides`` is unknown, or if "hub" weights, which are v1.5, are asked for with v1.
+        ConfigError: if ``arch`` or ``strides`` is unknown, or if "hub" weights, which are v1.5, are asked for with v1.
         WeightsError: if the weights cannot be loaded or do not fit.
 
     Reference:
@@ -110,11 +112,11 @@ class ResNetBackbone(Backbone):
 
 def _check_options(arch: str, *, weights: Weights, strides: str) -> None:
     if arch not in get_args(ResNetArch):
-        raise ValueError(f"arch must be one of {', '.join(get_args(ResNetArch))}, got {arch!r}.")
+        raise ConfigError(f"arch must be one of {', '.join(get_args(ResNetArch))}, got {arch!r}.")
     if strides not in ("v1.5", "v1"):
-        raise ValueError(f"strides must be 'v1.5' (torchvision) or 'v1' (He et al., Caffe, Keras), got {strides!r}.")
+        raise ConfigError(f"strides must be 'v1.5' (torchvision) or 'v1' (He et al., Caffe, Keras), got {strides!r}.")
     if strides == "v1" and weights == "hub":
-        raise ValueError("torchvision's weights are made for strides='v1.5', got 'v1'; give a file for v1.")
+        raise ConfigError("torchvision's weights are made for strides='v1.5', got 'v1'; give a file for v1.")
 
 
 def _build(arch: str, *, weights: Weights, seed: int) -> tuple[Any, int]:

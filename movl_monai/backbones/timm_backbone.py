@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from movl_monai.errors import ConfigError
+
 from .base import Backbone, BackboneSpec
 from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
 
@@ -37,7 +39,7 @@ class TimmBackbone(Backbone):
         seed: of random weights.
 
     Raises:
-        ValueError: if the name is unknown (nearest names are given), if it cannot be built for ``image_size``, or if
+        ConfigError: if the name is unknown (nearest names are given), if it cannot be built for ``image_size``, or if
             ``drop_path`` is set on a frozen backbone.
         WeightsError: if the weights cannot be loaded or do not fit.
 
@@ -67,7 +69,7 @@ class TimmBackbone(Backbone):
         seed: int = 0,
     ) -> None:
         if frozen and drop_path:
-            raise ValueError(
+            raise ConfigError(
                 f"drop_path does nothing in a frozen backbone, got {drop_path}; set it to 0 or frozen=False."
             )
         config = _pretrained_config(name)
@@ -91,6 +93,7 @@ class TimmBackbone(Backbone):
             num_features=int(getattr(encoder, "head_hidden_size", None) or encoder.num_features),
             strides=map_strides(encoder),
             patch_size=patch_size,
+            fixed_image_size=bool(config.fixed_input_size and not options.get("dynamic_img_size")),
             **({"license": config.license} if weights == "hub" else {}) | found,
         )
         super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
@@ -144,7 +147,7 @@ def _pretrained_config(name: str) -> Any:
         pass
     known = timm.list_models(pretrained=True) + timm.list_models()
     near = list(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5)))
-    raise ValueError(
+    raise ConfigError(
         f"timm has no model {name!r}; the nearest names are {', '.join(near) or 'none'}. "
         "timm.list_models('*vit*') lists what there is."
     )
@@ -162,7 +165,7 @@ def _build(name: str, *, weights: Weights, options: dict[str, Any], seed: int) -
         with seeded(seed):
             return create(False)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
+        raise ConfigError(
             f"timm cannot build {name} with {options} ({error}); choose another image_size or other model_options."
         ) from error
 
@@ -176,7 +179,7 @@ def _check_image_size(name: str, size: int, patch_size: int | None) -> None:
     if patch_size is not None and size % patch_size:
         below = size // patch_size * patch_size
         options = [str(option) for option in (below, below + patch_size) if option > 0]
-        raise ValueError(
+        raise ConfigError(
             f"image_size must be a multiple of patch_size={patch_size} for {name}, got {size}; "
             f"try {' or '.join(options)}."
         )
