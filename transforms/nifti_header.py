@@ -86,12 +86,12 @@ def read_nifti_header(stream: BinaryIO, *, file_bytes: FileBytes, limits: Limits
     header = _parse(stream)
     shape, volumes = _check_shape(header)
     dtype = _check_dtype(header)
-    offset = max(int(header.get_data_offset()), header.sizeof_hdr)
-    _check_size(int(np.prod(shape, dtype=object)) * volumes, dtype, offset, file_bytes, limits)
     try:
+        offset = max(int(header.get_data_offset()), header.sizeof_hdr)
         slope, inter = header.get_slope_inter()
     except DAMAGED as error:
         raise damaged_error(error, reason="bad_header") from error
+    _check_size(int(np.prod(shape, dtype=object)) * volumes, dtype, offset, file_bytes, limits)
     affine, flags = _affine(header)
     return NiftiHeader(
         shape=shape, volumes=volumes, dtype=dtype, offset=offset, slope=slope, inter=inter, affine=affine, flags=flags
