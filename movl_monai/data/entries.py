@@ -15,6 +15,7 @@ from movl_monai.errors import DataError
 __all__ = [
     "SPLITS",
     "Entry",
+    "FileHeader",
     "Listing",
     "SkippedFile",
     "SplitName",
@@ -87,6 +88,23 @@ class Listing:
     entries: list[Entry] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
     class_names: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class FileHeader:
+    """What a list needs of a file's header.
+
+    Args:
+        patient: issuer and patient id in one string, None if the file does not tell.
+        frames: number of frames, slices or pages; 1 for an ordinary image.
+        problem: reason code if the file cannot be an image of the list, as reading errors have it: ``bad_header``,
+            ``not_image`` (a report, plan or other object without pixels), ``too_large`` (over 10 000 frames, or
+            inflates beyond 512 MiB or 200 : 1), ``unsupported_format``.
+    """
+
+    patient: str | None = None
+    frames: int = 1
+    problem: str | None = None
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -1,24 +1,22 @@
-"""Tell patients apart: from the list, from the path, or from the DICOM header."""
+"""Tell patients apart where the list does not: from the path, or one per file."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
-from movl_monai.data.dicom_headers import DicomHeader, read_dicom_header
-from movl_monai.data.entries import Entry, Listing, SkippedFile
+from movl_monai.data.entries import Entry
 from movl_monai.errors import DataError
 
-__all__ = ["HOW_TO_NAME_PATIENTS", "assign_patients_by_pattern", "expand_dicom", "one_patient_each", "warn_if_unknown"]
+__all__ = ["HOW_TO_NAME_PATIENTS", "assign_patients_by_pattern", "one_patient_each", "warn_if_unknown"]
 
 logger = logging.getLogger(__name__)
 
 HOW_TO_NAME_PATIENTS = (
     "Do one of these: name the groups in the column patient_id of a CSV manifest; give patient_pattern, a regular "
     "expression for the path with a group (?P<patient>...); give the splits (train/val/test folders, or the column "
-    "split); or, only if no patient has two images, set one_image_per_patient=True."
+    "split); or, only if no patient has two files, set one_image_per_patient=True."
 )
 
 
@@ -55,43 +53,6 @@ def one_patient_each(entries: Sequence[Entry]) -> None:
     """Make every file without a patient its own group, in place; frames of one file stay together."""
     for entry in entries:
         entry.patient = entry.patient or f"file:{entry.key}"
-
-
-def expand_dicom(listing: Listing, *, patients: bool = True) -> Listing:
-    """The listing with one entry per frame of multi-frame DICOM files, and DICOM files without pixels left out.
-
-    Entries that have no patient get (IssuerOfPatientID, PatientID), unless that is the same in all files of the
-    domain, as it is after some de-identifications: then it names no groups and the patients stay unknown.
-
-    Args:
-        listing: entries with their domain filled in.
-        patients: False leaves the patients unknown that the list does not name.
-    """
-    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
-    headers: dict[str, DicomHeader | None] = {}
-    for entry in listing.entries:
-        if entry.key not in headers:
-            headers[entry.key] = read_dicom_header(entry.path)
-        header = headers[entry.key]
-        if header is not None and header.problem:
-            result.skipped.append(SkippedFile(entry.path, entry.key, header.problem, entry.domain, entry.split))
-        elif header is None or header.frames == 1 or entry.frame is not None:
-            result.entries.append(entry)
-        else:
-            result.entries += [replace(entry, frame=frame, id=None) for frame in range(header.frames)]
-    if patients:
-        _assign_from_headers(result.entries, headers)
-    return result
-
-
-def _assign_from_headers(entries: Sequence[Entry], headers: dict[str, DicomHeader | None]) -> None:
-    for domain in {entry.domain for entry in entries}:
-        unknown = [entry for entry in entries if entry.domain == domain and entry.patient is None]
-        found = {entry.key: header.patient for entry in unknown if (header := headers[entry.key])}
-        if len(found) > 1 and len(set(found.values())) == 1:
-            continue
-        for entry in unknown:
-            entry.patient = found.get(entry.key)
 
 
 def warn_if_unknown(entries: Sequence[Entry]) -> None:

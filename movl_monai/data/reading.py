@@ -9,8 +9,9 @@ from typing import Any
 
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
+from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.ids import IdMap
-from movl_monai.data.patients import assign_patients_by_pattern, expand_dicom, one_patient_each, warn_if_unknown
+from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
 from movl_monai.errors import DataError
@@ -32,6 +33,7 @@ def read_datalist(
     allow_patient_overlap: bool = False,
     class_names: Sequence[str] | None = None,
     data_root: PathLike | None = None,
+    slice_axis: SliceAxis = "axial",
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
 ) -> Datalist:
@@ -55,10 +57,11 @@ def read_datalist(
         split_fractions: of train, val and test, for splits that must be made; None makes none.
         seed: of the split.
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
-        one_image_per_patient: state that images of the source without a patient are of as many patients.
+        one_image_per_patient: state that files of the source without a patient are of as many patients.
         allow_patient_overlap: accept patients in two splits (logged) instead of raising.
         class_names: all classes in the order of the labels, such as those of a trained network; a source may lack one.
         data_root: folder that the relative paths of ``source`` belong to, default the folder of the list.
+        slice_axis: plane of NIfTI slices, each of which is an item with ``frame``; give the loading transform the same.
         id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
         id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
 
@@ -73,7 +76,7 @@ def read_datalist(
     if patient_pattern is not None:
         assign_patients_by_pattern(_inside(listing, id_domain), patient_pattern, required=True)
         assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
-    listing = expand_dicom(listing, patients=not one_image_per_patient)
+    listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
     inside = _inside(listing, id_domain)
@@ -83,7 +86,7 @@ def read_datalist(
     check_patients(inside, allow_overlap=allow_patient_overlap)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
-    others = read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern)
+    others = read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern, slice_axis=slice_axis)
     for other in others:
         _check_labels(other.entries, names)
     return _datalist([listing, *others], names, id_domain, ids)

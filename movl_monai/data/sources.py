@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
-from movl_monai.data.patients import assign_patients_by_pattern, expand_dicom
+from movl_monai.data.expand import SliceAxis, expand
+from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import read_folders
 from movl_monai.data.read_json import read_json
@@ -59,7 +60,11 @@ def _with_images(listing: Listing) -> Listing:
 
 
 def read_ood_sources(
-    sources: PathLike | Sequence[PathLike], *, taken: set[str], patient_pattern: str | None
+    sources: PathLike | Sequence[PathLike],
+    *,
+    taken: set[str],
+    patient_pattern: str | None = None,
+    slice_axis: SliceAxis = "axial",
 ) -> list[Listing]:
     """Read out-of-distribution sources; each becomes a domain of its own, all of it "test".
 
@@ -67,6 +72,7 @@ def read_ood_sources(
         sources: CSV files, JSON files or folders.
         taken: names of domains that are in use.
         patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
+        slice_axis: plane of NIfTI slices.
     """
     taken = set(taken)
     listings = []
@@ -79,7 +85,7 @@ def read_ood_sources(
         for record in records(listing):
             record.split = "test"
             record.key = f"ood:{record.domain}\0{record.key}"  # two sources may hold the same relative path
-        listings.append(expand_dicom(listing))
+        listings.append(expand(listing, slice_axis=slice_axis))
     return listings
 
 

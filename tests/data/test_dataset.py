@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from monai.transforms import RandGaussianNoise
+from monai.transforms import Compose, RandGaussianNoise
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 from torch.utils.data import DataLoader
 
 from movl_monai.data import Datalist, ImageContractError, ImageDataset, concatenate, read_datalist
@@ -20,6 +21,7 @@ from movl_monai.errors import DataError
 Item = dict[str, Any]
 Transform = Callable[[Item], Item]
 MakeImages = Callable[..., Path]
+TRUNCATED = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_negative_positions_count_from_the_end(folder: Path, transform: Transfor
 def test_unreadable_files_are_left_out_and_reported(
     folder: Path, transform: Transform, tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / "ill" / "3.png").write_bytes(b"no image")
+    (folder / "ill" / "3.png").write_bytes(TRUNCATED)
     (folder / "ill" / ".DS_Store").write_bytes(b"x")
     datalist = read(folder)
     dataset = ImageDataset(datalist, transform, num_workers=num_workers, report=tmp_path / "report.csv")
@@ -81,7 +83,7 @@ def test_too_many_unreadable_files_are_an_error_after_the_report(
     folder: Path, transform: Transform, tmp_path: Path
 ) -> None:
     for number in range(3):
-        (folder / "ill" / f"{number}.png").write_bytes(b"no image")
+        (folder / "ill" / f"{number}.png").write_bytes(TRUNCATED)
     with pytest.raises(DataError, match=r"3 of 20 images .*unexpected_error 3.*max_unreadable=0\.05 .*report\.csv"):
         ImageDataset(read(folder), transform, report=tmp_path / "report.csv")
     assert sum(row["status"] == "unreadable" for row in report_of(tmp_path / "report.csv")) == 3
@@ -225,3 +227,20 @@ def test_progress_is_shown_when_asked(
 def test_a_data_set_can_be_pickled(folder: Path, transform: Transform) -> None:
     dataset = ImageDataset(read(folder), transform)
     assert torch.equal(pickle.loads(pickle.dumps(dataset)).images, dataset.images)
+
+
+def test_the_chain_of_the_bundles_fills_a_data_set(folder: Path, tmp_path: Path) -> None:
+    (folder / "ill" / "3.png").write_bytes(TRUNCATED)
+    chain = Compose([LoadMedicalImaged(record_key="record"), ResizeImaged(image_size=16), QuantizeImaged()])
+    dataset = ImageDataset(read(folder), chain, report=tmp_path / "report.csv")
+    assert dataset.images.shape == (19, 3, 16, 16)
+    rows = {row["status"]: row for row in report_of(tmp_path / "report.csv")}
+    assert rows["ok"]["format"] == "png"
+    assert rows["unreadable"]["reason"] not in ("", "unexpected_error")
+    assert rows["unreadable"]["detail"]
+
+
+def test_chest_x_rays_have_no_pixels_in_two_splits(test_data: Path, transform: Transform) -> None:
+    datalist = read_datalist(test_data / "data" / "cxr_pneumonia").select(domain="id")
+    dataset = ImageDataset(datalist[::4], transform, on_leak="error")
+    assert dataset.labels.bincount().tolist() == [200, 200]

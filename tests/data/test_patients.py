@@ -1,25 +1,18 @@
-"""Patients from the path and from DICOM headers."""
+"""Patients from the path, or one per file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from movl_monai.data.entries import Entry, Listing
-from movl_monai.data.patients import assign_patients_by_pattern, expand_dicom, one_patient_each, warn_if_unknown
+from movl_monai.data.entries import Entry
+from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.errors import DataError
-
-MakeDicom = Callable[..., Path]
 
 
 def listed(*keys: str) -> list[Entry]:
     return [Entry(Path("/") / key, key, label="a", domain="id") for key in keys]
-
-
-def dicom_listing(folder: Path, domain: str = "id") -> Listing:
-    return Listing([Entry(path, path.name, label="a", domain=domain) for path in sorted(folder.iterdir())])
 
 
 def test_the_pattern_is_searched_in_the_relative_path() -> None:
@@ -59,48 +52,6 @@ def test_one_patient_each_keeps_frames_together() -> None:
     entries = listed("a.dcm", "a.dcm", "b.dcm")
     one_patient_each(entries)
     assert entries[0].patient == entries[1].patient != entries[2].patient
-
-
-def test_patients_come_from_dicom_headers(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    for index, patient in enumerate(["1", "2", "1"]):
-        make_dicom(tmp_path / f"{index}.dcm", PatientID=patient)
-    assert [entry.patient for entry in expand_dicom(dicom_listing(tmp_path)).entries] == ["|1", "|2", "|1"]
-
-
-@pytest.mark.parametrize("patient", ["", "ANONYMOUS"])
-def test_an_empty_or_constant_patient_id_names_no_patients(make_dicom: MakeDicom, tmp_path: Path, patient: str) -> None:
-    for index in range(3):
-        make_dicom(tmp_path / f"{index}.dcm", PatientID=patient)
-    assert {entry.patient for entry in expand_dicom(dicom_listing(tmp_path)).entries} == {None}
-
-
-def test_headers_are_not_asked_for_patients_when_told(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    for index in range(2):
-        make_dicom(tmp_path / f"{index}.dcm", PatientID=str(index))
-    assert {entry.patient for entry in expand_dicom(dicom_listing(tmp_path), patients=False).entries} == {None}
-
-
-def test_each_frame_of_a_multi_frame_file_becomes_an_entry(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    make_dicom(tmp_path / "a.dcm", PatientID="1", frames=3)
-    make_dicom(tmp_path / "b.dcm", PatientID="2")
-    found = [(entry.key, entry.frame, entry.patient) for entry in expand_dicom(dicom_listing(tmp_path)).entries]
-    assert found == [("a.dcm", 0, "|1"), ("a.dcm", 1, "|1"), ("a.dcm", 2, "|1"), ("b.dcm", None, "|2")]
-
-
-def test_a_chosen_frame_stays_the_only_one(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    make_dicom(tmp_path / "a.dcm", frames=3)
-    listing = dicom_listing(tmp_path)
-    listing.entries[0].frame = 1
-    assert [entry.frame for entry in expand_dicom(listing).entries] == [1]
-
-
-def test_dicom_files_that_are_no_images_are_skipped(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    make_dicom(tmp_path / "a.dcm", PatientID="1")
-    make_dicom(tmp_path / "report.dcm", PatientID="1", pixels=False)
-    (tmp_path / "z.dcm").write_bytes(b"no one reads this")
-    listing = expand_dicom(dicom_listing(tmp_path))
-    assert [entry.key for entry in listing.entries] == ["a.dcm"]
-    assert {file.key: file.reason for file in listing.skipped} == {"report.dcm": "not_image", "z.dcm": "bad_header"}
 
 
 def test_unknown_patients_in_given_splits_are_said_once(caplog: pytest.LogCaptureFixture) -> None:

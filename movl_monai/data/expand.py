@@ -1,0 +1,77 @@
+"""Look into the headers of the listed files: one entry per frame, patients of DICOM files, and what is no image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from movl_monai.data.dicom_headers import read_dicom_header
+from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile
+
+__all__ = ["SliceAxis", "expand", "read_header"]
+
+SliceAxis = Literal["axial", "coronal", "sagittal"]
+
+
+def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True) -> Listing:
+    """The listing with one entry per frame of multi-frame files, and without files that are no images.
+
+    Frames are those of DICOM, the slices of NIfTI volumes, and the pages of TIFF, GIF and WebP; an entry with a frame
+    stays the only one of its file. DICOM files give entries without a patient (IssuerOfPatientID, PatientID), unless
+    that is the same in all files of the domain, as it is after some de-identifications: then it tells no patients
+    apart and they stay unknown.
+
+    Args:
+        listing: entries with their domain filled in.
+        slice_axis: plane of NIfTI slices, the same as of the transform that loads them.
+        patients: False leaves the patients unknown that the list does not name.
+    """
+    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
+    headers: dict[str, FileHeader] = {}
+    for entry in listing.entries:
+        if entry.key not in headers:
+            headers[entry.key] = read_header(entry.path, slice_axis=slice_axis)
+        header = headers[entry.key]
+        if header.problem:
+            result.skipped.append(SkippedFile(entry.path, entry.key, header.problem, entry.domain, entry.split))
+        elif header.frames == 1 or entry.frame is not None:
+            result.entries.append(entry)
+        else:
+            result.entries += [replace(entry, frame=frame, id=None) for frame in range(header.frames)]
+    if patients:
+        _assign_patients(result.entries, headers)
+    return result
+
+
+def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
+    """What the header of a file says, by its bytes and not its name.
+
+    Raises nothing on the content: a file of no known format has the problem ``unsupported_format``; a damaged NIfTI or
+    raster header is left to the transform, which says more about it.
+    """
+    from movl_monai.transforms import MedicalImageError, raster_frame_count, slice_count, sniff_format
+
+    try:
+        image_format = sniff_format(path)
+        if image_format == "dicom":
+            return read_dicom_header(path)
+        if image_format == "unknown":
+            return FileHeader(problem="unsupported_format")
+        if image_format == "nifti":
+            return FileHeader(frames=slice_count(path, axis=slice_axis))
+        if image_format in ("tiff", "gif", "webp"):
+            return FileHeader(frames=raster_frame_count(path))
+    except MedicalImageError:
+        pass
+    return FileHeader()
+
+
+def _assign_patients(entries: Sequence[Entry], headers: dict[str, FileHeader]) -> None:
+    for domain in {entry.domain for entry in entries}:
+        unknown = [entry for entry in entries if entry.domain == domain and entry.patient is None]
+        found = {entry.key: headers[entry.key].patient for entry in unknown}
+        if len(found) == 1 or len(set(found.values())) > 1:
+            for entry in unknown:
+                entry.patient = found[entry.key]
