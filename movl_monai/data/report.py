@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def write_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A list as words separated by blanks, None as nothing."""
+    """A list as words separated by blanks, a mapping as JSON, None as nothing."""
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
     if isinstance(value, (list, tuple, set)):
         return " ".join(str(part) for part in value)
     return "" if value is None else value

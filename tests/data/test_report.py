@@ -18,7 +18,10 @@ def written(tmp_path: Path) -> list[dict[str, str]]:
     items = [ITEM, ITEM | {"id": "1" * 12, "label": None, "patient_id": None, "split": None, "frame": 3}]
     rows = report_rows(
         items,
-        [("", "", {"rows": 512, "flags": ["a", "b"], "window": None, "id": "forged"}), ("truncated", "Too short.", {})],
+        [
+            ("", "", {"rows": 512, "flags": ["a", "b"], "window": None, "voi": {"level": 40}, "id": "forged"}),
+            ("truncated", "Too short.", {}),
+        ],
         class_names=["well", "ill"],
         id_map=IDS,
         skipped=[SkippedFile(Path("/jane/2.png"), "jane/2.png", "empty_file", "far", "test", id="2" * 12)],
@@ -31,7 +34,7 @@ def written(tmp_path: Path) -> list[dict[str, str]]:
 
 def test_every_file_has_a_row_with_its_status(tmp_path: Path) -> None:
     rows = written(tmp_path)
-    assert list(rows[0]) == [*COLUMNS, "flags", "rows", "window"]
+    assert list(rows[0]) == [*COLUMNS, "flags", "rows", "voi", "window"]
     assert [(row["id"], row["status"], row["reason"], row["domain"], row["split"]) for row in rows] == [
         ("0" * 12, "ok", "", "id", "val"),
         ("1" * 12, "unreadable", "truncated", "id", ""),
@@ -42,6 +45,7 @@ def test_every_file_has_a_row_with_its_status(tmp_path: Path) -> None:
 def test_labels_are_named_records_have_columns_and_copies_are_marked(tmp_path: Path) -> None:
     first, second, _ = written(tmp_path)
     assert (first["label"], first["rows"], first["flags"], first["window"]) == ("ill", "512", "a b", "")
+    assert first["voi"] == '{"level": 40}'
     assert (second["label"], second["frame"], second["detail"]) == ("", "3", "Too short.")
     assert (second["duplicate_of"], second["duplicate_kind"]) == ("0" * 12, "other_split")
 
