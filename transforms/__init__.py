@@ -4,12 +4,15 @@ Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preproc
 `LoadMedicalImaged` and ends with `QuantizeImaged`; what comes out is an image: float32 (3, H, W) in [0, 1].
 """
 
+from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
+from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
 from movl_monai.transforms.dicom import Limits, read_dicom
 from movl_monai.transforms.errors import REASONS, MedicalImageError
 from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
 from movl_monai.transforms.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
 from movl_monai.transforms.raster import raster_frame_count, read_raster
+from movl_monai.transforms.reader import MedicalImageReader
 from movl_monai.transforms.resize import ResizeImage, ResizeImaged
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.windows import HU_PRESETS, ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
@@ -24,9 +27,14 @@ __all__ = [
     "Limits",
     "LoadMedicalImage",
     "LoadMedicalImaged",
+    "MatchColorStatistics",
+    "MatchColorStatisticsd",
     "MedicalImageError",
+    "MedicalImageReader",
     "QuantizeImage",
     "QuantizeImaged",
+    "RandomAugmentImage",
+    "RandomAugmentImaged",
     "ResizeImage",
     "ResizeImaged",
     "image_to_uint8",

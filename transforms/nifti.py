@@ -59,8 +59,9 @@ def read_nifti_slice(
 
     Returns:
         The image, float32 (3, rows, columns) in [0, 1], and a record: ``format``, ``rows``, ``columns``, ``dtype``,
-        ``frames``, ``frame``, ``slice_axis``, ``orientation`` (of the stored axes), ``spacing`` (mm; rows, columns,
-        slices), ``intensity``, ``range`` or ``windows``, ``decoder``, ``flags``.
+        ``frames``, ``frame``, ``slice_axis``, ``orientation`` (of the stored axes), ``pixel_spacing`` (mm,
+        between rows and between columns), ``slice_spacing`` (mm), ``intensity``, ``range`` or ``windows``,
+        ``decoder``, ``flags``.
 
     Raises:
         MedicalImageError: ``multi_frame``, ``bad_frame``, ``bad_dimensions``, ``rgb_nifti``, ``unsupported_format``,

@@ -233,7 +233,8 @@ def slice_image(
         "frames": count,
         "frame": chosen,
         "slice_axis": axis,
-        "spacing": [rows_mm, columns_mm, volume.spacing[axis_index(axis)]],
+        "pixel_spacing": [rows_mm, columns_mm],
+        "slice_spacing": volume.spacing[axis_index(axis)],
         "intensity": intensity,
         "flags": list(volume.flags),
     }

@@ -85,7 +85,8 @@ def test_slice_count_is_along_the_plane_however_the_voxels_are_stored(axis: str,
 
 def test_the_record_says_what_was_done() -> None:
     _, record = read_nifti_slice(nifti(VOLUME, oblique("LPS", 0)), slice_index=3, axis="coronal", intensity="minmax")
-    assert record.pop("spacing") == pytest.approx([3.0, 0.7, 0.9])
+    assert record.pop("pixel_spacing") == pytest.approx([3.0, 0.7])
+    assert record.pop("slice_spacing") == pytest.approx(0.9)
     assert record.pop("range") == pytest.approx([VOLUME.min(), VOLUME.max()])
     assert record == {
         "format": "nifti",
