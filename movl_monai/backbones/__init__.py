@@ -1,6 +1,8 @@
 """Backbones: pretrained networks that turn images in [0, 1] into features, frozen unless told otherwise."""
 
 from .base import Backbone, BackboneSpec
+from .clip_backbone import CLIPBackbone
+from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
 from .timm_backbone import TimmBackbone
@@ -9,11 +11,15 @@ from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
 __all__ = [
     "Backbone",
     "BackboneSpec",
+    "CLIPBackbone",
+    "ClassEmbeddings",
     "ResNetBackbone",
     "TimmBackbone",
     "Weights",
     "WeightsFile",
+    "class_prompts",
     "embedded_efficientnet_lite0",
+    "encode_class_names",
     "fold_batchnorm",
     "prepare_frozen",
 ]

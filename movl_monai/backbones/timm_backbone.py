@@ -86,7 +86,7 @@ class TimmBackbone(Backbone):
             _LOGGER.info("%s: loaded %s, left out %s", name, file.name, dropped or "nothing")
         found = describe_weights(weights, seed=seed, hub=f"timm {config.architecture}.{config.tag}")
         spec = BackboneSpec(
-            name=name.split(".")[0],
+            name=_full_name(name, model_options or {}),
             image_size=size,
             mean=mean or (file and file.mean) or config.mean,
             std=std or (file and file.std) or config.std,
@@ -168,6 +168,12 @@ def _build(name: str, *, weights: Weights, options: dict[str, Any], seed: int) -
         raise ConfigError(
             f"timm cannot build {name} with {options} ({error}); choose another image_size or other model_options."
         ) from error
+
+
+def _full_name(name: str, options: Mapping[str, Any]) -> str:
+    """Return the name without the weights' tag and with the options, which may change what the same tensors compute."""
+    described = ", ".join(f"{key}={options[key]}" for key in sorted(options))
+    return name.split(".")[0] + (f" ({described})" if described else "")
 
 
 def _patch_size(encoder: Any) -> int | None:

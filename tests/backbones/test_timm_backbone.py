@@ -75,6 +75,16 @@ def test_option_that_the_network_does_not_have_is_refused() -> None:
         TimmBackbone("test_vit", model_options={"no_such_option": 1})
 
 
+def test_options_are_part_of_name_and_hash() -> None:
+    plain, gelu = (
+        TimmBackbone("test_efficientnet"),
+        TimmBackbone("test_efficientnet", model_options={"act_layer": "gelu"}),
+    )
+    assert gelu.spec.name == "test_efficientnet (act_layer=gelu)"
+    assert set(gelu.state_dict()) == set(plain.state_dict())
+    assert gelu.content_sha256() != plain.content_sha256()
+
+
 def test_drop_path_acts_only_while_the_backbone_trains() -> None:
     backbone, image = TimmBackbone("test_vit", image_size=32, frozen=False, drop_path=0.5), torch.rand(4, 3, 32, 32)
     backbone.train()

@@ -1,0 +1,172 @@
+"""The image tower of a CLIP network as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from movl_monai.errors import ConfigError
+
+from .base import Backbone, BackboneSpec
+from .clip_loading import CLIPSource, load_clip
+from .timm_backbone import four_maps, map_strides
+from .weights import Weights
+
+__all__ = ["CLIPBackbone"]
+
+
+class CLIPBackbone(Backbone):
+    """Image tower of CLIP; the text tower is dropped after loading.
+
+    The features are CLIP's image embeddings, not normalised to unit length. For zero-shot heads see
+    :func:`~movl_monai.backbones.encode_class_names`.
+
+    Args:
+        name: open_clip's name of the network ("RN50", "ViT-B-32", "ViT-B-16").
+        pretrained: None for random weights, a tag of open_clip ("openai") or "hub" for its first one (both download),
+            the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`; see
+            :class:`~movl_monai.backbones.clip_loading.CLIPSource`.
+        projection: give the embedding in the space shared with text (True), or the pooled features before the
+            projection (False; of an RN: what its attention pool computes before its last linear layer).
+        quick_gelu: the activation; None takes what belongs to the tag or the name.
+        config: open_clip's model configuration, a dictionary or a JSON file, for a network that it does not know.
+        image_size: side of the images in pixels; None takes the network's own. A multiple of the patch size, or of 32
+            for an RN; the tower takes nothing else.
+        mean: mean of R, G, B in [0, 1]; None takes that of the weights, OpenAI's for files and random weights.
+        std: likewise, the standard deviation.
+        frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
+        batchnorm_eval: keep BatchNorm in eval mode when not frozen.
+        seed: of random weights.
+
+    Raises:
+        ConfigError: if the name is unknown, the image size does not fit, there is no projection to leave out, or the
+            activation that belongs to a file is not known.
+        WeightsError: if the weights cannot be loaded or do not fit.
+
+    Reference:
+        Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021.
+
+    Example:
+        >>> tiny = {
+        ...     "embed_dim": 16,
+        ...     "vision_cfg": {"image_size": 32, "layers": 4, "width": 32, "head_width": 16, "patch_size": 8},
+        ...     "text_cfg": {"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
+        ... }
+        >>> backbone = CLIPBackbone("tiny", config=tiny)
+        >>> backbone(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 16])
+        >>> CLIPBackbone("tiny", config=tiny, projection=False)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 32])
+    """
+
+    def __init__(
+        self,
+        name: str = "RN50",
+        *,
+        pretrained: Weights = None,
+        projection: bool = True,
+        quick_gelu: bool | None = None,
+        config: Mapping[str, Any] | str | Path | None = None,
+        image_size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        frozen: bool = True,
+        batchnorm_eval: bool = False,
+        seed: int = 0,
+    ) -> None:
+        source = CLIPSource(
+            name=name, pretrained=pretrained, quick_gelu=quick_gelu, config=config, image_size=image_size, seed=seed
+        )
+        settled = source.model_config()
+        _check_image_size(name, settled["vision_cfg"])
+        tower = load_clip(source).visual.eval()
+        file = source.file()
+        preprocess = tower.preprocess_cfg
+        size = _side(preprocess["size"])
+        if not projection:
+            _drop_projection(name, tower)
+        spec = BackboneSpec(
+            name=_full_name(name, quick_gelu=settled["quick_gelu"], projection=projection),
+            image_size=size,
+            mean=mean or (file and file.mean) or preprocess["mean"],
+            std=std or (file and file.std) or preprocess["std"],
+            num_features=_num_features(tower, size),
+            strides=_strides(tower),
+            patch_size=_side(tower.patch_size) if hasattr(tower, "patch_size") else None,
+            fixed_image_size=True,
+            **source.facts(),
+        )
+        super().__init__(tower, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
+
+    @torch.jit.ignore
+    def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute four feature maps: an RN's four stages, a ViT's output at four depths after its last LayerNorm."""
+        tower, x = self.encoder, self.normalize(image)
+        if hasattr(tower, "trunk"):
+            return four_maps(tower.trunk, x)
+        # an attention pool comes before ln_post and changes the width
+        norm = getattr(tower, "attn_pool", None) is None
+        found = tower.forward_intermediates(  # type: ignore[operator]
+            x, indices=_map_indices(tower), normalize_intermediates=norm, intermediates_only=True
+        )
+        return list(found["image_intermediates"])
+
+
+def _side(size: Any) -> int:
+    return int(size[0]) if isinstance(size, (tuple, list)) else int(size)
+
+
+def _check_image_size(name: str, vision: Mapping[str, Any]) -> None:
+    size = _side(vision.get("image_size", 224))
+    residual = isinstance(vision.get("layers", 12), (list, tuple))
+    unit = 32 if residual else _side(vision.get("patch_size") or 16)
+    if not vision.get("timm_model_name") and size % unit:
+        below = size // unit * unit
+        tries = " or ".join(str(option) for option in (below, below + unit) if option > 0)
+        what = "32" if residual else f"patch_size={unit}"
+        raise ConfigError(f"image_size must be a multiple of {what} for {name}, got {size}; try {tries}.")
+
+
+def _full_name(name: str, *, quick_gelu: bool, projection: bool) -> str:
+    name = f"{name}-quickgelu" if quick_gelu and not name.endswith("-quickgelu") else name
+    return name if projection else f"{name} without projection"
+
+
+def _drop_projection(name: str, tower: Any) -> None:
+    if hasattr(tower, "attnpool"):
+        # the attention pool cannot do without its last layer, so it gets the identity
+        width = tower.attnpool.c_proj.in_features
+        tower.attnpool.c_proj = nn.Linear(width, width)
+        nn.init.eye_(tower.attnpool.c_proj.weight)
+        nn.init.zeros_(tower.attnpool.c_proj.bias)
+    elif getattr(tower, "proj", None) is not None:
+        tower.proj = None
+    elif any(hasattr(getattr(tower, "head", None), part) for part in ("proj", "mlp")):
+        kept = [(key, part) for key, part in tower.head.named_children() if key not in ("drop", "proj", "mlp")]
+        tower.head = nn.Sequential(*[part for _, part in kept])
+    else:
+        raise ConfigError(f"The image tower of {name} has no projection to leave out; set projection to true.")
+
+
+def _num_features(tower: Any, size: int) -> int:
+    with torch.no_grad():
+        return int(tower(torch.zeros(1, 3, size, size)).shape[-1])
+
+
+def _map_indices(tower: Any) -> list[int]:
+    if hasattr(tower, "attnpool"):
+        return [1, 2, 3, 4]  # index 0 is the stem, as coarse as layer1
+    depth = len(tower.transformer.resblocks)
+    return sorted({max(0, round(depth * quarter / 4) - 1) for quarter in (1, 2, 3, 4)})
+
+
+def _strides(tower: Any) -> tuple[int, ...]:
+    if hasattr(tower, "trunk"):
+        return map_strides(tower.trunk)
+    if hasattr(tower, "attnpool"):
+        return (4, 8, 16, 32)
+    return (_side(tower.patch_size),) * len(_map_indices(tower))
