@@ -12,6 +12,7 @@ from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
 from movl_monai.transforms.dicom.jpeg_12_bit import decode_jpeg_12_bit
 from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.source import remaining_bytes
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom.encaps import encapsulate
@@ -205,8 +206,8 @@ def _options(layout: PixelLayout, photometric: str, *, frames: int) -> dict[str,
 
 
 def _syntax_name(syntax: UID) -> str:
-    # only registered transfer syntaxes are named: a private UID may identify a site
-    return f"{syntax} ({syntax.name})" if syntax.is_transfer_syntax and not syntax.is_private else "of this file"
+    uid = transfer_syntax_name(syntax)
+    return f"{uid} ({syntax.name})" if syntax.type == "Transfer Syntax" else uid
 
 
 def _failed(layout: PixelLayout, failures: list[str]) -> MedicalImageError:

@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 __all__ = ["modality_code", "sop_class_name", "transfer_syntax_name"]
 
+_STANDARD_UID = re.compile(r"1\.2\.840\.10008(\.\d+){1,8}")
 _MODALITY = re.compile(r"[A-Z]{2,8}")
 
 
@@ -26,8 +27,8 @@ def sop_class_name(header: FileDataset) -> str:
 
 
 def transfer_syntax_name(uid: UID) -> str:
-    """Return the UID of a transfer syntax; "private" where it is not of the standard."""
-    return str(uid) if uid.type == "Transfer Syntax" else "private"
+    """Return the UID of a transfer syntax; "private" where it is not below the root of the standard."""
+    return str(uid) if _STANDARD_UID.fullmatch(str(uid)) else "private"
 
 
 def modality_code(header: FileDataset) -> str:
