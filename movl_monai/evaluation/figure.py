@@ -1,0 +1,103 @@
+"""The picture of a report: confusion matrix and ROC, one column per domain."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from movl_monai.evaluation.metrics import auroc_per_class, confusion_matrix, softmax
+from movl_monai.evaluation.predictions import Predictions
+
+__all__ = ["draw_figure"]
+
+# the colours of Okabe and Ito can be told apart by colour-blind readers; dashes tell the second five apart
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+_DASHES = ("-", "--", ":")
+_LONGEST_NAME = 18
+
+
+def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], *, dpi: int = 150) -> bytes:
+    """Draw one column per set of images, with the confusion matrix above the ROC curves.
+
+    Args:
+        columns: title to labeled images, such as the ID test set and the OOD sets; empty sets say so.
+        class_names: names of the classes; made for 2 to 10.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    many = len(class_names) > 5
+    width, height = (5.6, 5.2) if many else (4.2, 4.0)
+    figure = Figure(figsize=(width * max(1, len(columns)), 2 * height), layout="constrained")
+    axes = figure.subplots(2, max(1, len(columns)), squeeze=False)
+    for index, (title, images) in enumerate(columns.items()):
+        top, bottom = axes[0, index], axes[1, index]
+        top.set_title(f"{title}\n{len(images)} images", fontsize=11)
+        if len(images) == 0:
+            for axis in (top, bottom):
+                axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
+                axis.set_axis_off()
+            continue
+        _draw_confusion(top, images, class_names)
+        _draw_roc(bottom, images, class_names)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
+    matrix = confusion_matrix(images.labels, images.logits)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 10 if len(class_names) <= 5 else 8
+    for row, column in np.ndindex(*matrix.shape):
+        share = f"\n{100 * shares[row, column]:.0f} %" if len(class_names) <= 5 and totals[row, 0] else ""
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{matrix[row, column]}{share}"
+        axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
+    names = [_short(name) for name in class_names]
+    turn = max(map(len, names)) > (6 if len(names) > 3 else 9)
+    axis.set_xticks(range(len(names)), names, rotation=45 if turn else 0, ha="right" if turn else "center")
+    axis.set_yticks(range(len(names)), names)
+    axis.tick_params(labelsize=9, length=0)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("label")
+
+
+def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
+    from sklearn.metrics import roc_curve
+
+    labels, probabilities = images.labels, softmax(images.logits)
+    areas = auroc_per_class(labels, probabilities)
+    axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
+    # with two classes the second curve is the first one mirrored
+    for number, index in enumerate([1] if len(class_names) == 2 else range(len(class_names))):
+        if np.isnan(areas[index]):
+            continue
+        false_positives, true_positives, _ = roc_curve(labels == index, probabilities[:, index])
+        dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
+        label = f"{_short(class_names[index])}: {areas[index]:.3f}"
+        color = _COLORS[number % len(_COLORS)]
+        axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=label)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.tick_params(labelsize=9)
+    if np.isnan(areas).all():
+        axis.text(0.5, 0.6, "no ROC: one class only", ha="center", va="center", fontsize=10)
+    else:
+        axis.legend(title="AUROC, class against rest", loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
+
+
+def _short(name: str) -> str:
+    # matplotlib reads $...$ as mathematics
+    text = str(name) if len(str(name)) <= _LONGEST_NAME else str(name)[: _LONGEST_NAME - 1] + "…"
+    return text.replace("$", r"\$")

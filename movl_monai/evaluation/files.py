@@ -1,0 +1,85 @@
+"""Write files so that readers see all of one or nothing, and numbers so that they are valid JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from movl_monai.errors import MovlError
+
+__all__ = ["jsonable", "to_json", "write_atomically"]
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write to a temporary neighbour and rename it; folders are made.
+
+    Raises:
+        MovlError: if it cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}-", suffix=".tmp", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MovlError(
+            f"{target.name} cannot be written: {error.strerror or error} ({target.parent}). Expected a folder that "
+            "exists or can be made, with space left; choose another output_dir."
+        ) from error
+
+
+def to_json(value: Any) -> str:
+    """JSON text of :func:`jsonable` content; a number that is not finite would be an error here."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def jsonable(value: Any, *, where: str = "", notes: list[str] | None = None) -> Any:
+    """Turn a value into what JSON can hold.
+
+    Numbers that are not finite become None, and ``notes`` says where. Of paths only the last part is kept. Tuples
+    become lists, dataclasses dictionaries, and anything unknown its text.
+
+    Example:
+        >>> notes = []
+        >>> jsonable({"loss": float("nan"), "file": Path("/home/me/model.pt")}, notes=notes), notes
+        ({'loss': None, 'file': 'model.pt'}, ['loss was nan, which JSON cannot hold.'])
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value) and notes is not None:
+            notes.append(f"{where} was {value}, which JSON cannot hold.")
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        names = {str(key): key for key in value}
+        return {k: jsonable(value[key], where=f"{where}.{k}" if where else k, notes=notes) for k, key in names.items()}
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, bytes):
+        return [jsonable(part, where=f"{where}[{index}]", notes=notes) for index, part in enumerate(value)]
+    return str(value)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,159 @@
+"""Handlers for MONAI's evaluators that write the report, or the predictions of images without labels."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from torch import nn
+
+from movl_monai.evaluation.collect import PredictionCollector
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.predictions import predictions_csv
+from movl_monai.evaluation.provenance import run_info
+from movl_monai.evaluation.report import build_report, write_report
+from movl_monai.evaluation.table import render_table, report_rows
+
+__all__ = ["EvaluationReportHandler", "PredictionWriter"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Collecting:
+    """Collects the predictions of an evaluator's run and finishes with them."""
+
+    def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
+        self.output_dir = Path(output_dir)
+        self.class_names = [str(name) for name in class_names]
+        self.collector = PredictionCollector(num_classes=len(self.class_names), domain=domain)
+
+    def attach(self, engine: Engine) -> None:
+        """Collect after every iteration and finish after the run."""
+        engine.add_event_handler(Events.STARTED, lambda: self.collector.reset())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, lambda: self.finish())
+
+    def _collect(self, engine: Engine) -> None:
+        self.collector.add(engine.state.batch, engine.state.output)
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        raise NotImplementedError
+
+
+class EvaluationReportHandler(_Collecting):
+    """Write report.json, report.html, predictions.csv and figure.png after a run of an evaluator, and log a table.
+
+    The evaluator's batches need ``id`` and ``label``, and should have ``split``, ``domain`` and ``index``; ``pred``
+    must be logits, decollated or not. The first process writes.
+
+    Args:
+        output_dir: folder of the report.
+        class_names: names in the order of the logits.
+        id_domain: the in-distribution domain.
+        items: the items of the data set (``id``, ``patient_id``), so that intervals resample patients; None takes
+            ``patient_id`` from the batches if they have it.
+        id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in predictions.csv; None writes none.
+        network: for the facts of the report and the picture of its prompt.
+        checkpoint: the file that was loaded, for its size and sha256.
+        seed: of the run, for the facts.
+        strategy: the list of stages or its name, for the facts.
+        facts: further facts, without paths and patients.
+        rounds: resamples of the intervals.
+        level: probability that an interval is to cover.
+        bootstrap_seed: of the resampling.
+
+    Attributes:
+        report: the report, after a run; None in other processes than the first.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        id_domain: str = "id",
+        items: Iterable[Mapping[str, Any]] | None = None,
+        id_map: Any = None,
+        network: nn.Module | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        strategy: Any = None,
+        facts: Mapping[str, Any] | None = None,
+        rounds: int = 1000,
+        level: float = 0.95,
+        bootstrap_seed: int = 0,
+    ) -> None:
+        super().__init__(output_dir, class_names=class_names, domain=id_domain)
+        self.id_domain = id_domain
+        self.patients = {item["id"]: item.get("patient_id") for item in items or ()}
+        self.id_map = id_map
+        self.network = network
+        self.origin: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "strategy": strategy, "facts": facts}
+        self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.report: dict[str, Any] | None = None
+
+    def finish(self) -> None:
+        """Gather from all processes; in the first one build, write and log the report."""
+        predictions = self.collector.gather(patients=self.patients, salt=self.id_map)
+        if idist.get_rank() > 0:
+            return
+        report = build_report(
+            predictions,
+            class_names=self.class_names,
+            id_domain=self.id_domain,
+            run_info=run_info(network=self.network, **self.origin),
+            **self.resampling,
+        )
+        picture = _prompt_picture(self.network)
+        self.report = write_report(self.output_dir, report, predictions, prompt_picture=picture)
+        _LOGGER.info(
+            "Evaluation [%g %% intervals]:\n%s", 100 * self.resampling["level"], render_table(report_rows(self.report))
+        )
+        for note in self.report["notes"]:
+            _LOGGER.info("Note: %s", note)
+        _LOGGER.info("Report: %s", self.output_dir / "report.html")
+
+
+class PredictionWriter(_Collecting):
+    """Write predictions.csv (id, predicted class, probabilities) for images with or without labels.
+
+    Args:
+        output_dir: folder of the file.
+        class_names: names in the order of the logits.
+        filename: name of the file.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        filename: str = "predictions.csv",
+    ) -> None:
+        super().__init__(output_dir, class_names=class_names)
+        self.filename = filename
+
+    def finish(self) -> None:
+        """Gather from all processes; the first one writes."""
+        predictions = self.collector.gather()
+        if idist.get_rank() > 0:
+            return
+        path = self.output_dir / self.filename
+        write_atomically(path, predictions_csv(predictions, self.class_names, labeled=False).encode())
+        counts = np.bincount(predictions.logits.argmax(axis=1), minlength=len(self.class_names))
+        summary = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True))
+        _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)
+
+
+def _prompt_picture(network: Any) -> np.ndarray | None:
+    from movl_monai.prompts import VisualPrompt, prompt_picture
+
+    prompt = getattr(getattr(network, "module", network), "prompt", None)
+    return prompt_picture(prompt) if isinstance(prompt, VisualPrompt) else None

@@ -1,0 +1,181 @@
+"""What a network said about each image, and the file of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.checks import check_finite
+from movl_monai.evaluation.metrics import softmax
+
+__all__ = ["Predictions", "Sections", "predictions_csv", "read_predictions", "sections"]
+
+_PROBABILITY = "probability_"
+
+
+class Predictions:
+    """Logits and labels of N images, with what the report needs to know of each image.
+
+    Args:
+        ids: salted ids, (N,).
+        logits: (N, C), before softmax, finite.
+        labels: integers (N,), -1 where an image has none; None: no image has one.
+        splits: "train", "val", "test" or "" of each image; None: "" for all.
+        domains: domain of each image; None: "id" for all.
+        patients: anything that tells patients apart, for the resampling; it is never written. None where not known.
+        patient_ids: salted ids of the patients, for the file; None where not known.
+
+    Raises:
+        ValueError: if the lengths differ or a label is not one of the C classes.
+        NonFiniteLogitsError: if a logit is NaN or infinite.
+
+    Example:
+        >>> predictions = Predictions(ids=["0a", "0b"], logits=[[2.0, 1.0], [0.0, 1.0]], labels=[0, -1])
+        >>> len(predictions.labeled()), predictions.splits
+        (1, ['', ''])
+    """
+
+    def __init__(
+        self,
+        *,
+        ids: Sequence[str],
+        logits: ArrayLike,
+        labels: ArrayLike | None = None,
+        splits: Sequence[str] | None = None,
+        domains: Sequence[str] | None = None,
+        patients: Sequence[str | None] | None = None,
+        patient_ids: Sequence[str | None] | None = None,
+    ) -> None:
+        self.logits = np.asarray(logits, dtype=np.float64)
+        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
+            raise ValueError(f"logits must be (N, C) with C >= 2, got {self.logits.shape}.")
+        count, num_classes = self.logits.shape
+        self.ids = list(ids)
+        self.labels = np.full(count, -1) if labels is None else np.asarray(labels, dtype=np.int64)
+        self.splits = [""] * count if splits is None else list(splits)
+        self.domains = ["id"] * count if domains is None else list(domains)
+        self.patients = [None] * count if patients is None else [patient or None for patient in patients]
+        self.patient_ids = [None] * count if patient_ids is None else [patient or None for patient in patient_ids]
+        names = ("ids", "labels", "splits", "domains", "patients", "patient_ids")
+        wrong = {name: len(getattr(self, name)) for name in names if len(getattr(self, name)) != count}
+        if wrong:
+            raise ValueError(f"Every column must have {count} values, as there are logits, got {wrong}.")
+        if count and (self.labels.min() < -1 or self.labels.max() >= num_classes):
+            raise ValueError(
+                f"labels must be -1 or in [0, {num_classes}), got {self.labels.min()} to {self.labels.max()}."
+            )
+        check_finite(self.logits)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Predictions:
+        """Those rows in that order."""
+        columns = ("ids", "splits", "domains", "patients", "patient_ids")
+        chosen = {name: [getattr(self, name)[row] for row in rows] for name in columns}
+        index = np.asarray(rows, dtype=np.int64)
+        return Predictions(logits=self.logits[index], labels=self.labels[index], **chosen)
+
+    def labeled(self) -> Predictions:
+        """The images that have a label."""
+        return self.take(np.flatnonzero(self.labels >= 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """The parts of a report: in-distribution test images, each other domain, validation images, and the rest."""
+
+    id: Predictions
+    ood: dict[str, Predictions]
+    val: Predictions
+    train: Predictions
+
+
+def sections(predictions: Predictions, *, id_domain: str = "id") -> Sections:
+    """Sort images into the parts of a report.
+
+    In-distribution images count as test images unless their split is "train" or "val"; images of other domains always.
+    """
+    splits, domains = predictions.splits, predictions.domains
+
+    def rows(domain: str, wanted: tuple[str, ...] | None, unwanted: tuple[str, ...] = ()) -> Predictions:
+        chosen = [
+            row
+            for row, split in enumerate(splits)
+            if domains[row] == domain and split not in unwanted and (wanted is None or split in wanted)
+        ]
+        return predictions.take(chosen)
+
+    others = [name for name in dict.fromkeys(domains) if name != id_domain]
+    return Sections(
+        id=rows(id_domain, None, ("train", "val")),
+        ood={name: rows(name, None) for name in others},
+        val=rows(id_domain, ("val",)),
+        train=rows(id_domain, ("train",)),
+    )
+
+
+def predictions_csv(predictions: Predictions, class_names: Sequence[str], *, labeled: bool = True) -> str:
+    """CSV text with one row per image; floats are written so that reading them gives the same float64.
+
+    Columns: id, label (if ``labeled``), predicted, ``probability_<class>`` for each class, and, if ``labeled``, split,
+    domain and the salted patient.
+    """
+    probabilities = softmax(predictions.logits)
+    predicted = predictions.logits.argmax(axis=1)
+    after = ("split", "domain", "patient") if labeled else ()
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    probability_names = [f"{_PROBABILITY}{name}" for name in class_names]
+    writer.writerow(["id", *(["label"] if labeled else []), "predicted", *probability_names, *after])
+    labels = predictions.labels
+    for row, image_id in enumerate(predictions.ids):
+        label = [class_names[labels[row]] if labels[row] >= 0 else ""] if labeled else []
+        numbers = [repr(float(value)) for value in probabilities[row]]
+        extra: list[Sequence[str | None]] = (
+            [predictions.splits, predictions.domains, predictions.patient_ids] if labeled else []
+        )
+        tail = [column[row] or "" for column in extra]
+        writer.writerow([image_id, *label, class_names[predicted[row]], *numbers, *tail])
+    return stream.getvalue()
+
+
+def read_predictions(path: str | os.PathLike[str]) -> tuple[Predictions, list[str]]:
+    """Read a file of :func:`predictions_csv` back, with its class names.
+
+    Logits come back as the logarithms of the probabilities, which give the same figures; the salted patients serve as
+    patients.
+
+    Raises:
+        MovlError: if the file is missing or is not such a file.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        names = [key[len(_PROBABILITY) :] for key in (rows[0] if rows else {}) if key.startswith(_PROBABILITY)]
+        probabilities = np.array([[float(row[_PROBABILITY + name]) for name in names] for row in rows])
+        numbers = {name: index for index, name in enumerate(names)} | {"": -1}
+        patients = [row.get("patient") or None for row in rows]
+        predictions = Predictions(
+            ids=[row["id"] for row in rows],
+            logits=np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)),
+            labels=[numbers[row.get("label", "")] for row in rows],
+            splits=[row.get("split", "") for row in rows],
+            domains=[row.get("domain", "id") for row in rows],
+            patients=patients,
+            patient_ids=patients,
+        )
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise MovlError(
+            f"{Path(path).name} cannot be read as predictions: {type(error).__name__}. Expected the predictions.csv of "
+            "an evaluation, with the columns id, label, predicted and probability_<class>."
+        ) from error
+    return predictions, names

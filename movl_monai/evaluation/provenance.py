@@ -1,0 +1,110 @@
+"""Where a result comes from: versions, weights, checkpoint, what was trained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from movl_monai.evaluation.files import jsonable
+
+__all__ = ["run_info"]
+
+_PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn")
+
+
+def run_info(
+    *,
+    network: nn.Module | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    strategy: Any = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Collect the facts that a reader needs to make the result again; nothing about data, people or folders.
+
+    Args:
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
+        checkpoint: file whose size and sha256 are taken.
+        seed: of the run.
+        strategy: the list of stages, or its name.
+        facts: further facts; they must not hold paths or anything of patients.
+
+    Returns:
+        JSON-able: ``seed``, ``versions``, ``git_commit`` and ``git_modified`` (None outside of a checkout),
+        ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_sha256``,
+        ``trainable_parameters``, ``backbone_parameters``, ``prompt``, ``head``, ``strategy``, and the facts.
+    """
+    commit, modified = _git()
+    info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
+    info |= _network_facts(getattr(network, "module", network)) | _checkpoint_facts(checkpoint)
+    return dict(jsonable({**info, "strategy": strategy, **(facts or {})}))
+
+
+def _versions() -> dict[str, str | None]:
+    import movl_monai
+
+    versions: dict[str, str | None] = {"python": platform.python_version(), "movl_monai": movl_monai.__version__}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _network_facts(network: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = dict.fromkeys(
+        ("device", "backbone", "weights_sha256", "trainable_parameters", "backbone_parameters", "prompt", "head")
+    )
+    if network is None:
+        return facts
+    saved = network.state_dict()
+    # what the checkpoint holds was trained, whichever parameters require a gradient at this moment
+    facts["trainable_parameters"] = sum(part.numel() for name, part in network.named_parameters() if name in saved)
+    first = next(network.parameters(), torch.empty(0))
+    facts["device"] = torch.cuda.get_device_name(first.device) if first.is_cuda else first.device.type
+    backbone = getattr(network, "backbone", None)
+    if backbone is not None:
+        facts["backbone"] = getattr(backbone, "spec", None)
+        facts["weights_sha256"] = getattr(facts["backbone"], "weights_sha256", None)
+        facts["backbone_parameters"] = sum(part.numel() for part in backbone.parameters())
+    for name in ("prompt", "head"):
+        part = getattr(network, name, None)
+        facts[name] = None if part is None or isinstance(part, nn.Identity) else type(part).__name__
+    return facts
+
+
+def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
+    if checkpoint is None or not Path(checkpoint).is_file():
+        return {"checkpoint_bytes": None, "checkpoint_sha256": None}
+    content = Path(checkpoint).read_bytes()
+    return {"checkpoint_bytes": len(content), "checkpoint_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """The commit of the checkout this package is in, and whether files differ from it."""
+    import movl_monai
+
+    root = Path(movl_monai.__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # an installed package may lie inside of somebody else's repository
+        return None, None
+    try:
+        commit = _run_git(root, "rev-parse", "HEAD")
+        return commit or None, bool(_run_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _run_git(root: Path, *words: str) -> str:
+    # --no-optional-locks: asking must not disturb a commit that is being made
+    command = ["git", "--no-optional-locks", "-C", os.fspath(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -1,0 +1,121 @@
+"""Metrics that a MONAI evaluator computes over an epoch, to select a checkpoint; higher is better for all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced
+from monai.utils import evenly_divisible_all_gather
+
+from movl_monai.errors import DataError
+from movl_monai.evaluation import metrics
+from movl_monai.evaluation.checks import check_finite, refuse_probabilities
+from movl_monai.evaluation.columns import logits_and_labels
+
+__all__ = ["BalancedAccuracy", "EpochMetric", "MacroAUROC", "NegativeCrossEntropy"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class EpochMetric(Metric):
+    """A figure of all logits and labels of an epoch; subclasses say which one.
+
+    It reads the output of MONAI's evaluators as it is, decollated or not, and gathers from all processes. A
+    ``DistributedSampler`` repeats a few images to fill the last batch; here they count twice, in the report once.
+
+    Args:
+        output_transform: takes the engine's output and gives logits (B, C) before softmax, and labels (B,).
+
+    Raises:
+        NonFiniteLogitsError: at the end of an epoch, if a logit is NaN or infinite.
+        MovlError: if ``pred`` holds probabilities.
+        DataError: if the figure has no value on these images and it is the key metric; else it is NaN.
+    """
+
+    def __init__(self, output_transform: Callable[[Any], Any] = logits_and_labels) -> None:
+        self._logits: list[torch.Tensor] = []
+        self._labels: list[torch.Tensor] = []
+        self._warned = False
+        super().__init__(output_transform, device="cpu")
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget everything."""
+        self._logits, self._labels = [], []
+
+    @reinit__is_reduced
+    def update(self, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Take one batch, logits (B, C) and labels (B,), or one image, (C,) and ()."""
+        logits, labels = (torch.as_tensor(part).detach().cpu() for part in output)
+        self._logits.append(logits.reshape(-1, logits.shape[-1]).double())
+        self._labels.append(labels.reshape(-1).long())
+
+    def compute(self) -> float:
+        """The figure over all processes; NaN where it has no value."""
+        if not self._logits:
+            raise NotComputableError(f"{type(self).__name__} saw no images.")
+        logits = evenly_divisible_all_gather(torch.cat(self._logits), concat=True).numpy()
+        labels = evenly_divisible_all_gather(torch.cat(self._labels), concat=True).numpy()
+        check_finite(logits)
+        refuse_probabilities(logits)
+        if not self._warned and len(np.unique(labels)) < logits.shape[1]:
+            self._warned = True
+            _LOGGER.warning(
+                "%s: only %d of %d classes have images here; it is the mean over those.",
+                type(self).__name__,
+                len(np.unique(labels)),
+                logits.shape[1],
+            )
+        return self.figure(labels, logits)
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """The figure of labels (N,) and logits (N, C)."""
+        raise NotImplementedError(f"{type(self).__name__} must define figure().")
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Put the figure into ``engine.state.metrics``."""
+        super().completed(engine, name)
+        if getattr(engine.state, "key_metric_name", None) == name and np.isnan(engine.state.metrics[name]):
+            raise DataError(
+                f"{name} has no value on the validation images (one class only), so it cannot select a checkpoint. "
+                "Give images of two or more classes to the val split, or select by NegativeCrossEntropy."
+            )
+
+
+class BalancedAccuracy(EpochMetric):
+    """Mean sensitivity over the classes that have images; with a class missing a warning is logged once.
+
+    Example:
+        >>> metric = BalancedAccuracy()
+        >>> metric.update((torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1])))
+        >>> metric.compute()
+        0.75
+    """
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return float(np.nanmean(metrics.sensitivity_per_class(labels, logits)))
+
+
+class MacroAUROC(EpochMetric):
+    """Mean one-vs-rest AUROC over the classes that have images; NaN if all images are of one class."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        values = metrics.auroc_per_class(labels, metrics.softmax(logits))
+        return float(np.nan if np.isnan(values).all() else np.nanmean(values))
+
+
+class NegativeCrossEntropy(EpochMetric):
+    """Mean log likelihood of the labels, in nats: minus the cross entropy, so that higher is better."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return -metrics.cross_entropy(labels, logits)

@@ -1,0 +1,166 @@
+"""Tests of the handlers, on real evaluators over tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.engines import SupervisedEvaluator
+from sklearn.metrics import balanced_accuracy_score
+from torch.utils.data import DataLoader, Dataset
+
+from movl_monai.data import IdMap
+from movl_monai.engines import prepare_image_batch
+from movl_monai.errors import MovlError
+from movl_monai.evaluation import EvaluationReportHandler, NonFiniteLogitsError, PredictionWriter
+from movl_monai.heads import LinearHead
+from movl_monai.networks import AdaptedClassifier
+from movl_monai.prompts import PadPrompt
+from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone
+
+CLASSES = ["normal", "pneumonia"]
+
+
+class Images(Dataset):
+    """Images of two domains with splits and, if wanted, without labels."""
+
+    def __init__(self, *, count: int = 22, labeled: bool = True) -> None:
+        self.inner = memory_dataset(count)
+        self.labeled = labeled
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.inner[index]
+        domain = "id" if index < 14 else "scanner_b"
+        item |= {"domain": domain, "split": "val" if index < 4 else "test"}
+        if not self.labeled:
+            item["label"] = -1
+        return item
+
+
+def trained_like_network() -> AdaptedClassifier:
+    head = LinearHead(tiny_backbone().spec.num_features, 2, init="uniform", seed=3)
+    prompt = PadPrompt(image_size=IMAGE_SIZE, width=4)
+    return AdaptedClassifier(backbone=tiny_backbone(), head=head, prompt=prompt, class_names=CLASSES)
+
+
+def evaluator(
+    network: torch.nn.Module, handler: Any, *, data: Dataset | None = None, **options: Any
+) -> SupervisedEvaluator:
+    return SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Images() if data is None else data, batch_size=5),
+        network=network,
+        prepare_batch=prepare_image_batch,
+        val_handlers=[handler],
+        **options,
+    )
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("decollate", [True, False])
+def test_report_handler_writes_the_figures_that_scikit_learn_finds_in_the_predictions(
+    tmp_path: Path, decollate: bool
+) -> None:
+    handler = EvaluationReportHandler(tmp_path, class_names=CLASSES, network=trained_like_network(), rounds=20)
+    evaluator(trained_like_network(), handler, decollate=decollate).run()
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = rows_of(tmp_path / "predictions.csv")
+    assert [row["id"] for row in rows] == [f"{index:012x}" for index in range(22)]
+    for section, domain, split in [
+        (report["id"], "id", "test"),
+        (report["val"], "id", "val"),
+        (report["ood"]["scanner_b"], "scanner_b", "test"),
+    ]:
+        part = [row for row in rows if (row["domain"], row["split"]) == (domain, split)]
+        expected = balanced_accuracy_score([row["label"] for row in part], [row["predicted"] for row in part])
+        assert section["n"] == len(part)
+        assert section["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert report["run"]["prompt"] == "PadPrompt"
+    assert (tmp_path / "prompt.png").is_file()
+
+
+def test_report_handler_gives_the_probabilities_of_the_network(tmp_path: Path) -> None:
+    network = trained_like_network()
+    evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES, rounds=5)).run()
+    with torch.no_grad():
+        expected = network.eval()(Images().inner.images.float() / 255).double().softmax(dim=1).numpy()
+    found = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in rows_of(tmp_path / "predictions.csv")]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_report_handler_resamples_patients_and_writes_only_their_salted_ids(tmp_path: Path) -> None:
+    items = [{"id": f"{index:012x}", "patient_id": f"Smith-{index // 2}"} for index in range(22)]
+    ids = IdMap(salt="0123456789abcdef")
+    handler = EvaluationReportHandler(tmp_path, class_names=CLASSES, items=items, id_map=ids, rounds=5)
+    evaluator(trained_like_network(), handler).run()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["id"]["resampling"]["resampled"] == "patients"
+    assert report["id"]["n_patients"] == 5
+    assert rows_of(tmp_path / "predictions.csv")[3]["patient"] == ids.patient_id("Smith-1")
+    assert not [path for path in tmp_path.iterdir() if b"Smith" in path.read_bytes()]
+
+
+def test_report_handler_logs_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="movl_monai"):
+        evaluator(trained_like_network(), EvaluationReportHandler(tmp_path, class_names=CLASSES, rounds=5)).run()
+    assert "ood: scanner_b" in caplog.text
+    assert "balanced_accuracy" in caplog.text
+
+
+def test_report_handler_starts_anew_with_every_run(tmp_path: Path) -> None:
+    handler = EvaluationReportHandler(tmp_path, class_names=CLASSES, rounds=5)
+    engine = evaluator(trained_like_network(), handler)
+    engine.run()
+    engine.run()
+    assert len(rows_of(tmp_path / "predictions.csv")) == 22
+
+
+def test_report_handler_refuses_logits_that_are_not_finite(tmp_path: Path) -> None:
+    network = trained_like_network()
+    network.head.bias.data[0] = float("nan")
+    with pytest.raises(NonFiniteLogitsError, match="5 of 5 images are NaN"):
+        evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES)).run()
+
+
+def test_report_handler_refuses_probabilities(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(trained_like_network(), torch.nn.Softmax(dim=1))
+    with pytest.raises(MovlError, match="must be logits, got probabilities"):
+        evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES)).run()
+
+
+def test_report_handler_refuses_another_number_of_classes(tmp_path: Path) -> None:
+    handler = EvaluationReportHandler(tmp_path, class_names=[*CLASSES, "other"])
+    with pytest.raises(MovlError, match="gives 2 logits for 3 class names"):
+        evaluator(trained_like_network(), handler).run()
+
+
+def test_report_handler_refuses_images_that_come_twice(tmp_path: Path) -> None:
+    twice = torch.utils.data.Subset(Images(), [0, 1, 2, 2])
+    handler = EvaluationReportHandler(tmp_path, class_names=CLASSES)
+    with pytest.raises(MovlError, match="1 images were evaluated twice"):
+        evaluator(trained_like_network(), handler, data=twice).run()
+
+
+@pytest.mark.parametrize("decollate", [True, False])
+def test_prediction_writer_needs_no_labels(tmp_path: Path, decollate: bool) -> None:
+    network = trained_like_network()
+    data = Images(labeled=False)
+    evaluator(network, PredictionWriter(tmp_path, class_names=CLASSES), data=data, decollate=decollate).run()
+    rows = rows_of(tmp_path / "predictions.csv")
+    assert list(rows[0]) == ["id", "predicted", "probability_normal", "probability_pneumonia"]
+    with torch.no_grad():
+        expected = network.eval()(data.inner.images.float() / 255).argmax(dim=1)
+    assert [row["predicted"] for row in rows] == [CLASSES[index] for index in expected]
