@@ -93,6 +93,12 @@ class Datalist(Sequence[Item]):
         # a file skipped before its split was known belongs to the whole list only
         return self._with(items, [file for file in self.skipped if wanted(file.split, file.domain)])
 
+    def for_evaluation(self) -> Datalist:
+        """The in-distribution test split and every image of the other domains, for one pass of evaluation."""
+        chosen = [item for item in self._items if item["domain"] != self.id_domain or item["split"] == "test"]
+        skipped = [file for file in self.skipped if file.domain != self.id_domain or file.split in ("test", None)]
+        return self._with(chosen, skipped)
+
     def summary(self) -> str:
         """A table of images and patients per domain, split and class; no names of files or patients."""
         lines = [_row("domain", "split", "class", "images", "patients")]

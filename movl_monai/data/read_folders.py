@@ -8,7 +8,7 @@ from pathlib import Path
 from movl_monai.data.entries import Entry, Listing, SkippedFile, SplitName, file_problem, natural_key, parse_split, tidy
 from movl_monai.errors import DataError
 
-__all__ = ["read_folders"]
+__all__ = ["read_files", "read_folders"]
 
 # what lies beside images in the folders people hand over; a file of any other name is tried, as names say little
 _NOT_IMAGES = frozenset(
@@ -67,6 +67,23 @@ def read_folders(root: Path) -> Listing:
             f"The folder must hold one folder per class with images in it, or train/val/test folders with class "
             f"folders; found {len(folders)} folders, no image in a class folder and {len(listing.skipped)} other files."
         )
+    return listing
+
+
+def read_files(root: Path) -> Listing:
+    """The entries of a folder of images without labels: every file below it, however deep.
+
+    Every file ends as an entry or as skipped with its reason, as in :func:`read_folders`.
+    """
+    root = root.absolute()
+    listing = Listing()
+    for path in _files(root, listing):
+        key = path.relative_to(root).as_posix()
+        reason = _reason_to_skip(path, root, too_high=False)
+        if reason:
+            listing.skipped.append(SkippedFile(path, key, reason))
+        else:
+            listing.entries.append(Entry(path=path, key=key))
     return listing
 
 

@@ -12,11 +12,12 @@ from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, n
 from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
+from movl_monai.data.read_folders import read_files
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
 from movl_monai.errors import DataError
 
-__all__ = ["read_datalist"]
+__all__ = ["read_datalist", "read_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,49 @@ def read_datalist(
     for other in others:
         _check_labels(other.entries, names)
     return _datalist([listing, *others], names, id_domain, ids)
+
+
+def read_unlabelled(
+    source: PathLike,
+    *,
+    class_names: Sequence[str],
+    slice_axis: SliceAxis = "axial",
+    domain: str = "inference",
+    id_salt: str | bytes | None = None,
+    id_map: IdMap | PathLike | None = None,
+) -> Datalist:
+    """The images of a folder, a single file, or a manifest, for inference: nothing is split and no label is needed.
+
+    Args:
+        source: a folder (all files below it), one image file, or a CSV or JSON list, whose labels are left out.
+        class_names: of the network, in the order of its logits.
+        slice_axis: along which a NIfTI volume is cut into slices; as in the transform that loads them.
+        domain: name given to all images.
+        id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
+        id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
+
+    Raises:
+        DataError: if there is no such source, or no file in it that could be an image.
+    """
+    ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
+    path = Path(source)
+    if path.is_dir():
+        listing = read_files(path)
+    elif path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
+        listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
+    else:
+        listing = read_source(path)
+    listing = expand(listing, slice_axis=slice_axis, patients=False)
+    if not listing.entries:
+        raise DataError(
+            f"No image was found among {len(listing.skipped)} files; give a folder of DICOM, NIfTI, PNG, JPEG or TIFF files, "
+            "one such file, or a manifest with a column `path`."
+        )
+    for record in records(listing):
+        record.domain, record.split = domain, None
+    for entry in listing.entries:
+        entry.label = None
+    return _datalist([listing], list(class_names), domain, ids)
 
 
 def _inside(listing: Listing, id_domain: str) -> list[Entry]:

@@ -9,7 +9,7 @@ from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
 from .trainer import StagedTrainer
-from .validation import BestCheckpoint, ValidateStart
+from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
 
 __all__ = [
     "DEFAULT_L2_GRID",
@@ -18,6 +18,7 @@ __all__ = [
     "FeatureSet",
     "LinearProbe",
     "LinearProbeSolution",
+    "LoadCheckpoint",
     "Resume",
     "Stage",
     "StagedTrainer",

@@ -11,11 +11,11 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from movl_monai.networks import save_atomically
+from movl_monai.networks import load_checkpoint, save_atomically
 
 from .parameters import unwrap
 
-__all__ = ["BestCheckpoint", "ValidateStart"]
+__all__ = ["BestCheckpoint", "LoadCheckpoint", "ValidateStart"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,3 +72,27 @@ class BestCheckpoint:
             evaluator.state.best_metric_epoch,
         ):
             save_atomically(unwrap(self.network).state_dict(), self.path)
+
+
+class LoadCheckpoint:
+    """Load a checkpoint into the network when an engine starts.
+
+    Args:
+        path: the `model.pt` of a training.
+        network: the network, possibly inside DistributedDataParallel.
+
+    Raises:
+        CheckpointMismatchError: at the start, if the file is missing, damaged, or of another network or frozen weights.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, network: torch.nn.Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Load at the engine's start."""
+        engine.add_event_handler(Events.STARTED, self.load)
+
+    def load(self) -> None:
+        """Load now."""
+        unwrap(self.network).load_state_dict(load_checkpoint(self.path))
