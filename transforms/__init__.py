@@ -4,6 +4,7 @@ Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preproc
 `LoadMedicalImaged` and ends with `QuantizeImaged`; what comes out is an image: float32 (3, H, W) in [0, 1].
 """
 
+from movl_monai.transforms.assemble import choose_slices, slices_to_volume
 from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
 from movl_monai.transforms.dicom import Limits, read_dicom
@@ -14,7 +15,9 @@ from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_
 from movl_monai.transforms.raster import raster_frame_count, read_raster
 from movl_monai.transforms.reader import MedicalImageReader
 from movl_monai.transforms.resize import ResizeImage, ResizeImaged
+from movl_monai.transforms.slices import Volume, slice_image, take_slice
 from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.volume import read_dicom_volume
 from movl_monai.transforms.windows import HU_PRESETS, ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
 
 __all__ = [
@@ -37,13 +40,19 @@ __all__ = [
     "RandomAugmentImaged",
     "ResizeImage",
     "ResizeImaged",
+    "Volume",
+    "choose_slices",
     "image_to_uint8",
     "raster_frame_count",
     "read_dicom",
+    "read_dicom_volume",
     "read_nifti",
     "read_nifti_slice",
     "read_raster",
     "slice_count",
+    "slice_image",
+    "slices_to_volume",
     "sniff_format",
+    "take_slice",
     "uint8_to_image",
 ]

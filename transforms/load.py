@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom import Limits, frame_count, read_dicom, read_header
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source
-from movl_monai.transforms.nifti import read_nifti
-from movl_monai.transforms.raster import MAX_PIXELS, read_raster
+from movl_monai.transforms.nifti import read_nifti, slice_count
+from movl_monai.transforms.raster import MAX_PIXELS, raster_frame_count, read_raster
 from movl_monai.transforms.slices import Intensity, SliceAxis, Volume, axis_index, check_intensity, slice_image
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.windows import Window, resolve_windows
@@ -114,18 +114,30 @@ class LoadMedicalImage(Transform):
         elif image_format in ("nifti", "nifti_pair"):
             image, record = self._read_nifti(source, frame)
         elif image_format == "unknown":
-            raise MedicalImageError(
-                "Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP or GIF, the first bytes are of none of them; leave"
-                " the file out, or convert it.",
-                reason="unsupported_format",
-            )
+            raise _unknown_format()
         else:
             image, record = read_raster(source, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels)
         return torch.from_numpy(np.ascontiguousarray(image)), record
 
-    def _read_dicom(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
-        from movl_monai.transforms.dicom import read_dicom
+    def frame_count(self, source: Source) -> int:
+        """Return the number of DICOM frames, NIfTI slices along ``slice_axis``, or pages; no pixels are decoded.
 
+        Args:
+            source: as when called.
+
+        Raises:
+            MedicalImageError: as when called, for what the header tells.
+        """
+        image_format = sniff_format(source)
+        if image_format == "dicom":
+            return frame_count(read_header(source, limits=self.limits))
+        if image_format in ("nifti", "nifti_pair"):
+            return slice_count(source, axis=self.slice_axis, limits=self.limits)
+        if image_format == "unknown":
+            raise _unknown_format()
+        return raster_frame_count(source)
+
+    def _read_dicom(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
         image, record = read_dicom(source, frame=frame, ct_windows=self.ct_windows, voi=self.voi, limits=self.limits)
         return image, {"format": "dicom"} | record
 
@@ -152,6 +164,14 @@ class LoadMedicalImage(Transform):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the kept volume out of what is sent to worker processes."""
         return self.__dict__ | {"_last_volume": None}
+
+
+def _unknown_format() -> MedicalImageError:
+    return MedicalImageError(
+        "Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP or GIF, the first bytes are of none of them; leave the file"
+        " out, or convert it.",
+        reason="unsupported_format",
+    )
 
 
 def _file_identity(source: Source) -> tuple[object, ...] | None:

@@ -128,7 +128,7 @@ def read_nifti(
             proxy = ArrayProxy(stream, specification, mmap=False)
             stored = np.asarray(proxy, dtype=np.float32) if which is None else proxy[..., which]
         except (*DAMAGED, MemoryError) as error:
-            raise damaged_error(error) from error
+            raise damaged_error(error) from None
     record = {
         "format": "nifti",
         "dtype": str(header.dtype),

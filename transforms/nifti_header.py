@@ -90,7 +90,7 @@ def read_nifti_header(stream: BinaryIO, *, file_bytes: FileBytes, limits: Limits
         offset = max(int(header.get_data_offset()), header.sizeof_hdr)
         slope, inter = header.get_slope_inter()
     except DAMAGED as error:
-        raise damaged_error(error, reason="bad_header") from error
+        raise damaged_error(error, reason="bad_header") from None
     _check_size(int(np.prod(shape, dtype=object)) * volumes, dtype, offset, file_bytes, limits)
     affine, flags = _affine(header)
     return NiftiHeader(
@@ -113,7 +113,7 @@ def _parse(stream: BinaryIO) -> nib.Nifti1Header:
     try:
         block = stream.read(540)
     except DAMAGED as error:
-        raise damaged_error(error, reason="bad_header") from error
+        raise damaged_error(error, reason="bad_header") from None
     sizes = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")}
     size = 540 if 540 in sizes else 348
     if len(block) < size:
@@ -126,7 +126,7 @@ def _parse(stream: BinaryIO) -> nib.Nifti1Header:
         header = _HEADER_CLASSES[size](block[:size], check=False)
         header.check_fix(logger=logger, error_level=40)
     except (*DAMAGED, KeyError) as error:
-        raise damaged_error(error, reason="bad_header") from error
+        raise damaged_error(error, reason="bad_header") from None
     return header
 
 

@@ -154,7 +154,7 @@ def _open(file: BinaryIO, image_format: ImageFormat) -> Image.Image:
     except _DECODE_ERRORS as error:
         # Pillow's WebP plugin decodes as it opens, and does not say why it failed
         shortened = EOFError() if image_format == "webp" and _ends_early(file) else error
-        raise _decode_error(shortened, reason="bad_header") from error
+        raise _decode_error(shortened, reason="bad_header") from None
 
 
 def _ends_early(riff: BinaryIO) -> bool:
@@ -177,7 +177,7 @@ def _frame_count(image: Image.Image) -> int:
     try:
         count = int(getattr(image, "n_frames", 1))
     except _DECODE_ERRORS as error:
-        raise _decode_error(error, reason="bad_header") from error
+        raise _decode_error(error, reason="bad_header") from None
     if count > _MAX_FRAMES:
         raise MedicalImageError(f"Expected at most {_MAX_FRAMES} pages, got {count}.", reason="too_large")
     return count
@@ -187,7 +187,7 @@ def _seek(image: Image.Image, index: int) -> None:
     try:
         image.seek(index)
     except _DECODE_ERRORS as error:
-        raise _decode_error(error, reason="decode_failed") from error
+        raise _decode_error(error, reason="decode_failed") from None
 
 
 def _bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO) -> tuple[int, list[str]]:
@@ -211,7 +211,7 @@ def _decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
     try:
         image.load()
     except (*_DECODE_ERRORS, MemoryError) as error:
-        raise _decode_error(error, reason="decode_failed") from error
+        raise _decode_error(error, reason="decode_failed") from None
     if orientation not in range(2, 9):
         return image
     flags.append("exif_rotated")
@@ -232,7 +232,7 @@ def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:
         return MedicalImageError(
             "Expected a complete file, its pixel data ends too early; copy or export it again.", reason="truncated"
         )
-    # the class alone: Pillow's texts can hold the file's own bytes
+    # the class alone, and no chained error: texts can hold the file's own bytes, or its path
     return MedicalImageError(
         f"Expected a file that Pillow decodes, got {type(error).__name__}; export it again.", reason=reason
     )

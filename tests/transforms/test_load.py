@@ -19,11 +19,13 @@ from movl_monai.transforms import (
     MedicalImageError,
     QuantizeImaged,
     ResizeImaged,
+    read_dicom,
     read_nifti_slice,
     read_raster,
 )
 from movl_monai.transforms import load as load_module
 from PIL import Image
+from pydicom.data import get_testdata_file
 from torch.utils.data import DataLoader
 
 VOLUME = np.random.default_rng(0).normal(0, 500, (6, 7, 4)).astype(np.float32)
@@ -80,6 +82,23 @@ def test_a_volume_without_a_chosen_slice_is_an_error_that_says_how_many_there_ar
     with pytest.raises(MedicalImageError, match="got 4 axial slices; give frame=0 to frame=3") as caught:
         LoadMedicalImage()(nifti_path)
     assert caught.value.reason == "multi_frame"
+
+
+def test_frames_are_counted_in_every_format(nifti_path: Path, png_path: Path, tmp_path: Path) -> None:
+    load = LoadMedicalImage(slice_axis="sagittal")
+    dicom = get_testdata_file("examples_ybr_color.dcm", download=False)
+    assert [load.frame_count(path) for path in (nifti_path, png_path, dicom)] == [6, 1, 30]
+    (tmp_path / "text").write_text("name,label")
+    with pytest.raises(MedicalImageError, match="of none of them"):
+        load.frame_count(tmp_path / "text")
+
+
+def test_dicom_is_read_by_the_dicom_reader() -> None:
+    path = get_testdata_file("CT_small.dcm", download=False)
+    expected, record = read_dicom(path, ct_windows=["brain"])
+    image, found = LoadMedicalImage(ct_windows=["brain"]).read(path)
+    assert np.array_equal(image.numpy(), expected)
+    assert found == {"format": "dicom"} | record
 
 
 def test_unknown_bytes_are_refused_without_the_path(tmp_path: Path) -> None:
