@@ -1,0 +1,24 @@
+"""A tiny phantom, and the bundles with settings that make them run in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from movl_monai.phantom import write_phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
+
+# small images and one epoch; everything else is as shipped
+FAST = {"image_size": 64, "prompt_width": 8, "epochs": 1, "batch_size": 8, "num_workers": 0, "device": "cpu"}
+FAST_INFERENCE = {key: value for key, value in FAST.items() if key != "epochs"}
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom of 12 + 6 + 6 + 6 images."""
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(folder, patients=(6, 3, 3, 3), images_per_patient=2, size=64)
+    return folder
