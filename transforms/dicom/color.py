@@ -6,10 +6,9 @@ import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.dicom.palette import expand_segments
-from movl_monai.transforms.dicom.tags import numbers
+from movl_monai.transforms.dicom.tags import numbers, raw_data
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
-from pydicom.dataelem import RawDataElement
 
 __all__ = ["palette_to_rgb", "samples_to_rgb"]
 
@@ -90,31 +89,24 @@ def _table(header: FileDataset, color: str, flags: Flags) -> tuple[np.ndarray, i
     if len(descriptor) != 3 or descriptor[2] not in (8, 16):
         raise _bad_palette(f"{keyword}Descriptor must be three numbers (entries, first index, 8 or 16 bits)")
     count = descriptor[0] or 2**16
-    if plain := _raw(header, f"{keyword}Data"):
-        data, byte_order = plain
+    data, byte_order = raw_data(header, f"{keyword}Data")
+    segments, segment_order = raw_data(header, f"Segmented{keyword}Data")
+    if isinstance(data, bytes) and data:
         # 8-bit entries may be packed or padded to 16 bits, whatever the descriptor says: the length tells
         is_16_bit = len(data) >= 2 * count
         table = np.frombuffer(data[: len(data) // 2 * 2], f"{byte_order}u2") if is_16_bit else _bytes(data, byte_order)
         # 8-bit entries that lie in words are not to be shifted
         shift = is_16_bit and descriptor[2] == 16
-    elif segmented := _raw(header, f"Segmented{keyword}Data"):
-        data, byte_order = segmented
+    elif isinstance(segments, bytes) and segments:
         shift = descriptor[2] == 16
-        words = np.frombuffer(data[: len(data) // 2 * 2], f"{byte_order}u2") if shift else _bytes(data, byte_order)
+        even = segments[: len(segments) // 2 * 2]
+        words = np.frombuffer(even, f"{segment_order}u2") if shift else _bytes(segments, segment_order)
         table = expand_segments(words, count=count, is_16_bit=shift)
     else:
         raise _bad_palette(f"{keyword}Data or Segmented{keyword}Data is needed")
     if len(table) < count:
         raise _bad_palette(f"{keyword}Data must have {count} entries, got {len(table)}")
     return table[:count].astype(np.int32), descriptor[1], shift
-
-
-def _raw(header: FileDataset, keyword: str) -> tuple[bytes, str] | None:
-    if keyword not in header:
-        return None
-    element = header.get_item(keyword)
-    is_little_endian = element.is_little_endian if isinstance(element, RawDataElement) else header.original_encoding[1]
-    return (element.value, "<" if is_little_endian else ">") if isinstance(element.value, bytes) else None
 
 
 def _bytes(data: bytes, byte_order: str) -> np.ndarray:

@@ -11,7 +11,6 @@ from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
 from movl_monai.transforms.dicom.jpeg_12_bit import decode_jpeg_12_bit
 from movl_monai.transforms.dicom.layout import PixelLayout
-from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.source import remaining_bytes
 from movl_monai.transforms.errors import MedicalImageError
@@ -88,11 +87,10 @@ def decode_frame(
         MedicalImageError: if there is too little data, no decoder for the transfer syntax, or all of them fail.
     """
     syntax = layout.transfer_syntax
-    with quiet():
-        if syntax in _NATIVE:
-            return *_decode_native(file, pixels, layout, frame, flags), "native"
-        if syntax in DECODERS:
-            return _decode_compressed(file, pixels, layout, frame, flags)
+    if syntax in _NATIVE:
+        return *_decode_native(file, pixels, layout, frame, flags), "native"
+    if syntax in DECODERS:
+        return _decode_compressed(file, pixels, layout, frame, flags)
     raise MedicalImageError(
         f"No decoder reads the transfer syntax {_syntax_name(syntax)}; convert the file to another one.",
         reason="no_decoder",
@@ -154,7 +152,10 @@ def _decode_compressed(
             if decode is None:
                 continue
             return *decode(encoded, layout), name
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        # a panic in a decoder written in Rust (RLE) is no Exception
+        except BaseException as error:
             failures.append(f"{name}: {type(error).__name__}")
     if failures:
         raise _failed(layout, failures)

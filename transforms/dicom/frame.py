@@ -12,8 +12,10 @@ from movl_monai.transforms.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.modality import Modality, read_modality
 from movl_monai.transforms.dicom.padding import padding_mask
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import sop_class_name
 from movl_monai.transforms.dicom.source import Source, open_source
+from movl_monai.transforms.dicom.tags import uid
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
 from pydicom.uid import SegmentationStorage
@@ -61,6 +63,7 @@ class ModalityFrame:
     modality: Modality
 
 
+@quiet()
 def stored_values(
     source: Source,
     *,
@@ -95,6 +98,7 @@ def stored_values(
     )
 
 
+@quiet()
 def modality_values(stored: StoredFrame) -> ModalityFrame:
     """Return a grey frame in its unit, with its padding.
 
@@ -120,7 +124,7 @@ def _image_pixels(file: ParsedFile) -> PixelElement:
         raise MedicalImageError(
             f"Expected an image, got an object without pixel data ({name}); leave it out.", reason="not_image"
         )
-    if file.header.get("SOPClassUID") in _MASKS:
+    if uid(file.header, "SOPClassUID") in _MASKS:
         raise MedicalImageError(
             f"Expected an image, got a label mask ({name}); read it with a segmentation reader.",
             reason="segmentation",

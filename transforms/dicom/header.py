@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from io import SEEK_END
 from typing import BinaryIO
 
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.source import Source, inflate, is_dicom, open_source
+from movl_monai.transforms.dicom.tags import uid
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataelem import RawDataElement
@@ -53,6 +55,7 @@ class ParsedFile:
     pixels: PixelElement | None
 
 
+@quiet()
 def read_header(source: Source, *, limits: Limits = Limits()) -> FileDataset:  # noqa: B008 - frozen
     """Read the header of a DICOM file: everything before the pixel data.
 
@@ -87,9 +90,8 @@ def parse(file: BinaryIO, *, limits: Limits) -> ParsedFile:
             reason="unsupported_format",
         )
     try:
-        with quiet():
-            header, data = _parse(file, has_preamble=head[128:132] == b"DICM", limits=limits)
-            pixels = _pixel_element(data, header)
+        header, data = _parse(file, has_preamble=head[128:132] == b"DICM", limits=limits)
+        pixels = _pixel_element(data, header)
     except MedicalImageError:
         raise
     except Exception as error:
@@ -97,7 +99,7 @@ def parse(file: BinaryIO, *, limits: Limits) -> ParsedFile:
         raise MedicalImageError(
             f"The DICOM header cannot be parsed ({type(error).__name__}); export the file again.", reason="bad_header"
         ) from None
-    if pixels is None and _is_cut(header):
+    if pixels is None and _is_cut(header, data):
         raise MedicalImageError("The file ends within its header; copy or export it again.", reason="truncated")
     return ParsedFile(header=header, data=data, pixels=pixels)
 
@@ -108,7 +110,7 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
     meta = read_dataset(
         file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
     )
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    if uid(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         file.seek(0)
         header = dcmread(file, stop_before_pixels=True, force=True, defer_size=limits.header_value_bytes)
         return header, file
@@ -146,14 +148,12 @@ def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
     )
 
 
-def _is_cut(header: Dataset) -> bool:
-    """Tell whether the last value of a header is shorter than it should be."""
+def _is_cut(header: Dataset, data: BinaryIO) -> bool:
+    """Tell whether the last value of a header should go on beyond the end of the data."""
     if len(header) == 0:
         return True
-    last = header.get_item(max(header.keys()))
-    return (
-        isinstance(last, RawDataElement)
-        and last.value is not None
-        and last.length != _UNDEFINED_LENGTH
-        and len(last.value) < last.length
-    )
+    # taken as it is, unconverted: it may be damaged
+    last = max(header.values(), key=lambda element: element.tag)
+    if not isinstance(last, RawDataElement) or last.length == _UNDEFINED_LENGTH:
+        return False
+    return last.value_tell + last.length > data.seek(0, SEEK_END)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.limits import Limits
-from movl_monai.transforms.dicom.tags import code_string, integer, values
+from movl_monai.transforms.dicom.tags import code_string, integer, uid, values
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
 from pydicom.uid import (
@@ -146,9 +146,8 @@ def _check_limits(layout: PixelLayout, limits: Limits) -> None:
 
 
 def _transfer_syntax(header: FileDataset, flags: Flags) -> UID:
-    stated = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
-    if stated:
-        return UID(str(stated))
+    if stated := uid(header.file_meta, "TransferSyntaxUID"):
+        return stated
     flags.add("no_transfer_syntax")
     is_implicit, is_little_endian = header.original_encoding
     if is_implicit:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
-from movl_monai.transforms.dicom.tags import numbers
+from movl_monai.transforms.dicom.tags import numbers, raw_data
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
 
 __all__ = ["LookupTable", "read_lut"]
 
@@ -83,13 +82,7 @@ def _entries(item: Dataset, count: int) -> np.ndarray | None:
     The raw bytes are taken where they are still there: US data would become a list of 65536 Python numbers. Entries of
     8 bits may be packed, two to a word.
     """
-    if "LUTData" not in item:
-        return None
-    raw = item.get_item("LUTData")
-    data = raw.value
-    byte_order = "<"
-    if isinstance(raw, RawDataElement):
-        byte_order = "<" if raw.is_little_endian else ">"
+    data, byte_order = raw_data(item, "LUTData")
     if isinstance(data, bytes):
         words = np.frombuffer(data[: len(data) // 2 * 2], dtype=f"{byte_order}u2")
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.dicom.lut import LookupTable, read_lut
-from movl_monai.transforms.dicom.tags import code_string, functional_group, items, number
+from movl_monai.transforms.dicom.tags import code_string, functional_group, items, number, uid
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset, FileDataset
 from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
@@ -107,6 +107,8 @@ def _rescale(dataset: Dataset, flags: Flags) -> Modality:
 
 
 def _gives_x_ray_intensity(header: FileDataset) -> bool:
-    """Tell whether the transformation leads from display values back to X-ray intensity, PS3.3 C.8.7.1.1.2."""
-    is_x_ray = header.get("SOPClassUID") in (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
-    return is_x_ray and code_string(header, "PixelIntensityRelationship") in ("LOG", "DISP")
+    """Tell whether the transformation leads from display values back to X-ray intensity, PS3.3 C.8.7.1.1.2.
+
+    dcmtk leaves it out for these classes whatever PixelIntensityRelationship says; so does this.
+    """
+    return uid(header, "SOPClassUID") in (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)

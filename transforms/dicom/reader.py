@@ -10,9 +10,10 @@ from movl_monai.transforms.dicom.color import palette_to_rgb, samples_to_rgb
 from movl_monai.transforms.dicom.frame import ModalityFrame, StoredFrame, modality_values, stored_values
 from movl_monai.transforms.dicom.geometry import read_geometry
 from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import modality_code, sop_class_name, transfer_syntax_name
 from movl_monai.transforms.dicom.source import Source
-from movl_monai.transforms.dicom.tags import code_string
+from movl_monai.transforms.dicom.tags import code_string, uid
 from movl_monai.transforms.dicom.voi import VOI, FullRange, choose_voi, voi_choices
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.windows import Window, resolve_windows, window_linear
@@ -23,6 +24,7 @@ __all__ = ["read_dicom"]
 _CT = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
+@quiet()
 def read_dicom(
     source: Source,
     *,
@@ -110,7 +112,7 @@ def _finite(stored: StoredFrame, frame: ModalityFrame) -> tuple[np.ndarray, np.n
 def _is_in_hu(stored: StoredFrame, frame: ModalityFrame) -> bool:
     """Tell whether the values are Hounsfield units, so that fixed windows make sense."""
     header = stored.header
-    sop_class = header.get("SOPClassUID")
+    sop_class = uid(header, "SOPClassUID")
     is_ct = sop_class in _CT if sop_class else code_string(header, "Modality") == "CT"
     if not is_ct:
         # a screen shot of a CT console has the modality CT, but no Hounsfield units

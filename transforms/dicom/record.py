@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from movl_monai.transforms.dicom.tags import code_string
+from movl_monai.transforms.dicom.tags import code_string, uid
 from pydicom import FileDataset
 from pydicom.uid import UID
 
@@ -17,18 +16,16 @@ _MODALITY = re.compile(r"[A-Z]{2,8}")
 
 def sop_class_name(header: FileDataset) -> str:
     """Return the name of the SOP class; "unknown" where it is missing or not of the standard."""
-    meta: Any = getattr(header, "file_meta", {})
-    for found in (header.get("SOPClassUID"), meta.get("MediaStorageSOPClassUID")):
-        uid = UID(str(found)) if found else UID("")
+    for found in (uid(header, "SOPClassUID"), uid(header.file_meta, "MediaStorageSOPClassUID")):
         # a name of the standard's registry; anything else is its own name, and could be any text
-        if uid and uid.type == "SOP Class":
-            return uid.name
+        if found.type == "SOP Class":
+            return found.name
     return "unknown"
 
 
-def transfer_syntax_name(uid: UID) -> str:
+def transfer_syntax_name(syntax: UID) -> str:
     """Return the UID of a transfer syntax; "private" where it is not below the root of the standard."""
-    return str(uid) if _STANDARD_UID.fullmatch(str(uid)) else "private"
+    return str(syntax) if _STANDARD_UID.fullmatch(str(syntax)) else "private"
 
 
 def modality_code(header: FileDataset) -> str:

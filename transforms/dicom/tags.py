@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.quiet import quiet
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.uid import UID
 
-__all__ = ["code_string", "functional_group", "integer", "items", "number", "numbers", "values"]
+__all__ = ["code_string", "functional_group", "integer", "items", "number", "numbers", "raw_data", "uid", "values"]
 
 
+@quiet()
 def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Any]:
     """Return the values of a tag, [] where it is missing, empty or damaged; the last two are flagged."""
     if keyword not in dataset:
@@ -59,6 +63,27 @@ def code_string(dataset: Dataset, keyword: str) -> str:
     """Return the first value of a tag as stripped upper-case text, "" where there is none."""
     found = values(dataset, keyword)
     return str(found[0]).strip(" \0").upper() if found else ""
+
+
+def uid(dataset: Dataset, keyword: str) -> UID:
+    """Return the first value of a tag as UID, an empty one where there is none."""
+    found = values(dataset, keyword)
+    return UID(str(found[0])) if found else UID("")
+
+
+def raw_data(dataset: Dataset, keyword: str) -> tuple[Any, Literal["<", ">"]]:
+    """Return the value of a tag as it lies in the file (None where it is missing) and its byte order.
+
+    Values that were set by a program, not read, come as they are.
+    """
+    if keyword not in dataset:
+        return None, "<"
+    try:
+        element = dataset.get_item(keyword)
+    except Exception:
+        return None, "<"
+    is_big_endian = isinstance(element, RawDataElement) and not element.is_little_endian
+    return element.value, ">" if is_big_endian else "<"
 
 
 def items(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Dataset]:
