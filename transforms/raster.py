@@ -232,6 +232,11 @@ def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:
         return MedicalImageError(
             "Expected a complete file, its pixel data ends too early; copy or export it again.", reason="truncated"
         )
+    if isinstance(error, Image.DecompressionBombError):
+        return MedicalImageError(
+            "Expected an image of a sane size, Pillow refuses it as a decompression bomb; leave it out.",
+            reason="too_large",
+        )
     # the class alone, and no chained error: texts can hold the file's own bytes, or its path
     return MedicalImageError(
         f"Expected a file that Pillow decodes, got {type(error).__name__}; export it again.", reason=reason

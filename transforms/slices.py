@@ -225,7 +225,7 @@ def slice_image(
     check_intensity(intensity, percentiles)
     count = volume.slice_count(axis)
     chosen = choose_frame(index, count, f"{axis} slice")
-    plane = take_slice(volume.values, chosen, axis)
+    plane = np.ascontiguousarray(take_slice(volume.values, chosen, axis))
     columns_mm, rows_mm = (volume.spacing[k] for k in range(3) if k != axis_index(axis))
     record = volume.record | {
         "rows": plane.shape[0],

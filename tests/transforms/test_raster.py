@@ -245,6 +245,17 @@ def test_an_image_above_the_limit_is_refused_before_it_is_decoded() -> None:
     assert caught.value.reason == "too_large"
 
 
+def test_a_webp_that_claims_a_huge_canvas_is_refused_before_it_is_allocated() -> None:
+    still = saved(Image.new("RGB", (4, 4)), "WEBP", lossless=True).getvalue()[12:]
+    canvas = (16382).to_bytes(3, "little") * 2
+    frame = bytes(6) + (3).to_bytes(3, "little") * 2 + bytes(4) + still
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas
+    body += b"ANIM" + struct.pack("<I", 6) + bytes(6) + b"ANMF" + struct.pack("<I", len(frame)) + frame
+    with pytest.raises(MedicalImageError, match="decompression bomb") as caught:
+        read_raster(io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body))
+    assert caught.value.reason == "too_large"
+
+
 def test_the_limit_is_on_every_page() -> None:
     file = saved(Image.new("L", (4, 4)), "TIFF", save_all=True, append_images=[Image.new("L", (40, 40))])
     assert read_raster(file, frame=0, max_pixels=100)[0].shape == (3, 4, 4)
