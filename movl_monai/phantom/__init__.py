@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""The embedded data set: synthetic chest radiographs of two scanners, as DICOM files, from a seed."""
+
+from .dataset import PhantomSettings, PhantomSummary, write_phantom
+
+__all__ = ["PhantomSettings", "PhantomSummary", "write_phantom"]

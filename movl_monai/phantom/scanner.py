@@ -1,0 +1,164 @@
+"""Two X-ray devices that see the same chest differently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import fft, ndimage
+
+__all__ = ["SCANNERS", "Scanner", "acquire", "collimated_field", "correlated_noise"]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A device and how it is set.
+
+    Args:
+        name: of the device, also the name of its folder.
+        model: what its files say in ManufacturerModelName.
+        matrix_factor: rows and columns, as a multiple of the phantom's image size.
+        field_mm: side of the square field of view.
+        bits: BitsStored.
+        photometric: MONOCHROME1 stores bright as low numbers.
+        photons: mean number per pixel without a patient; fewer give more noise.
+        blur_mm: standard deviation of the detector's point spread.
+        scatter: share of scattered photons, which take contrast away.
+        texture: amplitude of the correlated structure that no anatomy explains.
+        contrast: steepness of the display curve.
+        bright: attenuation that becomes mid-grey.
+        sharpen: strength of the unsharp mask of the device's processing.
+        window: WindowCenter and WindowWidth, as shares of the stored range.
+        collimation: largest width of the dark border, as a share of the side; 0 for none.
+    """
+
+    name: str
+    model: str
+    matrix_factor: float
+    field_mm: float
+    bits: int
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"]
+    photons: float
+    blur_mm: float
+    scatter: float
+    texture: float
+    contrast: float
+    bright: float
+    sharpen: float
+    window: tuple[float, float]
+    collimation: float
+
+
+SCANNERS = (
+    Scanner(
+        name="scanner_a",
+        model="PHANTOM A",
+        matrix_factor=1.0,
+        field_mm=350.0,
+        bits=12,
+        photometric="MONOCHROME2",
+        photons=16000,
+        blur_mm=0.7,
+        scatter=0.10,
+        texture=0.04,
+        contrast=1.7,
+        bright=1.35,
+        sharpen=0.0,
+        window=(0.54, 0.86),
+        collimation=0.0,
+    ),
+    Scanner(
+        name="scanner_b",
+        model="PHANTOM B",
+        matrix_factor=1.25,
+        field_mm=384.0,
+        bits=14,
+        photometric="MONOCHROME1",
+        photons=5000,
+        blur_mm=1.3,
+        scatter=0.30,
+        texture=0.05,
+        contrast=1.9,
+        bright=1.15,
+        sharpen=0.3,
+        window=(0.46, 0.8),
+        collimation=0.07,
+    ),
+)
+
+
+def correlated_noise(shape: tuple[int, int], rng: np.random.Generator, *, exponent: float = 1.6) -> np.ndarray:
+    """Draw noise with a power spectrum that falls with frequency, as tissue has it on all scales.
+
+    Args:
+        shape: (H, W).
+        rng: source of randomness.
+        exponent: of the amplitude's fall; larger is smoother.
+
+    Returns:
+        float64 (H, W), mean 0, standard deviation 1.
+    """
+    frequency = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None])
+    # the three longest waves would be gradients over the whole image
+    amplitude = np.maximum(frequency, 3 / max(shape)) ** -exponent
+    amplitude[0, 0] = 0
+    amplitude = amplitude.astype(np.float32)
+    noise = fft.irfft2(fft.rfft2(rng.standard_normal(shape, dtype=np.float32)) * amplitude, s=shape)
+    return noise / noise.std()
+
+
+def collimated_field(shape: tuple[int, int], scanner: Scanner, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw the first and last row and column (top, bottom, left, right; inclusive) that the collimator lets through."""
+    most = scanner.collimation
+    top, bottom, left, right = rng.uniform(most / 3, most, size=4) if most else np.zeros(4)
+    return (
+        int(top * shape[0]),
+        shape[0] - 1 - int(bottom * shape[0]),
+        int(left * shape[1]),
+        shape[1] - 1 - int(right * shape[1]),
+    )
+
+
+def acquire(
+    attenuation: np.ndarray,
+    scanner: Scanner,
+    rng: np.random.Generator,
+    *,
+    spacing: float,
+    field: tuple[int, int, int, int],
+) -> np.ndarray:
+    """Turn line integrals into the numbers that a device stores.
+
+    Args:
+        attenuation: line integrals, (H, W), 0 in air.
+        scanner: the device.
+        rng: source of randomness: exposure, quantum noise, gain.
+        spacing: of the pixels, mm.
+        field: first and last row and column that are exposed.
+
+    Returns:
+        uint16 (H, W), ``scanner.bits`` bits, in the device's photometric interpretation.
+    """
+    exposure = scanner.photons * rng.uniform(0.75, 1.3)
+    primary = ndimage.gaussian_filter(np.exp(-attenuation), scanner.blur_mm / spacing)
+    photons = exposure * (primary + scanner.scatter * primary.mean())
+    # so many photons per pixel that a normal law has the same noise as Poisson's
+    photons = photons + np.sqrt(photons) * rng.standard_normal(photons.shape, dtype=np.float32)
+    photons *= _gain(photons.shape, rng)
+    density = -np.log(np.maximum(photons, 1) / exposure)
+    if scanner.sharpen:
+        density = density + scanner.sharpen * (density - ndimage.gaussian_filter(density, 6 / spacing))
+    shown = 1 / (1 + np.exp(-scanner.contrast * (density - scanner.bright - rng.normal(0, 0.05))))
+    top, bottom, left, right = field
+    exposed = np.zeros(shown.shape, dtype=bool)
+    exposed[top : bottom + 1, left : right + 1] = True
+    stored = np.rint(np.where(exposed, shown, 0) * (2**scanner.bits - 1)).astype(np.uint16)
+    return 2**scanner.bits - 1 - stored if scanner.photometric == "MONOCHROME1" else stored
+
+
+def _gain(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """What flat-field correction leaves: a slope (heel effect) and a faint pattern of columns."""
+    down, across = rng.normal(0, 0.03), rng.normal(0, 0.02)
+    slope = down * np.linspace(-1, 1, shape[0])[:, None] + across * np.linspace(-1, 1, shape[1])
+    return 1 + slope + 0.002 * rng.standard_normal(shape[1])
