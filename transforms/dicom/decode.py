@@ -41,20 +41,17 @@ __all__ = ["DECODERS", "decode_frame"]
 Decoded = tuple[np.ndarray, str]
 """Values (H, W) or (H, W, 3) and the photometric interpretation after decoding."""
 
-_JPEG = ("gdcm", "gdcm 12-bit", "pillow")
-_JPEG_2000 = ("pylibjpeg", "gdcm")
-
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
 DECODERS: dict[UID, tuple[str, ...]] = {
-    JPEGBaseline8Bit: _JPEG,
-    JPEGExtended12Bit: _JPEG,
+    JPEGBaseline8Bit: ("pillow",),
+    JPEGExtended12Bit: ("pillow", "gdcm 12-bit"),
     JPEGLossless: ("gdcm",),
     JPEGLosslessSV1: ("gdcm",),
-    JPEGLSLossless: ("pyjpegls", "gdcm"),
-    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
-    JPEG2000Lossless: _JPEG_2000,
-    JPEG2000: _JPEG_2000,
+    JPEGLSLossless: ("pyjpegls",),
+    JPEGLSNearLossless: ("pyjpegls",),
+    JPEG2000Lossless: ("pylibjpeg",),
+    JPEG2000: ("pylibjpeg",),
     HTJ2KLossless: ("pylibjpeg",),
     HTJ2KLosslessRPCL: ("pylibjpeg",),
     HTJ2K: ("pylibjpeg",),
@@ -63,7 +60,9 @@ DECODERS: dict[UID, tuple[str, ...]] = {
 """Transfer syntax -> decoders in the order they are tried.
 
 The order is fixed because decoders differ: Pillow gives other values than the rest for some JPEG 2000, so it is not
-asked there. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg`` is asked for nothing that only that plugin reads.
+asked there. For 8-bit JPEG it gives the values of GDCM, and an error where GDCM ends the whole program on damaged data;
+so GDCM is asked only for what nothing else reads. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg`` is asked for
+nothing that only that plugin reads.
 """
 
 

@@ -1,0 +1,113 @@
+"""The header of a compressed frame: what a decoder would make of it, checked before a decoder sees it.
+
+A frame whose own header asks for another size than Rows and Columns can exhaust the memory, and GDCM ends the whole
+program, not just the file, on some JPEG headers that contradict what it was told.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from movl_monai.transforms.dicom.layout import PixelLayout
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+__all__ = ["Codestream", "check_codestream", "read_jpeg_2000_header", "read_jpeg_header"]
+
+_START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
+_START_OF_SCAN = 0xDA
+# C0...CF without the tables C4, C8, CC; F7 is JPEG-LS
+_STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codestream:
+    """What a compressed frame says of itself.
+
+    Args:
+        rows: pixels from top to bottom.
+        columns: pixels from left to right.
+        components: samples per pixel.
+        precision: bits per sample.
+    """
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+
+
+def check_codestream(encoded: bytes, layout: PixelLayout) -> None:
+    """Refuse a compressed frame that contradicts the header of the file; run lengths (RLE) say nothing to check.
+
+    Raises:
+        MedicalImageError: ``reason="decode_failed"`` if it has no usable header of its own, ``"bad_header"`` if that
+            contradicts the file's.
+    """
+    if layout.transfer_syntax in JPEG2000TransferSyntaxes:
+        codestream = read_jpeg_2000_header(encoded)
+    elif layout.transfer_syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        codestream = read_jpeg_header(encoded)
+    else:
+        return
+    if codestream is None:
+        raise MedicalImageError(
+            "The header of the compressed frame is damaged or of another codec; export the file again.",
+            reason="decode_failed",
+        )
+    found = (codestream.rows, codestream.columns, codestream.components)
+    if found != (layout.rows, layout.columns, layout.samples) or codestream.precision > layout.bits_allocated:
+        raise MedicalImageError(
+            f"Rows, Columns, SamplesPerPixel are {layout.rows}, {layout.columns}, {layout.samples} with "
+            f"{layout.bits_allocated} bits, the compressed frame says {found[0]}, {found[1]}, {found[2]} with "
+            f"{codestream.precision} bits; export the file again.",
+            reason="bad_header",
+        )
+
+
+def read_jpeg_header(encoded: bytes) -> Codestream | None:
+    """Read the segments of a JPEG or JPEG-LS frame up to its first scan; None where they are damaged.
+
+    Reference:
+        ITU-T T.81 B.2, ITU-T T.87 C.2.
+
+    Example:
+        >>> read_jpeg_header(bytes.fromhex("ffd8 ffc0000b 08 0010 0020 01 011100 ffda0008 01 0100 003f00"))
+        Codestream(rows=16, columns=32, components=1, precision=8)
+    """
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    found, position = None, 2
+    while position + 4 <= len(encoded) and encoded[position] == 0xFF:
+        marker = encoded[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        segment = encoded[position + 4 : position + 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")]
+        if marker == _START_OF_SCAN:
+            return found
+        if marker in _STARTS_OF_FRAME:
+            # a second frame header, or a cut one
+            if found is not None or len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
+                return None
+            precision, rows, columns, components = struct.unpack(">BHHB", segment[:6])
+            found = Codestream(rows=rows, columns=columns, components=components, precision=precision)
+        position += 4 + len(segment)
+    return None
+
+
+def read_jpeg_2000_header(encoded: bytes) -> Codestream | None:
+    """Read the SIZ segment of a JPEG 2000 frame, also within a JP2 file; None where it is damaged.
+
+    Reference:
+        ITU-T T.800 A.5.1.
+    """
+    start = encoded.find(_START_OF_JPEG_2000, 0, 4096)
+    if start < 0 or len(encoded) < start + 45:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", encoded[start + 8 : start + 24])
+    components = int.from_bytes(encoded[start + 40 : start + 42], "big")
+    # the highest bit of the precision is the sign
+    precision = (encoded[start + 42] & 0x7F) + 1
+    return Codestream(rows=bottom - top, columns=right - left, components=components, precision=precision)
