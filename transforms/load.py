@@ -13,9 +13,10 @@ from monai.transforms import MapTransform, Transform
 from movl_monai.transforms.dicom import Limits, frame_count, read_dicom, read_header
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source
+from movl_monai.transforms.intensity import Intensity, check_intensity
 from movl_monai.transforms.nifti import read_nifti, slice_count
 from movl_monai.transforms.raster import MAX_PIXELS, raster_frame_count, read_raster
-from movl_monai.transforms.slices import Intensity, SliceAxis, Volume, axis_index, check_intensity, slice_image
+from movl_monai.transforms.slices import SliceAxis, Volume, axis_index, slice_image
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.windows import Window, resolve_windows
 

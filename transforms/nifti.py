@@ -13,16 +13,9 @@ import numpy as np
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
+from movl_monai.transforms.intensity import Intensity, check_intensity
 from movl_monai.transforms.nifti_header import DAMAGED, FileBytes, damaged_error, read_nifti_header
-from movl_monai.transforms.slices import (
-    Intensity,
-    SliceAxis,
-    Volume,
-    axis_index,
-    canonical_volume,
-    check_intensity,
-    slice_image,
-)
+from movl_monai.transforms.slices import SliceAxis, Volume, axis_index, canonical_volume, slice_image
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.windows import Window
 from nibabel.arrayproxy import ArrayProxy

@@ -30,9 +30,11 @@ def image_to_uint8(image: torch.Tensor) -> torch.Tensor:
     """
     if not image.is_floating_point():
         raise ValueError(f"image must be floating and in [0, 1], got dtype {image.dtype}; see uint8_to_image.")
+    if image.numel() == 0:
+        return image.to(torch.uint8)
+    low, high = (value.item() for value in torch.aminmax(image))
     # written so that NaN fails
-    if image.numel() and not bool(((image >= 0) & (image <= 1)).all()):
-        low, high = (value.item() for value in torch.aminmax(image))
+    if not (low >= 0 and high <= 1):
         raise ValueError(f"image must be in [0, 1], got values from {low:.4g} to {high:.4g}; clamp or window it first.")
     return (image.to(torch.float32) * 255).round_().to(torch.uint8)
 

@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import struct
 import warnings
-import zlib
-from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.frames import choose_frame
+from movl_monai.transforms.pillow_file import (
+    check_size,
+    declared_bits,
+    decoded_upright,
+    open_pillow,
+    page_count,
+    seek_page,
+)
 from movl_monai.transforms.pixels import raster_pixels
 from movl_monai.transforms.sniff import RASTER_FORMATS, ImageFormat, sniff_format
-from PIL import Image, ImageOps
 
 __all__ = ["MAX_PIXELS", "raster_frame_count", "read_raster"]
 
 MAX_PIXELS = 64_000_000
 """The most pixels of one image, by default: 64 Mpx."""
-
-_MAX_FRAMES = 10_000
-# what Pillow's plugins raise on damaged data
-_DECODE_ERRORS = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-_PLUGINS = {
-    "png": ("PIL.PngImagePlugin", "PngImageFile"),
-    "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
-    "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
-    "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
-    "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
-    "gif": ("PIL.GifImagePlugin", "GifImageFile"),
-}
 
 
 def read_raster(
@@ -81,6 +58,7 @@ def read_raster(
 
     Example:
         >>> import io
+        >>> from PIL import Image
         >>> file = io.BytesIO()
         >>> Image.new("L", (4, 2), 51).save(file, "PNG")
         >>> image, record = read_raster(file)
@@ -91,16 +69,16 @@ def read_raster(
     # Pillow tells of damaged metadata by warnings, which the record's flags keep
     with warnings.catch_warnings(record=True) as caught, open_source(source) as file:
         warnings.simplefilter("always")
-        with _open(file, image_format) as image:
-            _check_size(image, max_pixels)
-            count = _frame_count(image)
+        with open_pillow(file, image_format) as image:
+            check_size(image, max_pixels)
+            count = page_count(image)
             index = choose_frame(frame, count, "page")
             if index:
-                _seek(image, index)
-                _check_size(image, max_pixels)
-            bits, flags = _bits(image, image_format, file)
-            white_is_zero = image_format == "tiff" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-            upright = _decoded_upright(image, flags)
+                seek_page(image, index)
+                check_size(image, max_pixels)
+            bits, flags = declared_bits(image, image_format, file)
+            white_is_zero = image_format == "tiff" and image.tag_v2.get(262) == 0
+            upright = decoded_upright(image, flags)
             pixels = raster_pixels(
                 upright, bits=bits, white_is_zero=white_is_zero, value_range=value_range, flags=flags
             )
@@ -129,8 +107,8 @@ def raster_frame_count(source: Source) -> int:
     image_format = _raster_format(source)
     with warnings.catch_warnings(), open_source(source) as file:
         warnings.simplefilter("ignore")
-        with _open(file, image_format) as image:
-            return _frame_count(image)
+        with open_pillow(file, image_format) as image:
+            return page_count(image)
 
 
 def _raster_format(source: Source) -> ImageFormat:
@@ -141,103 +119,3 @@ def _raster_format(source: Source) -> ImageFormat:
             reason="unsupported_format",
         )
     return image_format
-
-
-def _open(file: BinaryIO, image_format: ImageFormat) -> Image.Image:
-    """Parse the header with the plugin of the sniffed format.
-
-    Not by `Image.open`: it tries all plugins, and warns about big images by a limit that is not ours.
-    """
-    module, name = _PLUGINS[image_format]
-    try:
-        return getattr(import_module(module), name)(file)
-    except _DECODE_ERRORS as error:
-        # Pillow's WebP plugin decodes as it opens, and does not say why it failed
-        shortened = EOFError() if image_format == "webp" and _ends_early(file) else error
-        raise _decode_error(shortened, reason="bad_header") from None
-
-
-def _ends_early(riff: BinaryIO) -> bool:
-    riff.seek(4)
-    declared = int.from_bytes(riff.read(4), "little") + 8
-    return declared > riff.seek(0, os.SEEK_END)
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    columns, rows = image.size
-    if rows * columns > max_pixels:
-        raise MedicalImageError(
-            f"Expected at most {max_pixels:,} pixels, the header says {rows} x {columns} = {rows * columns:,}; make it"
-            " smaller, or raise max_pixels if it is real.",
-            reason="too_large",
-        )
-
-
-def _frame_count(image: Image.Image) -> int:
-    try:
-        count = int(getattr(image, "n_frames", 1))
-    except _DECODE_ERRORS as error:
-        raise _decode_error(error, reason="bad_header") from None
-    if count > _MAX_FRAMES:
-        raise MedicalImageError(f"Expected at most {_MAX_FRAMES} pages, got {count}.", reason="too_large")
-    return count
-
-
-def _seek(image: Image.Image, index: int) -> None:
-    try:
-        image.seek(index)
-    except _DECODE_ERRORS as error:
-        raise _decode_error(error, reason="decode_failed") from None
-
-
-def _bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO) -> tuple[int, list[str]]:
-    """Bits per sample that the file declares, and a flag if Pillow keeps only the upper 8 of them."""
-    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
-    if image_format == "tiff":
-        bits = int(image.tag_v2.get(258, (bits,))[0])  # type: ignore[attr-defined]
-    elif image_format == "png":
-        position = file.tell()
-        file.seek(24)
-        bits = file.read(1)[0]
-        file.seek(position)
-    # Pillow has no colour modes of more than 8 bits; the error is below 1/255
-    lossy = bits > 8 and image.mode not in ("I", "F") and not image.mode.startswith("I;16")
-    return bits, ["16_to_8_bits"] if lossy else []
-
-
-def _decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
-    # asked before loading, because Pillow turns TIFF files while it loads them, and removes the tag
-    orientation = _exif_orientation(image, flags)
-    try:
-        image.load()
-    except (*_DECODE_ERRORS, MemoryError) as error:
-        raise _decode_error(error, reason="decode_failed") from None
-    if orientation not in range(2, 9):
-        return image
-    flags.append("exif_rotated")
-    return ImageOps.exif_transpose(image)
-
-
-def _exif_orientation(image: Image.Image, flags: list[str]) -> int:
-    try:
-        return image.getexif().get(0x0112, 1)
-    except _DECODE_ERRORS:
-        flags.append("bad_exif")
-        return 1
-
-
-def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:
-    text = str(error).lower()
-    if isinstance(error, EOFError) or "truncated" in text or "not enough" in text or "unexpected end" in text:
-        return MedicalImageError(
-            "Expected a complete file, its pixel data ends too early; copy or export it again.", reason="truncated"
-        )
-    if isinstance(error, Image.DecompressionBombError):
-        return MedicalImageError(
-            "Expected an image of a sane size, Pillow refuses it as a decompression bomb; leave it out.",
-            reason="too_large",
-        )
-    # the class alone, and no chained error: texts can hold the file's own bytes, or its path
-    return MedicalImageError(
-        f"Expected a file that Pillow decodes, got {type(error).__name__}; export it again.", reason=reason
-    )

@@ -8,25 +8,21 @@ from typing import Any, Literal, get_args
 
 import nibabel as nib
 import numpy as np
-from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.frames import choose_frame
+from movl_monai.transforms.intensity import Intensity, check_intensity, intensity_range
 from movl_monai.transforms.pixels import grey_to_rgb, scale_values
 from movl_monai.transforms.windows import Window, resolve_windows, window_linear
 
 __all__ = [
-    "Intensity",
     "SliceAxis",
     "Volume",
     "axis_index",
     "canonical_volume",
-    "check_intensity",
-    "intensity_range",
     "slice_image",
     "take_slice",
 ]
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
-Intensity = Literal["percentile", "minmax", "ct"]
 
 _BLACK_HU = -(2.0**15)
 _AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -150,50 +146,6 @@ def take_slice(values: np.ndarray, index: int, axis: SliceAxis = "axial") -> np.
     """
     plane = np.moveaxis(values, axis_index(axis), 0)[index]
     return plane.T if axis == "axial" else plane.T[::-1]
-
-
-def intensity_range(
-    values: np.ndarray, intensity: Intensity, percentiles: Sequence[float] = (0.5, 99.5)
-) -> tuple[float, float, tuple[str, ...]]:
-    """Return the (low, high) of a whole volume that become 0 and 1, and flags.
-
-    NaN and infinite values do not count. Where the two percentiles are equal, as in volumes of mostly background, the
-    minimum and maximum are taken and flagged ``percentiles_equal``; a constant volume is flagged ``constant``.
-
-    Args:
-        values: any shape.
-        intensity: ``"percentile"`` or ``"minmax"``.
-        percentiles: (lower, upper) in percent.
-
-    Raises:
-        MedicalImageError: ``not_finite`` if there is no finite value.
-
-    Example:
-        >>> intensity_range(np.arange(201.0), "percentile")
-        (1.0, 199.0, ())
-    """
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        raise MedicalImageError("Expected finite values, got only NaN or infinite ones.", reason="not_finite")
-    low, high = float(finite.min()), float(finite.max())
-    if low == high:
-        return low, high, ("constant",)
-    if intensity == "minmax":
-        return low, high, ()
-    lower, upper = (float(value) for value in np.percentile(finite, percentiles))
-    return (lower, upper, ()) if upper > lower else (low, high, ("percentiles_equal",))
-
-
-def check_intensity(intensity: Intensity, percentiles: Sequence[float]) -> None:
-    """Refuse an unknown intensity mapping, and percentiles that are not two in order.
-
-    Raises:
-        ValueError: if so.
-    """
-    if intensity not in get_args(Intensity):
-        raise ValueError(f"intensity must be one of {', '.join(get_args(Intensity))}, got {intensity!r}.")
-    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise ValueError(f"percentiles must be (lower, upper) with 0 <= lower < upper <= 100, got {percentiles!r}.")
 
 
 def slice_image(

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from movl_monai.transforms import slices as module
-from movl_monai.transforms.errors import MedicalImageError
-from movl_monai.transforms.slices import SliceAxis, canonical_volume, intensity_range, slice_image, take_slice
+from movl_monai.transforms.intensity import intensity_range
+from movl_monai.transforms.slices import SliceAxis, canonical_volume, slice_image, take_slice
 
 LPS = np.diag([-2.0, -3.0, 4.0, 1.0])  # RAS coordinates of voxels that are stored in LPS
 VALUES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
@@ -40,14 +40,6 @@ def test_the_voxel_under_a_point_of_the_patient_is_the_same_after_reorientation(
 def test_values_beyond_float32_are_flagged_and_not_warned_about() -> None:
     volume = canonical_volume(np.full((2, 2, 2), 1e300), LPS, record={}, flags=["first"])
     assert volume.flags == ("first", "non_finite")
-
-
-def test_intensity_range_equals_numpys_percentiles_of_finite_values() -> None:
-    values = np.append(VALUES.ravel(), [np.nan, np.inf, -np.inf])
-    assert intensity_range(values, "minmax") == (VALUES.min(), VALUES.max(), ())
-    assert intensity_range(values, "percentile", (10, 60))[:2] == tuple(np.percentile(VALUES, (10, 60)))
-    with pytest.raises(MedicalImageError, match="only NaN"):
-        intensity_range(values[-3:], "minmax")
 
 
 def test_the_range_of_a_volume_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

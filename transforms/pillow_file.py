@@ -1,0 +1,172 @@
+"""Open a raster file with one Pillow plugin, look at its header, and decode it; every failure gets a reason."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from importlib import import_module
+from typing import BinaryIO
+
+from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.transforms.sniff import ImageFormat
+from PIL import Image, ImageOps
+
+__all__ = ["check_size", "declared_bits", "decoded_upright", "open_pillow", "page_count", "seek_page"]
+
+_MAX_FRAMES = 10_000
+# what Pillow's plugins raise on damaged data
+_DECODE_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_PLUGINS = {
+    "png": ("PIL.PngImagePlugin", "PngImageFile"),
+    "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "gif": ("PIL.GifImagePlugin", "GifImageFile"),
+}
+
+
+def open_pillow(file: BinaryIO, image_format: ImageFormat) -> Image.Image:
+    """Parse the header with the plugin of the sniffed format; nothing is decoded yet, except by the WebP plugin.
+
+    Not by ``Image.open``: it tries all plugins, and warns about big images by a limit that is not ours.
+
+    Args:
+        file: at its beginning; stays open.
+        image_format: a raster format, as sniffed.
+
+    Raises:
+        MedicalImageError: ``bad_header``, ``truncated`` or ``too_large``.
+    """
+    module, name = _PLUGINS[image_format]
+    try:
+        return getattr(import_module(module), name)(file)
+    except _DECODE_ERRORS as error:
+        # Pillow's WebP plugin decodes as it opens, and does not say why it failed
+        shortened = EOFError() if image_format == "webp" and _ends_early(file) else error
+        raise _decode_error(shortened, reason="bad_header") from None
+
+
+def _ends_early(riff: BinaryIO) -> bool:
+    riff.seek(4)
+    declared = int.from_bytes(riff.read(4), "little") + 8
+    return declared > riff.seek(0, os.SEEK_END)
+
+
+def check_size(image: Image.Image, max_pixels: int) -> None:
+    """Refuse an image whose header asks for too many pixels.
+
+    Raises:
+        MedicalImageError: ``too_large``.
+    """
+    columns, rows = image.size
+    if rows * columns > max_pixels:
+        raise MedicalImageError(
+            f"Expected at most {max_pixels:,} pixels, the header says {rows} x {columns} = {rows * columns:,}; make it"
+            " smaller, or raise max_pixels if it is real.",
+            reason="too_large",
+        )
+
+
+def page_count(image: Image.Image) -> int:
+    """Return the number of pages, 1 for formats without.
+
+    Raises:
+        MedicalImageError: ``too_large`` above 10 000; ``bad_header`` or ``truncated`` where they cannot be counted.
+    """
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except _DECODE_ERRORS as error:
+        raise _decode_error(error, reason="bad_header") from None
+    if count > _MAX_FRAMES:
+        raise MedicalImageError(f"Expected at most {_MAX_FRAMES} pages, got {count}.", reason="too_large")
+    return count
+
+
+def seek_page(image: Image.Image, index: int) -> None:
+    """Go to a page; GIF and WebP decode the pages before it.
+
+    Raises:
+        MedicalImageError: ``decode_failed`` or ``truncated``.
+    """
+    try:
+        image.seek(index)
+    except _DECODE_ERRORS as error:
+        raise _decode_error(error, reason="decode_failed") from None
+
+
+def declared_bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO) -> tuple[int, list[str]]:
+    """Return the bits per sample that the file declares, and a flag if Pillow keeps only the upper 8 of them."""
+    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+    if image_format == "tiff":
+        bits = int(image.tag_v2.get(258, (bits,))[0])  # type: ignore[attr-defined]
+    elif image_format == "png":
+        position = file.tell()
+        file.seek(24)
+        bits = file.read(1)[0]
+        file.seek(position)
+    # Pillow has no colour modes of more than 8 bits; the error is below 1/255
+    lossy = bits > 8 and image.mode not in ("I", "F") and not image.mode.startswith("I;16")
+    return bits, ["16_to_8_bits"] if lossy else []
+
+
+def decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
+    """Decode the pixels and turn them as EXIF says.
+
+    Args:
+        image: an open image.
+        flags: gets ``exif_rotated``, or ``bad_exif`` where EXIF cannot be read and is ignored.
+
+    Raises:
+        MedicalImageError: ``truncated`` or ``decode_failed``.
+    """
+    # asked before loading, because Pillow turns TIFF files while it loads them, and removes the tag
+    orientation = _exif_orientation(image, flags)
+    try:
+        image.load()
+    except (*_DECODE_ERRORS, MemoryError) as error:
+        raise _decode_error(error, reason="decode_failed") from None
+    if orientation not in range(2, 9):
+        return image
+    flags.append("exif_rotated")
+    return ImageOps.exif_transpose(image)
+
+
+def _exif_orientation(image: Image.Image, flags: list[str]) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except _DECODE_ERRORS:
+        flags.append("bad_exif")
+        return 1
+
+
+def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:
+    text = str(error).lower()
+    if isinstance(error, EOFError) or "truncated" in text or "not enough" in text or "unexpected end" in text:
+        return MedicalImageError(
+            "Expected a complete file, its pixel data ends too early; copy or export it again.", reason="truncated"
+        )
+    if isinstance(error, Image.DecompressionBombError):
+        return MedicalImageError(
+            "Expected an image of a sane size, Pillow refuses it as a decompression bomb; leave it out.",
+            reason="too_large",
+        )
+    # the class alone, and no chained error: texts can hold the file's own bytes, or its path
+    return MedicalImageError(
+        f"Expected a file that Pillow decodes, got {type(error).__name__}; export it again.", reason=reason
+    )
