@@ -4,6 +4,7 @@ from .checks import NonFiniteLogitsError, UndefinedMetricError
 from .classification import classification_figures
 from .figure import draw_figure
 from .handler import EvaluationReportHandler, PredictionWriter
+from .html import render_html, write_html
 from .predictions import Predictions, predictions_csv, read_predictions
 from .provenance import run_info
 from .report import build_report, write_report
@@ -31,8 +32,10 @@ __all__ = [
     "paired_bootstrap",
     "predictions_csv",
     "read_predictions",
+    "render_html",
     "render_table",
     "report_rows",
     "run_info",
+    "write_html",
     "write_report",
 ]

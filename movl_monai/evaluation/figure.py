@@ -17,6 +17,7 @@ __all__ = ["draw_figure"]
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 _DASHES = ("-", "--", ":")
 _LONGEST_NAME = 18
+_LEGEND = "AUROC, class against the rest"
 
 
 def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], *, dpi: int = 150) -> bytes:
@@ -34,7 +35,7 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
     from matplotlib.figure import Figure
 
     many = len(class_names) > 5
-    width, height = (5.6, 5.2) if many else (4.2, 4.0)
+    width, height = (5.6, 5.6) if many else (4.2, 4.0)
     figure = Figure(figsize=(width * max(1, len(columns)), 2 * height), layout="constrained")
     axes = figure.subplots(2, max(1, len(columns)), squeeze=False)
     for index, (title, images) in enumerate(columns.items()):
@@ -46,6 +47,8 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
                 axis.set_axis_off()
             continue
         _draw_confusion(top, images, class_names)
+        if index == 0:
+            top.set_ylabel("label")
         _draw_roc(bottom, images, class_names)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
@@ -61,7 +64,8 @@ def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) 
     size = 10 if len(class_names) <= 5 else 8
     for row, column in np.ndindex(*matrix.shape):
         share = f"\n{100 * shares[row, column]:.0f} %" if len(class_names) <= 5 and totals[row, 0] else ""
-        color = "white" if shares[row, column] > 0.5 else "black"
+        # zeros step back, so that the mistakes of a large matrix can be seen
+        color = "white" if shares[row, column] > 0.5 else "black" if matrix[row, column] else "#9a9a9a"
         text = f"{matrix[row, column]}{share}"
         axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
     names = [_short(name) for name in class_names]
@@ -70,7 +74,6 @@ def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) 
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(labelsize=9, length=0)
     axis.set_xlabel("predicted")
-    axis.set_ylabel("label")
 
 
 def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
@@ -93,8 +96,11 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     axis.tick_params(labelsize=9)
     if np.isnan(areas).all():
         axis.text(0.5, 0.6, "no ROC: one class only", ha="center", va="center", fontsize=10)
-    else:
-        axis.legend(title="AUROC, class against rest", loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
+    elif len(class_names) <= 4:
+        axis.legend(title=_LEGEND, loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
+    else:  # a longer legend would cover curves
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+        axis.legend(title=_LEGEND, fontsize=8, title_fontsize=8, frameon=False, **place)
 
 
 def _short(name: str) -> str:

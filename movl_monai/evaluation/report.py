@@ -13,6 +13,7 @@ import numpy as np
 from movl_monai.evaluation.classification import classification_figures
 from movl_monai.evaluation.figure import draw_figure
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.evaluation.html import render_html
 from movl_monai.evaluation.predictions import Predictions, predictions_csv, sections
 from movl_monai.evaluation.uncertainty import bootstrap_intervals
 
@@ -98,15 +99,18 @@ def write_report(
         MovlError: if the folder cannot be written.
     """
     target, names = Path(folder), list(report["classes"])
-    files = {"report": "report.json", "predictions": "predictions.csv", "figure": "figure.png"}
-    pictures = {"figure.png": draw_figure(_figure_columns(predictions, report["id_domain"]), names)}
+    files = {"report": "report.json", "predictions": "predictions.csv", "figure": "figure.png", "page": "report.html"}
+    pictures: dict[str, bytes] = {}
     if prompt_picture is not None:
         files["prompt"] = "prompt.png"
         pictures["prompt.png"] = _png(prompt_picture)
+    pictures["figure.png"] = draw_figure(_figure_columns(predictions, report["id_domain"]), names)
     complete = {**report, "files": files}
     write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())
     for name, content in pictures.items():
         write_atomically(target / name, content)
+    write_atomically(target / "report.html", render_html(complete, pictures).encode())
+    # the last one: where it is, the others are of the same run
     write_atomically(target / "report.json", to_json(complete).encode())
     return complete
 
