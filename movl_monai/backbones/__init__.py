@@ -5,6 +5,7 @@ from .clip_backbone import CLIPBackbone
 from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
+from .source_classifier import SourceClassifier, source_classifier
 from .timm_backbone import TimmBackbone
 from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
 
@@ -14,6 +15,7 @@ __all__ = [
     "CLIPBackbone",
     "ClassEmbeddings",
     "ResNetBackbone",
+    "SourceClassifier",
     "TimmBackbone",
     "Weights",
     "WeightsFile",
@@ -22,4 +24,5 @@ __all__ = [
     "encode_class_names",
     "fold_batchnorm",
     "prepare_frozen",
+    "source_classifier",
 ]

@@ -3,6 +3,7 @@
 from .batch import prepare_image_batch
 from .checks import check_device, check_output_dir
 from .features import FeatureSet, extract_features
+from .head_solver import HeadSolver, LabelMappingFit
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
@@ -16,6 +17,8 @@ __all__ = [
     "PARTS",
     "BestCheckpoint",
     "FeatureSet",
+    "HeadSolver",
+    "LabelMappingFit",
     "LinearProbe",
     "LinearProbeSolution",
     "LoadCheckpoint",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.networks.utils import eval_mode
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -38,7 +39,7 @@ def extract_features(
     """Run a frozen encoder over images.
 
     Args:
-        encoder: (B, 3, H, W) in [0, 1] to (B, num_features); used in the mode it is in, so it must be frozen (eval).
+        encoder: (B, 3, H, W) in [0, 1] to (B, num_features); in eval mode while it runs.
         images: uint8 or float32 in [0, 1], (N, 3, H, W).
         batch_size: images per forward pass.
         device: where the encoder is.
@@ -48,9 +49,10 @@ def extract_features(
         float32 (N, num_features) on the CPU.
     """
     rows = []
-    for start in tqdm(range(0, len(images), batch_size), desc="features", unit="batch", disable=not progress):
-        image, _ = prepare_image_batch({"image": images[start : start + batch_size]}, device)
-        rows.append(encoder(image).float().cpu())
+    with eval_mode(encoder):
+        for start in tqdm(range(0, len(images), batch_size), desc="features", unit="batch", disable=not progress):
+            image, _ = prepare_image_batch({"image": images[start : start + batch_size]}, device)
+            rows.append(encoder(image).float().cpu())
     return torch.cat(rows)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from movl_monai.errors import DataError, MovlError
 
@@ -193,6 +194,13 @@ class LinearProbe:
         return LinearProbeSolution(
             weight.float().cpu(), bias.float().cpu(), mean.float(), scale.float(), l2=l2, val_loss=loss
         )
+
+    def apply(self, network: nn.Module) -> float:
+        """Solve, load the solution into the network's head, and return the L2 strength that was chosen."""
+        solution = self.solve()
+        head: Any = network.head
+        head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)
+        return solution.l2
 
     def _weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         if self.class_weights is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
@@ -30,25 +31,49 @@ def _parameters(network: nn.Module, part: str) -> list[nn.Parameter]:
     return list(module.parameters())
 
 
-def optimizer_groups(network: nn.Module, *, head_weight_decay: float | None = None) -> list[dict[str, Any]]:
-    """Return one optimiser parameter group per part that can train.
+def optimizer_groups(
+    network: nn.Module, *, head_weight_decay: float | None = None, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return the optimiser's parameter groups, by part and, with ``layer_decay``, by depth in the backbone.
 
     Args:
         network: with the children ``prompt``, ``adapter``, ``backbone`` and ``head``, those that it has.
         head_weight_decay: weight decay of the head where it differs from the optimiser's.
+        layer_decay: factor in (0, 1] on the learning rate from one block of a backbone that trains to the block before
+            it (discriminative learning rates): the last block has 1, the first the least.
 
     Returns:
-        dictionaries with ``params`` and ``name`` (and ``weight_decay``), in the order of :data:`PARTS`. A frozen
+        dictionaries with ``params``, ``name`` of the part and ``lr_scale``, in the order of :data:`PARTS`. A frozen
         backbone has no group.
+
+    Raises:
+        ConfigError: if ``layer_decay`` is not in (0, 1].
     """
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(f"layer_decay must be in (0, 1], got {layer_decay}.")
     groups: list[dict[str, Any]] = []
     for part in PARTS:
         parameters = _parameters(network, part)
-        if parameters:
-            groups.append({"params": parameters, "name": part})
+        if part == "backbone" and parameters and layer_decay < 1:
+            groups.extend(_depth_groups(unwrap(network).backbone, layer_decay))  # type: ignore[arg-type]
+        elif parameters:
+            groups.append({"params": parameters, "name": part, "lr_scale": 1.0})
             if part == "head" and head_weight_decay is not None:
                 groups[-1]["weight_decay"] = head_weight_decay
     return groups
+
+
+def _depth_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """One group per block: the parameters whose names agree up to the block's number."""
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in backbone.named_parameters():
+        number = re.match(r"(.*?\.\d+(?:\.\d+)?)\.", name)
+        blocks.setdefault(number.group(1) if number else name.rpartition(".")[0], []).append(parameter)
+    last = len(blocks) - 1
+    return [
+        {"params": parameters, "name": "backbone", "lr_scale": layer_decay ** (last - depth)}
+        for depth, parameters in enumerate(blocks.values())
+    ]
 
 
 def set_trainable_parts(network: nn.Module, optimizer: Optimizer, parts: set[str]) -> None:

@@ -55,6 +55,7 @@ class Resume:
                 "optimizer": trainer.optimizer.state_dict(),
                 "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
                 "epoch": trainer.state.epoch,
+                "head_l2": trainer.head_l2,
                 "strategy": _strategy(trainer),
                 "best": None
                 if self.evaluator is None
@@ -77,6 +78,7 @@ class Resume:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if trainer.scaler is not None and state["scaler"] is not None:
             trainer.scaler.load_state_dict(state["scaler"])
+        trainer.head_l2 = float(state["head_l2"])
         trainer.state.epoch = int(state["epoch"])
         trainer.state.iteration = trainer.state.epoch * int(trainer.state.epoch_length)
         if self.evaluator is not None and state["best"] is not None:

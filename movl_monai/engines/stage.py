@@ -22,11 +22,13 @@ class Stage:
               \tfrac12 (1 + \cos(\pi (t - T_w) / (T - T_w))) \text{ afterwards.}
 
     Args:
-        epochs: length in epochs; 0 only makes sense with ``linear_probe=True``.
+        epochs: length in epochs; 0 only makes sense with ``solve_head=True``.
         lr: learning rate of every part that trains ("prompt", "adapter", "head", "backbone"); a part that is not
             named is
             fixed: no gradient, and a backbone also stays in eval mode.
-        linear_probe: solve the head exactly on the features of the training set before the first epoch of the stage.
+        solve_head: let the trainer's head solver set the head before the first epoch of the stage: the exact linear
+            probe, or a label mapping.
+        refit_head: let it set the head again before every other epoch of the stage (iterative label mapping).
         warmup_epochs: length of the linear warm-up, :math:`T_w` in epochs.
         schedule: "cosine" as above, or "constant" after the warm-up.
         name: shown in logs.
@@ -41,7 +43,8 @@ class Stage:
 
     epochs: int
     lr: Mapping[str, float] = field(default_factory=dict)
-    linear_probe: bool = False
+    solve_head: bool = False
+    refit_head: bool = False
     warmup_epochs: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     name: str = "stage"
@@ -49,10 +52,10 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 0 or any(rate < 0 for rate in self.lr.values()):
             raise ConfigError(f"epochs and learning rates must be >= 0, got epochs={self.epochs}, lr={dict(self.lr)}.")
-        if self.epochs == 0 and not self.linear_probe:
+        if self.epochs == 0 and not self.solve_head:
             raise ConfigError(
-                f"Stage '{self.name}' does nothing: it has 0 epochs and linear_probe is false. "
-                "Give it epochs, or set linear_probe to true."
+                f"Stage '{self.name}' does nothing: it has 0 epochs and solve_head is false. "
+                "Give it epochs, or set solve_head to true."
             )
         if self.epochs > 0 and not any(rate > 0 for rate in self.lr.values()):
             raise ConfigError(f"Stage '{self.name}' has {self.epochs} epochs but no part with a learning rate above 0.")
@@ -76,7 +79,7 @@ def total_epochs(stages: Sequence[Stage]) -> int:
     """Return the number of epochs of a strategy.
 
     Example:
-        >>> total_epochs([Stage(epochs=0, linear_probe=True), Stage(epochs=8, lr={"prompt": 1e-3})])
+        >>> total_epochs([Stage(epochs=0, solve_head=True), Stage(epochs=8, lr={"prompt": 1e-3})])
         8
     """
     return sum(stage.epochs for stage in stages)

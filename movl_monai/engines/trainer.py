@@ -21,7 +21,8 @@ from movl_monai.errors import ConfigError, NonFiniteLossError
 
 from .batch import prepare_image_batch
 from .features import FeatureSet
-from .linear_probe import LinearProbe, standardization
+from .head_solver import HeadSolver
+from .linear_probe import standardization
 from .parameters import set_trainable_parts, unwrap
 from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
@@ -36,8 +37,8 @@ class StagedTrainer(SupervisedTrainer):
 
     At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, if the stage says
     so, the
-    head is solved exactly. Every step computes :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-`
-    needs no
+    head is solved exactly; a stage that trains it on keeps the L2 penalty of that solution. Every step computes
+    :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no
     gradient and the backbone is frozen, so with deterministic preprocessing the plain features come from ``features``
     and only the head is applied again; otherwise they are computed from the same (augmented) images.
 
@@ -54,7 +55,7 @@ class StagedTrainer(SupervisedTrainer):
             is.
         cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random
             augmentation.
-        linear_probe: solves the head where a stage asks for it.
+        head_solver: sets the head where a stage asks for it, e.g. :class:`~movl_monai.engines.LinearProbe`.
         resume: where the state is kept after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
         clip_grad_norm: largest norm of the gradient of all trained parameters; None for no clipping.
@@ -65,7 +66,7 @@ class StagedTrainer(SupervisedTrainer):
     Raises:
         ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a
             stage
-            wants a linear probe without ``linear_probe``, or the loss needs plain logits of a backbone that trains.
+            wants its head solved without ``head_solver``, or the loss needs plain logits of a backbone that trains.
         NonFiniteLossError: in ``run``, at the first loss that is NaN or infinite.
 
     Reference:
@@ -84,7 +85,7 @@ class StagedTrainer(SupervisedTrainer):
         max_epochs: int,
         features: FeatureSet | None = None,
         cached_plain: bool = True,
-        linear_probe: LinearProbe | None = None,
+        head_solver: HeadSolver | None = None,
         resume: Resume | None = None,
         seed: int = 0,
         clip_grad_norm: float | None = None,
@@ -103,13 +104,14 @@ class StagedTrainer(SupervisedTrainer):
             raise ConfigError(
                 f"max_epochs must be the sum of the stages' epochs, {total_epochs(self.stages)}, got {max_epochs}."
             )
-        _check_parts(network, self.stages, loss_function, linear_probe)
+        _check_parts(network, self.stages, loss_function, head_solver)
         self.features = features
         self.cached_plain = cached_plain and features is not None
-        self.linear_probe = linear_probe
+        self.head_solver = head_solver
         self.resume = resume
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
+        self.head_l2 = 0.0  # penalty of the solved head, kept while it trains on
         self._entered = -1
         self._plain: torch.Tensor | None = None
         handlers = [_StageHandler(), *(train_handlers or []), *([] if resume is None else [resume])]
@@ -154,6 +156,12 @@ class StagedTrainer(SupervisedTrainer):
         """Seed the epoch and enter its stage."""
         epoch = self.state.epoch - 1  # ignite counts from 1
         self._enter_stage(epoch)
+        if (
+            self.stages[self._entered].refit_head
+            and self.head_solver is not None
+            and epoch > self.starts[self._entered]
+        ):
+            self.head_solver.apply(unwrap(self.network))
         torch.manual_seed(self.seed + epoch)
         loader: Any = self.data_loader
         for name in ("sampler", "dataset"):
@@ -181,16 +189,15 @@ class StagedTrainer(SupervisedTrainer):
     def _begin_stage(self, stage: Stage) -> None:
         _LOGGER.info("Stage '%s': %d epochs, learning rates %s.", stage.name, stage.epochs, dict(stage.lr))
         self.optimizer.state.clear()
-        if stage.linear_probe and self.linear_probe is not None:
-            solution = self.linear_probe.solve()
-            unwrap(self.network).head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)  # type: ignore[union-attr, operator]
+        if stage.solve_head and self.head_solver is not None:
+            self.head_l2 = self.head_solver.apply(unwrap(self.network))
 
     def _set_learning_rates(self) -> None:
         stage, start = self.stages[self._entered], self.starts[self._entered]
         steps_per_epoch = int(self.state.epoch_length)
         factor = stage.lr_factor(self.state.iteration - 1 - start * steps_per_epoch, steps_per_epoch=steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = stage.lr.get(group["name"], 0.0) * factor
+            group["lr"] = stage.lr.get(group["name"], 0.0) * factor * group.get("lr_scale", 1.0)
 
     def _plain_logits(self, image: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor | None:
         if not getattr(self.loss_function, "needs_plain", False):
@@ -205,6 +212,12 @@ class StagedTrainer(SupervisedTrainer):
                 features = network.plain_features(image)  # type: ignore[operator]
             return network.head(features)  # type: ignore[operator]
 
+    def _head_penalty(self) -> torch.Tensor | float:
+        """The L2 penalty that the head was solved with, while the stage trains the head."""
+        if not self.head_l2 or self.stages[self._entered].lr.get("head", 0.0) <= 0:
+            return 0.0
+        return 0.5 * self.head_l2 * unwrap(self.network).head.weight.square().sum()  # type: ignore[union-attr, operator]
+
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
         self._set_learning_rates()
         image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
@@ -216,7 +229,7 @@ class StagedTrainer(SupervisedTrainer):
             logits = self.inferer(image, self.network).float()
             self.state.output[Keys.PRED] = logits
             self.fire_event(IterationEvents.FORWARD_COMPLETED)
-            loss = self.loss_function(logits, label, self._plain_logits(image, batchdata))
+            loss = self.loss_function(logits, label, self._plain_logits(image, batchdata)) + self._head_penalty()
         self._check_finite(loss)
         self.state.output[Keys.LOSS] = loss
         self.fire_event(IterationEvents.LOSS_COMPLETED)
@@ -283,12 +296,10 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
 
 
 def _check_parts(
-    network: nn.Module, stages: Sequence[Stage], loss_function: Callable[..., torch.Tensor], probe: LinearProbe | None
+    network: nn.Module, stages: Sequence[Stage], loss_function: Callable[..., torch.Tensor], solver: HeadSolver | None
 ) -> None:
-    if probe is None and (named := [stage.name for stage in stages if stage.linear_probe]):
-        raise ConfigError(
-            f"The stages {named} solve the linear probe, but the trainer got none; give it `linear_probe`."
-        )
+    if solver is None and (named := [stage.name for stage in stages if stage.solve_head or stage.refit_head]):
+        raise ConfigError(f"The stages {named} solve the head, but the trainer got no head_solver; give it one.")
     trains_backbone = any(stage.lr.get("backbone", 0) > 0 for stage in stages)
     if trains_backbone and getattr(unwrap(network).backbone, "frozen", False):
         raise ConfigError("A stage trains the backbone, but it is frozen; set the backbone's `frozen` to false.")

@@ -44,3 +44,18 @@ def test_unwrap_finds_the_network_inside_wrappers() -> None:
     inner = torch.nn.Linear(1, 1)
     assert unwrap(torch.nn.DataParallel(inner)) is inner
     assert unwrap(inner) is inner
+
+
+def test_layer_decay_lowers_the_rate_block_by_block_towards_the_input() -> None:
+    network = _network(frozen=False)
+    groups = [group for group in optimizer_groups(network, layer_decay=0.5) if group["name"] == "backbone"]
+    scales = [group["lr_scale"] for group in groups]
+    assert scales == sorted(scales)
+    assert scales[-1] == 1.0
+    assert scales[0] == 0.5 ** (len(groups) - 1)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in network.backbone.parameters())
+    first = next(network.backbone.parameters())
+    assert any(parameter is first for parameter in groups[0]["params"])
+    with pytest.raises(ConfigError, match="layer_decay must be in"):
+        optimizer_groups(network, layer_decay=0.0)

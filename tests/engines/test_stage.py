@@ -46,7 +46,7 @@ def test_stage_refuses_impossible_settings(arguments: dict, message: str) -> Non
 
 def test_stages_begin_where_the_one_before_ends() -> None:
     stages = [
-        Stage(epochs=0, linear_probe=True),
+        Stage(epochs=0, solve_head=True),
         Stage(epochs=3, lr={"prompt": 1.0}),
         Stage(epochs=2, lr={"head": 1.0}),
     ]
@@ -58,4 +58,4 @@ def test_a_strategy_must_not_be_empty_or_end_with_a_solved_probe_behind_trained_
     with pytest.raises(ConfigError, match="at least one stage"):
         stage_starts([])
     with pytest.raises(ConfigError, match="must not end with a stage of 0 epochs"):
-        stage_starts([Stage(epochs=1, lr={"head": 1.0}), Stage(epochs=0, linear_probe=True)])
+        stage_starts([Stage(epochs=1, lr={"head": 1.0}), Stage(epochs=0, solve_head=True)])

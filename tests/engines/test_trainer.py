@@ -108,8 +108,8 @@ def _snapshot(network: AdaptedClassifier) -> dict[str, torch.Tensor]:
     [
         (JOINT, {"prompt", "head"}),
         ((Stage(epochs=1, lr={"head": 1e-2}),), {"head"}),
-        ((Stage(epochs=0, linear_probe=True, name="lp"), Stage(epochs=1, lr={"prompt": 1e-2})), {"prompt", "head"}),
-        ((Stage(epochs=0, linear_probe=True, name="lp"),), {"head"}),
+        ((Stage(epochs=0, solve_head=True, name="lp"), Stage(epochs=1, lr={"prompt": 1e-2})), {"prompt", "head"}),
+        ((Stage(epochs=0, solve_head=True, name="lp"),), {"head"}),
     ],
 )
 def test_exactly_the_parts_of_the_strategy_change_and_the_backbone_never(
@@ -118,7 +118,7 @@ def test_exactly_the_parts_of_the_strategy_change_and_the_backbone_never(
     network, data = _network(), memory_dataset()
     before, sha = _snapshot(network), network.backbone.content_sha256()
     features = FeatureSet(data, network.backbone, progress=False)
-    _trainer(network, stages=stages, linear_probe=LinearProbe(features, features, num_classes=2)).run()
+    _trainer(network, stages=stages, head_solver=LinearProbe(features, features, num_classes=2)).run()
     assert _changed(before, network) == parts
     assert network.backbone.content_sha256() == sha
 
@@ -127,10 +127,25 @@ def test_a_stage_that_fixes_the_head_leaves_the_solved_probe_as_it_is() -> None:
     network, data = _network(), memory_dataset()
     features = FeatureSet(data, network.backbone, progress=False)
     probe = LinearProbe(features, features, num_classes=2)
-    stages = (Stage(epochs=0, linear_probe=True, name="lp"), Stage(epochs=1, lr={"prompt": 1e-1}))
-    _trainer(network, stages=stages, linear_probe=probe).run()
+    stages = (Stage(epochs=0, solve_head=True, name="lp"), Stage(epochs=1, lr={"prompt": 1e-1}))
+    _trainer(network, stages=stages, head_solver=probe).run()
     assert torch.equal(network.head.weight, probe.solve().weight)
     assert network.prompt.delta().abs().max() > 0
+
+
+def test_a_head_that_trains_on_keeps_the_l2_penalty_of_its_solution() -> None:
+    stages = (Stage(epochs=0, solve_head=True, name="lp"), Stage(epochs=1, lr={"head": 1e-6}, name="on"))
+    losses: list[float] = []
+    network, data = _network(), memory_dataset()
+    features = FeatureSet(data, network.backbone, progress=False)
+    probe = LinearProbe(features, features, num_classes=2, l2=0.25)
+    trainer = _trainer(network, stages=stages, head_solver=probe, weight=0.0, train_handlers=[_Watch(losses)])
+    trainer.run()
+    weight = probe.solve().weight
+    with torch.no_grad():
+        logits = network.head(features.values)
+    unpenalized = torch.nn.functional.cross_entropy(logits, data.labels).item()
+    assert sum(losses) / len(losses) == pytest.approx(unpenalized + 0.125 * weight.square().sum().item(), rel=1e-4)
 
 
 def test_training_lowers_the_loss() -> None:
@@ -206,7 +221,7 @@ class _KillAt:
 
 
 STAGES = (
-    Stage(epochs=0, linear_probe=True, name="lp"),
+    Stage(epochs=0, solve_head=True, name="lp"),
     Stage(epochs=2, lr={"prompt": 1e-2}, name="vp"),
     Stage(epochs=2, lr={"prompt": 1e-2, "head": 1e-2}, name="joint"),
 )
@@ -222,7 +237,7 @@ def _run_with_validation(folder: Path, *, kill_at: int | None = None, resume: bo
     _trainer(
         network,
         stages=STAGES,
-        linear_probe=LinearProbe(features, features, num_classes=2),
+        head_solver=LinearProbe(features, features, num_classes=2),
         resume=Resume(folder / "last.pt", evaluator=evaluator, enabled=resume),
         train_handlers=handlers,
     ).run()
@@ -284,8 +299,8 @@ def test_impossible_wirings_are_refused() -> None:
             train_data_loader=[],
             max_epochs=3,
         )
-    with pytest.raises(ConfigError, match="solve the linear probe, but the trainer got none"):
-        _trainer(_network(), stages=(Stage(epochs=0, linear_probe=True),))
+    with pytest.raises(ConfigError, match="solve the head, but the trainer got no head_solver"):
+        _trainer(_network(), stages=(Stage(epochs=0, solve_head=True),))
     backbone_stage = (Stage(epochs=1, lr={"backbone": 1e-3}),)
     with pytest.raises(ConfigError, match="the backbone, but it is frozen"):
         _trainer(_network(), stages=backbone_stage)

@@ -1,0 +1,57 @@
+"""What sets a head without gradient steps: the exact linear probe, or the mapping of a source classifier's labels."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from movl_monai.errors import ConfigError
+
+from .features import extract_features
+
+__all__ = ["HeadSolver", "LabelMappingFit"]
+
+
+class HeadSolver(Protocol):
+    """Sets the head of a network from training images."""
+
+    def apply(self, network: nn.Module) -> float:
+        """Set ``network.head``; return the L2 strength that further training of it should keep, 0 for none."""
+
+
+class LabelMappingFit:
+    """Fit the label mapping of a :class:`~movl_monai.heads.MappedHead` on prompted training images.
+
+    At the start the prompt is the identity, so this is the usual mapping on plain images; with the stage's
+    ``refit_head`` it follows the prompt (ILM-VP and BLM fit once per epoch).
+
+    Args:
+        dataset: training images, with ``images`` and ``labels``.
+        batch_size: images per forward pass.
+        device: where the network is.
+
+    Raises:
+        ConfigError: in ``apply``, if the network's head has no label mapping.
+
+    Reference:
+        Bahng et al., arXiv 2203.17274; Chen et al. (ILM-VP), arXiv 2211.11635.
+    """
+
+    def __init__(self, dataset: Any, *, batch_size: int = 32, device: str | torch.device = "cpu") -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.device = device
+
+    def apply(self, network: nn.Module) -> float:
+        """Fit the mapping of ``network.head`` on the features of the prompted images."""
+        head: Any = network.head
+        if not hasattr(head, "fit"):
+            raise ConfigError(f"A label mapping needs a MappedHead, this network has a {type(head).__name__}.")
+        encoder = nn.Sequential(network.prompt, network.backbone)  # type: ignore[arg-type]
+        features = extract_features(
+            encoder, self.dataset.images, batch_size=self.batch_size, device=self.device, progress=False
+        )
+        head.fit(features.to(self.device), torch.as_tensor(self.dataset.labels).to(self.device))
+        return 0.0
