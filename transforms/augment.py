@@ -162,16 +162,39 @@ class RandomAugmentImaged(MapTransform, RandomizableTransform):
     Args:
         keys: of the images.
         allow_missing_keys: whether items may lack a key.
-        options: of :class:`RandomAugmentImage`.
+
+    The other arguments are those of :class:`RandomAugmentImage`.
 
     Raises:
         ValueError: for impossible options.
     """
 
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        prob: float = 0.9,
+        rotate_degrees: float = 7.0,
+        shift: float = 0.05,
+        scale: Sequence[float] = (0.9, 1.1),
+        flip: bool = False,
+        brightness: float = 0.1,
+        contrast: Sequence[float] = (0.8, 1.25),
+        noise: float = 0.02,
+        allow_missing_keys: bool = False,
+    ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, 1.0)
-        self.transform = RandomAugmentImage(**options)
+        self.transform = RandomAugmentImage(
+            prob=prob,
+            rotate_degrees=rotate_degrees,
+            shift=shift,
+            scale=scale,
+            flip=flip,
+            brightness=brightness,
+            contrast=contrast,
+            noise=noise,
+        )
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None

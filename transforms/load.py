@@ -195,7 +195,8 @@ class LoadMedicalImaged(MapTransform):
         record_key: where to put the record of technical facts; None for nowhere. With several keys the records go to
             ``{record_key}_{key}``.
         allow_missing_keys: whether items may lack a key.
-        options: of :class:`LoadMedicalImage`.
+
+    The other arguments are those of :class:`LoadMedicalImage`.
 
     Raises:
         ValueError: for unknown options.
@@ -207,13 +208,31 @@ class LoadMedicalImaged(MapTransform):
         *,
         frame_key: str = "frame",
         record_key: str | None = None,
+        ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
+        voi: int | str = 0,
+        nifti_range: Intensity = "percentile",
+        nifti_percentiles: Sequence[float] = (0.5, 99.5),
+        slice_axis: SliceAxis = "axial",
+        volume_index: int | None = None,
+        value_range: tuple[float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
+        limits: Limits | Mapping[str, int] | None = None,
         allow_missing_keys: bool = False,
-        **options: Any,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.frame_key = frame_key
         self.record_key = record_key
-        self.transform = LoadMedicalImage(**options)
+        self.transform = LoadMedicalImage(
+            ct_windows=ct_windows,
+            voi=voi,
+            nifti_range=nifti_range,
+            nifti_percentiles=nifti_percentiles,
+            slice_axis=slice_axis,
+            volume_index=volume_index,
+            value_range=value_range,
+            max_pixels=max_pixels,
+            limits=limits,
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the images under the keys; the other entries are kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -29,6 +30,12 @@ def test_everything_named_in_all_exists_once() -> None:
 def test_every_transform_has_a_dictionary_twin(verb: str) -> None:
     assert verb in transforms.__all__
     assert f"{verb}d" in transforms.__all__
+
+
+@pytest.mark.parametrize("verb", ["LoadMedicalImage", "ResizeImage", "RandomAugmentImage", "MatchColorStatistics"])
+def test_twins_have_the_options_and_defaults_of_the_array_form(verb: str) -> None:
+    array, twin = (inspect.signature(getattr(transforms, name)).parameters for name in (verb, f"{verb}d"))
+    assert {name: twin[name].default for name in array} == {name: option.default for name, option in array.items()}
 
 
 def test_importing_the_transforms_imports_no_big_package_and_no_other_part_of_the_library() -> None:
