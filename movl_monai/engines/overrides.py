@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from movl_monai.errors import ConfigError
 
@@ -19,6 +20,7 @@ _ENTRY_IDS = {
     *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
     *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"),
 }
+_T = TypeVar("_T")
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 
 
@@ -53,19 +55,24 @@ def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
     return [key for key in config if key not in used and key not in _ENTRY_IDS and not key.startswith("_")]
 
 
-def check_ids(config: Mapping[str, Any]) -> None:
+def check_ids(config: Mapping[str, Any], *, known: Iterable[str] = ()) -> None:
     """Refuse a config with top-level ids that nothing reads.
+
+    Args:
+        config: a parsed config before its expressions are evaluated.
+        known: ids that may be unread, because the config files have them for other overlays.
 
     Raises:
         ConfigError: naming them and the nearest known id.
     """
-    unknown = unreferenced_ids(config)
+    known = set(known)
+    unknown = [name for name in unreferenced_ids(config) if name not in known]
     if not unknown:
         return
-    known = sorted(set(config) - set(unknown))
+    candidates = sorted((set(config) | known) - set(unknown))
     hints = []
     for name in unknown:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
         hints.append(f"'{name}'" + (f" (did you mean '{nearest[0]}'?)" if nearest else ""))
     raise ConfigError(
         f"Nothing in the config reads {', '.join(hints)}. Expected the ids of the config files, "
@@ -77,15 +84,28 @@ def check_overrides() -> None:
     """Run :func:`check_ids` on the config in whose expression this is called, e.g. first in ``initialize``.
 
     MONAI accepts any `--name value` and expressions cannot see the whole config, so it is taken from the parser that is
-    evaluating the expression, found among the callers.
+    evaluating the expression, found among the callers. An id that a config file of the same folder has is known, even
+    where the chosen overlays leave it unread (`prompt_lr` of a linear probe).
 
     Raises:
         ConfigError: see :func:`check_ids`; also if it is not called from a bundle config.
     """
+    parser, workflow = _caller(ConfigParser), _caller(ConfigWorkflow)
+    if parser is None:
+        raise ConfigError("check_overrides() must be called from an expression in a bundle config.")
+    folder = None if workflow is None else workflow.config_root_path
+    check_ids(parser.get(), known=_ids_in(folder))
+
+
+def _caller(kind: type[_T]) -> _T | None:
     frame = inspect.currentframe()
     while frame is not None:
-        parser = frame.f_locals.get("self")
-        if isinstance(parser, ConfigParser):
-            return check_ids(parser.get())
+        if isinstance(owner := frame.f_locals.get("self"), kind):
+            return owner
         frame = frame.f_back
-    raise ConfigError("check_overrides() must be called from an expression in a bundle config.")
+    return None
+
+
+def _ids_in(folder: Path | None) -> set[str]:
+    files = [] if folder is None else sorted(folder.glob("*.json"))
+    return {name for file in files for name in ConfigParser.load_config_file(str(file))}

@@ -37,6 +37,14 @@ def test_a_mistyped_override_is_refused_in_initialize_with_the_nearest_id(tmp_pa
     assert "'datset_dir' (did you mean 'dataset_dir'?)" in str(known)
 
 
+def test_an_id_that_another_file_of_the_folder_has_may_stay_unread(tmp_path: Path) -> None:
+    (tmp_path / "overlay.json").write_text(json.dumps({"prompt_lr": 1}))
+    _workflow(tmp_path, prompt_lr=3).initialize()
+    with pytest.raises(RuntimeError) as caught:
+        _workflow(tmp_path, promt_lr=3).initialize()
+    assert "did you mean 'prompt_lr'" in str(user_error(caught.value))
+
+
 def test_a_right_override_passes(tmp_path: Path) -> None:
     workflow = _workflow(tmp_path, epochs=5)
     workflow.initialize()

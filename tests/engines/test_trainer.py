@@ -145,7 +145,7 @@ def test_a_head_that_trains_on_keeps_the_l2_penalty_of_its_solution() -> None:
     with torch.no_grad():
         logits = network.head(features.values)
     unpenalized = torch.nn.functional.cross_entropy(logits, data.labels).item()
-    assert sum(losses) / len(losses) == pytest.approx(unpenalized + 0.125 * weight.square().sum().item(), rel=1e-4)
+    assert sum(losses) / len(losses) == pytest.approx(unpenalized + 0.125 * weight.square().sum().item(), rel=1e-3)
 
 
 def test_training_lowers_the_loss() -> None:
