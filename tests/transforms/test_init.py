@@ -38,6 +38,7 @@ def test_twins_have_the_options_and_defaults_of_the_array_form(verb: str) -> Non
     assert {name: twin[name].default for name in array} == {name: option.default for name, option in array.items()}
 
 
+@pytest.mark.slow
 def test_importing_the_transforms_imports_no_big_package_and_no_other_part_of_the_library() -> None:
     # MONAI and pydicom import theirs by themselves
     code = (
