@@ -2,6 +2,7 @@
 
 from .batch import prepare_image_batch
 from .checks import check_device, check_output_dir
+from .class_weights import resolve_class_weights
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
@@ -34,6 +35,7 @@ __all__ = [
     "fit_linear_probe",
     "optimizer_groups",
     "prepare_image_batch",
+    "resolve_class_weights",
     "set_trainable_parts",
     "stage_starts",
     "standardization",

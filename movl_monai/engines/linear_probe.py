@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from movl_monai.errors import DataError, MovlError
+
+from .class_weights import ClassWeights, resolve_class_weights
 
 __all__ = ["DEFAULT_L2_GRID", "LinearProbe", "LinearProbeSolution", "fit_linear_probe", "standardization"]
 
@@ -161,7 +163,7 @@ class LinearProbe:
         *,
         num_classes: int,
         l2: float | Sequence[float] = DEFAULT_L2_GRID,
-        class_weights: Literal["balanced"] | Sequence[float] | None = None,
+        class_weights: ClassWeights = None,
         device: str | torch.device = "cpu",
     ) -> None:
         self.train = train
@@ -203,13 +205,5 @@ class LinearProbe:
         return solution.l2
 
     def _weights(self, labels: torch.Tensor) -> torch.Tensor | None:
-        if self.class_weights is None:
-            return None
-        if self.class_weights == "balanced":
-            counts = torch.bincount(labels, minlength=self.num_classes).double()
-            if (counts == 0).any():
-                raise DataError(
-                    f"Every class needs training images for balanced weights, got counts {counts.int().tolist()}."
-                )
-            return labels.numel() / (self.num_classes * counts)
-        return torch.tensor([float(value) for value in self.class_weights], dtype=torch.float64)
+        weights = resolve_class_weights(self.class_weights, labels.cpu(), self.num_classes)
+        return None if weights is None else torch.tensor(weights, dtype=torch.float64)

@@ -104,6 +104,7 @@ class StagedTrainer(SupervisedTrainer):
             raise ConfigError(
                 f"max_epochs must be the sum of the stages' epochs, {total_epochs(self.stages)}, got {max_epochs}."
             )
+        _check_sampler(train_data_loader)
         _check_parts(network, self.stages, loss_function, head_solver)
         self.features = features
         self.cached_plain = cached_plain and features is not None
@@ -293,6 +294,18 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
         )
         return None
     return dtypes[amp]
+
+
+def _check_sampler(loader: Any) -> None:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    world = torch.distributed.get_world_size()
+    if world > 1 and getattr(getattr(loader, "sampler", None), "num_replicas", None) != world:
+        raise ConfigError(
+            f"{world} processes train together, but the training loader has no DistributedSampler for {world} "
+            f"replicas: "
+            "every process would see all images. Add the overlay multi_gpu_train.json."
+        )
 
 
 def _check_parts(
