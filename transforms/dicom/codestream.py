@@ -30,12 +30,14 @@ class Codestream:
         columns: pixels from left to right.
         components: samples per pixel.
         precision: bits per sample.
+        component_ids: one byte each, JPEG and JPEG-LS only.
     """
 
     rows: int
     columns: int
     components: int
     precision: int
+    component_ids: bytes = b""
 
 
 def check_codestream(encoded: bytes, layout: PixelLayout) -> None:
@@ -74,7 +76,7 @@ def read_jpeg_header(encoded: bytes) -> Codestream | None:
 
     Example:
         >>> read_jpeg_header(bytes.fromhex("ffd8 ffc0000b 08 0010 0020 01 011100 ffda0008 01 0100 003f00"))
-        Codestream(rows=16, columns=32, components=1, precision=8)
+        Codestream(rows=16, columns=32, components=1, precision=8, component_ids=b'\\x01')
     """
     if encoded[:2] != b"\xff\xd8":
         return None
@@ -92,7 +94,10 @@ def read_jpeg_header(encoded: bytes) -> Codestream | None:
             if found is not None or len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
                 return None
             precision, rows, columns, components = struct.unpack(">BHHB", segment[:6])
-            found = Codestream(rows=rows, columns=columns, components=components, precision=precision)
+            ids = segment[6::3]
+            found = Codestream(
+                rows=rows, columns=columns, components=components, precision=precision, component_ids=ids
+            )
         position += 4 + len(segment)
     return None
 

@@ -9,7 +9,7 @@ import numpy as np
 from movl_monai.transforms.dicom.encapsulated import encoded_frame
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
-from movl_monai.transforms.dicom.jpeg_12_bit import decode_jpeg_12_bit
+from movl_monai.transforms.dicom.jpeg_itk import decode_with_itk
 from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.source import remaining_bytes
@@ -45,9 +45,9 @@ _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, 
 
 DECODERS: dict[UID, tuple[str, ...]] = {
     JPEGBaseline8Bit: ("pillow",),
-    JPEGExtended12Bit: ("pillow", "gdcm 12-bit"),
-    JPEGLossless: ("gdcm",),
-    JPEGLosslessSV1: ("gdcm",),
+    JPEGExtended12Bit: ("pillow", "SimpleITK"),
+    JPEGLossless: ("SimpleITK",),
+    JPEGLosslessSV1: ("SimpleITK",),
     JPEGLSLossless: ("pyjpegls",),
     JPEGLSNearLossless: ("pyjpegls",),
     JPEG2000Lossless: ("pylibjpeg",),
@@ -60,9 +60,9 @@ DECODERS: dict[UID, tuple[str, ...]] = {
 """Transfer syntax -> decoders in the order they are tried.
 
 The order is fixed because decoders differ: Pillow gives other values than the rest for some JPEG 2000, so it is not
-asked there. For 8-bit JPEG it gives the values of GDCM, and an error where GDCM ends the whole program on damaged data;
-so GDCM is asked only for what nothing else reads. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg`` is asked for
-nothing that only that plugin reads.
+asked there. python-gdcm ends the whole program on some damaged JPEG frames, so it is not asked at all: Pillow gives the
+same values for 8 bits, and SimpleITK, slower, for the rest. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg``
+is asked for nothing that only that plugin reads.
 """
 
 
@@ -160,14 +160,14 @@ def _decode_compressed(
         raise _failed(layout, failures)
     raise MedicalImageError(
         f"No installed decoder reads the transfer syntax {_syntax_name(layout.transfer_syntax)}; "
-        "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls.",
+        "pip install SimpleITK pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls.",
         reason="no_decoder",
     )
 
 
 def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], Decoded] | None:
-    if name == "gdcm 12-bit":
-        return _twelve_bit if layout.bits_stored > 8 else None
+    if name == "SimpleITK":
+        return decode_with_itk
     if name not in get_decoder(layout.transfer_syntax).available_plugins:
         return None
 
@@ -183,10 +183,6 @@ def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], D
         return values, str(properties["photometric_interpretation"])
 
     return decode
-
-
-def _twelve_bit(encoded: bytes, layout: PixelLayout) -> Decoded:
-    return decode_jpeg_12_bit(encoded, layout), layout.photometric
 
 
 def _options(layout: PixelLayout, photometric: str, *, frames: int) -> dict[str, Any]:

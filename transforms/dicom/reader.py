@@ -136,7 +136,7 @@ def _chosen_voi(
     choices = voi_choices(stored.header, stored.index, highest_input=high, flags=stored.flags)
     chosen = choose_voi(choices, voi, full_range=FullRange(low=low, high=high))
     if not isinstance(chosen, FullRange):
-        return chosen, {**chosen.describe(), "index": choices.index(chosen)}
+        return chosen, {**chosen.describe(), "index": [choice is chosen for choice in choices].index(True)}
     if stored.layout.is_float:
         stored.flags.add("range_from_data")
     elif np.ptp(values) < (high - low) / 16:

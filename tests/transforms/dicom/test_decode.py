@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from movl_monai.transforms.dicom import read_dicom, stored_values
+from movl_monai.transforms.errors import MedicalImageError
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, encapsulate_extended, get_frame
+from pydicom.pixels import pixel_array
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from tests.transforms.dicom.objects import as_file, grey_object, rgb_object, shipped
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.add.outer(np.arange(70), np.arange(50))
+
+
+def dcmtk(program: str, *options: str, source: Path, target: Path) -> Path:
+    """Compress a file with a program of dcmtk; skips the test, saying so, where it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} (dcmtk) is not installed: there is no file to read")
+    subprocess.run([found, *options, str(source), str(target)], check=True, capture_output=True, timeout=60)
+    return target
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32])
+def test_native_values_come_back_as_they_were_written(dtype: type) -> None:
+    info = np.iinfo(dtype)
+    values = RNG.integers(info.min, info.max, (5, 7), dtype=dtype, endpoint=True)
+    decoded = stored_values(as_file(grey_object(values)))
+    np.testing.assert_array_equal(decoded.values, values)
+    assert decoded.decoder == "native"
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize("high_bit", [11, 13, 15])
+def test_bits_outside_the_stored_ones_do_not_matter(dtype: type, high_bit: int) -> None:
+    values = np.array([[0, 1, 2047], [-5, -2048, 77]], dtype=np.int16)
+    if dtype == np.uint16:
+        values = np.abs(values)
+    shift = high_bit - 11
+    mask = 0xFFF << shift
+    noise = RNG.integers(0, 2**16, values.shape) & ~mask & 0xFFFF
+    words = ((values.astype(int) << shift) & mask | noise).astype(np.uint16).view(dtype)
+    decoded = stored_values(as_file(grey_object(words, bits_stored=12, HighBit=high_bit)))
+    np.testing.assert_array_equal(decoded.values, values)
+    assert ("unusual_high_bit" in decoded.flags.codes) == (shift > 0)
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_planes_of_colour_are_interleaved(planar: int) -> None:
+    samples = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    dataset = rgb_object(samples, PlanarConfiguration=planar)
+    if planar:
+        dataset.PixelData = samples.transpose(2, 0, 1).tobytes()
+    np.testing.assert_array_equal(stored_values(as_file(dataset)).values, samples)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "dtype", "bits"),
+    [
+        (syntax, dtype, bits)
+        for syntax in (JPEG2000Lossless, JPEGLSLossless, RLELossless)
+        for dtype, bits in ((np.uint8, 8), (np.uint16, 12), (np.int16, 16))
+        # pyjpegls writes no signed values; MR_small_jpeg_ls_lossless.dcm has some
+        if (syntax, dtype) != (JPEGLSLossless, np.int16)
+    ],
+)
+def test_lossless_codecs_give_back_grey_values(syntax: Any, dtype: type, bits: int) -> None:
+    values = SMOOTH.astype(dtype)
+    if np.dtype(dtype).kind == "i":
+        values -= 50
+    dataset = grey_object(values, bits_stored=bits)
+    dataset.compress(syntax, generate_instance_uid=False)
+    np.testing.assert_array_equal(stored_values(as_file(dataset)).values, values)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda uid: uid.name)
+def test_lossless_codecs_give_back_colours(syntax: Any) -> None:
+    samples = np.stack([SMOOTH, SMOOTH * 2, 255 - SMOOTH], axis=-1).astype(np.uint8)
+    dataset = rgb_object(samples)
+    dataset.compress(syntax, generate_instance_uid=False)
+    image, _ = read_dicom(as_file(dataset))
+    np.testing.assert_allclose(image * 255, samples.transpose(2, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [["+e1"], ["+el"]], ids=["first order", "any order"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_jpeg_lossless_gives_back_grey_values(options: list[str], dtype: type, tmp_path: Path) -> None:
+    values = (SMOOTH * 3 - (60 if dtype == np.int16 else 0)).astype(dtype)
+    source = as_file(grey_object(values), tmp_path / "x.dcm")
+    path = dcmtk("dcmcjpeg", *options, source=source, target=tmp_path / "y.dcm")
+    decoded = stored_values(path)
+    assert decoded.decoder == "SimpleITK"
+    np.testing.assert_array_equal(decoded.values, values)
+
+
+def test_jpeg_extended_of_12_bits_is_close_to_the_original(tmp_path: Path) -> None:
+    values = (SMOOTH * 30).astype(np.uint16)
+    source = as_file(grey_object(values, bits_stored=12), tmp_path / "x.dcm")
+    path = dcmtk("dcmcjpeg", "+ee", source=source, target=tmp_path / "y.dcm")
+    decoded = stored_values(path)
+    assert decoded.decoder == "SimpleITK"
+    assert np.abs(decoded.values.astype(int) - values).max() <= 40
+    assert decoded.values.max() > 3000
+
+
+@pytest.mark.parametrize(
+    ("name", "original", "tolerance"),
+    [
+        ("693_J2KI.dcm", None, 0),
+        ("J2K_pixelrep_mismatch.dcm", None, 0),
+        ("JPEGLSNearLossless_08.dcm", None, 0),
+        ("JPEGLSNearLossless_16.dcm", None, 0),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm", 0),
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm", 0),
+    ],
+)
+def test_jpeg_2000_and_jpeg_ls_files_equal_their_originals_or_pydicom(
+    name: str, original: str | None, tolerance: float
+) -> None:
+    expected = pixel_array(shipped(original or name))
+    np.testing.assert_allclose(stored_values(shipped(name)).values, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_gdcm_KY.dcm", "SC_rgb_jls_lossy_line.dcm", "SC_rgb_jls_lossy_sample.dcm"])
+def test_colour_in_jpeg_2000_and_jpeg_ls_equals_the_uncompressed_twin(name: str) -> None:
+    expected, _ = read_dicom(shipped("SC_rgb_rle.dcm"))
+    np.testing.assert_allclose(read_dicom(shipped(name))[0], expected, atol=10 / 255)
+
+
+@pytest.mark.parametrize("name", ["examples_jpeg2k.dcm", "GDCMJ2K_TextGBR.dcm"])
+def test_reversible_colour_transforms_are_undone(name: str) -> None:
+    expected = dcmread(shipped(name)).pixel_array.transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(read_dicom(shipped(name))[0], expected, atol=1e-6)
+
+
+def test_subsampled_colour_that_is_not_is_read_as_it_is_and_flagged() -> None:
+    samples = RNG.integers(100, 150, (4, 6, 3), dtype=np.uint8)
+    full = read_dicom(as_file(rgb_object(samples, photometric="YBR_FULL")))[0]
+    image, record = read_dicom(as_file(rgb_object(samples, photometric="YBR_FULL_422")))
+    np.testing.assert_array_equal(image, full)
+    assert "not_subsampled" in record["flags"]
+
+
+def test_data_that_no_decoder_reads_is_refused_with_the_decoders_that_were_tried() -> None:
+    content = bytearray(shipped("JPEG2000.dcm").read_bytes())
+    start = content.index(b"\xff\x4f\xff\x51")
+    content[start + 60 : start + 200] = bytes(140)
+    with pytest.raises(
+        MedicalImageError, match=r"Every decoder failed .*\(pylibjpeg: RuntimeError\).*JPEG 2000"
+    ) as caught:
+        read_dicom(BytesIO(bytes(content)))
+    assert caught.value.reason == "decode_failed"
+
+
+def test_plain_data_under_a_compressed_transfer_syntax_is_refused() -> None:
+    content = as_file(grey_object(np.zeros((2, 2), dtype=np.uint8))).getvalue()
+    wrong = content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
+    assert wrong != content
+    with pytest.raises(MedicalImageError, match="needs pixel data in items") as caught:
+        read_dicom(BytesIO(wrong))
+    assert caught.value.reason == "bad_header"
+
+
+def test_items_under_a_native_transfer_syntax_are_refused() -> None:
+    content = shipped("MR_small_RLE.dcm").read_bytes()
+    wrong = content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0")
+    with pytest.raises(MedicalImageError, match="needs pixel data of a stated length") as caught:
+        read_dicom(BytesIO(wrong))
+    assert caught.value.reason == "bad_header"
+
+
+def test_fragments_and_offset_tables_of_any_kind_find_the_frame() -> None:
+    dataset = dcmread(shipped("SC_rgb_rle_2frame.dcm"))
+    frames = [get_frame(dataset.PixelData, k, number_of_frames=2) for k in range(2)]
+    expected = [read_dicom(shipped("SC_rgb_rle_2frame.dcm"), frame=k)[0] for k in range(2)]
+    assert not np.array_equal(*expected)
+    for has_table, fragments in [(True, 1), (True, 3), (False, 1)]:
+        dataset.PixelData = encapsulate(frames, fragments_per_frame=fragments, has_bot=has_table)
+        for k in range(2):
+            np.testing.assert_array_equal(read_dicom(as_file(dataset), frame=k)[0], expected[k])
+    dataset.PixelData, dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = encapsulate_extended(frames)
+    for k in range(2):
+        np.testing.assert_array_equal(read_dicom(as_file(dataset), frame=k)[0], expected[k])
