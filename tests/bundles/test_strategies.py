@@ -76,7 +76,7 @@ def test_a_fine_tuned_checkpoint_holds_the_backbone_and_evaluates(phantom: Path,
     saved = torch.load(tmp_path / "models/model.pt", weights_only=True)
     assert sum(value.numel() for key, value in saved.items() if key.startswith("backbone.")) > 3_000_000
     files = [str(CONFIGS / name) for name in ("train.json", "evaluate.json", "strategy_full_finetune.json")]
-    settings = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), **FAST}
+    settings = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), "warmup_epochs": 0, **FAST}
     workflow = ConfigWorkflow(
         config_file=files, workflow_type="infer", logging_file=False, run_id="evaluating", **settings
     )
