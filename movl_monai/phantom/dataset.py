@@ -99,14 +99,14 @@ def write_phantom(
     overwrite: bool = False,
     progress: bool = True,
 ) -> PhantomSummary:
-    """Write the embedded data set: synthetic chest radiographs with and without a nodule, as valid DICOM files.
+    """Write the embedded data set: synthetic chest radiographs with and without nodules, as valid DICOM files.
 
     ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` (path, label, patient_id, split, domain) and ``phantom.json``.
     Scanner A has the splits train, val and test of the domain ``id``; scanner B, another device (matrix, spacing,
     noise,
     contrast, collimation, MONOCHROME1), only a test split of the domain ``scanner_b``. No patient is in two splits.
     Labels
-    belong to images: half of the images of every split show a nodule, some patients more often than others.
+    belong to images: half of the images of every split show nodules, some patients more often than others.
 
     A folder that already holds the same data set is kept; one that was interrupted is written again.
 
@@ -151,9 +151,9 @@ def write_phantom(
 
 
 def draw_labels(patients: int, images: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw which images show a nodule.
+    """Draw which images show nodules.
 
-    Patients go in pairs: one has k images with a nodule, the other ``images - k``, k anything from 0 to ``images``.
+    Patients go in pairs: one has k images with nodules, the other ``images - k``, k anything from 0 to ``images``.
     So the classes are balanced, and knowing a patient tells something, but not all, about the label.
 
     Args:
@@ -162,7 +162,7 @@ def draw_labels(patients: int, images: int, rng: np.random.Generator) -> np.ndar
         rng: source of randomness.
 
     Returns:
-        int (patients, images), 1 for a nodule. As many ones as zeros if ``patients`` or ``images`` is even.
+        int (patients, images), 1 for nodules. As many ones as zeros if ``patients`` or ``images`` is even.
     """
     lesions = np.empty(patients, dtype=int)
     lesions[0::2] = rng.integers(images + 1, size=len(lesions[0::2]))

@@ -12,7 +12,7 @@ _Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def draw_nodules(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw one or two nodules, 17 to 30 mm wide, inside the lungs.
+    """Draw two to four nodules, 24 to 44 mm wide with their soft borders, inside the lungs.
 
     Args:
         lung: share of the largest lung depth, (H, W) in [0, 1].
@@ -24,15 +24,15 @@ def draw_nodules(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.
         line integral to add, float32 (H, W).
     """
     picture = np.zeros(lung.shape, dtype=np.float32)
-    for _ in range(rng.integers(1, 4)):
-        radius = rng.uniform(10.0, 20.0)
-        strength = rng.uniform(0.5, 0.9)
+    for _ in range(rng.integers(2, 5)):
+        radius = rng.uniform(12, 22)
+        strength = rng.uniform(0.65, 1.05)
         _stamp(picture, x, y, _place(lung, rng, least=0.5), strength, 2 * radius, _nodule(radius, rng))
     return picture
 
 
 def draw_distractors(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw what every image may have, with or without a nodule: vessels seen end-on, calcified dots, scars.
+    """Draw what every image may have, with or without nodules: vessels seen end-on, calcified dots, scars.
 
     Args and returns as :func:`draw_nodules`.
     """

@@ -33,14 +33,14 @@ def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: boo
 
     Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and nodules to the image. All
     but the
-    nodules are drawn before them, so an image with a nodule differs from the one without by the nodule and the noise.
+    nodules are drawn before them, so an image with nodules differs from the one without by them and the noise.
 
     Args:
         scanner: the device.
         seed: of the data set, >= 0.
         patient: number of the patient, >= 0.
         image: number of the image of that patient, >= 0.
-        lesion: whether there is a nodule.
+        lesion: whether there are nodules.
         size: rows and columns, before the scanner's ``matrix_factor``.
     """
     anatomy = draw_anatomy(np.random.default_rng([seed, patient]))
