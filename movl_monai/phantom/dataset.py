@@ -207,7 +207,7 @@ def _is_complete(root: Path, settings: PhantomSettings, plans: list[_Plan], *, o
     if complete and not overwrite:
         raise DataError(
             f"The folder holds a phantom data set with the settings {there}, asked for was {wanted}. "
-            "Name another folder, or allow to overwrite it."
+            "Name another folder, or pass overwrite (--overwrite)."
         )
     return False
 

@@ -77,7 +77,7 @@ def test_phantom_writes_nothing_into_a_folder_of_something_else(tmp_path: Path) 
 def test_phantom_of_other_settings_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     write_phantom(tmp_path, **SMALL)  # type: ignore[arg-type]
     fewer = SMALL | {"patients": (1, 0, 0, 1)}
-    with pytest.raises(DataError, match="Name another folder, or allow to overwrite"):
+    with pytest.raises(DataError, match="Name another folder, or pass overwrite"):
         write_phantom(tmp_path, **fewer)  # type: ignore[arg-type]
     assert write_phantom(tmp_path, overwrite=True, **fewer).images == 4  # type: ignore[arg-type]
     assert len(list(tmp_path.rglob("*.dcm"))) == 4
