@@ -54,6 +54,28 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run)
 
 
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.compare.cli import add_arguments, run
+
+    parser = commands.add_parser(
+        "compare", help="compare adaptation methods on one data set: seeds, equal search, one table", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from movl_monai.evaluation.html import write_html
+
+        print(write_html(options.folder))
+        return 0
+
+    parser = commands.add_parser("report", help="make report.html again from a folder with report.json")
+    parser.add_argument("folder", help="the `evaluation` folder of a run")
+    parser.set_defaults(run=run)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
@@ -61,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_run):
+    for add in (_add_phantom, _add_run, _add_report, _add_compare):
         add(commands)
     return parser
 

@@ -1,0 +1,157 @@
+"""The arms of a comparison: what each one changes in the bundle's configuration and what is searched, as data."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.errors import ConfigError
+
+from .space import Dimension, parse_space
+
+__all__ = ["Arm", "Plan", "nearest", "read_plan"]
+
+_PLAN_KEYS = {"workflow", "overrides", "references", "arms"}
+_ARM_KEYS = {"about", "overlays", "overrides", "search"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One method of a comparison.
+
+    Args:
+        name: as in the arms file; letters, digits, "_" and "-".
+        about: one line for the reader of the table.
+        overlays: config files merged over the training configuration.
+        overrides: ids that define the arm; nothing overrides them.
+        space: ids that are searched on ``val``; empty for an arm without anything to search.
+    """
+
+    name: str
+    about: str
+    overlays: tuple[Path, ...]
+    overrides: Mapping[str, Any]
+    space: Mapping[str, Dimension]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an arms file says.
+
+    Args:
+        train: config files of the training workflow.
+        evaluate: config files merged over them for the evaluation.
+        overrides: ids that all arms share, unless the command line or the arm sets them.
+        references: arms that the others are compared with.
+        arms: by name.
+    """
+
+    train: tuple[Path, ...]
+    evaluate: tuple[Path, ...]
+    overrides: Mapping[str, Any]
+    references: tuple[str, ...]
+    arms: Mapping[str, Arm]
+
+    def select(self, names: Sequence[str]) -> list[Arm]:
+        """The arms of those names, in that order, each once.
+
+        Raises:
+            ConfigError: for a name that is not in the file, with the nearest one.
+        """
+        if not names:
+            raise ConfigError(f"No arm was named. Choose from: {', '.join(self.arms)}.")
+        for name in names:
+            if name not in self.arms:
+                raise ConfigError(
+                    f"There is no arm '{name}'{nearest(name, self.arms)}; the arms file has: {', '.join(self.arms)}."
+                )
+        return [self.arms[name] for name in dict.fromkeys(names)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean '...'?)" with the nearest known name, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def read_plan(path: str | os.PathLike[str], *, bundle: str | os.PathLike[str]) -> Plan:
+    """Read an arms file.
+
+    Args:
+        path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references`` and
+            ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``.
+        bundle: the bundle's folder; the files in the arms file are relative to it.
+
+    Raises:
+        ConfigError: if the file is missing, not JSON, has an unknown key, or names a file that is not there.
+    """
+    root = Path(bundle)
+    content = _read(Path(path))
+    _check_keys(content, _PLAN_KEYS, "The arms file")
+    workflow = content.get("workflow", {})
+    arms = {name: _arm(name, entry, root) for name, entry in content.get("arms", {}).items()}
+    plan = Plan(
+        train=_files(workflow.get("train", ["configs/train.json"]), root),
+        evaluate=_files(workflow.get("evaluate", ["configs/evaluate.json"]), root),
+        overrides=content.get("overrides", {}),
+        references=tuple(content.get("references", ())),
+        arms=arms,
+    )
+    plan.select(list(arms))  # refuses a file without arms
+    for name in plan.references:
+        if name not in arms:
+            raise ConfigError(f"The reference '{name}' is not an arm of the arms file{nearest(name, arms)}.")
+    return plan
+
+
+def _arm(name: str, entry: Mapping[str, Any], root: Path) -> Arm:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"The name of an arm must be letters, digits, '_' and '-', got '{name}'.")
+    _check_keys(entry, _ARM_KEYS, f"The arm '{name}'")
+    try:
+        space = parse_space(entry.get("search", {}))
+    except ConfigError as error:
+        raise ConfigError(f"Arm '{name}': {error}") from error
+    return Arm(
+        name=name,
+        about=entry.get("about", ""),
+        overlays=_files(entry.get("overlays", []), root),
+        overrides=entry.get("overrides", {}),
+        space=space,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"There is no arms file {path.name} in {path.parent}: {error.strerror}. Expected the `compare.json` of a "
+            "bundle; name the bundle with `--bundle DIR` or the file with `--arms_file FILE`."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"The arms file {path.name} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"The arms file {path.name} must be a JSON object, got {type(content).__name__}.")
+    return content
+
+
+def _check_keys(entry: Mapping[str, Any], known: set[str], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where} must be a JSON object, got {type(entry).__name__}.")
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"{where} has the unknown entry '{key}'{nearest(key, known)}; known: {sorted(known)}.")
+
+
+def _files(names: Sequence[str], root: Path) -> tuple[Path, ...]:
+    paths = tuple(root / name for name in names)
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"The arms file names {path}, which does not exist.")
+    return paths

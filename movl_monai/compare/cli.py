@@ -1,0 +1,100 @@
+"""`movl-monai compare`: arms x seeds on one data set, one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from movl_monai.errors import ConfigError
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG = (
+    "Every further `--id value` overrides that id of the config for all arms, e.g. `--image_size 128 --epochs 6`; an "
+    "id that is set in this way is not searched. A run that was stopped goes on where it was when the same command is "
+    "given again; more arms, seeds or trials can be added later."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai compare`."""
+    parser.add_argument("--bundle", required=True, metavar="DIR", help="the bundle, with its arms in compare.json")
+    parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
+    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
+    parser.add_argument("--arms", metavar="A,B,...", help="arms to compare (default: all in the arms file)")
+    parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
+    parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
+    parser.add_argument("--train-images", type=int, metavar="K", help="use K training images, the same for all arms")
+    parser.add_argument("--val-images", type=int, metavar="K", help="use K validation images, the same for all arms")
+    parser.add_argument("--restart", default="", metavar="A,...", help="delete these arms' search and results first")
+    parser.epilog = _EPILOG
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the comparison, print the table, and write comparison.md, comparison.csv and comparison.png."""
+    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.compare.arms import read_plan
+    from movl_monai.compare.comparison import Comparison
+
+    plan = read_plan(options.arms_file or Path(options.bundle) / "compare.json", bundle=options.bundle)
+    comparison = Comparison(
+        plan,
+        arms=_words(options.arms) if options.arms else list(plan.arms),
+        seeds=_numbers(options.seeds),
+        output_dir=Path(options.output_dir),
+        dataset_dir=options.dataset_dir,
+        budget=options.search,
+        overrides=parse_overrides(options.overrides),
+        train_images=options.train_images,
+        val_images=options.val_images,
+        restart=_words(options.restart),
+    )
+    write_tables(comparison, comparison.run(), command=_command(options))
+    return 0
+
+
+def write_tables(comparison: Any, outcome: Any, *, command: str) -> None:
+    """Compute the figures, write the three files, and print the page."""
+    from movl_monai.compare.figure import draw_comparison
+    from movl_monai.compare.statistics import compare_results
+    from movl_monai.compare.table import comparison_csv, comparison_markdown
+    from movl_monai.evaluation.files import write_atomically
+
+    references = comparison.plan.references
+    figures = compare_results(outcome.results, references=references, id_domain=comparison.data.test.id_domain)
+    if not figures:
+        raise ConfigError("No arm has a result: every training diverged. Lower the learning rates.")
+    folder = comparison.folder.path
+    page = comparison_markdown(comparison, outcome, figures, command=command, picture="comparison.png")
+    write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures).encode())
+    write_atomically(
+        folder / "comparison.png", draw_comparison(figures, reference=references[0] if references else None)
+    )
+    write_atomically(folder / "comparison.md", page.encode())
+    print(page)
+    print(f"Table: {folder / 'comparison.md'}, comparison.csv, comparison.png")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise ConfigError(f"--seeds must be whole numbers separated by commas, such as 0,1,2, got '{text}'.") from error
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command again, with placeholders for the folders: the table may leave this machine."""
+    words = ["movl-monai compare", f"--bundle {Path(options.bundle).name}", "--dataset_dir DIR --output_dir OUT"]
+    if options.arms_file:
+        words.append(f"--arms_file {Path(options.arms_file).name}")
+    named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
+    named |= {"train-images": options.train_images, "val-images": options.val_images}
+    words += [f"--{name} {value}" for name, value in named.items() if value is not None]
+    return " ".join([*words, *options.overrides])

@@ -1,0 +1,205 @@
+"""The images of a comparison, decoded once for all arms: those to learn from, and, apart from them, those to report."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data import Datalist, ImageDataset
+from movl_monai.errors import DataError
+
+__all__ = ["ComparisonData", "TestData", "TrainingData", "choose_images", "fingerprint", "split_lists"]
+
+_TRAIN, _VAL = "train", "val"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that a search trial or a training gets to see: the train and val images, and nothing else.
+
+    Args:
+        datalist: their items.
+        images: the same, decoded.
+    """
+
+    datalist: Datalist
+    images: ImageDataset
+
+    def __post_init__(self) -> None:
+        splits = {item["split"] for item in (*self.datalist, *self.images.data)}
+        domains = {item["domain"] for item in (*self.datalist, *self.images.data)}
+        if not splits <= {_TRAIN, _VAL} or domains != {self.datalist.id_domain}:
+            raise DataError(
+                f"Training may see the in-distribution train and val images only, got splits "
+                f"{sorted(map(str, splits))} of the domains {sorted(domains)}."
+            )
+
+
+@dataclass(frozen=True)
+class TestData:
+    """What is reported: the in-distribution test images and those of all other domains.
+
+    Args:
+        datalist: their items.
+        images: the same, decoded.
+    """
+
+    datalist: Datalist
+    images: ImageDataset
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """The lists of a comparison.
+
+    Args:
+        training: the in-distribution train and val items.
+        test: the in-distribution test items and those of all other domains.
+        fingerprints: SHA-256 of both.
+    """
+
+    training: Datalist
+    test: Datalist
+    fingerprints: dict[str, str]
+
+    def sizes(self) -> dict[str, Any]:
+        """Images by split (or domain) and class, and patients, for the table."""
+        names = self.training.class_names
+        parts = {split: list(self.training.select(split)) for split in (_TRAIN, _VAL)}
+        for domain in self.test.domains:
+            title = "test (id)" if domain == self.test.id_domain else f"ood: {domain}"
+            parts[title] = list(self.test.select(domain=domain))
+        return {title: _size(items, names) for title, items in parts.items()}
+
+
+def split_lists(
+    datalist: Datalist, *, train_images: int | None = None, val_images: int | None = None, seed: int = 0
+) -> ComparisonData:
+    """Divide a list into what is learned from and what is reported.
+
+    Args:
+        datalist: the whole list.
+        train_images: how many training images to keep, see :func:`choose_images`; None keeps all.
+        val_images: the same for the validation images.
+        seed: of the choice.
+
+    Raises:
+        DataError: if there are no train, val or test images.
+    """
+    known = Datalist(
+        [item for item in datalist if item["label"] is not None],
+        class_names=datalist.class_names,
+        id_domain=datalist.id_domain,
+        id_map=datalist.id_map,
+    )
+    chosen: list[dict[str, Any]] = []
+    for split, count in ((_TRAIN, train_images), (_VAL, val_images)):
+        items = list(known.select(split, datalist.id_domain))
+        if not items:
+            raise DataError(
+                f"A comparison needs a {split} split, but the domain '{datalist.id_domain}' has no labelled image in "
+                f"it: methods are trained on train, and searched and selected on val. Fill the column `split` of the "
+                "manifest, or leave it empty and set `split_fractions`, e.g. `--split_fractions '[0.6, 0.2, 0.2]'`."
+            )
+        chosen += items if count is None else choose_images(items, count, seed=seed)
+    test = datalist.for_evaluation()
+    if not any(item["label"] is not None for item in test):
+        raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")
+    training = Datalist(chosen, class_names=datalist.class_names, id_domain=datalist.id_domain, id_map=datalist.id_map)
+    return ComparisonData(training, test, {"training": fingerprint(training), "test": fingerprint(test)})
+
+
+def choose_images(items: Sequence[dict[str, Any]], count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Choose images, as many of each class as possible and of as many patients as possible.
+
+    Classes take turns, so that they get equally many until one has no more. Within a class every patient, in a
+    shuffled order, gives one image before any gives a second.
+
+    Args:
+        items: of one split, with ``label``, ``patient_id`` (None counts as a patient of its own) and ``id``.
+        count: how many, > 0; all if there are fewer.
+        seed: of the shuffle; the result depends on the images, not on their order.
+
+    Returns:
+        the chosen items in the order of ``items``.
+
+    Raises:
+        DataError: if there are fewer images to choose than classes, so that one would be left out.
+
+    Example:
+        >>> items = [{"id": str(i), "label": i % 2, "patient_id": "a" if i < 6 else "b"} for i in range(8)]
+        >>> chosen = choose_images(items, 4)
+        >>> sorted(item["label"] for item in chosen), {item["patient_id"] for item in chosen} == {"a", "b"}
+        ([0, 0, 1, 1], True)
+    """
+    classes = sorted({item["label"] for item in items})
+    if count < len(classes):
+        raise DataError(f"Choosing {count} images of {len(classes)} classes leaves one without; choose more.")
+    waiting = {label: _by_patient([item for item in items if item["label"] == label], seed) for label in classes}
+    chosen: set[str] = set()
+    while len(chosen) < count and any(waiting.values()):
+        for label in classes:
+            if waiting[label] and len(chosen) < count:
+                chosen.add(waiting[label].pop(0)["id"])
+    return [item for item in items if item["id"] in chosen]
+
+
+def _by_patient(items: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The items in the order in which they are chosen: the first of every patient, then the second of every one."""
+    shuffled = sorted(items, key=_name)
+    random.Random(seed).shuffle(shuffled)
+    turns: Counter[Any] = Counter()
+    order = []
+    for item in shuffled:
+        patient = item["patient_id"] if item["patient_id"] is not None else ("image", item["id"])
+        order.append((turns[patient], item))
+        turns[patient] += 1
+    return [item for _, item in sorted(order, key=lambda pair: pair[0])]
+
+
+def _name(item: dict[str, Any]) -> tuple[str, int, str]:
+    # ids are salted anew in every output folder, paths are not
+    return str(item.get("image", "")), int(item.get("frame") or 0), str(item["id"])
+
+
+def fingerprint(datalist: Datalist) -> str:
+    """SHA-256 of the files' bytes, labels, splits, domains, frames and of who shares a patient; not of names."""
+    digest = hashlib.sha256()
+    files: dict[str, str] = {}
+    patients: dict[Any, int] = {}
+    for item in datalist:
+        path = item["image"]
+        if path not in files:
+            files[path] = _digest(Path(path))
+        patient = item["patient_id"]
+        number = None if patient is None else patients.setdefault(patient, len(patients))
+        facts = (files[path], item["label"], item["split"], item["domain"], item.get("frame"), number)
+        digest.update(repr(facts).encode())
+    digest.update(repr(datalist.class_names).encode())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            digest.update(b"unreadable")  # the decoder reports it
+    return digest.hexdigest()
+
+
+def _size(items: Sequence[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    counts: dict[str, int] = defaultdict(int)
+    for item in items:
+        counts["(no label)" if item["label"] is None else class_names[item["label"]]] += 1
+    patients = {item["patient_id"] for item in items}
+    return {"images": len(items), "patients": None if None in patients else len(patients), "classes": dict(counts)}

@@ -1,0 +1,84 @@
+"""The picture of a comparison: balanced accuracy of the arms on each domain, and the difference to a reference."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from movl_monai.compare.statistics import DomainFigures
+
+__all__ = ["draw_comparison"]
+
+_METRIC = "balanced_accuracy"
+_MEAN, _SEED = "#0072B2", "#999999"
+
+
+def draw_comparison(figures: Sequence[DomainFigures], *, reference: str | None = None, dpi: int = 150) -> bytes:
+    """Draw one column per domain: figures above, differences to the reference below.
+
+    Points are means over the seeds, bars 95 % intervals over patients, grey points single seeds.
+
+    Args:
+        figures: what :func:`compare_results` gave.
+        reference: arm to draw differences to; None, or one without differences, draws none.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    domains = list(dict.fromkeys(entry.domain for entry in figures))
+    rows = 2 if any(reference in entry.differences for entry in figures) else 1
+    count = max(sum(entry.domain == domain for entry in figures) for domain in domains)
+    size = (1.6 + 3.4 * len(domains), rows * (1.3 + 0.32 * count))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, len(domains), squeeze=False, sharey="row")
+    for column, domain in enumerate(domains):
+        entries = [entry for entry in figures if entry.domain == domain]
+        _draw_values(axes[0, column], entries)
+        title = "in distribution" if domain == "id" else f"out of distribution: {domain}"
+        axes[0, column].set_title(f"{title}\n{entries[0].images} images".replace("$", r"\$"), fontsize=10)
+        if rows == 2:
+            _draw_differences(axes[1, column], entries, str(reference))
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _draw_values(axis: Any, entries: Sequence[DomainFigures]) -> None:
+    for row, entry in enumerate(entries):
+        axis.plot(entry.values[_METRIC], [row] * len(entry.seeds), "o", color=_SEED, markersize=3, zorder=3)
+        _draw_point(axis, row, entry.mean(_METRIC), entry.intervals[_METRIC])
+    axis.set_xlabel("balanced accuracy")
+    _finish(axis, [entry.arm for entry in entries])
+
+
+def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: str) -> None:
+    axis.axvline(0, color="black", linewidth=0.8)
+    for row, entry in enumerate(entries):
+        difference = entry.differences.get(reference, {}).get(_METRIC)
+        if difference is not None:
+            _draw_point(axis, row, difference.value, difference.interval)
+    axis.set_xlabel(f"balanced accuracy minus that of\n{reference}")
+    _finish(axis, [entry.arm for entry in entries])
+
+
+def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float, float] | None) -> None:
+    if value is None:
+        return
+    if interval is not None:
+        axis.plot(interval, [row, row], "-", color=_MEAN, linewidth=1.6)
+    axis.plot([value], [row], "D", color=_MEAN, markersize=5, zorder=4)
+
+
+def _finish(axis: Any, names: Sequence[str]) -> None:
+    axis.set_yticks(range(len(names)), labels=list(names), fontsize=9)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(axis="x", linewidth=0.4, alpha=0.6)
+    axis.tick_params(axis="x", labelsize=8)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)

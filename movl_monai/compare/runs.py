@@ -1,0 +1,150 @@
+"""The final run of an arm and a seed: train with the values found, evaluate once, keep the result."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.compare.data import TestData
+from movl_monai.compare.setup import ArmSetup, load_workflow, settings_digest
+from movl_monai.compare.training import Training, read_record
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+
+__all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "read_result", "result_settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What ``result.json`` of an arm and a seed says.
+
+    Args:
+        settings: SHA-256 of everything it depends on.
+        arm: name of the arm.
+        seed: of the run.
+        values: of the searched ids.
+        training: figures of the training.
+        figures: accuracy, balanced accuracy and AUROC by domain; the table computes them again from the predictions.
+        predictions_sha256: of ``evaluation/predictions.csv``.
+        versions: of the software.
+        folder: where it lies.
+    """
+
+    settings: str
+    arm: str
+    seed: int
+    values: Mapping[str, Any]
+    training: Training
+    figures: Mapping[str, Mapping[str, float | None]]
+    predictions_sha256: str
+    versions: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def predictions(self) -> Path:
+        """The file of the predictions."""
+        return self.folder / "evaluation" / "predictions.csv"
+
+
+def result_settings(setup: ArmSetup, values: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> str:
+    """SHA-256 of what a result depends on."""
+    return settings_digest([setup.digest, dict(values), seed, dict(fingerprints)])
+
+
+def read_result(folder: Path, settings: str) -> Result | None:
+    """Read a result; None unless it is whole and of these settings."""
+    content = read_record(folder / "result.json")
+    if content.get("settings") != settings:
+        return None
+    training = Training(**content["training"])
+    predictions = folder / "evaluation" / "predictions.csv"
+    if not training.failed and content["predictions_sha256"] != _sha256(predictions):
+        return None
+    return Result(**{**content, "training": training, "folder": folder})
+
+
+def final_run(
+    setup: ArmSetup,
+    *,
+    values: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+    fingerprints: Mapping[str, str],
+    train: Callable[[], Training],
+    test: Callable[[], TestData],
+) -> Result:
+    """Train, evaluate once, and write ``result.json``, which appears whole or not at all.
+
+    Args:
+        setup: the arm.
+        values: of the searched ids.
+        seed: of the run.
+        folder: of this run; ``models/model.pt`` is made there.
+        fingerprints: of the data.
+        train: does the training in the folder.
+        test: gives the decoded test images; called only if the training did not fail.
+    """
+    training = train()
+    figures: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    digest = ""
+    if not training.failed:
+        report = evaluate_arm(setup, test(), values=values, seed=seed, folder=folder)
+        sections = {"id": report["id"], **report["ood"]}
+        names = ("accuracy", "balanced_accuracy", "auroc")
+        figures = {domain: {name: part[name] for name in names} for domain, part in sections.items() if part}
+        versions = {**report["run"]["versions"], "git_commit": report["run"]["git_commit"]}
+        digest = _sha256(folder / "evaluation" / "predictions.csv") or ""
+    content: dict[str, Any] = {
+        "settings": result_settings(setup, values, seed, fingerprints),
+        "arm": setup.name,
+        "seed": seed,
+        "values": dict(values),
+        "training": asdict(training),
+        "figures": figures,
+        "predictions_sha256": digest,
+        "versions": versions,
+    }
+    write_atomically(folder / "result.json", to_json(jsonable(content)).encode())
+    result = read_result(folder, content["settings"])
+    if result is None:
+        raise MovlError(f"The result of '{setup.name}', seed {seed}, cannot be read back; is the disk full?")
+    return result
+
+
+def evaluate_arm(
+    setup: ArmSetup, test: TestData, *, values: Mapping[str, Any], seed: int, folder: Path
+) -> dict[str, Any]:
+    """Run the evaluation workflow on the test images and return its report."""
+    workflow = load_workflow(
+        setup.evaluate,
+        {**setup.overrides, **values, "seed": seed, "output_dir": str(folder)},
+        dataset=test.images,
+        datalist=test.datalist,
+        id_map=test.datalist.id_map,
+        checkpoint=str(folder / "models" / "model.pt"),
+    )
+    workflow.initialize()
+    workflow.parser.get_parsed_content("evaluator").run()
+    report = read_record(folder / "evaluation" / "report.json")
+    if not report:
+        raise MovlError("The evaluation workflow wrote no evaluation/report.json below output_dir.")
+    return report
+
+
+def copy_training(source: Path, target: Path) -> None:
+    """Take over a finished training, so that the best trial is not trained a second time."""
+    if not (source / "training.json").is_file() or (target / "training.json").is_file():
+        return
+    (target / "models").mkdir(parents=True, exist_ok=True)
+    if (source / "models/model.pt").is_file():
+        shutil.copyfile(source / "models/model.pt", target / "models/model.pt")
+    shutil.copyfile(source / "training.json", target / "training.json")
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -1,0 +1,177 @@
+"""Search an arm's settings on `val`, with the same budget as every other arm, and go on after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.compare.setup import ArmSetup
+from movl_monai.errors import ConfigError
+
+__all__ = ["Trial", "delete_study", "search"]
+
+_SPACE = "search_space_sha256"
+_DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A finished trial.
+
+    Args:
+        number: from 0 in the arm's budget; 0 has the arm's own values.
+        values: of the searched ids, as the config takes them.
+        score: the figure on ``val`` that selects; None if the training diverged.
+    """
+
+    number: int
+    values: dict[str, Any]
+    score: float | None
+
+
+def search(
+    setup: ArmSetup,
+    evaluate: Callable[[Trial], float | None],
+    *,
+    budget: int,
+    storage: Path,
+    data_digest: str,
+    seed: int = 0,
+) -> tuple[Trial, list[Trial]]:
+    """Try ``budget`` sets of values and return the best, the earliest among equals.
+
+    Trial 0 has the arm's own values, so searching never makes an arm worse on ``val``; the others are drawn by optuna's
+    TPE sampler, which draws at random for its first ten. The sampler of trial k is seeded with ``seed + k``, so that a
+    search that was killed goes on as if it had not been, and arms with the same space get the same draws. A training
+    that diverges counts as a trial. Nothing is pruned.
+
+    Args:
+        setup: the arm; without a search space nothing is tried, and the arm's own values are returned.
+        evaluate: trains with the values of a trial and returns the figure, higher is better; None if it diverged.
+        budget: number of trials, >= 0; 0 takes the arm's own values.
+        storage: SQLite file with one study per arm. A study with more trials than the budget counts only the first.
+        data_digest: fingerprint of the images searched on.
+        seed: of the sampler.
+
+    Returns:
+        the best trial, and all trials.
+
+    Raises:
+        ConfigError: if the file has a study of this arm with another search space, or every trial diverged.
+    """
+    own = Trial(number=0, values=dict(setup.defaults), score=None)
+    if budget == 0 or not setup.space:
+        return own, []
+    with _study(storage, setup, data_digest) as study:
+        _forget_killed(study)
+        done = _finished(study, setup)
+        while len(done) < budget:
+            _run_trial(study, setup, evaluate, number=len(done), seed=seed)
+            done = _finished(study, setup)
+    done = done[:budget]
+    scored = [trial for trial in done if trial.score is not None]
+    if not scored:
+        raise ConfigError(
+            f"Every one of the {len(done)} trials of the arm '{setup.name}' diverged; lower its search ranges."
+        )
+    return min(scored, key=lambda trial: (-(trial.score or 0.0), trial.number)), done
+
+
+def delete_study(storage: Path, arm: str) -> None:
+    """Forget an arm's study, if there is one."""
+    import optuna
+
+    if storage.is_file():
+        with _storage(storage) as opened, contextlib.suppress(KeyError):
+            optuna.delete_study(study_name=arm, storage=opened)
+
+
+def _run_trial(
+    study: Any, setup: ArmSetup, evaluate: Callable[[Trial], float | None], *, number: int, seed: int
+) -> None:
+    import optuna
+
+    study.sampler = optuna.samplers.TPESampler(seed=seed + number)
+    waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+    if number == 0 and not waiting:
+        drawn = {
+            name: part.drawn(setup.defaults[name], image_size=setup.image_size) for name, part in setup.space.items()
+        }
+        study.enqueue_trial(drawn)
+    trial = study.ask({name: part.distribution() for name, part in setup.space.items()})
+    values = setup.defaults if number == 0 else _values(setup, trial.params)
+    score = evaluate(Trial(number=number, values=dict(values), score=None))
+    if score is None:
+        trial.set_user_attr(_DIVERGED, True)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, score)
+
+
+def _values(setup: ArmSetup, drawn: dict[str, Any]) -> dict[str, Any]:
+    return {name: part.value(drawn[name], image_size=setup.image_size) for name, part in setup.space.items()}
+
+
+def _finished(study: Any, setup: ArmSetup) -> list[Trial]:
+    """The trials of the budget in their order: those with a figure, and those that diverged."""
+    from optuna.trial import TrialState
+
+    found = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state == TrialState.COMPLETE or trial.user_attrs.get(_DIVERGED)
+    ]
+    return [
+        Trial(
+            number=index,
+            values=dict(setup.defaults) if index == 0 else _values(setup, trial.params),
+            score=None if trial.user_attrs.get(_DIVERGED) else float(trial.value),
+        )
+        for index, trial in enumerate(found)
+    ]
+
+
+def _forget_killed(study: Any) -> None:
+    """Close trials that a killed run left open; the next one has their number, seed and values."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[Any]:
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+        optuna.logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def _study(path: Path, setup: ArmSetup, data_digest: str) -> Iterator[Any]:
+    import optuna
+
+    wanted = f"{setup.space_digest()}-{data_digest}"
+    with _storage(path) as storage:
+        study = optuna.create_study(storage=storage, study_name=setup.name, direction="maximize", load_if_exists=True)
+        found = study.user_attrs.get(_SPACE)
+        if found is None:
+            study.set_user_attr(_SPACE, wanted)
+        elif found != wanted:
+            raise ConfigError(
+                f"{path.name} holds a search of the arm '{setup.name}' with another search space, configuration or "
+                f"data. Go on with the settings it was begun with, choose another output_dir, or start this arm again "
+                f"with `--restart {setup.name}`, which deletes its search and its results."
+            )
+        yield study

@@ -1,0 +1,247 @@
+"""The table of a comparison: CSV with all digits, Markdown with how it was made, and the sentence that it supports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from movl_monai.compare.comparison import Comparison, Outcome
+from movl_monai.compare.statistics import METRICS, Difference, DomainFigures
+from movl_monai.evaluation import figure_with_interval, render_table
+
+__all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows"]
+
+_TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}
+_MAIN = "balanced_accuracy"
+
+
+def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures]) -> str:
+    """One row per domain and arm, with everything as numbers."""
+    costs = {arm: _cost(outcome, arm) for arm in dict.fromkeys(entry.arm for entry in figures)}
+    rows = []
+    for entry in figures:
+        row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "seeds": len(entry.seeds)}
+        row |= {"images": entry.images, "patients": entry.patients}
+        for metric in METRICS:
+            row |= {f"{metric}_mean": entry.mean(metric), f"{metric}_sd": entry.sd(metric)}
+            row |= _bounds(metric, entry.intervals[metric])
+        for reference in _references(figures):
+            for metric in METRICS:
+                name = f"{metric}_minus_{reference}"
+                difference = entry.differences.get(reference, {}).get(metric, Difference(value=None, interval=None))
+                row |= {name: difference.value, **_bounds(name, difference.interval)}
+        rows.append(row | costs[entry.arm])
+    return render_table(rows, style="csv")
+
+
+def comparison_markdown(
+    comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], *, command: str, picture: str
+) -> str:
+    """The whole table as a page."""
+    lines = ["# Comparison", "", *conclusions(figures), "", f"![Balanced accuracy by arm and domain]({picture})", ""]
+    for domain in dict.fromkeys(entry.domain for entry in figures):
+        part = [entry for entry in figures if entry.domain == domain]
+        title = "In distribution (test split)" if domain == "id" else f"Out of distribution: {domain}"
+        people = f", {part[0].patients} patients" if part[0].patients is not None else ""
+        lines += [f"## {title}: {part[0].images} images{people}", ""]
+        lines += [render_table(domain_rows(part, _references(figures)), style="markdown")]
+    lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
+    lines += ["## How it was made", "", *_facts(comparison, outcome, figures, command), ""]
+    return "\n".join(lines)
+
+
+def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows for readers: mean ± sd over the seeds, and balanced accuracy against each reference."""
+    rows = []
+    for entry in entries:
+        row: dict[str, Any] = {"arm": entry.arm}
+        row |= {_TITLES[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in METRICS}
+        for reference in references:
+            difference = entry.differences.get(reference, {}).get(_MAIN)
+            row[f"{_TITLES[_MAIN]} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
+        rows.append(row)
+    return rows
+
+
+def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
+    """Rows for readers: what each arm costs, which state was selected, which values were used."""
+    rows = []
+    for setup in comparison.setups:
+        results = [result for result in outcome.results if result.arm == setup.name]
+        cost = _cost(outcome, setup.name)
+        trials = outcome.trials.get(setup.name, [])
+        chosen = f"trial {outcome.best[setup.name]} of {len(trials)}" if trials else "own values"
+        values = ", ".join(f"{name} {_short(value)}" for name, value in results[0].values.items())
+        rows.append(
+            {
+                "arm": setup.name,
+                "trained parameters": cost["trained_parameters"],
+                "checkpoint bytes": cost["checkpoint_bytes"],
+                "train seconds": _spread(cost["train_seconds_mean"], cost["train_seconds_sd"], digits=1),
+                "peak memory MB": None if cost["peak_memory"] is None else round(cost["peak_memory"] / 1e6),
+                "val": _spread(cost["val_mean"], cost["val_sd"]),
+                "selected state": _selected(results),
+                "searched values": f"{chosen}: {values}" if values else "nothing searched",
+            }
+        )
+    return rows
+
+
+def conclusions(figures: Sequence[DomainFigures]) -> list[str]:
+    """What the intervals say, one sentence per reference and domain, written from the numbers."""
+    lines = []
+    for reference in _references(figures):
+        for domain in dict.fromkeys(entry.domain for entry in figures):
+            pairs = [
+                (entry.arm, entry.differences[reference][_MAIN])
+                for entry in figures
+                if entry.domain == domain and reference in entry.differences
+            ]
+            found = [f"{arm} ({_signed(change)})" for arm, change in pairs if change.excludes_zero]
+            lines.append(
+                f"- {domain}, balanced accuracy against {reference}: the 95 % interval of the difference excludes 0 "
+                f"for {', '.join(found) or 'none'} (of {len(pairs)} arms)."
+            )
+    count = sum(len(entry.differences) for entry in figures)
+    if count:
+        lines.append(
+            f"- These are {count} intervals; if no arm differed from any reference, about {0.05 * count:.1f} of them "
+            "would exclude 0 by chance."
+        )
+    return lines or ["No reference arm is among the arms, so there are no differences."]
+
+
+def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], command: str) -> list[str]:
+    example = next((result for result in outcome.results if not result.training.failed), outcome.results[0])
+    sizes = [
+        f"{name}: {part['images']} images ({', '.join(f'{key} {count}' for key, count in part['classes'].items())}; "
+        f"patients: {'not known' if part['patients'] is None else part['patients']})"
+        for name, part in comparison.data.sizes().items()
+    ]
+    settings = ", ".join(f"{name} {value}" for name, value in comparison.overrides.items()) or "as in the config"
+    epochs = sorted({result.training.epochs for result in outcome.results})
+    seconds = comparison.feature_seconds()
+    patients = all(entry.patients is not None for entry in figures)
+    lines = [
+        f"Command: `{command}`",
+        "",
+        *[f"- {line}" for line in sizes],
+        *_chosen(comparison),
+        f"- image size: {comparison.setups[0].image_size or 'as in the config'}; epochs trained: "
+        f"{', '.join(map(str, epochs))}; settings for all arms: {settings}",
+        f"- seeds: {', '.join(map(str, comparison.seeds))}. A seed changes the order of the images, and the random "
+        "border; arms without either (the exact linear probe) have the same result for all seeds, so their sd is 0. "
+        "The data set's splits are the same for all seeds. ± is the standard deviation over the seeds.",
+        _search_fact(comparison, outcome),
+        "- Selection: of the states after each epoch and the start, the one with the best "
+        f"{example.training.metric} on val; test images are evaluated once per final run.",
+        "- Intervals: 95 %, paired bootstrap with 2000 rounds that draw "
+        + ("whole patients" if patients else "images one by one where patients are not known, else whole patients")
+        + "; mean over the seeds of the difference of each seed. They hold the chance of the test images, not that of "
+        "the training images.",
+        "- Trained parameters: numbers in the parts that are trained or solved. Train seconds: wall time of training "
+        "with its validations, one run at a time. The features of the plain images are computed once for all arms "
+        + (f"({seconds:.1f} s, not in the table)" if seconds is not None else "")
+        + "; those of a fixed prompt belong to its arm.",
+        "- Peak memory: " + _memory(example.training.memory),
+        f"- Machine: {_machine()}; versions: {', '.join(f'{k} {v}' for k, v in example.versions.items() if v)}",
+        *[f"- {setup.name}: {setup.arm.about}" for setup in comparison.setups if setup.arm.about],
+    ]
+    failed = [result for result in outcome.results if result.training.failed]
+    return lines + [f"- {run.arm}, seed {run.seed}, has no result: {run.training.failed}" for run in failed]
+
+
+def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
+    if not any(outcome.trials.values()):
+        return "- Search: none (`--search 0`); every arm has its own values."
+    nothing = [name for name, trials in outcome.trials.items() if not trials]
+    without = (
+        f" {', '.join(nothing)}: nothing to search but the L2 strength, whose whole path is solved." if nothing else ""
+    )
+    return (
+        f"- Search: {comparison.budget} trials per arm on val with seed {comparison.seeds[0]} (optuna TPE, random for "
+        "its first ten; trial 0 has the arm's own values; the earliest of equals wins); the best values are used for "
+        f"all seeds.{without} Exact linear probes choose their L2 strength on val inside of every run."
+    )
+
+
+def _chosen(comparison: Comparison) -> list[str]:
+    lines = []
+    for name, count in comparison.chosen.items():
+        if count is not None:
+            lines.append(
+                f"- {name.replace('_', ' ')}: {count} asked for; a seeded choice, the same for all arms and seeds, "
+                "with equally many of each class and as many patients as possible"
+            )
+    return lines
+
+
+def _cost(outcome: Outcome, arm: str) -> dict[str, Any]:
+    trainings = [result.training for result in outcome.results if result.arm == arm and not result.training.failed]
+    row: dict[str, Any] = {"trained_parameters": None, "checkpoint_bytes": None, "peak_memory": None}
+    if trainings:
+        row["trained_parameters"] = trainings[0].trainable_parameters
+        row["checkpoint_bytes"] = max(training.checkpoint_bytes for training in trainings)
+        row["peak_memory"] = max(training.peak_memory for training in trainings)
+    for name, values in (
+        ("train_seconds", [training.train_seconds for training in trainings]),
+        ("val", [training.score for training in trainings if training.score is not None]),
+    ):
+        row[f"{name}_mean"] = statistics.fmean(values) if values else None
+        row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    row["start_selected"] = sum(training.epoch == 0 for training in trainings)
+    return row
+
+
+def _selected(results: Sequence[Any]) -> str:
+    trainings = [result.training for result in results if not result.training.failed]
+    if not trainings:
+        return "no result"
+    if all(training.epochs == 0 for training in trainings):
+        return "solved, no epochs"
+    start = sum(training.epoch == 0 for training in trainings)
+    epochs = ", ".join(str(training.epoch) for training in trainings)
+    return f"start in {start} of {len(trainings)} (epochs {epochs})"
+
+
+def _references(figures: Sequence[DomainFigures]) -> list[str]:
+    return list(dict.fromkeys(name for entry in figures for name in entry.differences))
+
+
+def _bounds(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _signed(difference: Difference) -> str:
+    if difference.value is None:
+        return "-"
+    text = figure_with_interval(difference.value, difference.interval)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _spread(mean: float | None, sd: float | None, *, digits: int = 3) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _memory(kind: str) -> str:
+    if kind == "cuda":
+        return "largest memory of tensors on the CUDA device while training."
+    return "resident memory of the whole process while training, with libraries and the shared images in it."
+
+
+def _machine() -> str:
+    facts: Mapping[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.machine()}, " + ", ".join(f"{count} {name}" for name, count in facts.items()) + gpu
