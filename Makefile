@@ -47,6 +47,9 @@ evaluate: setup  ## evaluate the trained checkpoint, in-distribution and out-of-
 	@echo "Checkpoint: $(OUTPUT)/models/model.pt"
 	@echo "Report:     $(OUTPUT)/evaluation/report.html and report.json"
 
+report: setup  ## make report.html again from the stored report and figures
+	@"$(RUN)/movl-monai" report "$(OUTPUT)/evaluation"
+
 test: setup  ## run the tests (with MOVL_TEST_DATA set, also those on real data)
 	@[ -n "$$MOVL_TEST_DATA" ] || echo "==> MOVL_TEST_DATA is not set: tests on real data will skip"
 	@"$(RUN)/python" -m pytest $(PYTEST_ARGS)

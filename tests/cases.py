@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from movl_monai.backbones import Backbone, ResNetBackbone, TimmBackbone
-from movl_monai.heads import LinearHead
-from movl_monai.prompts import PadPrompt
+from movl_monai.heads import LabelMapping, LinearHead, MappedHead, ZeroShotHead
+from movl_monai.prompts import ExpandPrompt, FullImagePrompt, LowRankPrompt, PadPrompt, PatchPrompt
 from tests.helpers import IMAGE_SIZE
 
 NUM_CLASSES = 3
@@ -32,6 +32,10 @@ PROMPTS = [
     PromptCase(
         "pad_normalized", lambda: PadPrompt(image_size=IMAGE_SIZE, width=4, space="normalized", std=(0.2, 0.2, 0.2))
     ),
+    PromptCase("full_image", lambda: FullImagePrompt(image_size=IMAGE_SIZE)),
+    PromptCase("patch", lambda: PatchPrompt(image_size=IMAGE_SIZE, size=8, position=(4, 4))),
+    PromptCase("low_rank", lambda: LowRankPrompt(image_size=IMAGE_SIZE, rank=2)),
+    PromptCase("expand", lambda: ExpandPrompt(image_size=IMAGE_SIZE, width=4), identity=False),
     PromptCase(
         "random_border",
         lambda: PadPrompt(image_size=IMAGE_SIZE, width=4, init="normal", trainable=False),
@@ -68,6 +72,7 @@ class HeadCase:
 
     name: str
     make: Callable[[int], nn.Module]
+    trainable: bool = True
 
 
 def _linear(num_features: int) -> LinearHead:
@@ -76,4 +81,21 @@ def _linear(num_features: int) -> LinearHead:
     return head
 
 
-HEADS = [HeadCase("linear", _linear)]
+def _zero_shot(num_features: int) -> ZeroShotHead:
+    embeddings = torch.randn(NUM_CLASSES, num_features, generator=torch.Generator().manual_seed(2))
+    return ZeroShotHead(embeddings, logit_scale=5.0)
+
+
+def _mapped(num_features: int) -> MappedHead:
+    generator = torch.Generator().manual_seed(4)
+    source = torch.randn(10, num_features, generator=generator)
+    head = MappedHead(source, None, LabelMapping(10, NUM_CLASSES, method="frequency"))
+    head.fit(torch.randn(30, num_features, generator=generator), torch.arange(30) % NUM_CLASSES)
+    return head
+
+
+HEADS = [
+    HeadCase("linear", _linear),
+    HeadCase("zero_shot", _zero_shot, trainable=False),
+    HeadCase("mapped", _mapped, trainable=False),
+]
