@@ -61,6 +61,7 @@ class StagedTrainer(SupervisedTrainer):
         clip_grad_norm: largest norm of the gradient of all trained parameters; None for no clipping.
         amp: "bf16", "fp16" or None; on a device that is not CUDA it is switched off with a warning.
         accumulation_steps: batches per optimiser step.
+        compile: backend of ``torch.compile`` for the training step ("inductor"), or None for no compilation.
         inferer, train_handlers, postprocessing, key_train_metric, additional_metrics, decollate: as in MONAI.
 
     Raises:
@@ -91,6 +92,7 @@ class StagedTrainer(SupervisedTrainer):
         clip_grad_norm: float | None = None,
         amp: Literal["bf16", "fp16"] | None = None,
         accumulation_steps: int = 1,
+        compile: str | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
         postprocessing: Transform | None = None,
@@ -122,7 +124,7 @@ class StagedTrainer(SupervisedTrainer):
             device=device,
             max_epochs=max_epochs,
             train_data_loader=train_data_loader,
-            network=network,
+            network=network if compile is None else torch.compile(network, backend=compile),
             optimizer=optimizer,
             loss_function=loss_function,
             prepare_batch=prepare_image_batch,

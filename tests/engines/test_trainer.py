@@ -186,6 +186,15 @@ def test_accumulating_two_half_batches_equals_one_whole_batch_to_rounding() -> N
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
 
 
+def test_a_compiled_network_trains_to_the_same_state_and_checkpoint_names() -> None:
+    plain, compiled = _network(), _network()
+    _trainer(plain).run()
+    _trainer(compiled, compile="eager").run()
+    assert set(plain.state_dict()) == set(compiled.state_dict())
+    for name, value in _snapshot(plain).items():
+        torch.testing.assert_close(_snapshot(compiled)[name], value, atol=1e-5, rtol=1e-5)
+
+
 def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
     network = _network()
     trainer = _trainer(network, stages=(Stage(epochs=1, lr={"head": 1.0}, schedule="constant"),), clip_grad_norm=1e-3)
