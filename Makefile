@@ -62,5 +62,8 @@ types: setup  ## check types
 
 check: lint types test  ## lint, types and tests
 
+bench: setup  ## measure speed and memory beside plain loops; writes bench.json (BENCH_ARGS=--quick for a look)
+	@"$(RUN)/python" -m movl_monai.bench $(BENCH_ARGS)
+
 clean:  ## remove outputs and the phantom (not the virtual environment)
 	rm -rf data/phantom outputs

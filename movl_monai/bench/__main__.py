@@ -1,0 +1,89 @@
+"""`python -m movl_monai.bench`: run the benchmarks, print a table, write `bench.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from movl_monai.engines import check_device
+from movl_monai.errors import ConfigError
+
+from . import features_speed, linear_probe_speed, movl_step, trainer_overhead
+from .machine import describe_machine
+from .settings import BenchSettings
+from .table import format_machine, format_table
+
+__all__ = ["SECTIONS", "WANTED", "main", "run_sections"]
+
+SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
+    "movl_step": movl_step.run,
+    "trainer_overhead": trainer_overhead.run,
+    "linear_probe": linear_probe_speed.run,
+    "features": features_speed.run,
+}
+WANTED = {
+    "movl_step_vs_naive": "<= 0.55 on a CPU",
+    "trainer_overhead": "<= 1.05",
+    "linear_probe_vs_epochs": "<= 0.05",
+}
+
+
+def run_sections(names: Sequence[str], settings: BenchSettings) -> dict[str, float]:
+    """Run sections one after the other and join their figures.
+
+    Raises:
+        ValueError: if two sections give the same key.
+    """
+    figures: dict[str, float] = {}
+    for name in names:
+        start = time.perf_counter()
+        print(f"==> {name}", flush=True)
+        found = SECTIONS[name](settings)
+        if repeated := sorted(figures.keys() & found.keys()):
+            raise ValueError(f"The section {name} gives keys that another has given: {repeated}; rename them.")
+        figures |= found
+        print(f"    {time.perf_counter() - start:.0f} s", flush=True)
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, whatever the figures are: a benchmark informs, it does not judge.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        device = check_device(options.device)
+    except ConfigError as error:
+        parser.error(str(error))
+    settings = BenchSettings.quick(device=device) if options.quick else BenchSettings(device=device)
+    facts = describe_machine(device)
+    figures = run_sections(options.only or list(SECTIONS), settings)
+    _write(options.output, {"quick": options.quick, **facts, **figures})
+    print(f"\n{format_machine(facts)}{', quick' if options.quick else ''}\n\n{format_table(figures, WANTED)}\n")
+    print(f"Figures: {options.output}")
+    return 0
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m movl_monai.bench", description="Ratios of run times, side by side."
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds: a look, no figures to publish")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda[:N]")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: bench.json)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""How large a benchmark is: sizes, rounds, device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from movl_monai.backbones import Backbone, TimmBackbone, embedded_efficientnet_lite0
+
+__all__ = ["BenchSettings", "efficientnet_lite0"]
+
+
+def efficientnet_lite0() -> Backbone:
+    """Build the backbone that the benchmarks run on: EfficientNet-Lite0 with its embedded weights, 224 px, frozen."""
+    return TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0(), image_size=224)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Sizes and repetitions of all benchmarks; the defaults are those of the published tables.
+
+    Args:
+        backbone: builds the frozen backbone; its ``spec.image_size`` is the size of all images.
+        device: where everything runs.
+        batch_size: images per step.
+        prompt_width: width of the border prompt, in pixels.
+        num_classes: classes of the synthetic images.
+        rounds: timed rounds; a round runs every variant once.
+        warmup: rounds before them that are not counted.
+        step_images: images that the step benchmarks cycle through, a multiple of ``batch_size``.
+        feature_images: images whose features are extracted per round.
+        probe_rounds: rounds of the linear probe benchmark, after a run of each variant that is not counted.
+        train_images: training images of the linear probe benchmark.
+        val_images: its validation images.
+        max_epochs: where the search for the epochs that gradient descent needs gives up.
+        seed: of the images and heads.
+    """
+
+    backbone: Callable[[], Backbone] = field(default=efficientnet_lite0, repr=False)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = 32
+    prompt_width: int = 30
+    num_classes: int = 10
+    rounds: int = 11
+    warmup: int = 2
+    step_images: int = 128
+    feature_images: int = 128
+    probe_rounds: int = 3
+    train_images: int = 1000
+    val_images: int = 300
+    max_epochs: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        smallest = min(self.batch_size, self.rounds, self.probe_rounds, self.max_epochs, self.feature_images)
+        if smallest < 1 or self.warmup < 0:
+            raise ValueError(f"sizes and rounds must be at least 1 and warmup at least 0, got {self}.")
+        if self.step_images < 1 or self.step_images % self.batch_size:
+            raise ValueError(
+                f"step_images must be a multiple of batch_size={self.batch_size}, got {self.step_images}: "
+                "a smaller last batch would be a faster step."
+            )
+        if min(self.train_images, self.val_images) < self.num_classes:
+            raise ValueError(
+                f"train_images and val_images must be at least num_classes={self.num_classes}, "
+                f"got {self.train_images} and {self.val_images}."
+            )
+
+    @classmethod
+    def quick(cls, *, device: torch.device) -> BenchSettings:
+        """Few rounds and images: a look, and no figures to publish."""
+        return cls(
+            device=device,
+            rounds=3,
+            warmup=1,
+            step_images=64,
+            feature_images=64,
+            probe_rounds=1,
+            train_images=300,
+            val_images=100,
+        )

@@ -1,0 +1,58 @@
+"""The benchmarks' figures as a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["format_machine", "format_table"]
+
+_HEADER = (
+    "figure",
+    "ours / other",
+    "wanted",
+    "rounds",
+    "ours: median (min, spread)",
+    "other: median (min, spread)",
+    "peak memory ours / other",
+)
+
+
+def format_table(figures: Mapping[str, float], wanted: Mapping[str, str]) -> str:
+    """Format every comparison among the figures as a row, and the other figures as lines below.
+
+    Args:
+        figures: flat keys; those that :func:`~movl_monai.bench.compare` makes belong together.
+        wanted: what a ratio should reach, in words, by key.
+
+    Returns:
+        Markdown, ends without a line break.
+    """
+    names = [key.removesuffix("_ours_s") for key in figures if key.endswith("_ours_s")]
+    rows = [_HEADER, ("---",) * len(_HEADER), *(_row(name, figures, wanted.get(name, "")) for name in names)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    parts = {f"{name}_{part}" for name in names for part in _parts()} | set(names)
+    rest = [f"- {key}: {value:.4g}" for key, value in figures.items() if key not in parts]
+    return "\n".join([*lines, *([""] if rest else []), *rest])
+
+
+def format_machine(facts: Mapping[str, object]) -> str:
+    """Format facts on one line."""
+    return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def _row(name: str, figures: Mapping[str, float], wanted: str) -> tuple[str, ...]:
+    times = [
+        f"{_seconds(figures[f'{name}_{who}_s'])} ({_seconds(figures[f'{name}_{who}_min_s'])}, "
+        f"{figures[f'{name}_{who}_spread']:.0%})"
+        for who in ("ours", "other")
+    ]
+    memory = " / ".join(f"{figures[f'{name}_{who}_peak_mb']:.0f}" for who in ("ours", "other")) + " MB"
+    return name, f"{figures[name]:.3f}", wanted, f"{figures[f'{name}_rounds']:.0f}", *times, memory
+
+
+def _parts() -> list[str]:
+    return ["rounds", *(f"{who}_{part}" for who in ("ours", "other") for part in ("s", "min_s", "spread", "peak_mb"))]
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"

@@ -1,0 +1,19 @@
+"""What our trainer adds to the work that no training step can do without."""
+
+from __future__ import annotations
+
+from .parts import bare_step
+from .settings import BenchSettings
+from .step_clock import compare_with_trainer
+
+__all__ = ["run"]
+
+
+def run(settings: BenchSettings) -> dict[str, float]:
+    """Compare one step, ``trainer_overhead``: ours over the bare loop.
+
+    The bare loop is ``cross_entropy(network(image), label).backward()`` on the same prepared network and batches,
+    with the head fixed: forward, and backward to the prompt. Loading batches, uint8 to float, plain logits,
+    discrepancy, gradients of the head, the check for NaN, Adam, learning rates and the engine's events are overhead.
+    """
+    return compare_with_trainer("trainer_overhead", settings, bare_step, prepare_other=True)

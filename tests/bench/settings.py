@@ -1,0 +1,23 @@
+"""The smallest benchmark: a real network of 0.4 M parameters on images of 32 px."""
+
+from __future__ import annotations
+
+from movl_monai.bench import BenchSettings
+from tests.helpers import tiny_backbone
+
+
+def tiny_settings() -> BenchSettings:
+    return BenchSettings(
+        backbone=tiny_backbone,
+        batch_size=4,
+        prompt_width=4,
+        num_classes=3,
+        rounds=3,
+        warmup=1,
+        step_images=8,
+        feature_images=8,
+        probe_rounds=2,
+        train_images=24,
+        val_images=12,
+        max_epochs=5,
+    )

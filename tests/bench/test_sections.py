@@ -1,0 +1,135 @@
+"""Every section gives its figures and compares like with like; no test looks at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from movl_monai.backbones import prepare_frozen
+from movl_monai.bench import BenchSettings, __main__, synthetic_images
+from movl_monai.bench.linear_probe_speed import epochs_to_reach
+from movl_monai.bench.parts import float_batches, make_network, make_trainer, naive_step
+from movl_monai.bench.step_clock import time_trainer
+from movl_monai.engines import FeatureSet
+from movl_monai.networks import AdaptedClassifier
+from tests.bench.settings import tiny_settings
+from tests.helpers import IMAGE_SIZE
+
+RATIOS = {
+    "movl_step": "movl_step_vs_naive",
+    "trainer_overhead": "trainer_overhead",
+    "linear_probe": "linear_probe_vs_epochs",
+    "features": "features_vs_torch",
+}
+
+
+@pytest.mark.parametrize("section", __main__.SECTIONS)
+def test_a_section_gives_flat_finite_figures_and_its_ratio(section: str) -> None:
+    figures = __main__.SECTIONS[section](tiny_settings())
+    name = RATIOS[section]
+    assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in figures.values())
+    assert figures[name] > 0
+    assert figures[f"{name}_rounds"] == (2 if section == "linear_probe" else 3)
+    for who in ("ours", "other"):
+        assert 0 < figures[f"{name}_{who}_min_s"] <= figures[f"{name}_{who}_s"]
+        assert figures[f"{name}_{who}_peak_mb"] >= 0
+
+
+def _networks(settings: BenchSettings) -> tuple[AdaptedClassifier, AdaptedClassifier, FeatureSet]:
+    backbone = settings.backbone()
+    data = synthetic_images(settings.step_images, image_size=IMAGE_SIZE, num_classes=settings.num_classes)
+    features = FeatureSet(data, prepare_frozen(backbone), progress=False)
+    ours, naive = (make_network(one, settings, features.values) for one in (features.encoder, backbone))
+    return ours, naive, features
+
+
+def test_our_step_and_the_naive_step_have_the_same_losses() -> None:
+    settings = tiny_settings()
+    ours, naive, features = _networks(settings)
+    batches, losses, expected = float_batches(features.dataset, settings), [], []
+    trainer = make_trainer(ours, features.dataset, features, settings, steps=6)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    trainer.run()
+    step = naive_step(naive)
+    for index in range(6):
+        expected.append(step(batches[index % len(batches)]).item())
+    assert losses == pytest.approx(expected, rel=1e-3)
+    assert len(set(losses)) == 6
+
+
+def test_the_other_loop_runs_before_each_step_on_the_same_batch() -> None:
+    settings = tiny_settings()
+    network, _, features = _networks(settings)
+    seen: list[torch.Tensor] = []
+    trainer = make_trainer(network, features.dataset, features, settings, steps=5)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(e.state.output["image"]))
+    batches = float_batches(features.dataset, settings)
+    ours, other = time_trainer(trainer, lambda batch: seen.append(batch[0]), batches, settings)
+    assert len(seen) == 2 * (settings.warmup + settings.rounds)
+    assert all(torch.equal(one, two) for one, two in zip(seen[::2], seen[1::2], strict=True))
+    assert len(ours.seconds) == len(other.seconds) == settings.rounds
+
+
+def test_a_trainer_that_ends_too_early_is_refused() -> None:
+    settings = tiny_settings()
+    network, _, features = _networks(settings)
+    trainer = make_trainer(network, features.dataset, features, settings, steps=2)
+    with pytest.raises(ValueError, match="at least 5 steps, timed were 1"):
+        time_trainer(trainer, lambda batch: None, float_batches(features.dataset, settings), settings)
+
+
+def test_epochs_are_counted_to_the_target_and_none_if_it_is_out_of_reach() -> None:
+    features, labels = torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8)
+    settings = dataclasses.replace(tiny_settings(), max_epochs=12)
+    counts = [
+        epochs_to_reach(target, (features, labels), (features, labels), settings=settings)
+        for target in (1.0, 0.5, -1.0)
+    ]
+    assert counts[2] is None
+    assert counts[0] is not None
+    assert counts[1] is not None
+    assert 1 <= counts[0] < counts[1] <= 12
+
+
+def test_the_command_prints_a_table_and_writes_flat_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BenchSettings, "quick", lambda **_: tiny_settings())
+    path = tmp_path / "bench.json"
+    assert __main__.main(["--quick", "--only", "features", "--output", str(path)]) == 0
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert all(isinstance(value, (int, float, str)) for value in content.values())
+    assert content["quick"] is True
+    assert content["torch"] == torch.__version__
+    assert f"| features_vs_torch | {content['features_vs_torch']:.3f} |" in capsys.readouterr().out
+
+
+def test_sections_with_the_same_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(__main__, "SECTIONS", {"a": lambda _: {"x": 1.0}, "b": lambda _: {"x": 2.0}})
+    with pytest.raises(ValueError, match=r"section b gives keys that another has given: \['x'\]"):
+        __main__.run_sections(["a", "b"], tiny_settings())
+
+
+def test_an_unknown_device_is_refused_in_one_paragraph(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(["--device", "abacus"])
+    assert "device must be 'cpu', 'cuda' or 'cuda:N', got 'abacus'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_images": 6}, "multiple of batch_size=4, got 6"),
+        ({"rounds": 0}, "at least 1"),
+        ({"train_images": 2}, "at least num_classes=3, got 2"),
+    ],
+)
+def test_settings_that_cannot_be_measured_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(tiny_settings(), **change)
