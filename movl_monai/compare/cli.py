@@ -69,10 +69,8 @@ def write_tables(comparison: Any, outcome: Any, *, command: str) -> None:
         raise ConfigError("No arm has a result: every training diverged. Lower the learning rates.")
     folder = comparison.folder.path
     page = comparison_markdown(comparison, outcome, figures, command=command, picture="comparison.png")
-    write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures).encode())
-    write_atomically(
-        folder / "comparison.png", draw_comparison(figures, reference=references[0] if references else None)
-    )
+    write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures, references).encode())
+    write_atomically(folder / "comparison.png", draw_comparison(figures, references=references))
     write_atomically(folder / "comparison.md", page.encode())
     print(page)
     print(f"Table: {folder / 'comparison.md'}, comparison.csv, comparison.png")

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.compare.arms import Plan
+from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import ComparisonData, TestData, TrainingData, split_lists
 from movl_monai.compare.folder import ComparisonFolder
 from movl_monai.compare.runs import Result, copy_training, final_run, read_result, result_settings
 from movl_monai.compare.search import Trial, search
-from movl_monai.compare.setup import ArmSetup, load_workflow, set_up, shared_overrides
+from movl_monai.compare.setup import ArmSetup, set_up
 from movl_monai.compare.training import Training, read_record, train_arm
 from movl_monai.engines import check_output_dir
 from movl_monai.errors import ConfigError
@@ -87,7 +88,8 @@ class Comparison:
             raise ConfigError(f"A comparison needs one or more seeds and a budget >= 0, got {list(seeds)}, {budget}.")
         self.plan, self.seeds, self.budget = plan, list(dict.fromkeys(seeds)), budget
         self.overrides = dict(overrides or {})
-        self.setups = set_up(plan, plan.select(arms), self.overrides)
+        self.setup = set_up(plan, plan.select(arms), self.overrides)
+        self.setups = self.setup.arms
         self.folder = ComparisonFolder(check_output_dir(output_dir))
         self._paths = {"dataset_dir": dataset_dir, "output_dir": str(output_dir)}
         self.chosen = {"train_images": train_images, "val_images": val_images}
@@ -105,7 +107,7 @@ class Comparison:
     @cached_property
     def training_data(self) -> TrainingData:
         """The train and val images, decoded at first use, with their shared features."""
-        images = self._load(self.plan.train, datalist=self.data.training).parser.get_parsed_content("images")
+        images = self._load(self.setup.train, datalist=self.data.training).get_parsed_content("images")
         data = TrainingData(self.data.training, images)
         self._prepare_features(data)
         return data
@@ -113,8 +115,7 @@ class Comparison:
     @cached_property
     def test_data(self) -> TestData:
         """The images that are reported, decoded at first use: after the search."""
-        files = (*self.plan.train, *self.plan.evaluate)
-        images = self._load(files, datalist=self.data.test).parser.get_parsed_content("dataset")
+        images = self._load(self.setup.evaluate, datalist=self.data.test).get_parsed_content("dataset")
         return TestData(self.data.test, images)
 
     @property
@@ -195,22 +196,22 @@ class Comparison:
             data_digest=self.data.fingerprints["training"],
         )
 
-    def _load(self, files: Sequence[Path], **objects: Any) -> Any:
-        """A workflow with the settings that all arms share, for what they share."""
+    def _load(self, config: Mapping[str, Any], *, progress: bool = False, **objects: Any) -> Any:
+        """A parser of what all arms share."""
         own = {"cache_dir": str(self.cache_dir), **self._paths}
-        return load_workflow(files, {**shared_overrides(self.plan, self.overrides), **own}, **objects)
+        return make_parser(config, own, progress=progress, **objects)
 
     def _read_lists(self) -> ComparisonData:
-        parser = self._load(self.plan.train).parser
+        parser = self._load(self.setup.train)
         return split_lists(parser.get_parsed_content("datalist"), **self.chosen, seed=parser.get_parsed_content("seed"))
 
     def _prepare_features(self, data: TrainingData) -> None:
         """Compute the features that arms share before any arm is timed."""
-        workflow = self._load(self.plan.train, datalist=data.datalist, images=data.images)
+        parser = self._load(self.setup.train, progress=True, datalist=data.datalist, images=data.images)
         begin = time.perf_counter()
         for section in ("train", "validate"):
-            if "features" in workflow.parser.get().get(section, {}):
-                _ = workflow.parser.get_parsed_content(f"{section}#features").values
+            if "features" in parser.get().get(section, {}):
+                _ = parser.get_parsed_content(f"{section}#features").values
         path = self.folder.path / "features.json"
         if not path.is_file():
             write_atomically(path, to_json({"seconds": time.perf_counter() - begin}).encode())

@@ -14,14 +14,14 @@ _METRIC = "balanced_accuracy"
 _MEAN, _SEED = "#0072B2", "#999999"
 
 
-def draw_comparison(figures: Sequence[DomainFigures], *, reference: str | None = None, dpi: int = 150) -> bytes:
-    """Draw one column per domain: figures above, differences to the reference below.
+def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[str] = (), dpi: int = 150) -> bytes:
+    """Draw one column per domain: figures above, differences to each reference below.
 
     Points are means over the seeds, bars 95 % intervals over patients, grey points single seeds.
 
     Args:
         figures: what :func:`compare_results` gave.
-        reference: arm to draw differences to; None, or one without differences, draws none.
+        references: arms to draw differences to; one without differences is left out.
         dpi: dots per inch.
 
     Returns:
@@ -31,7 +31,8 @@ def draw_comparison(figures: Sequence[DomainFigures], *, reference: str | None =
     from matplotlib.figure import Figure
 
     domains = list(dict.fromkeys(entry.domain for entry in figures))
-    rows = 2 if any(reference in entry.differences for entry in figures) else 1
+    shown = [name for name in references if any(name in entry.differences for entry in figures)]
+    rows = 1 + len(shown)
     count = max(sum(entry.domain == domain for entry in figures) for domain in domains)
     size = (1.6 + 3.4 * len(domains), rows * (1.3 + 0.32 * count))
     figure = Figure(figsize=size, layout="constrained")
@@ -41,8 +42,11 @@ def draw_comparison(figures: Sequence[DomainFigures], *, reference: str | None =
         _draw_values(axes[0, column], entries)
         title = "in distribution" if domain == "id" else f"out of distribution: {domain}"
         axes[0, column].set_title(f"{title}\n{entries[0].images} images".replace("$", r"\$"), fontsize=10)
-        if rows == 2:
-            _draw_differences(axes[1, column], entries, str(reference))
+        for row, reference in enumerate(shown, start=1):
+            _draw_differences(axes[row, column], entries, reference)
+    figure.supxlabel(
+        "diamonds: mean over the seeds; bars: 95 % intervals over patients; grey: single seeds", fontsize=8
+    )
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
@@ -59,12 +63,13 @@ def _draw_values(axis: Any, entries: Sequence[DomainFigures]) -> None:
 
 def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: str) -> None:
     axis.axvline(0, color="black", linewidth=0.8)
-    for row, entry in enumerate(entries):
+    others = [entry for entry in entries if entry.arm != reference]
+    for row, entry in enumerate(others):
         difference = entry.differences.get(reference, {}).get(_METRIC)
         if difference is not None:
             _draw_point(axis, row, difference.value, difference.interval)
     axis.set_xlabel(f"balanced accuracy minus that of\n{reference}")
-    _finish(axis, [entry.arm for entry in entries])
+    _finish(axis, [entry.arm for entry in others])
 
 
 def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float, float] | None) -> None:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import TestData
-from movl_monai.compare.setup import ArmSetup, load_workflow, settings_digest
+from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.compare.training import Training, read_record
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
@@ -120,16 +121,16 @@ def evaluate_arm(
     setup: ArmSetup, test: TestData, *, values: Mapping[str, Any], seed: int, folder: Path
 ) -> dict[str, Any]:
     """Run the evaluation workflow on the test images and return its report."""
-    workflow = load_workflow(
+    parser = make_parser(
         setup.evaluate,
-        {**setup.overrides, **values, "seed": seed, "output_dir": str(folder)},
+        {**values, "seed": seed, "output_dir": str(folder)},
         dataset=test.images,
         datalist=test.datalist,
         id_map=test.datalist.id_map,
         checkpoint=str(folder / "models" / "model.pt"),
     )
-    workflow.initialize()
-    workflow.parser.get_parsed_content("evaluator").run()
+    parser.get_parsed_content("initialize")
+    parser.get_parsed_content("evaluator").run()
     report = read_record(folder / "evaluation" / "report.json")
     if not report:
         raise MovlError("The evaluation workflow wrote no evaluation/report.json below output_dir.")

@@ -1,34 +1,29 @@
-"""From an arm and the command line to a workflow: the files and settings of an arm, checked before anything runs."""
+"""From an arm and the command line to configurations: what an arm runs with, checked before anything runs."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 from movl_monai.compare.arms import Arm, Plan, nearest
+from movl_monai.compare.configs import find_ids, fits, make_parser, reachable, read_config, top_level
 from movl_monai.compare.space import Dimension
 from movl_monai.engines import unreferenced_ids
 from movl_monai.errors import ConfigError
 
-__all__ = ["ArmSetup", "load_workflow", "set_up", "settings_digest", "shared_overrides"]
+__all__ = ["ArmSetup", "Setup", "set_up", "settings_digest"]
 
 _SET_BY_COMPARE = ("output_dir", "checkpoint", "resume", "seed", "datalist", "images", "dataset", "id_map")
 # where things lie and how many processes help says nothing about the result; the data has its own fingerprint
-_NOT_SETTINGS = (
+_NOT_SETTINGS = {
     *("bundle_root", "dataset_dir", "ood_dataset_dirs", "output_dir", "cache_dir", "checkpoint", "resume"),
     *("seed", "num_workers", "_meta_"),
-)
-_REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
-_QUIET = ("StatsHandler", "TensorBoardStatsHandler")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +32,17 @@ class ArmSetup:
 
     Args:
         arm: what the arms file says.
-        train: config files of its training.
-        evaluate: config files of its evaluation.
-        overrides: all ids that are set, with their values.
+        train: configuration of its training.
+        evaluate: configuration of its evaluation.
         space: what is searched: the arm's space without what the command line fixed.
         defaults: the arm's own value of each searched id.
         image_size: side of the images in pixels, if the config has ``image_size``.
-        digest: SHA-256 of the merged configuration, without folders.
+        digest: SHA-256 of what both configurations depend on, without folders.
     """
 
     arm: Arm
-    train: tuple[Path, ...]
-    evaluate: tuple[Path, ...]
-    overrides: Mapping[str, Any]
+    train: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
     space: Mapping[str, Dimension]
     defaults: Mapping[str, Any]
     image_size: int | None
@@ -66,36 +59,21 @@ class ArmSetup:
         return settings_digest({"space": dimensions, "defaults": dict(self.defaults), "config": self.digest})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All arms ready to run, and the configurations without any arm, which the data comes from."""
+
+    arms: list[ArmSetup]
+    train: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
+
+
 def settings_digest(settings: Any) -> str:
     """SHA-256 of JSON-able settings, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def load_workflow(files: Sequence[Path], overrides: Mapping[str, Any], **objects: Any) -> ConfigWorkflow:
-    """Load a workflow that runs quietly.
-
-    Args:
-        files: config files, merged in that order.
-        overrides: ids and their values.
-        objects: ids whose definition is replaced by an object, such as decoded images. MONAI hands objects on as they
-            are. They replace what other ids refer to, so :func:`movl_monai.engines.check_overrides` would now find ids
-            that nothing reads; :func:`set_up` has checked them.
-    """
-    with _quiet_loading():
-        workflow = ConfigWorkflow(
-            config_file=[str(path) for path in files], workflow_type=None, logging_file=False, **dict(overrides)
-        )
-    config = workflow.parser.get()
-    for section in ("train", "validate"):
-        handlers = config.get(section, {}).get("handlers")
-        if isinstance(handlers, list):
-            config[section]["handlers"] = [entry for entry in handlers if not _is_noisy(entry)]
-    checks = [entry for entry in config.get("initialize", []) if "check_overrides" not in entry]
-    workflow.parser.update({"initialize": checks, **objects})
-    return workflow
-
-
-def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> list[ArmSetup]:
+def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Setup:
     """Bring each arm together with the plan's and the command line's settings.
 
     The plan's overrides give way to the command line's, and both to those of the arm, which define it. What the command
@@ -113,60 +91,61 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> lis
     for name in overrides:
         if name in _SET_BY_COMPARE:
             raise ConfigError(f"`--{name}` is set by the comparison itself for every run; remove it.")
-    base = _config(plan.train, {})
-    configs = {arm.name: _config((*plan.train, *arm.overlays), {}) for arm in arms}
-    known = {name for config in (base, *configs.values()) for name in config}
-    for name in (*plan.overrides, *overrides):
-        if _top(name) not in known:
-            raise ConfigError(
-                f"No arm's configuration has the id '{_top(name)}'{nearest(_top(name), known)}. Expected the ids of "
-                "the config files, each written as `--id value`."
-            )
     shared = {**plan.overrides, **overrides}
+    plain = read_config(plan.train, {})
+    configs = {arm.name: read_config((*plan.train, *arm.overlays), {}) for arm in arms}
+    known = {name for config in (plain, *configs.values()) for name in config}
+    for name in shared:
+        if top_level(name) not in known:
+            raise ConfigError(
+                f"No arm's configuration has the id '{top_level(name)}'{nearest(top_level(name), known)}. Expected the "
+                "ids of the config files, each written as `--id value`."
+            )
     setups = [_set_up(plan, arm, configs[arm.name], shared, overrides) for arm in arms]
-    _check_images(plan, setups, shared_overrides(plan, overrides))
-    return setups
-
-
-def shared_overrides(plan: Plan, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arms file and the command line set in the configuration without any arm."""
-    base = _config(plan.train, {})
-    return {name: value for name, value in {**plan.overrides, **overrides}.items() if _fits(base, name)}
+    common = {name: value for name, value in shared.items() if fits(plain, name)}
+    setup = Setup(
+        arms=setups,
+        train=read_config(plan.train, common),
+        evaluate=read_config((*plan.train, *plan.evaluate), common),
+    )
+    _check_images(setup)
+    return setup
 
 
 def _set_up(
     plan: Plan, arm: Arm, config: Mapping[str, Any], shared: Mapping[str, Any], given: Mapping[str, Any]
 ) -> ArmSetup:
     for name in (*arm.overrides, *arm.space):
-        if not _fits(config, name):
+        if not fits(config, name):
             raise ConfigError(
                 f"The arm '{arm.name}' sets or searches '{name}', which is not in its configuration"
-                f"{nearest(_top(name), config)}."
+                f"{nearest(top_level(name), config)}."
             )
-    own = {name: value for name, value in shared.items() if _fits(config, name)} | dict(arm.overrides)
-    train, evaluate = (*plan.train, *arm.overlays), (*plan.train, *arm.overlays, *plan.evaluate)
-    merged = _config(train, own)
+    own = {name: value for name, value in shared.items() if fits(config, name)} | dict(arm.overrides)
+    train = read_config((*plan.train, *arm.overlays), own)
+    evaluate = read_config((*plan.train, *arm.overlays, *plan.evaluate), own)
     space = {name: part for name, part in arm.space.items() if name not in given}
-    unread = [name for name in unreferenced_ids(merged) if name in space or name in arm.overrides]
+    unread = [name for name in unreferenced_ids(train) if name in space or name in arm.overrides]
     if unread:
         raise ConfigError(f"The arm '{arm.name}' sets or searches {unread}, which nothing in its configuration reads.")
-    parser = ConfigParser(merged)
-    size = parser.get_parsed_content("image_size") if "image_size" in merged else None
+    parser = make_parser(train, {})
+    size = parser.get_parsed_content("image_size") if "image_size" in train else None
     image_size = size if isinstance(size, int) else None
-    defaults = {}
-    for name, part in space.items():
-        defaults[name] = _default(parser, name, part, arm, image_size)
-    digest = settings_digest([_settings(merged), _settings(_config(evaluate, own))])
     return ArmSetup(
         arm=arm,
         train=train,
         evaluate=evaluate,
-        overrides=own,
         space=space,
-        defaults=defaults,
+        defaults={name: _default(parser, name, part, arm, image_size) for name, part in space.items()},
         image_size=image_size,
-        digest=digest,
+        digest=settings_digest([_settings(train, ("train", "validate")), _settings(evaluate, ("evaluator",))]),
     )
+
+
+def _settings(config: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
+    """What some ids depend on."""
+    names = reachable(config, ("initialize", *roots)) - _NOT_SETTINGS
+    return {name: config[name] for name in names}
 
 
 def _default(parser: ConfigParser, name: str, part: Dimension, arm: Arm, image_size: int | None) -> Any:
@@ -183,71 +162,25 @@ def _default(parser: ConfigParser, name: str, part: Dimension, arm: Arm, image_s
     return value
 
 
-def _check_images(plan: Plan, setups: Sequence[ArmSetup], shared: Mapping[str, Any]) -> None:
+def _check_images(setup: Setup) -> None:
     """All arms share the decoded images, so none may change what the images are made from."""
-    base = _config((*plan.train, *plan.evaluate), shared)
-    roots = [name for name in ("images", "dataset") if name in base]
-    for setup in setups:
-        config = _config(setup.evaluate, setup.overrides)
-        changed = sorted(name for name in _reachable(base, roots) if config.get(name) != base.get(name))
-        changed += [name for name in setup.space if _top(name) in _reachable(base, roots)]
+    base = setup.evaluate
+    for arm in setup.arms:
+        names = _image_ids(base)
+        changed = {name for name in names if arm.evaluate.get(name) != base.get(name)}
+        changed |= {name for name in arm.space if top_level(name) in names}
+        if arm.evaluate.get("train", {}).get("preprocessing") != base.get("train", {}).get("preprocessing"):
+            changed.add("train#preprocessing")
         if changed:
             raise ConfigError(
-                f"The arm '{setup.name}' changes {', '.join(changed)}, which the images are made from; all arms share "
-                "the same images. Give such settings on the command line, for all arms."
+                f"The arm '{arm.name}' changes {', '.join(sorted(changed))}, which the images are made from; all arms "
+                "share the same images. Give such settings on the command line, for all arms."
             )
 
 
-def _reachable(config: Mapping[str, Any], roots: Sequence[str]) -> set[str]:
-    """The ids that some ids depend on; of ``train`` only the part that is named counts, see ``train#preprocessing``."""
-    text = json.dumps({root: config[root] for root in roots}, default=str)
-    text += json.dumps(config.get("train", {}).get("preprocessing", {}), default=str)
-    found: set[str] = set()
-    waiting = [name for name in _REFERENCE.findall(text) if name != "train"]
-    while waiting:
-        name = waiting.pop()
-        if name in config and name not in found and name not in _NOT_SETTINGS and name != "preprocessing":
-            found.add(name)
-            waiting += _REFERENCE.findall(json.dumps(config[name], default=str))
-    return found
-
-
-def _config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The merged configuration before its expressions are evaluated."""
-    parser = ConfigParser()
-    parser.read_config([str(path) for path in files])
-    parser.update(dict(overrides))
-    return dict(parser.get())
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
-
-
-def _top(name: str) -> str:
-    return re.split("#|::", name)[0]
-
-
-def _fits(config: Mapping[str, Any], name: str) -> bool:
-    """Whether an id, or the dictionary that a nested one lies in, is in a configuration."""
-    *parents, last = re.split("#|::", name)
-    node: Any = config
-    for part in parents:
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return isinstance(node, Mapping) and (bool(parents) or last in node)
-
-
-def _is_noisy(handler: Any) -> bool:
-    return isinstance(handler, Mapping) and str(handler.get("_target_", "")).rsplit(".", 1)[-1] in _QUIET
-
-
-@contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Loading without a logging file is what we want; MONAI warns of it each time."""
-    logger = logging.getLogger("monai.bundle.workflows")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _image_ids(config: Mapping[str, Any]) -> set[str]:
+    """The ids that the images are made from; of ``train`` only its preprocessing counts."""
+    images = [config.get(name) for name in ("images", "dataset", "preprocessing")]
+    start = find_ids([*images, config.get("train", {}).get("preprocessing")])
+    within = {name: value for name, value in config.items() if name not in ("train", "validate", *_NOT_SETTINGS)}
+    return reachable(within, start)

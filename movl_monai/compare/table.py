@@ -20,7 +20,7 @@ _TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "au
 _MAIN = "balanced_accuracy"
 
 
-def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures]) -> str:
+def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures], references: Sequence[str]) -> str:
     """One row per domain and arm, with everything as numbers."""
     costs = {arm: _cost(outcome, arm) for arm in dict.fromkeys(entry.arm for entry in figures)}
     rows = []
@@ -30,7 +30,7 @@ def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures]) -> str:
         for metric in METRICS:
             row |= {f"{metric}_mean": entry.mean(metric), f"{metric}_sd": entry.sd(metric)}
             row |= _bounds(metric, entry.intervals[metric])
-        for reference in _references(figures):
+        for reference in _used(figures, references):
             for metric in METRICS:
                 name = f"{metric}_minus_{reference}"
                 difference = entry.differences.get(reference, {}).get(metric, Difference(value=None, interval=None))
@@ -43,13 +43,21 @@ def comparison_markdown(
     comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], *, command: str, picture: str
 ) -> str:
     """The whole table as a page."""
-    lines = ["# Comparison", "", *conclusions(figures), "", f"![Balanced accuracy by arm and domain]({picture})", ""]
+    references = _used(figures, comparison.plan.references)
+    lines = [
+        "# Comparison",
+        "",
+        *conclusions(figures, references),
+        "",
+        f"![Balanced accuracy by arm and domain]({picture})",
+        "",
+    ]
     for domain in dict.fromkeys(entry.domain for entry in figures):
         part = [entry for entry in figures if entry.domain == domain]
         title = "In distribution (test split)" if domain == "id" else f"Out of distribution: {domain}"
         people = f", {part[0].patients} patients" if part[0].patients is not None else ""
         lines += [f"## {title}: {part[0].images} images{people}", ""]
-        lines += [render_table(domain_rows(part, _references(figures)), style="markdown")]
+        lines += [render_table(domain_rows(part, references), style="markdown")]
     lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
     lines += ["## How it was made", "", *_facts(comparison, outcome, figures, command), ""]
     return "\n".join(lines)
@@ -92,10 +100,10 @@ def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def conclusions(figures: Sequence[DomainFigures]) -> list[str]:
+def conclusions(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:
     """What the intervals say, one sentence per reference and domain, written from the numbers."""
     lines = []
-    for reference in _references(figures):
+    for reference in _used(figures, references):
         for domain in dict.fromkeys(entry.domain for entry in figures):
             pairs = [
                 (entry.arm, entry.differences[reference][_MAIN])
@@ -209,8 +217,8 @@ def _selected(results: Sequence[Any]) -> str:
     return f"start in {start} of {len(trainings)} (epochs {epochs})"
 
 
-def _references(figures: Sequence[DomainFigures]) -> list[str]:
-    return list(dict.fromkeys(name for entry in figures for name in entry.differences))
+def _used(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:
+    return [name for name in references if any(name in entry.differences for entry in figures)]
 
 
 def _bounds(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:

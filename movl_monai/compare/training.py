@@ -12,9 +12,10 @@ from typing import Any
 from ignite.engine import Events
 
 from movl_monai.cli import user_error
+from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import TrainingData
 from movl_monai.compare.measure import PeakMemory
-from movl_monai.compare.setup import ArmSetup, load_workflow, settings_digest
+from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.engines import PARTS, unwrap
 from movl_monai.errors import NonFiniteLossError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
@@ -114,17 +115,16 @@ def _train(
     *,
     resume: bool,
 ) -> dict[str, Any]:
-    workflow = load_workflow(
+    parser = make_parser(
         setup.train,
-        {**setup.overrides, **values, "seed": seed, "output_dir": str(folder), "cache_dir": str(cache_dir)},
+        {**values, "seed": seed, "output_dir": str(folder), "cache_dir": str(cache_dir)},
         datalist=data.datalist,
         images=data.images,
         id_map=data.datalist.id_map,
         checkpoint=str(folder / "models" / "model.pt"),
         resume=resume,
     )
-    workflow.initialize()
-    parser = workflow.parser
+    parser.get_parsed_content("initialize")
     trainer = parser.get_parsed_content("train#trainer")
     evaluator = parser.get_parsed_content("validate#evaluator")
     clock = _Clock(folder / "seconds.json", resume=resume)

@@ -1,0 +1,107 @@
+"""Configurations as dictionaries: read once, so that a file edited during a comparison changes nothing in it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+__all__ = ["find_ids", "fits", "make_parser", "reachable", "read_config", "top_level"]
+
+_REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
+_SEPARATOR = re.compile("#|::")
+# what they show or keep while training would be in the way of many runs
+_DROPPED = ("StatsHandler", "TensorBoardStatsHandler")
+
+
+def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge config files and overrides, as a MONAI workflow does, without evaluating anything.
+
+    Left out are handlers that only show or log, and the check of overrides: a comparison replaces ids by objects, after
+    which that check would find ids that nothing reads; :func:`movl_monai.compare.setup.set_up` checks instead.
+    """
+    parser = ConfigParser()
+    parser.read_config([str(path) for path in files])
+    metadata = files[0].parent / "metadata.json"
+    if metadata.is_file():
+        parser.read_meta(str(metadata))
+    parser.update(dict(overrides))
+    config = dict(parser.get())
+    for section in ("train", "validate"):
+        handlers = config.get(section, {}).get("handlers")
+        if isinstance(handlers, list):
+            config[section]["handlers"] = [entry for entry in handlers if not _is_a(entry, *_DROPPED)]
+    config["initialize"] = [entry for entry in config.get("initialize", []) if "check_overrides" not in entry]
+    return config
+
+
+def make_parser(
+    config: Mapping[str, Any], overrides: Mapping[str, Any], *, progress: bool = False, **objects: Any
+) -> ConfigParser:
+    """A parser of a copy of a configuration, ready to instantiate.
+
+    Args:
+        config: what :func:`read_config` gave.
+        overrides: ids and their values.
+        progress: show the progress bars of feature extraction.
+        objects: ids whose definition is replaced by an object, such as decoded images; MONAI hands objects on as
+            they are.
+    """
+    parser = ConfigParser(copy.deepcopy(dict(config)))
+    parser.update({**overrides, **objects})
+    for section in ("train", "validate"):
+        features = parser.get().get(section, {}).get("features")
+        if _is_a(features, "FeatureSet"):
+            features["progress"] = progress
+    parser.parse(reset=True)
+    return parser
+
+
+def top_level(name: str) -> str:
+    """The top-level id that a possibly nested one lies in.
+
+    Example:
+        >>> top_level("prompt#width")
+        'prompt'
+    """
+    return _SEPARATOR.split(name)[0]
+
+
+def fits(config: Mapping[str, Any], name: str) -> bool:
+    """Whether an id, or for a nested one the dictionary that it lies in, is in a configuration.
+
+    Example:
+        >>> fits({"prompt": {"width": 3}}, "prompt#seed"), fits({"prompt": None}, "prompt#seed"), fits({}, "epochs")
+        (True, False, False)
+    """
+    *parents, last = _SEPARATOR.split(name)
+    node: Any = config
+    for part in parents:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return isinstance(node, Mapping) and (bool(parents) or last in node)
+
+
+def find_ids(node: Any) -> list[str]:
+    """The top-level ids that a part of a configuration refers to."""
+    return _REFERENCE.findall(json.dumps(node, default=str))
+
+
+def reachable(config: Mapping[str, Any], start: Sequence[str]) -> set[str]:
+    """The top-level ids that some ids depend on, with themselves."""
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        if name in config and name not in found:
+            found.add(name)
+            waiting += find_ids(config[name])
+    return found
+
+
+def _is_a(node: Any, *names: str) -> bool:
+    return isinstance(node, Mapping) and str(node.get("_target_", "")).rsplit(".", 1)[-1] in names
