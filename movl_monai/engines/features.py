@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -174,13 +173,12 @@ def _checksum(values: torch.Tensor) -> torch.Tensor:
 def _save(path: Path, values: torch.Tensor) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".features-", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             save_file({"features": values.contiguous(), "checksum": _checksum(values)}, temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except (OSError, SafetensorError) as error:
         raise MovlError(

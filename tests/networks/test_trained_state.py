@@ -146,3 +146,10 @@ def test_the_network_scripts_and_predicts_the_same() -> None:
     network, image = _perturb(_network()).eval(), torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     scripted = torch.jit.script(network)
     torch.testing.assert_close(scripted(image), network(image))
+
+
+def test_a_checkpoint_has_the_usual_permissions_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    save_atomically({"a": torch.zeros(1)}, tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "usual"]
