@@ -90,14 +90,13 @@ class Comparison:
         self.overrides = dict(overrides or {})
         self.setup = set_up(plan, plan.select(arms), self.overrides)
         self.setups = self.setup.arms
+        again = [arm.name for arm in plan.select(restart)] if restart else []
         self.folder = ComparisonFolder(check_output_dir(output_dir))
         self._paths = {"dataset_dir": dataset_dir, "output_dir": str(output_dir)}
         self.chosen = {"train_images": train_images, "val_images": val_images}
         with self.folder.locked():
-            for setup in plan.select(restart) if restart else ():
-                self.folder.restart(setup.name)
             self.data = self._read_lists()
-            self.folder.claim(self._settings(), self.setups)
+            self.folder.claim(self._settings(), self.setups, restart=again)
 
     def run(self) -> Outcome:
         """Search and run what is not done yet; return all of it."""
@@ -129,6 +128,7 @@ class Comparison:
 
     def _run(self) -> Outcome:
         outcome = Outcome(results=[])
+        _say(f"{len(self.setups)} arms, {len(self.seeds)} seeds, {self.budget} trials per arm with a search")
         chosen: dict[str, dict[str, Any]] = {}
         for setup in self.setups:
             best, trials = self._search(setup)

@@ -44,28 +44,19 @@ class ComparisonFolder:
         """Folder of a final run."""
         return self.path / "runs" / arm / f"seed_{seed}"
 
-    def restart(self, arm: str) -> None:
-        """Delete an arm's search and results."""
-        delete_study(self.storage, arm)
-        for part in ("search", "runs"):
-            shutil.rmtree(self.path / part / arm, ignore_errors=True)
-        known = read_record(self.record)
-        if known.get("arms", {}).pop(arm, None) is not None:
-            write_atomically(self.record, to_json(known).encode())
-
-    def claim(self, settings: Mapping[str, Any], setups: Sequence[ArmSetup]) -> None:
+    def claim(self, settings: Mapping[str, Any], setups: Sequence[ArmSetup], *, restart: Sequence[str] = ()) -> None:
         """Make the folder that of this comparison.
 
         Args:
             settings: what all results share; a value per setting.
             setups: the arms.
+            restart: arms whose search and results are deleted, if the settings are those of the folder.
 
         Raises:
             ConfigError: if it holds another comparison, naming the settings that differ, or an arm in another form.
         """
         wanted = jsonable(dict(settings))
-        known = read_record(self.record)
-        found = known.get("settings", wanted)
+        found = read_record(self.record).get("settings", wanted)
         differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         if differing:
             shown = "; ".join(f"{n}: {_shown(found.get(n))} there, {_shown(wanted.get(n))} now" for n in differing)
@@ -73,7 +64,9 @@ class ComparisonFolder:
                 f"The output_dir holds a comparison with other settings ({shown}). Results of both cannot be in one "
                 "table: use the same settings to go on, or choose another output_dir."
             )
-        arms = dict(known.get("arms", {}))
+        for name in restart:
+            self._restart(name)
+        arms = dict(read_record(self.record).get("arms", {}))
         for setup in setups:
             if arms.setdefault(setup.name, setup.digest) != setup.digest:
                 raise ConfigError(
@@ -104,6 +97,14 @@ class ComparisonFolder:
                     "Another comparison is running in this output_dir; wait for it, or choose another output_dir."
                 ) from error
             yield
+
+    def _restart(self, arm: str) -> None:
+        delete_study(self.storage, arm)
+        for part in ("search", "runs"):
+            shutil.rmtree(self.path / part / arm, ignore_errors=True)
+        known = read_record(self.record)
+        if known.get("arms", {}).pop(arm, None) is not None:
+            write_atomically(self.record, to_json(known).encode())
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import TestData
 from movl_monai.compare.setup import ArmSetup, settings_digest
-from movl_monai.compare.training import Training, read_record
+from movl_monai.compare.training import Training, read_record, training_of
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 
@@ -61,9 +61,9 @@ def read_result(folder: Path, settings: str) -> Result | None:
     content = read_record(folder / "result.json")
     if content.get("settings") != settings:
         return None
-    training = Training(**content["training"])
+    training = training_of(content["training"])
     predictions = folder / "evaluation" / "predictions.csv"
-    if not training.failed and content["predictions_sha256"] != _sha256(predictions):
+    if training is None or (not training.failed and content["predictions_sha256"] != _sha256(predictions)):
         return None
     return Result(**{**content, "training": training, "folder": folder})
 

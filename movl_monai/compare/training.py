@@ -20,7 +20,7 @@ from movl_monai.engines import PARTS, unwrap
 from movl_monai.errors import NonFiniteLossError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 
-__all__ = ["Training", "read_record", "train_arm"]
+__all__ = ["Training", "read_record", "train_arm", "training_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ def train_arm(
     """
     settings = settings_digest([setup.digest, dict(values), seed, data_digest])
     path = folder / "training.json"
-    known = read_record(path)
-    if known.get("settings") == settings and (known.get("failed") or (folder / "models/model.pt").is_file()):
-        return Training(**known)
+    known = training_of(read_record(path))
+    if known is not None and known.settings == settings and (known.failed or (folder / "models/model.pt").is_file()):
+        return known
     started = folder / "started.json"
     resume = read_record(started).get("settings") == settings
     write_atomically(started, to_json({"settings": settings}).encode())
@@ -94,6 +94,14 @@ def train_arm(
     for leftover in (started, folder / "models/last.pt", folder / "seconds.json"):
         leftover.unlink(missing_ok=True)
     return training
+
+
+def training_of(record: Mapping[str, Any]) -> Training | None:
+    """A training from its JSON; None if that is of another version of this software."""
+    try:
+        return Training(**record)
+    except TypeError:
+        return None
 
 
 def read_record(path: Path) -> dict[str, Any]:

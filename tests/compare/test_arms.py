@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from movl_monai.compare import Plan, read_plan
+from movl_monai.errors import ConfigError
+from tests.compare.conftest import BUNDLE
+
+ARMS = [
+    *("linear_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint", "joint_lambda0", "joint"),
+    *("lp_ft", "full_finetune"),
+]
+
+
+def _write(folder: Path, **changes: Any) -> Path:
+    content = {"arms": {"joint": {}}, **changes}
+    path = folder / "arms.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_the_shipped_arms_are_all_methods_and_both_references(plan: Plan) -> None:
+    assert list(plan.arms) == ARMS
+    assert plan.references == ("linear_probe", "full_finetune")
+    assert all(arm.about for arm in plan.arms.values())
+
+
+def test_every_shipped_arm_that_trains_is_searched_and_so_is_the_control(plan: Plan) -> None:
+    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe"]
+
+
+def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
+    assert [arm.name for arm in plan.select(["joint", "linear_probe", "joint"])] == ["joint", "linear_probe"]
+
+
+def test_an_unknown_arm_is_refused_with_the_nearest_name(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'full_finetune'"):
+        plan.select(["linear_probe", "full_finetuning"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arm": {}}, "unknown entry 'arm'"),
+        ({"arms": {}}, "No arm was named"),
+        ({"arms": {"joint": {"overlay": []}}}, "did you mean 'overlays'"),
+        ({"arms": {"joint": {"overlays": ["configs/nothing.json"]}}}, "does not exist"),
+        ({"arms": {"a/b": {}}}, "letters, digits"),
+        ({"arms": {"joint": {"search": {"prompt_lr": {"log": [1]}}}}}, "Arm 'joint'.*two numbers"),
+        ({"references": ["lp"]}, "not an arm of the arms file"),
+    ],
+)
+def test_a_bad_arms_file_is_one_clear_error(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_plan(_write(tmp_path, **changes), bundle=BUNDLE)
+
+
+def test_a_missing_or_broken_arms_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no arms file"):
+        read_plan(tmp_path / "compare.json", bundle=tmp_path)
+    (tmp_path / "compare.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not JSON"):
+        read_plan(tmp_path / "compare.json", bundle=tmp_path)
