@@ -124,7 +124,7 @@ class StagedTrainer(SupervisedTrainer):
             device=device,
             max_epochs=max_epochs,
             train_data_loader=train_data_loader,
-            network=network if compile is None else torch.compile(network, backend=compile),
+            network=_compiled(network, compile),
             optimizer=optimizer,
             loss_function=loss_function,
             prepare_batch=prepare_image_batch,
@@ -281,6 +281,11 @@ class _StageHandler:
         """Register both callbacks."""
         engine.add_event_handler(Events.STARTED, lambda trainer: trainer.begin())
         engine.add_event_handler(Events.EPOCH_STARTED, lambda trainer: trainer.begin_epoch())
+
+
+def _compiled(network: nn.Module, backend: str | None) -> nn.Module:
+    compiled: Any = network if backend is None else torch.compile(network, backend=backend)
+    return compiled
 
 
 def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
