@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def make(
         overrides=overrides,
         **options,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_figure_per_run() -> Iterator[None]:
+    """The picture in each run's report takes longer than the run; it has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("movl_monai.evaluation.report.draw_figure", lambda *_, **__: b"")
+        yield
 
 
 @pytest.fixture(scope="session")
