@@ -45,7 +45,7 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
     figure.supxlabel(
-        "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, where not known); grey: single seeds",
+        "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, if not known); grey: single seeds",
         fontsize=8,
     )
     stream = io.BytesIO()
