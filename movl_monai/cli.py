@@ -55,7 +55,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.compare.cli import add_arguments, run
+    from movl_monai.compare_run import add_arguments, run
 
     parser = commands.add_parser(
         "compare", help="compare adaptation methods on one data set: seeds, equal search, one table", allow_abbrev=False
