@@ -39,10 +39,11 @@ def run(settings: BenchSettings) -> dict[str, float]:
     epochs counts, the search for it costs nothing, and the loss may touch the target by chance.
 
     Returns:
-        the comparison, with the standardisation of our head given to SGD too (``linear_probe_epochs``, the fewer);
-        ``linear_probe_epochs_raw`` and ``linear_probe_vs_epochs_raw`` on features as they are, the usual way;
-        ``linear_probe_reached`` and ``..._raw`` 0 if SGD did not get there in ``max_epochs``: the ratio is then an
-        upper bound. ``linear_probe_val_loss`` is ours, ``linear_probe_solve_s`` the share of the solver.
+        the comparison on features as they are, as is usual (``linear_probe_epochs``);
+        ``linear_probe_vs_epochs_standardized`` and ``linear_probe_epochs_standardized`` with the standardisation of our
+        head given to SGD too, which then needs fewer; ``linear_probe_reached`` and ``..._standardized`` 0 if SGD did
+        not get there in ``max_epochs``: the ratio is then an upper bound. ``linear_probe_val_loss`` is ours,
+        ``linear_probe_solve_s`` the share of the solver.
     """
     backbone = settings.backbone().to(settings.device)
     train, val = _images(backbone, settings)
@@ -60,9 +61,8 @@ def run(settings: BenchSettings) -> dict[str, float]:
         memory=memory,
         other_count=counts["linear_probe_epochs"],
     )
-    keys["linear_probe_vs_epochs_raw"] = (
-        keys["linear_probe_vs_epochs"] * counts["linear_probe_epochs"] / counts["linear_probe_epochs_raw"]
-    )
+    fewer = counts["linear_probe_epochs_standardized"] / counts["linear_probe_epochs"]
+    keys["linear_probe_vs_epochs_standardized"] = keys["linear_probe_vs_epochs"] / fewer
     keys |= counts | {"linear_probe_solve_s": solve.median, "linear_probe_val_loss": val_loss}
     return keys
 
@@ -200,7 +200,10 @@ def _count_epochs(ours: _Ours, target: float, settings: BenchSettings) -> dict[s
     mean, scale = standardization(ours.features[0])
     labels = (ours.train.labels, ours.val.labels)
     counts: dict[str, float] = {}
-    for suffix, center, divisor in (("", mean, scale), ("_raw", torch.zeros_like(mean), torch.ones_like(scale))):
+    for suffix, center, divisor in (
+        ("", torch.zeros_like(mean), torch.ones_like(scale)),
+        ("_standardized", mean, scale),
+    ):
         train, val = (((values - center) / divisor, label) for values, label in zip(ours.features, labels, strict=True))
         epochs = epochs_to_reach(target, train, val, settings=settings)
         counts[f"linear_probe_reached{suffix}"] = float(epochs is not None)
