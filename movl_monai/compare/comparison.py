@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,12 +144,12 @@ class Comparison:
         return outcome
 
     def _search(self, setup: ArmSetup) -> tuple[Trial, list[Trial]]:
-        def evaluate(trial: Trial) -> float | None:
+        def evaluate(trial: Trial) -> Trial:
             started = time.perf_counter()
             training = self._train(setup, trial.values, self.seeds[0], self.folder.trial(setup.name, trial.number))
             score = "diverged" if training.score is None else f"{training.metric} {training.score:.4f}"
             _say(f"search {setup.name}: trial {trial.number + 1}/{self.budget}: {score}, {_since(started)}")
-            return training.score
+            return replace(trial, score=training.score, tie_break=training.tie_break)
 
         best, trials = search(
             setup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ __all__ = ["Trial", "delete_study", "search"]
 
 _SPACE = "search_space_sha256"
 _DIVERGED = "diverged"
+_TIE_BREAK = "tie_break"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,23 +27,25 @@ class Trial:
         number: from 0 in the arm's budget; 0 has the arm's own values.
         values: of the searched ids, as the config takes them.
         score: the figure on ``val`` that selects; None if the training diverged.
+        tie_break: the figure on ``val`` that decides between equal scores; None where there is none.
     """
 
     number: int
     values: dict[str, Any]
     score: float | None
+    tie_break: float | None = None
 
 
 def search(
     setup: ArmSetup,
-    evaluate: Callable[[Trial], float | None],
+    evaluate: Callable[[Trial], Trial],
     *,
     budget: int,
     storage: Path,
     data_digest: str,
     seed: int = 0,
 ) -> tuple[Trial, list[Trial]]:
-    """Try ``budget`` sets of values and return the best, the earliest among equals.
+    """Try ``budget`` sets of values and return the best: by score, then tie-break, then the earliest.
 
     Trial 0 has the arm's own values, so searching never makes an arm worse on ``val``; the others are drawn by optuna's
     TPE sampler, which draws at random for its first ten. The sampler of trial k is seeded with ``seed + k``, so that a
@@ -50,7 +54,8 @@ def search(
 
     Args:
         setup: the arm; without a search space nothing is tried, and the arm's own values are returned.
-        evaluate: trains with the values of a trial and returns the figure, higher is better; None if it diverged.
+        evaluate: trains with the values of a trial and returns it with its figures, higher is better; a score of None
+            if it diverged.
         budget: number of trials, >= 0; 0 takes the arm's own values.
         storage: SQLite file with one study per arm. A study with more trials than the budget counts only the first.
         data_digest: fingerprint of the images searched on.
@@ -77,7 +82,14 @@ def search(
         raise ConfigError(
             f"Every one of the {len(done)} trials of the arm '{setup.name}' diverged; lower its search ranges."
         )
-    return min(scored, key=lambda trial: (-(trial.score or 0.0), trial.number)), done
+    return min(scored, key=_rank), done
+
+
+def _rank(trial: Trial) -> tuple[float, float, int]:
+    """Sorts the better trial first."""
+    score = -math.inf if trial.score is None else trial.score
+    tie_break = -math.inf if trial.tie_break is None else trial.tie_break
+    return -score, -tie_break, trial.number
 
 
 def delete_study(storage: Path, arm: str) -> None:
@@ -89,9 +101,7 @@ def delete_study(storage: Path, arm: str) -> None:
             optuna.delete_study(study_name=arm, storage=opened)
 
 
-def _run_trial(
-    study: Any, setup: ArmSetup, evaluate: Callable[[Trial], float | None], *, number: int, seed: int
-) -> None:
+def _run_trial(study: Any, setup: ArmSetup, evaluate: Callable[[Trial], Trial], *, number: int, seed: int) -> None:
     import optuna
 
     study.sampler = optuna.samplers.TPESampler(seed=seed + number)
@@ -103,12 +113,13 @@ def _run_trial(
         study.enqueue_trial(drawn)
     trial = study.ask({name: part.distribution() for name, part in setup.space.items()})
     values = setup.defaults if number == 0 else _values(setup, trial.params)
-    score = evaluate(Trial(number=number, values=dict(values), score=None))
-    if score is None:
+    done = evaluate(Trial(number=number, values=dict(values), score=None))
+    if done.score is None:
         trial.set_user_attr(_DIVERGED, True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     else:
-        study.tell(trial, score)
+        trial.set_user_attr(_TIE_BREAK, done.tie_break)
+        study.tell(trial, done.score)
 
 
 def _values(setup: ArmSetup, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +140,7 @@ def _finished(study: Any, setup: ArmSetup) -> list[Trial]:
             number=index,
             values=dict(setup.defaults) if index == 0 else _values(setup, trial.params),
             score=None if trial.user_attrs.get(_DIVERGED) else float(trial.value),
+            tie_break=trial.user_attrs.get(_TIE_BREAK),
         )
         for index, trial in enumerate(found)
     ]

@@ -147,7 +147,8 @@ def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFig
         "The data set's splits are the same for all seeds. ± is the standard deviation over the seeds.",
         _search_fact(comparison, outcome),
         "- Selection: of the states after each epoch and the start, the one with the best "
-        f"{example.training.metric} on val; test images are evaluated once per final run.",
+        f"{example.training.metric} on val, of equals the one with the lower cross entropy on val; test images are "
+        "evaluated once per final run.",
         "- Intervals: 95 %, paired bootstrap with 2000 rounds that draw "
         + ("whole patients" if patients else "images one by one where patients are not known, else whole patients")
         + "; mean over the seeds of the difference of each seed. They hold the chance of the test images, not that of "
@@ -173,7 +174,8 @@ def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
     )
     return (
         f"- Search: {comparison.budget} trials per arm on val with seed {comparison.seeds[0]} (optuna TPE, random for "
-        "its first ten; trial 0 has the arm's own values; the earliest of equals wins); the best values are used for "
+        "its first ten; trial 0 has the arm's own values; of equal trials the one with the lower cross entropy on val "
+        "wins); the best values are used for "
         f"all seeds.{without} Exact linear probes choose their L2 strength on val inside of every run."
     )
 

@@ -31,6 +31,7 @@ class Training:
         settings: SHA-256 of everything it depends on.
         metric: name of the figure on ``val`` that selects the state.
         score: its value at the selected state; None if the training failed.
+        tie_break: what decides between states of the same score, at the selected state; None if nothing does.
         epoch: epoch of the selected state, 0 is the state before the first step.
         epochs: epochs trained.
         trainable_parameters: numbers in the parts that some stage trains or solves.
@@ -46,6 +47,7 @@ class Training:
     settings: str
     metric: str = ""
     score: float | None = None
+    tie_break: float | None = None
     epoch: int = 0
     epochs: int = 0
     trainable_parameters: int = 0
@@ -149,6 +151,7 @@ def _train(
     return {
         "metric": evaluator.state.key_metric_name,
         "score": float(evaluator.state.best_metric),
+        "tie_break": getattr(evaluator.state, "best_tie_break", None),
         "epoch": int(evaluator.state.best_metric_epoch),
         "epochs": int(trainer.state.max_epochs),
         "trainable_parameters": _trained_parameters(trainer),

@@ -9,6 +9,7 @@ from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .resume import Resume
+from .selecting_evaluator import SelectingEvaluator
 from .stage import Stage, stage_starts, total_epochs
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
@@ -24,6 +25,7 @@ __all__ = [
     "LinearProbeSolution",
     "LoadCheckpoint",
     "Resume",
+    "SelectingEvaluator",
     "Stage",
     "StagedTrainer",
     "ValidateStart",

@@ -17,7 +17,7 @@ from .parameters import unwrap
 __all__ = ["Resume"]
 
 _LOGGER = logging.getLogger(__name__)
-_BEST = ("best_metric", "best_metric_epoch")
+_BEST = ("best_metric", "best_metric_epoch", "best_tie_break")
 
 
 class Resume:
@@ -59,7 +59,7 @@ class Resume:
                 "strategy": _strategy(trainer),
                 "best": None
                 if self.evaluator is None
-                else {name: getattr(self.evaluator.state, name) for name in _BEST},
+                else {name: getattr(self.evaluator.state, name, None) for name in _BEST},
             },
             self.path,
         )
@@ -83,7 +83,7 @@ class Resume:
         trainer.state.iteration = trainer.state.epoch * int(trainer.state.epoch_length)
         if self.evaluator is not None and state["best"] is not None:
             for name in _BEST:
-                setattr(self.evaluator.state, name, state["best"][name])
+                setattr(self.evaluator.state, name, state["best"].get(name))
         _LOGGER.info("Resumed after epoch %d of %d.", trainer.state.epoch, trainer.state.max_epochs)
 
 

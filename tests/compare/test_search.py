@@ -29,8 +29,13 @@ def _score(trial: Trial) -> float:
 
 
 def _search(storage: Path, evaluate: Any = _score, *, budget: int = 4, setup: ArmSetup | None = None, **options: Any):  # noqa: ANN202
+    def tried(trial: Trial) -> Trial:
+        found = evaluate(trial)
+        score, tie_break = found if isinstance(found, tuple) else (found, None)
+        return replace(trial, score=score, tie_break=tie_break)
+
     options = {"data_digest": "data", **options}
-    return search(setup or _setup(), evaluate, budget=budget, storage=storage, **options)
+    return search(setup or _setup(), tried, budget=budget, storage=storage, **options)
 
 
 def test_the_budget_is_spent_and_trial_0_has_the_arms_own_values(tmp_path: Path) -> None:
@@ -76,6 +81,16 @@ def test_a_larger_budget_goes_on_with_the_trials_there_are(tmp_path: Path) -> No
 def test_equal_figures_keep_the_earliest_trial_so_the_arms_own_values_win_ties(tmp_path: Path) -> None:
     best, _ = _search(tmp_path / "s.sqlite3", lambda trial: 0.5)
     assert best.number == 0
+
+
+def test_equal_figures_are_told_apart_by_the_tie_break_also_after_a_kill(tmp_path: Path) -> None:
+    ties = [-0.5, -0.3, -0.4, -0.3]
+    best, trials = _search(tmp_path / "s.sqlite3", lambda trial: (0.5, ties[trial.number]))
+    assert best.number == 1
+    assert [trial.tie_break for trial in trials] == ties
+    assert _search(tmp_path / "s.sqlite3", lambda trial: None) == (best, trials)
+    better = _search(tmp_path / "b.sqlite3", lambda trial: (0.5 + (trial.number == 2), ties[trial.number]))[0]
+    assert better.number == 2, "the score comes first"
 
 
 def test_a_diverged_training_counts_as_a_trial_and_cannot_win(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from movl_monai.engines import (
     FeatureSet,
     LinearProbe,
     Resume,
+    SelectingEvaluator,
     Stage,
     StagedTrainer,
     ValidateStart,
@@ -26,7 +27,7 @@ from movl_monai.engines import (
     total_epochs,
 )
 from movl_monai.errors import CheckpointMismatchError, ConfigError, NonFiniteLossError
-from movl_monai.evaluation import NegativeCrossEntropy
+from movl_monai.evaluation import BalancedAccuracy, NegativeCrossEntropy
 from movl_monai.heads import LinearHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
@@ -91,6 +92,18 @@ def _evaluator(network: AdaptedClassifier, *handlers: object, wrong_labels: bool
         prepare_batch=prepare_image_batch,
         key_val_metric={"negative_cross_entropy": NegativeCrossEntropy()},
         val_handlers=list(handlers),
+    )
+
+
+def _selecting_evaluator(network: AdaptedClassifier) -> SelectingEvaluator:
+    return SelectingEvaluator(
+        tie_break="negative_cross_entropy",
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(memory_dataset(seed=1), batch_size=8),
+        network=network,
+        prepare_batch=prepare_image_batch,
+        key_val_metric={"balanced_accuracy": BalancedAccuracy()},
+        additional_metrics={"negative_cross_entropy": NegativeCrossEntropy()},
     )
 
 
@@ -270,6 +283,21 @@ def test_a_kept_state_of_another_strategy_is_refused_and_ignored_without_resume(
     with pytest.raises(CheckpointMismatchError, match="another strategy"):
         _trainer(_network(), stages=other, resume=Resume(tmp_path / "last.pt")).run()
     _trainer(_network(), stages=other, resume=Resume(tmp_path / "last.pt", enabled=False)).run()
+
+
+def test_a_resumed_run_knows_the_best_state_and_what_decided_between_equals(tmp_path: Path) -> None:
+    network = _network()
+    evaluator = _selecting_evaluator(network)
+    _trainer(
+        network,
+        train_handlers=[ValidationHandler(interval=1, validator=evaluator)],
+        resume=Resume(tmp_path / "last.pt", evaluator=evaluator),
+    ).run()
+    again = _selecting_evaluator(network)
+    _trainer(network, resume=Resume(tmp_path / "last.pt", evaluator=again)).begin()
+    for name in ("best_metric", "best_metric_epoch", "best_tie_break"):
+        assert getattr(again.state, name) == getattr(evaluator.state, name)
+    assert again.state.best_tie_break < 0
 
 
 def test_the_state_before_the_first_step_is_a_candidate(tmp_path: Path) -> None:
