@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai compare`."""
     parser.add_argument("--bundle", required=True, metavar="DIR", help="the bundle, with its arms in compare.json")
     parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
+    parser.add_argument(
+        "--overlays", default="", metavar="A.json,...", help="overlays for all arms, e.g. another backbone"
+    )
     parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
     parser.add_argument("--arms", metavar="A,B,...", help="arms to compare (default: all in the arms file)")
@@ -39,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from movl_monai.compare.arms import read_plan
     from movl_monai.compare.comparison import Comparison
 
-    plan = read_plan(options.arms_file or Path(options.bundle) / "compare.json", bundle=options.bundle)
+    arms_file = options.arms_file or Path(options.bundle) / "compare.json"
+    plan = read_plan(arms_file, bundle=options.bundle, overlays=_words(options.overlays))
     comparison = Comparison(
         plan,
         arms=_words(options.arms) if options.arms else list(plan.arms),
@@ -92,7 +96,10 @@ def _command(options: argparse.Namespace) -> str:
     words = ["movl-monai compare", f"--bundle {Path(options.bundle).name}", "--dataset_dir DIR --output_dir OUT"]
     if options.arms_file:
         words.append(f"--arms_file {Path(options.arms_file).name}")
+    if options.overlays:
+        words.append("--overlays " + ",".join(Path(name).name for name in _words(options.overlays)))
     named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
     named |= {"train-images": options.train_images, "val-images": options.val_images}
     words += [f"--{name} {value}" for name, value in named.items() if value is not None]
-    return " ".join([*words, *options.overrides])
+    shown = [Path(word).name if Path(word).is_absolute() else word for word in options.overrides]
+    return " ".join([*words, *shown])

@@ -79,13 +79,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
-def read_plan(path: str | os.PathLike[str], *, bundle: str | os.PathLike[str]) -> Plan:
+def read_plan(
+    path: str | os.PathLike[str], *, bundle: str | os.PathLike[str], overlays: Sequence[str | os.PathLike[str]] = ()
+) -> Plan:
     """Read an arms file.
 
     Args:
         path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references`` and
             ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``.
         bundle: the bundle's folder; the files in the arms file are relative to it.
+        overlays: config files merged over the training configuration of all arms, below those of an arm: paths, or
+            names of files in the bundle's ``configs``.
 
     Raises:
         ConfigError: if the file is missing, not JSON, has an unknown key, or names a file that is not there.
@@ -96,7 +100,7 @@ def read_plan(path: str | os.PathLike[str], *, bundle: str | os.PathLike[str]) -
     workflow = content.get("workflow", {})
     arms = {name: _arm(name, entry, root) for name, entry in content.get("arms", {}).items()}
     plan = Plan(
-        train=_files(workflow.get("train", ["configs/train.json"]), root),
+        train=(*_files(workflow.get("train", ["configs/train.json"]), root), *_overlays(overlays, root)),
         evaluate=_files(workflow.get("evaluate", ["configs/evaluate.json"]), root),
         overrides=content.get("overrides", {}),
         references=tuple(content.get("references", ())),
@@ -147,6 +151,17 @@ def _check_keys(entry: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in entry:
         if key not in known:
             raise ConfigError(f"{where} has the unknown entry '{key}'{nearest(key, known)}; known: {sorted(known)}.")
+
+
+def _overlays(names: Sequence[str | os.PathLike[str]], root: Path) -> list[Path]:
+    paths = [Path(name) if Path(name).is_file() else root / "configs" / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            known = [file.name for file in (root / "configs").glob("*.json")]
+            raise ConfigError(
+                f"There is no overlay {path.name}{nearest(path.name, known)}; it is a file or in configs."
+            )
+    return paths
 
 
 def _files(names: Sequence[str], root: Path) -> tuple[Path, ...]:

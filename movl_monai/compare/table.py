@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,7 +132,9 @@ def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFig
         f"patients: {'not known' if part['patients'] is None else part['patients']})"
         for name, part in comparison.data.sizes().items()
     ]
-    settings = ", ".join(f"{name} {value}" for name, value in comparison.overrides.items()) or "as in the config"
+    settings = (
+        ", ".join(f"{name} {_shown(value)}" for name, value in comparison.overrides.items()) or "as in the config"
+    )
     epochs = sorted({result.training.epochs for result in outcome.results})
     seconds = comparison.feature_seconds()
     patients = all(entry.patients is not None for entry in figures)
@@ -163,6 +166,11 @@ def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFig
     ]
     failed = [result for result in outcome.results if result.training.failed]
     return lines + [f"- {run.arm}, seed {run.seed}, has no result: {run.training.failed}" for run in failed]
+
+
+def _shown(value: Any) -> Any:
+    """A full path as its last part: the table may leave this machine."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _search_fact(comparison: Comparison, outcome: Outcome) -> str:

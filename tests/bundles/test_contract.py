@@ -136,6 +136,12 @@ def test_training_and_inference_agree_on_the_network_and_the_preprocessing(bundl
 
 
 @bundles
+def test_every_backbone_can_be_frozen_or_fine_tuned_from_the_config(bundle: Path) -> None:
+    for name in ("train.json", "inference.json", *(n for n in _overlays(bundle) if n.startswith("backbone_"))):
+        assert _raw(bundle, name)["backbone"]["frozen"] == "@backbone_frozen", name
+
+
+@bundles
 def test_run_ids_are_there_under_both_names(bundle: Path) -> None:
     for files, run_id in WORKFLOWS.values():
         config = _load(bundle, *files)

@@ -65,3 +65,12 @@ def test_a_missing_or_broken_arms_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "compare.json").write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not JSON"):
         read_plan(tmp_path / "compare.json", bundle=tmp_path)
+
+
+def test_overlays_of_all_arms_are_files_or_names_in_the_bundle(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text("{}", encoding="utf-8")
+    plan = read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["backbone_resnet50_v1.json", own])
+    assert [path.name for path in plan.train] == ["train.json", "backbone_resnet50_v1.json", "own.json"]
+    with pytest.raises(ConfigError, match="no overlay backbone_resnet50_v2.json"):
+        read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["backbone_resnet50_v2.json"])

@@ -40,6 +40,7 @@ def test_the_command_finds_what_is_done_and_writes_and_prints_the_table(
         (["--arms", "joint", "--search", "-1"], "budget >= 0"),
         (["--arms", "joint", "--arms_file", "nothing.json"], "There is no arms file"),
         (["--arms", "joint", "--restart", "jiont"], "did you mean 'joint'"),
+        (["--arms", "joint", "--overlays", "backbone_resnet5.json"], "did you mean 'backbone_resnet50.json'"),
     ],
 )
 def test_bad_input_is_one_paragraph(
