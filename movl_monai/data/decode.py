@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from movl_monai.data.workers import map_in_workers
 from movl_monai.errors import DataError
 
-__all__ = ["Decoded", "ImageContractError", "ItemTransform", "decode", "decode_all", "to_uint8"]
+__all__ = ["Decoded", "ImageContractError", "ItemTransform", "decode", "decode_all", "explain", "to_uint8"]
 
 ItemTransform = Callable[[dict[str, Any]], Mapping[Any, Any]]
 
@@ -85,7 +84,7 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
     try:
         result = transform(dict(item))
     except Exception as error:  # a data set has every kind of broken file; none may end the run
-        reason, detail = _explain(error)
+        reason, detail = explain(error)
         return Decoded(reason=reason, detail=detail)
     record = result.get("record")
     return Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
@@ -107,68 +106,23 @@ def decode_all(
     Yields:
         position of the item, and what became of it.
     """
-    if num_workers == 0:
-        for index, item in enumerate(items):
-            yield index, decode(item, transform)
-        return
-    waiting = deque(range(len(items)))
-    while waiting:
-        suspects = yield from _until_a_worker_dies(items, waiting, transform, num_workers)
-        for index in suspects:
-            yield index, _decode_alone(items[index], transform)
+    died = partial(Decoded, reason="worker_died", detail="the process that decoded the file ended")
+    tasks = ((index, dict(item)) for index, item in enumerate(items))
+    for (index, _), decoded in map_in_workers(_Decode(transform), tasks, num_workers=num_workers, died=died):
+        yield index, decoded
 
 
-def _until_a_worker_dies(
-    items: Sequence[Mapping[str, Any]], waiting: deque[int], transform: ItemTransform, num_workers: int
-) -> Generator[tuple[int, Decoded], None, list[int]]:
-    """Decode what is waiting; returns the items that were under way when the pool broke."""
-    running: dict[Future[Decoded], int] = {}
-    pool = _pool(num_workers, transform)
-    try:
-        while waiting or running:
-            # few at a time: each is a suspect when a worker dies
-            while waiting and len(running) < 2 * num_workers:
-                running[pool.submit(_decode_in_worker, dict(items[waiting[0]]))] = waiting[0]
-                waiting.popleft()
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                result = future.result()
-                yield running.pop(future), result
-    except BrokenProcessPool:
-        return sorted(running.values())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return []
-
-
-def _decode_alone(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
-    with _pool(1, transform) as pool:
-        try:
-            return pool.submit(_decode_in_worker, dict(item)).result()
-        except BrokenProcessPool:
-            return Decoded(reason="worker_died", detail="the process that decoded the file ended")
-
-
-def _pool(num_workers: int, transform: ItemTransform) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(num_workers, initializer=_Worker.start, initargs=(transform,))
-
-
-class _Worker:
-    """State of a worker process: the transform is sent once and not with every item."""
+@dataclass(frozen=True)
+class _Decode:
+    """What the workers do: decode an item, whose position comes along."""
 
     transform: ItemTransform
 
-    @classmethod
-    def start(cls, transform: ItemTransform) -> None:
-        torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
-        cls.transform = staticmethod(transform)
+    def __call__(self, task: tuple[int, Mapping[str, Any]]) -> Decoded:
+        return decode(task[1], self.transform)
 
 
-def _decode_in_worker(item: dict[str, Any]) -> Decoded:
-    return decode(item, _Worker.transform)
-
-
-def _explain(error: BaseException) -> tuple[str, str]:
+def explain(error: BaseException) -> tuple[str, str]:
     """Reason code and message of a reading error; of any other error its type only, as messages carry paths."""
     cause: BaseException | None = error
     while cause is not None:

@@ -1,0 +1,105 @@
+"""Run a function on many tasks in processes that may die; a task that kills its process costs that task only."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+__all__ = ["map_in_workers"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_workers(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    num_workers: int,
+    died: Callable[[], Result],
+) -> Iterator[tuple[Task, Result]]:
+    """Apply a function to tasks in worker processes, in whatever order they finish.
+
+    Tasks are taken from their iterable as workers become free, so that millions of them need no memory. When a worker
+    dies (a decoder that crashes, the memory limit), the tasks that were under way are tried again, each in a process of
+    its own; the one that kills it again is given up.
+
+    Args:
+        function: sent to the workers once; with the start method "spawn" it must be picklable. An exception of it
+            ends the iteration.
+        tasks: picklable.
+        num_workers: processes; 0 runs everything in this one.
+        died: makes the result of a task that was given up.
+
+    Yields:
+        the task and its result.
+    """
+    if num_workers == 0:
+        for task in tasks:
+            yield task, function(task)
+        return
+    waiting = iter(tasks)
+    # those taken from the iterable and not yet sent
+    taken: deque[Task] = deque(islice(waiting, 1))
+    while taken:
+        suspects = yield from _until_a_worker_dies(function, taken, waiting, num_workers)
+        for task in suspects:
+            yield task, _alone(function, task, died)
+        taken.extend(islice(waiting, 1 if not taken else 0))
+
+
+def _until_a_worker_dies(
+    function: Callable[[Task], Result], taken: deque[Task], waiting: Iterator[Task], num_workers: int
+) -> Generator[tuple[Task, Result], None, list[Task]]:
+    """Work on what is waiting; returns the tasks that were under way when the pool broke."""
+    running: dict[Future[Result], Task] = {}
+    pool = _pool(num_workers, function)
+    try:
+        while taken or running:
+            # few at a time: each is a suspect when a worker dies
+            while taken and len(running) < 2 * num_workers:
+                running[pool.submit(_call, taken[0])] = taken[0]
+                taken.popleft()
+                taken.extend(islice(waiting, 1))
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return []
+
+
+def _alone(function: Callable[[Task], Result], task: Task, died: Callable[[], Result]) -> Result:
+    with _pool(1, function) as pool:
+        try:
+            return pool.submit(_call, task).result()
+        except BrokenProcessPool:
+            return died()
+
+
+def _pool(num_workers: int, function: Callable[[Any], Any]) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(num_workers, initializer=_Worker.start, initargs=(function,))
+
+
+class _Worker:
+    """State of a worker process: the function is sent once and not with every task."""
+
+    function: Callable[[Any], Any]
+
+    @classmethod
+    def start(cls, function: Callable[[Any], Any]) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
+        cls.function = staticmethod(function)
+
+
+def _call(task: Any) -> Any:
+    return _Worker.function(task)

@@ -1,0 +1,56 @@
+"""Tasks in processes that may die: streamed, each answered once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from movl_monai.data.workers import map_in_workers
+
+
+def fragile(task: int) -> int:
+    if task in (0, 5):
+        time.sleep(0.05)
+        os._exit(1)
+    return task * task
+
+
+def failing(task: int) -> int:
+    raise ZeroDivisionError(task)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_every_task_is_answered_once(num_workers: int) -> None:
+    found = sorted(map_in_workers(fragile, iter([1, 2, 3, 7]), num_workers=num_workers, died=lambda: -1))
+    assert found == [(1, 1), (2, 4), (3, 9), (7, 49)]
+
+
+def test_a_task_that_kills_its_worker_is_given_up_and_no_other() -> None:
+    found = dict(map_in_workers(fragile, iter(range(12)), num_workers=2, died=lambda: -1))
+    assert found == {task: -1 if task in (0, 5) else task * task for task in range(12)}
+
+
+def test_tasks_are_taken_as_workers_become_free() -> None:
+    taken = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(1, 100):
+            taken.append(task)
+            yield task + 10
+
+    results = map_in_workers(fragile, tasks(), num_workers=1, died=lambda: -1)
+    next(results)
+    assert len(taken) < 10
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_no_tasks_are_no_results() -> None:
+    assert list(map_in_workers(fragile, iter(()), num_workers=2, died=lambda: -1)) == []
+
+
+def test_an_exception_of_the_function_ends_the_run() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map_in_workers(failing, [1], num_workers=1, died=lambda: -1))
