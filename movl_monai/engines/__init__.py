@@ -2,7 +2,7 @@
 
 from .batch import prepare_image_batch
 from .checks import check_device, check_output_dir
-from .class_weights import resolve_class_weights
+from .class_weights import balanced_sample_weights, resolve_class_weights
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
@@ -29,6 +29,7 @@ __all__ = [
     "Stage",
     "StagedTrainer",
     "ValidateStart",
+    "balanced_sample_weights",
     "check_device",
     "check_ids",
     "check_output_dir",

@@ -9,7 +9,7 @@ import torch
 
 from movl_monai.errors import ConfigError, DataError
 
-__all__ = ["ClassWeights", "resolve_class_weights"]
+__all__ = ["ClassWeights", "balanced_sample_weights", "resolve_class_weights"]
 
 ClassWeights = Literal["balanced"] | Sequence[float] | None
 
@@ -43,3 +43,24 @@ def resolve_class_weights(class_weights: ClassWeights, labels: torch.Tensor, num
             f"got {class_weights!r}."
         )
     return [float(weight) for weight in class_weights]
+
+
+def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Return one weight per image with which a weighted sampler draws every class equally often.
+
+    Args:
+        labels: training labels (N,), in 0 .. num_classes - 1.
+        num_classes: number of classes.
+
+    Returns:
+        float64 (N,), N / (num_classes * count of the image's class).
+
+    Raises:
+        DataError: if a class has no images.
+
+    Example:
+        >>> balanced_sample_weights(torch.tensor([0, 0, 0, 1]), 2).tolist()
+        [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
+    """
+    weights = resolve_class_weights("balanced", labels, num_classes)
+    return torch.tensor(weights, dtype=torch.float64)[torch.as_tensor(labels, dtype=torch.int64)]

@@ -48,6 +48,7 @@ def _train(overlays: list[str], phantom: Path, output: Path, **overrides: Any) -
         (["strategy_full_finetune.json"], {"backbone", "head"}),
         (["augment.json"], {"prompt", "head"}),
         (["early_stop.json"], {"prompt", "head"}),
+        (["sampling_balanced.json"], {"prompt", "head"}),
     ],
     ids=lambda value: value[0].removesuffix(".json") if isinstance(value, list) else "",
 )
@@ -84,3 +85,26 @@ def test_a_fine_tuned_checkpoint_holds_the_backbone_and_evaluates(phantom: Path,
     workflow.run()
     report = json.loads((tmp_path / "evaluation/report.json").read_text(encoding="utf-8"))
     assert report["id"]["n"] == 6
+
+
+def test_balanced_sampling_draws_every_class_equally_often(phantom: Path, tmp_path: Path) -> None:
+    header, *rows = (phantom / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    label, split = (header.split(",").index(name) for name in ("label", "split"))
+    lesions = [row for row in rows if row.split(",")[split] == "train" and row.split(",")[label] == "lesion"]
+    skewed = tmp_path / "skewed.csv"
+    skewed.write_text("\n".join([header, *(row for row in rows if row not in lesions[1:])]) + "\n", encoding="utf-8")
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in ("train.json", "sampling_balanced.json")],
+        workflow_type="train",
+        logging_file=False,
+        run_id="training",
+        dataset_dir=str(skewed),
+        output_dir=str(tmp_path / "out"),
+        **{**FAST, "datalist#data_root": str(phantom)},
+    )
+    workflow.initialize()
+    sampler = workflow.parser.get_parsed_content("train#dataloader").sampler
+    labels = workflow.parser.get_parsed_content("train#dataset").labels
+    assert labels.bincount().min() == 1
+    drawn = torch.cat([labels[torch.tensor(list(sampler))] for _ in range(200)]).float()
+    assert abs(drawn.mean() - 0.5) < 0.05
