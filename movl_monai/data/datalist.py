@@ -22,9 +22,10 @@ class Datalist(Sequence[Item]):
     """A sequence of items, one per image (or per frame of a multi-frame file).
 
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
-    "split": "train" | "val" | "test" | None, "domain": str, "id": salted id}``, and ``"frame": int`` (from 0) where the
-    file has several. ``label`` is the position in ``class_names``. Items are ordered by domain (the in-distribution one
-    first), split, and natural order of the path, whatever the order on disk.
+    "split": "train" | "val" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from 0) where the
+    file has several, and ``"mask": absolute path`` where a CSV names one. ``label`` is the position in ``class_names``.
+    Items are ordered by domain (the in-distribution one first), split, and natural order of the path, whatever the
+    order on disk.
 
     Items of other domains than ``id_domain`` are for evaluation only, whatever their split.
 

@@ -54,6 +54,7 @@ class Entry:
         domain: as the source says, None if it does not.
         frame: frame of a multi-frame file, counted from 0.
         id: salted id that the source already carries.
+        mask: absolute path of the mask, None if the source has none.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Entry:
     domain: str | None = None
     frame: int | None = None
     id: str | None = None
+    mask: Path | None = None
 
 
 @dataclass
@@ -98,8 +100,8 @@ class FileHeader:
         patient: issuer and patient id in one string, None if the file does not tell.
         frames: number of frames, slices or pages; 1 for an ordinary image.
         problem: reason code if the file cannot be an image of the list, as reading errors have it: ``bad_header``,
-            ``not_image`` (a report, plan or other object without pixels), ``too_large`` (over 10 000 frames, or
-            inflates beyond 512 MiB or 200 : 1), ``unsupported_format``.
+            ``truncated``, ``not_image`` (a report, plan or other object without pixels), ``segmentation``,
+            ``too_large`` (over 10 000 frames, or inflates beyond 512 MiB or 200 : 1), ``unsupported_format``.
     """
 
     patient: str | None = None

@@ -1,9 +1,11 @@
-"""Read a CSV manifest: `path,label[,patient_id,split,domain,frame]`."""
+"""Read a CSV manifest: `path,label[,mask,patient_id,split,domain,frame,id]`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, locate, parse_split, tidy
@@ -12,19 +14,20 @@ from movl_monai.errors import DataError
 __all__ = ["read_csv"]
 
 _REQUIRED = ("path", "label")
-_OPTIONAL = ("patient_id", "split", "domain", "frame")
+_OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id")
 
 
-def read_csv(source: Path, *, data_root: Path | None = None) -> Listing:
+def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = True) -> Listing:
     """The entries of a CSV manifest.
 
     Columns are found by name (in any case and order, others are ignored); comma, semicolon or tab; UTF-8 with or
-    without BOM, UTF-16 with BOM, else Windows-1252. A row given twice is kept once and reported as ``duplicate_row``; a
-    file that is not there as ``missing_file``.
+    without BOM, UTF-16 with BOM, else Windows-1252. An ``id`` counts if it looks like a salted one. A row given twice
+    is kept once and reported as ``duplicate_row``; a file that is not there as ``missing_file``.
 
     Args:
         source: the CSV file.
         data_root: folder that relative paths belong to, default the CSV's folder.
+        labelled: False lets rows, or the whole list, be without a label.
 
     Raises:
         DataError: if a column is missing, a row has no path or label, a split or frame cannot be understood, a path
@@ -32,12 +35,12 @@ def read_csv(source: Path, *, data_root: Path | None = None) -> Listing:
             spreadsheet shows them: the header is row 1.
     """
     root = (data_root or source.parent).absolute()
-    rows = _rows(source)
+    rows = _rows(source, _REQUIRED if labelled else _REQUIRED[:1])
     listing = Listing()
     first: dict[tuple[str, int | None], Entry] = {}
     for number, row in rows:
         where = f"row {number} of {source.name}"
-        entry = _entry(row, root, where)
+        entry = _entry(row, root, where, labelled)
         earlier = first.setdefault((entry.key, entry.frame), entry)
         if earlier is not entry:
             if earlier != entry:
@@ -50,16 +53,16 @@ def read_csv(source: Path, *, data_root: Path | None = None) -> Listing:
     return listing
 
 
-def _rows(source: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(source: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     text = _decode(source.read_bytes(), source.name)
     header = text.partition("\n")[0]
     # the delimiter is the one that makes a column called "path"; csv.Sniffer guesses wrong on quoted values
     delimiter = next((d for d in ",;\t" if "path" in _columns(header, d)), ",")
     columns = _columns(header, delimiter)
-    missing = [name for name in _REQUIRED if name not in columns]
+    missing = [name for name in required if name not in columns]
     if missing:
         raise DataError(
-            f"{source.name} must have the columns {', '.join(_REQUIRED)} (and may have {', '.join(_OPTIONAL)}); "
+            f"{source.name} must have the columns {', '.join(required)} (and may have {', '.join(_OPTIONAL)}); "
             f"missing: {', '.join(missing)}; found: {', '.join(columns) or 'none'}."
         )
     twice = {name for name in columns if columns.count(name) > 1 and name in (*_REQUIRED, *_OPTIONAL)}
@@ -102,11 +105,12 @@ def _named(values: list[str], columns: list[str], where: str) -> dict[str, str]:
     return dict(zip(columns, values, strict=False))  # a short row lacks its last columns
 
 
-def _entry(row: dict[str, str], root: Path, where: str) -> Entry:
-    if not row.get("path", "").strip() or not row.get("label", "").strip():
-        raise DataError(f"{where} must have a path and a label; complete or remove it.")
+def _entry(row: dict[str, str], root: Path, where: str, labelled: bool) -> Entry:
+    if not row.get("path", "").strip() or (labelled and not row.get("label", "").strip()):
+        raise DataError(f"{where} must have a path{' and a label' if labelled else ''}; complete or remove it.")
     try:
         path, key = locate(row["path"], root)
+        mask = locate(row["mask"], root)[0] if row.get("mask", "").strip() else None
     except DataError as error:
         raise DataError(f"In {where}, {error}.") from None
     try:
@@ -116,11 +120,13 @@ def _entry(row: dict[str, str], root: Path, where: str) -> Entry:
     return Entry(
         path=path,
         key=key,
-        label=tidy(row["label"]),
+        label=tidy(row.get("label")),
         patient=tidy(row.get("patient_id")),
         split=split,
         domain=tidy(row.get("domain")),
         frame=_frame(row.get("frame"), where),
+        mask=mask,
+        id=_salted_id(row.get("id")),
     )
 
 
@@ -130,3 +136,8 @@ def _frame(text: str | None, where: str) -> int | None:
     if not text.strip().isdecimal():
         raise DataError(f"{where}: frame must be a number from 0, or empty, got {text.strip()!r}.")
     return int(text)
+
+
+def _salted_id(text: str | None) -> str | None:
+    """An id that `movl-monai ingest` wrote; the ids of other programs may name patients and are left out."""
+    return text.strip() if text and re.fullmatch(r"[0-9a-f]{12,64}", text.strip()) else None

@@ -122,7 +122,7 @@ def read_unlabelled(
     elif path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
     else:
-        listing = read_source(path)
+        listing = read_source(path, labelled=False)
     listing = expand(listing, slice_axis=slice_axis, patients=False)
     if not listing.entries:
         raise DataError(
@@ -207,7 +207,8 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
         "domain": entry.domain,
         "id": image_id,
     }
-    return item if entry.frame is None else item | {"frame": entry.frame}
+    item |= {} if entry.frame is None else {"frame": entry.frame}
+    return item if entry.mask is None else item | {"mask": str(entry.mask)}
 
 
 def _position(entry: Entry) -> tuple[Any, ...]:

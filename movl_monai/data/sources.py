@@ -23,8 +23,13 @@ PathLike = str | os.PathLike[str]
 _LISTS = ("manifest.csv", "dataset.json", "datalist.json")
 
 
-def read_source(source: Path, *, data_root: Path | None = None) -> Listing:
+def read_source(source: Path, *, data_root: Path | None = None, labelled: bool = True) -> Listing:
     """The entries of a CSV file, a JSON file, or a folder: of the list in it, else of its class folders.
+
+    Args:
+        source: the file or folder.
+        data_root: folder that the relative paths of a list belong to, default the list's folder.
+        labelled: False lets the rows of a CSV file be without a label.
 
     Raises:
         DataError: if there is no such source, it is of another kind, or it has no image.
@@ -40,7 +45,7 @@ def read_source(source: Path, *, data_root: Path | None = None) -> Listing:
     if suffix == ".json":
         return _with_images(read_json(source, data_root=data_root))
     if suffix in (".csv", ".tsv", ".txt"):
-        return _with_images(read_csv(source, data_root=data_root))
+        return _with_images(read_csv(source, data_root=data_root, labelled=labelled))
     raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
 
 

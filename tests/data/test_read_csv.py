@@ -110,3 +110,23 @@ def test_paths_belong_to_the_data_root_if_there_is_one(make_csv: MakeCsv, tmp_pa
 def test_an_empty_file_lacks_all_columns(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing: path, label; found: none"):
         read_csv(rewrite(tmp_path / "x.csv", b""))
+
+
+def test_a_mask_and_a_salted_id_are_carried(make_csv: MakeCsv) -> None:
+    rows = ("a.png,x,masks/a.png,0123456789ab", "b.png,y,,Jane_Doe_7")
+    first, second = read_csv(make_csv("path,label,mask,id", *rows)).entries
+    assert first.mask is not None
+    assert (first.mask.name, first.id) == ("a.png", "0123456789ab")
+    assert (second.mask, second.id) == (None, None)
+
+
+def test_a_mask_outside_of_the_folder_is_an_error(make_csv: MakeCsv) -> None:
+    with pytest.raises(DataError, match="row 2 of manifest.csv, a path leads out"):
+        read_csv(make_csv("path,label,mask", "a.png,x,../../a.png"))
+
+
+def test_rows_may_lack_labels_where_none_are_needed(make_csv: MakeCsv) -> None:
+    source = make_csv("path", "a.png")
+    assert read_csv(source, labelled=False).entries[0].label is None
+    with pytest.raises(DataError, match="missing: label"):
+        read_csv(source)
