@@ -52,8 +52,9 @@ def build_report(
     Raises:
         ValueError: if class names and logits do not fit.
     """
-    # resampling depends on the order, so it gets a fixed one
-    parts = sections(predictions.take(np.argsort(np.asarray(predictions.ids), kind="stable")), id_domain=id_domain)
+    # resampling depends on the order, so it gets one that neither the loader nor the salt of the ids can change
+    columns = np.asarray(predictions.logits).T[::-1]
+    parts = sections(predictions.take(np.lexsort((*columns, np.asarray(predictions.labels)))), id_domain=id_domain)
     notes: list[str] = []
 
     def section(images: Predictions, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def test_order_of_images_changes_nothing() -> None:
     predictions = random_predictions()
     shuffled = predictions.take(np.random.default_rng(0).permutation(len(predictions)))
     assert report_of(shuffled) == report_of(predictions)
+
+
+def test_another_salt_of_the_ids_changes_nothing() -> None:
+    predictions = random_predictions()
+    renamed = predictions.take(np.arange(len(predictions)))
+    renamed.ids = [hashlib.sha256(name.encode()).hexdigest()[:12] for name in predictions.ids]
+    assert np.argsort(renamed.ids).tolist() != np.argsort(predictions.ids).tolist()
+    assert report_of(renamed) == report_of(predictions)
 
 
 def test_validation_figures_say_that_they_are_not_a_test_result() -> None:
