@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal
 
 from movl_monai.transforms.dicom.flags import Flags
+from movl_monai.transforms.dicom.plain import plain_code, plain_numbers, plain_uid, tag_of
 from movl_monai.transforms.dicom.quiet import quiet
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
@@ -17,11 +18,12 @@ __all__ = ["code_string", "functional_group", "integer", "items", "number", "num
 @quiet()
 def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Any]:
     """Return the values of a tag, [] where it is missing, empty or damaged; the last two are flagged."""
-    if keyword not in dataset:
+    tag = tag_of(keyword)
+    if tag not in dataset:
         return []
     try:
         # the conversion of the raw bytes happens here, and can fail in any way
-        value = dataset[keyword].value
+        value = dataset[tag].value
     except Exception:
         _flag(flags, "invalid", keyword)
         return []
@@ -34,10 +36,12 @@ def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[A
 
 def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
     """Return the values of a tag as finite numbers, [] where one of them is none."""
-    try:
-        found = [float(value) for value in values(dataset, keyword, flags)]
-    except (TypeError, ValueError, OverflowError):
-        found = [math.nan]
+    found = plain_numbers(dataset, tag_of(keyword))
+    if found is None:
+        try:
+            found = [float(value) for value in values(dataset, keyword, flags)]
+        except (TypeError, ValueError, OverflowError):
+            found = [math.nan]
     if all(math.isfinite(value) for value in found):
         return found
     _flag(flags, "invalid", keyword)
@@ -61,12 +65,16 @@ def integer(dataset: Dataset, keyword: str, flags: Flags | None = None) -> int |
 
 def code_string(dataset: Dataset, keyword: str) -> str:
     """Return the first value of a tag as stripped upper-case text, "" where there is none."""
+    if (code := plain_code(dataset, tag_of(keyword))) is not None:
+        return code
     found = values(dataset, keyword)
     return str(found[0]).strip(" \0").upper() if found else ""
 
 
 def uid(dataset: Dataset, keyword: str) -> UID:
     """Return the first value of a tag as UID, an empty one where there is none."""
+    if (plain := plain_uid(dataset, tag_of(keyword))) is not None:
+        return plain
     found = values(dataset, keyword)
     return UID(str(found[0])) if found else UID("")
 
@@ -76,10 +84,11 @@ def raw_data(dataset: Dataset, keyword: str) -> tuple[Any, Literal["<", ">"]]:
 
     Values that were set by a program, not read, come as they are.
     """
-    if keyword not in dataset:
+    tag = tag_of(keyword)
+    if tag not in dataset:
         return None, "<"
     try:
-        element = dataset.get_item(keyword)
+        element = dataset.get_item(tag)
     except Exception:
         return None, "<"
     is_big_endian = isinstance(element, RawDataElement) and not element.is_little_endian
