@@ -67,6 +67,7 @@ def make_trainer(
         max_epochs=epochs,
         optimizer=torch.optim.Adam(optimizer_groups(network)),
         loss_function=MoVLLoss(weight=1.0),
+        decollate=True,  # as the bundles have it
         train_data_loader=loader,
         features=features,
     )

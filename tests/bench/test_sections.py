@@ -54,7 +54,7 @@ def test_our_step_and_the_naive_step_have_the_same_losses() -> None:
     ours, naive, features = _networks(settings)
     batches, losses, expected = float_batches(features.dataset, settings), [], []
     trainer = make_trainer(ours, features.dataset, features, settings, steps=6)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output[0]["loss"].item()))
     trainer.run()
     step = naive_step(naive)
     for index in range(6):
