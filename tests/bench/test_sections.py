@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
+from monai.handlers import from_engine
 
 from movl_monai.backbones import prepare_frozen
 from movl_monai.bench import BenchSettings, __main__, synthetic_images
@@ -54,7 +55,7 @@ def test_our_step_and_the_naive_step_have_the_same_losses() -> None:
     ours, naive, features = _networks(settings)
     batches, losses, expected = float_batches(features.dataset, settings), [], []
     trainer = make_trainer(ours, features.dataset, features, settings, steps=6)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output[0]["loss"].item()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
     trainer.run()
     step = naive_step(naive)
     for index in range(6):
@@ -68,7 +69,8 @@ def test_the_other_loop_runs_before_each_step_on_the_same_batch() -> None:
     network, _, features = _networks(settings)
     seen: list[torch.Tensor] = []
     trainer = make_trainer(network, features.dataset, features, settings, steps=5)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(e.state.output["image"]))
+    images = from_engine("image")
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(torch.stack(images(e.state.output))))
     batches = float_batches(features.dataset, settings)
     ours, other = time_trainer(trainer, lambda batch: seen.append(batch[0]), batches, settings)
     assert len(seen) == 2 * (settings.warmup + settings.rounds)
