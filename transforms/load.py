@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from movl_monai.transforms.dicom import Limits, frame_count, read_dicom, read_header
 from movl_monai.transforms.errors import MedicalImageError
-from movl_monai.transforms.files import Source
+from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.intensity import Intensity, check_intensity
 from movl_monai.transforms.nifti import read_nifti, slice_count
 from movl_monai.transforms.raster import MAX_PIXELS, raster_frame_count, read_raster
@@ -109,15 +109,17 @@ class LoadMedicalImage(Transform):
         Raises:
             MedicalImageError: as when called.
         """
-        image_format = sniff_format(source)
-        if image_format == "dicom":
-            image, record = self._read_dicom(source, frame)
-        elif image_format in ("nifti", "nifti_pair"):
-            image, record = self._read_nifti(source, frame)
-        elif image_format == "unknown":
-            raise _unknown_format()
-        else:
-            image, record = read_raster(source, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels)
+        with open_source(source) as file:
+            image_format = sniff_format(file)
+            if image_format == "dicom":
+                image, record = self._read_dicom(file, frame)
+            elif image_format in ("nifti", "nifti_pair"):
+                # not the open file: volumes are kept by what names them
+                image, record = self._read_nifti(source, frame)
+            elif image_format == "unknown":
+                raise _unknown_format()
+            else:
+                image, record = read_raster(file, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels)
         return torch.from_numpy(np.ascontiguousarray(image)), record
 
     def frame_count(self, source: Source) -> int:

@@ -11,6 +11,7 @@ from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
 from movl_monai.transforms.dicom.jpeg_itk import decode_with_itk
 from movl_monai.transforms.dicom.layout import PixelLayout
+from movl_monai.transforms.dicom.plain_frame import is_plain, read_plain_frame
 from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.source import remaining_bytes
 from movl_monai.transforms.errors import MedicalImageError
@@ -98,6 +99,9 @@ def decode_frame(
 
 def _decode_native(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags) -> Decoded:
     photometric = _check_length(file, pixels, layout, flags)
+    if is_plain(layout):
+        values = read_plain_frame(file.data, pixels.offset, layout, frame)
+        return _shifted_down(values, layout, flags), photometric
     options = _options(layout, photometric, frames=layout.frames)
     # where the stored bits end higher than they should, they are decoded up to there and shifted down
     options |= {"bits_stored": layout.high_bit + 1, "pixel_vr": pixels.vr, "view_only": True}
@@ -106,10 +110,14 @@ def _decode_native(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, 
         values, properties = get_decoder(layout.transfer_syntax).as_array(file.data, index=frame, raw=True, **options)
     except Exception as error:
         raise _failed(layout, [f"native: {type(error).__name__}"]) from None
+    return _shifted_down(values, layout, flags), str(properties["photometric_interpretation"])
+
+
+def _shifted_down(values: np.ndarray, layout: PixelLayout, flags: Flags) -> np.ndarray:
     if (shift := layout.high_bit + 1 - layout.bits_stored) > 0:
         flags.add("unusual_high_bit")
-        values = values >> shift
-    return values, str(properties["photometric_interpretation"])
+        return values >> shift
+    return values
 
 
 def _check_length(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, flags: Flags) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from io import SEEK_END
+from io import SEEK_CUR, SEEK_END
 from typing import BinaryIO
 
 from movl_monai.transforms.dicom.limits import Limits
@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 __all__ = ["ParsedFile", "PixelElement", "parse", "read_header"]
 
@@ -26,6 +26,7 @@ _PIXEL_KEYWORDS = {
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
+_PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
@@ -110,17 +111,32 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
     meta = read_dataset(
         file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
     )
-    if uid(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    syntax = uid(meta, "TransferSyntaxUID")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        data: BinaryIO = inflate(file, limits=limits)
+    elif _needs_no_guess(file, syntax):
+        data = file
+    else:
         file.seek(0)
         header = dcmread(file, stop_before_pixels=True, force=True, defer_size=limits.header_value_bytes)
         return header, file
-    data = inflate(file, limits=limits)
-    dataset = read_dataset(
-        data, is_implicit_VR=False, is_little_endian=True, stop_when=_at_pixels, defer_size=limits.header_value_bytes
+    is_implicit = syntax == ImplicitVRLittleEndian
+    dataset = read_dataset(data, is_implicit, True, stop_when=_at_pixels, defer_size=limits.header_value_bytes)
+    header = FileDataset(
+        data, dataset, file_meta=FileMetaDataset(meta), is_implicit_VR=is_implicit, is_little_endian=True
     )
-    header = FileDataset(data, dataset, file_meta=FileMetaDataset(meta), is_implicit_VR=False, is_little_endian=True)
-    header.set_original_encoding(False, True)
+    header.set_original_encoding(is_implicit, True)
     return header, data
+
+
+def _needs_no_guess(file: BinaryIO, syntax: UID) -> bool:
+    """Tell whether the encoding is known and little-endian, and group 8 comes next, as in nearly all files."""
+    # asking a private one whether it is a transfer syntax is an error
+    if syntax.is_private or not syntax.is_transfer_syntax or syntax == ExplicitVRBigEndian:
+        return False
+    group = file.read(2)
+    file.seek(-len(group), SEEK_CUR)
+    return group == b"\x08\x00"
 
 
 def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -129,7 +145,7 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
     """Read tag, value representation and length of the element that the parser stopped at."""
-    is_implicit, is_little_endian = header.original_encoding
+    _, is_little_endian = header.original_encoding
     endian = "<" if is_little_endian else ">"
     start = file.read(8)
     if len(start) < 8:
@@ -138,8 +154,9 @@ def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
     keyword = _PIXEL_KEYWORDS.get(group << 16 | element)
     if keyword is None:
         return None
-    # some writers switch to the implicit encoding within a file, which shows in a VR that is no text
-    is_implicit = is_implicit or not start[4:6].isalpha()
+    # what is there counts, not what the transfer syntax says: some writers switch within a file, some state the wrong
+    # one. The letters cannot be a length in the implicit encoding: it would be odd
+    is_implicit = start[4:6] not in _PIXEL_VRS
     vr = "OW" if is_implicit else start[4:6].decode("ascii")
     length_bytes = start[4:8] if is_implicit else file.read(4)
     (length,) = struct.unpack(f"{endian}I", length_bytes)

@@ -91,7 +91,7 @@ def _grey(
     if _is_inverted(stored):
         np.subtract(1, image, out=image)
     if blank is not None:
-        image[:, blank] = 0
+        np.copyto(image, 0, where=blank)
     return image, applied
 
 
