@@ -1,4 +1,4 @@
-"""The rows of the method battery: a new prompt, head or backbone adds a row here and gets all of its tests."""
+"""The rows of the method battery: a new prompt, adapter, head or backbone adds a row here and gets all of its tests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from movl_monai.adapters import DVPT, SSF, VPT, Adapter, AdaptFormer, BitFit, LoRA
 from movl_monai.backbones import Backbone, ResNetBackbone, TimmBackbone
 from movl_monai.heads import LabelMapping, LinearHead, MappedHead, ZeroShotHead
 from movl_monai.prompts import ExpandPrompt, FullImagePrompt, LowRankPrompt, PadPrompt, PatchPrompt
-from tests.helpers import IMAGE_SIZE
+from tests.helpers import IMAGE_SIZE, tiny_clip, tiny_swin
 
 NUM_CLASSES = 3
 
@@ -63,6 +64,41 @@ BACKBONES = [
         "efficientnet", lambda **o: TimmBackbone("test_efficientnet", weights=None, image_size=IMAGE_SIZE, **o)
     ),
     BackboneCase("vit", lambda **o: TimmBackbone("test_vit", weights=None, image_size=IMAGE_SIZE, **o)),
+]
+
+TRANSFORMERS = [
+    BACKBONES[3],
+    BackboneCase("swin", lambda **o: tiny_swin(**o)),
+    BackboneCase("clip_vit", lambda **o: tiny_clip(**o)),
+]
+
+
+@dataclass(frozen=True)
+class AdapterCase:
+    """An adapter; `identity` and `hosted` say on which of the TRANSFORMERS it starts as the identity, and can be."""
+
+    name: str
+    make: Callable[[Backbone], Adapter] | None
+    identity: tuple[str, ...] = ("vit", "swin", "clip_vit")
+    hosted: tuple[str, ...] = ("vit", "swin", "clip_vit")
+
+
+NO_ADAPTER = AdapterCase("none", None)
+# those with identity=("swin",) or () append tokens to a sequence, which take a share of its attention
+ADAPTERS = [
+    AdapterCase("dvpt", lambda b: DVPT(b, num_prompts=3, bottleneck=4, share_every=2), identity=("swin",)),
+    AdapterCase("dvpt_unshared", lambda b: DVPT(b, num_prompts=2, bottleneck=4, share_every=1), identity=("swin",)),
+    AdapterCase(
+        "dvpt_as_released", lambda b: DVPT(b, num_prompts=3, bottleneck=4, as_released=True), identity=("swin",)
+    ),
+    AdapterCase("dvpt_last_blocks", lambda b: DVPT(b, num_prompts=3, bottleneck=4, blocks=[2, 3]), identity=("swin",)),
+    AdapterCase("vpt_shallow", lambda b: VPT(b, num_prompts=3, deep=False), identity=(), hosted=("vit", "clip_vit")),
+    AdapterCase("vpt_deep", lambda b: VPT(b, num_prompts=3), identity=(), hosted=("vit", "clip_vit")),
+    AdapterCase("adaptformer", lambda b: AdaptFormer(b, bottleneck=4)),
+    AdapterCase("lora", lambda b: LoRA(b, rank=2)),
+    AdapterCase("lora_all", lambda b: LoRA(b, rank=2, alpha=4, targets=["q", "k", "v", "proj"])),
+    AdapterCase("ssf", lambda b: SSF(b)),
+    AdapterCase("bitfit", lambda b: BitFit(b)),
 ]
 
 

@@ -7,6 +7,7 @@ from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
 from .source_classifier import SourceClassifier, source_classifier
 from .timm_backbone import TimmBackbone
+from .token_path import TokenLayout, TokenPath, share_tensors
 from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ResNetBackbone",
     "SourceClassifier",
     "TimmBackbone",
+    "TokenLayout",
+    "TokenPath",
     "Weights",
     "WeightsFile",
     "class_prompts",
@@ -24,5 +27,6 @@ __all__ = [
     "encode_class_names",
     "fold_batchnorm",
     "prepare_frozen",
+    "share_tensors",
     "source_classifier",
 ]

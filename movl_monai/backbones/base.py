@@ -12,6 +12,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from movl_monai.errors import ConfigError
+
+from .token_path import TokenPath
+
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "BackboneSpec", "digest_tensors"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -139,6 +143,19 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError(
             f"{self.spec.name} gives pooled features only; use a ResNetBackbone or a TimmBackbone."
+        )
+
+    @torch.jit.ignore
+    def token_path(self) -> TokenPath:
+        """Return the steps of a Transformer, over modules that share this backbone's tensors, for an adapter.
+
+        Raises:
+            ConfigError: if this backbone has no blocks that host adapters.
+        """
+        raise ConfigError(
+            f"{self.spec.name} hosts no adapters: it hosts visual prompts in front of it and heads behind it. Adapters "
+            "live in the blocks of ViTs and Swins (TimmBackbone) and of CLIP's ViTs (CLIPBackbone); choose such a "
+            "backbone, or set the adapter to null."
         )
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:

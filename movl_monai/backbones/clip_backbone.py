@@ -13,7 +13,9 @@ from movl_monai.errors import ConfigError
 
 from .base import Backbone, BackboneSpec
 from .clip_loading import CLIPSource, load_clip
+from .clip_path import clip_path
 from .timm_backbone import four_maps, map_strides
+from .token_path import TokenPath
 from .weights import Weights
 
 __all__ = ["CLIPBackbone"]
@@ -114,6 +116,11 @@ class CLIPBackbone(Backbone):
             x, indices=_map_indices(tower), normalize_intermediates=norm, intermediates_only=True
         )
         return list(found["image_intermediates"])
+
+    @torch.jit.ignore
+    def token_path(self) -> TokenPath:
+        """Return the steps of a ViT tower; see :class:`~movl_monai.backbones.TokenPath`."""
+        return clip_path(self.encoder, name=self.spec.name, num_features=self.spec.num_features)
 
 
 def _side(size: Any) -> int:

@@ -13,6 +13,8 @@ from torch import nn
 from movl_monai.errors import ConfigError
 
 from .base import Backbone, BackboneSpec
+from .timm_paths import timm_path
+from .token_path import TokenPath
 from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
 
 __all__ = ["TimmBackbone", "four_maps", "map_strides"]
@@ -106,6 +108,11 @@ class TimmBackbone(Backbone):
         last LayerNorm, without the class token; all four have the patches' resolution.
         """
         return four_maps(self.encoder, self.normalize(image))
+
+    @torch.jit.ignore
+    def token_path(self) -> TokenPath:
+        """Return the steps of a plain ViT or a Swin; see :class:`~movl_monai.backbones.TokenPath`."""
+        return timm_path(self.encoder, name=self.spec.name, num_features=self.spec.num_features)
 
 
 def four_maps(encoder: Any, image: torch.Tensor) -> list[torch.Tensor]:

@@ -49,9 +49,19 @@ class LabelMappingFit:
         head: Any = network.head
         if not hasattr(head, "fit"):
             raise ConfigError(f"A label mapping needs a MappedHead, this network has a {type(head).__name__}.")
-        encoder = nn.Sequential(network.prompt, network.backbone)  # type: ignore[arg-type]
         features = extract_features(
-            encoder, self.dataset.images, batch_size=self.batch_size, device=self.device, progress=False
+            _FeaturesOf(network), self.dataset.images, batch_size=self.batch_size, device=self.device, progress=False
         )
         head.fit(features.to(self.device), torch.as_tensor(self.dataset.labels).to(self.device))
         return 0.0
+
+
+class _FeaturesOf(nn.Module):
+    """What the head of a network reads, with prompt and adapter."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network.features(image)  # type: ignore[operator]

@@ -41,7 +41,9 @@ def run_info(
     Returns:
         JSON-able: ``seed``, ``versions``, ``git_commit`` and ``git_modified`` (None outside of a checkout),
         ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_sha256``,
-        ``trainable_parameters``, ``backbone_parameters``, ``prompt``, ``head``, ``strategy``, and the facts.
+        ``trainable_parameters``, ``backbone_parameters``, ``trainable_percent`` (of the backbone's parameters),
+        ``adapter_percent`` (the adapter's alone), ``prompt``, ``adapter`` (with its settings), ``head``, ``strategy``,
+        and the facts.
     """
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
@@ -63,7 +65,10 @@ def _versions() -> dict[str, str | None]:
 
 def _network_facts(network: Any) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(
-        ("device", "backbone", "weights_sha256", "trainable_parameters", "backbone_parameters", "prompt", "head")
+        (
+            *("device", "backbone", "weights_sha256", "trainable_parameters", "backbone_parameters"),
+            *("trainable_percent", "adapter_percent", "prompt", "adapter", "head"),
+        )
     )
     if network is None:
         return facts
@@ -77,6 +82,10 @@ def _network_facts(network: Any) -> dict[str, Any]:
         facts["backbone"] = getattr(backbone, "spec", None)
         facts["weights_sha256"] = getattr(facts["backbone"], "weights_sha256", None)
         facts["backbone_parameters"] = sum(part.numel() for part in backbone.parameters())
+        facts["trainable_percent"] = 100 * facts["trainable_parameters"] / facts["backbone_parameters"]
+    adapter = getattr(network, "adapter", None)
+    if adapter is not None:
+        facts["adapter"], facts["adapter_percent"] = adapter.settings(), adapter.share_of_backbone()
     for name in ("prompt", "head"):
         part = getattr(network, name, None)
         facts[name] = None if part is None or isinstance(part, nn.Identity) else type(part).__name__

@@ -1,32 +1,40 @@
-"""The classification network: prompt, frozen backbone, head."""
+"""The classification network: prompt, frozen backbone, adapter, head."""
+
+import logging
 
 import torch
 from torch import nn
 
+from movl_monai.adapters import Adapter
 from movl_monai.backbones import Backbone
 from movl_monai.errors import ConfigError
 
+from .adapted import AdaptedPath
 from .trained_state import TrainedStateNetwork
 
 __all__ = ["AdaptedClassifier"]
 
+_LOGGER = logging.getLogger(__name__)
+
 
 class AdaptedClassifier(TrainedStateNetwork):
-    r"""Classify images with a frozen backbone, a visual prompt before it and a head behind it.
+    r"""Classify images with a frozen backbone, a visual prompt before it, an adapter inside and a head behind it.
 
     .. math:: p^+ = \mathrm{LP}(f(\mathrm{VP}(x))) \qquad p^- = \mathrm{LP}(f(x))
 
-    ``forward`` computes :math:`p^+`; :math:`p^-` is ``head(plain_features(image))``.
+    ``forward`` computes :math:`p^+`, with the adapter inside :math:`f`; :math:`p^-` is ``head(plain_features(image))``,
+    without prompt and adapter.
 
     Args:
         backbone: :math:`f`, (B, 3, H, W) in [0, 1] to (B, num_features); it normalises inside.
         head: LP, (B, num_features) to logits (B, num_classes).
         prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for none.
+        adapter: built for this backbone, which must be frozen; None for none. It never touches ``self.backbone``.
         class_names: names of the classes in the order of the logits; None takes them from the checkpoint.
 
     Raises:
-        ConfigError: if the head reads another number of features than the backbone gives, or if there are fewer or more
-            class names than logits.
+        ConfigError: if the head reads another number of features than the backbone gives, if there are fewer or more
+            class names than logits, or if the adapter was built for another backbone.
 
     Reference:
         MoVL, arXiv 2405.07411, figure 1.
@@ -46,12 +54,24 @@ class AdaptedClassifier(TrainedStateNetwork):
         backbone: Backbone,
         head: nn.Module,
         prompt: nn.Module | None = None,
+        adapter: Adapter | None = None,
         class_names: list[str] | None = None,
     ) -> None:
         super().__init__(backbone=backbone, class_names=class_names)
         _check_head(head, num_features=backbone.spec.num_features, class_names=class_names)
         self.prompt = nn.Identity() if prompt is None else prompt
+        self.adapter = adapter
         self.head = head
+        # not part of any state: its tensors are those of the backbone and of the adapter
+        self.adapted = None if adapter is None else AdaptedPath(backbone, adapter)
+        if adapter is not None:
+            _LOGGER.info(
+                "%s: %d trainable parameters, %.3f %% of %s.",
+                adapter.settings(),
+                adapter.num_parameters(),
+                adapter.share_of_backbone(),
+                backbone.spec.name,
+            )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Compute the logits of prompted images.
@@ -62,11 +82,18 @@ class AdaptedClassifier(TrainedStateNetwork):
         Returns:
             logits (B, num_classes), float32, before softmax.
         """
-        return self.head(self.backbone(self.prompt(image)))
+        return self.head(self.features(image))
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute what the head reads, (B, num_features), of images (B, 3, H, W): with prompt and adapter."""
+        prompted = self.prompt(image)
+        if self.adapted is None:
+            return self.backbone(prompted)
+        return self.adapted(self.backbone.normalize(prompted))
 
     @torch.jit.ignore
     def plain_features(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute the features (B, num_features) of images (B, 3, H, W) without the prompt and without a graph."""
+        """Compute the features (B, num_features) of images (B, 3, H, W) without prompt, adapter and graph."""
         with torch.no_grad():
             return self.backbone(image)
 

@@ -15,6 +15,9 @@ __all__ = ["TrainedStateNetwork", "decode_facts", "encode_facts"]
 _FORMAT = 1
 _FACTS_KEY = "_extra_state"
 _BACKBONE = "backbone."
+# a second way through the backbone's and the adapter's tensors, which have their own names already
+_BORROWED = "adapted."
+_UNSAVED = (_BACKBONE.rstrip("."), _BORROWED.rstrip("."))
 
 
 def encode_facts(facts: Mapping[str, Any]) -> torch.Tensor:
@@ -86,7 +89,7 @@ class TrainedStateNetwork(nn.Module):
                 "sha256": self.backbone.content_sha256() if self.backbone.frozen else None,
             },
             "class_names": list(self.class_names),
-            "parts": {name: type(part).__name__ for name, part in self.named_children() if name != "backbone"},
+            "parts": {name: _described(part) for name, part in self.named_children() if name not in _UNSAVED},
         }
 
     @torch.jit.ignore
@@ -106,15 +109,24 @@ class TrainedStateNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
+def _described(part: nn.Module) -> str:
+    """Return the name of a part's class, with the settings that an adapter's tensors do not tell."""
+    settings = getattr(part, "settings", None)
+    return str(settings()) if callable(settings) else type(part).__name__
+
+
 def _drop_frozen_tensors(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     if module.backbone.frozen:  # type: ignore[union-attr]
-        for key in [key for key in state if key.startswith(prefix + _BACKBONE)]:
+        for key in [key for key in state if key.startswith((prefix + _BACKBONE, prefix + _BORROWED))]:
             del state[key]
 
 
 def _forgive_frozen_tensors(module: nn.Module, incompatible: Any) -> None:
     if module.backbone.frozen:  # type: ignore[union-attr]
-        incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if f".{_BACKBONE}" not in f".{key}"]
+        left_out = (f".{_BACKBONE}", f".{_BORROWED}")
+        incompatible.missing_keys[:] = [
+            key for key in incompatible.missing_keys if not any(part in f".{key}" for part in left_out)
+        ]
 
 
 def _compare_with_checkpoint(

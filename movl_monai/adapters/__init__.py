@@ -1,0 +1,12 @@
+"""Adapters: what trains inside the blocks of a frozen Transformer."""
+
+from .adaptformer import AdaptFormer
+from .base import Adapter, BlockHook
+from .bitfit import BitFit
+from .dvpt import DVPT
+from .layers import LayerAdapter
+from .lora import LoRA
+from .ssf import SSF
+from .vpt import VPT
+
+__all__ = ["AdaptFormer", "Adapter", "BitFit", "BlockHook", "DVPT", "LayerAdapter", "LoRA", "SSF", "VPT"]

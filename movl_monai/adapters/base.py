@@ -1,0 +1,138 @@
+"""What all adapters share: the backbone they are made for, the blocks they sit in, how they attach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from movl_monai.backbones import Backbone, TokenPath
+from movl_monai.errors import ConfigError
+
+__all__ = ["Adapter", "BlockHook", "check_blocks", "check_frozen", "uniform_rows"]
+
+
+class BlockHook(nn.Module):
+    """What happens before and after one block; this one leaves the tokens as they are.
+
+    Tokens are (B, N, d), or (B, H, W, d) in a hierarchy.
+    """
+
+    def before(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tokens that the block reads, and whatever :meth:`after` needs of them."""
+        return tokens, tokens
+
+    def after(self, tokens: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Return the tokens that the next block reads, from those that the block gave and what was kept."""
+        return tokens
+
+
+class Adapter(nn.Module):
+    """Trainable parameters inside the blocks of a frozen Transformer.
+
+    An adapter is built for a backbone, of which it reads sizes only, and is given to a network together with it. There
+    it attaches to a :class:`~movl_monai.backbones.TokenPath`, modules that share the backbone's tensors: through one
+    hook per block (:meth:`hooks`), by wrapping layers (:meth:`attach`), or both. Its parameters are its own; the
+    backbone keeps its names, hash and features. Nothing in an adapter is random after its construction or depends on
+    train and eval mode (papers that use dropout here are deviated from in this).
+
+    Args:
+        backbone: a frozen backbone with blocks, or one of the same architecture.
+        blocks: numbers of the blocks to adapt, from 0; None takes all.
+
+    Attributes:
+        num_appended: tokens that it adds to the sequence.
+        averages_appended: whether the features are the mean over the pooled feature and the appended tokens.
+
+    Raises:
+        ConfigError: if the backbone hosts no adapters, is not frozen, or has no such blocks.
+    """
+
+    def __init__(self, backbone: Backbone, *, blocks: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.layout = backbone.token_path().layout
+        check_frozen(backbone)
+        self.block_numbers = check_blocks(blocks, self.layout.depth)
+        self.backbone_name = backbone.spec.name
+        self.backbone_parameters = sum(parameter.numel() for parameter in backbone.parameters())
+        self.num_appended = 0
+        self.averages_appended = False
+
+    @property
+    def first_block(self) -> int:
+        """Number of the first block whose input or inside this adapter changes; what is before it is frozen."""
+        return self.block_numbers[0]
+
+    @torch.jit.ignore
+    def hooks(self) -> list[BlockHook]:
+        """Return one hook per block of the backbone, over this adapter's modules."""
+        return [BlockHook() for _ in range(self.layout.depth)]
+
+    @torch.jit.ignore
+    def attach(self, path: TokenPath) -> None:
+        """Wrap layers of the path; nothing for an adapter that has hooks only.
+
+        Raises:
+            ConfigError: if the path is that of another architecture than the adapter was built for.
+        """
+        if path.layout != self.layout:
+            raise ConfigError(
+                f"This {type(self).__name__} was built for {self.backbone_name} with {self.layout.depth} blocks of "
+                f"width {self.layout.widths[0]} and {self.layout.grids[0]} tokens, the network's backbone has "
+                f"{path.layout.depth} of {path.layout.widths[0]} and {path.layout.grids[0]}; build it for that one."
+            )
+
+    @torch.jit.ignore
+    def settings(self) -> str:
+        """Return what a checkpoint must agree on besides shapes, in words."""
+        return type(self).__name__
+
+    @torch.jit.ignore
+    def num_parameters(self) -> int:
+        """Number of trainable parameters, whether or not a stage trains them now."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @torch.jit.ignore
+    def share_of_backbone(self) -> float:
+        """Trainable parameters over those of the backbone, in percent."""
+        return 100 * self.num_parameters() / self.backbone_parameters
+
+    def _described(self, **options: object) -> str:
+        shown = dict(options)
+        if len(self.block_numbers) < self.layout.depth:
+            shown["blocks"] = list(self.block_numbers)
+        return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in shown.items())})"
+
+
+def check_blocks(blocks: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Return the numbers of the blocks, sorted.
+
+    Raises:
+        ConfigError: if there are none, one is named twice, or one does not exist.
+    """
+    if blocks is None:
+        return tuple(range(depth))
+    numbers = sorted(int(number) for number in blocks)
+    if not numbers or len(set(numbers)) < len(numbers) or numbers[0] < 0 or numbers[-1] >= depth:
+        raise ConfigError(
+            f"blocks must be different numbers from 0 to {depth - 1} (the backbone has {depth} blocks), "
+            f"got {list(blocks)}; null takes all."
+        )
+    return tuple(numbers)
+
+
+def uniform_rows(shape: tuple[int, ...], *, fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    r"""Draw a parameter uniformly from :math:`\pm 1 / \sqrt{\text{fan\_in}}`, as ``nn.Linear`` starts."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+
+
+def check_frozen(backbone: Backbone) -> None:
+    """Raise ConfigError if a backbone trains."""
+    if not backbone.frozen:
+        raise ConfigError(
+            f"An adapter needs a frozen backbone, {backbone.spec.name} trains (frozen=False); set frozen to true, or "
+            "the adapter to null for full fine-tuning."
+        )

@@ -1,0 +1,168 @@
+"""DVPT: prompts that look at the sample before they enter the frozen attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from movl_monai.backbones import Backbone
+from movl_monai.errors import ConfigError
+
+from .base import Adapter, BlockHook
+from .dynamic_prompts import DynamicPrompts, MapHook, ReleasedMapHook, ReleasedSequenceHook, SequenceHook
+from .vpt import AppendTokens, check_num_prompts, starting_tokens
+
+__all__ = ["DVPT", "block_groups"]
+
+
+class DVPT(Adapter):
+    r"""Dynamic visual prompts: a few queries attend to the sample's tokens in a bottleneck, and their results enter.
+
+    .. math:: z = \mathrm{GELU}(f W_{down}), \quad
+              a = \mathrm{softmax}(P z^T / \sqrt{h})\, z, \quad p = \gamma\, a W_{up}
+
+    f are the tokens that a block reads, and the module is shared by ``share_every`` consecutive blocks.
+
+    In a plain ViT m learned tokens are appended to the sequence in front of the first adapted block; in every adapted
+    block p is added to them before it, and the parallel adapter :math:`\gamma_2\, z W_{up2}` to all tokens after it.
+    The features are the mean over the pooled feature (class token) and the appended tokens, each behind the last
+    LayerNorm. In a hierarchy, where no tokens can be appended, the results return to every token through the
+    transposed attention weights, :math:`f + \gamma (A^T a) W_{up}`.
+
+    All gates start at zero. In a hierarchy it therefore starts as the identity. In a plain ViT it cannot: the appended
+    tokens take a share of every attention, and the mean includes them; with them masked from the attention all other
+    tokens are those of the plain backbone.
+
+    Args:
+        backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
+        num_prompts: m, from 1 to the number of image tokens in the smallest adapted block.
+        bottleneck: h, at least 1.
+        share_every: blocks per module, at least 1 (then nothing is shared). A group never crosses a stage of a
+            hierarchy, and the last group of a stage is shorter where ``share_every`` does not divide it.
+        readout: features of a plain ViT: "prompts", the mean with the appended tokens, or "backbone", as the backbone
+            pools without them.
+        as_released: what the authors' code runs instead, to measure the difference: in a ViT learned tokens appended
+            once and the parallel adapter, as the attention is computed there and never used (it is left out here); in
+            a hierarchy queries (m, d) that attend outside of the bottleneck and whose results, passed through it, are
+            added to the first m tokens, a fixed strip of the map.
+        blocks: numbers of the blocks to adapt; None takes all.
+        seed: of the start.
+
+    Raises:
+        ConfigError: if the backbone cannot host it, or an option is out of range.
+
+    Reference:
+        DVPT, arXiv 2307.09787 (Neural Networks 185:107168, 2025). From the paper: bottleneck, queries that attend to
+        the transformed features, projection up, aggregation with the frozen features, sharing between layers. From the
+        released code: appended tokens, the mean read-out, the parallel adapter, ``share_every=3``. Our reading: all
+        dimensions, that attention is inside the bottleneck, no biases, gates as scalars at zero, where results enter
+        (before the block) and the branch (after it), keys without the prompts, the transposed return.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> adapter = DVPT(TimmBackbone("test_vit", image_size=64), num_prompts=4, bottleneck=8, share_every=3)
+        >>> len(adapter.groups), adapter.num_parameters()
+        (2, 3396)
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_prompts: int = 10,
+        bottleneck: int = 20,
+        share_every: int = 3,
+        readout: Literal["prompts", "backbone"] = "prompts",
+        as_released: bool = False,
+        blocks: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone, blocks=blocks)
+        self.num_prompts = check_num_prompts(num_prompts, self)
+        self.bottleneck, self.share_every, self.as_released = bottleneck, share_every, as_released
+        _check_options(bottleneck, share_every, readout)
+        self.in_sequence = self.layout.kind == "sequence"
+        self.groups = block_groups(self.block_numbers, self.layout.stages, share_every)
+        generator = torch.Generator().manual_seed(seed)
+        if self.in_sequence:
+            self.num_appended = self.num_prompts
+            self.averages_appended = readout == "prompts"
+            _check_readout(backbone, self.averages_appended)
+            self.start = starting_tokens(num_prompts, backbone, generator)
+        self.shared = nn.ModuleList(self._module(group[0], generator) for group in self.groups)
+
+    @torch.jit.ignore
+    def hooks(self) -> list[BlockHook]:
+        """See :meth:`Adapter.hooks`."""
+        hooks = super().hooks()
+        for group, module in zip(self.groups, self.shared, strict=True):
+            for number in group:
+                hooks[number] = self._hook(module, first=number == self.first_block)
+        return hooks
+
+    @torch.jit.ignore
+    def settings(self) -> str:
+        """See :meth:`Adapter.settings`."""
+        options: dict[str, object] = {"num_prompts": self.num_prompts, "bottleneck": self.bottleneck}
+        options["share_every"] = self.share_every
+        if self.in_sequence:
+            options["readout"] = "prompts" if self.averages_appended else "backbone"
+        if self.as_released:
+            options["as_released"] = True
+        return self._described(**options)
+
+    def _module(self, number: int, generator: torch.Generator) -> DynamicPrompts:
+        width = self.layout.widths[number]
+        return DynamicPrompts(
+            width=width,
+            num_prompts=0 if self.as_released and self.in_sequence else self.num_prompts,
+            bottleneck=self.bottleneck,
+            query_width=width if self.as_released else None,
+            generator=generator,
+        )
+
+    @torch.jit.ignore
+    def _hook(self, module: DynamicPrompts, *, first: bool) -> BlockHook:
+        if not self.in_sequence:
+            return ReleasedMapHook(module) if self.as_released else MapHook(module)
+        start = AppendTokens(self.start) if first else None
+        return (
+            ReleasedSequenceHook(module, start) if self.as_released else SequenceHook(module, self.num_prompts, start)
+        )
+
+
+def block_groups(numbers: Sequence[int], stages: Sequence[int], share_every: int) -> list[list[int]]:
+    """Split adapted blocks into groups of up to ``share_every`` that follow each other within a stage.
+
+    Example:
+        >>> block_groups([0, 1, 2, 3, 4], [0, 0, 1, 1, 1], 2)
+        [[0, 1], [2, 3], [4]]
+    """
+    groups: list[list[int]] = []
+    for number in numbers:
+        last = groups[-1] if groups else []
+        if last and len(last) < share_every and stages[last[0]] == stages[number]:
+            last.append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _check_options(bottleneck: int, share_every: int, readout: str) -> None:
+    if bottleneck < 1:
+        raise ConfigError(f"bottleneck must be at least 1, got {bottleneck}; 20 is a good start.")
+    if share_every < 1:
+        raise ConfigError(f"share_every must be at least 1 (nothing shared), got {share_every}; 3 is a good start.")
+    if readout not in ("prompts", "backbone"):
+        raise ConfigError(f"readout must be 'prompts' or 'backbone', got {readout!r}.")
+
+
+def _check_readout(backbone: Backbone, averages: bool) -> None:
+    if averages and not backbone.token_path().reads_tokens:
+        raise ConfigError(
+            f"{backbone.spec.name} pools its tokens by attention, so that single tokens cannot be averaged with the "
+            "result; set readout to 'backbone'."
+        )

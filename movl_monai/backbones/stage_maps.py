@@ -1,0 +1,160 @@
+"""The feature maps of a hierarchy, stage by stage, in a form that TorchScript can export."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from movl_monai.errors import ConfigError
+
+from .base import Backbone
+
+__all__ = ["StageMaps", "map_channels", "stage_maps"]
+
+_LOGGER = logging.getLogger(__name__)
+_PROBE_SIZE = 64
+_TOLERANCE = 1e-4
+
+
+class StageMaps(nn.Module):
+    """Run the stem and the stages of a network and give the outputs of some stages.
+
+    The modules are the encoder's own, so it costs no memory. It sets nobody's mode: whether a layer trains is for the
+    backbone to say.
+
+    Args:
+        encoder: its children run one after the other from the image to the last stage.
+        names: dotted names of the stages that give a map, finest first; children of the encoder ("layer1") or of one
+            container of it ("blocks.2").
+
+    Raises:
+        ConfigError: if the names are not of that form.
+    """
+
+    def __init__(self, encoder: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        container, stages = _container(encoder, names)
+        children = list(encoder.named_children())
+        first = [name for name, _ in children].index(container or names[0])
+        self.stem = nn.Sequential(*[child for _, child in children[:first]])
+        last = list(stages).index(names[-1])
+        kept = list(stages.items())[: last + 1]
+        self.stages = nn.ModuleList([stage for _, stage in kept])
+        self.taken: list[bool] = [name in names for name, _ in kept]
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the maps.
+
+        Args:
+            image: normalised, (B, 3, H, W).
+
+        Returns:
+            maps (B, C_i, H_i, W_i), finest first.
+        """
+        x = self.stem(image)
+        maps: list[torch.Tensor] = []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if self.taken[number]:
+                maps.append(x)
+        return maps
+
+    def train(self, mode: bool = True) -> StageMaps:
+        """Keep the modes of the layers, which are the backbone's."""
+        self.training = mode
+        return self
+
+
+def stage_maps(backbone: Backbone) -> StageMaps | None:
+    """Return the stages of a hierarchy; None for a network whose maps only its own ``forward_features`` can give.
+
+    The result was compared with ``forward_features`` on a small random batch.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> backbone = TimmBackbone("test_efficientnet", image_size=64)
+        >>> maps = stage_maps(backbone)(backbone.normalize(torch.rand(1, 3, 64, 64)))
+        >>> [tuple(one.shape[1:]) for one in maps]
+        [(24, 16, 16), (32, 8, 8), (48, 4, 4), (64, 2, 2)]
+    """
+    encoder: Any = getattr(backbone.encoder, "trunk", backbone.encoder)
+    names = _stage_names(encoder)
+    if not names:
+        return None
+    image = _probe(backbone)
+    try:
+        maps = StageMaps(encoder, names)
+        with torch.no_grad(), _evaluating(backbone):
+            same = _alike(maps(backbone.normalize(image)), backbone.forward_features(image))
+    except (ConfigError, RuntimeError, TypeError, ValueError, AttributeError):
+        same = False  # a network with more between its stages than a sequence of modules
+    if not same:
+        _LOGGER.info("%s: its maps come from its own code, which TorchScript may not export.", backbone.spec.name)
+        return None
+    return maps
+
+
+def map_channels(backbone: Backbone) -> list[int]:
+    """Return the channels of the maps of ``forward_features``, finest first, by running it once on a small image.
+
+    Raises:
+        NotImplementedError: if the backbone gives pooled features only.
+    """
+    with torch.no_grad(), _evaluating(backbone):
+        return [int(one.shape[1]) for one in backbone.forward_features(_probe(backbone)[:1])]
+
+
+class _evaluating:  # noqa: N801 - reads as a word
+    """A backbone in eval mode for a while, so that a probe leaves no trace in its statistics."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.modes = {module: module.training for module in backbone.modules()}
+
+    def __enter__(self) -> None:
+        for module in self.modes:
+            module.training = False
+
+    def __exit__(self, *_: object) -> None:
+        for module, mode in self.modes.items():
+            module.training = mode
+
+
+def _probe(backbone: Backbone) -> torch.Tensor:
+    size = backbone.spec.image_size if backbone.spec.fixed_image_size else min(backbone.spec.image_size, _PROBE_SIZE)
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(backbone.mean)
+
+
+def _stage_names(encoder: Any) -> list[str]:
+    """Return the dotted names of the last four stages, as timm lists them or as ResNets are built."""
+    info = getattr(encoder, "feature_info", None)
+    if info:
+        return [str(one["module"]) for one in info if "module" in one][-4:]
+    names = ["layer1", "layer2", "layer3", "layer4"]
+    return names if all(hasattr(encoder, name) for name in names) else []
+
+
+def _container(encoder: nn.Module, names: list[str]) -> tuple[str, dict[str, nn.Module]]:
+    parents = {name.rpartition(".")[0] for name in names}
+    if len(parents) != 1:
+        raise ConfigError(f"The stages must be in one container, got {names}.")
+    (parent,) = parents
+    if "." in parent:
+        raise ConfigError(f"The stages must be children of the encoder or of one child, got {names}.")
+    prefix = f"{parent}." if parent else ""
+    owner = encoder.get_submodule(parent) if parent else encoder
+    stages = {f"{prefix}{name}": child for name, child in owner.named_children()}
+    if missing := [name for name in names if name not in stages]:
+        raise ConfigError(f"The encoder has no stages {missing}.")
+    first = list(stages).index(names[0]) if not parent else 0
+    return parent, dict(list(stages.items())[first:])
+
+
+def _alike(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    if [value.shape for value in one] != [value.shape for value in other]:
+        return False
+    scale = max(float(value.abs().max()) for value in other)
+    return all(float((a - b).abs().max()) <= _TOLERANCE * scale for a, b in zip(one, other, strict=True))

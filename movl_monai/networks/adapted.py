@@ -1,0 +1,85 @@
+"""A frozen Transformer with an adapter in its blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from movl_monai.adapters import Adapter
+from movl_monai.adapters.base import check_frozen
+from movl_monai.backbones import Backbone
+
+__all__ = ["AdaptedPath"]
+
+
+class AdaptedPath(nn.Module):
+    """Compute features with an adapter attached; the backbone that it was made from stays as it is.
+
+    All tensors but the adapter's are the backbone's own (see :class:`~movl_monai.backbones.TokenPath`), so it costs no
+    memory, and ``state_dict`` of a network leaves it out. It is always in eval mode.
+
+    Args:
+        backbone: a frozen Transformer.
+        adapter: built for it; its modules are used, not copied.
+
+    Raises:
+        ConfigError: if the adapter was built for another architecture, or the backbone is not frozen.
+    """
+
+    if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
+        hooks: Any
+
+    def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
+        super().__init__()
+        check_frozen(backbone)
+        self.path = backbone.token_path()
+        adapter.attach(self.path)
+        self.hooks = nn.ModuleList(adapter.hooks())
+        self.num_appended = adapter.num_appended
+        self.averages_appended = adapter.averages_appended
+        self.train(False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute features.
+
+        Args:
+            image: normalised, (B, 3, H, W).
+
+        Returns:
+            (B, num_features).
+        """
+        return self.resume(self.path.embed(image), 0)
+
+    def resume(self, tokens: torch.Tensor, start: int) -> torch.Tensor:
+        """Compute features (B, num_features) from the tokens that reach block ``start``."""
+        steps = zip(self.path.entries, self.path.blocks, self.hooks)  # noqa: B905 - TorchScript knows no `strict`
+        for number, (entry, block, hook) in enumerate(steps):
+            if number >= start:
+                tokens, kept = hook.before(entry(tokens))
+                tokens = hook.after(block(tokens), kept)
+        return self.pool(tokens)
+
+    def pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Compute features (B, num_features) from the tokens behind the last block, appended ones included."""
+        if self.num_appended == 0:
+            return self.path.pool(tokens)
+        own = tokens.shape[1] - self.num_appended
+        pooled = self.path.pool(tokens[:, :own])
+        if not self.averages_appended:
+            return pooled
+        return (pooled + self.path.read(tokens[:, own:]).sum(dim=1)) / (1 + self.num_appended)
+
+    @torch.jit.ignore
+    def prefix(self, image: torch.Tensor, stop: int) -> torch.Tensor:
+        """Compute the tokens that reach block ``stop`` from normalised images, if nothing before it is adapted."""
+        tokens = self.path.embed(image)
+        for number in range(stop):
+            tokens = self.path.blocks[number](self.path.entries[number](tokens))
+        return tokens
+
+    def train(self, mode: bool = True) -> AdaptedPath:
+        """Stay in eval mode: the backbone is frozen, and adapters do not depend on the mode."""
+        super().train(False)
+        return self
