@@ -10,6 +10,7 @@ import pytest
 from movl_monai.bundle_run import parse_overrides
 from movl_monai.cli import main, user_error
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.prompts import PadPrompt
 
 
 def test_overrides_become_literals_where_they_are_and_text_where_not() -> None:
@@ -44,6 +45,20 @@ def test_a_known_error_is_found_below_those_it_caused() -> None:
     outer.__cause__ = inner
     assert user_error(outer) is inner
     assert user_error(RuntimeError("unknown")) is None
+
+
+def test_a_setting_that_a_part_refuses_is_an_error_of_the_user_and_a_stumble_is_not() -> None:
+    with pytest.raises(ValueError, match="width") as refused:
+        PadPrompt(image_size=64, width=32)
+    outer = RuntimeError("Failed to instantiate component")
+    outer.__cause__ = refused.value
+    assert user_error(outer) is refused.value
+    with pytest.raises(TypeError) as stumble:
+        PadPrompt(image_size=None, width=3)  # type: ignore[arg-type]
+    assert user_error(stumble.value) is None
+    with pytest.raises(ValueError, match="invalid literal") as foreign:
+        int("x")
+    assert user_error(foreign.value) is None
 
 
 def test_a_known_error_is_one_paragraph_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
