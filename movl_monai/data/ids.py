@@ -8,14 +8,38 @@ import json
 import os
 import re
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import DataError
 
-__all__ = ["IdMap"]
+__all__ = ["IdMap", "Salter"]
 
 _SHORT = 12
+
+
+@dataclass(frozen=True)
+class Salter:
+    """Make salted names; small, so that worker processes can be given one.
+
+    Args:
+        salt: 16 or more bytes.
+
+    Example:
+        >>> Salter(b"0123456789abcdef").short("series", "1.2.3")
+        'ad56fba1af23'
+    """
+
+    salt: bytes = field(repr=False)
+
+    def digest(self, message: str) -> str:
+        """HMAC-SHA256 of a message, 64 hexadecimal digits."""
+        return hmac.new(self.salt, message.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+    def short(self, kind: str, name: str) -> str:
+        """The salted id of a patient, study, series or the like, 12 hexadecimal digits; there is no way back."""
+        return self.digest(f"{kind}\0{name}")[:_SHORT]
 
 
 class IdMap:
@@ -29,6 +53,9 @@ class IdMap:
         path: local file that holds salt and map, readable by its owner only (mode 0600); read if it exists.
             None keeps both in memory, and the next run has other ids.
         salt: 16 or more characters or bytes; None draws one, or takes that of the file.
+
+    Attributes:
+        salter: makes the ids.
 
     Raises:
         DataError: if the file is not an id map, or holds another salt than the one given, or the salt is short.
@@ -52,7 +79,7 @@ class IdMap:
             raise DataError(
                 "The salt given is not the one in the id map file; use one of the two, as other salts make other ids."
             )
-        self._salt = stored or given or secrets.token_bytes(16)
+        self.salter = Salter(stored or given or secrets.token_bytes(16))
 
     def add(self, key: str, *, path: str | os.PathLike[str], frame: int | None = None) -> str:
         """The id of an image, remembered with its path.
@@ -65,7 +92,7 @@ class IdMap:
         Returns:
             12 hexadecimal digits, or more if 12 were taken by another key.
         """
-        digest = self._digest(f"image\0{key}\0{'' if frame is None else frame}")
+        digest = self.salter.digest(f"image\0{key}\0{'' if frame is None else frame}")
         for length in range(_SHORT, len(digest) + 1, 4):
             known = self._files.get(digest[:length])
             if known is None or (known["key"], known["frame"]) == (key, frame):
@@ -91,7 +118,7 @@ class IdMap:
 
     def patient_id(self, patient: str) -> str:
         """The salted id of a patient, 12 hexadecimal digits; there is no way back."""
-        return self._digest(f"patient\0{patient}")[:_SHORT]
+        return self.salter.short("patient", patient)
 
     def path_of(self, image_id: str) -> str:
         """The absolute path of an image; look it up on this machine only.
@@ -115,11 +142,8 @@ class IdMap:
         # created with its final mode: there is no moment at which others can read it
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"salt": self._salt.hex(), "files": self._files}, stream, indent=1)
+            json.dump({"salt": self.salter.salt.hex(), "files": self._files}, stream, indent=1)
         os.replace(partial, self.path)
-
-    def _digest(self, message: str) -> str:
-        return hmac.new(self._salt, message.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
     def _read(self) -> bytes:
         try:

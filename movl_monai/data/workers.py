@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -98,6 +99,8 @@ class _Worker:
         import torch
 
         torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
+        # what decoders in C print can be muted in no other way; it tears the progress bar, and may quote the file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         cls.function = staticmethod(function)
 
 

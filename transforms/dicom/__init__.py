@@ -7,11 +7,13 @@ from movl_monai.transforms.dicom.header import read_header
 from movl_monai.transforms.dicom.layout import frame_count
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.reader import read_dicom
+from movl_monai.transforms.dicom.scan import HeaderScan, scan_header
 from movl_monai.transforms.dicom.source import is_dicom
 
 __all__ = [
     "FLAGS",
     "Geometry",
+    "HeaderScan",
     "Limits",
     "ModalityFrame",
     "StoredFrame",
@@ -21,5 +23,6 @@ __all__ = [
     "read_dicom",
     "read_geometry",
     "read_header",
+    "scan_header",
     "stored_values",
 ]
