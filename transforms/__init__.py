@@ -10,6 +10,8 @@ from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisti
 from movl_monai.transforms.dicom import Limits, read_dicom
 from movl_monai.transforms.errors import REASONS, MedicalImageError
 from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
+from movl_monai.transforms.load_mask import LoadSegmentation, LoadSegmentationd
+from movl_monai.transforms.masks import read_segmentation, read_segmentation_volume
 from movl_monai.transforms.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
 from movl_monai.transforms.raster import raster_frame_count, read_raster
@@ -30,6 +32,8 @@ __all__ = [
     "Limits",
     "LoadMedicalImage",
     "LoadMedicalImaged",
+    "LoadSegmentation",
+    "LoadSegmentationd",
     "MatchColorStatistics",
     "MatchColorStatisticsd",
     "MedicalImageError",
@@ -49,6 +53,8 @@ __all__ = [
     "read_nifti",
     "read_nifti_slice",
     "read_raster",
+    "read_segmentation",
+    "read_segmentation_volume",
     "slice_count",
     "slice_image",
     "slices_to_volume",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from movl_monai.transforms.dicom.decoder_options import decoder_options
 from movl_monai.transforms.dicom.encapsulated import encoded_frame
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
 from movl_monai.transforms.dicom.jpeg_itk import decode_with_itk
 from movl_monai.transforms.dicom.layout import PixelLayout
+from movl_monai.transforms.dicom.packed_frame import decode_deflated, decode_packed_bits
 from movl_monai.transforms.dicom.plain_frame import is_plain, read_plain_frame
 from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.source import remaining_bytes
@@ -34,6 +35,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    MPEGTransferSyntaxes,
     RLELossless,
 )
 
@@ -43,6 +45,9 @@ Decoded = tuple[np.ndarray, str]
 """Values (H, W) or (H, W, 3) and the photometric interpretation after decoding."""
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+DeflatedImageFrameCompression = UID("1.2.840.10008.1.2.8.1")
+"""Each frame deflated by itself; newer than pydicom's list."""
 
 DECODERS: dict[UID, tuple[str, ...]] = {
     JPEGBaseline8Bit: ("pillow",),
@@ -57,6 +62,7 @@ DECODERS: dict[UID, tuple[str, ...]] = {
     HTJ2KLosslessRPCL: ("pylibjpeg",),
     HTJ2K: ("pylibjpeg",),
     RLELossless: ("pylibjpeg", "pydicom"),
+    DeflatedImageFrameCompression: ("zlib",),
 }
 """Transfer syntax -> decoders in the order they are tried.
 
@@ -91,8 +97,9 @@ def decode_frame(
         return *_decode_native(file, pixels, layout, frame, flags), "native"
     if syntax in DECODERS:
         return _decode_compressed(file, pixels, layout, frame, flags)
+    kind = "a video" if syntax in MPEGTransferSyntaxes else "compressed in a way that no decoder here reads"
     raise MedicalImageError(
-        f"No decoder reads the transfer syntax {_syntax_name(syntax)}; convert the file to another one.",
+        f"No decoder reads the transfer syntax {_syntax_name(syntax)}: the file is {kind}; convert it to another one.",
         reason="no_decoder",
     )
 
@@ -102,7 +109,7 @@ def _decode_native(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, 
     if is_plain(layout):
         values = read_plain_frame(file.data, pixels.offset, layout, frame)
         return _shifted_down(values, layout, flags), photometric
-    options = _options(layout, photometric, frames=layout.frames)
+    options = decoder_options(layout, photometric, frames=layout.frames)
     # where the stored bits end higher than they should, they are decoded up to there and shifted down
     options |= {"bits_stored": layout.high_bit + 1, "pixel_vr": pixels.vr, "view_only": True}
     file.data.seek(pixels.offset)
@@ -176,8 +183,12 @@ def _decode_compressed(
 def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], Decoded] | None:
     if name == "SimpleITK":
         return decode_with_itk
+    if name == "zlib":
+        return decode_deflated
     if name not in get_decoder(layout.transfer_syntax).available_plugins:
         return None
+    if layout.transfer_syntax == RLELossless and layout.bits_allocated == 1:
+        return lambda encoded, layout: decode_packed_bits(encoded, layout, name)
 
     def decode(encoded: bytes, layout: PixelLayout) -> Decoded:
         values, properties = get_decoder(layout.transfer_syntax).as_array(
@@ -186,27 +197,11 @@ def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], D
             index=0,
             raw=True,
             decoding_plugin=name,
-            **_options(layout, layout.photometric, frames=1),
+            **decoder_options(layout, layout.photometric, frames=1),
         )
         return values, str(properties["photometric_interpretation"])
 
     return decode
-
-
-def _options(layout: PixelLayout, photometric: str, *, frames: int) -> dict[str, Any]:
-    return {
-        "transfer_syntax_uid": layout.transfer_syntax,
-        "rows": layout.rows,
-        "columns": layout.columns,
-        "number_of_frames": frames,
-        "samples_per_pixel": layout.samples,
-        "photometric_interpretation": photometric,
-        "bits_allocated": layout.bits_allocated,
-        "bits_stored": layout.bits_stored,
-        "pixel_representation": int(layout.signed),
-        "planar_configuration": layout.planar,
-        "pixel_keyword": layout.keyword,
-    }
 
 
 def _syntax_name(syntax: UID) -> str:

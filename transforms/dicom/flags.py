@@ -29,6 +29,8 @@ FLAGS = MappingProxyType(
         "wrong_lut_depth": "a lookup table has entries beyond the depth it states",
         "palette_of_8_bit_values": "a 16-bit palette that holds 8-bit values was not shifted",
         "supplemental_palette_ignored": "the colours painted over a grey image were left out",
+        "no_segment_in_plane": "a segmentation has no frame in the plane of the image; the mask is empty",
+        "frames_outside_volume": "frames of a segmentation lie outside the volume and were left out",
         "imager_pixel_spacing": "the spacing is that at the detector, not in the patient",
     }
 )

@@ -14,15 +14,13 @@ from movl_monai.transforms.dicom.modality import Modality, read_modality
 from movl_monai.transforms.dicom.padding import padding_mask
 from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import sop_class_name
+from movl_monai.transforms.dicom.segmentation import SEGMENTATION_CLASSES
 from movl_monai.transforms.dicom.source import Source, open_source
 from movl_monai.transforms.dicom.tags import uid
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
-from pydicom.uid import SegmentationStorage
 
 __all__ = ["ModalityFrame", "StoredFrame", "modality_values", "stored_values"]
-
-_MASKS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second one: Label Map Segmentation Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +122,9 @@ def _image_pixels(file: ParsedFile) -> PixelElement:
         raise MedicalImageError(
             f"Expected an image, got an object without pixel data ({name}); leave it out.", reason="not_image"
         )
-    if uid(file.header, "SOPClassUID") in _MASKS:
+    if uid(file.header, "SOPClassUID") in SEGMENTATION_CLASSES:
         raise MedicalImageError(
-            f"Expected an image, got a label mask ({name}); read it with a segmentation reader.",
+            f"Expected an image, got a label mask ({name}); read it with LoadSegmentation.",
             reason="segmentation",
         )
     return file.pixels
