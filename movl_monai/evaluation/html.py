@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.evaluation.table import figure_with_interval
+from movl_monai.page import bullets, cell, html_page, table
 
 __all__ = ["render_html", "write_html"]
 
@@ -35,27 +36,7 @@ _CLASS_FIGURES = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
 }
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 64rem; margin: 0 auto;
-  padding: 1rem 1.25rem 3rem; }
-h1 { font-size: 1.7rem; margin: .5rem 0 .25rem; } h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1.05rem; margin: 1.25rem 0 .25rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; margin: 1rem 0; }
-.card { border: 1px solid #ccd; border-top: .3rem solid #0072b2; border-radius: .3rem; padding: .25rem 1rem .75rem; }
-.card.elsewhere { border-top-color: #b34e00; } .card.sure { border-top-color: #555; }
-.card h2 { margin-top: .75rem; } .card p { margin: .4rem 0; }
-.big { font-size: 2rem; font-weight: 600; line-height: 1.2; } .big small { font-size: .9rem; font-weight: 400; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .5rem 0 1rem; } caption { text-align: left; color: #444; padding: .25rem 0; }
-th, td { border: 1px solid #ccd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } thead th { background: #f2f4f8; }
-img { max-width: 100%; height: auto; } img.prompt { width: 20rem; image-rendering: pixelated; }
-figure { margin: 1rem 0; } figcaption { color: #444; }
-code { font-size: .9em; overflow-wrap: anywhere; } .notice { border-left: .3rem solid #555; padding-left: .75rem; }
-@media print { body { max-width: none; font-size: 11pt; } .card, figure, tr { break-inside: avoid; }
-  .scroll { overflow: visible; } h2, h3 { break-after: avoid; } }
-"""
+_STYLE = "img.prompt { width: 20rem; image-rendering: pixelated; }\n"
 
 
 def write_html(folder: str | os.PathLike[str]) -> Path:
@@ -100,20 +81,11 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
         _pictures(pictures, sections),
         "<h2>Each class</h2>",
         *(_class_table(name, section) for name, section in sections.items()),
-        *([f"<h2>Notes</h2>{_list(report['notes'])}"] if report["notes"] else []),
+        *([f"<h2>Notes</h2>{bullets(report['notes'])}"] if report["notes"] else []),
         _how_made(report, sections),
         "</main>",
     ]
-    # the policy makes the browser refuse anything from outside
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">\n"
-        f"<title>Evaluation report</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page("Evaluation report", body, style=_STYLE)
 
 
 def _sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -148,22 +120,22 @@ def _big(section: Mapping[str, Any] | None) -> str:
 
 
 def _figures_table(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [[_cell("Labeled images"), *(_cell(str(part["n"]), number=True) for part in sections.values())]]
+    rows = [[cell("Labeled images"), *(cell(str(part["n"]), number=True) for part in sections.values())]]
     for key, (name, arrow, _) in _FIGURES.items():
         values = [figure_with_interval(part[key], part["intervals"].get(key)) for part in sections.values()]
-        rows.append([_cell(f"{name} {arrow}"), *(_cell(value, number=True) for value in values)])
+        rows.append([cell(f"{name} {arrow}"), *(cell(value, number=True) for value in values)])
     caption = (
         "Intervals in brackets. ↑ larger is better, ↓ smaller is better. A dash: the figure has no value, see notes."
     )
-    return _table(["Figure", *sections], rows, caption=caption)
+    return table(["Figure", *sections], rows, caption=caption)
 
 
 def _class_table(name: str, section: Mapping[str, Any]) -> str:
     rows = [
-        [_cell(label), *(_cell(_number(values[key]), number=True) for key in _CLASS_FIGURES)]
+        [cell(label), *(cell(_number(values[key]), number=True) for key in _CLASS_FIGURES)]
         for label, values in section["per_class"].items()
     ]
-    return _table(["Class", *_CLASS_FIGURES.values()], rows, caption=f"{name}: each class against the rest.")
+    return table(["Class", *_CLASS_FIGURES.values()], rows, caption=f"{name}: each class against the rest.")
 
 
 def _pictures(pictures: Mapping[str, bytes], sections: Mapping[str, Any]) -> str:
@@ -189,17 +161,17 @@ def _pictures(pictures: Mapping[str, bytes], sections: Mapping[str, Any]) -> str
 
 
 def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> str:
-    facts = [[_cell(key), f"<td>{_fact(value)}</td>"] for key, value in report["run"].items()]
+    facts = [[cell(key), f"<td>{_fact(value)}</td>"] for key, value in report["run"].items()]
     meanings = [f"{name}: {meaning}." for name, _, meaning in _FIGURES.values()]
     draws = [
         f"{name}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
         f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
         for name, part in sections.items()
     ]
-    made = _table(["Fact", "Value"], facts, caption="The run that made this report.") if facts else ""
+    made = table(["Fact", "Value"], facts, caption="The run that made this report.") if facts else ""
     return (
-        f"<h2>How this was made</h2>{made}<h3>Intervals</h3>{_list(draws)}<h3>What the figures mean</h3>"
-        f"{_list(meanings)}<p>Every image with its label, prediction and probabilities is in predictions.csv, by "
+        f"<h2>How this was made</h2>{made}<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>"
+        f"{bullets(meanings)}<p>Every image with its label, prediction and probabilities is in predictions.csv, by "
         "salted id. ID means in-distribution: test images from the domain of the training images. OOD means "
         "out-of-distribution: images of other domains, which training never saw.</p>"
     )
@@ -219,21 +191,5 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> str:
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    table = f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0">{table}</div>'
-
-
-def _cell(text: str, *, number: bool = False) -> str:
-    """A number, or else the heading of its row."""
-    return f'<td class="number">{escape(text)}</td>' if number else f'<th scope="row">{escape(text)}</th>'
-
-
 def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _list(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
