@@ -6,6 +6,7 @@ from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
 from .source_classifier import SourceClassifier, source_classifier
+from .stage_maps import map_channels
 from .timm_backbone import TimmBackbone
 from .token_path import TokenLayout, TokenPath, share_tensors
 from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
@@ -26,6 +27,7 @@ __all__ = [
     "embedded_efficientnet_lite0",
     "encode_class_names",
     "fold_batchnorm",
+    "map_channels",
     "prepare_frozen",
     "share_tensors",
     "source_classifier",

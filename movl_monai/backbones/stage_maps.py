@@ -43,7 +43,7 @@ class StageMaps(nn.Module):
         last = list(stages).index(names[-1])
         kept = list(stages.items())[: last + 1]
         self.stages = nn.ModuleList([stage for _, stage in kept])
-        self.taken: list[bool] = [name in names for name, _ in kept]
+        self.taken = [name in names for name, _ in kept]
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Compute the maps.
@@ -107,7 +107,7 @@ def map_channels(backbone: Backbone) -> list[int]:
         return [int(one.shape[1]) for one in backbone.forward_features(_probe(backbone)[:1])]
 
 
-class _evaluating:  # noqa: N801 - reads as a word
+class _evaluating:
     """A backbone in eval mode for a while, so that a probe leaves no trace in its statistics."""
 
     def __init__(self, backbone: Backbone) -> None:

@@ -3,10 +3,12 @@
 from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
 from .classifier import AdaptedClassifier
 from .prompted import PromptedEncoder
+from .segmenter import AdaptedSegmenter
 from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
 
 __all__ = [
     "AdaptedClassifier",
+    "AdaptedSegmenter",
     "PromptedEncoder",
     "TrainedStateNetwork",
     "checkpoint_class_names",

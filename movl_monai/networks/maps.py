@@ -39,8 +39,8 @@ class TokenMaps(nn.Module):
             adapter.attach(self.path)
         self.hooks = nn.ModuleList([BlockHook() for _ in range(layout.depth)] if adapter is None else adapter.hooks())
         self.norm = _last_norm(self.path)
-        self.taken: list[bool] = _taken(layout.depth, layout.stages)
-        self.grids: list[tuple[int, int]] = [(int(rows), int(columns)) for rows, columns in layout.grids]
+        self.taken = _taken(layout.depth, layout.stages)
+        self.grids = [(int(rows), int(columns)) for rows, columns in layout.grids]
         self.num_prefix = layout.num_prefix
         self.is_sequence = layout.kind == "sequence"
         self.trains = not backbone.frozen

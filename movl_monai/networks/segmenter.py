@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from movl_monai.adapters import Adapter
-from movl_monai.backbones import Backbone
+from movl_monai.backbones import Backbone, map_channels
 from movl_monai.errors import ConfigError
 
 from .maps import adapted_maps
@@ -58,7 +58,7 @@ class AdaptedSegmenter(TrainedStateNetwork):
         class_names: list[str] | None = None,
     ) -> None:
         super().__init__(backbone=backbone, class_names=class_names)
-        _check_classes(head, class_names)
+        _check_head(head, channels=map_channels(backbone), class_names=class_names)
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter
         self.head = head
@@ -93,7 +93,13 @@ class AdaptedSegmenter(TrainedStateNetwork):
         return self.adapted(self.backbone.normalize(prompted))
 
 
-def _check_classes(head: nn.Module, class_names: list[str] | None) -> None:
+def _check_head(head: nn.Module, *, channels: list[int], class_names: list[str] | None) -> None:
+    expected = list(getattr(head, "in_channels", channels))
+    if expected != channels:
+        raise ConfigError(
+            f"The head reads maps of {expected} channels, the backbone gives {channels}; set the head's in_channels to "
+            "'$backbones.map_channels(@backbone)'."
+        )
     num_classes = getattr(head, "num_classes", None)
     if class_names is not None and num_classes is not None and len(class_names) != num_classes:
         raise ConfigError(

@@ -116,17 +116,16 @@ def _described(part: nn.Module) -> str:
 
 
 def _drop_frozen_tensors(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
-    if module.backbone.frozen:  # type: ignore[union-attr]
-        for key in [key for key in state if key.startswith((prefix + _BACKBONE, prefix + _BORROWED))]:
-            del state[key]
+    left_out = (prefix + _BACKBONE, prefix + _BORROWED) if module.backbone.frozen else (prefix + _BORROWED,)  # type: ignore[union-attr]
+    for key in [key for key in state if key.startswith(left_out)]:
+        del state[key]
 
 
 def _forgive_frozen_tensors(module: nn.Module, incompatible: Any) -> None:
-    if module.backbone.frozen:  # type: ignore[union-attr]
-        left_out = (f".{_BACKBONE}", f".{_BORROWED}")
-        incompatible.missing_keys[:] = [
-            key for key in incompatible.missing_keys if not any(part in f".{key}" for part in left_out)
-        ]
+    left_out = (f".{_BACKBONE}", f".{_BORROWED}") if module.backbone.frozen else (f".{_BORROWED}",)  # type: ignore[union-attr]
+    incompatible.missing_keys[:] = [
+        key for key in incompatible.missing_keys if not any(part in f".{key}" for part in left_out)
+    ]
 
 
 def _compare_with_checkpoint(
