@@ -6,6 +6,7 @@ Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preproc
 
 from movl_monai.transforms.assemble import choose_slices, slices_to_volume
 from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
+from movl_monai.transforms.canonical import CanonicalSlices, CanonicalSlicesd
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
 from movl_monai.transforms.dicom import Limits, read_dicom
 from movl_monai.transforms.errors import REASONS, MedicalImageError
@@ -20,6 +21,7 @@ from movl_monai.transforms.resize import ResizeImage, ResizeImaged
 from movl_monai.transforms.slices import Volume, slice_image, take_slice
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.volume import read_dicom_volume
+from movl_monai.transforms.volume_source import read_mask_volume, read_volume
 from movl_monai.transforms.windows import HU_PRESETS, ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "REASONS",
     "ApplyVOIWindow",
     "ApplyVOIWindowd",
+    "CanonicalSlices",
+    "CanonicalSlicesd",
     "HUWindows",
     "HUWindowsd",
     "Limits",
@@ -50,11 +54,13 @@ __all__ = [
     "raster_frame_count",
     "read_dicom",
     "read_dicom_volume",
+    "read_mask_volume",
     "read_nifti",
     "read_nifti_slice",
     "read_raster",
     "read_segmentation",
     "read_segmentation_volume",
+    "read_volume",
     "slice_count",
     "slice_image",
     "slices_to_volume",

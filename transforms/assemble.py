@@ -73,7 +73,8 @@ def slices_to_volume(
 
     Returns:
         A NIfTI image with the source's shape and affine: for NIfTI the stored ones, for a DICOM series (columns, rows,
-        slices) in the patient's coordinates.
+        slices) in the patient's coordinates. The dtype is that of the predictions, or the nearest that every reader
+        knows: uint8 for bool, int32 for int64, uint32 for uint64, float32 for other floats.
 
     Raises:
         ValueError: if there are no slices, or one has another shape or dtype, or an index beyond the volume.
@@ -102,7 +103,15 @@ def slices_to_volume(
         target[...] = plane
     stored = nib.orientations.apply_orientation(canonical, volume.source_orientation)
     back = nib.orientations.inv_ornt_aff(volume.source_orientation, canonical.shape)
-    return nib.Nifti1Image(stored.reshape(volume.source_shape), _RAS_FROM_LPS @ volume.affine @ back)
+    affine = _RAS_FROM_LPS @ volume.affine @ back
+    image = nib.Nifti1Image(stored.reshape(volume.source_shape), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    # some readers look at the qform first, which cannot hold the shear of a tilted gantry
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-4):
+        image.set_qform(affine, code="scanner")
+    return image
 
 
 def _storable(dtype: np.dtype) -> np.dtype:

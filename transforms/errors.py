@@ -34,6 +34,7 @@ REASONS = MappingProxyType(
         "unknown_voi": "the file has no window or VOI LUT with the index or explanation that was asked for",
         "multi_frame": "the file has several frames and none was chosen",
         "bad_frame": "the frame that was asked for does not exist",
+        "no_slices": "the mask marks no slice of the volume in the range that was asked for",
         "bad_dimensions": "the array has a number of dimensions that does not make one 2D image",
         "rgb_nifti": "NIfTI with RGB voxels, which have no defined intensity",
         "not_finite": "no finite pixel value is left",

@@ -11,6 +11,10 @@ import pytest
 from movl_monai.transforms.assemble import choose_slices, slices_to_volume
 from movl_monai.transforms.nifti import read_nifti
 from movl_monai.transforms.slices import canonical_volume, take_slice
+from movl_monai.transforms.volume import read_dicom_volume
+
+from tests.transforms.dicom.objects import as_file
+from tests.transforms.segmentations import source_series
 
 SHAPE = (4, 5, 6)
 
@@ -101,3 +105,61 @@ def test_a_real_mask_put_back_slice_by_slice_equals_its_file(test_data: Path) ->
     result = slices_to_volume(slices, volume, axis="coronal")
     assert np.array_equal(np.asarray(result.dataobj), np.asarray(stored.dataobj))
     np.testing.assert_allclose(result.affine, stored.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (0.8, 0.6, 0, -0.6, 0.8, 0)])
+def test_predictions_for_a_dicom_series_lie_where_simpleitk_sees_the_series(
+    orientation: tuple[float, ...], tmp_path: Path
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    sources = source_series(orientation)
+    paths = [as_file(source, tmp_path / f"{k}.dcm") for k, source in enumerate(sources)]
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in paths])
+    expected = reader.Execute()
+
+    volume = read_dicom_volume(paths)
+    slices = {k: take_slice(volume.values, k, "axial").astype(np.int16) for k in range(volume.slice_count())}
+    nib.save(slices_to_volume(slices, volume), tmp_path / "predicted.nii.gz")
+    found = sitk.ReadImage(str(tmp_path / "predicted.nii.gz"))
+    assert found.GetSize() == expected.GetSize()
+    assert found.GetPixelID() == sitk.sitkInt16
+    np.testing.assert_allclose(found.GetOrigin(), expected.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(found.GetSpacing(), expected.GetSpacing(), atol=1e-5)
+    np.testing.assert_allclose(found.GetDirection(), expected.GetDirection(), atol=1e-5)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIR", "SAL"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_predictions_for_a_nifti_file_lie_where_every_reader_sees_the_file(
+    codes: str, dtype: type, tmp_path: Path
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    values = np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
+    source = nib.Nifti1Image(values, affine_for(codes))
+    source.set_qform(affine_for(codes), code=1)
+    nib.save(source, tmp_path / "source.nii.gz")
+    volume = read_nifti(tmp_path / "source.nii.gz")
+    slices = {k: take_slice(volume.values, k).astype(dtype) for k in range(volume.slice_count())}
+    nib.save(slices_to_volume(slices, volume), tmp_path / "predicted.nii.gz")
+    expected, found = (sitk.ReadImage(str(tmp_path / name)) for name in ("source.nii.gz", "predicted.nii.gz"))
+    assert found.GetPixelID() == expected.GetPixelID()
+    np.testing.assert_allclose(found.GetOrigin(), expected.GetOrigin(), atol=1e-5)
+    np.testing.assert_allclose(found.GetDirection(), expected.GetDirection(), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+    header = nib.load(tmp_path / "predicted.nii.gz").header
+    assert header.get_data_dtype() == dtype
+    assert header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-5)
+
+
+def test_a_sheared_volume_is_placed_by_its_sform_alone(tmp_path: Path) -> None:
+    affine = affine_for("LPS")
+    affine[1, 2] = 0.8
+    volume = canonical_volume(np.zeros(SHAPE), affine, record={})
+    result = slices_to_volume({0: np.zeros((5, 4), dtype=np.uint8)}, volume)
+    nib.save(result, tmp_path / "predicted.nii")
+    stored = nib.load(tmp_path / "predicted.nii")
+    assert int(stored.header["qform_code"]) == 0
+    np.testing.assert_allclose(stored.affine, affine, atol=1e-5)

@@ -19,6 +19,8 @@ def test_everything_named_in_all_exists_once() -> None:
     "verb",
     [
         "LoadMedicalImage",
+        "LoadSegmentation",
+        "CanonicalSlices",
         "ResizeImage",
         "QuantizeImage",
         "RandomAugmentImage",
@@ -32,7 +34,17 @@ def test_every_transform_has_a_dictionary_twin(verb: str) -> None:
     assert f"{verb}d" in transforms.__all__
 
 
-@pytest.mark.parametrize("verb", ["LoadMedicalImage", "ResizeImage", "RandomAugmentImage", "MatchColorStatistics"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "LoadMedicalImage",
+        "LoadSegmentation",
+        "CanonicalSlices",
+        "ResizeImage",
+        "RandomAugmentImage",
+        "MatchColorStatistics",
+    ],
+)
 def test_twins_have_the_options_and_defaults_of_the_array_form(verb: str) -> None:
     array, twin = (inspect.signature(getattr(transforms, name)).parameters for name in (verb, f"{verb}d"))
     assert {name: twin[name].default for name in array} == {name: option.default for name, option in array.items()}
