@@ -76,6 +76,19 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.ingest.cli import add_check_arguments, add_ingest_arguments, run_check, run_ingest
+
+    parser = commands.add_parser(
+        "ingest", help="look at a folder of images: manifest, quality report, status of each file"
+    )
+    add_ingest_arguments(parser)
+    parser.set_defaults(run=run_ingest)
+    parser = commands.add_parser("check", help="look for leakage and unreadable files in a manifest; exit code 3 or 4")
+    add_check_arguments(parser)
+    parser.set_defaults(run=run_check)
+
+
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     def run(options: argparse.Namespace) -> int:
         from movl_monai.evaluation.html import write_html
@@ -95,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_run, _add_report, _add_compare):
+    for add in (_add_phantom, _add_ingest, _add_run, _add_report, _add_compare):
         add(commands)
     return parser
 
@@ -107,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes ``sys.argv``.
 
     Returns:
-        0 on success, 2 for an error that the user can act on, 130 when interrupted. Other errors are raised.
+        0 on success, 2 for an error that the user can act on, 130 when interrupted; `check` also 3 for leakage and 4
+        for too many unreadable files. Other errors are raised.
     """
     parser = _parser()
     options, words = parser.parse_known_args(arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from movl_monai.transforms.dicom.geometry import Geometry, read_geometry
@@ -165,7 +165,9 @@ def _frames(header: FileDataset, limits: Limits) -> tuple[Geometry, ...]:
         )
     if count > 1 and "PerFrameFunctionalGroupsSequence" in header:
         return tuple(read_geometry(header, frame=frame) for frame in range(count))
-    return (read_geometry(header),) * count
+    geometry = read_geometry(header)
+    # of several frames without functional groups the header tells the position of the first one at most
+    return (geometry if count == 1 else replace(geometry, position=None),) * count
 
 
 def _thickness(header: FileDataset) -> float:

@@ -1,0 +1,208 @@
+"""Read one file in a worker process: header, then every frame as the model would see it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from movl_monai.data.decode import ItemTransform, decode, explain
+from movl_monai.data.entries import file_problem
+from movl_monai.data.ids import Salter
+from movl_monai.data.walk import name_problem
+from movl_monai.ingest.codes import LATERALITIES, MODALITIES, PHOTOMETRICS, VIEWS, known
+from movl_monai.ingest.records import FileRecord, FrameRecord
+from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
+from movl_monai.transforms.dicom import Geometry, HeaderScan, scan_header
+
+__all__ = ["Examine", "Known", "Task", "died"]
+
+_CHUNK = 2**20
+_BINS = 32
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the journal knows of a file: enough to tell whether it has changed since."""
+
+    size: int
+    modified: int
+    digest: str
+    covered: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to read: its salted key, its absolute path, and what is known of it."""
+
+    key: str
+    path: str
+    known: Known | None = None
+
+
+def died() -> FileRecord:
+    """The record of a file that ended its process, twice."""
+    return FileRecord(status="worker_died", detail="the process that read the file ended")
+
+
+@dataclass(frozen=True)
+class Examine:
+    """Read a file; whatever is wrong with it becomes its status.
+
+    Args:
+        root: folder that names are judged relative to.
+        salter: makes the ids.
+        transform: of an item with ``image`` and ``frame`` to the image that the model sees, float32 (3, H, W) in
+            [0, 1] on the grid k/255; None reads headers only.
+        slice_axis: plane of NIfTI slices.
+        label: keyword of the DICOM tag that holds the label.
+    """
+
+    root: Path
+    salter: Salter
+    transform: ItemTransform | None
+    slice_axis: Any = "axial"
+    label: str | None = None
+
+    def __call__(self, task: Task) -> FileRecord | None:
+        """Return the record of a file, None if the known one still holds."""
+        path = Path(task.path)
+        if problem := file_problem(path):
+            return FileRecord(status=problem)
+        status = os.stat(path)
+        known_still = task.known is not None and (status.st_size, status.st_mtime_ns) == (
+            task.known.size,
+            task.known.modified,
+        )
+        if task.known is not None and known_still and _digest(path, task.known.covered) == task.known.digest:
+            return None
+        record = FileRecord(size=status.st_size, modified=status.st_mtime_ns, covered=status.st_size)
+        try:
+            self._read_header(path, record)
+            # taken before the pixels are read: a change in between makes the record one of an older file
+            record.digest = _digest(path, record.covered)
+            if record.status == "ok" and self.transform is not None:
+                self._read_pixels(path, record, self.transform)
+        except Exception as error:  # a folder has every kind of broken file; none may end the run
+            record.status, record.detail = explain(error)
+            record.covered, record.frames = status.st_size, []
+            record.digest = record.digest or _digest(path, record.covered)
+        return record
+
+    def _read_header(self, path: Path, record: FileRecord) -> None:
+        record.format = sniff_format(path)
+        if record.format == "dicom":
+            scan = scan_header(path, label=self.label)
+            _fill_in(record, scan, self.salter)
+            if self.transform is None:
+                record.covered = scan.header_bytes or record.size
+            return
+        if record.format == "unknown":
+            record.format = ""
+            record.status = name_problem(path, self.root) or "unsupported_format"
+            return
+        count = 1
+        if record.format in ("nifti", "nifti_pair"):
+            count = slice_count(path, axis=self.slice_axis)
+        elif record.format in ("tiff", "gif", "webp"):
+            count = raster_frame_count(path)
+        record.frames = [FrameRecord(frame=frame) for frame in range(count)]
+
+    def _read_pixels(self, path: Path, record: FileRecord, transform: ItemTransform) -> None:
+        counts = np.zeros(_BINS)
+        failures: Counter[tuple[str, str]] = Counter()
+        flags: dict[str, None] = dict.fromkeys(record.flags.split())
+        for frame, decoded in self._decoded(path, record, transform):
+            if decoded.image is None:
+                frame.status = decoded.reason
+                failures[decoded.reason, decoded.detail] += 1
+                continue
+            _fill_in_pixels(frame, decoded.image, counts)
+            _fill_in_record(record, decoded.record)
+            flags.update(dict.fromkeys(decoded.record.get("flags", ())))
+        readable = len(record.frames) - failures.total()
+        record.flags = " ".join(flags)
+        if readable:
+            record.histogram = " ".join(str(round(share)) for share in 1000 * counts / counts.sum())
+        if failures:
+            (reason, detail), _ = failures.most_common(1)[0]
+            record.status, record.detail = ("some_frames_unreadable" if readable else reason), detail
+
+    def _decoded(self, path: Path, record: FileRecord, transform: ItemTransform) -> Iterator[tuple[FrameRecord, Any]]:
+        for frame in record.frames:
+            item: dict[str, Any] = {"image": str(path)}
+            yield frame, decode(item if len(record.frames) == 1 else item | {"frame": frame.frame}, transform)
+
+
+def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
+    """Write what a DICOM header says; what identifies is salted here."""
+    record.status = scan.problem or "ok"
+    record.detail = scan.sop_class if scan.problem else ""
+    record.modality = known(scan.modality, MODALITIES)
+    record.view = known(scan.view, VIEWS)
+    record.laterality = known(scan.laterality, LATERALITIES)
+    record.photometric = known(scan.photometric, PHOTOMETRICS)
+    record.burned_in = known(scan.burned_in, frozenset(("YES", "NO")))
+    record.sop_class, record.transfer_syntax = scan.sop_class, scan.transfer_syntax
+    record.bits, record.label = scan.bits_stored, scan.label
+    record.rows, record.columns = (size or None for size in scan.shape)
+    record.secondary_capture = int(scan.is_secondary_capture)
+    record.localizer = int("LOCALIZER" in scan.image_type)
+    record.patient = salter.short("patient", scan.patient) if scan.patient else ""
+    for kind in ("study", "series", "instance"):
+        uid = getattr(scan, kind)
+        setattr(record, kind, salter.short(kind, uid) if uid else "")
+    record.instance_number, record.thickness = scan.instance_number, scan.thickness
+    record.frames = [_frame(index, geometry) for index, geometry in enumerate(scan.frames)]
+
+
+def _frame(index: int, geometry: Geometry) -> FrameRecord:
+    frame = FrameRecord(frame=index)
+    if geometry.position is not None:
+        frame.x, frame.y, frame.z = geometry.position
+    if geometry.orientation is not None:
+        frame.orientation = " ".join(f"{cosine:.6g}" for cosine in geometry.orientation)
+    if geometry.spacing is not None:
+        frame.row_spacing, frame.column_spacing = geometry.spacing
+    return frame
+
+
+def _fill_in_pixels(frame: FrameRecord, image: np.ndarray, counts: np.ndarray) -> None:
+    """Write what the pixels say, and add their histogram.
+
+    Args:
+        frame: receives it.
+        image: uint8 (3, H, W).
+        counts: float (32,), changed in place.
+    """
+    frame.mean, frame.deviation = round(float(image.mean()), 2), round(float(image.std()), 2)
+    if frame.deviation or image.min() != image.max():  # images of one value are alike without being copies
+        frame.pixels = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+    counts += np.bincount((image >> 3).ravel(), minlength=_BINS)
+
+
+def _fill_in_record(record: FileRecord, technical: dict[str, Any]) -> None:
+    """Write what only decoding tells of files without a DICOM header."""
+    if record.format == "dicom":
+        return
+    record.rows, record.columns = technical.get("rows"), technical.get("columns")
+    spacing = technical.get("pixel_spacing")
+    if spacing is not None:
+        for frame in record.frames:
+            frame.row_spacing, frame.column_spacing = spacing
+    record.thickness = technical.get("slice_spacing")
+
+
+def _digest(path: Path, covered: int) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while covered > 0 and (chunk := stream.read(min(_CHUNK, covered))):
+            digest.update(chunk)
+            covered -= len(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,205 @@
+"""Look for what would spoil a training or its figures: leakage, contradictions, strays, broken volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from movl_monai.ingest.journal import Journal
+from movl_monai.ingest.volumes import FLAGS
+
+__all__ = ["Finding", "find_problems"]
+
+Level = Literal["leak", "warning", "note"]
+
+_EXAMPLES, _IDS = 5, 8
+# images of the in-distribution domain are told apart by split; each other domain is one place
+_PLACE = "CASE domain WHEN :id THEN 'split ' || split ELSE 'domain ' || domain END"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something to look at.
+
+    Args:
+        code: one word for it.
+        level: "leak" makes figures untrue, "warning" should be looked at, "note" is good to know.
+        text: what it is and what to do.
+        images: number of images (or files) concerned.
+        groups: number of groups of images that belong together, such as patients.
+        examples: a few groups of salted ids.
+    """
+
+    code: str
+    level: Level
+    text: str
+    images: int
+    groups: int
+    examples: list[list[str]]
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+# code, level, what groups, condition on rows, condition on groups, text
+_GROUPED: tuple[tuple[str, Level, str, str, str, str], ...] = (
+    (
+        *("patient_in_two_splits", "leak", "patient", "domain = :id AND split IS NOT NULL"),
+        "COUNT(DISTINCT split) > 1",
+        "Patients with images in more than one split: figures on val and test would be too good. Move each patient to "
+        "one split, or leave the splits out to have them made by patient.",
+    ),
+    (
+        *("pixels_in_two_splits", "leak", "pixels", "pixels != ''"),
+        f"COUNT(DISTINCT {_PLACE}) > 1 AND SUM(domain = :id) > 0",
+        "The same pixels in more than one split, or inside and outside of the in-distribution domain. Keep one copy.",
+    ),
+    (
+        *("pixels_under_two_labels", "warning", "pixels", "pixels != ''", "COUNT(DISTINCT label) > 1"),
+        "The same pixels under different labels: one of the labels is wrong, or the image shows both.",
+    ),
+    (
+        *("pixels_of_two_patients", "warning", "pixels", "pixels != ''", "COUNT(DISTINCT patient) > 1"),
+        "The same pixels under different patients: one of the patients is wrong, and a split by patient would leak.",
+    ),
+    (
+        *("repeated_instance", "warning", "instance", "instance != ''", "COUNT(DISTINCT key) > 1"),
+        "Different files with one SOPInstanceUID, which should be unique: copies, or converted twice.",
+    ),
+    (
+        *("repeated_pixels", "note", "pixels", "pixels != ''", "COUNT(*) > 1"),
+        "The same pixels more than once.",
+    ),
+    (
+        *("patient_under_two_labels", "note", "patient", "TRUE", "COUNT(DISTINCT label) > 1"),
+        "Patients with images of more than one label; as it should be for labels of slices, not for diagnoses.",
+    ),
+)
+# code, level, condition on rows, text
+_SINGLE: tuple[tuple[str, Level, str, str], ...] = (
+    (
+        *("patient_unknown", "warning", "patient IS NULL"),
+        "Images whose patient is not known (not in the list; PatientID absent, empty or the same everywhere): it "
+        "cannot be checked that no patient is in two splits.",
+    ),
+    (
+        *("burned_in", "warning", "burned_in = 'YES'"),
+        "BurnedInAnnotation says that text is part of the pixels: names may be readable, and a network may read sides "
+        "and devices.",
+    ),
+    (
+        *("secondary_capture", "warning", "secondary_capture = 1"),
+        "Secondary captures: photographs of screens or films, scans, exports; often annotated, never in a unit.",
+    ),
+    (
+        *("blank", "warning", "pixels = '' AND mean IS NOT NULL"),
+        "Images of one value after windowing: nothing to see in them.",
+    ),
+)
+
+
+def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
+    """Return what there is to look at, the worst first.
+
+    Args:
+        journal: with the tables ``images`` and, where volumes were put together, ``placed`` and ``volumes``.
+        id_domain: name of the in-distribution domain.
+    """
+    found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
+    found += [_single(journal, *query) for query in _SINGLE]
+    found += [_mixed(journal, id_domain, column) for column in ("modality", "view")]
+    found += [_shortcut(journal, id_domain, column) for column in ("modality", "view")]
+    found += [_volumes(journal, flag) for flag in FLAGS]
+    order: Sequence[Level] = ("leak", "warning", "note")
+    return sorted((one for one in found if one is not None), key=lambda one: order.index(one.level))
+
+
+def _grouped(
+    journal: Journal, id_domain: str, code: str, level: Level, column: str, rows: str, groups: str, text: str
+) -> Finding | None:
+    query = (
+        f"SELECT {column}, COUNT(*) AS n FROM listed WHERE {column} IS NOT NULL AND {rows} GROUP BY 1 HAVING {groups}"
+    )
+    values = {"id": id_domain}
+    count, images = journal.db.execute(f"SELECT COUNT(*), SUM(n) FROM ({query})", values).fetchone()
+    if not count:
+        return None
+    examples = [
+        _ids(journal, f"{column} = :value AND {rows}", values | {"value": name})
+        for name, _ in journal.db.execute(f"{query} ORDER BY 1 LIMIT {_EXAMPLES}", values).fetchall()
+    ]
+    return Finding(code=code, level=level, text=text, images=images, groups=count, examples=examples)
+
+
+def _single(journal: Journal, code: str, level: Level, rows: str, text: str) -> Finding | None:
+    (count,) = journal.db.execute(f"SELECT COUNT(*) FROM listed WHERE {rows}").fetchone()
+    if not count:
+        return None
+    return Finding(code=code, level=level, text=text, images=count, groups=count, examples=[_ids(journal, rows, {})])
+
+
+def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
+    query = f"SELECT id FROM listed WHERE {rows} ORDER BY id LIMIT {_IDS}"
+    return [row[0] for row in journal.db.execute(query, values)]
+
+
+def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
+    """More than one modality or view among the in-distribution images."""
+    counts = journal.db.execute(
+        f"SELECT {column}, COUNT(*) FROM listed WHERE domain = ? AND {column} != '' GROUP BY 1 ORDER BY 2 DESC, 1",
+        (id_domain,),
+    ).fetchall()
+    if len(counts) < 2:
+        return None
+    listed = ", ".join(f"{value} {count}" for value, count in counts)
+    examples = [_ids(journal, f"{column} = :value", {"value": value}) for value, _ in counts[1 : _EXAMPLES + 1]]
+    return Finding(
+        code="mixed_modalities" if column == "modality" else "mixed_views",
+        level="warning",
+        text=f"Images of more than one {column} in one data set: {listed}. Train on one, or know why not.",
+        images=sum(count for _, count in counts),
+        groups=len(counts),
+        examples=examples,
+    )
+
+
+def _shortcut(journal: Journal, id_domain: str, column: str) -> Finding | None:
+    """Whether the modality or view alone tells the label."""
+    pairs = journal.db.execute(
+        f"SELECT {column}, label, COUNT(*) FROM listed WHERE domain = ? AND label IS NOT NULL GROUP BY 1, 2",
+        (id_domain,),
+    ).fetchall()
+    values, labels = {value for value, _, _ in pairs}, {label for _, label, _ in pairs}
+    if len(labels) < 2 or len(values) < 2 or len(pairs) > len(values):
+        return None
+    return Finding(
+        code=f"{column}_tells_label",
+        level="warning",
+        text=f"The {column} alone tells the label: a network may learn the device instead of the finding.",
+        images=sum(count for _, _, count in pairs),
+        groups=len(values),
+        examples=[],
+    )
+
+
+def _volumes(journal: Journal, flag: str) -> Finding | None:
+    rows = "' ' || volumes.flags || ' ' LIKE '% ' || ? || ' %'"
+    listed = "volumes JOIN placed USING (volume) JOIN images USING (key, frame)"
+    count, images = journal.db.execute(
+        f"SELECT COUNT(DISTINCT volume), COUNT(*) FROM {listed} WHERE {rows}", (flag,)
+    ).fetchone()
+    if not count:
+        return None
+    names = journal.db.execute(
+        f"SELECT DISTINCT volume FROM {listed} WHERE {rows} ORDER BY 1 LIMIT {_IDS}", (flag,)
+    ).fetchall()
+    return Finding(
+        code=f"volume_{flag}",
+        level="note" if flag == "localizer" else "warning",
+        text=f"Volumes: {FLAGS[flag]}.",
+        images=images,
+        groups=count,
+        examples=[[name for (name,) in names]],
+    )

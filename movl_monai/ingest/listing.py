@@ -1,0 +1,193 @@
+"""Make the list of images of what the journal holds: labels, patients, splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from movl_monai.data.entries import Entry, SplitName
+from movl_monai.data.ids import IdMap
+from movl_monai.data.patients import assign_patients_by_pattern
+from movl_monai.data.splits import complete_splits
+from movl_monai.errors import DataError
+from movl_monai.ingest.journal import Journal
+from movl_monai.ingest.labels import LabelSource
+
+__all__ = ["ImageRow", "add_image", "assign_header_patients", "list_images", "make_images_table", "split_images"]
+
+_IMAGES = """
+SELECT placed.key, placed.frame, paths.path, files.patient, files.label,
+    (SELECT COUNT(*) FROM frames WHERE frames.key = placed.key) AS count
+FROM placed JOIN files USING (key) JOIN paths USING (key)
+ORDER BY placed.sort, placed.volume, placed."order", placed.key, placed.frame
+"""
+_MOST_LABELS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """A row of the table ``images``; ``frame`` is the one read, ``shown`` what the manifest says of it."""
+
+    key: str
+    frame: int
+    shown: int | None
+    id: str
+    label: str | None
+    patient: str | None
+    header_patient: str | None
+    split: str | None
+    domain: str
+    mask: str | None
+
+
+_LISTED = """
+CREATE TEMP VIEW listed AS
+SELECT images.key, frame, id, images.label, images.patient, split, domain, format, modality, view, laterality,
+    sop_class, transfer_syntax, photometric, bits, rows, columns, burned_in, secondary_capture, instance,
+    pixels, mean, deviation, row_spacing, column_spacing
+FROM images JOIN files USING (key) JOIN frames USING (key, frame)
+"""
+
+
+def make_images_table(journal: Journal) -> None:
+    """Make the tables ``images``, and ``statuses`` of files that are readable and not in the list all the same.
+
+    The view ``listed`` is the images with what is known of them.
+    """
+    journal.db.execute(
+        "CREATE TEMP TABLE images (key TEXT, frame INT, shown INT, id TEXT, label TEXT, patient TEXT, "
+        "header_patient TEXT, split TEXT, domain TEXT, mask TEXT, PRIMARY KEY (key, frame)) WITHOUT ROWID"
+    )
+    journal.db.execute("CREATE TEMP TABLE statuses (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID")
+    journal.db.execute(_LISTED)
+
+
+def add_image(journal: Journal, row: ImageRow) -> None:
+    """Add an image to the list."""
+    values = (
+        *(row.key, row.frame, row.shown, row.id, row.label, row.patient),
+        *(row.header_patient, row.split, row.domain, row.mask),
+    )
+    journal.db.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def list_images(
+    journal: Journal,
+    source: LabelSource,
+    ids: IdMap,
+    *,
+    root: Path,
+    patient_pattern: str | None = None,
+    one_image_per_patient: bool = False,
+    id_domain: str = "id",
+) -> None:
+    """Fill the table ``images`` from the frames that could be read.
+
+    Args:
+        journal: with the table ``placed``.
+        source: of the labels.
+        ids: makes the ids.
+        root: the folder of the images.
+        patient_pattern: regular expression with a group ``patient`` for the relative path.
+        one_image_per_patient: states that files without a patient are of as many patients.
+        id_domain: name of the domain where the source says none.
+
+    Raises:
+        DataError: if no image is left, the pattern does not match, or a tag has too many values to be classes.
+    """
+    make_images_table(journal)
+    unmatched = 0
+    labels: set[str] = set()
+    for key, frame, path, header_patient, tag, count in journal.db.execute(_IMAGES):
+        name = os.fsdecode(path)
+        found = source(name, frame, tag)
+        if isinstance(found, str):
+            journal.db.execute("INSERT OR IGNORE INTO statuses VALUES (?, ?)", (key, found))
+            continue
+        domain = found.domain or id_domain
+        patient = found.patient
+        if patient is None and patient_pattern is not None:
+            entry = Entry(path=root, key=name)
+            assign_patients_by_pattern([entry], patient_pattern, required=False)
+            patient = entry.patient
+            unmatched += patient is None and domain == id_domain
+        if patient is None and one_image_per_patient:
+            patient = f"file:{name}"
+        labels |= {found.label} if found.label else set()
+        shown = frame if count > 1 else None
+        row = ImageRow(
+            key=key,
+            frame=frame,
+            shown=shown,
+            id=ids.add(name, path=root / name, frame=shown),
+            label=found.label,
+            patient=None if patient is None else ids.patient_id(patient),
+            header_patient=header_patient or None,
+            split=found.split,
+            domain=domain,
+            mask=None if found.mask is None else str(found.mask),
+        )
+        add_image(journal, row)
+    _check(journal, unmatched, patient_pattern, len(labels))
+    # a file with one listed frame is in the list
+    journal.db.execute("DELETE FROM statuses WHERE key IN (SELECT key FROM images)")
+    assign_header_patients(journal)
+
+
+def _check(journal: Journal, unmatched: int, pattern: str | None, labels: int) -> None:
+    (images,) = journal.db.execute("SELECT COUNT(*) FROM images").fetchone()
+    if not images:
+        counts = journal.db.execute(
+            "SELECT COALESCE(statuses.status, files.status) AS reason, COUNT(*) FROM files LEFT JOIN statuses "
+            "USING (key) GROUP BY reason ORDER BY 2 DESC"
+        ).fetchall()
+        found = ", ".join(f"{reason} {count}" for reason, count in counts[:8])
+        raise DataError(f"No image was found ({found}); name the folder of the images, and check how labels are given.")
+    if unmatched:
+        raise DataError(
+            f"--patient-pattern {pattern!r} finds no patient in {unmatched} of {images} images (in the path relative "
+            "to the folder, with forward slashes); widen it, or name the patients in a CSV."
+        )
+    if labels > _MOST_LABELS and 2 * labels > images:
+        raise DataError(
+            f"The labels have {labels} different values in {images} images, as identifiers have and classes do not; "
+            "choose another source of labels."
+        )
+
+
+def assign_header_patients(journal: Journal) -> None:
+    """Take the patients of the headers where the list names none.
+
+    Not in a domain where all files have the same one, as after some de-identifications: that tells no patients apart.
+    """
+    journal.db.execute(
+        "UPDATE images SET patient = header_patient WHERE patient IS NULL AND domain IN (SELECT domain FROM images "
+        "WHERE patient IS NULL GROUP BY domain "
+        "HAVING COUNT(DISTINCT key) = 1 OR COUNT(DISTINCT COALESCE(header_patient, '')) > 1)"
+    )
+
+
+def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str) -> None:
+    """Make the splits that the source does not give, by patient, in the in-distribution domain.
+
+    Raises:
+        DataError: if patients are not known, or no split has every class.
+    """
+    rows = journal.db.execute(
+        "SELECT key, frame, label, patient, split FROM images WHERE domain = ? ORDER BY key, frame", (id_domain,)
+    ).fetchall()
+    nowhere = Path()
+    entries = [Entry(path=nowhere, key="", label=row[2], patient=row[3], split=row[4]) for row in rows]
+    try:
+        complete_splits(entries, fractions=fractions, seed=seed)
+    except DataError as error:
+        raise DataError(
+            f"{error} On the command line: --labels CSV with a column patient_id, --patient-pattern, "
+            "--one-image-per-patient, or --split-fractions none. What was read is kept for the next run."
+        ) from error
+    splits: list[tuple[SplitName | None, str, int]] = [
+        (entry.split, row[0], row[1]) for entry, row in zip(entries, rows, strict=True)
+    ]
+    journal.db.executemany("UPDATE images SET split = ? WHERE key = ? AND frame = ?", splits)

@@ -1,0 +1,57 @@
+"""The chain that makes of a file what the model sees: that of the bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from movl_monai.data.decode import ItemTransform
+
+__all__ = ["Preprocessing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Settings of the preprocessing, under the names and with the defaults of the bundles' configs.
+
+    Args:
+        image_size: side in pixels.
+        resize_mode: see :class:`movl_monai.transforms.ResizeImage`.
+        ct_windows: one or three windows for CT, names of ``HU_PRESETS``.
+        voi: which window or VOI LUT of other DICOM files.
+        nifti_range: what becomes [0, 1] in NIfTI volumes.
+        slice_axis: plane of NIfTI slices.
+    """
+
+    image_size: int = 224
+    resize_mode: Literal["stretch", "crop", "pad"] = "stretch"
+    ct_windows: Sequence[str] = ("lungs", "mediastinum", "spine_bone")
+    voi: int | str = 0
+    nifti_range: Literal["percentile", "minmax", "ct"] = "percentile"
+    slice_axis: Literal["axial", "coronal", "sagittal"] = "axial"
+
+    def build(self) -> ItemTransform:
+        """Return the chain: load, resize, quantise.
+
+        Raises:
+            ValueError: for a setting that there is not.
+        """
+        from monai.transforms import Compose
+
+        from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
+
+        load = LoadMedicalImaged(
+            "image",
+            ct_windows=self.ct_windows,
+            voi=self.voi,
+            nifti_range=self.nifti_range,
+            slice_axis=self.slice_axis,
+            record_key="record",
+        )
+        resize = ResizeImaged("image", image_size=self.image_size, mode=self.resize_mode)
+        return Compose([load, resize, QuantizeImaged("image")])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as JSON can hold them."""
+        return asdict(self) | {"ct_windows": list(self.ct_windows)}

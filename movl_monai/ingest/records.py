@@ -1,0 +1,97 @@
+"""What is kept of a file: one record for the file, one for each of its frames; nothing in them names a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+__all__ = ["FRAME_COLUMNS", "FILE_COLUMNS", "FileRecord", "FrameRecord"]
+
+
+@dataclass(kw_only=True)
+class FrameRecord:
+    """One frame, slice or page.
+
+    Args:
+        frame: from 0.
+        status: "ok" or a reason code.
+        pixels: hash of the image that the model sees; "" for images of one value, or where no pixels were read.
+        mean: of that image, in [0, 255].
+        deviation: its standard deviation.
+        x, y, z: centre of the first pixel in mm, LPS.
+        orientation: six cosines.
+        row_spacing, column_spacing: in mm.
+    """
+
+    frame: int
+    status: str = "ok"
+    pixels: str = ""
+    mean: float | None = None
+    deviation: float | None = None
+    x: float | None = None
+    y: float | None = None
+    z: float | None = None
+    orientation: str = ""
+    row_spacing: float | None = None
+    column_spacing: float | None = None
+
+
+@dataclass(kw_only=True)
+class FileRecord:
+    """One file.
+
+    Args:
+        status: "ok" or a reason code.
+        detail: message without names or paths.
+        size, modified: bytes, and time of the last change in ns, as the file system says.
+        digest: of the bytes that all this follows from.
+        covered: how many bytes from the beginning of the file these are.
+        format: "dicom", "nifti", "png" and so on, "" where it is not known.
+        modality, view, laterality, photometric: of closed lists (:mod:`.codes`).
+        sop_class: name in the standard.
+        transfer_syntax: UID of the standard.
+        bits: stored bits.
+        rows, columns: of one frame.
+        burned_in: BurnedInAnnotation: "YES", "NO", "other" or "".
+        secondary_capture, localizer: 1 or 0.
+        patient, study, series, instance: salted.
+        label: value of the tag that was asked for.
+        instance_number: of a DICOM file.
+        thickness: distance to the next slice where there is none, in mm.
+        flags: what was unusual, separated by blanks.
+        histogram: 32 shares of the values that the model sees, in thousandths, separated by blanks.
+        frames: one record each.
+    """
+
+    status: str = "ok"
+    detail: str = ""
+    size: int = 0
+    modified: int = 0
+    digest: str = ""
+    covered: int = 0
+    format: str = ""
+    modality: str = ""
+    view: str = ""
+    laterality: str = ""
+    photometric: str = ""
+    sop_class: str = ""
+    transfer_syntax: str = ""
+    bits: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    burned_in: str = ""
+    secondary_capture: int = 0
+    localizer: int = 0
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    instance: str = ""
+    label: str | None = None
+    instance_number: int | None = None
+    thickness: float | None = None
+    flags: str = ""
+    histogram: str = ""
+    frames: list[FrameRecord] = field(default_factory=list)
+
+
+FILE_COLUMNS = tuple(column.name for column in fields(FileRecord) if column.name != "frames")
+FRAME_COLUMNS = tuple(column.name for column in fields(FrameRecord))

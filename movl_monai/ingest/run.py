@@ -1,0 +1,325 @@
+"""From a folder to a manifest with its reports, and from a manifest to its reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data.entries import Entry
+from movl_monai.data.ids import IdMap
+from movl_monai.data.patients import assign_patients_by_pattern
+from movl_monai.data.sources import read_source
+from movl_monai.errors import DataError
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.ingest.examine import Examine
+from movl_monai.ingest.journal import Journal
+from movl_monai.ingest.labels import labels_from
+from movl_monai.ingest.listing import (
+    ImageRow,
+    add_image,
+    assign_header_patients,
+    list_images,
+    make_images_table,
+    split_images,
+)
+from movl_monai.ingest.page import render_page
+from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.quality import describe_quality
+from movl_monai.ingest.scan import add_files, file_key, read_files, sort_text
+from movl_monai.ingest.tables import check_writable, write_manifest, write_report
+from movl_monai.ingest.thumbnails import choose_images, make_thumbnails, withheld
+from movl_monai.ingest.volumes import place_frames
+
+__all__ = ["Outcome", "Reading", "check_manifest", "ingest_folder"]
+
+_LOCAL = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read, by both commands.
+
+    Args:
+        preprocessing: what the model will see.
+        headers_only: read no pixels: quick, but nothing is known of intensities and repeated pixels.
+        num_workers: processes; 0 reads in this one.
+        thumbnails: at most so many pictures on the page.
+        patient_pattern: regular expression with a group ``patient`` for the relative path.
+        id_domain: name of the in-distribution domain.
+        progress: show a progress bar; None shows it on terminals only.
+    """
+
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    headers_only: bool = False
+    num_workers: int = 0
+    thumbnails: int = 48
+    patient_pattern: str | None = None
+    id_domain: str = "id"
+    progress: bool | None = None
+
+    def settings(self, label: str | None) -> str:
+        """Whatever the record of a file depends on besides the file."""
+        return json.dumps([self.preprocessing.describe(), self.headers_only, label], sort_keys=True)
+
+    def examine(self, root: Path, ids: IdMap, label: str | None = None) -> Examine:
+        """Return what reads a file."""
+        try:
+            transform = self.preprocessing.build()
+        except ValueError as error:
+            raise DataError(f"The preprocessing cannot be made: {error}") from error
+        return Examine(
+            root=root,
+            salter=ids.salter,
+            transform=None if self.headers_only else transform,
+            slice_axis=self.preprocessing.slice_axis,
+            label=label,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run gave.
+
+    Args:
+        quality: the report, see :func:`movl_monai.ingest.quality.describe_quality`.
+        read: number of files read in this run.
+        known: number of files whose record of an earlier run still held.
+        files: what was written.
+        notes: what the user should know.
+    """
+
+    quality: dict[str, Any]
+    read: int
+    known: int
+    files: list[Path]
+    notes: list[str]
+
+
+def ingest_folder(
+    folder: Path,
+    *,
+    out: Path,
+    labels: str | None = None,
+    reading: Reading = Reading(),
+    split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    one_image_per_patient: bool = False,
+    id_map: Path | None = None,
+    salt: str | None = None,
+    fresh: bool = False,
+) -> Outcome:
+    """Read every file below a folder, and write a manifest of the images with its reports.
+
+    Written beside the manifest: ``ingest_report.csv`` (one status per file), ``quality.html`` and ``quality.json``; and
+    in the folder ``local``, for this machine only: the id map and the journal.
+
+    Args:
+        folder: holds the images.
+        out: of the manifest.
+        labels: ``folders``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
+        reading: how files are read.
+        split_fractions: of train, val and test for splits that the labels do not give; None makes none. Without labels
+            none are made.
+        seed: of the split.
+        one_image_per_patient: states that files without a patient are of as many patients.
+        id_map: file with salt and map of the ids, default ``local/id_map.json``.
+        salt: of the ids, 16 or more characters; None draws one, or takes that of the id map.
+        fresh: forget what earlier runs read.
+
+    Raises:
+        DataError: if the folder does not exist or has no images, labels or patients cannot be told, or nothing can be
+            written.
+    """
+    if not folder.is_dir():
+        kind = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder.name!r} {kind}; name the folder that holds the images.")
+    root, out = folder.absolute(), out.absolute()
+    if out.is_dir():
+        raise DataError(f"--out {out.name!r} is a folder; name the file of the manifest, such as manifest.csv.")
+    check_writable(out.parent)
+    source = labels_from(labels, root)
+    tag = labels.removeprefix("dicom:") if labels is not None and labels.startswith("dicom:") else None
+    local = out.parent / _LOCAL
+    ids = _id_map(id_map or local / "id_map.json", salt)
+    report, names = out.parent / "ingest_report.csv", ("quality.html", "quality.json")
+    ours = {out, report, local, *(out.parent / name for name in names)}
+    with _journal(local / "ingest_journal.sqlite", reading.settings(tag), fresh=fresh) as journal:
+        total = add_files(journal, root, ids.salter, ignore=ours)
+        examine = reading.examine(root, ids, tag)
+        counts = read_files(journal, examine, total=total, num_workers=reading.num_workers, progress=reading.progress)
+        place_frames(journal, ids.salter)
+        try:
+            list_images(
+                journal,
+                source,
+                ids,
+                root=root,
+                patient_pattern=reading.patient_pattern,
+                one_image_per_patient=one_image_per_patient,
+                id_domain=reading.id_domain,
+            )
+        finally:
+            # also where no list can be made: the report is what tells why
+            write_report(journal, report, ids, root=root)
+        if labels is not None and split_fractions is not None:
+            split_images(journal, split_fractions, seed=seed, id_domain=reading.id_domain)
+        write_manifest(journal, out, root=root)
+        settings = _settings(reading, labels=_named(labels), split_fractions=split_fractions, seed=seed)
+        quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
+        files = _write_quality(journal, quality, out.parent, reading, root=root)
+    ids.save()
+    notes = _notes(labels, root, out)
+    return Outcome(quality=quality, files=[out, report, *files], notes=notes, **counts)
+
+
+def check_manifest(
+    manifest: Path,
+    *,
+    data_root: Path | None = None,
+    output_dir: Path | None = None,
+    reading: Reading = Reading(),
+    id_map: Path | None = None,
+) -> Outcome:
+    """Read the images of a manifest and look for what ``ingest_folder`` looks for.
+
+    Args:
+        manifest: CSV or JSON list, or a folder with one or with class folders, as for training.
+        data_root: folder that relative paths belong to, default the manifest's folder.
+        output_dir: where to write ``ingest_report.csv``, ``quality.html`` and ``quality.json``, and what goes on after
+            an interruption; None writes nothing.
+        reading: how files are read.
+        id_map: file with the salt of the ids; None draws one. Ids that the manifest has are kept.
+
+    Raises:
+        DataError: if the manifest cannot be understood or no file of it is there, or nothing can be written.
+    """
+    listing = read_source(manifest, data_root=data_root, labelled=False)
+    root = (data_root or (manifest if manifest.is_dir() else manifest.parent)).absolute()
+    if output_dir is not None:
+        check_writable(output_dir)
+        id_map = id_map or output_dir / _LOCAL / "id_map.json"
+    ids = _id_map(id_map, None)
+    local = None if output_dir is None else output_dir / _LOCAL / "check_journal.sqlite"
+    with _journal(local, reading.settings(None)) as journal:
+        for entry in listing.entries:
+            key = file_key(ids.salter, entry.key)
+            journal.add_path(key, _encoded(entry.key), sort_text(entry.key), None)
+        for file in listing.skipped:
+            if file.reason != "duplicate_row":
+                key = file_key(ids.salter, file.key)
+                journal.add_path(key, _encoded(file.key), sort_text(file.key), file.reason)
+        (total,) = journal.db.execute("SELECT COUNT(*) FROM paths").fetchone()
+        counts = read_files(
+            journal,
+            reading.examine(root, ids),
+            total=total,
+            num_workers=reading.num_workers,
+            progress=reading.progress,
+        )
+        place_frames(journal, ids.salter)
+        make_images_table(journal)
+        for entry in listing.entries:
+            _add_entry(journal, entry, ids, reading)
+        assign_header_patients(journal)
+        settings = _settings(reading)
+        quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
+        files: list[Path] = []
+        if output_dir is not None:
+            report = output_dir / "ingest_report.csv"
+            write_report(journal, report, ids, root=root)
+            files = [report, *_write_quality(journal, quality, output_dir, reading, root=root)]
+    ids.save()
+    return Outcome(quality=quality, files=files, notes=[], **counts)
+
+
+def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> None:
+    """List the frames of a manifest's row that could be read; a frame that is not there becomes the file's status."""
+    key = file_key(ids.salter, entry.key)
+    patient, count = journal.db.execute(
+        "SELECT patient, (SELECT COUNT(*) FROM frames WHERE frames.key = files.key) FROM files WHERE key = ?", (key,)
+    ).fetchone()
+    frames = journal.db.execute("SELECT frame, status FROM frames WHERE key = ?", (key,)).fetchall()
+    if entry.frame is not None:
+        frames = [frame for frame in frames if frame[0] == entry.frame]
+        if not frames and count:
+            journal.db.execute("INSERT OR REPLACE INTO statuses VALUES (?, 'bad_frame')", (key,))
+    if entry.patient is None and reading.patient_pattern is not None:
+        assign_patients_by_pattern([entry], reading.patient_pattern, required=False)
+    for frame, status in frames:
+        if status != "ok":
+            continue
+        shown = entry.frame if entry.frame is not None else frame if count > 1 else None
+        row = ImageRow(
+            key=key,
+            frame=frame,
+            shown=shown,
+            id=entry.id or ids.add(entry.key, path=entry.path, frame=shown),
+            label=entry.label,
+            patient=None if entry.patient is None else ids.patient_id(entry.patient),
+            header_patient=patient or None,
+            split=entry.split,
+            domain=entry.domain or reading.id_domain,
+            mask=None,
+        )
+        add_image(journal, row)
+
+
+def _id_map(path: Path | None, salt: str | None) -> IdMap:
+    ids = IdMap(path, salt=salt)
+    ids.save()  # the salt first: without it an interrupted run could not go on
+    return ids
+
+
+def _journal(path: Path | None, settings: str, *, fresh: bool = False) -> Journal:
+    if fresh and path is not None:
+        path.unlink(missing_ok=True)
+    return Journal(path, settings=settings)
+
+
+def _write_quality(
+    journal: Journal, quality: dict[str, Any], folder: Path, reading: Reading, *, root: Path
+) -> list[Path]:
+    """Write quality.json and quality.html; returns their paths."""
+    hidden, pictures = withheld(journal), []
+    if not reading.headers_only and reading.thumbnails:
+        chosen = choose_images(journal, reading.thumbnails)
+        transform = reading.preprocessing.build()
+        pictures = list(make_thumbnails(chosen, transform, root=root, num_workers=reading.num_workers))
+    quality["pictures"] = {"shown": [picture.id for picture in pictures], "withheld": hidden}
+    page, data = folder / "quality.html", folder / "quality.json"
+    write_atomically(data, (json.dumps(quality, indent=1) + "\n").encode())
+    write_atomically(page, render_page(quality, pictures, withheld=hidden).encode())
+    return [page, data]
+
+
+def _settings(reading: Reading, **others: Any) -> dict[str, Any]:
+    return {**others, "headers_only": reading.headers_only, **reading.preprocessing.describe()}
+
+
+def _named(labels: str | None) -> str:
+    """How labels were given, without a path."""
+    if labels is None:
+        return "none"
+    return labels if labels == "folders" or labels.startswith("dicom:") else "CSV"
+
+
+def _notes(labels: str | None, root: Path, out: Path) -> list[str]:
+    notes = []
+    if labels is None:
+        notes.append(
+            "The images have no labels, and no splits were made: give --labels folders, --labels FILE.csv or --labels "
+            "dicom:KEYWORD to have them."
+        )
+    if not root.resolve().is_relative_to(out.parent.resolve()):
+        notes.append(
+            "The images do not lie below the manifest's folder, so its column `path` has absolute paths: write the "
+            "manifest into the folder of the images to have relative ones."
+        )
+    return notes
+
+
+def _encoded(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")

@@ -1,0 +1,108 @@
+"""Read every file below a folder, in parallel, into the journal."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from movl_monai.data.ids import Salter
+from movl_monai.data.walk import file_at_problem, find_files, is_hidden
+from movl_monai.data.workers import map_in_workers
+from movl_monai.errors import DataError
+from movl_monai.ingest.examine import Examine, Task, died
+from movl_monai.ingest.journal import Journal
+from movl_monai.ingest.records import FileRecord
+
+__all__ = ["add_files", "file_key", "read_files", "sort_text"]
+
+
+def file_key(salter: Salter, path: str) -> str:
+    """The salted key of a file, from its path relative to the root."""
+    return salter.digest(f"file\0{path}")[:32]
+
+
+def sort_text(path: str) -> str:
+    """A text that sorts paths in natural order, as SQLite compares texts.
+
+    Example:
+        >>> sorted(["b10.dcm", "b9.dcm"], key=sort_text)
+        ['b9.dcm', 'b10.dcm']
+    """
+    padded = re.sub(r"[0-9]+", lambda match: match[0].zfill(20), path)
+    return padded.encode("utf-8", "replace").decode()
+
+
+def add_files(journal: Journal, root: Path, salter: Salter, *, ignore: Container[Path]) -> int:
+    """Name the files below a folder in the journal.
+
+    Args:
+        journal: receives them.
+        root: the folder, absolute.
+        salter: makes the keys.
+        ignore: files, and folders, that are left out: our own.
+
+    Returns:
+        how many.
+
+    Raises:
+        DataError: if there is none.
+    """
+    count = 0
+    for path, problem in find_files(root):
+        if path in ignore or any(parent in ignore for parent in path.relative_to(root).parents):
+            continue
+        relative = path.relative_to(root).as_posix()
+        problem = problem or _name_problem(relative) or file_at_problem(path, root)
+        journal.add_path(file_key(salter, relative), os.fsencode(relative), sort_text(relative), problem)
+        count += 1
+    if not count:
+        raise DataError(f"The folder {root.name} has no files; name the folder that holds the images.")
+    return count
+
+
+def read_files(
+    journal: Journal, examine: Examine, *, total: int, num_workers: int, progress: bool | None = None
+) -> dict[str, int]:
+    """Read the files that the journal names and does not know yet.
+
+    Args:
+        journal: names the files and receives the records.
+        examine: reads one.
+        total: number of files.
+        num_workers: processes; 0 reads in this one.
+        progress: show a progress bar on stderr; None shows it on terminals only.
+
+    Returns:
+        how many files were read, and how many were known.
+    """
+    from tqdm import tqdm
+
+    def tasks() -> Iterator[Task]:
+        for key, path, problem in journal.paths():
+            if problem is not None:
+                journal.put(key, FileRecord(status=problem))
+                bar.update()
+            else:
+                yield Task(key, os.fsdecode(os.path.join(os.fsencode(examine.root), path)), journal.known(key))
+
+    counts = {"read": 0, "known": 0}
+    # disable=None is tqdm's word for "on terminals only"
+    with tqdm(total=total, desc="read", unit="file", disable=None if progress is None else not progress) as bar:
+        for task, record in map_in_workers(examine, tasks(), num_workers=num_workers, died=died):
+            counts["known" if record is None else "read"] += 1
+            if record is not None:
+                journal.put(task.key, record)
+            bar.update()
+    journal.forget_others()
+    return counts
+
+
+def _name_problem(relative: str) -> str | None:
+    """``hidden_file``, or ``bad_name`` for a name that a CSV file in UTF-8 cannot hold."""
+    if any(is_hidden(part) for part in relative.split("/")) or relative.lower().endswith(("thumbs.db", "desktop.ini")):
+        return "hidden_file"
+    if relative != relative.strip() or relative.encode("utf-8", "replace").decode() != relative:
+        return "bad_name"
+    return None

@@ -1,0 +1,106 @@
+"""Small pictures of what the model will see, but not of images that may show a name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data.decode import ItemTransform, decode_all
+from movl_monai.ingest.journal import Journal
+
+__all__ = ["Thumbnail", "choose_images", "make_thumbnails", "withheld"]
+
+_SIDE = 112
+_QUALITY = 80
+
+# ultrasound machines write names into the frame, and many files do not say so
+_MAY_SHOW_NAMES = """
+(burned_in = 'YES' OR secondary_capture = 1 OR (modality = 'US' AND burned_in != 'NO'))
+"""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture.
+
+    Args:
+        id: salted id of the image.
+        label: class, or "".
+        modality: modality, or format where there is none.
+        data: data URI of a JPEG.
+    """
+
+    id: str
+    label: str
+    modality: str
+    data: str
+
+
+def withheld(journal: Journal) -> int:
+    """How many listed images are never shown, because they may show a name."""
+    return int(journal.db.execute(f"SELECT COUNT(*) FROM listed WHERE {_MAY_SHOW_NAMES}").fetchone()[0])
+
+
+def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
+    """Choose images in turn from every label and modality; by id, which is as good as by chance and repeatable.
+
+    Args:
+        journal: with the table ``images``.
+        count: at most so many.
+
+    Returns:
+        path relative to the root, frame (None where the file has one), id, label, modality.
+    """
+    cursor = journal.db.execute(
+        f"""
+        SELECT path, shown AS frame, id, label, group_name AS modality FROM (
+            SELECT *, ROW_NUMBER() OVER (PARTITION BY label, group_name ORDER BY id) AS turn FROM (
+                SELECT listed.*, CASE modality WHEN '' THEN format ELSE modality END AS group_name
+                FROM listed WHERE pixels != '' AND NOT {_MAY_SHOW_NAMES}
+            )
+        ) JOIN paths USING (key) JOIN (SELECT key, frame, shown FROM images) USING (key, frame)
+        ORDER BY turn, label, group_name, id LIMIT ?
+        """,
+        (count,),
+    )
+    names = [column[0] for column in cursor.description]
+    chosen = [dict(zip(names, row, strict=True)) for row in cursor]
+    return sorted(chosen, key=lambda row: (row["label"] or "", row["modality"], row["id"]))
+
+
+def make_thumbnails(
+    chosen: list[dict[str, Any]], transform: ItemTransform, *, root: Path, num_workers: int
+) -> Iterator[Thumbnail]:
+    """Yield the pictures, in the order chosen; an image that can no longer be read is left out.
+
+    Args:
+        chosen: of :func:`choose_images`.
+        transform: the preprocessing.
+        root: the folder of the images.
+        num_workers: processes.
+    """
+    items = []
+    for row in chosen:
+        item: dict[str, Any] = {"image": os.fspath(root / os.fsdecode(row["path"]))}
+        items.append(item if row["frame"] is None else item | {"frame": row["frame"]})
+    decoded = dict(decode_all(items, transform, num_workers=num_workers))
+    for index, row in enumerate(chosen):
+        image = decoded[index].image
+        if image is not None:
+            yield Thumbnail(row["id"], row["label"] or "", row["modality"], _data_uri(image))
+
+
+def _data_uri(image: Any) -> str:
+    """Shrink uint8 (3, H, W) to a small JPEG."""
+    from PIL import Image
+
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
