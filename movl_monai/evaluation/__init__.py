@@ -10,7 +10,7 @@ from .provenance import run_info
 from .report import build_report, write_report
 from .table import figure_with_interval, render_table, report_rows
 from .uncertainty import bootstrap_intervals, bootstrap_weights, paired_bootstrap
-from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy
+from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
 from .weighted import WeightedFigure
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "NonFiniteLogitsError",
     "PredictionWriter",
     "Predictions",
+    "QuadraticKappa",
     "UndefinedMetricError",
     "WeightedFigure",
     "bootstrap_intervals",
@@ -29,6 +30,7 @@ __all__ = [
     "classification_figures",
     "draw_figure",
     "figure_with_interval",
+    "key_metric",
     "paired_bootstrap",
     "predictions_csv",
     "read_predictions",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,12 +14,22 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import evenly_divisible_all_gather
 
-from movl_monai.errors import DataError
+from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation import metrics
-from movl_monai.evaluation.checks import check_finite, refuse_probabilities
+from movl_monai.evaluation.checks import UndefinedMetricError, check_finite, refuse_probabilities
 from movl_monai.evaluation.columns import logits_and_labels
 
-__all__ = ["BalancedAccuracy", "EpochMetric", "MacroAUROC", "NegativeCrossEntropy"]
+__all__ = [
+    "BalancedAccuracy",
+    "EpochMetric",
+    "LabelOrder",
+    "MacroAUROC",
+    "NegativeCrossEntropy",
+    "QuadraticKappa",
+    "key_metric",
+]
+
+LabelOrder = Literal["nominal", "ordinal"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -119,3 +129,49 @@ class NegativeCrossEntropy(EpochMetric):
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
         return -metrics.cross_entropy(labels, logits)
+
+
+class QuadraticKappa(EpochMetric):
+    """Cohen's kappa with quadratic weights, for classes that are ordered; NaN if all images are of one class."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        try:
+            return metrics.quadratic_kappa(labels, logits)
+        except UndefinedMetricError:
+            return float("nan")
+
+
+def key_metric(label_order: LabelOrder, *, class_names: Sequence[str]) -> dict[str, EpochMetric]:
+    """Return the metric that selects a checkpoint, under its name, as MONAI's evaluators take it.
+
+    Args:
+        label_order: "ordinal" for grades, where a small error is better than a large one: quadratic weighted kappa.
+            "nominal" for classes without an order: balanced accuracy.
+        class_names: names in the order of the logits; ordinal ones must be integers that grow.
+
+    Raises:
+        ConfigError: for another word, or for ordinal classes that are not integers in their order.
+
+    Example:
+        >>> list(key_metric("ordinal", class_names=["0", "1", "2"]))
+        ['val_quadratic_kappa']
+    """
+    if label_order == "nominal":
+        return {"val_balanced_accuracy": BalancedAccuracy()}
+    if label_order != "ordinal":
+        raise ConfigError(f"label_order must be 'nominal' or 'ordinal', got {label_order!r}.")
+    grades = [_integer(name) for name in class_names]
+    if None in grades or grades != sorted(set(grades)):  # type: ignore[type-var]
+        raise ConfigError(
+            f"With label_order='ordinal' the classes must be integers in growing order (0, 1, 2, ...), got "
+            f"{list(class_names)}. Name them by their grade, or set label_order to 'nominal'."
+        )
+    return {"val_quadratic_kappa": QuadraticKappa()}
+
+
+def _integer(name: str) -> int | None:
+    try:
+        return int(name)
+    except ValueError:
+        return None

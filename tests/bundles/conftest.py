@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,28 @@ BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/met
 # small images and one epoch; everything else is as shipped
 FAST = {"image_size": 64, "prompt_width": 8, "epochs": 1, "batch_size": 8, "num_workers": 0, "device": "cpu"}
 FAST_INFERENCE = {key: value for key, value in FAST.items() if key != "epochs"}
+
+# the settings of the bundle with adapters: a tiny ViT with random weights, because its own come from a hub
+FAST_ADAPTED = {key: value for key, value in FAST.items() if key != "prompt_width"} | {
+    "backbone_name": "test_vit",
+    "backbone_weights": None,
+    "warmup_epochs": 0,
+}
+FAST_OF = {"movl_classification": FAST, "dvpt_classification": FAST_ADAPTED}
+ONLY_TRAINING = {"epochs", "warmup_epochs"}
+
+
+def for_inference(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what inference configs do not have."""
+    return {key: value for key, value in settings.items() if key not in ONLY_TRAINING}
+
+
+def offline(bundle: Path) -> dict[str, Any]:
+    """What builds the bundle's network as shipped, on the CPU, without downloading weights."""
+    return {
+        "device": "cpu",
+        **({"backbone_weights": None} if "backbone_weights" in FAST_OF.get(bundle.name, FAST) else {}),
+    }
 
 
 @pytest.fixture(scope="session")

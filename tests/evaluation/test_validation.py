@@ -12,8 +12,15 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import from_engine
 from sklearn import metrics as sk
 
-from movl_monai.errors import DataError, MovlError
-from movl_monai.evaluation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, NonFiniteLogitsError
+from movl_monai.errors import ConfigError, DataError, MovlError
+from movl_monai.evaluation import (
+    BalancedAccuracy,
+    MacroAUROC,
+    NegativeCrossEntropy,
+    NonFiniteLogitsError,
+    QuadraticKappa,
+    key_metric,
+)
 from movl_monai.evaluation.metrics import softmax
 from tests.evaluation.data import random_logits
 
@@ -116,3 +123,32 @@ def test_probabilities_are_refused() -> None:
 def test_metric_without_images_is_not_computable() -> None:
     with pytest.raises(NotComputableError, match="saw no images"):
         BalancedAccuracy().compute()
+
+
+def test_quadratic_kappa_equals_that_of_scikit_learn() -> None:
+    labels, logits = random_logits(40, 4)
+    engine = evaluate(key_metric("ordinal", class_names=["0", "1", "2", "3"]), labels, logits)
+    expected = sk.cohen_kappa_score(labels, logits.argmax(axis=1), weights="quadratic")
+    assert engine.state.metrics["val_quadratic_kappa"] == pytest.approx(expected, abs=1e-6)
+    assert engine.state.best_metric == engine.state.metrics["val_quadratic_kappa"]
+
+
+def test_quadratic_kappa_of_images_of_one_class_cannot_select() -> None:
+    labels, logits = np.zeros(5, dtype=int), np.tile([3.0, 1.0], (5, 1))
+    with pytest.raises(DataError, match="qk has no value on the validation images"):
+        evaluate({"qk": QuadraticKappa()}, labels, logits)
+
+
+def test_classes_without_an_order_are_selected_by_balanced_accuracy() -> None:
+    assert isinstance(key_metric("nominal", class_names=["cat", "dog"])["val_balanced_accuracy"], BalancedAccuracy)
+
+
+@pytest.mark.parametrize("names", [["mild", "severe"], ["0", "1.5"], ["1", "0"], ["0", "0"]])
+def test_ordinal_classes_that_are_not_growing_integers_are_refused(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="the classes must be integers in growing order .*set label_order to"):
+        key_metric("ordinal", class_names=names)
+
+
+def test_an_unknown_order_of_labels_is_refused() -> None:
+    with pytest.raises(ConfigError, match="label_order must be 'nominal' or 'ordinal', got 'ordered'"):
+        key_metric("ordered", class_names=["0", "1"])  # type: ignore[arg-type]
