@@ -10,14 +10,17 @@ from movl_monai.transforms.canonical import CanonicalSlices, CanonicalSlicesd
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
 from movl_monai.transforms.dicom import Limits, read_dicom
 from movl_monai.transforms.errors import REASONS, MedicalImageError
+from movl_monai.transforms.label_map import mask_classes, read_label_map
 from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
 from movl_monai.transforms.load_mask import LoadSegmentation, LoadSegmentationd
+from movl_monai.transforms.load_pair import LoadImageMask, LoadImageMaskd
 from movl_monai.transforms.masks import read_segmentation, read_segmentation_volume
 from movl_monai.transforms.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
 from movl_monai.transforms.raster import raster_frame_count, read_raster
 from movl_monai.transforms.reader import MedicalImageReader
 from movl_monai.transforms.resize import ResizeImage, ResizeImaged
+from movl_monai.transforms.resize_mask import ResizeMask, ResizeMaskd, resize_back
 from movl_monai.transforms.slices import Volume, slice_image, take_slice
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.volume import read_dicom_volume
@@ -34,6 +37,8 @@ __all__ = [
     "HUWindows",
     "HUWindowsd",
     "Limits",
+    "LoadImageMask",
+    "LoadImageMaskd",
     "LoadMedicalImage",
     "LoadMedicalImaged",
     "LoadSegmentation",
@@ -48,12 +53,16 @@ __all__ = [
     "RandomAugmentImaged",
     "ResizeImage",
     "ResizeImaged",
+    "ResizeMask",
+    "ResizeMaskd",
     "Volume",
     "choose_slices",
     "image_to_uint8",
+    "mask_classes",
     "raster_frame_count",
     "read_dicom",
     "read_dicom_volume",
+    "read_label_map",
     "read_mask_volume",
     "read_nifti",
     "read_nifti_slice",
@@ -61,6 +70,7 @@ __all__ = [
     "read_segmentation",
     "read_segmentation_volume",
     "read_volume",
+    "resize_back",
     "slice_count",
     "slice_image",
     "slices_to_volume",

@@ -21,6 +21,7 @@ REASONS = MappingProxyType(
         "unknown_segment": "the segmentation has no segment with the number or label that was asked for",
         "overlapping_segments": "segments share pixels, which one map of labels cannot hold: read them as channels",
         "mask_mismatch": "the segmentation does not lie on the pixels of the image or volume that it was asked for",
+        "mask_values": "the mask holds values that stand for no class, or is a picture in colours",
         "bad_header": "the header cannot be parsed, or contradicts itself",
         "missing_tag": "a tag that the pixels cannot be understood without is absent and cannot be inferred",
         "too_large": "the header asks for more pixels, frames or bytes than the limits allow",

@@ -11,7 +11,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
-__all__ = ["Interpolation", "ResizeImage", "ResizeImaged", "ResizeMode"]
+__all__ = ["Interpolation", "ResizeImage", "ResizeImaged", "ResizeMode", "fit", "size_before_fitting"]
 
 ResizeMode = Literal["stretch", "pad", "crop"]
 Interpolation = Literal["bilinear", "bicubic", "nearest-exact"]
@@ -82,26 +82,28 @@ class ResizeImage(Transform):
         pixels = pixels.to(torch.float32)
         if pixels.shape[1:] == self.image_size:
             return pixels.clamp(0, 1)
-        return _fit(self._resized(pixels), self.image_size).clamp(0, 1)
+        return fit(self._resized(pixels), self.image_size).clamp(0, 1)
 
     def _resized(self, pixels: torch.Tensor) -> torch.Tensor:
-        size = self._size_before_fitting(pixels.shape[1], pixels.shape[2])
+        size = size_before_fitting(pixels.shape[1], pixels.shape[2], image_size=self.image_size, mode=self.mode)
         if self.interpolation == "nearest-exact":
             return F.interpolate(pixels[None], size=size, mode=self.interpolation)[0]
         return F.interpolate(pixels[None], size=size, mode=self.interpolation, antialias=self.antialias)[0]
 
-    def _size_before_fitting(self, height: int, width: int) -> tuple[int, int]:
-        rows, columns = self.image_size
-        if self.mode == "stretch":
-            return rows, columns
-        scales = rows / height, columns / width
-        scale = min(scales) if self.mode == "pad" else max(scales)
-        # an extremely long image keeps at least one pixel
-        return max(1, round(height * scale)), max(1, round(width * scale))
+
+def size_before_fitting(height: int, width: int, *, image_size: tuple[int, int], mode: ResizeMode) -> tuple[int, int]:
+    """Return the size that an image is scaled to, before :func:`fit` pads or crops it."""
+    rows, columns = image_size
+    if mode == "stretch":
+        return rows, columns
+    scales = rows / height, columns / width
+    scale = min(scales) if mode == "pad" else max(scales)
+    # an extremely long image keeps at least one pixel
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _fit(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Pad with black where the image is smaller than ``size`` and crop where it is larger, around the center."""
+def fit(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pad with 0 where the image is smaller than ``size`` and crop where it is larger, around the center."""
     missing = [wanted - have for wanted, have in zip(size, pixels.shape[1:], strict=True)]
     before = [amount // 2 for amount in missing]
     after = [amount - half for amount, half in zip(missing, before, strict=True)]

@@ -1,0 +1,129 @@
+"""Read raster files whose pixels are classes, and turn whatever values a mask holds into classes, or refuse."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.transforms.files import Source, open_source
+from movl_monai.transforms.frames import choose_frame
+from movl_monai.transforms.pillow_file import check_size, decoded_upright, open_pillow, page_count, seek_page
+from movl_monai.transforms.raster import MAX_PIXELS
+from movl_monai.transforms.sniff import RASTER_FORMATS, sniff_format
+from PIL import Image
+
+__all__ = ["mask_classes", "read_label_map"]
+
+_SHOWN = 8
+
+
+def read_label_map(
+    source: Source, *, frame: int | None = None, as_grey: bool = False, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Read the stored values of a mask in a PNG, JPEG, TIFF, BMP, WebP or GIF file.
+
+    Unlike an image nothing is scaled: values of 8, 16 and 32 bits and indices into a palette come as they are stored,
+    pixels of 1 bit as 0 and 1. A picture in colours whose channels are equal is grey. The EXIF rotation is applied.
+
+    Args:
+        source: path of a regular file, or a seekable binary file object.
+        frame: index of the page, from 0; may be left out where the file has one.
+        as_grey: turn colours into brightness instead of refusing them, for masks that get a threshold.
+        max_pixels: the most rows x columns.
+
+    Returns:
+        (rows, columns), integers, or floating for TIFF files of floating values.
+
+    Raises:
+        MedicalImageError: ``mask_values`` for a picture in colours, and what reading an image raises.
+    """
+    image_format = sniff_format(source)
+    if image_format not in RASTER_FORMATS:
+        raise MedicalImageError(
+            f"Expected a mask in one of {', '.join(RASTER_FORMATS)}, got {image_format}.", reason="unsupported_format"
+        )
+    with warnings.catch_warnings(), open_source(source) as file:
+        warnings.simplefilter("ignore")  # Pillow warns about metadata, which masks have no use for
+        with open_pillow(file, image_format) as image:
+            check_size(image, max_pixels)
+            index = choose_frame(frame, page_count(image), "page")
+            if index:
+                seek_page(image, index)
+                check_size(image, max_pixels)
+            return _values(decoded_upright(image, []), as_grey=as_grey)
+
+
+def mask_classes(
+    values: np.ndarray,
+    *,
+    num_classes: int,
+    threshold: float | None = None,
+    mask_values: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Turn the values of a mask into classes.
+
+    Args:
+        values: any shape, real.
+        num_classes: number of classes, the background counts.
+        threshold: values of at least this are class 1, the others 0; for two classes.
+        mask_values: the value that stands for each class, in their order; None: class k is written as k.
+
+    Returns:
+        uint8, same shape, in 0 .. num_classes - 1.
+
+    Raises:
+        MedicalImageError: ``mask_values``, naming the values that stand for no class.
+
+    Example:
+        >>> mask_classes(np.array([0, 255]), num_classes=2, mask_values=[0, 255])
+        array([0, 1], dtype=uint8)
+    """
+    if not np.isfinite(values).all():
+        raise MedicalImageError(
+            f"Expected classes from 0 to {num_classes - 1}, the mask holds NaN or infinite values; mend it.",
+            reason="mask_values",
+        )
+    if threshold is not None:
+        return (values >= threshold).astype(np.uint8)
+    known = np.arange(num_classes) if mask_values is None else np.asarray(mask_values)
+    found = np.unique(values)
+    stray = found[~np.isin(found, known)]
+    if len(stray):
+        raise _stray_values(stray, known, num_classes)
+    classes = np.zeros(values.shape, dtype=np.uint8)
+    for number, value in enumerate(known):
+        if number:
+            classes[values == value] = number
+    return classes
+
+
+def _stray_values(stray: np.ndarray, known: np.ndarray, num_classes: int) -> MedicalImageError:
+    shown = ", ".join(f"{value:g}" for value in stray[:_SHOWN])
+    more = f" and {len(stray) - _SHOWN} more" if len(stray) > _SHOWN else ""
+    hint = " (JPEG never keeps exact values), or mask_threshold" if num_classes == 2 else ""
+    return MedicalImageError(
+        f"Expected a mask of the values {', '.join(f'{value:g}' for value in known)} for {num_classes} classes, got"
+        f" also {shown}{more}; correct num_classes, or say what the values mean with mask_values{hint}.",
+        reason="mask_values",
+    )
+
+
+def _values(image: Image.Image, *, as_grey: bool) -> np.ndarray:
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode in ("L", "P", "I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    if image.mode in ("LA", "La", "PA"):
+        return np.asarray(image)[..., 0]
+    if as_grey:
+        return np.asarray(image.convert("L"))
+    levels = np.asarray(image.convert("RGB"))
+    if (levels[..., 0] != levels[..., 1]).any() or (levels[..., 0] != levels[..., 2]).any():
+        raise MedicalImageError(
+            "Expected one class per pixel, the mask is a picture in colours; write classes as grey levels or as indices"
+            " into a palette, or set mask_threshold for two classes told apart by brightness.",
+            reason="mask_values",
+        )
+    return levels[..., 0]

@@ -1,0 +1,285 @@
+"""Load an image together with its mask, and see that the two belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+from movl_monai.transforms.canonical import read_mask_volume, read_volume
+from movl_monai.transforms.dicom import Limits
+from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.transforms.intensity import Intensity
+from movl_monai.transforms.label_map import mask_classes, read_label_map
+from movl_monai.transforms.load import LoadMedicalImage
+from movl_monai.transforms.masks import read_segmentation
+from movl_monai.transforms.slices import SliceAxis, Volume, slice_image, take_slice
+from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.windows import Window
+
+__all__ = ["LoadImageMask", "LoadImageMaskd"]
+
+Path = str | os.PathLike[str]
+
+
+class LoadImageMask(Transform):
+    """Load one image, or one slice of a volume, with its mask as classes.
+
+    Volumes are NIfTI files and folders with the files of one DICOM series; their slices are those of
+    :func:`movl_monai.transforms.slice_image`, whatever the orientation they are stored in, and a slice's mask is cut
+    the same way. The last volume and mask are kept, so that reading all slices in turn reads the files once.
+
+    A mask of an image is a PNG, JPEG or other raster file, or a DICOM segmentation; that of a volume NIfTI or a DICOM
+    segmentation. It must lie on its image: the same rows and columns, for volumes the same shape and affine.
+
+    Args:
+        num_classes: number of classes, the background (0) counts; 2 to 256.
+        mask_threshold: values of at least this are class 1; for masks saved as JPEG, and two classes. None: every
+            value must be a class.
+        mask_values: the value that stands for each class, in their order, such as [0, 255]; None: class k is k.
+        neighbors: whether the three channels of a volume's slice are the slice before, the slice, and the one after it
+            (the slice itself at the ends), instead of the slice three times. Images are as without.
+        ct_windows: see :class:`LoadMedicalImage`; one window with ``neighbors``.
+        voi: likewise.
+        nifti_range: what becomes [0, 1] in volumes; the ``ct_windows`` in a DICOM series of CT.
+        slice_axis: the plane of the slices of volumes.
+        value_range: see :class:`LoadMedicalImage`.
+        limits: what files may ask for at most.
+
+    Raises:
+        ValueError: for options that are unknown or contradict each other.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, level in (("image.png", 51), ("mask.png", 1)):
+        ...         Image.new("L", (4, 2), level).save(f"{folder}/{name}")
+        ...     image, mask, record = LoadImageMask(num_classes=2).read(f"{folder}/image.png", f"{folder}/mask.png")
+        >>> image.shape, mask.shape, mask.dtype, int(mask.sum())
+        (torch.Size([3, 2, 4]), torch.Size([1, 2, 4]), torch.uint8, 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        mask_threshold: float | None = None,
+        mask_values: Sequence[int] | None = None,
+        neighbors: bool = False,
+        ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
+        voi: int | str = 0,
+        nifti_range: Intensity = "percentile",
+        slice_axis: SliceAxis = "axial",
+        value_range: tuple[float, float] | None = None,
+        limits: Limits | Mapping[str, int] | None = None,
+    ) -> None:
+        _check_mask_options(num_classes, mask_threshold, mask_values)
+        if neighbors and len(set(map(str, ct_windows))) > 1:
+            raise ValueError(
+                f"neighbors=True puts one slice into each channel, so there is one CT window, got {list(ct_windows)}."
+            )
+        self.num_classes = num_classes
+        self.mask_threshold = mask_threshold
+        self.mask_values = None if mask_values is None else tuple(mask_values)
+        self.neighbors = neighbors
+        self.images = LoadMedicalImage(
+            ct_windows=ct_windows,
+            voi=voi,
+            nifti_range=nifti_range,
+            slice_axis=slice_axis,
+            value_range=value_range,
+            limits=limits,
+        )
+        self._volume: tuple[object, Volume] | None = None
+        self._mask: tuple[object, np.ndarray] | None = None
+
+    def __call__(self, source: Path, mask: Path | None = None, frame: int | None = None) -> torch.Tensor:
+        """Load an image (3, rows, columns) alone; see :meth:`read`."""
+        return self.read(source, mask, frame)[0]
+
+    def read(
+        self, source: Path, mask: Path | None = None, frame: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, Any]]:
+        """Load an image, its mask, and a record of technical facts.
+
+        Args:
+            source: path of an image, a NIfTI volume, or a folder with one DICOM series.
+            mask: path of its mask; None for none.
+            frame: frame, slice or page from 0; may be left out where there is one.
+
+        Returns:
+            float32 (3, rows, columns) in [0, 1]; uint8 (1, rows, columns) in 0 .. num_classes - 1, or None; and the
+            record, which of a slice has ``slice_axis``.
+
+        Raises:
+            MedicalImageError: what reading the image raises; ``mask_mismatch`` where the mask does not lie on it;
+                ``mask_values`` for values that are no class.
+        """
+        if not _is_volume(source):
+            image, record = self.images.read(source, frame)
+            values = None if mask is None else self._image_mask(mask, source, frame)
+        else:
+            volume = self.volume(source)
+            pixels, record = self._slice(volume, frame)
+            image = torch.from_numpy(np.ascontiguousarray(pixels))
+            values = None if mask is None else self._slice_mask(mask, source, volume, record["frame"])
+        if values is None:
+            return image, None, record
+        if values.shape != tuple(image.shape[1:]):
+            raise MedicalImageError(
+                f"Expected a mask of the image's {image.shape[1]} x {image.shape[2]} pixels, got {values.shape[0]} x"
+                f" {values.shape[1]}; give the mask that was drawn on this image.",
+                reason="mask_mismatch",
+            )
+        return image, self._classes(values), record
+
+    def volume(self, source: Path) -> Volume:
+        """Read a volume; the last one is kept."""
+        key = _identity(source)
+        if self._volume is None or self._volume[0] != key:
+            self._volume = None  # freed before the next one is read
+            self._volume = (key, read_volume(source, limits=self.images.limits))
+        return self._volume[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept volumes out of what is sent to worker processes."""
+        return self.__dict__ | {"_volume": None, "_mask": None}
+
+    def _slice(self, volume: Volume, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        options: dict[str, Any] = {
+            "axis": self.images.slice_axis,
+            "intensity": "ct" if volume.record.get("modality") == "CT" else self.images.nifti_range,
+            "ct_windows": self.images.ct_windows,
+            "percentiles": self.images.nifti_percentiles,
+        }
+        image, record = slice_image(volume, frame, **options)
+        if not self.neighbors:
+            return image, record
+        chosen, last = record["frame"], record["frames"] - 1
+        sides = [slice_image(volume, min(max(chosen + step, 0), last), **options)[0][0] for step in (-1, 1)]
+        return np.stack([sides[0], image[0], sides[1]]), record | {"neighbors": True}
+
+    def _slice_mask(self, mask: Path, source: Path, volume: Volume, index: int) -> np.ndarray:
+        key = (_identity(mask), _identity(source))
+        if self._mask is None or self._mask[0] != key:
+            self._mask = (key, read_mask_volume(mask, volume, limits=self.images.limits).values)
+        return take_slice(self._mask[1], index, self.images.slice_axis)
+
+    def _image_mask(self, mask: Path, source: Path, frame: int | None) -> np.ndarray:
+        mask_format = sniff_format(mask)
+        if mask_format == "dicom":
+            values, _ = read_segmentation(mask, source, image_frame=frame, limits=self.images.limits)
+            return values[0]
+        if mask_format in ("nifti", "nifti_pair"):
+            raise MedicalImageError(
+                "Expected the mask of an image as a raster file or DICOM segmentation, got a NIfTI volume; give the"
+                " image as NIfTI too, or the mask as PNG.",
+                reason="mask_mismatch",
+            )
+        return read_label_map(mask, frame=frame, as_grey=self.mask_threshold is not None)
+
+    def _classes(self, values: np.ndarray) -> torch.Tensor:
+        classes = mask_classes(
+            values, num_classes=self.num_classes, threshold=self.mask_threshold, mask_values=self.mask_values
+        )
+        return torch.from_numpy(np.ascontiguousarray(classes))[None]
+
+
+def _check_mask_options(num_classes: int, threshold: float | None, mask_values: Sequence[int] | None) -> None:
+    if not 2 <= num_classes <= 256:
+        raise ValueError(f"num_classes must be from 2 (the background counts) to 256, got {num_classes}.")
+    if threshold is not None and (num_classes != 2 or mask_values is not None):
+        raise ValueError("mask_threshold makes two classes; use it with num_classes=2 and without mask_values.")
+    if mask_values is not None and (len(mask_values) != num_classes or len(set(mask_values)) != num_classes):
+        raise ValueError(f"mask_values must be {num_classes} different numbers, one per class, got {mask_values}.")
+
+
+def _is_volume(source: Path) -> bool:
+    return os.path.isdir(source) or sniff_format(source) in ("nifti", "nifti_pair")
+
+
+def _identity(source: Path) -> tuple[object, ...]:
+    """What changes when a file's content does."""
+    try:
+        status = os.stat(source)
+    except OSError:
+        return (os.fspath(source),)
+    return os.fspath(source), status.st_size, status.st_mtime_ns
+
+
+class LoadImageMaskd(Transform):
+    """Dictionary twin of :class:`LoadImageMask`: replaces the paths of an item by its image and mask.
+
+    Args:
+        image_key: of the image's path.
+        mask_key: of the mask's path; an item without it gets no mask.
+        frame_key: where an item has it, the frame, slice or page to read.
+        record_key: where to put the record of technical facts; None for nowhere.
+        native_key: where to keep the mask as it is now, before it is resized; None for nowhere.
+
+    The other arguments are those of :class:`LoadImageMask`.
+
+    Raises:
+        ValueError: for options that are unknown or contradict each other.
+    """
+
+    def __init__(
+        self,
+        image_key: str = "image",
+        mask_key: str = "mask",
+        *,
+        num_classes: int,
+        frame_key: str = "frame",
+        record_key: str | None = "record",
+        native_key: str | None = "native_mask",
+        mask_threshold: float | None = None,
+        mask_values: Sequence[int] | None = None,
+        neighbors: bool = False,
+        ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
+        voi: int | str = 0,
+        nifti_range: Intensity = "percentile",
+        slice_axis: SliceAxis = "axial",
+        value_range: tuple[float, float] | None = None,
+        limits: Limits | Mapping[str, int] | None = None,
+    ) -> None:
+        self.image_key = image_key
+        self.mask_key = mask_key
+        self.frame_key = frame_key
+        self.record_key = record_key
+        self.native_key = native_key
+        self.transform = LoadImageMask(
+            num_classes=num_classes,
+            mask_threshold=mask_threshold,
+            mask_values=mask_values,
+            neighbors=neighbors,
+            ct_windows=ct_windows,
+            voi=voi,
+            nifti_range=nifti_range,
+            slice_axis=slice_axis,
+            value_range=value_range,
+            limits=limits,
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load the image and the mask; the other entries are kept.
+
+        Raises:
+            MedicalImageError: as :meth:`LoadImageMask.read`.
+        """
+        result = dict(data)
+        frame = result.get(self.frame_key)
+        image, mask, record = self.transform.read(
+            result[self.image_key], result.get(self.mask_key), None if frame is None else int(frame)
+        )
+        result[self.image_key] = image
+        if mask is not None:
+            result[self.mask_key] = mask
+            if self.native_key is not None:
+                result[self.native_key] = mask
+        if self.record_key is not None:
+            result[self.record_key] = record
+        return result
