@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,9 @@ class TimmBackbone(Backbone):
             classifier, or a :class:`~movl_monai.backbones.WeightsFile` such as
             :func:`~movl_monai.backbones.embedded_efficientnet_lite0`.
         image_size: side of the images in pixels; None takes that of timm's weights. A Transformer is built for it and
-            takes nothing else, so it must be a multiple of its patch size.
+            takes nothing else, so it must be a multiple of its patch size. The position embeddings of a plain ViT are
+            interpolated from the size that the weights were made for, which is logged; features get worse the farther
+            away that is.
         mean: mean of R, G, B in [0, 1]; None takes the file's, or else that of timm's weights.
         std: likewise, the standard deviation.
         frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
@@ -84,7 +87,9 @@ class TimmBackbone(Backbone):
         _check_image_size(name, size, patch_size)
         file = as_weights_file(weights)
         if file is not None:
-            dropped = load_weights(encoder, file, head=_head_names(config.classifier))
+            dropped = load_weights(
+                encoder, file, head=_head_names(config.classifier), adapt=lambda given: _fit_positions(given, encoder)
+            )
             _LOGGER.info("%s: loaded %s, left out %s", name, file.name, dropped or "nothing")
         found = describe_weights(weights, seed=seed, hub=f"timm {config.architecture}.{config.tag}")
         spec = BackboneSpec(
@@ -113,6 +118,22 @@ class TimmBackbone(Backbone):
     def token_path(self) -> TokenPath:
         """Return the steps of a plain ViT or a Swin; see :class:`~movl_monai.backbones.TokenPath`."""
         return timm_path(self.encoder, name=self.spec.name, num_features=self.spec.num_features)
+
+
+def _fit_positions(given: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tensor]:
+    """Interpolate a file's position embeddings to the encoder's grid, as timm does for those that it downloads."""
+    from timm.layers import resample_abs_pos_embed
+
+    own, stored = getattr(encoder, "pos_embed", None), given.get("pos_embed")
+    if own is None or stored is None or stored.ndim != 3 or stored.shape == own.shape or not _is_plain_vit(encoder):
+        return given
+    grid = encoder.patch_embed.grid_size
+    prefix = own.shape[1] - grid[0] * grid[1]
+    side = math.isqrt(stored.shape[1] - prefix) if stored.shape[1] > prefix else 0
+    if stored.shape[2] != own.shape[2] or side**2 + prefix != stored.shape[1]:
+        return given  # another architecture, which the comparison of the shapes names
+    _LOGGER.info("Position embeddings interpolated from %d x %d to %d x %d patches.", side, side, *grid)
+    return given | {"pos_embed": resample_abs_pos_embed(stored, list(grid), num_prefix_tokens=prefix)}
 
 
 def four_maps(encoder: Any, image: torch.Tensor) -> list[torch.Tensor]:

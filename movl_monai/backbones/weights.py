@@ -160,13 +160,20 @@ def describe_weights(weights: Weights, *, seed: int, hub: str = "hub") -> dict[s
     return {"weights": f"random, seed {seed}" if weights is None else hub}
 
 
-def load_weights(module: nn.Module, file: WeightsFile, *, head: Sequence[str] = ()) -> list[str]:
+def load_weights(
+    module: nn.Module,
+    file: WeightsFile,
+    *,
+    head: Sequence[str] = (),
+    adapt: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
+) -> list[str]:
     """Load a file into a network; every tensor of the network must be in it and nothing else but a head.
 
     Args:
         module: the network without its classification head; changed in place.
         file: the weights.
         head: names of the head's layers ("fc", "classifier"), which the file may hold in addition.
+        adapt: brings the file's tensors to the network's shapes, before they are compared.
 
     Returns:
         The names in the file that belong to its head and were left out.
@@ -178,6 +185,8 @@ def load_weights(module: nn.Module, file: WeightsFile, *, head: Sequence[str] = 
     given = file.read()
     if file.order == "positional":
         given = _rename_by_position(given, expected)
+    if adapt is not None:
+        given = adapt(dict(given))
     dropped = [name for name in given if name not in expected and name.startswith(tuple(f"{part}." for part in head))]
     # files made before torch 0.4.1, and converted ones, have no such counters; nothing in eval mode reads them
     counters = {n: t for n, t in expected.items() if n.endswith("num_batches_tracked") and n not in given}

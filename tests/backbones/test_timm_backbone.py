@@ -95,8 +95,21 @@ def test_drop_path_acts_only_while_the_backbone_trains() -> None:
         TimmBackbone("test_vit", drop_path=0.5)
 
 
-def test_weights_of_another_image_size_are_refused(tmp_path: Path) -> None:
-    torch.save(timm.create_model("test_vit", img_size=64).state_dict(), tmp_path / "w.pt")
+@pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_224"])
+def test_position_embeddings_of_another_image_size_are_interpolated_as_timm_does(name: str, tmp_path: Path) -> None:
+    torch.save(timm.create_model(name, img_size=96).state_dict(), tmp_path / "w.pt")
+    backbone, image = TimmBackbone(name, weights=tmp_path / "w.pt", image_size=64), torch.rand(2, 3, 64, 64)
+    model = timm.create_model(name, img_size=64, checkpoint_path=tmp_path / "w.pt").eval()
+    torch.testing.assert_close(
+        backbone(image), model.forward_head(model.forward_features(backbone.normalize(image)), pre_logits=True)
+    )
+    assert backbone.content_sha256() != TimmBackbone(name, weights=tmp_path / "w.pt", image_size=96).content_sha256()
+
+
+def test_position_embeddings_that_are_of_no_square_grid_are_refused(tmp_path: Path) -> None:
+    weights = timm.create_model("test_vit", img_size=64).state_dict()
+    weights["pos_embed"] = weights["pos_embed"][:, :-1]
+    torch.save(weights, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"1 of another shape \(pos_embed .*\(and image_size\)"):
         TimmBackbone("test_vit", weights=WeightsFile(tmp_path / "w.pt"), image_size=32)
 
