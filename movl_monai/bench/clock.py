@@ -54,13 +54,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(action: Callable[[], object], *, device: torch.device) -> float:
-    """Return the wall time of one call in seconds, from an idle to an idle device."""
+def timed(
+    action: Callable[[], object], *, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return the time of one call in seconds, from an idle to an idle device."""
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     action()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @contextmanager
@@ -77,7 +79,12 @@ def quiet_gc() -> Iterator[None]:
 
 
 def interleave(
-    actions: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, device: torch.device
+    actions: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time actions in turn (A B A B ...), so that a slower moment of the machine hits all of them.
 
@@ -86,6 +93,7 @@ def interleave(
         rounds: timed rounds, at least 1.
         warmup: rounds before them that are not counted.
         device: where the actions run.
+        clock: wall time by default; ``time.process_time`` counts the CPU time of all threads of the process.
 
     Returns:
         one :class:`Timing` of ``rounds`` durations per name.
@@ -94,7 +102,7 @@ def interleave(
     with quiet_gc():
         for _ in range(warmup + rounds):
             for name, action in actions.items():
-                seconds[name].append(timed(action, device=device))
+                seconds[name].append(timed(action, device=device, clock=clock))
             gc.collect()
     return {name: Timing(tuple(values[warmup:])) for name, values in seconds.items()}
 

@@ -34,6 +34,8 @@ class BenchSettings:
         probe_rounds: rounds of the linear probe benchmark, after a run of each variant that is not counted.
         train_images: training images of the linear probe benchmark.
         val_images: its validation images.
+        slice_size: rows and columns of the slices that the benchmarks of reading read.
+        slice_reads: how often a variant reads its slice in one round.
         max_epochs: where the search for the epochs that gradient descent needs gives up.
         seed: of the images and heads.
     """
@@ -50,11 +52,21 @@ class BenchSettings:
     probe_rounds: int = 3
     train_images: int = 1000
     val_images: int = 300
+    slice_size: int = 512
+    slice_reads: int = 20
     max_epochs: int = 300
     seed: int = 0
 
     def __post_init__(self) -> None:
-        smallest = min(self.batch_size, self.rounds, self.probe_rounds, self.max_epochs, self.feature_images)
+        smallest = min(
+            self.batch_size,
+            self.rounds,
+            self.probe_rounds,
+            self.max_epochs,
+            self.feature_images,
+            self.slice_size,
+            self.slice_reads,
+        )
         if smallest < 1 or self.warmup < 0:
             raise ValueError(f"sizes and rounds must be at least 1 and warmup at least 0, got {self}.")
         if self.step_images < 1 or self.step_images % self.batch_size:

@@ -55,4 +55,6 @@ def _parts() -> list[str]:
 
 
 def _seconds(value: float) -> str:
+    if value < 0.01:
+        return f"{value * 1e3:.2f} ms"
     return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"

@@ -19,5 +19,7 @@ def tiny_settings() -> BenchSettings:
         probe_rounds=2,
         train_images=24,
         val_images=12,
+        slice_size=64,
+        slice_reads=2,
         max_epochs=5,
     )

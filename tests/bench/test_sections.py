@@ -27,6 +27,8 @@ RATIOS = {
     "trainer_overhead": "trainer_overhead",
     "linear_probe": "linear_probe_vs_epochs",
     "features": "features_vs_torch",
+    "dicom_native": "dicom_native_vs_monai",
+    "dicom_compressed": "dicom_jpeg_2000_vs_monai",
 }
 
 
