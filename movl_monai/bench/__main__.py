@@ -11,7 +11,7 @@ from pathlib import Path
 from movl_monai.engines import check_device
 from movl_monai.errors import ConfigError
 
-from . import dicom_speed, features_speed, linear_probe_speed, movl_step, trainer_overhead
+from . import dicom_speed, features_speed, linear_probe_speed, movl_step, scan_speed, trainer_overhead
 from .machine import describe_machine
 from .settings import BenchSettings
 from .table import format_machine, format_table
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
     "features": features_speed.run,
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
+    "scan": scan_speed.run,
 }
 WANTED = {
     "movl_step_vs_naive": "<= 0.55 on a CPU",
@@ -32,6 +33,8 @@ WANTED = {
     "linear_probe_vs_epochs": "<= 0.05",
     "dicom_native_vs_monai": "<= 0.35",
     "dicom_native_vs_pydicom": "<= 2",
+    "scan_vs_pydicom": "<= 0.83",
+    "scan_two_workers_vs_pydicom": "<= 0.56",
 }
 
 

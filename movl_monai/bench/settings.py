@@ -36,6 +36,8 @@ class BenchSettings:
         val_images: its validation images.
         slice_size: rows and columns of the slices that the benchmarks of reading read.
         slice_reads: how often a variant reads its slice in one round.
+        scan_files: slices in the folder whose headers are scanned, besides the files that pydicom ships.
+        scan_passes: how often two workers go over these files in one round.
         max_epochs: where the search for the epochs that gradient descent needs gives up.
         seed: of the images and heads.
     """
@@ -54,6 +56,8 @@ class BenchSettings:
     val_images: int = 300
     slice_size: int = 512
     slice_reads: int = 20
+    scan_files: int = 200
+    scan_passes: int = 10
     max_epochs: int = 300
     seed: int = 0
 
@@ -66,6 +70,8 @@ class BenchSettings:
             self.feature_images,
             self.slice_size,
             self.slice_reads,
+            self.scan_files,
+            self.scan_passes,
         )
         if smallest < 1 or self.warmup < 0:
             raise ValueError(f"sizes and rounds must be at least 1 and warmup at least 0, got {self}.")

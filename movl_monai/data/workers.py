@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 __all__ = ["map_in_workers"]
@@ -22,6 +21,7 @@ def map_in_workers(
     *,
     num_workers: int,
     died: Callable[[], Result],
+    chunk: int = 1,
 ) -> Iterator[tuple[Task, Result]]:
     """Apply a function to tasks in worker processes, in whatever order they finish.
 
@@ -35,6 +35,8 @@ def map_in_workers(
         tasks: picklable.
         num_workers: processes; 0 runs everything in this one.
         died: makes the result of a task that was given up.
+        chunk: tasks that are sent together; more where a task takes less than a millisecond, as sending takes a
+            fraction of one.
 
     Yields:
         the task and its result.
@@ -45,42 +47,42 @@ def map_in_workers(
         return
     waiting = iter(tasks)
     # those taken from the iterable and not yet sent
-    taken: deque[Task] = deque(islice(waiting, 1))
+    taken = list(islice(waiting, chunk))
     while taken:
-        suspects = yield from _until_a_worker_dies(function, taken, waiting, num_workers)
+        suspects, taken = yield from _until_a_worker_dies(function, taken, waiting, num_workers, chunk)
         for task in suspects:
             yield task, _alone(function, task, died)
-        taken.extend(islice(waiting, 1 if not taken else 0))
+        taken = taken or list(islice(waiting, chunk))
 
 
 def _until_a_worker_dies(
-    function: Callable[[Task], Result], taken: deque[Task], waiting: Iterator[Task], num_workers: int
-) -> Generator[tuple[Task, Result], None, list[Task]]:
-    """Work on what is waiting; returns the tasks that were under way when the pool broke."""
-    running: dict[Future[Result], Task] = {}
+    function: Callable[[Task], Result], taken: list[Task], waiting: Iterator[Task], num_workers: int, chunk: int
+) -> Generator[tuple[Task, Result], None, tuple[list[Task], list[Task]]]:
+    """Work on what is waiting; returns the tasks that were under way when the pool broke, and those not sent."""
+    running: dict[Future[list[Result]], list[Task]] = {}
     pool = _pool(num_workers, function)
     try:
         while taken or running:
             # few at a time: each is a suspect when a worker dies
             while taken and len(running) < 2 * num_workers:
-                running[pool.submit(_call, taken[0])] = taken[0]
-                taken.popleft()
-                taken.extend(islice(waiting, 1))
+                running[pool.submit(_call, taken)] = taken
+                taken = list(islice(waiting, chunk))
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                result = future.result()
-                yield running.pop(future), result
+                results = future.result()
+                yield from zip(running.pop(future), results, strict=True)
     except BrokenProcessPool:
-        return list(running.values())
+        return list(chain.from_iterable(running.values())), taken
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return []
+    return [], []
 
 
 def _alone(function: Callable[[Task], Result], task: Task, died: Callable[[], Result]) -> Result:
     with _pool(1, function) as pool:
         try:
-            return pool.submit(_call, task).result()
+            (result,) = pool.submit(_call, [task]).result()
+            return result
         except BrokenProcessPool:
             return died()
 
@@ -104,5 +106,5 @@ class _Worker:
         cls.function = staticmethod(function)
 
 
-def _call(task: Any) -> Any:
-    return _Worker.function(task)
+def _call(tasks: list[Any]) -> list[Any]:
+    return [_Worker.function(task) for task in tasks]

@@ -28,8 +28,9 @@ _TITLES = {
 _LEVELS = {"leak": "Leakage", "warning": "Look at", "note": "Note"}
 _STYLE = """
 .bar { display: inline-block; height: .7em; background: #0072b2; min-width: 1px; vertical-align: baseline; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 0 2rem; align-items: start; }
+.grid { columns: 2 22rem; column-gap: 2rem; } .grid .scroll { break-inside: avoid; }
 .grid table { width: 100%; } .share { width: 40%; }
+th code { white-space: nowrap; }
 .level { font-weight: 600; white-space: nowrap; } .leak { color: #a00000; } .warning { color: #8a5000; }
 .thumbs { display: flex; flex-wrap: wrap; gap: .75rem; margin: .5rem 0 1rem; }
 .thumbs figure { margin: 0; width: 112px; }

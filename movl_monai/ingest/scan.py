@@ -17,6 +17,8 @@ from movl_monai.ingest.records import FileRecord
 
 __all__ = ["add_files", "file_key", "read_files", "sort_text"]
 
+_HEADERS_TOGETHER = 32
+
 
 def file_key(salter: Salter, path: str) -> str:
     """The salted key of a file, from its path relative to the root."""
@@ -89,8 +91,10 @@ def read_files(
 
     counts = {"read": 0, "known": 0}
     # disable=None is tqdm's word for "on terminals only"
+    # a header takes less time than sending it to a worker and back
+    chunk = _HEADERS_TOGETHER if examine.transform is None else 1
     with tqdm(total=total, desc="read", unit="file", disable=None if progress is None else not progress) as bar:
-        for task, record in map_in_workers(examine, tasks(), num_workers=num_workers, died=died):
+        for task, record in map_in_workers(examine, tasks(), num_workers=num_workers, died=died, chunk=chunk):
             counts["known" if record is None else "read"] += 1
             if record is not None:
                 journal.put(task.key, record)

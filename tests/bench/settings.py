@@ -21,5 +21,7 @@ def tiny_settings() -> BenchSettings:
         val_images=12,
         slice_size=64,
         slice_reads=2,
+        scan_files=3,
+        scan_passes=1,
         max_epochs=5,
     )

@@ -29,6 +29,7 @@ RATIOS = {
     "features": "features_vs_torch",
     "dicom_native": "dicom_native_vs_monai",
     "dicom_compressed": "dicom_jpeg_2000_vs_monai",
+    "scan": "scan_vs_pydicom",
 }
 
 

@@ -22,14 +22,16 @@ def failing(task: int) -> int:
     raise ZeroDivisionError(task)
 
 
+@pytest.mark.parametrize("chunk", [1, 3])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_task_is_answered_once(num_workers: int) -> None:
-    found = sorted(map_in_workers(fragile, iter([1, 2, 3, 7]), num_workers=num_workers, died=lambda: -1))
+def test_every_task_is_answered_once(num_workers: int, chunk: int) -> None:
+    found = sorted(map_in_workers(fragile, iter([1, 2, 3, 7]), num_workers=num_workers, died=lambda: -1, chunk=chunk))
     assert found == [(1, 1), (2, 4), (3, 9), (7, 49)]
 
 
-def test_a_task_that_kills_its_worker_is_given_up_and_no_other() -> None:
-    found = dict(map_in_workers(fragile, iter(range(12)), num_workers=2, died=lambda: -1))
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_task_that_kills_its_worker_is_given_up_and_no_other(chunk: int) -> None:
+    found = dict(map_in_workers(fragile, iter(range(12)), num_workers=2, died=lambda: -1, chunk=chunk))
     assert found == {task: -1 if task in (0, 5) else task * task for task in range(12)}
 
 
