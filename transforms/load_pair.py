@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Transform
-from movl_monai.transforms.canonical import read_mask_volume, read_volume
 from movl_monai.transforms.dicom import Limits
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.intensity import Intensity
@@ -18,6 +17,7 @@ from movl_monai.transforms.load import LoadMedicalImage
 from movl_monai.transforms.masks import read_segmentation
 from movl_monai.transforms.slices import SliceAxis, Volume, slice_image, take_slice
 from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.volume_source import read_mask_volume, read_volume
 from movl_monai.transforms.windows import Window
 
 __all__ = ["LoadImageMask", "LoadImageMaskd"]

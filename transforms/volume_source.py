@@ -17,7 +17,7 @@ from movl_monai.transforms.slices import Volume
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.volume import read_dicom_volume
 
-__all__ = ["VolumeSource", "read_mask_volume", "read_volume"]
+__all__ = ["VolumeSource", "read_mask_volume", "read_volume", "series_files"]
 
 VolumeSource: TypeAlias = Source | Sequence[Source] | Volume
 """A NIfTI file, a folder with the files of one DICOM series, the files themselves, or a volume that was read before."""
@@ -46,7 +46,7 @@ def read_volume(
     if isinstance(source, Volume):
         return source
     if _is_folder(source):
-        files, skipped = _series_files(Path(cast(str, source)), limits)
+        files, skipped = series_files(Path(cast(str, source)), limits)
         volume = read_dicom_volume(files, limits=limits)
         volume.record["skipped"] = skipped
         return volume
@@ -86,7 +86,12 @@ def read_mask_volume(
     return mask
 
 
-def _series_files(folder: Path, limits: Limits) -> tuple[list[Path], int]:
+def series_files(folder: Path, limits: Limits) -> tuple[list[Path], int]:
+    """Return the DICOM images that lie in a folder, sorted by name, and how many other files there are.
+
+    Raises:
+        MedicalImageError: ``not_image`` if there is none.
+    """
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
     kept = [folder / name for name in names if _is_dicom_image(folder / name, limits)]
