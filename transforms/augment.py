@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_tensor, ensure_tuple
 
 __all__ = ["RandomAugmentImage", "RandomAugmentImaged"]
 
@@ -124,7 +124,21 @@ class RandomAugmentImage(RandomizableTransform):
             return pixels
         return self._levels(self._geometry(pixels)).clamp_(0, 1)
 
-    def _geometry(self, pixels: torch.Tensor) -> torch.Tensor:
+    def move_mask(self, mask: NdarrayOrTensor) -> torch.Tensor:
+        """Move a mask as the last image was moved, by nearest neighbours; outside is 0, the background.
+
+        Args:
+            mask: (C, H, W), integers.
+
+        Returns:
+            (C, H, W) of the same dtype, with no new values.
+        """
+        values = convert_to_tensor(mask, track_meta=False)
+        if not self._do_transform:
+            return values
+        return self._geometry(values.to(torch.float32), interpolation="nearest").to(values.dtype)
+
+    def _geometry(self, pixels: torch.Tensor, *, interpolation: str = "bilinear") -> torch.Tensor:
         drawn = self._drawn
         if drawn["flip"]:
             pixels = pixels.flip(-1)
@@ -143,7 +157,7 @@ class RandomAugmentImage(RandomizableTransform):
             align_corners=False,
         )
         # black outside, as pads and collimated borders are
-        return F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+        return F.grid_sample(pixels[None], grid, mode=interpolation, padding_mode="zeros", align_corners=False)[0]
 
     def _levels(self, pixels: torch.Tensor) -> torch.Tensor:
         drawn = self._drawn
@@ -161,6 +175,7 @@ class RandomAugmentImaged(MapTransform, RandomizableTransform):
 
     Args:
         keys: of the images.
+        mask_keys: of the masks, which move with the images and keep their values.
         allow_missing_keys: whether items may lack a key.
 
     The other arguments are those of :class:`RandomAugmentImage`.
@@ -181,9 +196,11 @@ class RandomAugmentImaged(MapTransform, RandomizableTransform):
         brightness: float = 0.1,
         contrast: Sequence[float] = (0.8, 1.25),
         noise: float = 0.02,
+        mask_keys: KeysCollection = (),
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
+        self.mask_keys = ensure_tuple(mask_keys)
         RandomizableTransform.__init__(self, 1.0)
         self.transform = RandomAugmentImage(
             prob=prob,
@@ -210,4 +227,7 @@ class RandomAugmentImaged(MapTransform, RandomizableTransform):
         self.transform.randomize()
         for key in self.key_iterator(result):
             result[key] = self.transform(result[key], randomize=False)
+        for key in self.mask_keys:
+            if key in result or not self.allow_missing_keys:
+                result[key] = self.transform.move_mask(result[key])
         return result

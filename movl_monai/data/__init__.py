@@ -4,6 +4,18 @@ from movl_monai.data.datalist import Datalist
 from movl_monai.data.dataset import ImageDataset, concatenate
 from movl_monai.data.decode import ImageContractError
 from movl_monai.data.ids import IdMap
+from movl_monai.data.mask_dataset import SegmentationDataset
+from movl_monai.data.mask_list import read_mask_datalist
 from movl_monai.data.reading import read_datalist, read_unlabelled
 
-__all__ = ["Datalist", "IdMap", "ImageContractError", "ImageDataset", "concatenate", "read_datalist", "read_unlabelled"]
+__all__ = [
+    "Datalist",
+    "IdMap",
+    "ImageContractError",
+    "ImageDataset",
+    "SegmentationDataset",
+    "concatenate",
+    "read_datalist",
+    "read_mask_datalist",
+    "read_unlabelled",
+]

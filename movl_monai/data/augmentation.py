@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Randomizable
 
-__all__ = ["apply_seeded"]
+__all__ = ["apply_seeded", "call_seeded"]
 
 
 def apply_seeded(
@@ -33,9 +34,17 @@ def apply_seeded(
         >>> bool((apply_seeded(noise, image, (0, 0, 1)) == apply_seeded(noise, image, (0, 0, 1))).all())
         True
     """
+    return call_seeded(augment, image, key).as_subclass(torch.Tensor)
+
+
+def call_seeded(augment: Callable[[Any], Any], value: Any, key: Sequence[int]) -> Any:
+    """Call a random transform, of whatever it takes, with the randomness that ``key`` determines.
+
+    See :func:`apply_seeded`.
+    """
     seed = int(np.random.SeedSequence(list(key)).generate_state(1)[0])
     if isinstance(augment, Randomizable):
         augment.set_random_state(seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return augment(image).as_subclass(torch.Tensor)
+        return augment(value)

@@ -18,7 +18,10 @@ __all__ = ["check_duplicates", "check_unreadable"]
 logger = logging.getLogger(__name__)
 
 # files that the list names and nothing was read from; a hidden file or a README is no loss
-_LOST = ("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large", "unsupported_format")
+_LOST = (
+    *("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large", "unsupported_format"),
+    *("missing_mask", "empty_mask", "mask_not_regular_file"),
+)
 
 
 def check_unreadable(

@@ -23,7 +23,8 @@ class Datalist(Sequence[Item]):
 
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
     "split": "train" | "val" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from 0) where the
-    file has several, and ``"mask": absolute path`` where a CSV names one. ``label`` is the position in ``class_names``.
+    file has several, ``"mask": absolute path`` where the source names one, and ``"case": salted id`` of the volume of a
+    slice where masks are read. ``label`` is the position in ``class_names``.
     Items are ordered by domain (the in-distribution one first), split, and natural order of the path, whatever the
     order on disk.
 
@@ -134,12 +135,17 @@ class Datalist(Sequence[Item]):
         image = Path(item["image"])
         entry["image"] = image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
         patient = item["patient_id"]
+        if "mask" in item:
+            mask = Path(item["mask"])
+            entry["mask"] = mask.relative_to(folder).as_posix() if mask.is_relative_to(folder) else str(mask)
         return entry | {"patient_id": None if patient is None else self.id_map.patient_id(patient)}
 
     def _summary_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
-        named = self.class_names if items else []
+        # where masks say what is where, no image has a class
+        named = self.class_names if items and not all("mask" in item for item in items) else []
         classes = [(name, [item for item in items if item["label"] == label]) for label, name in enumerate(named)]
-        classes += [("(no label)", [item for item in items if item["label"] is None])]
+        kind = "(mask)" if items and not named else "(no label)"
+        classes += [(kind, [item for item in items if item["label"] is None])]
         return [
             _row(domain, split or "-", name, str(len(members)), _count_patients(members))
             for name, members in classes

@@ -79,10 +79,11 @@ class ImageDataset(Dataset[Item]):
         self.seed = seed
         # in shared memory, so that persistent workers of a DataLoader see the next epoch
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-        images, outcomes = _decode(datalist, transform, num_workers, progress)
+        images, masks, outcomes = _decode(datalist, transform, num_workers, progress)
         readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
         self.images = _compact(images, readable)
         self.data: list[Item] = [datalist[index] for index in readable]
+        self._keep(_compact(masks, readable), [outcomes[index] for index in readable])
         self.labels = _labels(self.data)
         self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain)
         report_path = None if report is None else Path(report)
@@ -131,8 +132,13 @@ class ImageDataset(Dataset[Item]):
         ]
         if not chosen:
             raise DataError(f"No readable image in split={split!r}, domain={domain!r}; the list has no such images.")
-        rows = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
-        return self._with(self.images[rows], [self.data[index] for index in chosen], augment)
+        return self._subset(chosen, augment)
+
+    def _keep(self, masks: torch.Tensor, outcomes: Sequence[Decoded]) -> None:
+        """Take what else was decoded; a data set of images alone has no use for it."""
+
+    def _subset(self, chosen: Sequence[int], augment: Callable[[torch.Tensor], torch.Tensor] | None) -> ImageDataset:
+        return self._with(self.images[rows_of(chosen)], [self.data[index] for index in chosen], augment)
 
     def _with(
         self, images: torch.Tensor, data: list[Item], augment: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -180,11 +186,15 @@ def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
 
 def _decode(
     datalist: Datalist, transform: ItemTransform, num_workers: int, progress: bool | None
-) -> tuple[torch.Tensor, list[Decoded]]:
-    """Images at the positions of their items (others undefined), and the outcomes without their pixels."""
+) -> tuple[torch.Tensor, torch.Tensor, list[Decoded]]:
+    """Images and masks at the positions of their items (others undefined), and the outcomes without their pixels.
+
+    Without any mask there are none: (0, 0, 0).
+    """
     from tqdm import tqdm
 
     images = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    masks = torch.empty(0, 0, 0, dtype=torch.uint8)
     outcomes = [Decoded(reason="not_decoded")] * len(datalist)
     results = decode_all(datalist, transform, num_workers=num_workers)
     # disable=None is tqdm's word for "on terminals only"
@@ -200,16 +210,28 @@ def _decode(
                 )
             images[index] = torch.from_numpy(decoded.image)
             decoded.image = None
+        if decoded.mask is not None:
+            if masks.numel() == 0:
+                masks = torch.zeros(len(datalist), *decoded.mask.shape, dtype=torch.uint8)
+            masks[index] = torch.from_numpy(decoded.mask)
+            decoded.mask = None
         outcomes[index] = decoded
-    return images, outcomes
+    return images, masks, outcomes
 
 
 def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
     """The readable rows, moved to the front in place: a copy would need the memory twice."""
+    if images.numel() == 0:
+        return images
     for row, index in enumerate(readable):
         if row != index:
             images[row] = images[index]
     return images[: len(readable)]
+
+
+def rows_of(chosen: Sequence[int]) -> slice | list[int]:
+    """The positions as a slice, which shares memory, where they are one behind the other."""
+    return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else list(chosen)
 
 
 def _labels(items: Sequence[Item]) -> torch.Tensor:

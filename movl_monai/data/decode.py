@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,13 +32,17 @@ class Decoded:
         image: uint8 (3, H, W), None if the file could not be read.
         reason: reason code, "" if it could be read.
         detail: message without names or paths.
-        record: technical facts that the transform wrote under ``record``.
+        record: technical facts that the transform wrote under ``record``; with a mask also ``mask_classes``.
+        mask: uint8 (H, W), the classes; None if the item has no mask, or the transform does not read it.
+        native_mask: zlib-compressed uint8 classes of the mask before it was resized, where the transform kept them.
     """
 
     image: np.ndarray | None = None
     reason: str = ""
     detail: str = ""
     record: dict[str, Any] = field(default_factory=dict)
+    mask: np.ndarray | None = None
+    native_mask: bytes | None = None
 
 
 def to_uint8(image: Any) -> torch.Tensor:
@@ -87,7 +92,26 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
         reason, detail = explain(error)
         return Decoded(reason=reason, detail=detail)
     record = result.get("record")
-    return Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
+    decoded = Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
+    # a chain for classes of whole images leaves the path of a mask as it is
+    if isinstance(result.get("mask"), torch.Tensor):
+        _add_mask(decoded, result["mask"], result.get("native_mask"))
+    return decoded
+
+
+def _add_mask(decoded: Decoded, mask: torch.Tensor, native: torch.Tensor | None) -> None:
+    shape = None if decoded.image is None else decoded.image.shape[1:]
+    if mask.dtype != torch.uint8 or mask.ndim != 3 or mask.shape[0] != 1 or tuple(mask.shape[1:]) != shape:
+        raise ImageContractError(
+            f"The transform must give `mask` as uint8 (1, H, W) of the image's size {shape}, got {mask.dtype} "
+            f"{tuple(mask.shape)}; add ResizeMaskd to the chain."
+        )
+    decoded.mask = mask[0].contiguous().numpy()
+    stored = mask if native is None else native
+    decoded.record["mask_classes"] = stored.unique().tolist()
+    if native is not None:
+        # masks are large plains of one value: a hundredth of their size, and quick
+        decoded.native_mask = zlib.compress(native[0].contiguous().numpy().tobytes(), level=1)
 
 
 def decode_all(

@@ -171,12 +171,17 @@ def locate(written: str, root: Path) -> tuple[Path, str]:
     return path, str(key)
 
 
-def file_problem(path: Path) -> str | None:
-    """Reason code if nothing can be read from ``path``: it is missing, empty, or not a regular file."""
+def file_problem(path: Path, *, folders: bool = False) -> str | None:
+    """Reason code if nothing can be read from ``path``: it is missing, empty, or not a regular file.
+
+    With ``folders`` a folder, which may hold a DICOM series, is as good as a file.
+    """
     try:
         status = path.stat()
     except OSError:
         return "missing_file"
+    if folders and stat.S_ISDIR(status.st_mode):
+        return None
     if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait forever
         return "not_regular_file"
     return "empty_file" if status.st_size == 0 else None

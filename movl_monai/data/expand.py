@@ -9,6 +9,7 @@ from typing import Literal
 
 from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile
+from movl_monai.data.series_folders import read_series_header
 
 __all__ = ["SliceAxis", "expand", "read_header"]
 
@@ -18,10 +19,10 @@ SliceAxis = Literal["axial", "coronal", "sagittal"]
 def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True) -> Listing:
     """The listing with one entry per frame of multi-frame files, and without files that are no images.
 
-    Frames are those of DICOM, the slices of NIfTI volumes, and the pages of TIFF, GIF and WebP; an entry with a frame
-    stays the only one of its file. DICOM files give entries without a patient (IssuerOfPatientID, PatientID), unless
-    that is the same in all files of the domain, as it is after some de-identifications: then it tells no patients
-    apart and they stay unknown.
+    Frames are those of DICOM, the slices of NIfTI volumes and of folders with one DICOM series, and the pages of TIFF,
+    GIF and WebP; an entry with a frame stays the only one of its file. DICOM files give entries without a patient
+    (IssuerOfPatientID, PatientID), unless that is the same in all files of the domain, as it is after some
+    de-identifications: then it tells no patients apart and they stay unknown.
 
     Args:
         listing: entries with their domain filled in.
@@ -53,6 +54,8 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     """
     from movl_monai.transforms import MedicalImageError, raster_frame_count, slice_count, sniff_format
 
+    if path.is_dir():
+        return read_series_header(path, slice_axis=slice_axis)
     try:
         image_format = sniff_format(path)
         if image_format == "dicom":

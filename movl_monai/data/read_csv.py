@@ -17,7 +17,7 @@ _REQUIRED = ("path", "label")
 _OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id")
 
 
-def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = True) -> Listing:
+def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = True, folders: bool = False) -> Listing:
     """The entries of a CSV manifest.
 
     Columns are found by name (in any case and order, others are ignored); comma, semicolon or tab; UTF-8 with or
@@ -28,6 +28,7 @@ def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = Tr
         source: the CSV file.
         data_root: folder that relative paths belong to, default the CSV's folder.
         labelled: False lets rows, or the whole list, be without a label.
+        folders: whether a path may be a folder with one DICOM series.
 
     Raises:
         DataError: if a column is missing, a row has no path or label, a split or frame cannot be understood, a path
@@ -46,7 +47,7 @@ def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = Tr
             if earlier != entry:
                 raise DataError(f"{where} contradicts an earlier row of the same image; keep one of them.")
             listing.skipped.append(SkippedFile(entry.path, entry.key, "duplicate_row", entry.domain, entry.split))
-        elif problem := file_problem(entry.path):
+        elif problem := file_problem(entry.path, folders=folders):
             listing.skipped.append(SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split))
         else:
             listing.entries.append(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ _SECTIONS: dict[str, SplitName | None] = {
 _MASK_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".mha", ".nrrd")
 
 
-def read_json(source: Path, *, data_root: Path | None = None) -> Listing:
+def read_json(source: Path, *, data_root: Path | None = None, masks: bool = False) -> Listing:
     """The entries of a decathlon JSON file.
 
     An entry is a path, or ``{"image": path}`` with, where known, ``label`` (class name, or number of the class),
@@ -43,9 +44,11 @@ def read_json(source: Path, *, data_root: Path | None = None) -> Listing:
     Args:
         source: the JSON file.
         data_root: folder that relative paths belong to, default the file's folder.
+        masks: whether ``label`` (or ``mask``) is the path of a mask; a path may then be a folder with a DICOM series.
 
     Raises:
-        DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name.
+        DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name; with
+            ``masks``, if it is anything but a path.
     """
     root = (data_root or source.parent).absolute()
     try:
@@ -58,7 +61,11 @@ def read_json(source: Path, *, data_root: Path | None = None) -> Listing:
     listing = Listing(class_names=None if names is None else [names[number] for number in sorted(names)])
     for section, split in _SECTIONS.items():
         for position, raw in enumerate(content.get(section) or []):
-            _add(listing, raw, split, root, names, f"{section}[{position}] of {source.name}")
+            where = f"{section}[{position}] of {source.name}"
+            fields = raw if isinstance(raw, dict) else {"image": raw}
+            label = None if masks else _label(fields.get("label"), names, where)
+            mask = _mask(fields, root, where) if masks else None
+            _add(listing, replace(_entry(fields, split, root, where), label=label, mask=mask), folders=masks)
     return listing
 
 
@@ -74,33 +81,45 @@ def _class_names(content: dict[str, Any]) -> dict[int, str] | None:
     return dict(zip((number for number, _ in named), check_class_names([name for _, name in named]), strict=True))
 
 
-def _add(
-    listing: Listing, raw: Any, split: SplitName | None, root: Path, names: dict[int, str] | None, where: str
-) -> None:
-    fields = raw if isinstance(raw, dict) else {"image": raw}
+def _entry(fields: dict[str, Any], split: SplitName | None, root: Path, where: str) -> Entry:
     if not isinstance(fields.get("image"), str) or not fields["image"].strip():
         raise DataError(f"{where} must be a path or an object with a path under 'image'.")
     frame = fields.get("frame")
     if frame is not None and (not isinstance(frame, int) or isinstance(frame, bool) or frame < 0):
         raise DataError(f"{where}: frame must be a number from 0, got {frame!r}.")
-    try:
-        path, key = locate(fields["image"], root)
-    except DataError as error:
-        raise DataError(f"In {where}, {error}.") from None
-    entry = Entry(
+    path, key = _located(fields["image"], root, where)
+    return Entry(
         path=path,
         key=key,
-        label=_label(fields.get("label"), names, where),
         patient=_text(fields.get("patient_id")),
         split=split,
         domain=_text(fields.get("domain")),
         frame=frame,
         id=_text(fields.get("id")),
     )
-    if problem := file_problem(path):
-        listing.skipped.append(SkippedFile(path, key, problem, entry.domain, split))
+
+
+def _located(written: str, root: Path, where: str) -> tuple[Path, str]:
+    try:
+        return locate(written, root)
+    except DataError as error:
+        raise DataError(f"In {where}, {error}.") from None
+
+
+def _add(listing: Listing, entry: Entry, *, folders: bool) -> None:
+    if problem := file_problem(entry.path, folders=folders):
+        listing.skipped.append(SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split))
     else:
         listing.entries.append(entry)
+
+
+def _mask(fields: dict[str, Any], root: Path, where: str) -> Path | None:
+    written = fields.get("mask", fields.get("label"))
+    if written is None:
+        return None
+    if not isinstance(written, str) or not written.strip():
+        raise DataError(f"{where}: segmentation needs the path of a mask under 'label', got {type(written).__name__}.")
+    return _located(written, root, where)[0]
 
 
 def _text(value: Any) -> str | None:

@@ -13,11 +13,12 @@ from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_folders import read_files
+from movl_monai.data.series_folders import group_series
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
 from movl_monai.errors import DataError
 
-__all__ = ["read_datalist", "read_unlabelled"]
+__all__ = ["build_datalist", "inside_domain", "read_datalist", "read_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,15 @@ def read_datalist(
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     listing = read_source(Path(source), data_root=None if data_root is None else Path(data_root))
-    names = _class_names(_inside(listing, id_domain), class_names or listing.class_names)
+    names = _class_names(inside_domain(listing, id_domain), class_names or listing.class_names)
     _check_labels(listing.entries, names)
     if patient_pattern is not None:
-        assign_patients_by_pattern(_inside(listing, id_domain), patient_pattern, required=True)
+        assign_patients_by_pattern(inside_domain(listing, id_domain), patient_pattern, required=True)
         assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
-    inside = _inside(listing, id_domain)
+    inside = inside_domain(listing, id_domain)
     if split_fractions is not None:
         complete_splits(inside, fractions=split_fractions, seed=seed)
         check_train_classes(inside, names)
@@ -90,7 +91,7 @@ def read_datalist(
     others = read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern, slice_axis=slice_axis)
     for other in others:
         _check_labels(other.entries, names)
-    return _datalist([listing, *others], names, id_domain, ids)
+    return build_datalist([listing, *others], names, id_domain, ids)
 
 
 def read_unlabelled(
@@ -99,6 +100,7 @@ def read_unlabelled(
     class_names: Sequence[str],
     slice_axis: SliceAxis = "axial",
     domain: str = "inference",
+    series: bool = False,
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
 ) -> Datalist:
@@ -109,6 +111,8 @@ def read_unlabelled(
         class_names: of the network, in the order of its logits.
         slice_axis: along which a NIfTI volume is cut into slices; as in the transform that loads them.
         domain: name given to all images.
+        series: take a folder whose DICOM files are one series as one volume; items then have ``case``, the salted id of
+            the volume.
         id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
         id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
 
@@ -123,6 +127,8 @@ def read_unlabelled(
         listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
     else:
         listing = read_source(path, labelled=False)
+    if series:
+        listing = group_series(listing)
     listing = expand(listing, slice_axis=slice_axis, patients=False)
     if not listing.entries:
         raise DataError(
@@ -134,11 +140,15 @@ def read_unlabelled(
         record.domain, record.split = domain, None
     for entry in listing.entries:
         entry.label = None
-    return _datalist([listing], list(class_names), domain, ids)
+    return build_datalist([listing], list(class_names), domain, ids, cases=series)
 
 
-def _inside(listing: Listing, id_domain: str) -> list[Entry]:
-    """The entries of the in-distribution domain, which records without a domain belong to."""
+def inside_domain(listing: Listing, id_domain: str) -> list[Entry]:
+    """The entries of the in-distribution domain, which records without a domain belong to.
+
+    Raises:
+        DataError: if there is none.
+    """
     for record in records(listing):
         record.domain = record.domain or id_domain
     inside = [entry for entry in listing.entries if entry.domain == id_domain]
@@ -172,7 +182,18 @@ def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
         )
 
 
-def _datalist(listings: Sequence[Listing], class_names: list[str], id_domain: str, ids: IdMap) -> Datalist:
+def build_datalist(
+    listings: Sequence[Listing], class_names: list[str], id_domain: str, ids: IdMap, *, cases: bool = False
+) -> Datalist:
+    """The list of all entries, ordered and with salted ids.
+
+    Args:
+        listings: of the in-distribution source and the others.
+        class_names: in the order of the labels.
+        id_domain: name of the in-distribution domain.
+        ids: gives and keeps the ids, and is saved.
+        cases: whether items have ``case``, the salted id of the volume that a slice is of.
+    """
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
         if entry.domain != id_domain:
@@ -182,8 +203,12 @@ def _datalist(listings: Sequence[Listing], class_names: list[str], id_domain: st
     for file in skipped:
         file.id = ids.add(file.key, path=file.path)
     labels = {name: label for label, name in enumerate(class_names)}
+    items = [_item(entry, labels, ids) for entry in entries]
+    if cases:
+        for entry, item in zip(entries, items, strict=True):
+            item["case"] = item["id"] if entry.frame is None else ids.add(entry.key, path=entry.path)
     datalist = Datalist(
-        [_item(entry, labels, ids) for entry in entries],
+        items,
         class_names=class_names,
         id_domain=id_domain,
         skipped=skipped,

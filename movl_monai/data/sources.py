@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
@@ -16,11 +16,11 @@ from movl_monai.data.read_folders import read_folders
 from movl_monai.data.read_json import read_json
 from movl_monai.errors import DataError
 
-__all__ = ["PathLike", "read_ood_sources", "read_source", "records"]
+__all__ = ["LISTS", "PathLike", "read_ood_sources", "read_source", "records", "with_images"]
 
 PathLike = str | os.PathLike[str]
 
-_LISTS = ("manifest.csv", "dataset.json", "datalist.json")
+LISTS = ("manifest.csv", "dataset.json", "datalist.json")
 
 
 def read_source(source: Path, *, data_root: Path | None = None, labelled: bool = True) -> Listing:
@@ -35,17 +35,17 @@ def read_source(source: Path, *, data_root: Path | None = None, labelled: bool =
         DataError: if there is no such source, it is of another kind, or it has no image.
     """
     if source.is_dir():
-        lists = [source / name for name in _LISTS if (source / name).is_file()]
+        lists = [source / name for name in LISTS if (source / name).is_file()]
         if not lists:
-            return _with_images(read_folders(source))
+            return with_images(read_folders(source))
         source = lists[0]
     elif not source.is_file():
         raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
     suffix = source.suffix.lower()
     if suffix == ".json":
-        return _with_images(read_json(source, data_root=data_root))
+        return with_images(read_json(source, data_root=data_root))
     if suffix in (".csv", ".tsv", ".txt"):
-        return _with_images(read_csv(source, data_root=data_root, labelled=labelled))
+        return with_images(read_csv(source, data_root=data_root, labelled=labelled))
     raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
 
 
@@ -54,7 +54,12 @@ def records(listing: Listing) -> list[Entry | SkippedFile]:
     return [*listing.entries, *listing.skipped]
 
 
-def _with_images(listing: Listing) -> Listing:
+def with_images(listing: Listing) -> Listing:
+    """The listing itself.
+
+    Raises:
+        DataError: if it has no image.
+    """
     if not listing.entries:
         reasons = Counter(file.reason for file in listing.skipped)
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "no rows"
@@ -70,6 +75,7 @@ def read_ood_sources(
     taken: set[str],
     patient_pattern: str | None = None,
     slice_axis: SliceAxis = "axial",
+    read: Callable[[Path], Listing] = read_source,
 ) -> list[Listing]:
     """Read out-of-distribution sources; each becomes a domain of its own, all of it "test".
 
@@ -78,12 +84,13 @@ def read_ood_sources(
         taken: names of domains that are in use.
         patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
         slice_axis: plane of NIfTI slices.
+        read: reads one source.
     """
     taken = set(taken)
     listings = []
     for source in [sources] if isinstance(sources, (str, os.PathLike)) else sources:
         path = Path(source).absolute()
-        listing = read_source(path)
+        listing = read(path)
         if patient_pattern is not None:
             assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
         taken |= _name_domains(listing, _name(path), taken)

@@ -1,0 +1,152 @@
+"""Read a data set of images with masks into a :class:`~movl_monai.data.Datalist`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from movl_monai.data.datalist import Datalist
+from movl_monai.data.entries import Entry, Listing, SkippedFile, check_class_names, file_problem
+from movl_monai.data.expand import SliceAxis, expand
+from movl_monai.data.ids import IdMap
+from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
+from movl_monai.data.read_csv import read_csv
+from movl_monai.data.read_json import read_json
+from movl_monai.data.read_pairs import read_pairs
+from movl_monai.data.reading import build_datalist, inside_domain
+from movl_monai.data.sources import LISTS, PathLike, read_ood_sources, with_images
+from movl_monai.data.splits import check_patients, complete_splits
+from movl_monai.errors import DataError
+
+__all__ = ["read_mask_datalist"]
+
+_MASK_PROBLEMS = {
+    "missing_file": "missing_mask",
+    "empty_file": "empty_mask",
+    "not_regular_file": "mask_not_regular_file",
+}
+
+
+def read_mask_datalist(
+    source: PathLike,
+    *,
+    class_names: Sequence[str] | None = None,
+    ood_dataset_dirs: PathLike | Sequence[PathLike] = (),
+    id_domain: str = "id",
+    split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    patient_pattern: str | None = None,
+    one_image_per_patient: bool = False,
+    allow_patient_overlap: bool = False,
+    mask_suffix: str = "",
+    data_root: PathLike | None = None,
+    slice_axis: SliceAxis = "axial",
+    id_salt: str | bytes | None = None,
+    id_map: IdMap | PathLike | None = None,
+) -> Datalist:
+    """The images of a data set with their masks, patients, splits and salted ids; no pixel is read.
+
+    The source is a folder with ``images`` and ``masks`` (see ``read_pairs`` of this package), a CSV manifest with the
+    columns ``path`` and ``mask``, decathlon JSON whose ``label`` is the path of a mask, or a folder with such a list.
+    Every slice of a NIfTI volume, or of a folder with one DICOM series, is an item; ``case`` is the id of its volume,
+    and of an image its own. Images without a mask are left out and reported as ``image_without_mask``, likewise masks
+    without an image.
+
+    Patients and splits are as in :func:`movl_monai.data.read_datalist`: by patient, and so by volume.
+
+    Args:
+        source: CSV file, JSON file, or folder.
+        class_names: of the values 0, 1, ... of the masks, the background first. None takes those of the JSON, or else
+            "background" and "foreground".
+        ood_dataset_dirs: see :func:`movl_monai.data.read_datalist`; so are all further arguments but the next.
+        id_domain: see there.
+        split_fractions: see there.
+        seed: see there.
+        patient_pattern: see there.
+        one_image_per_patient: see there; a volume counts as one image.
+        allow_patient_overlap: see there.
+        mask_suffix: what the names of masks in a folder have behind those of the images, such as "_mask".
+        data_root: see there.
+        slice_axis: see there.
+        id_salt: see there.
+        id_map: see there.
+
+    Raises:
+        DataError: if there is no image with a mask, patients cannot be told apart where a split must be made, one is in
+            two splits, or a list cannot be understood.
+    """
+    ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
+    read = partial(_read_source, mask_suffix=mask_suffix)
+    listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
+    names = check_class_names(class_names or listing.class_names or ["background", "foreground"])
+    inside = inside_domain(listing, id_domain)
+    if patient_pattern is not None:
+        assign_patients_by_pattern(inside, patient_pattern, required=True)
+        assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
+    listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
+    if one_image_per_patient:
+        one_patient_each(listing.entries)
+    inside = inside_domain(listing, id_domain)
+    if split_fractions is not None:
+        _split(inside, split_fractions, seed)
+    check_patients(inside, allow_overlap=allow_patient_overlap)
+    warn_if_unknown(inside)
+    taken = {entry.domain or "" for entry in listing.entries}
+    others = read_ood_sources(
+        ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern, slice_axis=slice_axis, read=read
+    )
+    return build_datalist([listing, *others], names, id_domain, ids, cases=True)
+
+
+def _read_source(source: Path, *, data_root: Path | None = None, mask_suffix: str = "") -> Listing:
+    """The pairs of a source; what has no mask is skipped.
+
+    Raises:
+        DataError: if there is no such source, it is of another kind, or it has no pair.
+    """
+    if source.is_dir():
+        lists = [source / name for name in LISTS if (source / name).is_file()]
+        if not lists:
+            return read_pairs(source, mask_suffix=mask_suffix)
+        source = lists[0]
+    elif not source.is_file():
+        raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
+    suffix = source.suffix.lower()
+    if suffix == ".json":
+        listing = read_json(source, data_root=data_root, masks=True)
+    elif suffix in (".csv", ".tsv", ".txt"):
+        listing = read_csv(source, data_root=data_root, labelled=False, folders=True)
+    else:
+        raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
+    return with_images(_with_masks(listing))
+
+
+def _with_masks(listing: Listing) -> Listing:
+    """The listing without the images whose mask is not named or not there, which are skipped with the reason."""
+    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
+    for entry in listing.entries:
+        entry.label = None  # a class of the whole image says nothing here
+        if reason := _mask_problem(entry):
+            result.skipped.append(SkippedFile(entry.path, entry.key, reason, entry.domain, entry.split))
+        else:
+            result.entries.append(entry)
+    return result
+
+
+def _mask_problem(entry: Entry) -> str | None:
+    if entry.mask is None:
+        return "image_without_mask"
+    problem = file_problem(entry.mask)
+    return None if problem is None else _MASK_PROBLEMS[problem]
+
+
+def _split(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> None:
+    """Complete the splits; there are no classes to stratify by, so all images count as of one."""
+    for entry in entries:
+        entry.label = "image"
+    try:
+        complete_splits(entries, fractions=fractions, seed=seed)
+    finally:
+        for entry in entries:
+            entry.label = None

@@ -1,0 +1,92 @@
+"""Folders that hold the files of one DICOM series: what their headers say, and finding them among single files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from movl_monai.data.dicom_headers import read_dicom_header
+from movl_monai.data.entries import Entry, FileHeader, Listing
+
+if TYPE_CHECKING:
+    from movl_monai.data.expand import SliceAxis
+
+__all__ = ["group_series", "read_series_header"]
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_series_header(folder: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
+    """The number of slices of the volume that the DICOM files of a folder make, and its patient; no pixel is read.
+
+    Raises nothing on the content: what is wrong with the files is the ``problem``.
+    """
+    from movl_monai.transforms import MedicalImageError
+
+    try:
+        files, shape, orientation = _geometry(folder)
+    except MedicalImageError as error:
+        return FileHeader(problem=error.reason)
+    wanted = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
+    frames = shape[int(np.flatnonzero(orientation[:, 0] == wanted)[0])]
+    return FileHeader(patient=read_dicom_header(files[0]).patient, frames=frames)
+
+
+def group_series(listing: Listing) -> Listing:
+    """The listing with one entry for every folder whose DICOM files are one series of several slices.
+
+    Files of folders that are not (single images, several series, no positions) stay as they are.
+    """
+    folders: dict[Path, list[Entry]] = defaultdict(list)
+    for entry in listing.entries:
+        folders[entry.path.parent].append(entry)
+    kept: list[Entry] = []
+    for folder, entries in folders.items():
+        series = _series_entry(folder, entries)
+        kept += entries if series is None else [series]
+    return Listing(entries=kept, skipped=listing.skipped, class_names=listing.class_names)
+
+
+def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
+    from movl_monai.transforms import MedicalImageError, sniff_format
+
+    try:
+        if len(entries) < 2 or any(sniff_format(entry.path) != "dicom" for entry in entries):
+            return None
+        files, shape, _ = _geometry(folder)
+    except MedicalImageError:
+        return None
+    if len(files) != len(entries) or shape[2] < 2:
+        return None
+    key = entries[0].key.rpartition("/")[0] or folder.name
+    return Entry(path=folder, key=key, domain=entries[0].domain, split=entries[0].split)
+
+
+def _geometry(folder: Path) -> tuple[list[Path], tuple[int, int, int], np.ndarray]:
+    """The files of a series, (columns, rows, slices), and where these axes run in the patient (nibabel's form, RAS).
+
+    Raises:
+        MedicalImageError: if the files are not one series with positions.
+    """
+    import nibabel as nib
+
+    from movl_monai.transforms.dicom import Limits
+    from movl_monai.transforms.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
+    from movl_monai.transforms.volume_source import series_files
+
+    limits = Limits()
+    files, _ = series_files(folder, limits)
+    found = [part for file in files for part in slices_of(file, limits)]
+    check_alike(found)
+    normal = found[0].normal
+    found.sort(key=lambda part: float(part.position @ normal))
+    kept = [found[0]]
+    for part in found[1:]:
+        if np.linalg.norm(part.position - kept[-1].position) >= SAME_PLACE_MM:
+            kept.append(part)
+    affine, _ = series_affine(kept)
+    rows, columns = kept[0].shape
+    return files, (columns, rows, len(kept)), nib.orientations.io_orientation(_LPS_TO_RAS @ affine)
