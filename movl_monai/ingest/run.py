@@ -143,9 +143,10 @@ def ingest_folder(
     source = labels_from(labels, root)
     tag = labels.removeprefix("dicom:") if labels is not None and labels.startswith("dicom:") else None
     local = out.parent / _LOCAL
-    ids = _id_map(id_map or local / "id_map.json", salt)
+    id_map = (id_map or local / "id_map.json").absolute()
+    ids = _id_map(id_map, salt)
     report, names = out.parent / "ingest_report.csv", ("quality.html", "quality.json")
-    ours = {out, report, local, *(out.parent / name for name in names)}
+    ours = {out, report, local, id_map, *(out.parent / name for name in names)}
     with _journal(local / "ingest_journal.sqlite", reading.settings(tag), fresh=fresh) as journal:
         total = add_files(journal, root, ids.salter, ignore=ours)
         examine = reading.examine(root, ids, tag)

@@ -53,7 +53,7 @@ def add_files(journal: Journal, root: Path, salter: Salter, *, ignore: Container
     """
     count = 0
     for path, problem in find_files(root):
-        if path in ignore or any(parent in ignore for parent in path.relative_to(root).parents):
+        if path in ignore or any(parent in ignore for parent in path.parents):
             continue
         relative = path.relative_to(root).as_posix()
         problem = problem or _name_problem(relative) or file_at_problem(path, root)
