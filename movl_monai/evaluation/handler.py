@@ -13,6 +13,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.predictions import predictions_csv
@@ -65,6 +66,8 @@ class EvaluationReportHandler(_Collecting):
         seed: of the run, for the facts.
         strategy: the list of stages or its name, for the facts.
         facts: further facts, without paths and patients.
+        attention_images: with an adapter that has dynamic prompts, the report shows what they looked at, as the mean
+            over ID test images; so many images are shown themselves as well. Those are pictures of patients.
         rounds: resamples of the intervals.
         level: probability that an interval is to cover.
         bootstrap_seed: of the resampling.
@@ -86,6 +89,7 @@ class EvaluationReportHandler(_Collecting):
         seed: int | None = None,
         strategy: Any = None,
         facts: Mapping[str, Any] | None = None,
+        attention_images: int = 0,
         rounds: int = 1000,
         level: float = 0.95,
         bootstrap_seed: int = 0,
@@ -97,7 +101,23 @@ class EvaluationReportHandler(_Collecting):
         self.network = network
         self.origin: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "strategy": strategy, "facts": facts}
         self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.attention = AttentionMaps(network, num_images=attention_images)
         self.report: dict[str, Any] | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Collect in every iteration and finish after the run."""
+        super().attach(engine)
+        engine.add_event_handler(Events.STARTED, lambda: self.attention.reset())
+        engine.add_event_handler(Events.ITERATION_STARTED, self._look)
+
+    def _look(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch  # not decollated yet
+        if self.attention.compute is None or idist.get_rank() > 0:
+            return
+        count = len(batch["image"])
+        places = zip(batch.get("domain", [self.id_domain] * count), batch.get("split", ["test"] * count), strict=True)
+        chosen = [index for index, place in enumerate(places) if place == (self.id_domain, "test")]
+        self.attention.add(batch["image"][chosen])
 
     def finish(self) -> None:
         """Gather from all processes; in the first one build, write and log the report."""
@@ -111,8 +131,13 @@ class EvaluationReportHandler(_Collecting):
             run_info=run_info(network=self.network, **self.origin),
             **self.resampling,
         )
-        picture = _prompt_picture(self.network)
-        self.report = write_report(self.output_dir, report, predictions, prompt_picture=picture)
+        self.report = write_report(
+            self.output_dir,
+            report,
+            predictions,
+            prompt_picture=_prompt_picture(self.network),
+            attention_picture=self.attention.picture(),
+        )
         _LOGGER.info(
             "Evaluation [%g %% intervals]:\n%s", 100 * self.resampling["level"], render_table(report_rows(self.report))
         )

@@ -64,7 +64,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
 
     Args:
         report: as :func:`~movl_monai.evaluation.build_report` gives it.
-        pictures: PNGs by file name; "figure.png" and "prompt.png" are shown if they are there.
+        pictures: PNGs by file name; "figure.png", "prompt.png" and "attention.png" are shown if they are there.
 
     Returns:
         HTML; its only links are to places in the page.
@@ -149,6 +149,11 @@ def _pictures(pictures: Mapping[str, bytes], sections: Mapping[str, Any]) -> str
         "prompt.png": (
             "What the visual prompt adds to every image, amplified to the full range.",
             "The learned visual prompt, amplified: mid-grey adds nothing, brighter adds, darker takes away.",
+        ),
+        "attention.png": (
+            "Maps of the attention of every dynamic prompt over the image, by block.",
+            "What each dynamic prompt looked at, on ID test images: 1 is what a prompt without preference gives every "
+            "place, 2 twice as much. Attention says where a prompt reads, not why the network decides.",
         ),
     }
     parts = []

@@ -81,8 +81,9 @@ def write_report(
     predictions: Predictions,
     *,
     prompt_picture: np.ndarray | None = None,
+    attention_picture: bytes | None = None,
 ) -> dict[str, Any]:
-    """Write report.json, predictions.csv, figure.png, report.html, and prompt.png if there is a picture.
+    """Write report.json, predictions.csv, figure.png, report.html, and prompt.png and attention.png if there are.
 
     Each file appears whole or not at all. predictions.csv names images and patients by salted ids, and no file of this
     folder holds a path.
@@ -92,6 +93,7 @@ def write_report(
         report: what :func:`build_report` gave.
         predictions: the images it was built from.
         prompt_picture: what the prompt adds, uint8 (H, W, 3).
+        attention_picture: what the dynamic prompts looked at, a PNG.
 
     Returns:
         the report with ``files``: what was written, by kind.
@@ -105,6 +107,9 @@ def write_report(
     if prompt_picture is not None:
         files["prompt"] = "prompt.png"
         pictures["prompt.png"] = _png(prompt_picture)
+    if attention_picture is not None:
+        files["attention"] = "attention.png"
+        pictures["attention.png"] = attention_picture
     pictures["figure.png"] = draw_figure(_figure_columns(predictions, report["id_domain"]), names)
     complete = {**report, "files": files}
     write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())

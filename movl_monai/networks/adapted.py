@@ -79,6 +79,27 @@ class AdaptedPath(nn.Module):
             tokens = self.path.blocks[number](self.path.entries[number](tokens))
         return tokens
 
+    @torch.jit.ignore
+    @torch.no_grad()
+    def prompt_attention(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Compute where the dynamic prompts look, from normalised images (B, 3, H, W).
+
+        Returns:
+            by number of the adapted block: weights (B, m, h, w) of the m queries over the image's tokens; what is
+            missing to a sum of 1 went to the tokens in front of them (class token). Empty without such prompts.
+        """
+        tokens, found = self.path.embed(image), {}
+        for number, (entry, block, hook) in enumerate(
+            zip(self.path.entries, self.path.blocks, self.hooks, strict=True)
+        ):
+            tokens = entry(tokens)
+            if hasattr(hook, "attention"):
+                weights = hook.attention(tokens)[:, :, self.path.layout.num_prefix :]
+                found[number] = weights.unflatten(2, self.path.layout.grids[number])
+            tokens, kept = hook.before(tokens)
+            tokens = hook.after(block(tokens), kept)
+        return found
+
     def train(self, mode: bool = True) -> AdaptedPath:
         """Stay in eval mode: the backbone is frozen, and adapters do not depend on the mode."""
         super().train(False)

@@ -92,6 +92,14 @@ class AdaptedClassifier(TrainedStateNetwork):
         return self.adapted(self.backbone.normalize(prompted))
 
     @torch.jit.ignore
+    def prompt_attention(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Compute where an adapter's dynamic prompts look in images (B, 3, H, W); see :class:`AdaptedPath`."""
+        if self.adapted is None:
+            return {}
+        with torch.no_grad():
+            return self.adapted.prompt_attention(self.backbone.normalize(self.prompt(image)))
+
+    @torch.jit.ignore
     def plain_features(self, image: torch.Tensor) -> torch.Tensor:
         """Compute the features (B, num_features) of images (B, 3, H, W) without prompt, adapter and graph."""
         with torch.no_grad():

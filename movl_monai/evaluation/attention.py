@@ -1,0 +1,132 @@
+"""What the dynamic prompts of an adapter looked at, as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["AttentionMaps", "draw_attention"]
+
+_IMAGES = 64  # of which the mean is taken
+_BLOCKS = 4
+_PROMPTS = 10
+_LARGEST = 4.0
+
+
+class AttentionMaps:
+    """Collects the attention of dynamic prompts over the first images of an evaluation.
+
+    The mean over images holds no image of a patient; single images are kept only if asked for.
+
+    Args:
+        network: with ``prompt_attention``; one without dynamic prompts, and None, give no picture.
+        num_images: images that are shown themselves, with the attention over each; 0 for none.
+        mean_of: images that the mean is taken of.
+    """
+
+    def __init__(self, network: Any, *, num_images: int = 0, mean_of: int = _IMAGES) -> None:
+        network = getattr(network, "module", network)
+        self.compute = getattr(network, "prompt_attention", None)
+        self.device = next(network.parameters()).device if self.compute is not None else None
+        self.num_images = num_images
+        self.mean_of = mean_of
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.count = 0
+        self.sums: dict[int, torch.Tensor] = {}
+        self.shown: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, image: torch.Tensor) -> None:
+        """Take images (B, 3, H, W), uint8 or float32 in [0, 1]; those beyond the wanted number are left out."""
+        image = image[: max(0, self.mean_of - self.count)]
+        if self.compute is None or len(image) == 0:
+            return
+        image = image.to(self.device)
+        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        maps = {number: relative(weights).cpu() for number, weights in self.compute(image).items()}
+        for number, values in maps.items():
+            self.sums[number] = self.sums.get(number, torch.zeros(())) + values.sum(dim=0)
+        self.count += len(image)
+        if maps:
+            last = maps[max(maps)]
+            for index in range(min(len(image), self.num_images - len(self.shown))):
+                picture = image[index].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+                self.shown.append((picture, last[index].numpy()))
+
+    def picture(self) -> bytes | None:
+        """Draw what was collected as a PNG; None if there is nothing to show."""
+        if not self.sums:
+            return None
+        means = {number: (values / self.count).numpy() for number, values in self.sums.items()}
+        return draw_attention(means, count=self.count, shown=self.shown)
+
+
+def relative(weights: torch.Tensor) -> torch.Tensor:
+    """Multiply weights (B, m, h, w) by the number of tokens: 1 is what a query without preference gives each.
+
+    Example:
+        >>> relative(torch.full((1, 1, 2, 2), 0.25)).unique()
+        tensor([1.])
+    """
+    return weights * (weights.shape[2] * weights.shape[3])
+
+
+def draw_attention(
+    means: Mapping[int, np.ndarray],
+    *,
+    count: int,
+    shown: list[tuple[np.ndarray, np.ndarray]] | None = None,
+    dpi: int = 120,
+) -> bytes:
+    """Draw mean maps of up to four blocks, a column per prompt, and below them single images with the last block's.
+
+    Args:
+        means: by number of the block: relative attention (m, h, w), the mean over images.
+        count: number of those images.
+        shown: pairs of an image (H, W, 3) in [0, 1] and the last block's relative attention (m, h, w) over it.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown, numbers = shown or [], sorted(means)
+    numbers = [numbers[round(i)] for i in np.linspace(0, len(numbers) - 1, min(_BLOCKS, len(numbers)))]
+    columns = min(_PROMPTS, len(means[numbers[0]]))
+    rows = len(numbers) + len(shown)
+    figure = Figure(figsize=(1.2 * columns + 1.6, 1.35 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    drawn: Any = None
+    for row, number in enumerate(numbers):
+        for column in range(columns):
+            drawn = _draw_map(axes[row, column], means[number][column])
+        axes[row, 0].set_ylabel(f"block {number}\nmean of {count}", fontsize=8)
+    for row, (picture, maps) in enumerate(shown, start=len(numbers)):
+        for column in range(columns):
+            side = picture.shape[:2]
+            axes[row, column].imshow(picture, extent=(0, side[1], side[0], 0))
+            _draw_map(axes[row, column], maps[column], extent=(0, side[1], side[0], 0), alpha=0.5)
+        axes[row, 0].set_ylabel(f"image {row - len(numbers) + 1}\nblock {max(means)}", fontsize=8)
+    for column in range(columns):
+        axes[0, column].set_title(f"prompt {column + 1}", fontsize=8)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, extend="max")
+    bar.set_label("attention, 1 = no preference", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _draw_map(axis: Any, values: np.ndarray, **options: Any) -> Any:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    return axis.imshow(values, cmap="viridis", vmin=0, vmax=_LARGEST, interpolation="nearest", **options)
