@@ -52,7 +52,7 @@ class Journal:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # made with its final mode: there is no moment at which others can read it
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self.db = sqlite3.connect("" if path is None else path)
+            self.db = sqlite3.connect("" if path is None else path, timeout=1)
             self.db.executescript(_PRAGMAS + _SCHEMA)
             self._check_columns()
         except (OSError, sqlite3.Error) as error:
