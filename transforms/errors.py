@@ -24,7 +24,7 @@ REASONS = MappingProxyType(
         "mask_values": "the mask holds values that stand for no class, or is a picture in colours",
         "bad_header": "the header cannot be parsed, or contradicts itself",
         "missing_tag": "a tag that the pixels cannot be understood without is absent and cannot be inferred",
-        "too_large": "the header asks for more pixels, frames or bytes than the limits allow",
+        "too_large": "the file asks for more pixels, frames or bytes than the limits allow or the memory has",
         "truncated": "there is less pixel data than the header says",
         "no_decoder": "no installed decoder reads this transfer syntax",
         "decode_failed": "every decoder for this transfer syntax failed on the data",

@@ -109,6 +109,17 @@ class LoadMedicalImage(Transform):
         Raises:
             MedicalImageError: as when called.
         """
+        try:
+            return self._read(source, frame)
+        except MemoryError:
+            # within the limits, but not on this machine; the file is at fault, and the next one may be read
+            raise MedicalImageError(
+                "Expected an image that fits into memory, there is not enough left for this one; lower max_pixels and"
+                " limits to refuse such files at once, or give the process more.",
+                reason="too_large",
+            ) from None
+
+    def _read(self, source: Source, frame: int | None) -> tuple[torch.Tensor, dict[str, Any]]:
         with open_source(source) as file:
             image_format = sniff_format(file)
             if image_format == "dicom":

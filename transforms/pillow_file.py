@@ -6,7 +6,7 @@ import os
 import struct
 import zlib
 from importlib import import_module
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.sniff import ImageFormat
@@ -90,12 +90,47 @@ def page_count(image: Image.Image) -> int:
         MedicalImageError: ``too_large`` above 10 000; ``bad_header`` or ``truncated`` where they cannot be counted.
     """
     try:
-        count = int(getattr(image, "n_frames", 1))
+        # Pillow parses every page of a TIFF file to count them, which takes minutes where there are a million
+        count = _MAX_FRAMES + 1 if _has_many_tiff_pages(image) else int(getattr(image, "n_frames", 1))
     except _DECODE_ERRORS as error:
         raise _decode_error(error, reason="bad_header") from None
     if count > _MAX_FRAMES:
-        raise MedicalImageError(f"Expected at most {_MAX_FRAMES} pages, got {count}.", reason="too_large")
+        raise MedicalImageError(f"Expected at most {_MAX_FRAMES} pages, got more; split the file.", reason="too_large")
     return count
+
+
+def _has_many_tiff_pages(image: Image.Image) -> bool:
+    """Tell whether a TIFF file has more pages than are read, by following the links from page to page alone.
+
+    Reference:
+        TIFF Revision 6.0, section 2, Image File Directory; BigTIFF has longer numbers.
+    """
+    if image.format != "TIFF":
+        return False
+    file = image.fp  # type: ignore[attr-defined]
+    position = file.tell()
+    try:
+        return _tiff_links(file) > _MAX_FRAMES
+    finally:
+        file.seek(position)
+
+
+def _tiff_links(file: BinaryIO) -> int:
+    """Return the number of pages of a TIFF file; counting stops beyond the limit, at a loop, and at the end."""
+    file.seek(0)
+    head = file.read(16)
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+    is_big = 43 in (head[2], head[3])
+    count_size, entry_size, link_size = (8, 20, 8) if is_big else (2, 12, 4)
+    link = int.from_bytes(head[8:16] if is_big else head[4:8], order)
+    seen: set[int] = set()
+    while link and link not in seen and len(seen) <= _MAX_FRAMES:
+        seen.add(link)
+        file.seek(link)
+        entries = int.from_bytes(file.read(count_size), order)
+        file.seek(link + count_size + entries * entry_size)
+        link = int.from_bytes(file.read(link_size), order)
+    return len(seen)
 
 
 def seek_page(image: Image.Image, index: int) -> None:

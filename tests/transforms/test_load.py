@@ -192,3 +192,16 @@ def test_file_objects_are_read_from_the_beginning() -> None:
     assert file.tell() > 0
     assert torch.equal(LoadMedicalImage()(file), torch.ones(3, 2, 3))
     assert torch.equal(LoadMedicalImage()(file), torch.ones(3, 2, 3))
+
+
+def test_an_image_that_does_not_fit_into_memory_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("/data/jane_doe.png")
+
+    monkeypatch.setattr("movl_monai.transforms.load.read_raster", no_memory)
+    file = io.BytesIO()
+    Image.new("L", (4, 2)).save(file, "PNG")
+    with pytest.raises(MedicalImageError, match="fits into memory") as caught:
+        LoadMedicalImage()(file)
+    assert caught.value.reason == "too_large"
+    assert caught.value.__suppress_context__

@@ -136,9 +136,11 @@ def pixel_layout(header: FileDataset, *, keyword: str, flags: Flags, limits: Lim
 
 def _check_limits(layout: PixelLayout, limits: Limits) -> None:
     count = layout.rows * layout.columns * layout.frames * layout.samples
-    if count > limits.values or layout.frames > limits.frames:
+    too_many_pixels = layout.rows * layout.columns > limits.frame_pixels
+    if count > limits.values or layout.frames > limits.frames or too_many_pixels:
         raise MedicalImageError(
-            f"At most {limits.values} values and {limits.frames} frames are read from one file, the header asks for "
+            f"At most {limits.values} values, {limits.frames} frames and {limits.frame_pixels} pixels in one frame are "
+            "read from one file, the header asks for "
             f"{layout.rows} x {layout.columns} pixels x {layout.samples} samples x {layout.frames} frames; "
             "raise the limits if the file is to be trusted.",
             reason="too_large",

@@ -13,6 +13,7 @@ class Limits:
 
     Args:
         values: rows x columns x frames x samples per pixel.
+        frame_pixels: rows x columns; the image of one frame takes 12 bytes per pixel.
         frames: number of frames.
         inflated_bytes: size of a deflated data set once inflated.
         inflation_ratio: inflated size over deflated size.
@@ -27,6 +28,7 @@ class Limits:
     """
 
     values: int = 2**28
+    frame_pixels: int = 2**26
     frames: int = 10_000
     inflated_bytes: int = 512 * 2**20
     inflation_ratio: int = 200

@@ -17,13 +17,15 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-__all__ = ["plain_code", "plain_numbers", "plain_uid", "tag_of"]
+__all__ = ["plain_code", "plain_numbers", "plain_uid", "tag_of", "too_long"]
 
-_NUMBER = rb" *[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})? *"
+# no part can match in two ways: a long value that is not plain must not take quadratic time
+_NUMBER = rb" *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})? *"
 _DECIMALS = re.compile(rb"%s(?:\\%s)*" % (_NUMBER, _NUMBER))
 _WHOLE = re.compile(rb" *[+-]?\d+ *")
 _CODE = re.compile(rb"[A-Z0-9_]+(?: [A-Z0-9_]+)* ?")
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*\0?")
+_MOST_BYTES = 2**16  # what the length field of most value representations can hold
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 
 
@@ -54,6 +56,12 @@ def plain_numbers(dataset: Dataset, tag: BaseTag) -> list[float] | None:
                 float(number) for number in struct.unpack(f"{'<' if is_little_endian else '>'}{count}{code}", value)
             ]
     return None
+
+
+def too_long(dataset: Dataset, tag: BaseTag) -> bool:
+    """Tell whether a value is longer than any number of numbers in it is good for; millions would fill the memory."""
+    element = dataset.get_item(tag, keep_deferred=True)
+    return isinstance(element, RawDataElement) and element.length != 0xFFFFFFFF and element.length > _MOST_BYTES
 
 
 def plain_code(dataset: Dataset, tag: BaseTag) -> str | None:

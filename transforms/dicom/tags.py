@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 from movl_monai.transforms.dicom.flags import Flags
-from movl_monai.transforms.dicom.plain import plain_code, plain_numbers, plain_uid, tag_of
+from movl_monai.transforms.dicom.plain import plain_code, plain_numbers, plain_uid, tag_of, too_long
 from movl_monai.transforms.dicom.quiet import quiet
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
@@ -36,7 +36,11 @@ def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[A
 
 def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
     """Return the values of a tag as finite numbers, [] where one of them is none."""
-    found = plain_numbers(dataset, tag_of(keyword))
+    tag = tag_of(keyword)
+    if too_long(dataset, tag):
+        _flag(flags, "invalid", keyword)
+        return []
+    found = plain_numbers(dataset, tag)
     if found is None:
         try:
             found = [float(value) for value in values(dataset, keyword, flags)]
