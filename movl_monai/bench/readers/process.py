@@ -1,0 +1,109 @@
+"""Run a reader in a process of its own that may crash or hang, file after file."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from .judge import Answer
+
+__all__ = ["ReaderProcess"]
+
+
+class ReaderProcess:
+    """A reader that answers for one file after the other; a crash, or more than the time limit, costs that file.
+
+    Args:
+        reader: one of the names that :mod:`movl_monai.bench.readers.worker` knows.
+        seconds: time limit for one file; the start of the process has a minute more.
+
+    Example:
+        >>> with ReaderProcess("movl_monai") as reader:  # doctest: +SKIP
+        ...     reader.read(Path("image.dcm"), frames=[0])
+    """
+
+    def __init__(self, reader: str, *, seconds: float = 30) -> None:
+        self.reader = reader
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> ReaderProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._folder.cleanup()
+
+    def read(self, path: Path, frames: Sequence[int]) -> Answer:
+        """Read a file.
+
+        Args:
+            path: the file.
+            frames: which frames our reader reads; MONAI's read all.
+        """
+        result = Path(self._folder.name) / "array.npy"
+        result.unlink(missing_ok=True)
+        is_new = self._process is None
+        process = self._process = self._process or self._start()
+        request = json.dumps({"path": str(path), "frames": list(frames), "result": str(result)}) + "\n"
+        line = _ask(process, request.encode(), self.seconds + 60 * is_new)
+        if line is None:
+            code = process.poll()
+            self._stop()
+            return Answer(status="crashed", detail="time limit" if code is None else f"exit {code}")
+        reply = json.loads(line)
+        array = np.load(result, allow_pickle=False) if reply["status"] == "read" else None
+        return Answer(
+            status=reply["status"], detail=reply["detail"], array=array, is_display=self.reader == "movl_monai"
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "movl_monai.bench.readers.worker", self.reader],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def _ask(process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes | None:
+    """Send a request, return the line that answers it; None where the process ends or takes too long."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process must have been started with pipes.")
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+    except OSError:
+        process.wait(timeout=10)
+        return None
+    end, line = time.monotonic() + seconds, b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            return None
+        part = os.read(process.stdout.fileno(), 2**16)
+        if not part:
+            process.wait(timeout=10)
+            return None
+        line += part
+    return line

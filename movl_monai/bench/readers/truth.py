@@ -1,0 +1,220 @@
+"""What is right for a DICOM file, by dcmtk's rendering, or by pydicom's decoded values and the standard's formulas.
+
+Nothing here imports our own reader: it is what that is judged by.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels import pixel_array
+
+from .formulas import displayed, modality_values
+from .rendering import render
+
+__all__ = ["CT_WINDOW", "Truth", "judged_frames", "truth_of"]
+
+CT_WINDOW = (400.0, 40.0)
+"""Width and level in HU that CT is shown with."""
+
+_CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_MASKS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+# its compressed frames are all there, only the delimiter behind them is not; pydicom then finds no pixel data
+_TWINS = {"emri_small_jpeg_2k_lossless_too_short.dcm": "emri_small.dcm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What is right for one file.
+
+    Args:
+        kind: an image; a label mask; no image (no pixel data, or no DICOM); damaged (less pixel data than the header
+            says, or nothing decodes it).
+        frames: the frames that are judged, from 0.
+        frame_count: of the file.
+        shown: for each of them (H, W) or (H, W, 3) in [0, 1], windowed: what ends in a network.
+        values: for each of them (H, W) after the modality transformation, black below white, or (H, W, 3): what
+            another reader may give on any scale.
+        padding: for each of them bool (H, W), or None.
+        tolerance: of ``shown``.
+        value_tolerance: of ``values``, as a part of their range.
+        facts: of the header, for the diagnosis: photometric, has_modality_lut.
+        source: where this is from.
+    """
+
+    kind: Literal["image", "mask", "no image", "damaged"]
+    frames: tuple[int, ...] = ()
+    frame_count: int = 1
+    shown: tuple[np.ndarray, ...] = ()
+    values: tuple[np.ndarray, ...] = ()
+    padding: tuple[np.ndarray | None, ...] = ()
+    tolerance: float = 1 / 255
+    value_tolerance: float = 2 / 255
+    facts: tuple[str, ...] = ()
+    source: str = ""
+
+
+def judged_frames(count: int) -> tuple[int, ...]:
+    """Return the frames of a file that are judged: all of up to five, else first, second, middle and last.
+
+    Example:
+        >>> judged_frames(3), judged_frames(30)
+        ((0, 1, 2), (0, 1, 15, 29))
+    """
+    return tuple(range(count)) if count <= 5 else (0, 1, count // 2, count - 1)
+
+
+def truth_of(path: Path) -> Truth:
+    """Return what is right for a file."""
+    twin = path.with_name(_TWINS.get(path.name, path.name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _truth_of(twin if twin.is_file() else path)
+
+
+def _truth_of(path: Path) -> Truth:
+    try:
+        dataset = dcmread(path, force=True)
+        keyword = next(
+            (name for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in dataset), ""
+        )
+        if not keyword or ("SOPClassUID" not in dataset and "Rows" not in dataset):
+            return Truth(kind="no image")
+    except Exception:
+        return Truth(kind="no image")
+    if dataset.get("SOPClassUID") in _MASKS:
+        return Truth(kind="mask")
+    try:
+        frames = judged_frames(_frame_count(dataset))
+        return Truth(kind="damaged") if _is_short(dataset, keyword) else _image(path, dataset, frames)
+    except Exception:
+        return Truth(kind="damaged")
+
+
+def _image(path: Path, dataset: Dataset, frames: tuple[int, ...]) -> Truth:
+    try:
+        stored: list[np.ndarray] | None = [_stored(dataset, frame) for frame in frames]
+    except Exception:  # pydicom has no decoder, dcmtk may have one
+        stored = None
+    rendered = _by_dcmtk(path, dataset, frames)
+    if rendered is not None:
+        shown, values = rendered
+        tolerance = (2 if _calculates_in_whole_numbers(dataset) else 1) / 255
+        return _truth(dataset, frames, stored, shown, values, tolerance=tolerance, source="dcmtk")
+    if stored is None:
+        return Truth(kind="damaged")
+    values = [modality_values(dataset, plane, frame) for frame, plane in zip(frames, stored, strict=True)]
+    window = CT_WINDOW if _is_in_hu(dataset) else None
+    shown = [displayed(dataset, plane, frame=frame, window=window) for frame, plane in zip(frames, values, strict=True)]
+    if _is_inverted(dataset):
+        values = [-plane for plane in values]
+    return _truth(dataset, frames, stored, shown, values, value_tolerance=1e-3, source="pydicom and formulas")
+
+
+def _frame_count(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _is_short(dataset: Dataset, keyword: str) -> bool:
+    if _syntax(dataset) not in _NATIVE:
+        return False
+    count = dataset.Rows * dataset.Columns * dataset.get("SamplesPerPixel", 1) * _frame_count(dataset)
+    bits = count * int(dataset.BitsAllocated)
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits // 3 * 2
+    return len(dataset[keyword].value) < bits // 8
+
+
+def _stored(dataset: Dataset, frame: int) -> np.ndarray:
+    """Decode a frame with pydicom, colour turned to RGB."""
+    index = frame if _frame_count(dataset) > 1 else None
+    found: np.ndarray = pixel_array(dataset, index=index)
+    return found[0] if index is None and found.ndim - (dataset.get("SamplesPerPixel", 1) > 1) > 2 else found
+
+
+def _syntax(dataset: Dataset) -> str:
+    return str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", ""))
+
+
+def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
+    value = dataset.get("PixelPaddingValue")
+    if value is None or not isinstance(value, int) or stored.ndim > 2:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit", value)
+    mask = (stored >= min(value, limit)) & (stored <= max(value, limit))
+    return mask if mask.any() else None
+
+
+def _voi_options(dataset: Dataset) -> tuple[str, ...]:
+    if _is_in_hu(dataset):
+        width, level = CT_WINDOW
+        return "+Ww", f"{level:g}", f"{width:g}"
+    if dataset.get("VOILUTSequence"):
+        return "+Wl", "1"
+    return ("+Wi", "1") if dataset.get("WindowCenter") not in (None, "") else ()
+
+
+def _is_in_hu(dataset: Dataset) -> bool:
+    if dataset.get("SOPClassUID") not in _CT:
+        return False
+    groups = dataset.get("SharedFunctionalGroupsSequence", []), dataset.get("PerFrameFunctionalGroupsSequence", [])
+    grouped = any("PixelValueTransformationSequence" in item for part in groups for item in part)
+    return grouped or "RescaleSlope" in dataset or "RescaleIntercept" in dataset
+
+
+def _by_dcmtk(
+    path: Path, dataset: Dataset, frames: tuple[int, ...]
+) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
+    """Return the frames as they are shown, and over their own range; None where dcmtk does not render them."""
+    syntax = _syntax(dataset)
+    if syntax == _BIG_ENDIAN and dataset.BitsAllocated == 32:
+        return None  # dcmtk takes them for swapped words of 16 bits
+    shown: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    for frame in frames:
+        for target, options in ((shown, _voi_options(dataset)), (values, ("+Wm",))):
+            found = render(path, *options, frame=frame, transfer_syntax=syntax)
+            if found is None or found.shape[:2] != (dataset.Rows, dataset.Columns):
+                return None
+            target.append(found / 255)
+    return shown, values
+
+
+def _calculates_in_whole_numbers(dataset: Dataset) -> bool:
+    """Whether dcmtk rounds on the way: colour differences, and rescaled values that are not whole."""
+    slope = float(dataset.get("RescaleSlope") or 1)
+    return dataset.get("PhotometricInterpretation", "").startswith("YBR") or slope != int(slope)
+
+
+def _truth(
+    dataset: Dataset,
+    frames: tuple[int, ...],
+    stored: list[np.ndarray] | None,
+    shown: list[np.ndarray],
+    values: list[np.ndarray],
+    **rest: Any,
+) -> Truth:
+    facts = [f"photometric:{dataset.get('PhotometricInterpretation', '')}"]
+    facts += ["modality LUT"] if dataset.get("ModalityLUTSequence") else []
+    return Truth(
+        kind="image",
+        frames=frames,
+        frame_count=_frame_count(dataset),
+        shown=tuple(shown),
+        values=tuple(values),
+        padding=tuple(None if stored is None else _padding(dataset, stored[k]) for k in range(len(frames))),
+        facts=tuple(facts),
+        **rest,
+    )
+
+
+def _is_inverted(dataset: Dataset) -> bool:
+    shape = dataset.get("PresentationLUTShape")
+    return shape == "INVERSE" or (shape != "IDENTITY" and dataset.get("PhotometricInterpretation") == "MONOCHROME1")
