@@ -1,36 +1,51 @@
 """Evaluation: figures with intervals, the report of a run, handlers and metrics for MONAI's evaluators."""
 
+from .cases import Case, cases_csv
 from .checks import NonFiniteLogitsError, UndefinedMetricError
 from .classification import classification_figures
 from .figure import draw_figure
 from .handler import EvaluationReportHandler, PredictionWriter
 from .html import render_html, write_html
+from .mask_handler import MaskWriter, SegmentationReportHandler
+from .mask_metrics import mask_figures
+from .mask_report import build_mask_report, mask_report_rows
+from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
 from .predictions import Predictions, predictions_csv, read_predictions
 from .provenance import run_info
 from .report import build_report, write_report
 from .table import figure_with_interval, render_table, report_rows
-from .uncertainty import bootstrap_intervals, bootstrap_weights, paired_bootstrap
+from .uncertainty import bootstrap_intervals, bootstrap_means, bootstrap_weights, paired_bootstrap
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
 from .weighted import WeightedFigure
 
 __all__ = [
     "BalancedAccuracy",
+    "Case",
     "EvaluationReportHandler",
     "MacroAUROC",
+    "MaskWriter",
+    "MeanCaseDice",
     "NegativeCrossEntropy",
+    "NegativePixelCrossEntropy",
     "NonFiniteLogitsError",
     "PredictionWriter",
     "Predictions",
     "QuadraticKappa",
+    "SegmentationReportHandler",
     "UndefinedMetricError",
     "WeightedFigure",
     "bootstrap_intervals",
+    "bootstrap_means",
     "bootstrap_weights",
+    "build_mask_report",
     "build_report",
+    "cases_csv",
     "classification_figures",
     "draw_figure",
     "figure_with_interval",
     "key_metric",
+    "mask_figures",
+    "mask_report_rows",
     "paired_bootstrap",
     "predictions_csv",
     "read_predictions",

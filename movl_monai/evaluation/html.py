@@ -12,6 +12,7 @@ from typing import Any
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.evaluation.table import figure_with_interval
 from movl_monai.page import bullets, cell, html_page, table
@@ -49,7 +50,8 @@ def write_html(folder: str | os.PathLike[str]) -> Path:
     try:
         report = json.loads((source / "report.json").read_text(encoding="utf-8"))
         pictures = {name: (source / name).read_bytes() for name in report["files"].values() if name.endswith(".png")}
-        page = render_html(report, pictures)
+        render = render_mask_html if report.get("task") == "segmentation" else render_html
+        page = render(report, pictures)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MovlError(
             f"No page can be made from {source.name}: {type(error).__name__}. Expected the folder of an evaluation, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from movl_monai.evaluation.checks import check_labeled
 from movl_monai.evaluation.weighted import METRICS, Metric, WeightedFigure
 
-__all__ = ["bootstrap_intervals", "bootstrap_weights", "paired_bootstrap"]
+__all__ = ["bootstrap_intervals", "bootstrap_means", "bootstrap_weights", "paired_bootstrap"]
 
 _MIN_DEFINED = 0.5  # share of rounds in which a figure must have a value for its interval to be given
 _CHUNK = 4_000_000  # weights held at once
@@ -121,6 +121,57 @@ def paired_bootstrap(
     return result
 
 
+def bootstrap_means(
+    values: Mapping[str, np.ndarray],
+    *,
+    patients: Sequence[str | None] | None = None,
+    unit: str = "images",
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Percentile intervals of means over cases, of figures that each case has by itself.
+
+    Args:
+        values: for each figure its value in each case, (N,), NaN where a case has none; such cases are left out.
+        patients: patient of each case; see :func:`bootstrap_intervals`.
+        unit: what is drawn where patients are not known, for ``resampled``.
+        rounds: number of resamples.
+        level: probability in (0, 1) that the interval is to cover.
+        seed: of the draws.
+
+    Returns:
+        as :func:`bootstrap_intervals`.
+
+    Example:
+        >>> result = bootstrap_means({"dice": np.array([0.5, 0.5, 0.5])}, rounds=10)
+        >>> result["intervals"], result["resampled"]
+        ({'dice': [0.5, 0.5]}, 'images')
+    """
+    columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
+    size = len(next(iter(columns.values()), np.empty(0)))
+    groups, resampled, notes = _groups(patients, size)
+    count = int(groups.max()) + 1 if len(groups) else 0
+    resampled = unit if resampled == "images" else resampled
+    result: dict[str, Any] = {"intervals": dict.fromkeys(columns), "resampled": resampled, "num_resampled": count}
+    result |= {"rounds": rounds, "level": level, "seed": seed, "notes": notes}
+    if count < 2:
+        notes.append(f"No intervals: resampling needs two or more {resampled}, got {count}.")
+        return result
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    for weights in bootstrap_weights(groups, rounds=rounds, seed=seed):
+        for name, column in columns.items():
+            known = ~np.isnan(column)
+            total = weights[known].sum(axis=0)
+            sums = column[known] @ weights[known]
+            drawn[name].append(np.divide(sums, total, out=np.full(len(total), np.nan), where=total > 0))
+    for name, column in columns.items():
+        if not np.isnan(column).all():
+            why = "no case with a value was drawn"
+            result["intervals"][name] = _interval(np.concatenate(drawn[name]), level, name, notes, why=why)
+    return result
+
+
 def bootstrap_weights(groups: np.ndarray, *, rounds: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn in each round, in pieces (N, r) whose r add up to ``rounds``.
 
@@ -155,18 +206,20 @@ def _groups(patients: Sequence[str | None] | None, count: int) -> tuple[np.ndarr
     return np.array(numbers, dtype=np.int64), "patients", notes
 
 
-def _interval(values: np.ndarray, level: float, metric: str, notes: list[str]) -> list[float] | None:
+def _interval(
+    values: np.ndarray, level: float, metric: str, notes: list[str], *, why: str = "a class had no images"
+) -> list[float] | None:
     defined = values[~np.isnan(values)]
     if len(defined) < _MIN_DEFINED * len(values):
         notes.append(
             f"No interval for {metric}: it has no value in {len(values) - len(defined)} of {len(values)} resamples, "
-            "because a class is too rare."
+            f"in which {why}."
         )
         return None
     if len(defined) < len(values):
         notes.append(
-            f"The interval of {metric} leaves out {len(values) - len(defined)} of {len(values)} resamples in which a "
-            "class had no images."
+            f"The interval of {metric} leaves out {len(values) - len(defined)} of {len(values)} resamples in which "
+            f"{why}."
         )
     tail = (1 - level) / 2
     return [float(bound) for bound in np.quantile(defined, [tail, 1 - tail])]

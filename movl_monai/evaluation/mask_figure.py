@@ -1,0 +1,91 @@
+"""The picture of a segmentation: image, truth and prediction of the best, the median and the worst case."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from movl_monai.evaluation.cases import Case
+
+__all__ = ["chosen_cases", "draw_cases"]
+
+# the colours of Okabe and Ito can be told apart by colour-blind readers, and stand out from grey
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+_OPACITY = 0.45
+
+
+def chosen_cases(cases: Sequence[Case]) -> dict[str, Case]:
+    """The cases with the highest, the middle and the lowest Dice, by these words; fewer of fewer than three cases.
+
+    Cases whose truth has no foreground come last in every tie, as there is nothing to see in them.
+    """
+    ranked = sorted(cases, key=lambda case: (case.mean("dice"), bool(case.present.any()), case.id), reverse=True)
+    if len(ranked) < 3:
+        return dict(zip(("best", "worst"), ranked, strict=False))
+    return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+
+
+def draw_cases(cases: Sequence[Case], dataset: Any, class_names: Sequence[str], *, dpi: int = 110) -> bytes:
+    """Draw the chosen cases, one row each: the image, the truth over it, the prediction over it.
+
+    Args:
+        cases: at least one.
+        dataset: a :class:`~movl_monai.data.SegmentationDataset` that the cases are of.
+        class_names: the background first.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = chosen_cases(cases)
+    figure = Figure(figsize=(9.6, 3.4 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for line, (word, case) in zip(axes, rows.items(), strict=True):
+        image = dataset.images[case.shown].permute(1, 2, 0).numpy()
+        truth = dataset.masks[case.shown].numpy()
+        titles = (f"{word}: {case.id}", "truth", f"prediction, Dice {case.mean('dice'):.3f}")
+        for axis, title, classes in zip(line, titles, (None, truth, case.predicted), strict=True):
+            axis.imshow(image if classes is None else _overlaid(image, classes), interpolation="nearest")
+            axis.set_title(title, fontsize=10)
+            axis.set_axis_off()
+    _add_legend(figure, class_names)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _overlaid(image: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """An image uint8 (H, W, 3) with the classes in colours over it, opaque along their borders."""
+    result = image.astype(np.float64)
+    for number in range(1, int(classes.max()) + 1):
+        inside = classes == number
+        color = np.array(_rgb(_COLORS[(number - 1) % len(_COLORS)]))
+        result[inside] = (1 - _OPACITY) * result[inside] + _OPACITY * color
+        result[inside & ~_eroded(inside)] = color
+    return result.round().astype(np.uint8)
+
+
+def _eroded(inside: np.ndarray) -> np.ndarray:
+    padded = np.pad(inside, 1)
+    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _add_legend(figure: Any, class_names: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=_COLORS[number % len(_COLORS)], label=str(name).replace("$", r"\$"))
+        for number, name in enumerate(class_names[1:])
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=9, frameon=False)

@@ -1,0 +1,133 @@
+"""Write predicted masks: PNG for images, NIfTI on its source for volumes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from movl_monai.errors import ConfigError
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.transforms import read_volume, slices_to_volume
+
+__all__ = ["MaskFiles"]
+
+# background, then the colours of Okabe and Ito
+_PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+# what says where the voxels of a NIfTI file lie
+_PLACE = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
+
+
+class MaskFiles:
+    """The masks of a run, one file per case.
+
+    A volume's mask has the shape of its source, and for NIfTI its place: the very numbers of its header, so that every
+    viewer lays the two on each other. For a DICOM series it is in the patient's coordinates.
+
+    Args:
+        folder: where they are written.
+        class_names: the background first.
+        mask_dtype: "uint8", or "source" for the data type of a NIfTI source, where it can hold the classes.
+
+    Attributes:
+        rows: of the table.
+
+    Raises:
+        ConfigError: for another data type.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, class_names: Sequence[str], mask_dtype: str = "uint8"
+    ) -> None:
+        if mask_dtype not in ("uint8", "source"):
+            raise ConfigError(f"mask_dtype must be 'uint8' or 'source', got {mask_dtype!r}.")
+        self.folder = Path(folder)
+        self.class_names = [str(name) for name in class_names]
+        self.mask_dtype = mask_dtype
+        self.rows: list[dict[str, Any]] = []
+
+    def write_image(self, case: str, classes: np.ndarray, *, spacing: Sequence[float] | None) -> Path:
+        """Write the classes (rows, columns) of an image as PNG; its values are the classes."""
+        rows, columns = classes.shape
+        image = Image.frombytes("P", (columns, rows), np.ascontiguousarray(classes).tobytes())
+        colors = (_PALETTE[min(number, 1) + (number - 1) % 7 if number else 0] for number in range(256))
+        image.putpalette([int(color[k : k + 2], 16) for color in colors for k in (1, 3, 5)])
+        stream = io.BytesIO()
+        image.save(stream, format="PNG")
+        path = self.folder / f"{case}.png"
+        write_atomically(path, stream.getvalue())
+        self._add(case, path, classes, 1, spacing)
+        return path
+
+    def write_volume(
+        self,
+        case: str,
+        slices: Mapping[int, np.ndarray],
+        *,
+        source: str | os.PathLike[str],
+        axis: str,
+        spacing: Sequence[float] | None,
+    ) -> Path:
+        """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background."""
+        mask = slices_to_volume(slices, read_volume(source), axis=axis)  # type: ignore[arg-type]
+        if not Path(source).is_dir() and str(source).lower().endswith((".nii", ".nii.gz")):
+            mask = _in_place_of(mask, nib.load(source, mmap=False), keep_dtype=self.mask_dtype == "source")
+        path = self.folder / f"{case}.nii.gz"
+        write_atomically(path, _gzipped(mask))
+        self._add(case, path, np.asarray(mask.dataobj), len(slices), spacing)
+        return path
+
+    def table(self) -> str:
+        """CSV text with one row per mask: case, file, images; for each class but the background its pixels, and their
+        area in mm² or volume in ml where the spacing is known.
+        """
+        stream = io.StringIO()
+        names = [f"{kind}_{name}" for name in self.class_names[1:] for kind in ("pixels", "mm2", "ml")]
+        writer = csv.DictWriter(stream, ["case", "file", "images", *names], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+    def _add(self, case: str, path: Path, classes: np.ndarray, images: int, spacing: Sequence[float] | None) -> None:
+        row: dict[str, Any] = {"case": case, "file": f"{self.folder.name}/{path.name}", "images": images}
+        for number, name in enumerate(self.class_names[1:], start=1):
+            pixels = int(np.count_nonzero(classes == number))
+            row[f"pixels_{name}"] = pixels
+            if spacing is not None and len(spacing) == 2:
+                row[f"mm2_{name}"] = round(pixels * float(np.prod(spacing)), 4)
+            elif spacing is not None:
+                row[f"ml_{name}"] = round(pixels * float(np.prod(spacing)) / 1000, 6)
+        self.rows.append(row)
+
+
+def _in_place_of(mask: nib.Nifti1Image, source: Any, *, keep_dtype: bool) -> Any:
+    """The mask with the header's place, and if wanted the data type, of its source."""
+    stored = np.asarray(mask.dataobj)
+    dtype = source.get_data_dtype() if keep_dtype else stored.dtype
+    values = stored.astype(dtype)
+    if not np.array_equal(values, stored):
+        values = stored
+    result = type(source)(values, source.affine)
+    result.set_data_dtype(values.dtype)
+    for field in _PLACE:
+        result.header[field] = source.header[field]
+    # pixdim[0] is the sign of the quaternion's form
+    result.header["pixdim"][:4] = source.header["pixdim"][:4]
+    return result
+
+
+def _gzipped(image: Any) -> bytes:
+    import gzip
+
+    # without a time and name in it, the same mask is the same file
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

@@ -1,0 +1,291 @@
+"""Handlers for MONAI's evaluators of segmentation: the report, and the predicted masks as files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from torch import nn
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.cases import Case, case_sections, cases_csv
+from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
+from movl_monai.evaluation.mask_figure import draw_cases
+from movl_monai.evaluation.mask_files import MaskFiles
+from movl_monai.evaluation.mask_html import render_mask_html
+from movl_monai.evaluation.mask_metrics import mask_figures
+from movl_monai.evaluation.mask_report import build_mask_report, mask_report_rows
+from movl_monai.evaluation.provenance import run_info
+from movl_monai.evaluation.table import render_table
+from movl_monai.transforms import ResizeMask
+
+__all__ = ["MaskWriter", "SegmentationReportHandler"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _CollectingCases:
+    """Collects the cases of an evaluator's run, one at a time, and finishes behind the last.
+
+    One process evaluates: cases must not be torn apart.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.class_names = [str(name) for name in class_names]
+        self.dataset = dataset
+        self.resize_mode = resize_mode
+        self.collector = CaseCollector(
+            dataset, num_classes=len(self.class_names), resize_mode=resize_mode, largest_component=largest_component
+        )
+
+    def attach(self, engine: Engine) -> None:
+        """Take every batch, and finish after the run."""
+        engine.add_event_handler(Events.STARTED, lambda: self.start())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, lambda: self._complete())
+
+    def start(self) -> None:
+        """Forget everything."""
+        self.collector.reset()
+
+    def take(self, case: PredictedCase) -> None:
+        """Take a case that is complete."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        raise NotImplementedError
+
+    def _collect(self, engine: Engine) -> None:
+        for case in self.collector.add(engine.state.batch, engine.state.output):
+            self.take(case)
+
+    def _complete(self) -> None:
+        self.collector.check_complete()
+        self.finish()
+
+
+class SegmentationReportHandler(_CollectingCases):
+    """Write report.json, report.html, cases.csv and pictures after a run of an evaluator, and log a table.
+
+    The evaluator's batches need ``index``; ``pred`` must be logits (B, C, H, W). They are brought back to the size of
+    each mask and compared there; the slices of a volume are put together and compared as a volume.
+
+    Args:
+        output_dir: folder of the report.
+        class_names: names in the order of the logits, the background first.
+        dataset: the :class:`~movl_monai.data.SegmentationDataset` that is evaluated.
+        id_domain: the in-distribution domain.
+        id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in cases.csv; None writes none.
+        resize_mode: how the images were resized.
+        largest_component: keep of every predicted class its largest connected component only.
+        network: for the facts of the report.
+        checkpoint: the file that was loaded, for its size and sha256.
+        seed: of the run, for the facts.
+        strategy: the list of stages or its name, for the facts.
+        facts: further facts, without paths and patients.
+        rounds: resamples of the intervals.
+        level: probability that an interval is to cover.
+        bootstrap_seed: of the resampling.
+
+    Attributes:
+        report: the report, after a run.
+
+    Raises:
+        MovlError: if the data set has no masks, or an image was not evaluated.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        id_domain: str = "id",
+        id_map: Any = None,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+        network: nn.Module | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        strategy: Any = None,
+        facts: Mapping[str, Any] | None = None,
+        rounds: int = 1000,
+        level: float = 0.95,
+        bootstrap_seed: int = 0,
+    ) -> None:
+        super().__init__(
+            output_dir,
+            class_names=class_names,
+            dataset=dataset,
+            resize_mode=resize_mode,
+            largest_component=largest_component,
+        )
+        if not dataset.has_masks:
+            raise MovlError("There is nothing to compare with: the images have no masks. Give masks, or run inference.")
+        self.id_domain = id_domain
+        self.id_map = id_map
+        self.network = network
+        post = {"largest_component": largest_component}
+        self.origin: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "strategy": strategy,
+            "facts": post | dict(facts or {}),
+        }
+        self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.cases: list[Case] = []
+        self.report: dict[str, Any] | None = None
+
+    def start(self) -> None:
+        """Forget everything."""
+        super().start()
+        self.cases = []
+
+    def take(self, case: PredictedCase) -> None:
+        """Compare a case with its truth."""
+        order, predicted = case.stacked(self.dataset)
+        masks = [self.dataset.native_mask(index) for index in order]
+        truth = np.stack(masks, axis=-1) if predicted.ndim == 3 else masks[0]
+        shown = max(range(len(order)), key=lambda number: (np.count_nonzero(masks[number]), -number))
+        small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)  # type: ignore[arg-type]
+        spacing = _spacing(self.dataset.geometry[order[0]], predicted.ndim)
+        item = self.dataset.data[order[0]]
+        patient = item.get("patient_id")
+        self.cases.append(
+            Case(
+                id=case.id,
+                figures=mask_figures(truth, predicted, num_classes=len(self.class_names), spacing=spacing),
+                images=len(order),
+                shown=order[shown],
+                predicted=small(case.planes[order[shown]][None])[0].numpy(),
+                present=np.array([(truth == number).any() for number in range(1, len(self.class_names))]),
+                in_mm=spacing is not None,
+                complete=len(order) == self.dataset.geometry[order[0]].get("frames", 1) or predicted.ndim == 2,
+                split=item["split"] or "",
+                domain=item["domain"],
+                patient=patient,
+                patient_id=None if patient is None or self.id_map is None else self.id_map.patient_id(patient),
+            )
+        )
+
+    def finish(self) -> None:
+        """Build, write and log the report."""
+        report = build_mask_report(
+            self.cases,
+            class_names=self.class_names,
+            id_domain=self.id_domain,
+            run_info=run_info(network=self.network, **self.origin),
+            **self.resampling,
+        )
+        self.report = self._write(report)
+        _LOGGER.info(
+            "Evaluation [%g %% intervals]:\n%s",
+            100 * self.resampling["level"],
+            render_table(mask_report_rows(self.report)),
+        )
+        for note in self.report["notes"]:
+            _LOGGER.info("Note: %s", note)
+        _LOGGER.info("Report: %s", self.output_dir / "report.html")
+
+    def _write(self, report: dict[str, Any]) -> dict[str, Any]:
+        inside, others, _, _ = case_sections(self.cases, id_domain=self.id_domain)
+        files = {"report": "report.json", "cases": "cases.csv", "page": "report.html"}
+        pictures: dict[str, bytes] = {}
+        parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
+        for number, (name, part) in enumerate(parts.items()):
+            if part:
+                # a domain's name may hold what no file name can
+                files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"
+                pictures[files[f"cases_picture{name}"]] = draw_cases(part, self.dataset, self.class_names)
+        complete = {**report, "files": files}
+        write_atomically(self.output_dir / "cases.csv", cases_csv(self.cases, self.class_names).encode())
+        for file, content in pictures.items():
+            write_atomically(self.output_dir / file, content)
+        write_atomically(self.output_dir / "report.html", render_mask_html(complete, pictures).encode())
+        # the last one: where it is, the others are of the same run
+        write_atomically(self.output_dir / "report.json", to_json(complete).encode())
+        return complete
+
+
+class MaskWriter(_CollectingCases):
+    """Write the predicted mask of every case, and masks.csv with how much of each class was found.
+
+    An image's mask is a PNG whose values are the classes (shown in colours), a volume's is NIfTI that lies on its
+    source: see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are called by the salted id of the case; the
+    local id map leads from there to the source.
+
+    Args:
+        output_dir: folder of masks.csv and of the folder ``masks``.
+        class_names: names in the order of the logits, the background first.
+        dataset: the :class:`~movl_monai.data.SegmentationDataset` that is predicted.
+        resize_mode: how the images were resized.
+        largest_component: keep of every predicted class its largest connected component only.
+        mask_dtype: "uint8", or "source" for the data type of the volume.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+        mask_dtype: str = "uint8",
+    ) -> None:
+        super().__init__(
+            output_dir,
+            class_names=class_names,
+            dataset=dataset,
+            resize_mode=resize_mode,
+            largest_component=largest_component,
+        )
+        self.files = MaskFiles(self.output_dir / "masks", class_names=self.class_names, mask_dtype=mask_dtype)
+
+    def start(self) -> None:
+        """Forget everything."""
+        super().start()
+        self.files.rows.clear()
+
+    def take(self, case: PredictedCase) -> None:
+        """Write the mask of a case."""
+        order, predicted = case.stacked(self.dataset)
+        facts = self.dataset.geometry[order[0]]
+        spacing = _spacing(facts, predicted.ndim)
+        if predicted.ndim == 2:
+            self.files.write_image(case.id, predicted, spacing=spacing)
+        else:
+            slices = {int(self.dataset.geometry[index]["frame"]): case.planes[index] for index in order}
+            source = self.dataset.data[order[0]]["image"]
+            self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], spacing=spacing)
+
+    def finish(self) -> None:
+        """Write the table."""
+        write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
+        _LOGGER.info("Wrote %d masks and %s", len(self.files.rows), self.output_dir / "masks.csv")
+
+
+def _spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | None:
+    """Distances between rows, columns and slices in mm; None where the file does not tell."""
+    within = facts.get("pixel_spacing")
+    if not within or any(not value or value <= 0 for value in within):
+        return None
+    if ndim == 2:
+        return float(within[0]), float(within[1])
+    return float(within[0]), float(within[1]), float(facts["slice_spacing"])

@@ -1,0 +1,98 @@
+"""Figures of one predicted mask against the truth, per class: overlap, and distances in mm.
+
+Rules for masks without a pixel of a class, so that no case is left out in silence and none gets a made-up number:
+
+- neither has one: Dice and IoU are 1 (nothing was to be found and nothing was found); the others have no value;
+- only the prediction has: Dice, IoU and precision are 0; sensitivity and the distances have no value;
+- only the truth has: Dice, IoU and sensitivity are 0; precision and the distances have no value.
+
+A figure without a value is NaN here, is left out of means, and is counted beside them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["FIGURES", "mask_figures"]
+
+FIGURES = ("dice", "iou", "sensitivity", "precision", "hd95", "asd")
+"""Names of the figures; of the last two smaller is better."""
+
+
+def mask_figures(
+    truth: np.ndarray, predicted: np.ndarray, *, num_classes: int, spacing: Sequence[float] | None = None
+) -> dict[str, np.ndarray]:
+    """Compute all figures for each class but the background.
+
+    Args:
+        truth: classes, integers (rows, columns) or (rows, columns, slices).
+        predicted: likewise, of the same shape.
+        num_classes: number of classes, the background counts.
+        spacing: distance of pixel centers along each axis in mm; None for 1, which gives distances in pixels.
+
+    Returns:
+        for each of :data:`FIGURES` float64 (num_classes - 1,), NaN where the class has no such value. ``hd95`` is the
+        larger of the two 95th percentiles of the distances between the surfaces, ``asd`` the mean of all distances from
+        either surface to the other.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference:
+        ``monai.metrics``: ``compute_dice``, ``compute_iou``, ``compute_hausdorff_distance`` (percentile=95) and
+        ``compute_average_surface_distance`` (symmetric=True).
+
+    Example:
+        >>> truth = np.zeros((8, 8), dtype=int)
+        >>> truth[2:6, 2:6] = 1
+        >>> figures = mask_figures(truth, np.roll(truth, 1, axis=0), num_classes=2, spacing=(0.5, 0.5))
+        >>> float(figures["dice"][0]), float(figures["hd95"][0])
+        (0.75, 0.5)
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"Truth and prediction must have one shape, got {truth.shape} and {predicted.shape}.")
+    distances = [1.0] * truth.ndim if spacing is None else [float(value) for value in spacing]
+    # all voxels of a single slice would be its surface
+    kept = [axis for axis, size in enumerate(truth.shape) if size > 1 or truth.ndim == 2]
+    if len(kept) == 2 and truth.ndim == 3:
+        truth, predicted = truth.squeeze(), predicted.squeeze()
+        distances = [distances[axis] for axis in kept]
+    rows = [_class_figures(truth == number, predicted == number, distances) for number in range(1, num_classes)]
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in FIGURES}
+
+
+def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float]) -> dict[str, float]:
+    from monai.metrics import compute_dice, compute_iou
+
+    values = dict.fromkeys(FIGURES, float("nan"))
+    if not truth.any() and not predicted.any():
+        return values | {"dice": 1.0, "iou": 1.0}
+    one, other = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, truth))
+    # without a truth MONAI gives NaN for what is 0 here
+    values["dice"] = float(compute_dice(one, other, ignore_empty=False)) if truth.any() else 0.0
+    values["iou"] = float(compute_iou(one, other, ignore_empty=False)) if truth.any() else 0.0
+    both = int(np.count_nonzero(truth & predicted))
+    if truth.any():
+        values["sensitivity"] = both / int(np.count_nonzero(truth))
+    if predicted.any():
+        values["precision"] = both / int(np.count_nonzero(predicted))
+    if truth.any() and predicted.any():
+        values |= _distances(one, other, spacing)
+    return values
+
+
+def _distances(predicted: torch.Tensor, truth: torch.Tensor, spacing: list[float]) -> dict[str, float]:
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    options: dict[str, Any] = {"include_background": True, "spacing": spacing}
+    with warnings.catch_warnings():
+        # MONAI 1.6 passes an argument to itself that it has deprecated
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
+        hd95 = compute_hausdorff_distance(predicted, truth, percentile=95, **options)
+        asd = compute_average_surface_distance(predicted, truth, symmetric=True, **options)
+    return {"hd95": float(hd95), "asd": float(asd)}

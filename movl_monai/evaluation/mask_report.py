@@ -1,0 +1,151 @@
+"""The report of a segmentation: figures with intervals for the ID test cases, each OOD domain, and val."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from movl_monai.evaluation.cases import Case, case_sections
+from movl_monai.evaluation.files import jsonable
+from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.report import SCHEMA_VERSION
+from movl_monai.evaluation.table import figure_with_interval
+from movl_monai.evaluation.uncertainty import bootstrap_means
+
+__all__ = ["EMPTY_RULES", "build_mask_report", "mask_report_rows"]
+
+EMPTY_RULES = (
+    "Neither truth nor prediction has a pixel of a class: Dice and IoU are 1, the other figures have no value.",
+    "Only the prediction has: Dice, IoU and precision are 0, sensitivity and the distances have no value.",
+    "Only the truth has: Dice, IoU and sensitivity are 0, precision and the distances have no value.",
+    "A figure without a value is left out of the means; how many cases have one is given beside it.",
+)
+
+
+def build_mask_report(
+    cases: Sequence[Case],
+    *,
+    class_names: Sequence[str],
+    id_domain: str = "id",
+    run_info: Mapping[str, Any] | None = None,
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compute all figures of an evaluation.
+
+    Args:
+        cases: all images and volumes; the order changes nothing.
+        class_names: the background first.
+        id_domain: the in-distribution domain; every other one becomes an entry of ``ood``.
+        run_info: what :func:`~movl_monai.evaluation.run_info` collected.
+        rounds: resamples of the intervals.
+        level: probability that an interval is to cover.
+        seed: of the resampling.
+
+    Returns:
+        JSON-able: ``schema_version``, ``task`` ("segmentation"), ``id``, ``ood``, ``val``, ``classes``, ``id_domain``,
+        ``empty_masks`` (the rules), ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for
+        each figure its mean over the cases (of the mean over a case's classes); ``dice_median`` and
+        ``dice_quartiles``; ``n_defined``: how many cases have a value; ``distance_unit``; ``per_class``;
+        ``intervals``; ``resampling``; ``notes``. ``id`` is None without such cases.
+    """
+    # resampling depends on the order, so it gets one that neither the loader nor the salt of the ids can change
+    ordered = sorted(
+        cases, key=lambda case: [*(float(np.nan_to_num(case.mean(f), nan=-1)) for f in FIGURES), case.images]
+    )
+    inside, others, val, train = case_sections(ordered, id_domain=id_domain)
+    notes: list[str] = []
+
+    def section(part: Sequence[Case], name: str) -> dict[str, Any]:
+        return _section(part, name, class_names, notes, rounds=rounds, level=level, seed=seed)
+
+    report: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": "segmentation"}
+    report["id"] = section(inside, "id") if inside else None
+    report["ood"] = {name: section(part, f"ood {name}") for name, part in others.items()}
+    if val:
+        report["val"] = section(val, "val")
+        notes.append("val: the checkpoint was selected on these cases; their figures are not a test result.")
+    if not inside:
+        notes.append(f"id: no test cases of the domain '{id_domain}' were evaluated.")
+    if train:
+        notes.append(f"train: {len(train)} training cases are in cases.csv and in none of the figures.")
+    report |= {"classes": [str(name) for name in class_names], "id_domain": id_domain}
+    report |= {"empty_masks": list(EMPTY_RULES)}
+    report |= {"run": jsonable(dict(run_info or {}), where="run", notes=notes), "notes": notes}
+    return dict(jsonable(report))
+
+
+def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
+    """One row per section of a report with its figures and intervals, for a table."""
+    named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
+    rows = []
+    for name, section in [*named, ("val", report.get("val"))]:
+        if section is not None:
+            row: dict[str, Any] = {"domain": name, "n": section["n"]}
+            for figure in FIGURES:
+                row[figure] = figure_with_interval(section[figure], section["intervals"][figure], digits=digits)
+            rows.append(row)
+    return rows
+
+
+def _section(
+    cases: Sequence[Case], name: str, class_names: Sequence[str], notes: list[str], **options: Any
+) -> dict[str, Any]:
+    values = {figure: np.array([case.mean(figure) for case in cases]) for figure in FIGURES}
+    patients = [case.patient for case in cases]
+    is_volumes = any(case.images > 1 for case in cases)
+    result = bootstrap_means(values, patients=patients, unit="volumes" if is_volumes else "images", **options)
+    own_notes = [*result.pop("notes"), *_notes(cases)]
+    notes.extend(f"{name}: {note}" for note in own_notes)
+    quartiles = np.quantile(values["dice"], [0.25, 0.5, 0.75])
+    return {
+        "n": len(cases),
+        "n_images": sum(case.images for case in cases),
+        "n_patients": len({patient for patient in patients if patient is not None}) or None,
+        **{figure: _mean(column) for figure, column in values.items()},
+        "dice_median": float(quartiles[1]),
+        "dice_quartiles": [float(quartiles[0]), float(quartiles[2])],
+        "n_defined": {figure: int((~np.isnan(column)).sum()) for figure, column in values.items()},
+        "distance_unit": _unit(cases),
+        "per_class": {str(label): _of_class(cases, number) for number, label in enumerate(class_names[1:])},
+        "intervals": result.pop("intervals"),
+        "resampling": result,
+        "notes": own_notes,
+    }
+
+
+def _of_class(cases: Sequence[Case], number: int) -> dict[str, Any]:
+    columns = {figure: np.array([case.figures[figure][number] for case in cases]) for figure in FIGURES}
+    return {
+        "n": sum(bool(case.present[number]) for case in cases),
+        **{figure: _mean(column) for figure, column in columns.items()},
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _unit(cases: Sequence[Case]) -> str:
+    units = {"mm" if case.in_mm else "pixels" for case in cases}
+    return units.pop() if len(units) == 1 else "mixed"
+
+
+def _notes(cases: Sequence[Case]) -> list[str]:
+    notes = []
+    if _unit(cases) == "pixels":
+        notes.append("The files tell no pixel spacing, so that the distances are in pixels and not in mm.")
+    elif _unit(cases) == "mixed":
+        count = sum(not case.in_mm for case in cases)
+        notes.append(
+            f"{count} of {len(cases)} files tell no pixel spacing: their distances are in pixels, the others' in mm, "
+            "and the means over both mean little."
+        )
+    if incomplete := sum(not case.complete for case in cases):
+        notes.append(f"{incomplete} volumes lack slices that could not be read; see the ingest report.")
+    if empty := sum(not case.present.any() for case in cases):
+        notes.append(f"{empty} of {len(cases)} cases have a truth without any foreground.")
+    return notes
