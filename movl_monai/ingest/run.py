@@ -168,7 +168,8 @@ def ingest_folder(
         if labels is not None and split_fractions is not None:
             split_images(journal, split_fractions, seed=seed, id_domain=reading.id_domain)
         write_manifest(journal, out, root=root)
-        settings = _settings(reading, labels=_named(labels), split_fractions=split_fractions, seed=seed)
+        fractions = None if split_fractions is None else list(split_fractions)
+        settings = _settings(reading, labels=_named(labels), split_fractions=fractions, seed=seed)
         quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
         files = _write_quality(journal, quality, out.parent, reading, root=root)
     ids.save()
