@@ -1,7 +1,7 @@
 """Adapters: what trains inside the blocks of a frozen Transformer."""
 
 from .adaptformer import AdaptFormer
-from .base import Adapter, BlockHook
+from .base import Adapter, BlockHook, last_blocks
 from .bitfit import BitFit
 from .dvpt import DVPT
 from .layers import LayerAdapter
@@ -9,4 +9,4 @@ from .lora import LoRA
 from .ssf import SSF
 from .vpt import VPT
 
-__all__ = ["AdaptFormer", "Adapter", "BitFit", "BlockHook", "DVPT", "LayerAdapter", "LoRA", "SSF", "VPT"]
+__all__ = ["AdaptFormer", "Adapter", "BitFit", "BlockHook", "DVPT", "LayerAdapter", "LoRA", "SSF", "VPT", "last_blocks"]

@@ -11,7 +11,7 @@ from torch import nn
 from movl_monai.backbones import Backbone, TokenPath
 from movl_monai.errors import ConfigError
 
-__all__ = ["Adapter", "BlockHook", "check_blocks", "check_frozen", "uniform_rows"]
+__all__ = ["Adapter", "BlockHook", "check_blocks", "check_frozen", "last_blocks", "uniform_rows"]
 
 
 class BlockHook(nn.Module):
@@ -121,6 +121,27 @@ def check_blocks(blocks: Sequence[int] | None, depth: int) -> tuple[int, ...]:
             f"got {list(blocks)}; null takes all."
         )
     return tuple(numbers)
+
+
+def last_blocks(backbone: Backbone, *, share: float = 1 / 3) -> list[int]:
+    """Return the numbers of the last blocks of a backbone, at least one; the blocks before them can be cached.
+
+    Args:
+        backbone: a Transformer.
+        share: of all blocks, in (0, 1].
+
+    Raises:
+        ConfigError: if the share is out of range, or the backbone has no blocks that host adapters.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> last_blocks(TimmBackbone("test_vit", image_size=64))
+        [4, 5]
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share must be in (0, 1], got {share}; a third is 0.333.")
+    depth = backbone.token_path().layout.depth
+    return list(range(depth - max(1, round(share * depth)), depth))
 
 
 def uniform_rows(shape: tuple[int, ...], *, fan_in: int, generator: torch.Generator) -> nn.Parameter:

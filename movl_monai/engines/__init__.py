@@ -11,6 +11,7 @@ from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .resume import Resume
 from .selecting_evaluator import SelectingEvaluator
 from .stage import Stage, stage_starts, total_epochs
+from .tokens import TokenSet
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
 
@@ -28,6 +29,7 @@ __all__ = [
     "SelectingEvaluator",
     "Stage",
     "StagedTrainer",
+    "TokenSet",
     "ValidateStart",
     "balanced_sample_weights",
     "check_device",

@@ -26,6 +26,7 @@ from .linear_probe import standardization
 from .parameters import set_trainable_parts, unwrap
 from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
+from .tokens import FromTokens, TokenSet
 
 __all__ = ["StagedTrainer"]
 
@@ -55,6 +56,8 @@ class StagedTrainer(SupervisedTrainer):
             is.
         cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random
             augmentation.
+        tokens: cached tokens of the training set in front of the first adapted block; a step then starts there. Values
+            are rounded to float16 in the cache. Not with random augmentation, and in one process only.
         head_solver: sets the head where a stage asks for it, e.g. :class:`~movl_monai.engines.LinearProbe`.
         resume: where the state is kept after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
@@ -67,7 +70,8 @@ class StagedTrainer(SupervisedTrainer):
     Raises:
         ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a
             stage
-            wants its head solved without ``head_solver``, or the loss needs plain logits of a backbone that trains.
+            wants its head solved without ``head_solver``, the loss needs plain logits of a backbone that trains, or
+            cached tokens do not fit the settings.
         NonFiniteLossError: in ``run``, at the first loss that is NaN or infinite.
 
     Reference:
@@ -86,6 +90,7 @@ class StagedTrainer(SupervisedTrainer):
         max_epochs: int,
         features: FeatureSet | None = None,
         cached_plain: bool = True,
+        tokens: TokenSet | None = None,
         head_solver: HeadSolver | None = None,
         resume: Resume | None = None,
         seed: int = 0,
@@ -108,6 +113,10 @@ class StagedTrainer(SupervisedTrainer):
             )
         _check_sampler(train_data_loader)
         _check_parts(network, self.stages, loss_function, head_solver)
+        if tokens is not None:
+            _check_tokens(network, cached_plain=cached_plain)
+            network = FromTokens(network, tokens.start)
+        self.tokens = tokens
         self.features = features
         self.cached_plain = cached_plain and features is not None
         self.head_solver = head_solver
@@ -229,7 +238,7 @@ class StagedTrainer(SupervisedTrainer):
         if first:
             self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            logits = self.inferer(image, self.network).float()
+            logits = self.inferer(self._inputs(image, batchdata), self.network).float()
             self.state.output[Keys.PRED] = logits
             self.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = self.loss_function(logits, label, self._plain_logits(image, batchdata)) + self._head_penalty()
@@ -239,6 +248,10 @@ class StagedTrainer(SupervisedTrainer):
         self._step(loss / self.accumulation_steps, last=last)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+    def _inputs(self, image: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        """What the network reads: the images, or their cached tokens."""
+        return image if self.tokens is None else self.tokens.rows(batch["index"], self.state.device)
 
     def _accumulation(self) -> tuple[bool, bool]:
         """Whether this is the first and the last batch of an optimiser step; an epoch's rest is a step of its own."""
@@ -312,6 +325,16 @@ def _check_sampler(loader: Any) -> None:
             f"{world} processes train together, but the training loader has no DistributedSampler for {world} "
             f"replicas: "
             "every process would see all images. Add the overlay multi_gpu_train.json."
+        )
+
+
+def _check_tokens(network: nn.Module, *, cached_plain: bool) -> None:
+    if unwrap(network) is not network:
+        raise ConfigError("Cached tokens work in one process; leave the token cache or multi_gpu_train.json out.")
+    if not cached_plain:
+        raise ConfigError(
+            "With random augmentation (cached_plain=False) every image has other tokens in every epoch; leave the "
+            "token cache or the augmentation out."
         )
 
 

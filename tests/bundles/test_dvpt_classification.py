@@ -108,6 +108,8 @@ def test_all_properties_are_there(kind: str, files: list[str], phantom: Path, tm
         (["strategy_linear_probe.json"], {"head"}, {}),
         (["strategy_lp_then_adapter.json"], {"adapter", "head"}, {}),
         (["strategy_full_finetune.json"], {"backbone", "head"}, {}),
+        (["adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
+        (["adapter_lora.json", "adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
         (["sampling_balanced.json"], {"adapter", "head"}, {}),
         (["early_stop.json"], {"adapter", "head"}, {}),
         ([], {"adapter", "head"}, {**SWIN, "num_prompts": 5}),
@@ -213,6 +215,14 @@ def test_bad_settings_are_one_clear_error(
     error = user_error(caught.value)
     assert isinstance(error, ConfigError), caught.value
     assert message in str(error)
+
+
+def test_cached_tokens_in_front_of_the_first_block_are_refused(phantom: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception) as caught:
+        _train(["cache_tokens.json"], phantom, tmp_path)
+    error = user_error(caught.value)
+    assert isinstance(error, ConfigError)
+    assert "a cached block is frozen out of training" in str(error)
 
 
 def test_a_checkpoint_of_another_adapter_is_refused(trained: Path, phantom: Path, tmp_path: Path) -> None:

@@ -1,0 +1,234 @@
+"""Tokens of a frozen prefix: what reaches the first adapted block, computed once and kept as a memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from movl_monai.errors import ConfigError, MovlError
+
+from .batch import prepare_image_batch
+
+__all__ = ["FromTokens", "TokenSet", "check_prefix"]
+
+_LOGGER = logging.getLogger(__name__)
+_FORMAT = "1"
+_MEGABYTE = 1e6
+
+
+class FromTokens(nn.Module):
+    """A network that starts at the tokens of a block instead of at the image.
+
+    Args:
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`; found again by
+            :func:`~movl_monai.engines.unwrap`.
+        start: number of the block that reads the tokens.
+    """
+
+    def __init__(self, network: Any, start: int) -> None:
+        super().__init__()
+        self.module = network
+        self.start = start
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Compute logits (B, num_classes) from the tokens that reach block ``start``."""
+        return self.module.head(self.module.adapted.resume(tokens, self.start))
+
+
+class TokenSet:
+    """The tokens of a data set in front of a block, where nothing before that block trains.
+
+    They are kept as float16 in a memory-mapped file, so that they need not fit into memory: 2 bytes x tokens x width
+    per image, 0.2 MB for a ViT-S/14 at 224. Its size is logged before it is written. The file's name is the SHA-256 of
+    the decoded images, the backbone's content, the block's number and this format's version, as that of
+    :class:`~movl_monai.engines.FeatureSet` is; a second file holds its checksum, so that a damaged one is noticed, said
+    and rebuilt.
+
+    Args:
+        dataset: with ``images`` (N, 3, H, W) uint8.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier` with an adapter and without a prompt.
+        start: number of the block in front of which the tokens are taken; None takes the first adapted one.
+        batch_size: images per forward pass.
+        device: where the network runs.
+        cache_dir: folder for the file; None keeps the tokens in memory.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: if something before that block trains: a prompt, or an adapter in one of the blocks.
+        MovlError: at first use, if the file does not fit on the disk or cannot be written, or if tokens are too large
+            for float16.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        network: Any,
+        *,
+        start: int | None = None,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+        cache_dir: str | os.PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.dataset = dataset
+        self.network = network
+        self.start = check_prefix(network, start)
+        self.batch_size = batch_size
+        self.device = device
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.progress = progress
+        self._values: np.ndarray | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """Tokens (N, ...), float16; row i belongs to ``dataset.images[i]``."""
+        if self._values is None:
+            self._values = self._load_or_compute()
+        return self._values
+
+    def rows(self, index: torch.Tensor, device: str | torch.device = "cpu") -> torch.Tensor:
+        """Return the tokens of images as float32 on a device.
+
+        Args:
+            index: (B,), rows of the data set.
+            device: where to.
+        """
+        # fancy indexing reads only these rows from the file
+        rows = torch.from_numpy(self.values[torch.as_tensor(index).cpu().numpy()])
+        return rows.to(device).float()
+
+    def key(self) -> str:
+        """Return the SHA-256 that names the tokens: of the images, the backbone, the block and the format."""
+        images = self.dataset.images
+        facts = f"{_FORMAT}|{tuple(images.shape)}|{images.dtype}|{self.network.backbone.content_sha256()}|{self.start}"
+        digest = hashlib.sha256(facts.encode())
+        digest.update(memoryview(images.contiguous().numpy()).cast("B"))
+        return digest.hexdigest()
+
+    def _load_or_compute(self) -> np.ndarray:
+        first = self._tokens(0, 1)
+        shape = (len(self.dataset.images), *first.shape[1:])
+        if self.cache_dir is None:
+            values = np.empty(shape, dtype=np.float16)
+            self._fill(values)
+            return values
+        path = self.cache_dir / f"tokens-{self.key()[:32]}.npy"
+        if (found := _load(path, shape)) is not None:
+            return found
+        self._write(path, shape)
+        return np.load(path, mmap_mode="r")
+
+    def _write(self, path: Path, shape: tuple[int, ...]) -> None:
+        size = 2 * int(np.prod(shape))
+        _LOGGER.info(
+            "Tokens in front of block %d: %.1f MB (%d images, float16) will be written to the cache.",
+            self.start,
+            size / _MEGABYTE,
+            shape[0],
+        )
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _check_space(path.parent, size)
+            try:
+                values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+                self._fill(values)
+                values.flush()
+                _checksum_file(path).write_text(_checksum(temporary), encoding="ascii")
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise MovlError(
+                f"The tokens cannot be written to {path.parent}: {error.strerror or error}. Expected a folder that can "
+                "be written, with space left; choose another cache_dir, or leave the token cache out."
+            ) from error
+
+    def _fill(self, values: np.ndarray) -> None:
+        starts = range(0, len(values), self.batch_size)
+        for start in tqdm(starts, desc="tokens", unit="batch", disable=not self.progress):
+            tokens = self._tokens(start, start + self.batch_size)
+            if not bool(torch.isfinite(tokens).all()):
+                raise MovlError(
+                    f"Tokens in front of block {self.start} are larger than float16 can hold (65504) or not finite; "
+                    "leave the token cache out."
+                )
+            values[start : start + len(tokens)] = tokens.numpy()
+
+    @torch.inference_mode()
+    def _tokens(self, start: int, stop: int) -> torch.Tensor:
+        network = self.network.to(self.device)
+        image, _ = prepare_image_batch({"image": self.dataset.images[start:stop]}, self.device)
+        return network.adapted.prefix(network.backbone.normalize(image), self.start).half().cpu()
+
+
+def check_prefix(network: Any, start: int | None) -> int:
+    """Return the number of the block in front of which tokens can be taken.
+
+    Raises:
+        ConfigError: if there is no adapter, or something before the block trains.
+    """
+    adapter = getattr(network, "adapter", None)
+    if adapter is None:
+        raise ConfigError("Tokens can be cached in front of an adapter, this network has none; use cached features.")
+    if not isinstance(network.prompt, nn.Identity):
+        raise ConfigError(
+            f"A prompt on the image ({type(network.prompt).__name__}) changes every token, so that none can be cached; "
+            "set the prompt to null, or leave the token cache out."
+        )
+    first = adapter.first_block
+    start = first if start is None else int(start)
+    if not 1 <= start <= first:
+        raise ConfigError(
+            f"Tokens are to be cached in front of block {start}, and the adapter sits in block {first}: a cached block "
+            f"is frozen out of training. Expected a number from 1 to the first adapted block; give the adapter blocks "
+            f"further back (blocks={list(range(max(1, start), adapter.layout.depth))}), or leave the token cache out."
+        )
+    return start
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r")
+        known = _checksum_file(path).read_text(encoding="ascii")
+        sound = values.shape == shape and values.dtype == np.float16 and known == _checksum(path)
+    except (OSError, ValueError):
+        sound = False
+    if not sound:
+        _LOGGER.warning("The cached tokens %s are damaged or half-written; they are computed again.", path.name)
+        return None
+    _LOGGER.info("Tokens of %d images read from the cache %s.", len(values), path.name)
+    return values
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise MovlError(
+            f"The tokens need {size / _MEGABYTE:.1f} MB and {free / _MEGABYTE:.1f} MB are free in {folder}; choose "
+            "another cache_dir, adapt blocks with less before them, or leave the token cache out."
+        )
