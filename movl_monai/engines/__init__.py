@@ -2,7 +2,12 @@
 
 from .batch import prepare_image_batch
 from .checks import check_device, check_output_dir
-from .class_weights import balanced_sample_weights, resolve_class_weights
+from .class_weights import (
+    balanced_sample_weights,
+    foreground_sample_weights,
+    resolve_class_weights,
+    resolve_mask_weights,
+)
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
@@ -38,9 +43,11 @@ __all__ = [
     "check_overrides",
     "extract_features",
     "fit_linear_probe",
+    "foreground_sample_weights",
     "optimizer_groups",
     "prepare_image_batch",
     "resolve_class_weights",
+    "resolve_mask_weights",
     "set_trainable_parts",
     "stage_starts",
     "standardization",

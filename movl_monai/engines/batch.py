@@ -18,13 +18,15 @@ def prepare_image_batch(
     chains end on the k/255 grid.
 
     Args:
-        batchdata: ``image`` (B, 3, H, W), uint8 or float32 in [0, 1]; optionally ``label`` (B,), integers.
+        batchdata: ``image`` (B, 3, H, W), uint8 or float32 in [0, 1]; optionally ``mask`` (B, H, W) or ``label`` (B,),
+            integers.
         device: where to.
         non_blocking: copy asynchronously from pinned memory.
         kwargs: further arguments of :meth:`torch.Tensor.to`, e.g. ``memory_format``.
 
     Returns:
-        image (B, 3, H, W) float32 in [0, 1], and label (B,) int64 or None.
+        image (B, 3, H, W) float32 in [0, 1], and what is to be predicted of it, int64: the mask (B, H, W) where there
+        is one, else the label (B,), else None.
 
     Example:
         >>> image, label = prepare_image_batch({"image": torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)})
@@ -34,7 +36,7 @@ def prepare_image_batch(
     image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
     if image.dtype == torch.uint8:
         image = image.to(torch.float32).div_(255)
-    label = batchdata.get("label")
+    label = batchdata.get("mask", batchdata.get("label"))
     if label is not None:
         label = torch.as_tensor(label).to(device=device, dtype=torch.int64, non_blocking=non_blocking)
     return image, label

@@ -9,7 +9,13 @@ import torch
 
 from movl_monai.errors import ConfigError, DataError
 
-__all__ = ["ClassWeights", "balanced_sample_weights", "resolve_class_weights"]
+__all__ = [
+    "ClassWeights",
+    "balanced_sample_weights",
+    "foreground_sample_weights",
+    "resolve_class_weights",
+    "resolve_mask_weights",
+]
 
 ClassWeights = Literal["balanced"] | Sequence[float] | None
 
@@ -64,3 +70,69 @@ def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Ten
     """
     weights = resolve_class_weights("balanced", labels, num_classes)
     return torch.tensor(weights, dtype=torch.float64)[torch.as_tensor(labels, dtype=torch.int64)]
+
+
+def resolve_mask_weights(
+    class_weights: ClassWeights, pixel_counts: torch.Tensor, class_names: Sequence[str]
+) -> list[float] | None:
+    """Return one weight per class of a segmentation, or None for all ones; and see that there is something to learn.
+
+    Args:
+        class_weights: "balanced" for sqrt(N / (num_classes * count)) of the pixels, the weights themselves, or None.
+            The root keeps a class of few pixels from a weight in the thousands.
+        pixel_counts: of each class in the training masks, (num_classes,).
+        class_names: of the classes, the background first.
+
+    Raises:
+        DataError: if a class has no pixel in the training masks.
+        ConfigError: for another word, or another number of weights than classes.
+
+    Example:
+        >>> resolve_mask_weights("balanced", torch.tensor([32, 2]), ["background", "lesion"])
+        [0.7288689868556626, 2.9154759474226504]
+    """
+    absent = [str(name) for name, count in zip(class_names, pixel_counts.tolist(), strict=True) if not count]
+    if absent:
+        raise DataError(
+            f"No training mask has a pixel of the class {', '.join(absent)}: nothing could be learned of it. Check the "
+            "masks and what their values mean (mask_threshold, mask_values), or leave the class out."
+        )
+    if class_weights == "balanced":
+        total = int(pixel_counts.sum())
+        return [(total / (len(pixel_counts) * count)) ** 0.5 for count in pixel_counts.tolist()]
+    return resolve_class_weights(class_weights, torch.empty(0, dtype=torch.int64), len(class_names))
+
+
+def foreground_sample_weights(masks: torch.Tensor, fraction: float = 0.5) -> torch.Tensor:
+    """Return one weight per image with which a weighted sampler draws images that show something more often.
+
+    Of a volume most slices may be background alone. Where fewer than ``fraction`` of the images have a foreground pixel
+    they are drawn with that probability all together, equally often among themselves; else all images are drawn alike.
+
+    Args:
+        masks: classes (N, H, W), 0 is the background.
+        fraction: share in (0, 1) of draws that shall show foreground.
+
+    Returns:
+        float64 (N,).
+
+    Raises:
+        ConfigError: if ``fraction`` is not in (0, 1).
+        DataError: if no mask has a foreground pixel.
+
+    Example:
+        >>> masks = torch.zeros(4, 2, 2, dtype=torch.uint8)
+        >>> masks[3] = 1
+        >>> foreground_sample_weights(masks, 0.5).tolist()
+        [0.16666666666666666, 0.16666666666666666, 0.16666666666666666, 0.5]
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"fraction must be in (0, 1), got {fraction}.")
+    shows = (masks.flatten(1) > 0).any(dim=1)
+    count, total = int(shows.sum()), len(masks)
+    if not count:
+        raise DataError("No training mask has a foreground pixel; check the masks and what their values mean.")
+    if count >= fraction * total:
+        return torch.full((total,), 1 / total, dtype=torch.float64)
+    inside, outside = fraction / count, (1 - fraction) / (total - count)
+    return torch.where(shows, torch.tensor(inside, dtype=torch.float64), torch.tensor(outside, dtype=torch.float64))

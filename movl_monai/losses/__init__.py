@@ -1,5 +1,6 @@
 """Losses on logits."""
 
 from .movl import MoVLLoss
+from .segmentation import SegmentationLoss
 
-__all__ = ["MoVLLoss"]
+__all__ = ["MoVLLoss", "SegmentationLoss"]

@@ -66,7 +66,7 @@ def test_the_bottleneck_starts_as_the_identity_and_the_start_follows_the_seed() 
         SegmentationHead(CHANNELS, 2, width=16),
         SegmentationHead(CHANNELS, 2, width=16, bottleneck=4),
     )
-    shared = {name: value for name, value in plain.state_dict().items()}
+    shared = plain.state_dict()
     with_bottleneck.load_state_dict(shared, strict=False)
     torch.testing.assert_close(with_bottleneck(_maps()), plain(_maps()))
     again, other = (SegmentationHead(CHANNELS, 2, width=16, seed=seed) for seed in (0, 1))
