@@ -25,16 +25,21 @@ class ReaderProcess:
 
     Args:
         reader: one of the names that :mod:`movl_monai.bench.readers.worker` knows.
-        seconds: time limit for one file; the start of the process has a minute more.
+        seconds: time limit for one file.
+        start_seconds: what the first file has more, for the start of the process.
+        command: what to start instead of the worker, answering likewise.
 
     Example:
         >>> with ReaderProcess("movl_monai") as reader:  # doctest: +SKIP
         ...     reader.read(Path("image.dcm"), frames=[0])
     """
 
-    def __init__(self, reader: str, *, seconds: float = 30) -> None:
+    def __init__(
+        self, reader: str, *, seconds: float = 30, start_seconds: float = 60, command: Sequence[str] | None = None
+    ) -> None:
         self.reader = reader
-        self.seconds = seconds
+        self.seconds, self.start_seconds = seconds, start_seconds
+        self._command = command or [sys.executable, "-m", "movl_monai.bench.readers.worker", reader]
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory()
 
@@ -59,7 +64,7 @@ class ReaderProcess:
         is_new = self._process is None
         process = self._process = self._process or self._start()
         request = json.dumps({"path": str(path), "frames": list(frames), "result": str(result)}) + "\n"
-        line = _ask(process, request.encode(), self.seconds + 60 * is_new)
+        line = _ask(process, request.encode(), self.seconds + self.start_seconds * is_new)
         if line is None:
             code = process.poll()
             self._stop()
@@ -72,7 +77,7 @@ class ReaderProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "movl_monai.bench.readers.worker", self.reader],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

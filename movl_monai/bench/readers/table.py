@@ -11,17 +11,18 @@ from .truth import Truth
 __all__ = ["RULE", "format_results"]
 
 RULE = """\
-**The rule.** A file is *right* if what was read is what dcmtk renders; where dcmtk renders nothing (JPEG 2000, 32-bit
-big-endian, float, 32-bit colour), what pydicom's decoded values and the standard's formulas give; for the synthetic
-files, what was written. Our reader must give the displayed image, within 1/255 (2/255 where dcmtk calculates in whole
-numbers: YBR colour, and rescaled values that are not whole), with padding black. MONAI's readers give values without a
-window, so for each frame any scale and offset that keeps black below white is right (within 2/255 of the range beside
-dcmtk's 8 bits, else 0.1 %), as is any order of axes that MONAI documents; a window or VOI LUT is not asked of them, and
-padding kept as an intensity is counted apart. *Wrong* is everything else that is given without an exception: inverted,
-palette indices as grey, a Modality LUT ignored, frames exchanged with rows, other values, and images of masks, of
-damaged files and of files without one. *Crashed*: the process ended, or took longer than its limit. Of files with more
-than five frames the first, second, middle and last are judged. MONAI's readers are called as `LoadImage(reader=...)`,
-which goes on to the others where that one raises."""
+**The rule.** A file is *right* if what was read is what dcmtk renders; where dcmtk renders nothing, or not all of it
+(JPEG 2000, 32-bit big-endian, float, 32-bit colour, frames with a rescaling of their own), what pydicom's decoded
+values and the standard's formulas give; for the synthetic files, what was written. Our reader must give the displayed
+image, within 1/255 (2/255 where dcmtk calculates in whole numbers: YBR colour, and rescaled values that are not
+whole), with padding black. MONAI's readers give values without a window, so for each frame any scale and offset that
+keeps black below white is right (within 2/255 of the range beside dcmtk's 8 bits, else 0.1 %), as is any order of
+axes that MONAI documents; a window or VOI LUT is not asked of them, and padding kept as an intensity is counted
+apart. *Wrong* is everything else that is given without an exception: inverted, palette indices as grey, a Modality
+LUT ignored, frames exchanged with rows, other values, and images of masks, of damaged files and of files without one.
+*Crashed*: the process ended, or took longer than its limit. Of files with more than five frames the first, second,
+middle and last are judged. MONAI's readers are called as `LoadImage(reader=...)`, which goes on to the others where
+that one raises."""
 
 
 def format_results(results: Mapping[str, Mapping[str, Sequence[tuple[Truth, Verdict]]]]) -> str:

@@ -164,9 +164,13 @@ def _voi_options(dataset: Dataset) -> tuple[str, ...]:
 def _is_in_hu(dataset: Dataset) -> bool:
     if dataset.get("SOPClassUID") not in _CT:
         return False
+    return _has_own_rescaling(dataset) or "RescaleSlope" in dataset or "RescaleIntercept" in dataset
+
+
+def _has_own_rescaling(dataset: Dataset) -> bool:
+    """Whether functional groups rescale the frames."""
     groups = dataset.get("SharedFunctionalGroupsSequence", []), dataset.get("PerFrameFunctionalGroupsSequence", [])
-    grouped = any("PixelValueTransformationSequence" in item for part in groups for item in part)
-    return grouped or "RescaleSlope" in dataset or "RescaleIntercept" in dataset
+    return any("PixelValueTransformationSequence" in item for part in groups for item in part)
 
 
 def _by_dcmtk(
@@ -176,6 +180,8 @@ def _by_dcmtk(
     syntax = _syntax(dataset)
     if syntax == _BIG_ENDIAN and dataset.BitsAllocated == 32:
         return None  # dcmtk takes them for swapped words of 16 bits
+    if _has_own_rescaling(dataset):
+        return None  # which dcmtk 3.6 does not apply
     shown: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for frame in frames:
