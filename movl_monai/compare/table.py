@@ -90,6 +90,7 @@ def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
             {
                 "arm": setup.name,
                 "trained parameters": cost["trained_parameters"],
+                "% of the backbone": _percent(cost["backbone_percent"]),
                 "checkpoint bytes": cost["checkpoint_bytes"],
                 "train seconds": _spread(cost["train_seconds_mean"], cost["train_seconds_sd"], digits=1),
                 "peak memory MB": None if cost["peak_memory"] is None else round(cost["peak_memory"] / 1e6),
@@ -145,9 +146,10 @@ def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFig
         *_chosen(comparison),
         f"- image size: {comparison.setups[0].image_size or 'as in the config'}; epochs trained: "
         f"{', '.join(map(str, epochs))}; settings for all arms: {settings}",
-        f"- seeds: {', '.join(map(str, comparison.seeds))}. A seed changes the order of the images, and the random "
-        "border; arms without either (the exact linear probe) have the same result for all seeds, so their sd is 0. "
-        "The data set's splits are the same for all seeds. ± is the standard deviation over the seeds.",
+        f"- seeds: {', '.join(map(str, comparison.seeds))}. A seed changes the order of the images, the random border "
+        "and where an adapter starts; arms without these (the exact linear probe) have the same result for all seeds, "
+        "so their sd is 0. The data set's splits are the same for all seeds. ± is the standard deviation over the "
+        "seeds.",
         _search_fact(comparison, outcome),
         "- Selection: of the states after each epoch and the start, the one with the best "
         f"{example.training.metric} on val, of equals the one with the lower cross entropy on val; test images are "
@@ -201,9 +203,10 @@ def _chosen(comparison: Comparison) -> list[str]:
 
 def _cost(outcome: Outcome, arm: str) -> dict[str, Any]:
     trainings = [result.training for result in outcome.results if result.arm == arm and not result.training.failed]
-    row: dict[str, Any] = {"trained_parameters": None, "checkpoint_bytes": None, "peak_memory": None}
+    row: dict[str, Any] = dict.fromkeys(("trained_parameters", "backbone_percent", "checkpoint_bytes", "peak_memory"))
     if trainings:
         row["trained_parameters"] = trainings[0].trainable_parameters
+        row["backbone_percent"] = trainings[0].backbone_percent
         row["checkpoint_bytes"] = max(training.checkpoint_bytes for training in trainings)
         row["peak_memory"] = max(training.peak_memory for training in trainings)
     for name, values in (
@@ -214,6 +217,10 @@ def _cost(outcome: Outcome, arm: str) -> dict[str, Any]:
         row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
     row["start_selected"] = sum(training.epoch == 0 for training in trainings)
     return row
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
 
 
 def _selected(results: Sequence[Any]) -> str:

@@ -35,6 +35,7 @@ class Training:
         epoch: epoch of the selected state, 0 is the state before the first step.
         epochs: epochs trained.
         trainable_parameters: numbers in the parts that some stage trains or solves.
+        backbone_percent: the same, of the parameters of the backbone.
         checkpoint_bytes: size of the checkpoint.
         train_seconds: wall time of the trainer, with its validations. It includes the features of the images only
             where the shared ones do not serve, as with a prompt before the encoder.
@@ -51,6 +52,7 @@ class Training:
     epoch: int = 0
     epochs: int = 0
     trainable_parameters: int = 0
+    backbone_percent: float | None = None
     checkpoint_bytes: int = 0
     train_seconds: float = 0.0
     peak_memory: int = 0
@@ -155,6 +157,7 @@ def _train(
         "epoch": int(evaluator.state.best_metric_epoch),
         "epochs": int(trainer.state.max_epochs),
         "trainable_parameters": _trained_parameters(trainer),
+        "backbone_percent": 100 * _trained_parameters(trainer) / _backbone_parameters(trainer),
         "checkpoint_bytes": (folder / "models/model.pt").stat().st_size,
         "train_seconds": clock.seconds(),
         "peak_memory": memory.peak,
@@ -189,3 +192,8 @@ def _trained_parameters(trainer: Any) -> int:
         trained.add("head")
     parts = [getattr(network, name, None) for name in PARTS if name in trained]
     return sum(parameter.numel() for part in parts if part is not None for parameter in part.parameters())
+
+
+def _backbone_parameters(trainer: Any) -> int:
+    backbone: Any = unwrap(trainer.network).backbone
+    return sum(parameter.numel() for parameter in backbone.parameters())

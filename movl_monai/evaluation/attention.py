@@ -14,7 +14,8 @@ __all__ = ["AttentionMaps", "draw_attention"]
 _IMAGES = 64  # of which the mean is taken
 _BLOCKS = 4
 _PROMPTS = 10
-_LARGEST = 4.0
+# the colours reach from 1 - s to 1 + s, with s as large as the maps need within these
+_SMALLEST_SPREAD, _LARGEST_SPREAD = 0.25, 3.0
 
 
 class AttentionMaps:
@@ -105,19 +106,22 @@ def draw_attention(
     figure = Figure(figsize=(1.2 * columns + 1.6, 1.35 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn: Any = None
+    strongest = max(float(np.abs(values - 1).max()) for values in (*means.values(), *(maps for _, maps in shown)))
+    spread = min(max(strongest, _SMALLEST_SPREAD), _LARGEST_SPREAD)
+    colors = {"vmin": max(0.0, 1 - spread), "vmax": 1 + spread}
     for row, number in enumerate(numbers):
         for column in range(columns):
-            drawn = _draw_map(axes[row, column], means[number][column])
+            drawn = _draw_map(axes[row, column], means[number][column], **colors)
         axes[row, 0].set_ylabel(f"block {number}\nmean of {count}", fontsize=8)
     for row, (picture, maps) in enumerate(shown, start=len(numbers)):
         for column in range(columns):
-            side = picture.shape[:2]
-            axes[row, column].imshow(picture, extent=(0, side[1], side[0], 0))
-            _draw_map(axes[row, column], maps[column], extent=(0, side[1], side[0], 0), alpha=0.5)
+            place = {"extent": (0, picture.shape[1], picture.shape[0], 0)}
+            axes[row, column].imshow(picture, **place)
+            _draw_map(axes[row, column], maps[column], alpha=0.5, **place, **colors)
         axes[row, 0].set_ylabel(f"image {row - len(numbers) + 1}\nblock {max(means)}", fontsize=8)
     for column in range(columns):
         axes[0, column].set_title(f"prompt {column + 1}", fontsize=8)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, extend="max")
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, extend="both")
     bar.set_label("attention, 1 = no preference", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     stream = io.BytesIO()
@@ -129,4 +133,4 @@ def draw_attention(
 def _draw_map(axis: Any, values: np.ndarray, **options: Any) -> Any:
     axis.set_xticks([])
     axis.set_yticks([])
-    return axis.imshow(values, cmap="viridis", vmin=0, vmax=_LARGEST, interpolation="nearest", **options)
+    return axis.imshow(values, cmap="viridis", interpolation="nearest", **options)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from movl_monai.backbones import prepare_frozen
 from movl_monai.compare import Training, train_arm
 from movl_monai.compare import training as training_module
 from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.engines import StagedTrainer
 from movl_monai.errors import NonFiniteLossError
+from tests.helpers import tiny_backbone
 
 Finished = tuple[Comparison, Outcome]
 
@@ -84,6 +86,8 @@ def test_trained_parameters_are_those_of_the_parts_that_change(finished: Finishe
     border = 3 * (size**2 - (size - 2 * width) ** 2)
     assert joint.trainable_parameters == probe.trainable_parameters + border
     assert probe.trainable_parameters % head == 0
+    backbone = sum(value.numel() for value in prepare_frozen(tiny_backbone()).parameters())
+    assert joint.backbone_percent == pytest.approx(100 * joint.trainable_parameters / backbone)
     assert probe.epochs == 0
 
 
