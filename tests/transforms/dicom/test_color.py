@@ -38,7 +38,7 @@ def test_ybr_full_of_16_bits_has_its_middle_at_half_the_range() -> None:
     np.testing.assert_allclose(image, np.stack([grey[..., 0] / 65535] * 3), atol=1e-6)
 
 
-@pytest.mark.parametrize("photometric", ["HSV", "ARGB", "CMYK", "YBR_PARTIAL_420"])
+@pytest.mark.parametrize("photometric", ["HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420"])
 def test_colour_that_is_not_supported_is_refused(photometric: str) -> None:
     with pytest.raises(MedicalImageError, match="PhotometricInterpretation must be one of") as caught:
         read_dicom(as_file(rgb_object(np.zeros((2, 2, 3), dtype=np.uint8), photometric=photometric)))

@@ -13,7 +13,7 @@ from movl_monai.transforms.errors import MedicalImageError
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, encapsulate_extended, get_frame
 from pydicom.pixels import pixel_array
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from tests.transforms.dicom.objects import as_file, grey_object, rgb_object, shipped
 
@@ -110,6 +110,40 @@ def test_jpeg_extended_of_12_bits_is_close_to_the_original(tmp_path: Path) -> No
     assert decoded.decoder == "SimpleITK"
     assert np.abs(decoded.values.astype(int) - values).max() <= 40
     assert decoded.values.max() > 3000
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_jpeg_ls_near_lossless_stays_within_its_bound(bound: int, dtype: type, tmp_path: Path) -> None:
+    stored = RNG.integers(0, np.iinfo(dtype).max, SMOOTH.shape, dtype=dtype, endpoint=True)
+    source = as_file(grey_object(stored), tmp_path / "original.dcm")
+    target = dcmtk("dcmcjpls", "+en", "+md", str(bound), source=source, target=tmp_path / "near.dcm")
+    decoded = stored_values(target)
+    assert decoded.layout.transfer_syntax == "1.2.840.10008.1.2.4.81"
+    apart = np.abs(decoded.values.astype(int) - stored)
+    assert 0 < apart.max() <= bound
+
+
+# made with OpenJPH 0.26.3, reversible: no encoder of it is at hand for the tests
+HTJ2K_FRAME = bytes.fromhex(
+    "ff4fff51002940000000000a0000000c00000000000000000000000a0000000c000000000000000000010f0101ff50000800020000000aff52"
+    "000c00020001000504044001ff5c00132088909090909090909090909090888888ff64001700014f70656e4a50482056657220302e32362e33"
+    "2eff90000a0000000000780001ff93c000263ff60507740000c0001340001280f6fb03077400f402877400c0001340001300effb000b7400c1"
+    "e000223400c0001510000550adb5000230027600165a68e1c04201feb600c0002ba00015a074e9e8e8d2d1fdd82fd7e18b7700ec6c369bfdf4"
+    "08462101ecb800ffd9"
+)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K], ids=lambda uid: uid.name)
+def test_high_throughput_jpeg_2000_gives_back_grey_values(syntax: Any) -> None:
+    expected = np.add.outer(np.arange(12) * 7, np.arange(10) * 11).astype(np.uint16) * 17 % 4096
+    dataset = grey_object(np.zeros_like(expected))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([HTJ2K_FRAME])
+    dataset["PixelData"].VR = "OB"
+    decoded = stored_values(as_file(dataset))
+    np.testing.assert_array_equal(decoded.values, expected)
+    assert decoded.decoder == "pylibjpeg"
 
 
 @pytest.mark.parametrize(

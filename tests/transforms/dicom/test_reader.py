@@ -201,3 +201,11 @@ def test_the_same_values_in_eight_encodings_give_the_same_image() -> None:
 def test_colours_painted_over_a_grey_image_are_left_out_and_flagged() -> None:
     record = read_dicom(as_file(grey_object(RAMP, PixelPresentation="COLOR")))[1]
     assert record["flags"] == ["supplemental_palette_ignored"]
+
+
+@pytest.mark.parametrize("bits", [12, 24, 64])
+def test_values_of_other_sizes_are_refused_with_what_is_allowed(bits: int) -> None:
+    dataset = grey_object(np.zeros((2, 2), dtype=np.uint16), BitsAllocated=bits, BitsStored=12, HighBit=11)
+    with pytest.raises(MedicalImageError, match=f"BitsAllocated must be 1, 8, 16 or 32 .* got {bits} and 12") as caught:
+        read_dicom(as_file(dataset))
+    assert caught.value.reason == "bad_header"
