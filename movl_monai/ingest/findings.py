@@ -14,6 +14,7 @@ __all__ = ["Finding", "find_problems"]
 Level = Literal["leak", "warning", "note"]
 
 _EXAMPLES, _IDS = 5, 8
+_SHOULD_BE_ONE = {"modality": "mixed_modalities", "view": "mixed_views", "format": "mixed_formats"}
 # images of the in-distribution domain are told apart by split; each other domain is one place
 _PLACE = "CASE domain WHEN :id THEN 'split ' || split ELSE 'domain ' || domain END"
 
@@ -109,8 +110,8 @@ def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
     """
     found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
     found += [_single(journal, *query) for query in _SINGLE]
-    found += [_mixed(journal, id_domain, column) for column in ("modality", "view")]
-    found += [_shortcut(journal, id_domain, column) for column in ("modality", "view")]
+    found += [_mixed(journal, id_domain, column) for column in _SHOULD_BE_ONE]
+    found += [_shortcut(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_volumes(journal, flag) for flag in FLAGS]
     order: Sequence[Level] = ("leak", "warning", "note")
     return sorted((one for one in found if one is not None), key=lambda one: order.index(one.level))
@@ -146,7 +147,7 @@ def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
 
 
 def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
-    """More than one modality or view among the in-distribution images."""
+    """More than one modality, view or format among the in-distribution images."""
     counts = journal.db.execute(
         f"SELECT {column}, COUNT(*) FROM listed WHERE domain = ? AND {column} != '' GROUP BY 1 ORDER BY 2 DESC, 1",
         (id_domain,),
@@ -156,7 +157,7 @@ def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
     listed = ", ".join(f"{value} {count}" for value, count in counts)
     examples = [_ids(journal, f"{column} = :value", {"value": value}) for value, _ in counts[1 : _EXAMPLES + 1]]
     return Finding(
-        code="mixed_modalities" if column == "modality" else "mixed_views",
+        code=_SHOULD_BE_ONE[column],
         level="warning",
         text=f"Images of more than one {column} in one data set: {listed}. Train on one, or know why not.",
         images=sum(count for _, count in counts),
@@ -166,7 +167,7 @@ def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
 
 
 def _shortcut(journal: Journal, id_domain: str, column: str) -> Finding | None:
-    """Whether the modality or view alone tells the label."""
+    """Whether the modality, view or format alone tells the label."""
     pairs = journal.db.execute(
         f"SELECT {column}, label, COUNT(*) FROM listed WHERE domain = ? AND label IS NOT NULL GROUP BY 1, 2",
         (id_domain,),

@@ -27,6 +27,7 @@ _TITLES = {
 }
 _LEVELS = {"leak": "Leakage", "warning": "Look at", "note": "Note"}
 _STYLE = """
+.cards { grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); }
 .bar { display: inline-block; height: .7em; background: #0072b2; min-width: 1px; vertical-align: baseline; }
 .grid { columns: 2 22rem; column-gap: 2rem; } .grid .scroll { break-inside: avoid; }
 .grid table { width: 100%; } .share { width: 40%; }

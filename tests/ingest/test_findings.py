@@ -96,9 +96,15 @@ def test_two_files_of_one_instance() -> None:
     assert problems({"instance": "i"}, {"instance": "i"}, {"instance": "j"})["repeated_instance"].images == 2
 
 
-@pytest.mark.parametrize(("column", "code"), [("modality", "mixed_modalities"), ("view", "mixed_views")])
-def test_mixed_modalities_and_views(column: str, code: str) -> None:
-    values = ("CT", "MR") if column == "modality" else ("PA", "LL")
+@pytest.mark.parametrize(
+    ("column", "values", "code"),
+    [
+        ("modality", ("CT", "MR"), "mixed_modalities"),
+        ("view", ("PA", "LL"), "mixed_views"),
+        ("format", ("dicom", "png"), "mixed_formats"),
+    ],
+)
+def test_mixed_modalities_views_and_formats(column: str, values: tuple[str, str], code: str) -> None:
     found = problems(*({column: value} for value in (values[0], *values)))
     assert set(found) == {code}
     assert f"{values[0]} 2, {values[1]} 1" in found[code].text

@@ -1,0 +1,47 @@
+"""The manual's tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from movl_monai.transforms.errors import REASONS
+
+from movl_monai.ingest import findings
+from movl_monai.ingest.cli import EXIT_LEAKAGE, EXIT_UNREADABLE
+from movl_monai.ingest.statuses import LOST, STATUSES, UNREADABLE
+from movl_monai.ingest.volumes import FLAGS
+
+MANUAL = Path(findings.__file__).with_name("README.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> dict[str, str]:
+    """First and last cell of each row under a heading."""
+    section = MANUAL.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|(?:.*\|)? (.*) \|$", section, re.MULTILINE)
+    return dict(rows)
+
+
+def test_every_status_is_in_the_manual_with_its_meaning() -> None:
+    assert table("Status of a file") == dict(STATUSES)
+
+
+def test_every_flag_of_volumes_is_in_the_manual() -> None:
+    assert table("Volumes") == FLAGS
+
+
+def test_every_finding_is_in_the_manual() -> None:
+    codes = {query[0] for query in (*findings._GROUPED, *findings._SINGLE)}
+    codes |= {code for column, name in findings._SHOULD_BE_ONE.items() for code in (name, f"{column}_tells_label")}
+    assert set(table("Findings")) == codes | {"volume_..."}
+
+
+def test_the_exit_codes_are_in_the_manual() -> None:
+    assert f"| {EXIT_LEAKAGE} | `check`: leakage" in MANUAL
+    assert f"| {EXIT_UNREADABLE} | `check`: more unreadable" in MANUAL
+
+
+def test_reports_and_texts_are_no_losses_but_broken_images_are() -> None:
+    assert set(REASONS) < set(STATUSES)
+    assert {"truncated", "worker_died", "missing_file", "bad_header"} < LOST < UNREADABLE
+    assert not {"ok", "not_image", "segmentation", "other_file"} & LOST
