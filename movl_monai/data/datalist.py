@@ -95,6 +95,14 @@ class Datalist(Sequence[Item]):
         # a file skipped before its split was known belongs to the whole list only
         return self._with(items, [file for file in self.skipped if wanted(file.split, file.domain)])
 
+    def for_training(self) -> Datalist:
+        """The in-distribution train and val splits, with the skipped files that are of no other split or domain."""
+        chosen = [
+            item for item in self._items if item["domain"] == self.id_domain and item["split"] in ("train", "val")
+        ]
+        skipped = [file for file in self.skipped if file.domain in (self.id_domain, None) and file.split != "test"]
+        return self._with(chosen, skipped)
+
     def for_evaluation(self) -> Datalist:
         """The in-distribution test split and every image of the other domains, for one pass of evaluation."""
         chosen = [item for item in self._items if item["domain"] != self.id_domain or item["split"] == "test"]

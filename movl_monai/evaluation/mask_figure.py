@@ -18,13 +18,15 @@ _OPACITY = 0.45
 
 
 def chosen_cases(cases: Sequence[Case]) -> dict[str, Case]:
-    """The cases with the highest, the middle and the lowest Dice, by these words; fewer of fewer than three cases.
+    """The cases with the highest, the middle and the lowest Dice, called best, median and worst.
+
+    Of two cases there is no median, and a single one is called only.
 
     Cases whose truth has no foreground come last in every tie, as there is nothing to see in them.
     """
     ranked = sorted(cases, key=lambda case: (case.mean("dice"), bool(case.present.any()), case.id), reverse=True)
     if len(ranked) < 3:
-        return dict(zip(("best", "worst"), ranked, strict=False))
+        return dict(zip(("best", "worst") if len(ranked) == 2 else ("only",), ranked, strict=True))
     return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
 
 

@@ -22,7 +22,16 @@ FAST_ADAPTED = {key: value for key, value in FAST.items() if key != "prompt_widt
     "backbone_weights": None,
     "warmup_epochs": 0,
 }
-FAST_OF = {"movl_classification": FAST, "dvpt_classification": FAST_ADAPTED}
+FAST_SEGMENTING = {key: value for key, value in FAST.items() if key != "prompt_width"} | {
+    "decoder_width": 16,
+    "batch_size": 4,
+    "warmup_epochs": 0,
+}
+FAST_OF = {
+    "movl_classification": FAST,
+    "dvpt_classification": FAST_ADAPTED,
+    "dvpt_segmentation": FAST_SEGMENTING,
+}
 ONLY_TRAINING = {"epochs", "warmup_epochs"}
 
 

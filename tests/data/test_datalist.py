@@ -86,3 +86,10 @@ def test_the_written_list_has_no_patient_names_and_keeps_the_sections(datalist: 
         "image": "/data/5.png",
         "patient_id": None,
     }
+
+
+def test_for_training_takes_what_may_be_learned_from_and_reports_what_is_of_no_other_part(datalist: Datalist) -> None:
+    chosen = datalist.for_training()
+    assert {entry["split"] for entry in chosen} == {"train"}
+    assert {entry["domain"] for entry in chosen} == {"id"}
+    assert sorted(file.reason for file in chosen.skipped) == ["empty_file", "hidden_file"]

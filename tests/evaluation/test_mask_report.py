@@ -129,4 +129,5 @@ def test_best_median_and_worst_are_chosen_by_dice() -> None:
         "median": 0.5,
         "worst": 0.1,
     }
-    assert list(chosen_cases(cases[:1])) == ["best"]
+    assert list(chosen_cases(cases[:2])) == ["best", "worst"]
+    assert list(chosen_cases(cases[:1])) == ["only"]
