@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
     parser.add_argument("--train-images", type=int, metavar="K", help="use K training images, the same for all arms")
     parser.add_argument("--val-images", type=int, metavar="K", help="use K validation images, the same for all arms")
+    parser.add_argument(
+        "--label-fractions",
+        metavar="0.1,...,1.0",
+        help="repeat all of it on nested parts of the training patients, and draw the curve",
+    )
     parser.add_argument("--restart", default="", metavar="A,...", help="delete these arms' search and results first")
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
@@ -44,24 +49,45 @@ def run(options: argparse.Namespace) -> int:
 
     arms_file = options.arms_file or Path(options.bundle) / "compare.json"
     plan = read_plan(arms_file, bundle=options.bundle, overlays=_words(options.overlays))
-    comparison = Comparison(
-        plan,
-        arms=_words(options.arms) if options.arms else list(plan.arms),
-        seeds=_numbers(options.seeds),
-        output_dir=Path(options.output_dir),
-        dataset_dir=options.dataset_dir,
-        budget=options.search,
-        overrides=parse_overrides(options.overrides),
-        train_images=options.train_images,
-        val_images=options.val_images,
-        restart=_words(options.restart),
-    )
-    write_tables(comparison, comparison.run(), command=_command(options))
+
+    def make(fraction: float | None, folder: Path) -> Comparison:
+        return Comparison(
+            plan,
+            arms=_words(options.arms) if options.arms else list(plan.arms),
+            seeds=_numbers(options.seeds),
+            output_dir=folder,
+            dataset_dir=options.dataset_dir,
+            budget=options.search,
+            overrides=parse_overrides(options.overrides),
+            train_images=options.train_images,
+            val_images=options.val_images,
+            train_fraction=fraction,
+            restart=_words(options.restart),
+        )
+
+    folder, command = Path(options.output_dir), _command(options)
+    if options.label_fractions is not None:
+        _run_fractions(make, folder, options.label_fractions, command)
+        return 0
+    comparison = make(None, folder)
+    write_tables(comparison, comparison.run(), command=command)
     return 0
 
 
-def write_tables(comparison: Any, outcome: Any, *, command: str) -> None:
-    """Compute the figures, write the three files, and print the page."""
+def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
+    """Run the comparison of every fraction, write its tables in its folder, and the curve over all of them."""
+    from movl_monai.compare.fraction_choice import parse_fractions
+    from movl_monai.compare.fractions import run_fractions, write_fractions
+
+    finished = run_fractions(parse_fractions(text), make, folder)
+    for comparison, outcome in finished.values():
+        write_tables(comparison, outcome, command=command, quiet=True)
+    print(write_fractions(finished, folder, command=command))
+    print(f"Curve: {folder / 'label_fractions.png'}, label_fractions.md, label_fractions.csv")
+
+
+def write_tables(comparison: Any, outcome: Any, *, command: str, quiet: bool = False) -> None:
+    """Compute the figures, write the three files, and print the page unless ``quiet``."""
     from movl_monai.compare.figure import draw_comparison
     from movl_monai.compare.statistics import compare_results
     from movl_monai.compare.table import comparison_csv, comparison_markdown
@@ -76,7 +102,8 @@ def write_tables(comparison: Any, outcome: Any, *, command: str) -> None:
     write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures, references).encode())
     write_atomically(folder / "comparison.png", draw_comparison(figures, references=references))
     write_atomically(folder / "comparison.md", page.encode())
-    print(page)
+    if not quiet:
+        print(page)
     print(f"Table: {folder / 'comparison.md'}, comparison.csv, comparison.png")
 
 
@@ -100,6 +127,7 @@ def _command(options: argparse.Namespace) -> str:
         words.append("--overlays " + ",".join(Path(name).name for name in _words(options.overlays)))
     named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
     named |= {"train-images": options.train_images, "val-images": options.val_images}
+    named["label-fractions"] = options.label_fractions
     words += [f"--{name} {value}" for name, value in named.items() if value is not None]
     shown = [Path(word).name if Path(word).is_absolute() else word for word in options.overrides]
     return " ".join([*words, *shown])

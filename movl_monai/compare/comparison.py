@@ -63,6 +63,7 @@ class Comparison:
         overrides: ids of the configuration, for all arms.
         train_images: how many training images to use, see :func:`choose_images`; None uses all.
         val_images: the same for val.
+        train_fraction: part of the training images to use, in whole patients; None uses all.
         restart: arms whose search and results are deleted first.
 
     Raises:
@@ -82,6 +83,7 @@ class Comparison:
         overrides: Mapping[str, Any] | None = None,
         train_images: int | None = None,
         val_images: int | None = None,
+        train_fraction: float | None = None,
         restart: Sequence[str] = (),
     ) -> None:
         if not seeds or budget < 0:
@@ -93,7 +95,9 @@ class Comparison:
         again = [arm.name for arm in plan.select(restart)] if restart else []
         self.folder = ComparisonFolder(check_output_dir(output_dir))
         self._paths = {"dataset_dir": dataset_dir, "output_dir": str(output_dir)}
-        self.chosen = {"train_images": train_images, "val_images": val_images}
+        self.chosen: dict[str, Any] = {"train_images": train_images, "val_images": val_images}
+        if train_fraction is not None:
+            self.chosen["train_fraction"] = train_fraction
         with self.folder.locked():
             self.data = self._read_lists()
             self.folder.claim(self._settings(), self.setups, restart=again)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from movl_monai.compare.fraction_choice import choose_fraction
 from movl_monai.data import Datalist, ImageDataset
 from movl_monai.errors import DataError
 
@@ -78,7 +79,12 @@ class ComparisonData:
 
 
 def split_lists(
-    datalist: Datalist, *, train_images: int | None = None, val_images: int | None = None, seed: int = 0
+    datalist: Datalist,
+    *,
+    train_images: int | None = None,
+    val_images: int | None = None,
+    train_fraction: float | None = None,
+    seed: int = 0,
 ) -> ComparisonData:
     """Divide a list into what is learned from and what is reported.
 
@@ -86,7 +92,9 @@ def split_lists(
         datalist: the whole list.
         train_images: how many training images to keep, see :func:`choose_images`; None keeps all.
         val_images: the same for the validation images.
-        seed: of the choice.
+        train_fraction: part of the (chosen) training images to keep, in whole patients, see
+            :func:`~movl_monai.compare.fraction_choice.choose_fraction`; None keeps all.
+        seed: of the choices.
 
     Raises:
         DataError: if there are no train, val or test images.
@@ -106,7 +114,10 @@ def split_lists(
                 f"it: methods are trained on train, and searched and selected on val. Fill the column `split` of the "
                 "manifest, or leave it empty and set `split_fractions`, e.g. `--split_fractions '[0.6, 0.2, 0.2]'`."
             )
-        chosen += items if count is None else choose_images(items, count, seed=seed)
+        items = items if count is None else choose_images(items, count, seed=seed)
+        if split == _TRAIN and train_fraction is not None:
+            items = choose_fraction(items, train_fraction, seed=seed, class_names=datalist.class_names)
+        chosen += items
     test = datalist.for_evaluation()
     if not any(item["label"] is not None for item in test):
         raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")

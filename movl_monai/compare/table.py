@@ -193,7 +193,9 @@ def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
 def _chosen(comparison: Comparison) -> list[str]:
     lines = []
     for name, count in comparison.chosen.items():
-        if count is not None:
+        if name == "train_fraction":
+            lines.append(f"- train: {count:.0%} of the images, whole patients in a seeded order that mixes the classes")
+        elif count is not None:
             lines.append(
                 f"- {name.replace('_', ' ')}: {count} asked for; a seeded choice, the same for all arms and seeds, "
                 "with equally many of each class and as many patients as possible"

@@ -1,0 +1,104 @@
+"""Which training images a fraction of the labels is: whole patients, nested, seeded."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from movl_monai.errors import ConfigError, DataError
+
+__all__ = ["choose_fraction", "parse_fractions"]
+
+
+def parse_fractions(text: str) -> list[float]:
+    """Return the fractions of `--label-fractions 0.1,0.5,1.0`, growing.
+
+    Raises:
+        ConfigError: if they are not different numbers in (0, 1], or 1.0, which is what the others are held against, is
+            not among them.
+
+    Example:
+        >>> parse_fractions("1.0,0.25")
+        [0.25, 1.0]
+    """
+    try:
+        fractions = sorted(float(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        fractions = []
+    if len(set(fractions)) < len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
+        fractions = []
+    if not fractions or fractions[-1] != 1:
+        raise ConfigError(
+            "--label-fractions must be different numbers above 0 and up to 1, separated by commas, with 1.0 among "
+            f"them, such as 0.1,0.2,0.4,0.6,1.0; got '{text}'."
+        )
+    return fractions
+
+
+def choose_fraction(
+    items: Sequence[dict[str, Any]], fraction: float, *, seed: int = 0, class_names: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Choose whole patients until they have a fraction of the images; a larger fraction holds a smaller one.
+
+    Patients stand in one seeded order, in which every class comes as often as in the whole; the choice is its shortest
+    beginning with at least ``fraction`` of the images. A patient belongs to the class of most of his or her images;
+    an image without a patient is a patient of its own.
+
+    Args:
+        items: training items, with ``label``, ``patient_id``, ``image`` and ``id``.
+        fraction: in (0, 1].
+        seed: of the order; the choice depends on the images, not on the order of ``items``.
+        class_names: for the message.
+
+    Returns:
+        the chosen items in the order of ``items``.
+
+    Raises:
+        DataError: if a class is left without an image.
+
+    Example:
+        >>> items = [{"id": str(i), "image": str(i), "label": i % 2, "patient_id": f"p{i // 2 % 4}"} for i in range(16)]
+        >>> few, more = (choose_fraction(items, fraction) for fraction in (0.25, 0.5))
+        >>> len(few), len(more), all(item in more for item in few)
+        (4, 8, True)
+    """
+    chosen: set[str] = set()
+    count = 0
+    for patient in _patient_order(items, seed):
+        if count >= round(fraction * len(items)) and chosen:
+            break
+        chosen.update(item["id"] for item in patient)
+        count += len(patient)
+    result = [item for item in items if item["id"] in chosen]
+    missing = sorted({item["label"] for item in items} - {item["label"] for item in result})
+    if missing:
+        names = [class_names[label] if label < len(class_names) else str(label) for label in missing]
+        raise DataError(
+            f"The fraction {fraction:g} of the training images, {len(result)} of {len(items)}, has no image of "
+            f"{', '.join(names)}; take a larger fraction, or leave it out."
+        )
+    return result
+
+
+def _patient_order(items: Sequence[dict[str, Any]], seed: int) -> list[list[dict[str, Any]]]:
+    """Patients, as their items, in a seeded order in which the classes are mixed evenly."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for item in sorted(items, key=_name):
+        groups.setdefault(("image", item["id"]) if item["patient_id"] is None else item["patient_id"], []).append(item)
+    by_class: dict[int, list[list[dict[str, Any]]]] = {}
+    for group in groups.values():
+        label = max(sorted(counts := Counter(item["label"] for item in group)), key=counts.__getitem__)
+        by_class.setdefault(label, []).append(group)
+    places = []
+    for label in sorted(by_class):
+        patients = by_class[label]
+        random.Random(f"{seed}-{label}").shuffle(patients)
+        places += [((rank + 0.5) / len(patients), label, rank, patient) for rank, patient in enumerate(patients)]
+    return [patient for *_, patient in sorted(places, key=lambda place: place[:3])]
+
+
+def _name(item: Mapping[str, Any]) -> tuple[str, int, str]:
+    # ids are salted anew in every output folder, paths are not
+    return str(item.get("image", "")), int(item.get("frame") or 0), str(item["id"])
