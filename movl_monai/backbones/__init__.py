@@ -9,6 +9,7 @@ from .source_classifier import SourceClassifier, source_classifier
 from .stage_maps import map_channels
 from .timm_backbone import TimmBackbone
 from .token_path import TokenLayout, TokenPath, share_tensors
+from .unet import UNetBackbone
 from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "TimmBackbone",
     "TokenLayout",
     "TokenPath",
+    "UNetBackbone",
     "Weights",
     "WeightsFile",
     "class_prompts",

@@ -125,6 +125,7 @@ def test_all_properties_are_there(kind: str, files: list[str], images: Path, tmp
         (["augment.json"], {"head"}, {}),
         (["early_stop.json"], {"head"}, {}),
         (["strategy_full_finetune.json"], {"backbone", "head"}, {}),
+        (["model_unet.json"], {"backbone"}, {"unet_features": [4] * 6}),
         (["adapter_dvpt.json"], {"adapter", "head"}, VIT),
         (["adapter_dvpt_as_released.json"], {"adapter", "head"}, VIT),
         (["adapter_adaptformer.json"], {"adapter", "head"}, VIT),
