@@ -11,7 +11,7 @@ from pathlib import Path
 from movl_monai.engines import check_device
 from movl_monai.errors import ConfigError
 
-from . import dicom_speed, features_speed, linear_probe_speed, movl_step, scan_speed, trainer_overhead
+from . import adapter_step, dicom_speed, features_speed, linear_probe_speed, movl_step, scan_speed, trainer_overhead
 from .machine import describe_machine
 from .settings import BenchSettings
 from .table import format_machine, format_table
@@ -23,6 +23,8 @@ SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
     "trainer_overhead": trainer_overhead.run,
     "linear_probe": linear_probe_speed.run,
     "features": features_speed.run,
+    "dvpt_step": adapter_step.run_bare,
+    "prefix_cache": adapter_step.run_prefix,
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
     "scan": scan_speed.run,
@@ -31,6 +33,8 @@ WANTED = {
     "movl_step_vs_naive": "<= 0.55 on a CPU",
     "trainer_overhead": "<= 1.05",
     "linear_probe_vs_epochs": "<= 0.05",
+    "dvpt_step_vs_bare": "<= 1.15",
+    "prefix_cached_vs_uncached": "<= 0.5",
     "dicom_native_vs_monai": "<= 0.35",
     "dicom_native_vs_pydicom": "<= 2",
     "scan_vs_pydicom": "<= 0.83",

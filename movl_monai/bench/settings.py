@@ -9,12 +9,20 @@ import torch
 
 from movl_monai.backbones import Backbone, TimmBackbone, embedded_efficientnet_lite0
 
-__all__ = ["BenchSettings", "efficientnet_lite0"]
+__all__ = ["BenchSettings", "efficientnet_lite0", "vit_small"]
 
 
 def efficientnet_lite0() -> Backbone:
     """Build the backbone that the benchmarks run on: EfficientNet-Lite0 with its embedded weights, 224 px, frozen."""
     return TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0(), image_size=224)
+
+
+def vit_small() -> Backbone:
+    """Build the Transformer of the benchmarks of adapters: ViT-S/16 at 224 px, frozen, with random weights.
+
+    The values of the weights change no time, so nothing is downloaded.
+    """
+    return TimmBackbone("vit_small_patch16_224")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,7 @@ class BenchSettings:
 
     Args:
         backbone: builds the frozen backbone; its ``spec.image_size`` is the size of all images.
+        transformer: builds the frozen backbone of the benchmarks of adapters.
         device: where everything runs.
         batch_size: images per step.
         prompt_width: width of the border prompt, in pixels.
@@ -43,6 +52,7 @@ class BenchSettings:
     """
 
     backbone: Callable[[], Backbone] = field(default=efficientnet_lite0, repr=False)
+    transformer: Callable[[], Backbone] = field(default=vit_small, repr=False)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 32
     prompt_width: int = 30

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from movl_monai.bench import BenchSettings
-from tests.helpers import tiny_backbone
+from tests.helpers import tiny_backbone, tiny_vit
 
 
 def tiny_settings() -> BenchSettings:
     return BenchSettings(
         backbone=tiny_backbone,
+        transformer=tiny_vit,
         batch_size=4,
         prompt_width=4,
         num_classes=3,

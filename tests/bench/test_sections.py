@@ -27,6 +27,8 @@ RATIOS = {
     "trainer_overhead": "trainer_overhead",
     "linear_probe": "linear_probe_vs_epochs",
     "features": "features_vs_torch",
+    "dvpt_step": "dvpt_step_vs_bare",
+    "prefix_cache": "prefix_cached_vs_uncached",
     "dicom_native": "dicom_native_vs_monai",
     "dicom_compressed": "dicom_jpeg_2000_vs_monai",
     "scan": "scan_vs_pydicom",
