@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from movl_monai.transforms.dicom.geometry import Geometry
 from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import transfer_syntax_name
 from movl_monai.transforms.dicom.segmentation import OpenSegmentation, open_segmentation
 from movl_monai.transforms.dicom.tags import code_string, functional_group, number
@@ -25,6 +26,7 @@ __all__ = ["read_segmentation", "read_segmentation_volume"]
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+@quiet()
 def read_segmentation(
     source: Source,
     image: Source | None = None,
@@ -90,6 +92,7 @@ def read_segmentation(
     return np.ascontiguousarray(mask.transpose(0, 2, 1)), record
 
 
+@quiet()
 def read_segmentation_volume(
     source: Source,
     like: Volume | None = None,

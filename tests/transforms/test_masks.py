@@ -526,6 +526,28 @@ def test_damaged_segmentations_are_refused_with_a_reason(change: Any, reason: st
     assert "GEHEIM" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_damaged_bytes_never_raise_anything_else_and_reach_no_warning(kind: str) -> None:
+    sources = source_series()
+    pixels = fractions() if kind == "FRACTIONAL" else LABELS
+    content = written(segmentation(sources, pixels, kind=kind)).getvalue()
+    image, volume = written(sources[1]), read_dicom_volume([written(source) for source in sources])
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        damaged = bytearray(content)
+        for position in generator.integers(132, len(content), 8):
+            damaged[position] = generator.integers(256)
+        file = BytesIO(bytes(damaged))
+        for read in (
+            lambda: read_segmentation(file, image, as_channels=True)[0],  # noqa: B023 - called in the loop
+            lambda: read_segmentation_volume(file, volume).values,  # noqa: B023
+        ):
+            try:
+                assert read().max() <= 255
+            except MedicalImageError:
+                continue
+
+
 def test_records_and_messages_hold_no_labels_and_no_identifiers() -> None:
     sources = source_series(PatientID="GEHEIM")
     dataset = segmentation(sources, labels=("GEHEIM", "Lesion"))

@@ -14,7 +14,6 @@ from movl_monai.transforms.dicom.geometry import Geometry, read_geometry
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement, parse
 from movl_monai.transforms.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.transforms.dicom.limits import Limits
-from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import sop_class_name
 from movl_monai.transforms.dicom.source import Source, open_source
 from movl_monai.transforms.dicom.tags import code_string, functional_group, integer, items, numbers, uid
@@ -74,7 +73,6 @@ class OpenSegmentation:
     _file: ParsedFile
     _pixels: PixelElement
 
-    @quiet()
     def stored(self, index: int) -> np.ndarray:
         """Decode one frame to its stored values (H, W), with the decoders of images.
 
@@ -88,7 +86,7 @@ class OpenSegmentation:
 
 @contextmanager
 def open_segmentation(source: Source, *, limits: Limits) -> Iterator[OpenSegmentation]:
-    """Open a DICOM segmentation.
+    """Open a DICOM segmentation; for callers that mute the parsers with :func:`quiet`.
 
     Limits are checked before highdicom sees the header, which it checks as a segmentation. The frames are decoded here
     and not there, because there is no limit there, and neither big endian, run lengths of single bits, nor deflated
@@ -109,9 +107,7 @@ def open_segmentation(source: Source, *, limits: Limits) -> Iterator[OpenSegment
         DICOM PS3.3 A.51 and C.8.20.
     """
     with open_source(source) as opened:
-        with quiet():
-            found = _open(parse(opened, limits=limits), limits)
-        yield found
+        yield _open(parse(opened, limits=limits), limits)
 
 
 def _open(file: ParsedFile, limits: Limits) -> OpenSegmentation:
