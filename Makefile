@@ -11,7 +11,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train evaluate report test lint types check bench clean
+.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,12 @@ check: lint types test  ## lint, types and tests
 
 bench: setup  ## measure speed and memory beside plain loops; writes bench.json (BENCH_ARGS=--quick for a look)
 	@"$(RUN)/python" -m movl_monai.bench $(BENCH_ARGS)
+
+fuzz: setup  ## damage real files at random and read them (FUZZ_ARGS="--minutes 5 --seed 0")
+	@"$(RUN)/python" -m tests.fuzz $(FUZZ_ARGS)
+
+hostile: setup  ## read files made to exhaust memory or patience; prints the list with peak memory
+	@"$(RUN)/python" -m tests.hostile
 
 clean:  ## remove outputs and the phantom (not the virtual environment)
 	rm -rf data/phantom outputs

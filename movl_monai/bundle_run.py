@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
 from typing import Any
 
 from movl_monai.errors import ConfigError
@@ -63,9 +64,18 @@ def _literal(text: str) -> Any:
 
 def run(options: argparse.Namespace) -> int:
     """Run the workflow in this process."""
-    from monai.bundle import run as run_bundle
+    import monai.bundle.scripts as monai_bundle
 
     overrides = parse_overrides(options.overrides)
     files = options.config_file if len(options.config_file) > 1 else options.config_file[0]
-    run_bundle(run_id=options.run_id, config_file=files, tracking=options.tracking, **overrides)
+    monai_bundle.logger.addFilter(_is_no_argument)
+    try:
+        monai_bundle.run(run_id=options.run_id, config_file=files, tracking=options.tracking, **overrides)
+    finally:
+        monai_bundle.logger.removeFilter(_is_no_argument)
     return 0
+
+
+def _is_no_argument(record: logging.LogRecord) -> bool:
+    """Let all lines of MONAI's runner through but those that repeat the arguments: paths can name patients."""
+    return not record.getMessage().startswith("> ")

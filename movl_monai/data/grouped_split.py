@@ -48,6 +48,14 @@ def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Se
     members: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(labels, groups, strict=True):
         members[label].add(group)
+    short = [label for label in natural_sorted(members) if len(members[label]) < len(fractions)]
+    if 2 * len(short) > len(members) > 2:
+        # most likely folders of patients that were taken for classes: their names are not repeated
+        raise DataError(
+            f"{len(short)} of {len(members)} classes have images of fewer patients than there are splits "
+            f"({len(fractions)}). If the folders are patients and not classes, run `movl-monai ingest` with --labels; "
+            "else add patients, merge classes, or make fewer splits."
+        )
     for label in natural_sorted(members):
         if len(members[label]) < len(fractions):
             counts = ", ".join(f"{name} {len(members[name])}" for name in natural_sorted(members))

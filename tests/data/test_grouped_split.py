@@ -82,6 +82,14 @@ def test_a_class_with_too_few_patients_is_named_with_the_counts() -> None:
         grouped_split(labels, groups, fractions=FRACTIONS, seed=0)
 
 
+def test_folders_that_are_patients_and_not_classes_are_not_named() -> None:
+    labels = ["DOE^JANE", "DOE^JOHN", "ROE^RICHARD", "normal", "normal", "normal"]
+    with pytest.raises(DataError, match=r"3 of 4 classes have images of fewer patients") as caught:
+        grouped_split(labels, ["1", "2", "3", "4", "5", "6"], fractions=FRACTIONS, seed=0)
+    assert "DOE" not in str(caught.value)
+    assert "movl-monai ingest" in str(caught.value)
+
+
 def test_a_division_that_cannot_be_is_an_error() -> None:
     # two patients own all classes but one image each; three parts cannot all have both classes
     labels = ["a", "a", "a", "b", "b", "b", "c", "c", "c"]

@@ -1,0 +1,170 @@
+"""Images whose every identifying tag, name and comment holds an unmistakable word."""
+
+from __future__ import annotations
+
+import csv
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydicom import Dataset, FileDataset
+from pydicom.datadict import DicomDictionary
+from pydicom.tag import Tag
+from pydicom.uid import MRImageStorage
+
+from tests.transforms.dicom.objects import as_file, grey_object
+
+__all__ = ["PATH", "TAG", "TAG_DATE", "TAG_UID", "plant_folder"]
+
+TAG = "ZQXTAG"
+"""Starts every word planted inside a file."""
+
+PATH = "ZQXPATH"
+"""Starts every name of a folder or file."""
+
+TAG_DATE, TAG_TIME, TAG_UID = "18760413", "134759.774193", "77419377193"
+# what identifies is text, dates, times and instance UIDs; codes (CS) and numbers are technical and are read
+_TEXT = {"PN", "LO", "SH", "LT", "ST", "UT", "UC", "AE", "UR"}
+_OTHER = {"DA": TAG_DATE, "DT": f"{TAG_DATE}134759", "TM": TAG_TIME}
+# not planted: what says how to read a file, and AS, whose four characters cannot be unmistakable
+_TECHNICAL = {"RescaleType", "ModalityLUTType"}
+_SEQUENCES = ("RequestAttributesSequence", "ReferencedStudySequence", "OtherPatientIDsSequence", "SourceImageSequence")
+
+
+@lru_cache
+def _planted_elements() -> list[tuple[int, str, str]]:
+    """Tag, VR and value of all elements of the dictionary that can identify."""
+    found = []
+    for number, (vr, *_, is_retired, keyword) in DicomDictionary.items():
+        group = number >> 16
+        if is_retired or not keyword or keyword in _TECHNICAL or group < 8 or group in (0x0028, 0x5200, 0x7FE0):
+            continue
+        value = f"{TAG}{number:08x}" if vr in _TEXT else _OTHER.get(vr)
+        if vr == "UI" and "Class" not in keyword:
+            value = f"2.25.{TAG_UID}{len(found)}"
+        if value is not None:
+            found.append((number, vr, value))
+    return found
+
+
+def plant(dataset: Dataset) -> int:
+    """Put a word into every element that can identify, also in sequences and private elements; return how many."""
+    count = _fill(dataset)
+    for keyword in _SEQUENCES:
+        item = Dataset()
+        count += _fill(item)
+        setattr(dataset, keyword, [item])
+    block = dataset.private_block(0x0099, f"{TAG} CREATOR", create=True)
+    item = Dataset()
+    count += _fill(item)
+    block.add_new(0x01, "LO", f"{TAG}PRIVATE")
+    block.add_new(0x02, "SQ", [item])
+    block.add_new(0x03, "UN", f"{TAG}UNKNOWN".encode())
+    return count + 3
+
+
+def _fill(dataset: Dataset) -> int:
+    for number, vr, value in _planted_elements():
+        dataset.add_new(Tag(number), vr, value)
+    return len(_planted_elements())
+
+
+def planted_object(index: int, *, label: int) -> tuple[FileDataset, int]:
+    """A small MR image, bright on the left or on the right, of a patient of its own; and the number of words in it."""
+    rng = np.random.default_rng(index)
+    pixels = rng.integers(0, 200, (48, 48), dtype=np.uint16)
+    pixels[:, 24 * label : 24 * label + 24] += 2000
+    dataset = grey_object(pixels, sop_class=MRImageStorage, modality="MR", bits_stored=12)
+    count = plant(dataset)
+    dataset.PatientID = f"{TAG}PATIENT{index}"
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(dataset, keyword, f"2.25.{TAG_UID}{index}{len(keyword)}")
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.SourceApplicationEntityTitle = f"{TAG}AE"
+    dataset.preamble = f"{TAG}PREAMBLE".encode().ljust(128, b"\0")
+    return dataset, count + 2
+
+
+def plant_folder(folder: Path, *, patients: int = 12) -> int:
+    """Write images of many patients in two classes, a few in other formats, and broken files.
+
+    Args:
+        folder: where they go; its own name should hold :data:`PATH`.
+        patients: number of DICOM files.
+
+    Returns:
+        The number of planted words, names of files and folders among them.
+    """
+    rows, count = [], 0
+    for index in range(patients):
+        label = index % 2
+        dataset, words = planted_object(index, label=label)
+        path = folder / f"{PATH} DOE {index}" / f"{PATH}-JANE-{index}.dcm"
+        path.parent.mkdir(parents=True)
+        as_file(dataset, path)
+        rows.append({"path": path.relative_to(folder), "label": ("left", "right")[label]})
+        count += words + 2
+    others = [_png(folder), _jpeg(folder), _nifti(folder)]
+    rows += [{"path": path.relative_to(folder), "label": "left"} for path in others[:2]]
+    count += 2 * len(others) + _broken_files(folder)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return count
+
+
+def _png(folder: Path) -> Path:
+    info = PngInfo()
+    info.add_text(f"{TAG}KEY", f"{TAG}PNGTEXT", zip=True)
+    path = folder / f"{PATH}-PNG.png"
+    Image.fromarray(np.random.default_rng(7).integers(0, 255, (48, 48), dtype=np.uint8)).save(path, pnginfo=info)
+    return path
+
+
+def _jpeg(folder: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x010E], exif[0x013B] = f"{TAG}EXIF", f"{TAG}ARTIST"
+    path = folder / f"{PATH}-JPEG.jpg"
+    pixels = np.random.default_rng(8).integers(0, 255, (48, 48), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif, comment=f"{TAG}COMMENT")
+    return path
+
+
+def _nifti(folder: Path) -> Path:
+    image = nib.Nifti1Image(np.random.default_rng(9).integers(0, 999, (8, 8, 3)).astype(np.int16), np.eye(4))
+    image.header["descrip"], image.header["db_name"] = f"{TAG}NIFTI".encode(), f"{TAG}DB".encode()
+    path = folder / f"{PATH}-NIFTI.nii.gz"
+    nib.save(image, path)
+    return path
+
+
+def _broken_files(folder: Path) -> int:
+    """Write files that fail in many places of reading; return the number of words in them."""
+    whole = as_file(planted_object(100, label=0)[0]).getvalue()
+    (folder / f"{PATH}-CUT.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / f"{PATH}-SHORT.dcm").write_bytes(whole[:-100])
+    (folder / f"{PATH}-JUNK.dcm").write_bytes(f"{TAG}JUNK".encode() * 99)
+    (folder / f"{PATH}-EMPTY.dcm").touch()
+    (folder / f"{PATH}-PNG-CUT.png").write_bytes((folder / f"{PATH}-PNG.png").read_bytes()[:300])
+    (folder / f"{PATH}-LINK.dcm").symlink_to(f"/nowhere/{PATH}")
+    damage = {
+        "SYNTAX": {"TransferSyntaxUID": f"1.2.{TAG_UID}"},
+        "PHOTOMETRIC": {"PhotometricInterpretation": f"{TAG}PI"},
+        "FUNCTION": {"WindowCenter": 1, "WindowWidth": 1, "VOILUTFunction": f"{TAG}VOI"},
+        "ROWS": {"Rows": None},
+        "MODALITY": {"Modality": f"{TAG}MOD", "WindowWidth": 0, "WindowCenter": 0},
+    }
+    for name, tags in damage.items():
+        dataset, _ = planted_object(200, label=0)
+        for keyword, value in tags.items():
+            target = dataset.file_meta if keyword == "TransferSyntaxUID" else dataset
+            if value is None:
+                delattr(target, keyword)
+            else:
+                setattr(target, keyword, value)
+        dataset.save_as(folder / f"{PATH}-{name}.dcm", implicit_vr=False, little_endian=True)
+    return 11 + 8 * len(_planted_elements())
