@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import resource
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.transforms import Compose
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged
+from PIL import Image
 
 from movl_monai.data.decode import ImageContractError, decode, decode_all, to_uint8
 
@@ -91,6 +97,61 @@ def test_a_worker_that_dies_costs_its_file_only() -> None:
         5: "worker_died",
     }
     assert sorted(decoded) == list(range(12))
+
+
+def greedy(item: Item) -> Item:
+    """Crash, or ask for more memory than there can be."""
+    if item["image"] == "signal":
+        faulthandler.disable()  # no dump of a crash that is meant
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item["image"] == "memory":
+        bytearray(2**46)  # 64 TiB: no machine has it
+    return item | {"image": image(0.2)}
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("signal", "worker_died"), ("memory", "unexpected_error")])
+def test_a_crash_and_exhausted_memory_cost_their_file_only(fault: str, reason: str) -> None:
+    items = [{"image": fault if index in (0, 1, 7) else "fine", "index": index} for index in range(10)]
+    decoded = dict(decode_all(items, greedy, num_workers=2))
+    assert sorted(decoded) == list(range(10))
+    assert {index: outcome.reason for index, outcome in decoded.items() if outcome.reason} == dict.fromkeys(
+        (0, 1, 7), reason
+    )
+
+
+def test_a_worker_that_is_killed_for_its_memory_costs_its_file_only() -> None:
+    # stands for the kernel, which ends the process that grew most: SIGKILL in the middle of a file, at every attempt
+    items = [{"image": "kernel" if index == 3 else "fine", "index": index} for index in range(8)]
+    decoded = dict(decode_all(items, killed, num_workers=1))
+    assert [index for index, outcome in sorted(decoded.items()) if outcome.reason == "worker_died"] == [3]
+    assert len(decoded) == 8
+
+
+def killed(item: Item) -> Item:
+    if item["image"] == "kernel":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item | {"image": image(0.2)}
+
+
+def test_a_real_file_that_exhausts_a_workers_memory_has_a_reason(tmp_path: Path) -> None:
+    Image.new("L", (4000, 4000)).save(tmp_path / "large.png")
+    Image.new("L", (4, 4)).save(tmp_path / "small.png")
+    items = [{"image": str(tmp_path / name), "index": 0} for name in ("large.png", "small.png", "large.png")]
+    decoded = dict(decode_all(items, read_with_little_memory, num_workers=1))
+    assert [decoded[index].reason for index in range(3)] == ["too_large", "", "too_large"]
+    assert "fits into memory" in decoded[0].detail
+
+
+def read_with_little_memory(item: Item) -> Item:
+    """Read with 32 MiB of address space more than the process has; the decoded image needs 192 MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    size = int(next(line for line in lines if line.startswith("VmSize")).split()[1]) * 1024
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 32 * 2**20, before[1]))
+    try:
+        return QuantizeImaged()(LoadMedicalImaged()(item))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_a_chain_that_gives_no_image_stops_the_run_from_a_worker_too() -> None:
