@@ -100,7 +100,7 @@ def split_lists(
         DataError: if there are no train, val or test images.
     """
     known = Datalist(
-        [item for item in datalist if item["label"] is not None],
+        [item for item in datalist if _is_known(item)],
         class_names=datalist.class_names,
         id_domain=datalist.id_domain,
         id_map=datalist.id_map,
@@ -116,13 +116,27 @@ def split_lists(
             )
         items = items if count is None else choose_images(items, count, seed=seed)
         if split == _TRAIN and train_fraction is not None:
+            _check_classes(items)
             items = choose_fraction(items, train_fraction, seed=seed, class_names=datalist.class_names)
         chosen += items
     test = datalist.for_evaluation()
-    if not any(item["label"] is not None for item in test):
+    if not any(_is_known(item) for item in test):
         raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")
     training = Datalist(chosen, class_names=datalist.class_names, id_domain=datalist.id_domain, id_map=datalist.id_map)
     return ComparisonData(training, test, {"training": fingerprint(training), "test": fingerprint(test)})
+
+
+def _check_classes(items: Sequence[dict[str, Any]]) -> None:
+    if any(item["label"] is None for item in items):
+        raise DataError(
+            "Fractions of the labels keep the shares of the classes, but images with masks have no class; give "
+            "--train-images instead."
+        )
+
+
+def _is_known(item: dict[str, Any]) -> bool:
+    """Whether it is known what is to be found in an image."""
+    return item["label"] is not None or "mask" in item
 
 
 def choose_images(items: Sequence[dict[str, Any]], count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -179,7 +193,10 @@ def _name(item: dict[str, Any]) -> tuple[str, int, str]:
 
 
 def fingerprint(datalist: Datalist) -> str:
-    """SHA-256 of the files' bytes, labels, splits, domains, frames and of who shares a patient; not of names."""
+    """SHA-256 of the files' bytes (also of masks), labels, splits, domains, frames and of who shares a patient.
+
+    Names are not in it.
+    """
     digest = hashlib.sha256()
     files: dict[str, str] = {}
     patients: dict[Any, int] = {}
@@ -191,6 +208,9 @@ def fingerprint(datalist: Datalist) -> str:
         number = None if patient is None else patients.setdefault(patient, len(patients))
         facts = (files[path], item["label"], item["split"], item["domain"], item.get("frame"), number)
         digest.update(repr(facts).encode())
+        if (mask := item.get("mask")) is not None and item["label"] is None:
+            files.setdefault(mask, _digest(Path(mask)))
+            digest.update(files[mask].encode())
     digest.update(repr(datalist.class_names).encode())
     return digest.hexdigest()
 
@@ -211,6 +231,12 @@ def _digest(path: Path) -> str:
 def _size(items: Sequence[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
     counts: dict[str, int] = defaultdict(int)
     for item in items:
-        counts["(no label)" if item["label"] is None else class_names[item["label"]]] += 1
+        counts[_kind(item, class_names)] += 1
     patients = {item["patient_id"] for item in items}
     return {"images": len(items), "patients": None if None in patients else len(patients), "classes": dict(counts)}
+
+
+def _kind(item: dict[str, Any], class_names: Sequence[str]) -> str:
+    if item["label"] is not None:
+        return class_names[item["label"]]
+    return "with a mask" if "mask" in item else "(no label)"

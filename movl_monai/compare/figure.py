@@ -1,4 +1,4 @@
-"""The picture of a comparison: balanced accuracy of the arms on each domain, and the difference to a reference."""
+"""The picture of a comparison: the main figure of the arms on each domain, and the difference to a reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from movl_monai.compare.statistics import DomainFigures
 
 __all__ = ["draw_comparison"]
 
-_METRIC = "balanced_accuracy"
 _MEAN, _SEED = "#0072B2", "#999999"
 
 
@@ -41,7 +40,9 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
         entries = [entry for entry in figures if entry.domain == domain]
         _draw_values(axes[0, column], entries)
         title = "in distribution" if domain == "id" else f"out of distribution: {domain}"
-        axes[0, column].set_title(f"{title}\n{entries[0].images} images".replace("$", r"\$"), fontsize=10)
+        axes[0, column].set_title(
+            f"{title}\n{entries[0].images} {entries[0].task.unit}".replace("$", r"\$"), fontsize=10
+        )
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
     figure.supxlabel(
@@ -56,9 +57,10 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
 
 def _draw_values(axis: Any, entries: Sequence[DomainFigures]) -> None:
     for row, entry in enumerate(entries):
-        axis.plot(entry.values[_METRIC], [row] * len(entry.seeds), "o", color=_SEED, markersize=3, zorder=3)
-        _draw_point(axis, row, entry.mean(_METRIC), entry.intervals[_METRIC])
-    axis.set_xlabel("balanced accuracy")
+        metric = entry.task.main
+        axis.plot(entry.values[metric], [row] * len(entry.seeds), "o", color=_SEED, markersize=3, zorder=3)
+        _draw_point(axis, row, entry.mean(metric), entry.intervals[metric])
+    axis.set_xlabel(_title(entries))
     _finish(axis, [entry.arm for entry in entries])
 
 
@@ -66,11 +68,15 @@ def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: st
     axis.axvline(0, color="black", linewidth=0.8)
     others = [entry for entry in entries if entry.arm != reference]
     for row, entry in enumerate(others):
-        difference = entry.differences.get(reference, {}).get(_METRIC)
+        difference = entry.differences.get(reference, {}).get(entry.task.main)
         if difference is not None:
             _draw_point(axis, row, difference.value, difference.interval)
-    axis.set_xlabel(f"balanced accuracy minus that of\n{reference}")
+    axis.set_xlabel(f"{_title(entries)} minus that of\n{reference}")
     _finish(axis, [entry.arm for entry in others])
+
+
+def _title(entries: Sequence[DomainFigures]) -> str:
+    return entries[0].task.titles[entries[0].task.main]
 
 
 def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float, float] | None) -> None:

@@ -16,7 +16,6 @@ from movl_monai.evaluation.files import write_atomically
 
 __all__ = ["draw_fractions", "fraction_rows", "reached", "run_fractions", "write_fractions"]
 
-_METRIC = "balanced_accuracy"
 _REFERENCE = "full_finetune"
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 
@@ -77,8 +76,8 @@ def fraction_rows(figures: Mapping[float, Sequence[DomainFigures]]) -> list[dict
     for fraction, entries in figures.items():
         for entry in entries:
             row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "fraction": fraction}
-            row |= {"mean": entry.mean(_METRIC), "sd": entry.sd(_METRIC)}
-            difference = entry.differences.get(_REFERENCE, {}).get(_METRIC)
+            row |= {"mean": entry.mean(entry.task.main), "sd": entry.sd(entry.task.main)}
+            difference = entry.differences.get(_REFERENCE, {}).get(entry.task.main)
             low, high = (difference and difference.interval) or (None, None)
             row |= {"difference": None if difference is None else difference.value, "low": low, "high": high}
             rows.append(row)
@@ -136,11 +135,11 @@ def _draw_arm(
     axis: Any, figures: Mapping[float, Sequence[DomainFigures]], domain: str, arm: str, *, color: str
 ) -> None:
     found = {f: e for f, entries in figures.items() for e in entries if (e.domain, e.arm) == (domain, arm)}
-    means = {fraction: entry.mean(_METRIC) for fraction, entry in found.items()}
+    means = {fraction: entry.mean(entry.task.main) for fraction, entry in found.items()}
     points = [(fraction, mean) for fraction, mean in means.items() if mean is not None]
     axis.plot(*zip(*points, strict=True), "o-", color=color, label=arm, markersize=4, linewidth=1.4)
     for fraction, _ in points:
-        interval = found[fraction].intervals[_METRIC]
+        interval = found[fraction].intervals[found[fraction].task.main]
         if interval is not None:
             axis.plot([fraction, fraction], interval, "-", color=color, linewidth=0.8, alpha=0.6)
     if arm == _REFERENCE and means.get(1.0) is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import TestData
 from movl_monai.compare.setup import ArmSetup, settings_digest
+from movl_monai.compare.tasks import task_of
 from movl_monai.compare.training import Training, read_record, training_of
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
@@ -29,8 +30,8 @@ class Result:
         seed: of the run.
         values: of the searched ids.
         training: figures of the training.
-        figures: accuracy, balanced accuracy and AUROC by domain; the table computes them again from the predictions.
-        predictions_sha256: of ``evaluation/predictions.csv``.
+        figures: those of the task by domain, such as balanced accuracy; the table computes them again from the file.
+        predictions_sha256: of ``evaluation/predictions.csv``, or ``cases.csv`` of a segmentation.
         versions: of the software.
         folder: where it lies.
     """
@@ -47,8 +48,9 @@ class Result:
 
     @property
     def predictions(self) -> Path:
-        """The file of the predictions."""
-        return self.folder / "evaluation" / "predictions.csv"
+        """The file with the results of each image, or case of a segmentation."""
+        evaluation = self.folder / "evaluation"
+        return evaluation / task_of(evaluation).file
 
 
 def result_settings(setup: ArmSetup, values: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> str:
@@ -62,8 +64,7 @@ def read_result(folder: Path, settings: str) -> Result | None:
     if content.get("settings") != settings:
         return None
     training = training_of(content["training"])
-    predictions = folder / "evaluation" / "predictions.csv"
-    if training is None or (not training.failed and content["predictions_sha256"] != _sha256(predictions)):
+    if training is None or (not training.failed and content["predictions_sha256"] != _digest(folder)):
         return None
     return Result(**{**content, "training": training, "folder": folder})
 
@@ -96,10 +97,10 @@ def final_run(
     if not training.failed:
         report = evaluate_arm(setup, test(), values=values, seed=seed, folder=folder)
         sections = {"id": report["id"], **report["ood"]}
-        names = ("accuracy", "balanced_accuracy", "auroc")
+        names = task_of(folder / "evaluation").metrics
         figures = {domain: {name: part[name] for name in names} for domain, part in sections.items() if part}
         versions = {**report["run"]["versions"], "git_commit": report["run"]["git_commit"]}
-        digest = _sha256(folder / "evaluation" / "predictions.csv") or ""
+        digest = _digest(folder)
     content: dict[str, Any] = {
         "settings": result_settings(setup, values, seed, fingerprints),
         "arm": setup.name,
@@ -147,5 +148,10 @@ def copy_training(source: Path, target: Path) -> None:
     shutil.copyfile(source / "training.json", target / "training.json")
 
 
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def _digest(folder: Path) -> str:
+    """SHA-256 of the file with the results of each image or case; "" without one."""
+    try:
+        path = folder / "evaluation" / task_of(folder / "evaluation").file
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (MovlError, OSError):
+        return ""

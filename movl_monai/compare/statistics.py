@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from movl_monai.compare.runs import Result
+from movl_monai.compare.tasks import CLASSIFICATION, Judged, Task, read_judged, task_of
 from movl_monai.errors import MovlError
-from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
-from movl_monai.evaluation.predictions import sections
 
-__all__ = ["METRICS", "Difference", "DomainFigures", "compare_results"]
-
-METRICS = ("accuracy", "balanced_accuracy", "auroc")
+__all__ = ["Difference", "DomainFigures", "compare_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +39,13 @@ class DomainFigures:
     Args:
         arm: name of the arm.
         domain: "id", or the name of another domain.
-        images: labelled images.
+        images: labelled images, or cases of a segmentation.
         patients: None if they are not known.
         seeds: those with a result.
         values: by metric, one value per seed (NaN where it has none).
         intervals: by metric, percentile interval of the mean over the seeds.
         differences: by reference and metric.
+        task: whose metrics these are.
     """
 
     arm: str
@@ -59,6 +56,7 @@ class DomainFigures:
     values: Mapping[str, np.ndarray]
     intervals: Mapping[str, tuple[float, float] | None]
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
 
     def mean(self, metric: str) -> float | None:
         """Mean over the seeds."""
@@ -105,6 +103,8 @@ def compare_results(
         MovlError: if the arms were not evaluated on the same images.
     """
     parts = _read(results, id_domain)
+    finished = [result for result in results if not result.training.failed]
+    task = task_of(finished[0].folder / "evaluation") if finished else CLASSIFICATION
     arms = list(dict.fromkeys(result.arm for result in results))
     seeds = {
         arm: [result.seed for result in results if result.arm == arm and not result.training.failed] for arm in arms
@@ -112,68 +112,47 @@ def compare_results(
     entries = []
     for domain in dict.fromkeys(domain for _, _, domain in parts):
         first = next(part for (_, _, name), part in parts.items() if name == domain)
-        groups = _groups(first)
+        groups = first.groups()
         draws: dict[tuple[str, int], dict[str, np.ndarray]] = {}
         for arm in arms:
             for number in seeds[arm]:
                 part = parts[arm, number, domain]
-                if part.ids != first.ids or not np.array_equal(part.labels, first.labels):
+                if part.ids != first.ids or part.truth != first.truth:
                     raise MovlError(f"The arms were evaluated on different images of the domain '{domain}'.")
-                draws[arm, number] = _draws(part, groups, rounds, seed)
+                draws[arm, number] = part.draws(groups, rounds=rounds, seed=seed)
         for arm in arms:
             if seeds[arm]:
-                entries.append(_entry(arm, domain, first, seeds, draws, references, level))
+                entries.append(_entry(arm, domain, first, seeds, draws, references, level, task))
     return entries
 
 
-def _read(results: Sequence[Result], id_domain: str) -> dict[tuple[str, int, str], Predictions]:
+def _read(results: Sequence[Result], id_domain: str) -> dict[tuple[str, int, str], Judged]:
     parts = {}
     for result in results:
-        if result.training.failed:
-            continue
-        predictions, _ = read_predictions(result.predictions)
-        found = sections(predictions, id_domain=id_domain)  # in the order of the data set, whatever the salt of the ids
-        named = {"id": found.id, **{name: found.ood[name] for name in sorted(found.ood)}}
-        for domain, part in named.items():
-            if len(known := part.labeled()):
-                parts[result.arm, result.seed, domain] = known
+        if not result.training.failed:
+            for domain, part in read_judged(result.folder / "evaluation", id_domain=id_domain).items():
+                parts[result.arm, result.seed, domain] = part
     return parts
-
-
-def _groups(part: Predictions) -> np.ndarray:
-    """Number of each image's patient; an image without one is a patient of its own."""
-    numbers: dict[Any, int] = {}
-    pairs = zip(part.patients, part.ids, strict=True)
-    return np.array([numbers.setdefault(patient or ("image", name), len(numbers)) for patient, name in pairs])
-
-
-def _draws(part: Predictions, groups: np.ndarray, rounds: int, seed: int) -> dict[str, np.ndarray]:
-    """Each metric on the images as they are (first), then on each resample: (1 + rounds,)."""
-    figures = {metric: WeightedFigure(part.labels, part.logits, metric=metric) for metric in METRICS}  # type: ignore[arg-type]
-    values = {metric: [figure(np.ones((len(part), 1)))] for metric, figure in figures.items()}
-    for weights in bootstrap_weights(groups, rounds=rounds, seed=seed):
-        for metric, figure in figures.items():
-            values[metric].append(figure(weights))
-    return {metric: np.concatenate(pieces) for metric, pieces in values.items()}
 
 
 def _entry(
     arm: str,
     domain: str,
-    images: Predictions,
+    images: Judged,
     seeds: Mapping[str, Sequence[int]],
     draws: Mapping[tuple[str, int], Mapping[str, np.ndarray]],
     references: Sequence[str],
     level: float,
+    task: Task,
 ) -> DomainFigures:
-    own = {metric: np.stack([draws[arm, number][metric] for number in seeds[arm]]) for metric in METRICS}
+    own = {metric: np.stack([draws[arm, number][metric] for number in seeds[arm]]) for metric in task.metrics}
     differences: dict[str, dict[str, Difference]] = {}
     for reference in references:
         common = [number for number in seeds[arm] if number in seeds.get(reference, ())]
         if reference == arm or not common:
             continue
         differences[reference] = {}
-        for metric in METRICS:
+        for metric in task.metrics:
             pairs = [draws[arm, number][metric] - draws[reference, number][metric] for number in common]
             change = np.mean(pairs, axis=0)
             interval = _interval(change[1:], level)
@@ -188,6 +167,7 @@ def _entry(
         values={metric: values[:, 0] for metric, values in own.items()},
         intervals={metric: _interval(values.mean(axis=0)[1:], level) for metric, values in own.items()},
         differences=differences,
+        task=task,
     )
 
 

@@ -12,13 +12,11 @@ from typing import Any
 import torch
 
 from movl_monai.compare.comparison import Comparison, Outcome
-from movl_monai.compare.statistics import METRICS, Difference, DomainFigures
+from movl_monai.compare.statistics import Difference, DomainFigures
+from movl_monai.compare.tasks import CLASSIFICATION, Task
 from movl_monai.evaluation import figure_with_interval, render_table
 
 __all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows"]
-
-_TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}
-_MAIN = "balanced_accuracy"
 
 
 def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures], references: Sequence[str]) -> str:
@@ -28,11 +26,11 @@ def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures], reference
     for entry in figures:
         row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "seeds": len(entry.seeds)}
         row |= {"images": entry.images, "patients": entry.patients}
-        for metric in METRICS:
+        for metric in entry.task.metrics:
             row |= {f"{metric}_mean": entry.mean(metric), f"{metric}_sd": entry.sd(metric)}
             row |= _bounds(metric, entry.intervals[metric])
         for reference in _used(figures, references):
-            for metric in METRICS:
+            for metric in entry.task.metrics:
                 name = f"{metric}_minus_{reference}"
                 difference = entry.differences.get(reference, {}).get(metric, Difference(value=None, interval=None))
                 row |= {name: difference.value, **_bounds(name, difference.interval)}
@@ -50,14 +48,14 @@ def comparison_markdown(
         "",
         *conclusions(figures, references),
         "",
-        f"![Balanced accuracy by arm and domain]({picture})",
+        f"![{_title(_task(figures)).capitalize()} by arm and domain]({picture})",
         "",
     ]
     for domain in dict.fromkeys(entry.domain for entry in figures):
         part = [entry for entry in figures if entry.domain == domain]
         title = "In distribution (test split)" if domain == "id" else f"Out of distribution: {domain}"
         people = f", {part[0].patients} patients" if part[0].patients is not None else ""
-        lines += [f"## {title}: {part[0].images} images{people}", ""]
+        lines += [f"## {title}: {part[0].images} {part[0].task.unit}{people}", ""]
         lines += [render_table(domain_rows(part, references), style="markdown")]
     lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
     lines += ["## How it was made", "", *_facts(comparison, outcome, figures, command), ""]
@@ -65,14 +63,15 @@ def comparison_markdown(
 
 
 def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows for readers: mean ± sd over the seeds, and balanced accuracy against each reference."""
+    """Rows for readers: mean ± sd over the seeds, and the task's main figure against each reference."""
     rows = []
     for entry in entries:
         row: dict[str, Any] = {"arm": entry.arm}
-        row |= {_TITLES[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in METRICS}
+        titles = entry.task.titles
+        row |= {titles[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in entry.task.metrics}
         for reference in references:
-            difference = entry.differences.get(reference, {}).get(_MAIN)
-            row[f"{_TITLES[_MAIN]} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
+            difference = entry.differences.get(reference, {}).get(entry.task.main)
+            row[f"{_title(entry.task)} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
         rows.append(row)
     return rows
 
@@ -108,14 +107,14 @@ def conclusions(figures: Sequence[DomainFigures], references: Sequence[str]) -> 
     for reference in _used(figures, references):
         for domain in dict.fromkeys(entry.domain for entry in figures):
             pairs = [
-                (entry.arm, entry.differences[reference][_MAIN])
+                (entry.arm, entry.differences[reference][entry.task.main])
                 for entry in figures
                 if entry.domain == domain and reference in entry.differences
             ]
             found = [f"{arm} ({_signed(change)})" for arm, change in pairs if change.excludes_zero]
             lines.append(
-                f"- {domain}, balanced accuracy against {reference}: the 95 % interval of the difference excludes 0 "
-                f"for {', '.join(found) or 'none'} (of {len(pairs)} arms)."
+                f"- {domain}, {_title(_task(figures))} against {reference}: the 95 % interval of the difference "
+                f"excludes 0 for {', '.join(found) or 'none'} (of {len(pairs)} arms)."
             )
     count = sum(len(entry.differences) for entry in figures)
     if count:
@@ -234,6 +233,14 @@ def _selected(results: Sequence[Any]) -> str:
     start = sum(training.epoch == 0 for training in trainings)
     epochs = ", ".join(str(training.epoch) for training in trainings)
     return f"start in {start} of {len(trainings)} (epochs {epochs})"
+
+
+def _task(figures: Sequence[DomainFigures]) -> Task:
+    return figures[0].task if figures else CLASSIFICATION
+
+
+def _title(task: Task) -> str:
+    return task.titles[task.main]
 
 
 def _used(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:

@@ -101,7 +101,7 @@ class CaseCollector:
     def _classes(self, logits: torch.Tensor, index: int) -> np.ndarray:
         facts = self.dataset.geometry[index]
         size = (int(facts["rows"]), int(facts["columns"]))
-        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.resize_mode)  # type: ignore[arg-type]
+        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.resize_mode)
         return probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
     def _finished(self, case: PredictedCase) -> PredictedCase:

@@ -79,7 +79,7 @@ class MaskFiles:
         spacing: Sequence[float] | None,
     ) -> Path:
         """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background."""
-        mask = slices_to_volume(slices, read_volume(source), axis=axis)  # type: ignore[arg-type]
+        mask = slices_to_volume(slices, read_volume(source), axis=axis)
         if not Path(source).is_dir() and str(source).lower().endswith((".nii", ".nii.gz")):
             mask = _in_place_of(mask, nib.load(source, mmap=False), keep_dtype=self.mask_dtype == "source")
         path = self.folder / f"{case}.nii.gz"

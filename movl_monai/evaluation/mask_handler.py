@@ -163,7 +163,7 @@ class SegmentationReportHandler(_CollectingCases):
         masks = [self.dataset.native_mask(index) for index in order]
         truth = np.stack(masks, axis=-1) if predicted.ndim == 3 else masks[0]
         shown = max(range(len(order)), key=lambda number: (np.count_nonzero(masks[number]), -number))
-        small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)  # type: ignore[arg-type]
+        small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)
         spacing = _spacing(self.dataset.geometry[order[0]], predicted.ndim)
         item = self.dataset.data[order[0]]
         patient = item.get("patient_id")

@@ -37,7 +37,8 @@ class TokenMaps(nn.Module):
         layout = self.path.layout
         if adapter is not None:
             adapter.attach(self.path)
-        self.hooks = nn.ModuleList([BlockHook() for _ in range(layout.depth)] if adapter is None else adapter.hooks())
+        plain = [BlockHook() for _ in range(layout.depth)]
+        self.hooks = nn.ModuleList(plain if adapter is None else adapter.hooks())
         self.norm = _last_norm(self.path)
         self.taken = _taken(layout.depth, layout.stages)
         self.grids = [(int(rows), int(columns)) for rows, columns in layout.grids]
@@ -59,8 +60,8 @@ class TokenMaps(nn.Module):
         maps: list[torch.Tensor] = []
         steps = zip(self.path.entries, self.path.blocks, self.hooks)  # noqa: B905 - TorchScript knows no `strict`
         for number, (entry, block, hook) in enumerate(steps):
-            tokens, kept = hook.before(entry(tokens))
-            tokens = hook.after(block(tokens), kept)
+            tokens, kept = hook.before(entry(tokens))  # type: ignore[operator]
+            tokens = hook.after(block(tokens), kept)  # type: ignore[operator]
             if self.taken[number]:
                 maps.append(self.as_map(tokens, self.grids[number]))
         return maps

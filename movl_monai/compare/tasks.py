@@ -1,0 +1,165 @@
+"""What reports are about: which file holds the results of each image or case, and which figures are compared."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
+from movl_monai.evaluation.predictions import sections
+
+__all__ = ["CLASSIFICATION", "SEGMENTATION", "Judged", "Task", "read_judged", "task_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A kind of report.
+
+    Args:
+        name: as in the report's ``task``.
+        file: below ``evaluation``, with one row per image or case.
+        metrics: names of the figures that are compared.
+        main: the one that conclusions and pictures are about.
+        titles: of the figures, for readers.
+        unit: what a row of the file is.
+    """
+
+    name: str
+    file: str
+    metrics: tuple[str, ...]
+    main: str
+    titles: Mapping[str, str]
+    unit: str
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    file="predictions.csv",
+    metrics=("accuracy", "balanced_accuracy", "auroc"),
+    main="balanced_accuracy",
+    titles={"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"},
+    unit="images",
+)
+SEGMENTATION = Task(
+    name="segmentation",
+    file="cases.csv",
+    metrics=("dice", "iou", "hd95"),
+    main="dice",
+    titles={"dice": "Dice", "iou": "IoU", "hd95": "HD95"},
+    unit="cases",
+)
+
+
+def task_of(evaluation: Path) -> Task:
+    """The task of a folder with a report.
+
+    Raises:
+        MovlError: if neither file is there.
+    """
+    for task in (SEGMENTATION, CLASSIFICATION):
+        if (evaluation / task.file).is_file():
+            return task
+    raise MovlError(
+        f"The evaluation wrote neither {CLASSIFICATION.file} nor {SEGMENTATION.file} below output_dir, so that there "
+        "is nothing to compare; check the handlers of evaluate.json."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One network's results on the images or cases of one domain.
+
+    Args:
+        ids: salted ids, (N,).
+        patients: patient of each; None where not known.
+        truth: what was to be found, (N,), the same for all networks; empty where the file does not tell.
+        predictions: of a classification.
+        values: of a segmentation, each figure's value in each case, (N,), NaN for none.
+    """
+
+    ids: list[str]
+    patients: list[str | None]
+    truth: list[int]
+    predictions: Predictions | None = None
+    values: Mapping[str, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def groups(self) -> np.ndarray:
+        """Number of each row's patient; one without is a patient of its own."""
+        numbers: dict[object, int] = {}
+        pairs = zip(self.patients, self.ids, strict=True)
+        return np.array([numbers.setdefault(patient or ("image", name), len(numbers)) for patient, name in pairs])
+
+    def draws(self, groups: np.ndarray, *, rounds: int, seed: int) -> dict[str, np.ndarray]:
+        """Each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
+        weightings = [np.ones((len(self), 1)), *bootstrap_weights(groups, rounds=rounds, seed=seed)]
+        if self.predictions is not None:
+            labels, logits = self.predictions.labels, self.predictions.logits
+            figures = {name: WeightedFigure(labels, logits, metric=name) for name in CLASSIFICATION.metrics}  # type: ignore[arg-type]
+            return {name: np.concatenate([figure(part) for part in weightings]) for name, figure in figures.items()}
+        values = self.values or {}
+        return {
+            name: np.concatenate([_weighted_mean(column, part) for part in weightings])
+            for name, column in values.items()
+        }
+
+
+def read_judged(evaluation: Path, *, id_domain: str) -> dict[str, Judged]:
+    """The results of a folder with a report, by domain: "id", then the others; domains without results are left out.
+
+    Raises:
+        MovlError: if the file is missing or damaged.
+    """
+    task = task_of(evaluation)
+    if task is SEGMENTATION:
+        return _read_cases(evaluation / task.file, id_domain)
+    predictions, _ = read_predictions(evaluation / task.file)
+    found = sections(predictions, id_domain=id_domain)  # in the order of the data set, whatever the salt of the ids
+    named = {"id": found.id, **{name: found.ood[name] for name in sorted(found.ood)}}
+    known = {domain: part.labeled() for domain, part in named.items()}
+    return {
+        domain: Judged(ids=part.ids, patients=[*part.patients], truth=part.labels.tolist(), predictions=part)
+        for domain, part in known.items()
+        if len(part)
+    }
+
+
+def _read_cases(path: Path, id_domain: str) -> dict[str, Judged]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        tested = [row for row in rows if row["domain"] != id_domain or row["split"] not in ("train", "val")]
+        domains = dict.fromkeys("id" if row["domain"] == id_domain else row["domain"] for row in tested)
+        parts = {
+            name: [row for row in tested if row["domain"] == (id_domain if name == "id" else name)] for name in domains
+        }
+        named = sorted(parts.items(), key=lambda pair: (pair[0] != "id", pair[0]))
+        return {domain: _judged_cases(part) for domain, part in named}
+    except (OSError, KeyError, ValueError) as error:
+        raise MovlError(
+            f"{path.name} cannot be read as cases: {type(error).__name__}. Expected the file of an evaluation, with "
+            f"the columns case, domain, split, patient and {', '.join(SEGMENTATION.metrics)}."
+        ) from error
+
+
+def _judged_cases(rows: Sequence[Mapping[str, str]]) -> Judged:
+    return Judged(
+        ids=[row["case"] for row in rows],
+        patients=[row["patient"] or None for row in rows],
+        truth=[],
+        values={name: np.array([float(row[name] or "nan") for row in rows]) for name in SEGMENTATION.metrics},
+    )
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of the cases that have a value for each column of weights (N, R); NaN where none was drawn."""
+    known = ~np.isnan(values)
+    total = weights[known].sum(axis=0)
+    return np.divide(values[known] @ weights[known], total, out=np.full(len(total), np.nan), where=total > 0)
