@@ -15,6 +15,7 @@ from pydicom import Sequence as Items
 from pydicom.uid import generate_uid
 
 from movl_monai.data.workers import map_in_workers
+from movl_monai.ingest.scan import HEADERS_TOGETHER
 from movl_monai.transforms import MedicalImageError
 from movl_monai.transforms.dicom import scan_header
 from movl_monai.transforms.dicom.quiet import quiet
@@ -27,7 +28,6 @@ from .settings import BenchSettings
 __all__ = ["run", "scan_with_pydicom", "shipped_files", "write_slices"]
 
 _WORKERS = 2
-_TOGETHER = 32
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
@@ -117,7 +117,7 @@ def _scan(files: Sequence[Path]) -> list[object]:
 
 
 def _scan_in_workers(files: Sequence[Path]) -> list[object]:
-    return list(map_in_workers(scan_header, files, num_workers=_WORKERS, died=_died, chunk=_TOGETHER))
+    return list(map_in_workers(scan_header, files, num_workers=_WORKERS, died=_died, chunk=HEADERS_TOGETHER))
 
 
 def _died() -> None:

@@ -15,9 +15,9 @@ from movl_monai.ingest.examine import Examine, Task, died
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.records import FileRecord
 
-__all__ = ["add_files", "file_key", "read_files", "sort_text"]
+__all__ = ["HEADERS_TOGETHER", "add_files", "file_key", "read_files", "sort_text"]
 
-_HEADERS_TOGETHER = 32
+HEADERS_TOGETHER = 128
 
 
 def file_key(salter: Salter, path: str) -> str:
@@ -92,7 +92,7 @@ def read_files(
     counts = {"read": 0, "known": 0}
     # disable=None is tqdm's word for "on terminals only"
     # a header takes less time than sending it to a worker and back
-    chunk = _HEADERS_TOGETHER if examine.transform is None else 1
+    chunk = HEADERS_TOGETHER if examine.transform is None else 1
     with tqdm(total=total, desc="read", unit="file", disable=None if progress is None else not progress) as bar:
         for task, record in map_in_workers(examine, tasks(), num_workers=num_workers, died=died, chunk=chunk):
             counts["known" if record is None else "read"] += 1
