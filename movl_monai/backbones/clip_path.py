@@ -34,6 +34,7 @@ class CLIPViTPath(TokenPath):
             entries=[nn.Identity() for _ in blocks],
             blocks=blocks,
             reads_tokens=encoder.attn_pool is None,
+            num_pooled=1 if encoder.attn_pool is None and encoder.pool_type == "tok" else 0,
         )
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:

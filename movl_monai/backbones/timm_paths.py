@@ -33,6 +33,10 @@ class TimmViTPath(TokenPath):
             entries=[nn.Identity() for _ in range(depth)],
             blocks=list(encoder.blocks),
             reads_tokens=encoder.attn_pool is None,
+            # a distilled DeiT reads a second token in front of the image's
+            num_pooled=int(encoder.num_prefix_tokens)
+            if encoder.attn_pool is None and encoder.global_pool == "token"
+            else 0,
         )
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:

@@ -73,6 +73,7 @@ class TokenPath(nn.Module):
         entries: what runs before each block (patch merging of a hierarchy), else the identity.
         blocks: the encoder's blocks.
         reads_tokens: whether :meth:`read` exists for this encoder.
+        num_pooled: tokens at the beginning of the sequence that :meth:`pool` reads, if it reads no others; 0 for all.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -87,6 +88,7 @@ class TokenPath(nn.Module):
         entries: Sequence[nn.Module],
         blocks: Sequence[nn.Module],
         reads_tokens: bool,
+        num_pooled: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -94,6 +96,7 @@ class TokenPath(nn.Module):
         self.entries = nn.ModuleList(entries)
         self.blocks = nn.ModuleList(blocks)
         self.reads_tokens = reads_tokens
+        self.num_pooled = num_pooled
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
         """Compute the tokens before the first block from normalised images (B, 3, H, W)."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from movl_monai.adapters import Adapter
 from movl_monai.adapters.base import check_frozen
-from movl_monai.backbones import Backbone
+from movl_monai.backbones import Backbone, TokenPath
 
 __all__ = ["AdaptedPath"]
 
@@ -18,7 +18,8 @@ class AdaptedPath(nn.Module):
     """Compute features with an adapter attached; the backbone that it was made from stays as it is.
 
     All tensors but the adapter's are the backbone's own (see :class:`~movl_monai.backbones.TokenPath`), so it costs no
-    memory, and ``state_dict`` of a network leaves it out. It is always in eval mode.
+    memory, and ``state_dict`` of a network leaves it out. It is always in eval mode. Where the features are read from a
+    class token and appended tokens, the last block's MLP, which mixes no tokens, runs on those alone.
 
     Args:
         backbone: a frozen Transformer.
@@ -39,6 +40,7 @@ class AdaptedPath(nn.Module):
         self.hooks = nn.ModuleList(adapter.hooks())
         self.num_appended = adapter.num_appended
         self.averages_appended = adapter.averages_appended
+        _skip_unread(self.path, num_last=adapter.num_appended if adapter.averages_appended else 0)
         self.train(False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -104,3 +106,32 @@ class AdaptedPath(nn.Module):
         """Stay in eval mode: the backbone is frozen, and adapters do not depend on the mode."""
         super().train(False)
         return self
+
+
+class ReadTokensMLP(nn.Module):
+    """An MLP that runs on the first and the last tokens of a sequence only; it gives zeros for the others.
+
+    Args:
+        mlp: works on every token by itself, (B, N, d) to (B, N, d).
+        num_first: tokens at the beginning, at least 1.
+        num_last: tokens at the end.
+    """
+
+    def __init__(self, mlp: nn.Module, *, num_first: int, num_last: int) -> None:
+        super().__init__()
+        self.mlp = mlp
+        self.num_first = num_first
+        self.num_last = num_last
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Compute the MLP of the tokens that are read, (B, N, d)."""
+        end = tokens.shape[1] - self.num_last
+        read = self.mlp(torch.cat([tokens[:, : self.num_first], tokens[:, end:]], dim=1))
+        unread = read.new_zeros([read.shape[0], end - self.num_first, read.shape[2]])
+        return torch.cat([read[:, : self.num_first], unread, read[:, self.num_first :]], dim=1)
+
+
+def _skip_unread(path: TokenPath, *, num_last: int) -> None:
+    block: Any = path.blocks[-1]
+    if path.num_pooled and hasattr(block, "mlp"):
+        block.mlp = ReadTokensMLP(block.mlp, num_first=path.num_pooled, num_last=num_last)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from movl_monai.evaluation import run_info
 from movl_monai.heads import LinearHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
+from movl_monai.networks.adapted import AdaptedPath, ReadTokensMLP
 from movl_monai.prompts import PadPrompt
 from tests.adapters.reference import perturb
 from tests.helpers import MemoryDataset, memory_dataset, tiny_clip, tiny_swin, tiny_vit
@@ -134,6 +137,35 @@ def test_torch_export_predicts_the_same(make: object, tmp_path: Path) -> None:
     image = torch.rand(2, 3, backbone.spec.image_size, backbone.spec.image_size)
     exported = torch.export.export(network, (image,)).module()
     torch.testing.assert_close(exported(image), network(image), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        (tiny_vit, 1 + 3),
+        (tiny_clip, 1 + 3),
+        (lambda: tiny_vit(name="deit_tiny_distilled_patch16_224"), 2 + 3),
+        (lambda: tiny_vit(name="test_vit2"), 17 + 3),  # its features are the mean over all tokens
+    ],
+    ids=["vit", "clip", "distilled", "mean"],
+)
+def test_the_last_mlp_runs_on_the_tokens_that_are_read_and_the_features_are_the_same(
+    make: Callable[[], Backbone], read: int
+) -> None:
+    backbone = make()
+    adapter = DVPT(backbone, num_prompts=3)
+    perturb(adapter)
+    adapted, whole = AdaptedPath(backbone, adapter), AdaptedPath(backbone, adapter)
+    last: Any = whole.path.blocks[-1]
+    if isinstance(last.mlp, ReadTokensMLP):
+        last.mlp = last.mlp.mlp
+    counts: list[int] = []
+    part: Any = adapted.path.blocks[-1].mlp
+    layer = next(module for module in part.modules() if isinstance(module, torch.nn.Linear))
+    layer.register_forward_hook(lambda _, inputs, __: counts.append(inputs[0].shape[1]))
+    image = torch.rand(2, 3, backbone.spec.image_size, backbone.spec.image_size)
+    torch.testing.assert_close(adapted(image), whole(image), atol=1e-6, rtol=1e-5)
+    assert counts == [read]
 
 
 def test_drop_path_of_the_backbone_never_acts_in_the_adapted_way() -> None:
