@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from movl_monai.transforms import read_volume
 from PIL import Image
 
 from movl_monai.cli import user_error
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError
 from tests.bundles.conftest import BUNDLES, FAST_SEGMENTING, for_inference
 from tests.evaluation.masks import write_images, write_volumes
+from tests.transforms.dicom.objects import as_file
+from tests.transforms.segmentations import segmentation, source_series
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -253,6 +256,40 @@ def test_volumes_are_split_by_patient_judged_as_volumes_and_written_onto_their_s
         mask, source = nib.load(tmp_path / "new" / row["file"]), nib.load(paths[row["case"]]["path"])
         assert np.array_equal(mask.affine, source.affine)
         assert mask.shape == source.shape
+
+
+def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for case in range(4):
+        (data / f"images/case{case}").mkdir(parents=True)
+        (data / "masks").mkdir(exist_ok=True)
+        sources = source_series()
+        for number, source in enumerate(sources):
+            as_file(source, data / f"images/case{case}/{(3 * number) % 5}.dcm")
+        as_file(segmentation(sources), data / f"masks/case{case}.dcm")
+    settings = _settings(data, tmp_path / "out", image_size=32)
+    volumes = str(CONFIGS / "data_volumes.json")
+    _run("train", [TRAIN, volumes], "training", **settings)
+    _run("infer", [TRAIN, EVALUATE, volumes], "evaluating", **settings)
+    report = json.loads((tmp_path / "out/evaluation/report.json").read_text())
+    assert report["id"]["n_images"] == 5 * report["id"]["n"]
+    assert report["id"]["distance_unit"] == "mm"
+    assert report["id"]["per_class"]["organ"]["n"] == report["id"]["n"]
+    inference = for_inference(_settings(data / "images", tmp_path / "new", image_size=32))
+    del inference["mask_class_names"]
+    _run("infer", [INFERENCE], "inferring", checkpoint=str(tmp_path / "out/models/model.pt"), **inference)
+    rows = _rows(tmp_path / "new/masks.csv")
+    assert len(rows) == 4
+    volume = read_volume(data / "images/case0")
+    for row in rows:
+        mask = nib.load(tmp_path / "new" / row["file"])
+        np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ mask.affine, series_affine_of(volume), atol=1e-4)
+
+
+def series_affine_of(volume: Any) -> np.ndarray:
+    """From (column, row, slice) of the files to patient coordinates, which are the stored axes of a series."""
+    back = nib.orientations.inv_ornt_aff(volume.source_orientation, volume.values.shape)
+    return volume.affine @ back
 
 
 def test_no_path_and_no_name_is_in_what_may_leave_the_site(trained: Path) -> None:

@@ -161,6 +161,22 @@ def test_a_volumes_mask_of_other_values_is_refused(value: float, message: str, t
     assert caught.value.reason == "mask_values"
 
 
+def test_nan_in_a_volume_is_black_and_flagged_and_its_mask_is_read(tmp_path: Path) -> None:
+    image, mask, labels = _volume(tmp_path, AFFINES["RAS"])
+    values = nib.load(image).get_fdata().astype(np.float32)
+    values[0, 0, :] = np.nan
+    nib.save(nib.Nifti1Image(values, AFFINES["RAS"]), image)
+    pixels, classes, record = LoadImageMask(num_classes=3).read(image, mask, 2)
+    assert "non_finite" in record["flags"]
+    assert torch.isfinite(pixels).all()
+    assert classes is not None
+    assert int((classes >= 1).sum()) == int((labels[:, :, 2] >= 1).sum())
+    nib.save(nib.Nifti1Image(np.full_like(values, np.nan), AFFINES["RAS"]), image)
+    with pytest.raises(MedicalImageError) as caught:
+        LoadImageMask(num_classes=3).read(image, mask, 2)
+    assert caught.value.reason == "not_finite"
+
+
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     image, mask, labels = _volume(tmp_path, AFFINES["RAS"])
     load = LoadImageMask(num_classes=3)
