@@ -142,7 +142,7 @@ def test_dcmtk_and_the_formulas_agree_where_both_know(monkeypatch: pytest.Monkey
 
 def test_our_reader_reads_every_synthetic_failure_right(tmp_path: Path) -> None:
     files = write_failure_files(tmp_path)
-    found = compare_readers(files, ["movl_monai"], seconds=60)["movl_monai"]
+    found = compare_readers({"set": files}, ["movl_monai"], seconds=60)["set"]["movl_monai"]
     assert len(found) == len(files) == 25
     for known, verdict in found:
         assert verdict.outcome == ("right" if known.kind == "image" else "refused"), verdict
@@ -194,7 +194,8 @@ def test_monais_pydicom_reader_is_asked_and_judged(tmp_path: Path) -> None:
     plain = as_file(grey_object(np.arange(48, dtype=np.uint8).reshape(6, 8)), tmp_path / "plain.dcm")
     inverted = np.arange(48, dtype=np.uint8).reshape(6, 8)
     negative = as_file(grey_object(inverted, photometric="MONOCHROME1"), tmp_path / "negative.dcm")
-    found = compare_readers({plain: None, negative: None}, ["PydicomReader"], seconds=60)["PydicomReader"]
+    files = {plain: None, negative: None}
+    found = compare_readers({"set": files}, ["PydicomReader"], seconds=60)["set"]["PydicomReader"]
     assert [verdict.outcome for _, verdict in found] == ["right", "wrong"]
     assert found[1][1].detail == "inverted"
 

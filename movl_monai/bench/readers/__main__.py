@@ -31,11 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     readers = ["movl_monai"] if options.ours else ["movl_monai", *_monais()]
     with tempfile.TemporaryDirectory() as folder:
-        sets = _file_sets(options, Path(folder))
-        results = {
-            name: compare_readers(files, readers, seconds=options.seconds, progress=name)
-            for name, files in sets.items()
-        }
+        results = compare_readers(_file_sets(options, Path(folder)), readers, seconds=options.seconds, progress=True)
     text = f"{_provenance()}\n\n{RULE}\n\n{format_results(results)}\n"
     print(text)
     if options.output is not None:
@@ -45,26 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare_readers(
-    files: Mapping[Path, Truth | None], readers: Sequence[str], *, seconds: float, progress: str = ""
-) -> dict[str, list[tuple[Truth, Verdict]]]:
+    sets: Mapping[str, Mapping[Path, Truth | None]], readers: Sequence[str], *, seconds: float, progress: bool = False
+) -> dict[str, dict[str, list[tuple[Truth, Verdict]]]]:
     """Let every reader read every file, each in a process of its own, and judge what it gives.
 
     Args:
-        files: path -> what is right, None to find out.
+        sets: file set -> path -> what is right, None to find out.
         readers: names of :data:`~movl_monai.bench.readers.worker.READERS`.
         seconds: time limit for one file.
-        progress: what to print before each reader; "" for nothing.
+        progress: whether to print what is under way.
 
     Returns:
-        reader -> what is right and the verdict, in the order of the files.
+        file set -> reader -> what is right and the verdict, in the order of the files.
     """
-    truths = {path: truth_of(path) if known is None else known for path, known in files.items()}
-    found: dict[str, list[tuple[Truth, Verdict]]] = {}
-    for name in readers:
-        if progress:
-            print(f"==> {progress}: {name}, {len(files)} files", flush=True)
-        with ReaderProcess(name, seconds=seconds) as reader:
-            found[name] = [(truth, judge(truth, reader.read(path, truth.frames))) for path, truth in truths.items()]
+    truths = {
+        name: {path: truth_of(path) if known is None else known for path, known in files.items()}
+        for name, files in sets.items()
+    }
+    found: dict[str, dict[str, list[tuple[Truth, Verdict]]]] = {name: {} for name in sets}
+    for reader in readers:
+        with ReaderProcess(reader, seconds=seconds) as process:
+            for name, files in truths.items():
+                if progress:
+                    print(f"==> {reader}: {name}, {len(files)} files", flush=True)
+                found[name][reader] = [
+                    (truth, judge(truth, process.read(path, truth.frames))) for path, truth in files.items()
+                ]
     return found
 
 

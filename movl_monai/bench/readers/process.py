@@ -35,7 +35,7 @@ class ReaderProcess:
     """
 
     def __init__(
-        self, reader: str, *, seconds: float = 30, start_seconds: float = 60, command: Sequence[str] | None = None
+        self, reader: str, *, seconds: float = 30, start_seconds: float = 300, command: Sequence[str] | None = None
     ) -> None:
         self.reader = reader
         self.seconds, self.start_seconds = seconds, start_seconds
