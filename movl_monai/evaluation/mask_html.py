@@ -81,19 +81,21 @@ def _card(kind: str, title: str, section: Mapping[str, Any] | None, sentences: I
 
 def _sentences(section: Mapping[str, Any]) -> list[str]:
     volumes = section["n_images"] > section["n"]
-    what = f"{section['n']} volumes ({section['n_images']} slices)" if volumes else f"{section['n']} images"
-    patients = f" of {section['n_patients']} patients" if section["n_patients"] else ""
+    what = _count(section["n"], "volume" if volumes else "image")
+    what += f" ({_count(section['n_images'], 'slice')})" if volumes else ""
+    patients = f" of {_count(section['n_patients'], 'patient')}" if section["n_patients"] else ""
     interval = section["intervals"]["dice"]
     level = f"{100 * section['resampling']['level']:.0f} %"
     words = "no interval" if interval is None else f"{level} interval {interval[0]:.3f} to {interval[1]:.3f}"
     low, high = section["dice_quartiles"]
-    sentences = [
-        f"On {what}{patients} the mean Dice is {section['dice']:.3f} ({words}).",
-        f"Half of them lie between {low:.3f} and {high:.3f}, the middle one at {section['dice_median']:.3f}.",
-    ]
+    sentences = [f"On {what}{patients} the mean Dice is {section['dice']:.3f} ({words})."]
+    if section["n"] > 1:
+        middle = f"the middle one at {section['dice_median']:.3f}"
+        sentences.append(f"Half of them lie between {low:.3f} and {high:.3f}, {middle}.")
     if section["hd95"] is not None:
         defined, unit = section["n_defined"]["hd95"], section["distance_unit"]
-        sentences.append(f"HD95 is {section['hd95']:.1f} {unit} on average, over {defined} cases that have one.")
+        cases = f"the {_count(defined, 'case')} that {'has' if defined == 1 else 'have'} one"
+        sentences.append(f"HD95 is {section['hd95']:.1f} {unit} on average, over {cases}.")
     return sentences
 
 
@@ -108,6 +110,8 @@ def _change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> list[
 
 def _sure(section: Mapping[str, Any]) -> list[str]:
     draws = section["resampling"]
+    if section["intervals"]["dice"] is None:
+        return [f"Not at all: there is no interval from {_count(section['n'], 'case')}; see the notes."]
     unit = "patients (all cases of a patient together)" if draws["resampled"] == "patients" else draws["resampled"]
     sentences = [f"The intervals come from {draws['rounds']} resamples of the {unit}."]
     if draws["resampled"] != "patients":
@@ -182,6 +186,10 @@ def _fact(value: Any) -> str:
         return "<br>".join(f"{index}. {_fact(part)}" for index, part in enumerate(value, start=1))
     text = "not known" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"<code>{escape(text)}</code>"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | int | None) -> str:

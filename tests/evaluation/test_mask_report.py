@@ -99,6 +99,14 @@ def test_without_test_cases_the_report_says_so() -> None:
     assert "No test cases were evaluated" in render_mask_html(report | {"files": {}}, {})
 
 
+def test_a_single_case_is_spoken_of_as_one_without_an_interval() -> None:
+    report = build_mask_report([_case(1, images=12, patient="x")], class_names=NAMES, rounds=5)
+    page = render_mask_html(report | {"files": {}}, {})
+    assert "On 1 volume (12 slices) of 1 patient the mean Dice" in page
+    assert "over the 1 case that has one" in page
+    assert "there is no interval from 1 case" in page
+
+
 def test_the_table_of_cases_has_every_figure_and_only_salted_ids() -> None:
     cases = [_case(number) for number in range(5)]
     text = cases_csv(cases, NAMES)
