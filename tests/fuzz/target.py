@@ -6,10 +6,12 @@ import json
 import logging
 import traceback
 import warnings
+from dataclasses import replace
 from io import BytesIO
 
 import torch
-from movl_monai.transforms import REASONS, LoadMedicalImage, MedicalImageError
+from movl_monai.transforms import REASONS, LoadMedicalImage, LoadSegmentation, MedicalImageError
+from movl_monai.transforms.dicom import scan_header
 
 from tests.fuzz.samples import PLANTED
 
@@ -43,6 +45,7 @@ def check_file(content: bytes) -> str:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result, told = _read(content)
+            told += _read_mask(content) + _scan(content)
     finally:
         root.removeHandler(listener)
     heard = "\n".join([told, *listener.lines, *(str(warning.message) for warning in caught)])
@@ -63,6 +66,38 @@ def _read(content: bytes) -> tuple[str, str]:
         return "image", json.dumps(record, allow_nan=False)
     assert refused.reason in REASONS
     return refused.reason, "".join(traceback.format_exception_only(refused)) + _chained(refused)
+
+
+def _read_mask(content: bytes) -> str:
+    """Read a file as a segmentation; return the words that came with it."""
+    try:
+        mask, record = LoadSegmentation().read(BytesIO(content))
+    except MedicalImageError as error:
+        refused = error
+    else:
+        assert mask.ndim == 3
+        assert mask.numel() > 0
+        assert int(mask.min()) >= 0
+        return json.dumps(record, allow_nan=False)
+    assert refused.reason in REASONS
+    return str(refused) + _chained(refused)
+
+
+def _scan(content: bytes) -> str:
+    """Scan a header both ways; return the words of a refusal. What is found may hold a patient.
+
+    The quick way may find what it wants in a header that the full parser stumbles over or ends early in, but no other
+    values.
+    """
+    found, words = [], ""
+    for lean in (True, False):
+        try:
+            found.append(replace(scan_header(BytesIO(content), lean=lean), header_bytes=0))
+        except MedicalImageError as error:
+            words += str(error) + _chained(error)
+    if len(found) == 2 and found[0].problem == found[1].problem:
+        assert repr(found[0]) == repr(found[1]), "the two ways to scan a header differ"
+    return words
 
 
 def _check_image(image: torch.Tensor) -> None:
