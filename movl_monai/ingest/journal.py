@@ -57,8 +57,10 @@ class Journal:
             self._check_columns()
         except (OSError, sqlite3.Error) as error:
             name = "a temporary file" if path is None else path.name
+            # the text of an OSError names the whole path
+            cause = error.strerror if isinstance(error, OSError) else error
             raise DataError(
-                f"The journal {name} cannot be used ({error}); wait for another run that uses it, delete it if it is "
+                f"The journal {name} cannot be used ({cause}); wait for another run that uses it, delete it if it is "
                 "damaged, or choose a folder that can be written."
             ) from None
 

@@ -81,33 +81,40 @@ def test_a_file_that_crashed_is_tried_again(tmp_path: Path, make_png: MakePng) -
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, make_png: MakePng) -> None:
-    root, journal = tmp_path / "in", tmp_path / "j.sqlite"
-    for number in range(40):
+    root, journal, marker = tmp_path / "in", tmp_path / "j.sqlite", tmp_path / "marker"
+    for number in range(14):
         make_png(root / f"{number}.png", seed=number)
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom movl_monai.ingest import journal\n"
-        "journal._SECONDS = 0\nfrom tests.ingest.test_scan import read, SMALL\nchain = SMALL.build()\n"
-        "def slow(item):\n    time.sleep(0.05)\n    return chain(item)\n"
-        f"read(Path({str(root)!r}), Path({str(journal)!r}), transform=slow)\n"
-    )
+    # reads ten files, says so, and hangs at the eleventh
+    code = f"""
+import time
+from pathlib import Path
+from movl_monai.ingest import journal
+from tests.ingest.test_scan import SMALL, read
+journal._SECONDS = 0
+chain, calls = SMALL.build(), []
+def hang(item):
+    calls.append(item)
+    if len(calls) == 11:
+        Path({str(marker)!r}).touch()
+        time.sleep(600)
+    return chain(item)
+read(Path({str(root)!r}), Path({str(journal)!r}), transform=hang)
+"""
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2])
-    wait_for_rows(journal, 5)
+    wait_for(marker)
     process.send_signal(signal.SIGKILL)
     process.wait()
     counts, statuses = read(root, journal)
-    assert counts["known"] >= 5
-    assert counts["read"] == 40 - counts["known"] > 0
-    assert Counter(statuses.values()) == {"ok": 40}
+    assert counts == {"read": 4, "known": 10}
+    assert Counter(statuses.values()) == {"ok": 14}
 
 
-def wait_for_rows(journal: Path, count: int) -> None:
-    """Look at the size only: the journal is locked while it is in use."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.exists() and journal.stat().st_size > 20_000 + count * 100:
-            return
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        if time.monotonic() > deadline:
+            pytest.fail("the run did not begin")
         time.sleep(0.02)
-    pytest.fail("the run did not begin")
 
 
 def test_the_journal_names_nobody_and_is_for_its_owner(tmp_path: Path, make_png: MakePng) -> None:

@@ -65,6 +65,17 @@ def test_both_parsers_agree_on_damaged_files(name: str) -> None:
     assert len(different) > 20
 
 
+def test_both_parsers_agree_on_clinical_files(test_data: Path) -> None:
+    files = [
+        path for name in ("ct_contrast_dicom", "mr_series_dicom") for path in (test_data / "data" / name).rglob("*.dcm")
+    ]
+    assert files
+    for path in files[::3]:
+        found = scan_header(path)
+        assert found.header_bytes > 0
+        assert outcome(path, lean=True) == outcome(path, lean=False)
+
+
 def test_what_a_scan_says_of_a_slice() -> None:
     scan = scan_header(shipped("CT_small.dcm"))
     assert (scan.modality, scan.shape, scan.sop_class) == ("CT", (128, 128), "CT Image Storage")
