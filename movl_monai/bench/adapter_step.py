@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ def run_bare(settings: BenchSettings) -> dict[str, float]:
     backbone's forward pass and cross entropy, and the backward pass to the tokens that the first block reads, without
     adapter, optimiser and data; every adapter in the first block needs that much.
     """
-    backbone = settings.transformer().to(settings.device)
+    settings, backbone = _smaller(settings), settings.transformer().to(settings.device)
     data = _images(backbone, settings)
     network = adapted_network(backbone, settings, blocks=None)
     return _compare("dvpt_step_vs_bare", settings, data, network, bare_adapter_step(network))
@@ -49,7 +50,7 @@ def run_prefix(settings: BenchSettings) -> dict[str, float]:
     Adam and batches, its float images ready on the device. Blocks in front of the adapter need no backward pass in
     either.
     """
-    backbone = settings.transformer().to(settings.device)
+    settings, backbone = _smaller(settings), settings.transformer().to(settings.device)
     data = _images(backbone, settings)
     ours, other = (adapted_network(backbone, settings, blocks=last_blocks(backbone)) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +132,12 @@ def uncached_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]
         return loss
 
     return step
+
+
+def _smaller(settings: BenchSettings) -> BenchSettings:
+    """Take the batches that Transformers get; four of them, so that no step has the images of the one before."""
+    size = settings.transformer_batch_size
+    return replace(settings, batch_size=size, step_images=4 * size)
 
 
 def _images(backbone: Backbone, settings: BenchSettings) -> SyntheticImages:

@@ -9,7 +9,7 @@ import torch
 
 from movl_monai.backbones import Backbone, TimmBackbone, embedded_efficientnet_lite0
 
-__all__ = ["BenchSettings", "efficientnet_lite0", "vit_small"]
+__all__ = ["BenchSettings", "efficientnet_lite0", "vit_base"]
 
 
 def efficientnet_lite0() -> Backbone:
@@ -17,12 +17,12 @@ def efficientnet_lite0() -> Backbone:
     return TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0(), image_size=224)
 
 
-def vit_small() -> Backbone:
-    """Build the Transformer of the benchmarks of adapters: ViT-S/16 at 224 px, frozen, with random weights.
+def vit_base() -> Backbone:
+    """Build the Transformer of the benchmarks of adapters: ViT-B/16 at 224 px, frozen, with random weights.
 
     The values of the weights change no time, so nothing is downloaded.
     """
-    return TimmBackbone("vit_small_patch16_224")
+    return TimmBackbone("vit_base_patch16_224")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class BenchSettings:
         transformer: builds the frozen backbone of the benchmarks of adapters.
         device: where everything runs.
         batch_size: images per step.
+        transformer_batch_size: images per step of the benchmarks of adapters, which cycle through four batches.
         prompt_width: width of the border prompt, in pixels.
         num_classes: classes of the synthetic images.
         rounds: timed rounds; a round runs every variant once.
@@ -52,9 +53,10 @@ class BenchSettings:
     """
 
     backbone: Callable[[], Backbone] = field(default=efficientnet_lite0, repr=False)
-    transformer: Callable[[], Backbone] = field(default=vit_small, repr=False)
+    transformer: Callable[[], Backbone] = field(default=vit_base, repr=False)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 32
+    transformer_batch_size: int = 8
     prompt_width: int = 30
     num_classes: int = 10
     rounds: int = 11
@@ -74,6 +76,7 @@ class BenchSettings:
     def __post_init__(self) -> None:
         smallest = min(
             self.batch_size,
+            self.transformer_batch_size,
             self.rounds,
             self.probe_rounds,
             self.max_epochs,

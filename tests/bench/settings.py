@@ -11,6 +11,7 @@ def tiny_settings() -> BenchSettings:
         backbone=tiny_backbone,
         transformer=tiny_vit,
         batch_size=4,
+        transformer_batch_size=4,
         prompt_width=4,
         num_classes=3,
         rounds=3,
