@@ -11,6 +11,7 @@ from .class_weights import (
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
+from .map_cache import MapSet
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .resume import Resume
@@ -30,6 +31,7 @@ __all__ = [
     "LinearProbe",
     "LinearProbeSolution",
     "LoadCheckpoint",
+    "MapSet",
     "Resume",
     "SelectingEvaluator",
     "Stage",

@@ -95,6 +95,19 @@ class TokenSet:
             self._values = self._load_or_compute()
         return self._values
 
+    @property
+    def what(self) -> str:
+        """What is kept, for messages."""
+        return f"Tokens in front of block {self.start}"
+
+    def fits(self) -> bool:
+        """Whether the values are to be kept; the trainer goes without them where not."""
+        return True
+
+    def behind(self, network: Any) -> nn.Module:
+        """Return a network that starts at these values instead of at the image."""
+        return FromTokens(network, self.start)
+
     def rows(self, index: torch.Tensor, device: str | torch.device = "cpu") -> torch.Tensor:
         """Return the tokens of images as float32 on a device.
 
@@ -130,8 +143,8 @@ class TokenSet:
     def _write(self, path: Path, shape: tuple[int, ...]) -> None:
         size = 2 * int(np.prod(shape))
         _LOGGER.info(
-            "Tokens in front of block %d: %.1f MB (%d images, float16) will be written to the cache.",
-            self.start,
+            "%s: %.1f MB (%d images, float16) will be written to the cache.",
+            self.what,
             size / _MEGABYTE,
             shape[0],
         )
@@ -160,8 +173,7 @@ class TokenSet:
             tokens = self._tokens(start, start + self.batch_size)
             if not bool(torch.isfinite(tokens).all()):
                 raise MovlError(
-                    f"Tokens in front of block {self.start} are larger than float16 can hold (65504) or not finite; "
-                    "leave the token cache out."
+                    f"{self.what} are larger than float16 can hold (65504) or not finite; leave this cache out."
                 )
             values[start : start + len(tokens)] = tokens.numpy()
 

@@ -26,7 +26,7 @@ from .linear_probe import standardization
 from .parameters import set_trainable_parts, unwrap
 from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
-from .tokens import FromTokens, TokenSet
+from .tokens import TokenSet
 
 __all__ = ["StagedTrainer"]
 
@@ -56,8 +56,9 @@ class StagedTrainer(SupervisedTrainer):
             is.
         cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random
             augmentation.
-        tokens: cached tokens of the training set in front of the first adapted block; a step then starts there. Values
-            are rounded to float16 in the cache. Not with random augmentation, and in one process only.
+        tokens: cached tokens of the training set in front of the first adapted block, or the maps that a decoder reads
+            (:class:`~movl_monai.engines.MapSet`); a step then starts there. Values are rounded to float16 in the cache.
+            Not with random augmentation, and in one process only.
         head_solver: sets the head where a stage asks for it, e.g. :class:`~movl_monai.engines.LinearProbe`.
         resume: where the state is kept after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
@@ -115,7 +116,9 @@ class StagedTrainer(SupervisedTrainer):
         _check_parts(network, self.stages, loss_function, head_solver)
         if tokens is not None:
             _check_tokens(network, cached_plain=cached_plain)
-            network = FromTokens(network, tokens.start)
+            tokens = tokens if tokens.fits() else None
+        if tokens is not None:
+            network = tokens.behind(network)
         self.tokens = tokens
         self.features = features
         self.cached_plain = cached_plain and features is not None

@@ -82,8 +82,11 @@ class AdaptedSegmenter(TrainedStateNetwork):
         Returns:
             logits (B, num_classes, H, W), float32, before softmax.
         """
-        logits = self.head(self.maps(image)).float()
-        return F.interpolate(logits, size=[image.shape[2], image.shape[3]], mode="bilinear", align_corners=False)
+        return self.decode(self.maps(image), [image.shape[2], image.shape[3]])
+
+    def decode(self, maps: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+        """Compute the logits (B, num_classes, H, W) at a size (H, W) from what :meth:`maps` gave."""
+        return F.interpolate(self.head(maps).float(), size=size, mode="bilinear", align_corners=False)
 
     def maps(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Compute what the head reads, (B, C_i, H_i, W_i), of images (B, 3, H, W): with prompt and adapter."""

@@ -127,6 +127,8 @@ def test_all_properties_are_there(kind: str, files: list[str], images: Path, tmp
         ([], {"head"}, {}),
         (["augment.json"], {"head"}, {}),
         (["early_stop.json"], {"head"}, {}),
+        (["cache_maps.json"], {"head"}, {}),
+        (["cache_maps.json"], {"head"}, {"cache_limit_mb": 0.001}),
         (["strategy_full_finetune.json"], {"backbone", "head"}, {}),
         (["model_unet.json"], {"backbone"}, {"unet_features": [4] * 6}),
         (["adapter_dvpt.json"], {"adapter", "head"}, VIT),
