@@ -215,6 +215,8 @@ def test_the_table_counts_images_and_others_apart() -> None:
     assert "| set | 2 | 1 | theirs | 0 | 2 | 0 | 0 | 0 | 0 |  |" in text
     assert "- set, theirs: inverted 1, no image read as an image 1" in text
     assert format_results({"set": {"ours": [(image, right)]}}).endswith("None is wrong.")
+    died = judge(image, Answer(status="crashed", detail="exit -11"))
+    assert format_results({"set": {"theirs": [(image, died)]}}).endswith("crashed:\n\n- set, theirs: exit -11 1")
 
 
 def test_the_command_writes_the_rule_the_versions_and_the_table(

@@ -41,13 +41,19 @@ def format_results(results: Mapping[str, Mapping[str, Sequence[tuple[Truth, Verd
     rows = [header, ("---",) * len(header)]
     rows += [_row(name, reader, pairs) for name, readers in results.items() for reader, pairs in readers.items()]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    wrong = [
-        f"- {name}, {reader}: {_counted(verdict.detail for _, verdict in pairs if verdict.outcome == 'wrong')}"
+    wrong, crashed = _details(results, "wrong"), _details(results, "crashed")
+    parts = [table, "How they are wrong:\n\n" + wrong if wrong else "None is wrong."]
+    return "\n\n".join([*parts, *(["How they crashed:\n\n" + crashed] if crashed else [])])
+
+
+def _details(results: Mapping[str, Mapping[str, Sequence[tuple[Truth, Verdict]]]], outcome: str) -> str:
+    lines = [
+        f"- {name}, {reader}: {_counted(verdict.detail for _, verdict in pairs if verdict.outcome == outcome)}"
         for name, readers in results.items()
         for reader, pairs in readers.items()
-        if any(verdict.outcome == "wrong" for _, verdict in pairs)
+        if any(verdict.outcome == outcome for _, verdict in pairs)
     ]
-    return table + "\n\n" + ("How they are wrong:\n\n" + "\n".join(wrong) if wrong else "None is wrong.")
+    return "\n".join(lines)
 
 
 def _row(name: str, reader: str, pairs: Sequence[tuple[Truth, Verdict]]) -> tuple[str, ...]:
