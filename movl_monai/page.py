@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
-__all__ = ["STYLE", "bullets", "cell", "html_page", "table"]
+__all__ = ["STYLE", "bullets", "cell", "facts_table", "html_page", "table"]
 
 STYLE = """
 :root { color-scheme: light; }
@@ -69,3 +70,18 @@ def cell(text: str, *, number: bool = False) -> str:
 def bullets(items: Iterable[str]) -> str:
     """A list of texts."""
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+
+
+def facts_table(facts: Mapping[str, Any], *, caption: str) -> str:
+    """A table of facts with nested values, None as not known; nothing without facts."""
+    rows = [[cell(key), f"<td>{_fact(value)}</td>"] for key, value in facts.items()]
+    return table(["Fact", "Value"], rows, caption=caption) if rows else ""
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{escape(str(key))}: {_fact(part)}" for key, part in value.items())
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        return "<br>".join(f"{index}. {_fact(part)}" for index, part in enumerate(value, start=1))
+    text = "not known" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"<code>{escape(text)}</code>"

@@ -15,7 +15,7 @@ from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.evaluation.table import figure_with_interval
-from movl_monai.page import bullets, cell, html_page, table
+from movl_monai.page import bullets, cell, facts_table, html_page, table
 
 __all__ = ["render_html", "write_html"]
 
@@ -168,34 +168,19 @@ def _pictures(pictures: Mapping[str, bytes], sections: Mapping[str, Any]) -> str
 
 
 def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> str:
-    facts = [[cell(key), f"<td>{_fact(value)}</td>"] for key, value in report["run"].items()]
     meanings = [f"{name}: {meaning}." for name, _, meaning in _FIGURES.values()]
     draws = [
         f"{name}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
         f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
         for name, part in sections.items()
     ]
-    made = table(["Fact", "Value"], facts, caption="The run that made this report.") if facts else ""
+    made = facts_table(report["run"], caption="The run that made this report.")
     return (
         f"<h2>How this was made</h2>{made}<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>"
         f"{bullets(meanings)}<p>Every image with its label, prediction and probabilities is in predictions.csv, by "
         "salted id. ID means in-distribution: test images from the domain of the training images. OOD means "
         "out-of-distribution: images of other domains, which training never saw.</p>"
     )
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "<br>".join(f"{escape(str(key))}: {_fact(part)}" for key, part in value.items())
-    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        return "<br>".join(f"{index}. {_fact(part)}" for index, part in enumerate(value, start=1))
-    return f"<code>{escape(_text(value))}</code>"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "not known"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _number(value: float | int | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from movl_monai.evaluation.mask_metrics import FIGURES
 from movl_monai.evaluation.table import figure_with_interval
-from movl_monai.page import bullets, cell, html_page, table
+from movl_monai.page import bullets, cell, facts_table, html_page, table
 
 __all__ = ["render_mask_html"]
 
@@ -163,8 +163,7 @@ def _pictures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
 
 
 def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> str:
-    facts = [[cell(key), f"<td>{_fact(value)}</td>"] for key, value in report["run"].items()]
-    made = table(["Fact", "Value"], facts, caption="The run that made this report.") if facts else ""
+    made = facts_table(report["run"], caption="The run that made this report.")
     draws = [
         f"{name}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
         f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
@@ -177,15 +176,6 @@ def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any
         "masks at the masks' own size, volumes as a whole. Every case with its figures is in cases.csv, by salted id. "
         "ID means in-distribution, OOD out-of-distribution: images of other domains, which training never saw.</p>"
     )
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "<br>".join(f"{escape(str(key))}: {_fact(part)}" for key, part in value.items())
-    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        return "<br>".join(f"{index}. {_fact(part)}" for index, part in enumerate(value, start=1))
-    text = "not known" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"<code>{escape(text)}</code>"
 
 
 def _count(number: int, word: str) -> str:
