@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.sniff import ImageFormat
-from PIL import Image, ImageOps
+from PIL import Image
 
 __all__ = ["check_size", "declared_bits", "decoded_upright", "open_pillow", "page_count", "seek_page"]
 
@@ -31,6 +31,15 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PLUGINS = {
     "png": ("PIL.PngImagePlugin", "PngImageFile"),
     "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -179,7 +188,8 @@ def decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
     if orientation not in range(2, 9):
         return image
     flags.append("exif_rotated")
-    return ImageOps.exif_transpose(image)
+    # not by ImageOps.exif_transpose: that also writes the EXIF data anew, and fails where they are damaged
+    return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
 def _exif_orientation(image: Image.Image, flags: list[str]) -> int:

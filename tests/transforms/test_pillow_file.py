@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.pillow_file import declared_bits, decoded_upright, open_pillow
-from PIL import Image
+from movl_monai.transforms.raster import read_raster
+from PIL import Image, ImageOps
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,38 @@ def test_another_format_than_the_sniffed_one_is_a_bad_header() -> None:
     with pytest.raises(MedicalImageError, match="got SyntaxError; export it again") as caught:
         open_pillow(io.BytesIO(b"BM is not a PNG at all, of course"), "png")
     assert caught.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_images_are_turned_as_pillow_turns_them(image_format: str, orientation: int) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (16, 24), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(levels).convert("RGB").save(file, image_format, exif=exif, lossless=True)
+    image, _ = read_raster(file)
+    file.seek(0)
+    with Image.open(file) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal((image * 255).round().astype(np.uint8), expected)
+
+
+def test_an_image_is_turned_whatever_else_is_wrong_in_its_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    file = io.BytesIO()
+    Image.new("L", (4, 2)).save(file, "JPEG", exif=exif)
+    content = file.getvalue()
+    order = "big" if content[content.index(b"Exif") + 6 :].startswith(b"MM") else "little"
+    kind = content.index((0x010E).to_bytes(2, order), content.index(b"Exif")) + 2
+    turned = 0
+    for value in range(20):
+        damaged = content[:kind] + value.to_bytes(2, order) + content[kind + 2 :]
+        image, record = read_raster(io.BytesIO(damaged))
+        # types whose size misplaces the value hide the orientation from Pillow, which warns
+        flagged = {"exif_rotated", "bad_exif", "decoder_warning"} & set(record["flags"])
+        assert flagged
+        assert (image.shape == (3, 4, 2)) == ("exif_rotated" in flagged)
+        turned += "exif_rotated" in flagged
+    assert turned > 12
