@@ -260,6 +260,24 @@ def test_volumes_are_split_by_patient_judged_as_volumes_and_written_onto_their_s
         assert mask.shape == source.shape
 
 
+def test_large_images_are_learned_in_crops_and_predicted_in_windows(images: Path, tmp_path: Path) -> None:
+    sizes = {"image_size": 96, "window": 32}
+    _, changed = _train(["windows.json", "windows_train.json"], images, tmp_path, **sizes)
+    assert changed - {"adapted"} == {"head"}
+    windows = str(CONFIGS / "windows.json")
+    settings = _settings(images, tmp_path, **sizes)
+    workflow = _workflow("infer", [TRAIN, EVALUATE, windows], "evaluating", **settings)
+    workflow.initialize()
+    assert workflow.network_def.backbone.spec.image_size == 32
+    assert workflow.parser.get_parsed_content("dataset").images.shape[2:] == (96, 96)
+    workflow.run()
+    assert json.loads((tmp_path / "evaluation/report.json").read_text())["id"]["n"] == 4
+    inference = for_inference(_settings(images / "test/images", tmp_path / "new", **sizes))
+    del inference["mask_class_names"]
+    _run("infer", [INFERENCE, windows], "inferring", checkpoint=str(tmp_path / "models/model.pt"), **inference)
+    assert len(_rows(tmp_path / "new/masks.csv")) == 4
+
+
 def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for case in range(4):
