@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, FileDataset
+from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,

@@ -116,7 +116,7 @@ def _read(path: Path, limit: int) -> dict:
     try:
         frame = 0 if load.frame_count(path) > 1 else None
         image = load(path, frame)
-        is_right = image.shape[0] == 3 and bool(image.isfinite().all()) and 0 <= image.min() and image.max() <= 1
+        is_right = image.shape[0] == 3 and bool(image.isfinite().all()) and image.min() >= 0 and image.max() <= 1
         result = "image" if is_right else "exception: not an image"
     except MedicalImageError as error:
         result, message = error.reason, str(error)
