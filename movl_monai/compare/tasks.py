@@ -50,7 +50,7 @@ SEGMENTATION = Task(
     file="cases.csv",
     metrics=("dice", "iou", "hd95"),
     main="dice",
-    titles={"dice": "Dice", "iou": "IoU", "hd95": "HD95"},
+    titles={"dice": "Dice", "iou": "IoU", "hd95": "HD95 (smaller is better)"},
     unit="cases",
 )
 
