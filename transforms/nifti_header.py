@@ -15,7 +15,7 @@ from movl_monai.transforms.errors import MedicalImageError
 __all__ = ["DAMAGED", "FileBytes", "NiftiHeader", "damaged_error", "read_nifti_header"]
 
 _HEADER_CLASSES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-_RATIO_FROM = 2**20  # a small volume of zeros deflates 1000 : 1, and does no harm
+_RATIO_FROM = 2**27  # bytes; label maps are mostly zeros and deflate up to 1000 : 1, and below this they do no harm
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, zlib.error, nib.spatialimages.HeaderDataError)
 """What nibabel, gzip and zlib raise on damaged data."""
 
