@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,10 +46,9 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
         )
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
-    figure.supxlabel(
-        "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, if not known); grey: single seeds",
-        fontsize=8,
-    )
+    meaning = "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, if not known); "
+    # one domain alone is too narrow for one line
+    figure.supxlabel(textwrap.fill(meaning + "grey: single seeds", 70 * len(domains)), fontsize=8)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})

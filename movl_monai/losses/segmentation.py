@@ -19,7 +19,7 @@ class SegmentationLoss(nn.Module):
 
     with sums over the pixels of the whole batch. Over single images, as MONAI does by default, an image without a class
     has a Dice loss near 1 for it whatever is predicted, and no gradient that would help; many slices of a volume are
-    such images.
+    such images. Where several processes train together, the batch is that of a process.
 
     Args:
         ce_weight: :math:`w_{ce}` >= 0.

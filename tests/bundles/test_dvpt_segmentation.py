@@ -372,7 +372,8 @@ def test_monais_own_commands_verify_and_export_the_network_from_another_folder(t
 
 @pytest.mark.slow
 def test_two_processes_train_to_the_same_result_as_one(images: Path, tmp_path: Path) -> None:
-    common = {**_settings(images, tmp_path), "epochs": 2, "batch_size": 2}
+    # Dice over a process's share of a batch is another loss than over the whole, cross entropy is the same
+    common = {**_settings(images, tmp_path), "epochs": 2, "batch_size": 2, "ce_weight": 1.0, "dice_weight": 0.0}
 
     def launch(words: list[str], files: list[str], output: Path) -> dict[str, torch.Tensor]:
         values = [f"--{key}={value}" for key, value in {**common, "output_dir": output}.items()]
@@ -386,4 +387,5 @@ def test_two_processes_train_to_the_same_result_as_one(images: Path, tmp_path: P
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     two = launch(several, [TRAIN, str(CONFIGS / "multi_gpu_train.json")], tmp_path / "two")
     assert set(one) == set(two)
-    assert sum(value.numel() for value in one.values()) > 1000
+    for name, value in one.items():
+        torch.testing.assert_close(two[name].float(), value.float(), atol=1e-4, rtol=1e-4)
