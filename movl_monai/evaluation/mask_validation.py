@@ -38,7 +38,9 @@ class _MaskMetric(Metric):
                 "The network gave NaN or infinite logits on the validation images; expected finite numbers. Train with "
                 "lower learning rates or without AMP."
             )
-        cases = column(engine.state.batch, "case") or [str(index) for index in range(len(logits))]
+        # without cases every image is one of its own
+        own = [f"{engine.state.iteration}-{index}" for index in range(len(logits))]
+        cases = column(engine.state.batch, "case") or own
         self.update((logits.float(), masks.long(), [str(case) for case in cases]))
 
 

@@ -58,6 +58,14 @@ def test_dice_counts_the_slices_of_a_case_together(decollated: bool) -> None:
     assert _run(MeanCaseDice(), batches) == pytest.approx(expected, abs=1e-6)
 
 
+def test_without_cases_every_image_is_a_case_of_its_own() -> None:
+    truth, predicted = _masks(5, seed=0), _masks(5, seed=1)
+    parts = (slice(0, 3), slice(3, 5))
+    batches = [({}, {"pred": _logits(predicted[rows]), "label": truth[rows]}) for rows in parts]
+    named = [({"case": list("abcde")[rows]}, output) for rows, (_, output) in zip(parts, batches, strict=True)]
+    assert _run(MeanCaseDice(), batches) == _run(MeanCaseDice(), named)
+
+
 def test_a_class_in_neither_mask_is_right() -> None:
     truth = torch.zeros(1, 6, 5, dtype=torch.int64)
     assert _run(MeanCaseDice(), [({"case": ["a"]}, {"pred": _logits(truth), "label": truth})]) == 1.0
