@@ -192,3 +192,39 @@ def test_a_seed_gives_the_same_image_on_cuda() -> None:
     image = smooth_image()
     cpu, cuda = (RandomAugmentImage(prob=1).set_random_state(seed=2) for _ in range(2))
     torch.testing.assert_close(cuda(image.cuda()).cpu(), cpu(image), atol=1e-4, rtol=0)
+
+
+def test_a_mask_moves_with_its_image_and_keeps_its_values() -> None:
+    mask = torch.zeros(1, 40, 40, dtype=torch.uint8)
+    mask[:, 8:20, 10:30] = 1
+    mask[:, 25:33, 5:15] = 2
+    image = (mask == 2).float().repeat(3, 1, 1)
+    augment = RandomAugmentImaged(
+        "image",
+        mask_keys="mask",
+        prob=1,
+        rotate_degrees=60,
+        shift=0.2,
+        flip=True,
+        brightness=0,
+        contrast=(1, 1),
+        noise=0,
+    )
+    for seed in range(5):
+        moved = augment.set_random_state(seed=seed)({"image": image, "mask": mask})
+        assert moved["mask"].dtype == torch.uint8
+        assert set(moved["mask"].unique().tolist()) <= {0, 1, 2}
+        # away from the soft border the two agree
+        assert ((moved["mask"][0] == 2)[moved["image"][0] > 0.75]).all()
+        assert not ((moved["mask"][0] == 2)[moved["image"][0] < 0.25]).any()
+        assert not torch.equal(moved["mask"], mask)
+
+
+def test_where_nothing_is_drawn_a_mask_stays_and_a_missing_one_is_an_error_unless_allowed() -> None:
+    mask = torch.ones(1, 8, 8, dtype=torch.uint8)
+    still = RandomAugmentImaged("image", mask_keys="mask", prob=0)({"image": torch.rand(3, 8, 8), "mask": mask})
+    assert torch.equal(still["mask"], mask)
+    with pytest.raises(KeyError):
+        RandomAugmentImaged("image", mask_keys="mask")({"image": torch.rand(3, 8, 8)})
+    allowed = RandomAugmentImaged("image", mask_keys="mask", allow_missing_keys=True)
+    assert set(allowed({"image": torch.rand(3, 8, 8)})) == {"image"}
