@@ -94,6 +94,8 @@ class SegmentationReportHandler(_CollectingCases):
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in cases.csv; None writes none.
         resize_mode: how the images were resized.
         largest_component: keep of every predicted class its largest connected component only.
+        pictures: draw the best, the median and the worst case. They show images of patients, with whatever is burned
+            into them; False leaves them out, for a report that leaves the site.
         network: for the facts of the report.
         checkpoint: the file that was loaded, for its size and sha256.
         seed: of the run, for the facts.
@@ -120,6 +122,7 @@ class SegmentationReportHandler(_CollectingCases):
         id_map: Any = None,
         resize_mode: str = "stretch",
         largest_component: bool = False,
+        pictures: bool = True,
         network: nn.Module | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         seed: int | None = None,
@@ -140,6 +143,7 @@ class SegmentationReportHandler(_CollectingCases):
             raise MovlError("There is nothing to compare with: the images have no masks. Give masks, or run inference.")
         self.id_domain = id_domain
         self.id_map = id_map
+        self.pictures = pictures
         self.network = network
         post = {"largest_component": largest_component}
         self.origin: dict[str, Any] = {
@@ -209,7 +213,7 @@ class SegmentationReportHandler(_CollectingCases):
         pictures: dict[str, bytes] = {}
         parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
         for number, (name, part) in enumerate(parts.items()):
-            if part:
+            if part and self.pictures:
                 # a domain's name may hold what no file name can
                 files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"
                 pictures[files[f"cases_picture{name}"]] = draw_cases(part, self.dataset, self.class_names)

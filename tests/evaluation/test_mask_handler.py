@@ -94,6 +94,14 @@ def test_the_report_of_volumes_judges_them_as_volumes_in_mm(tmp_path: Path) -> N
     assert not [path for path in (tmp_path / "out").iterdir() if str(tmp_path).encode() in path.read_bytes()]
 
 
+def test_pictures_of_patients_can_be_left_out(tmp_path: Path) -> None:
+    data = dataset(write_images(tmp_path / "data"))
+    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5, pictures=False)
+    _run(IMAGES, handler, data)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "report.html", "report.json"]
+    assert "<img" not in (tmp_path / "out/report.html").read_text()
+
+
 def test_other_domains_get_a_section_and_a_picture(tmp_path: Path) -> None:
     here, there = write_images(tmp_path / "here"), write_images(tmp_path / "there", splits=(("test", 3),))
     data = dataset(here, ood_dataset_dirs=[there])
