@@ -158,9 +158,13 @@ def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFig
         + "; mean over the seeds of the difference of each seed. They hold the chance of the test images, not that of "
         "the training images.",
         "- Trained parameters: numbers in the parts that are trained or solved. Train seconds: wall time of training "
-        "with its validations, one run at a time. The features of the plain images are computed once for all arms "
-        + (f"({seconds:.1f} s, not in the table)" if seconds is not None else "")
-        + "; those of a fixed prompt belong to its arm.",
+        "with its validations, one run at a time."
+        + (
+            f" The features of the plain images are computed once for all arms ({seconds:.1f} s, not in the table); "
+            "those of a fixed prompt belong to its arm."
+            if seconds
+            else ""
+        ),
         "- Peak memory: " + _memory(example.training.memory),
         f"- Machine: {_machine()}; versions: {', '.join(f'{k} {v}' for k, v in example.versions.items() if v)}",
         *[f"- {setup.name}: {setup.arm.about}" for setup in comparison.setups if setup.arm.about],
@@ -178,14 +182,15 @@ def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
     if not any(outcome.trials.values()):
         return "- Search: none (`--search 0`); every arm has its own values."
     nothing = [name for name, trials in outcome.trials.items() if not trials]
-    without = (
-        f" {', '.join(nothing)}: nothing to search but the L2 strength, whose whole path is solved." if nothing else ""
-    )
+    probes = any("head_solver" in setup.train for setup in comparison.setups)
+    solved = " but the L2 strength, whose whole path is solved" if probes else ""
+    without = f" {', '.join(nothing)}: nothing to search{solved}." if nothing else ""
     return (
         f"- Search: {comparison.budget} trials per arm on val with seed {comparison.seeds[0]} (optuna TPE, random for "
         "its first ten; trial 0 has the arm's own values; of equal trials the one with the lower cross entropy on val "
         "wins); the best values are used for "
-        f"all seeds.{without} Exact linear probes choose their L2 strength on val inside of every run."
+        f"all seeds.{without}"
+        + (" Exact linear probes choose their L2 strength on val inside of every run." if probes else "")
     )
 
 
