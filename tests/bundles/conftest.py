@@ -32,9 +32,6 @@ FAST_OF = {
     "dvpt_classification": FAST_ADAPTED,
     "dvpt_segmentation": FAST_SEGMENTING,
 }
-# Adam divides by the size of the gradient and so makes rounding as large as a step where that is near zero: two numbers
-# of threads end apart after dozens of steps. Under plain gradient descent, what two processes change stays visible.
-PLAIN_DESCENT = {"optimizer#_target_": "torch.optim.SGD", "head_lr": 0.1}
 ONLY_TRAINING = {"epochs", "warmup_epochs"}
 
 

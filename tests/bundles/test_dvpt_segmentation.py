@@ -19,7 +19,7 @@ from PIL import Image
 
 from movl_monai.cli import user_error
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError
-from tests.bundles.conftest import BUNDLES, FAST_SEGMENTING, PLAIN_DESCENT, for_inference
+from tests.bundles.conftest import BUNDLES, FAST_SEGMENTING, for_inference
 from tests.evaluation.masks import write_images, write_volumes
 from tests.transforms.dicom.objects import as_file
 from tests.transforms.segmentations import segmentation, source_series
@@ -374,7 +374,6 @@ def test_monais_own_commands_verify_and_export_the_network_from_another_folder(t
 def test_two_processes_train_to_the_same_result_as_one(images: Path, tmp_path: Path) -> None:
     # Dice over a process's share of a batch is another loss than over the whole, cross entropy is the same
     common = {**_settings(images, tmp_path), "epochs": 2, "batch_size": 2, "ce_weight": 1.0, "dice_weight": 0.0}
-    common |= PLAIN_DESCENT
 
     def launch(words: list[str], files: list[str], output: Path) -> dict[str, torch.Tensor]:
         values = [f"--{key}={value}" for key, value in {**common, "output_dir": output}.items()]
