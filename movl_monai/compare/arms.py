@@ -154,7 +154,9 @@ def _check_keys(entry: Mapping[str, Any], known: set[str], where: str) -> None:
 
 
 def _overlays(names: Sequence[str | os.PathLike[str]], root: Path) -> list[Path]:
-    paths = [Path(name) if Path(name).is_file() else root / "configs" / name for name in names]
+    # both the name alone and `configs/NAME`, as arms files write it
+    places = [(Path(name), root / "configs" / name, root / name) for name in names]
+    paths = [next((place for place in choices if place.is_file()), choices[1]) for choices in places]
     for path in paths:
         if not path.is_file():
             known = [file.name for file in (root / "configs").glob("*.json")]

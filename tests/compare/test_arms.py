@@ -72,5 +72,9 @@ def test_overlays_of_all_arms_are_files_or_names_in_the_bundle(tmp_path: Path) -
     own.write_text("{}", encoding="utf-8")
     plan = read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["backbone_resnet50_v1.json", own])
     assert [path.name for path in plan.train] == ["train.json", "backbone_resnet50_v1.json", "own.json"]
+    as_in_arms_files = read_plan(
+        BUNDLE / "compare.json", bundle=BUNDLE, overlays=["configs/backbone_resnet50_v1.json", own]
+    )
+    assert as_in_arms_files.arms == plan.arms
     with pytest.raises(ConfigError, match="no overlay backbone_resnet50_v2.json"):
         read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["backbone_resnet50_v2.json"])
