@@ -20,6 +20,7 @@ __all__ = [
     "balanced_accuracy",
     "brier_score",
     "class_mean",
+    "confidence_bins",
     "confusion_matrix",
     "cross_entropy",
     "expected_calibration_error",
@@ -166,9 +167,14 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, n
     label, probability = _some(labels, probabilities)
     confidence = probability.max(axis=1)
     correct = probability.argmax(axis=1) == label
-    bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins = confidence_bins(confidence, num_bins)
     # n_b (acc_b - conf_b) is the sum of the differences in the bin
     return float(np.abs(np.bincount(bins, weights=correct - confidence, minlength=num_bins)).sum() / len(label))
+
+
+def confidence_bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:
+    """Number in [0, num_bins) of the bin of equal width (low, high] that each confidence (N,) in [0, 1] is in."""
+    return np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
 def class_mean(values: np.ndarray, name: str) -> float:
