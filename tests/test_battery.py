@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.networks import AdaptedClassifier, load_checkpoint, save_atomically
 from tests.cases import (
     ADAPTERS,
@@ -75,6 +76,22 @@ def test_logits_have_the_shape_and_dtype_of_the_contract(
     assert logits.shape == (2, NUM_CLASSES)
     assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
+
+
+@battery
+def test_the_head_gives_the_logits_to_the_last_bit_from_what_it_read_in_the_same_pass(
+    backbone: BackboneCase, prompt: PromptCase, head: HeadCase, adapter: AdapterCase
+) -> None:
+    network = _perturb(_network(backbone, prompt, head, adapter)).eval()
+    alone = network(_images())
+    tap = FeatureTap(network)
+    tap.open()
+    listened = network(_images())
+    features = tap.take(2)
+    tap.close()
+    assert torch.equal(listened, alone)
+    assert torch.equal(network.head(features), alone)
+    assert torch.equal(features, network.features(_images()))
 
 
 @battery

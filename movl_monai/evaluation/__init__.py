@@ -10,6 +10,7 @@ from .mask_handler import MaskWriter, SegmentationReportHandler
 from .mask_metrics import mask_figures
 from .mask_report import build_mask_report, mask_report_rows
 from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
+from .outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from .predictions import Predictions, predictions_csv, read_predictions
 from .provenance import run_info
 from .report import build_report, write_report
@@ -32,6 +33,7 @@ __all__ = [
     "Predictions",
     "QuadraticKappa",
     "SegmentationReportHandler",
+    "StoredOutputs",
     "UndefinedMetricError",
     "WeightedFigure",
     "bootstrap_intervals",
@@ -43,16 +45,19 @@ __all__ = [
     "classification_figures",
     "draw_figure",
     "figure_with_interval",
+    "find_outputs",
     "key_metric",
     "mask_figures",
     "mask_report_rows",
     "paired_bootstrap",
     "predictions_csv",
+    "read_outputs",
     "read_predictions",
     "render_html",
     "render_table",
     "report_rows",
     "run_info",
     "write_html",
+    "write_outputs",
     "write_report",
 ]

@@ -37,15 +37,17 @@ class PredictionCollector:
     def reset(self) -> None:
         """Forget everything."""
         self._logits: list[torch.Tensor] = []
+        self._features: list[torch.Tensor] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in ("id", "label", "index", *_TEXTS)}
 
-    def add(self, batch: Any, output: Any) -> None:
+    def add(self, batch: Any, output: Any, *, features: torch.Tensor | None = None) -> None:
         """Take one batch.
 
         Args:
             batch: dictionary of columns, or list of dictionaries, with ``id`` and, where known, ``label``, ``index``,
                 ``split``, ``domain`` and ``patient_id``.
             output: with ``pred``, the logits.
+            features: what the head read, float32 (B, F); None if that is not known.
 
         Raises:
             MovlError: if ids or logits are missing or do not fit.
@@ -59,6 +61,7 @@ class PredictionCollector:
             raise MovlError(f"The network gives {logits.shape[1]} logits for {self.num_classes} class names.")
         check_finite(logits.numpy())
         self._logits.append(logits.double())
+        self._features.append(torch.empty(len(logits), 0) if features is None else features)
         self._columns["id"] += [str(value) for value in ids]
         labels = label_column(batch)
         self._columns["label"] += [-1] * len(ids) if labels is None else labels
@@ -79,7 +82,13 @@ class PredictionCollector:
         Raises:
             MovlError: if there are no images, an image came twice in one process, or ``pred`` holds probabilities.
         """
-        logits, columns = self._all_processes()
+        return self.gather_with_features(patients=patients, salt=salt)[0]
+
+    def gather_with_features(
+        self, *, patients: Mapping[str, str | None] | None = None, salt: Any = None
+    ) -> tuple[Predictions, np.ndarray]:
+        """What :meth:`gather` gives, and the features of those images, float32 (N, F)."""
+        logits, features, columns = self._all_processes()
         refuse_probabilities(logits)
         rows = _first_rows(columns["index"], repeated=idist.get_world_size() > 1)
         given = zip(columns["patient_id"], columns["id"], strict=True)
@@ -94,19 +103,22 @@ class PredictionCollector:
             patients=own,
             patient_ids=salted,
         )
-        return predictions.take(rows)
+        return predictions.take(rows), features[rows]
 
-    def _all_processes(self) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    def _all_processes(self) -> tuple[np.ndarray, np.ndarray, dict[str, list[Any]]]:
         if not self._logits:
             raise MovlError("The evaluation saw no images; check the data set's splits and domains.")
         logits = evenly_divisible_all_gather(torch.cat(self._logits), concat=True).numpy()
+        own = torch.cat(self._features)
+        # without columns there is nothing to exchange
+        features = evenly_divisible_all_gather(own, concat=True) if own.shape[1] else own.new_empty(len(logits), 0)
         # one text per process; JSON has no tabs, which separate the texts
         texts = string_list_all_gather([json.dumps(self._columns)])
         columns: dict[str, list[Any]] = {name: [] for name in self._columns}
         for text in texts:
             for name, values in json.loads(text).items():
                 columns[name] += values
-        return logits, columns
+        return logits, features.numpy(), columns
 
 
 def _first_rows(positions: Sequence[Any], *, repeated: bool) -> list[int]:

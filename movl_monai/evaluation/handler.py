@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
+from movl_monai.evaluation.columns import column
+from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.evaluation.predictions import predictions_csv
 from movl_monai.evaluation.provenance import run_info
 from movl_monai.evaluation.report import build_report, write_report
@@ -41,7 +45,11 @@ class _Collecting:
         engine.add_event_handler(Events.COMPLETED, lambda: self.finish())
 
     def _collect(self, engine: Engine) -> None:
-        self.collector.add(engine.state.batch, engine.state.output)
+        self.collector.add(engine.state.batch, engine.state.output, features=self._features(engine))
+
+    def _features(self, engine: Engine) -> torch.Tensor | None:
+        """What the head read for the images of this iteration, where a subclass keeps it."""
+        return None
 
     def finish(self) -> None:
         """Write what was collected."""
@@ -49,18 +57,20 @@ class _Collecting:
 
 
 class EvaluationReportHandler(_Collecting):
-    """Write report.json, report.html, predictions.csv and figure.png after a run of an evaluator, and log a table.
+    """Write report.json, report.html, outputs.npz, predictions.csv and figure.png after a run, and log a table.
 
-    The evaluator's batches need ``id`` and ``label``, and should have ``split``, ``domain`` and ``index``; ``pred``
-    must be logits, decollated or not. The first process writes.
+    outputs.npz keeps the logits and what the head read of every image (:func:`~movl_monai.evaluation.read_outputs`), so
+    that the network is not needed again. The evaluator's batches need ``id`` and ``label``, and should have ``split``,
+    ``domain`` and ``index``; ``pred`` must be logits, decollated or not. The first process writes.
 
     Args:
         output_dir: folder of the report.
         class_names: names in the order of the logits.
         id_domain: the in-distribution domain.
-        items: the items of the data set (``id``, ``patient_id``), so that intervals resample patients; None takes
-            ``patient_id`` from the batches if they have it.
+        items: the items of the data set (``id``, ``patient_id``, ``groups``), so that intervals resample patients and
+            groups are known; None takes ``patient_id`` from the batches if they have it.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in predictions.csv; None writes none.
+        far_domains: domains of images of another kind, without labels, for OOD detection only.
         network: for the facts of the report and the picture of its prompt.
         checkpoint: the file that was loaded, for its size and sha256.
         seed: of the run, for the facts.
@@ -84,6 +94,7 @@ class EvaluationReportHandler(_Collecting):
         id_domain: str = "id",
         items: Iterable[Mapping[str, Any]] | None = None,
         id_map: Any = None,
+        far_domains: Sequence[str] = (),
         network: nn.Module | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         seed: int | None = None,
@@ -96,19 +107,33 @@ class EvaluationReportHandler(_Collecting):
     ) -> None:
         super().__init__(output_dir, class_names=class_names, domain=id_domain)
         self.id_domain = id_domain
-        self.patients = {item["id"]: item.get("patient_id") for item in items or ()}
+        items = list(items or ())
+        self.patients = {item["id"]: item.get("patient_id") for item in items}
+        self.groups: dict[str, Mapping[str, str]] = {item["id"]: item.get("groups") or {} for item in items}
+        self.far_domains = list(far_domains)
         self.id_map = id_map
         self.network = network
         self.origin: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "strategy": strategy, "facts": facts}
         self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
         self.attention = AttentionMaps(network, num_images=attention_images)
+        self.tap = FeatureTap()
         self.report: dict[str, Any] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Collect in every iteration and finish after the run."""
         super().attach(engine)
+        engine.add_event_handler(Events.STARTED, self._listen)
         engine.add_event_handler(Events.STARTED, lambda: self.attention.reset())
         engine.add_event_handler(Events.ITERATION_STARTED, self._look)
+
+    def _listen(self, engine: Engine) -> None:
+        # MONAI's engines have their network only after their handlers were attached
+        self.tap = FeatureTap(getattr(engine, "network", None))
+        self.tap.open()
+
+    def _features(self, engine: Engine) -> torch.Tensor | None:
+        batch: Any = engine.state.batch
+        return self.tap.take(len(column(batch, "id") or ()))
 
     def _look(self, engine: Engine) -> None:
         batch: Any = engine.state.batch  # not decollated yet
@@ -121,9 +146,19 @@ class EvaluationReportHandler(_Collecting):
 
     def finish(self) -> None:
         """Gather from all processes; in the first one build, write and log the report."""
-        predictions = self.collector.gather(patients=self.patients, salt=self.id_map)
+        self.tap.close()
+        predictions, features = self.collector.gather_with_features(patients=self.patients, salt=self.id_map)
         if idist.get_rank() > 0:
             return
+        outputs = StoredOutputs(
+            predictions=predictions,
+            class_names=self.class_names,
+            features=features,
+            groups=self._groups_of(predictions.ids),
+            id_domain=self.id_domain,
+            far_domains=self.far_domains,
+        )
+        write_outputs(self.output_dir / OUTPUTS_FILE, outputs)
         report = build_report(
             predictions,
             class_names=self.class_names,
@@ -144,6 +179,11 @@ class EvaluationReportHandler(_Collecting):
         for note in self.report["notes"]:
             _LOGGER.info("Note: %s", note)
         _LOGGER.info("Report: %s", self.output_dir / "report.html")
+
+    def _groups_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """For each group the value of each image, "" where an item has none."""
+        names = dict.fromkeys(name for groups in self.groups.values() for name in groups)
+        return {name: [self.groups.get(image, {}).get(name, "") for image in ids] for name in names}
 
 
 class PredictionWriter(_Collecting):
