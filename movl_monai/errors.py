@@ -5,7 +5,15 @@ The `movl-monai` command prints them as one paragraph without a traceback.
 
 from __future__ import annotations
 
-__all__ = ["CheckpointMismatchError", "ConfigError", "DataError", "MovlError", "NonFiniteLossError", "WeightsError"]
+__all__ = [
+    "CheckpointMismatchError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "MovlError",
+    "NonFiniteLossError",
+    "WeightsError",
+]
 
 
 class MovlError(ValueError):
@@ -26,6 +34,10 @@ class WeightsError(MovlError):
 
 class CheckpointMismatchError(MovlError):
     """A checkpoint was trained on other frozen weights, or for other classes, than the network it is loaded into."""
+
+
+class ExportError(MovlError):
+    """An exported model cannot be read or used, or would compute something else than the network it is made from."""
 
 
 class NonFiniteLossError(MovlError):

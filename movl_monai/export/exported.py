@@ -1,0 +1,152 @@
+"""An exported model: one file that takes images and gives logits, whatever it was exported to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from movl_monai.errors import ExportError
+
+from .metadata import check_metadata
+from .runtimes import Runtime, open_runtime
+from .sealed import ExportFormat, check_intact, exported_format
+
+if TYPE_CHECKING:
+    from monai.transforms import Compose
+
+__all__ = ["ExportedModel", "ExportedOutput", "read_exported"]
+
+_SLACK = 1e-3  # beyond [0, 1], for resampling
+
+
+class ExportedOutput(NamedTuple):
+    """What an exported model gives for a batch.
+
+    Args:
+        logits: float32, (B, num_classes), or (B, num_classes, H, W) for segmentation; before softmax.
+        features: float32, (B, num_features), what the head read; None for segmentation.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray | None
+
+
+class ExportedModel:
+    """A network in one file, with all that is needed to use it: preprocessing, class names, trust record, weights.
+
+    Made by :func:`read_exported`.
+
+    Attributes:
+        format: "onnx", "torchscript" or "torch-export".
+        metadata: JSON-able facts, see :mod:`movl_monai.export.metadata`.
+    """
+
+    def __init__(self, runtime: Runtime, form: ExportFormat) -> None:
+        self.format: ExportFormat = form
+        self.metadata: dict[str, Any] = runtime.metadata
+        self._runtime = runtime
+
+    @property
+    def task(self) -> Literal["classification", "segmentation"]:
+        """What the logits are about: images, or their pixels."""
+        return self.metadata["task"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of the logits."""
+        return list(self.metadata["class_names"])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the images that the preprocessing gives and that a call takes, in pixels."""
+        height, width = self.metadata["image_size"]
+        return int(height), int(width)
+
+    def preprocessing(self) -> Compose:
+        """Return the transforms of training and evaluation: ``{"image": path}`` to ``{"image": (3, H, W), ...}``.
+
+        Raises:
+            ExportError: if the file asks for anything but transforms of this package and of MONAI.
+        """
+        from .preprocessing import build_preprocessing
+
+        return build_preprocessing(self.metadata["preprocessing"])
+
+    def __call__(self, image: np.ndarray) -> ExportedOutput:
+        """Compute logits, window by window where the run did so.
+
+        Args:
+            image: (B, 3, H, W) of ``image_size``, float32 in [0, 1], B >= 1.
+
+        Raises:
+            ExportError: if the images are of another shape, type or range, or a logit is not finite.
+        """
+        image = self._checked(image)
+        if self.metadata["windows"] is None:
+            logits, features = self.network(image)
+        else:
+            from .windows import window_logits
+
+            logits, features = window_logits(lambda part: self.network(part).logits, image, self.metadata["windows"])
+        if not np.isfinite(logits).all():
+            raise ExportError("The exported model gave logits that are not finite; look at the images it was given.")
+        return ExportedOutput(logits, features)
+
+    def network(self, image: np.ndarray) -> ExportedOutput:
+        """Run the graph as it is on images of ``metadata["input_size"]``; nothing is checked."""
+        outputs = self._runtime.run(np.ascontiguousarray(image))
+        return ExportedOutput(outputs[0], outputs[1] if len(outputs) > 1 else None)
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        expected = (3, *self.image_size)
+        if not isinstance(image, np.ndarray) or image.dtype != np.float32:
+            found = getattr(image, "dtype", type(image).__name__)
+            raise ExportError(
+                f"Images must be a numpy array of float32 in [0, 1], got {found}; divide 0..255 by 255 and use "
+                "astype('float32')."
+            )
+        if image.ndim != 4 or image.shape[1:] != expected or not len(image):
+            raise ExportError(
+                f"Images must be (B, {', '.join(map(str, expected))}) with B >= 1, got {image.shape}; use the model's "
+                "own preprocessing()."
+            )
+        low, high = float(image.min()), float(image.max())
+        if not (low >= -_SLACK and high <= 1 + _SLACK):  # also when one is NaN
+            raise ExportError(
+                f"Images must be in [0, 1], got values from {low:.3g} to {high:.3g}; the model normalises inside, so "
+                "give it neither 0..255 nor standardised values."
+            )
+        return image
+
+
+def read_exported(
+    path: str | os.PathLike[str],
+    *,
+    task: Literal["classification", "segmentation"] | None = None,
+    num_threads: int | None = None,
+) -> ExportedModel:
+    """Open an exported file of any format; ONNX runs in onnxruntime on the CPU, the others in torch.
+
+    A file is recognised by its content, and every byte of it is checked. Its graph runs without Python code, but open
+    only files from sources that you trust.
+
+    Args:
+        path: written by `movl-monai export`.
+        task: what it must be for, "classification" or "segmentation"; None takes both.
+        num_threads: of one call; None leaves it to the runtime.
+
+    Raises:
+        ExportError: if there is no such file, it is damaged, in another format, not from `movl-monai export`, from a
+            newer one, or for another task.
+    """
+    if num_threads is not None and num_threads < 1:
+        raise ExportError(f"num_threads must be at least 1, or None for the runtime's own choice, got {num_threads}.")
+    path = Path(path)
+    form = exported_format(path)
+    check_intact(path, form)
+    runtime = open_runtime(path, form, num_threads=num_threads)
+    check_metadata(runtime.metadata, name=path.name, task=task)
+    return ExportedModel(runtime, form)

@@ -1,0 +1,106 @@
+"""The network as the graph that is exported: one input, tensors out, adapters merged where they can be."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from movl_monai.adapters import LayerAdapter
+from movl_monai.errors import ExportError
+from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable", "merge_adapter"]
+
+_TRACED_BATCH = 2  # 0 and 1 are special to torch.export
+
+
+class ClassificationGraph(nn.Module):
+    """Images (B, 3, H, W) to logits (B, C) and to the features (B, F) that the head read, both float32."""
+
+    def __init__(self, network: AdaptedClassifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute both."""
+        features = self.network.features(image)
+        return self.network.head(features).float(), features.float()
+
+
+class SegmentationGraph(nn.Module):
+    """Images (B, 3, H, W) to logits (B, C, H, W), float32."""
+
+    def __init__(self, network: AdaptedSegmenter) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the logits."""
+        return self.network(image)
+
+
+def merge_adapter(network: AdaptedClassifier | AdaptedSegmenter) -> AdaptedClassifier | AdaptedSegmenter:
+    """Return a network without adapter that computes the same, where the adapter can be folded into the weights.
+
+    Those are LoRA, SSF and BitFit; with another adapter, or none, it is the network itself.
+    """
+    if not isinstance(network.adapter, LayerAdapter):
+        return network
+    parts: dict[str, Any] = {"prompt": network.prompt, "head": network.head, "class_names": network.class_names}
+    merged = network.adapter.merged(network.backbone)
+    return type(network)(backbone=merged, **parts).eval()
+
+
+def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
+    """Return a copy of a network on the CPU that is ready for every exporter; the network stays as it is.
+
+    Raises:
+        ExportError: if it is of another kind.
+    """
+    if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter)):
+        raise ExportError(
+            f"Only AdaptedClassifier and AdaptedSegmenter can be exported, got {type(network).__name__}; "
+            "unwrap a distributed or compiled network first."
+        )
+    own = merge_adapter(copy.deepcopy(network).cpu().eval())
+    graph = ClassificationGraph(own) if isinstance(own, AdaptedClassifier) else SegmentationGraph(own)
+    return graph.requires_grad_(False).eval()
+
+
+def as_program(graph: nn.Module, *, input_size: tuple[int, int]) -> ExportedProgram:
+    """Trace a graph with `torch.export` for any batch size.
+
+    Args:
+        graph: from :func:`exportable`; its weights are made contiguous, which the archive of torch.export expects.
+        input_size: (H, W) of the images.
+
+    Raises:
+        ExportError: if it cannot be traced.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    # it is kept in the file as an example, so it must show nobody
+    example = torch.full((_TRACED_BATCH, 3, *input_size), 0.5)
+    try:
+        program = torch.export.export(
+            graph.to(memory_format=torch.contiguous_format), (example,), dynamic_shapes={"image": {0: batch}}
+        )
+    except Exception as error:  # it raises many kinds of errors
+        raise ExportError(
+            f"torch.export cannot trace this network ({type(error).__name__}: {_first_line(error)}); "
+            "try --format torchscript."
+        ) from error
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
+                node.meta.pop(key, None)  # they name files and folders of this machine
+    return program
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

@@ -1,0 +1,129 @@
+"""What an exported file says about itself.
+
+Version 1, JSON, in the properties of an ONNX file (``movl.<entry>``, each value JSON) and in the extra file
+``movl_metadata.json`` of the archives of torch:
+
+========================  =============================================================================================
+entry                     value
+========================  =============================================================================================
+``schema_version``        1
+``task``                  "classification" or "segmentation"
+``bundle``                name and version of the bundle that was trained
+``class_names``           in the order of the logits
+``image_size``            [H, W] of the images that the preprocessing gives
+``input_size``            [H, W] that the graph takes; smaller than the images where there are windows
+``windows``               settings of the sliding window, or null
+``preprocessing``         the transforms from a path to an image, as MONAI configs write them, without expressions
+``inputs``, ``outputs``   name, shape, dtype, value range
+``backbone``              name, source and licence of the weights, sha256 of their file and of the content
+``checkpoint_sha256``     of the trained state (prompt, adapter, head), as :func:`state_sha256` computes it
+``parts``                 prompt, adapter and head in words
+``trust``                 facts of the trust record: temperature, thresholds; null without one
+``parity``                how far the file is from the network in eager mode, on how many images of what kind
+``int8``                  null, or what quantisation changed
+``versions``              of the packages that wrote it
+``use``                   that it is for research only
+========================  =============================================================================================
+
+Nothing of patients, and no paths.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from torch import nn
+
+from movl_monai.backbones.base import digest_tensors
+from movl_monai.errors import ExportError
+
+__all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "state_sha256", "versions"]
+
+SCHEMA_VERSION = 1
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
+_NEEDED = ("task", "class_names", "image_size", "input_size", "windows", "preprocessing", "backbone", "use")
+_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy", "onnx", "onnxruntime", "onnxscript")
+
+
+def state_sha256(network: nn.Module) -> str:
+    """Return the SHA-256 of what a network's checkpoint holds, whatever the file that it came from."""
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("_extra_state")}
+    return digest_tensors(state)
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that an exported file depends on; None for those that are not there."""
+    import movl_monai
+
+    found: dict[str, str | None] = {"python": platform.python_version(), "movl_monai": movl_monai.__version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) -> dict[str, Any]:
+    """Return the entries of the metadata that the network alone tells.
+
+    Args:
+        network: an :class:`~movl_monai.networks.AdaptedClassifier` or ``AdaptedSegmenter`` with its checkpoint.
+        task: "classification" or "segmentation".
+        input_size: (H, W) that it takes.
+    """
+    spec = network.backbone.spec
+    num_classes = len(network.class_names)
+    whole = task == "classification"
+    logits = ["B", num_classes] if whole else ["B", num_classes, *input_size]
+    outputs = {"pred": {"shape": logits, "dtype": "float32", "meaning": "logits, before softmax"}}
+    if whole:
+        shape = ["B", spec.num_features]
+        outputs["features"] = {"shape": shape, "dtype": "float32", "meaning": "what the head reads"}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": task,
+        "class_names": list(network.class_names),
+        "input_size": list(input_size),
+        "inputs": {
+            "image": {"shape": ["B", 3, *input_size], "dtype": "float32", "value_range": [0, 1], "color": "RGB"}
+        },
+        "outputs": outputs,
+        "backbone": {
+            "name": spec.name,
+            "weights": spec.weights,
+            "license": spec.license,
+            "weights_file_sha256": spec.weights_sha256,
+            "content_sha256": network.backbone.content_sha256(),
+            "frozen": bool(network.backbone.frozen),
+        },
+        "checkpoint_sha256": state_sha256(network),
+        "parts": network.facts()["parts"],
+        "versions": versions(),
+        "use": RESEARCH_USE,
+    }
+
+
+def check_metadata(metadata: Mapping[str, Any], *, name: str, task: str | None) -> None:
+    """Raise ExportError unless the metadata are ours, of a version that is understood here, and for the task."""
+    found = metadata.get("schema_version")
+    if found is None:
+        raise ExportError(
+            f"{name} does not say how it is to be used: it was not written by `movl-monai export`. Export the run with "
+            "that command; MONAI's ckpt_export writes files for other programs."
+        )
+    if found != SCHEMA_VERSION:
+        raise ExportError(
+            f"{name} has metadata of version {found}, this movl_monai understands version {SCHEMA_VERSION}; export it "
+            "again, or install the movl_monai that wrote it."
+        )
+    if missing := [key for key in _NEEDED if key not in metadata]:
+        raise ExportError(f"{name} does not tell its {', '.join(missing)}; it is damaged, export it again.")
+    if task is not None and metadata["task"] != task:
+        raise ExportError(
+            f"{name} is for {metadata['task']} ({', '.join(metadata['class_names'])}), wanted was {task}; "
+            "take the file of such a run."
+        )

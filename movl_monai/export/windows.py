@@ -1,0 +1,60 @@
+"""Sliding windows over images that are larger than what the network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from movl_monai.errors import ConfigError
+
+__all__ = ["describe_inferer", "window_logits"]
+
+
+def describe_inferer(inferer: Any) -> dict[str, Any] | None:
+    """Return what a run's inferer does as plain data: None for whole images, or the settings of its windows.
+
+    Raises:
+        ConfigError: if it is another inferer than MONAI's simple one and its sliding window.
+    """
+    from monai.inferers import SimpleInferer, SlidingWindowInferer
+
+    if type(inferer) is SimpleInferer:
+        return None
+    if type(inferer) is not SlidingWindowInferer:
+        raise ConfigError(
+            f"The run's inferer is a {type(inferer).__name__}; expected monai's SimpleInferer or SlidingWindowInferer, "
+            "whose settings an exported file can carry."
+        )
+    sides, overlap = inferer.roi_size, inferer.overlap
+    return {
+        "roi_size": [sides, sides] if isinstance(sides, int) else [int(side) for side in sides],
+        "overlap": float(overlap) if isinstance(overlap, (int, float)) else [float(share) for share in overlap],
+        "mode": str(getattr(inferer.mode, "value", inferer.mode)),
+        "batch_size": int(inferer.sw_batch_size),
+    }
+
+
+def window_logits(
+    network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, windows: Mapping[str, Any]
+) -> tuple[np.ndarray, None]:
+    """Compute the logits (B, C, H, W) of images (B, 3, H, W) window by window, as the run did; there are no features.
+
+    Args:
+        network: windows (B, 3, h, w) to logits (B, C, h, w).
+        image: float32.
+        windows: settings from :func:`describe_inferer`.
+    """
+    import torch
+    from monai.inferers import SlidingWindowInferer
+
+    inferer = SlidingWindowInferer(
+        roi_size=windows["roi_size"],
+        sw_batch_size=windows["batch_size"],
+        overlap=windows["overlap"],
+        mode=windows["mode"],
+    )
+    with torch.inference_mode():
+        logits: Any = inferer(torch.from_numpy(image), lambda part: torch.from_numpy(network(part.numpy())))
+    return logits.numpy(), None

@@ -1,0 +1,151 @@
+"""Write a graph to a file, with what the file says about itself; nothing of this machine is left in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from movl_monai.errors import ExportError
+
+from .graph import ClassificationGraph, SegmentationGraph, as_program
+from .runtimes import METADATA_FILE, PREFIX, TRUST_FILE
+from .sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
+
+__all__ = ["compile_graph", "neighbor", "write_compiled"]
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+_OUTPUTS = {ClassificationGraph: ["pred", "features"], SegmentationGraph: ["pred"]}
+
+
+def compile_graph(graph: ClassificationGraph | SegmentationGraph, form: ExportFormat, *, size: tuple[int, int]) -> Any:
+    """Return a graph in a format: a scripted module, an exported program, or an ONNX model (protobuf).
+
+    Args:
+        graph: from :func:`~movl_monai.export.graph.exportable`.
+        form: the format.
+        size: (H, W) of the images.
+
+    Raises:
+        ExportError: if the graph cannot be had in this format.
+    """
+    if form == "torchscript":
+        return _script(graph)
+    program = as_program(graph, input_size=size)
+    return program if form == "torch-export" else _onnx_model(program, outputs=_OUTPUTS[type(graph)])
+
+
+def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], trust: str = "") -> None:
+    """Write what :func:`compile_graph` gave.
+
+    Args:
+        compiled: the model.
+        path: the file, which is written in place; see :func:`neighbor`.
+        metadata: JSON-able.
+        trust: the trust record, base64; "" for none.
+    """
+    files = {METADATA_FILE: json.dumps(metadata, sort_keys=True, allow_nan=False), TRUST_FILE: trust}
+    if isinstance(compiled, torch.jit.ScriptModule):
+        stream = io.BytesIO()
+        torch.jit.save(compiled, stream, _extra_files=files)
+        path.write_bytes(_without_debug_files(stream))
+    elif isinstance(compiled, torch.export.ExportedProgram):
+        # an open stream has no name; the writer would put the file's into the archive
+        stream = io.BytesIO()
+        torch.export.save(compiled, stream, extra_files=files)
+        path.write_bytes(stream.getvalue())
+    else:
+        _set_properties(compiled, metadata, trust)
+        path.write_bytes(seal_onnx(compiled.SerializeToString(deterministic=True)))
+
+
+@contextmanager
+def neighbor(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside ``path`` that takes its name at the end, or is removed after an error.
+
+    Raises:
+        ExportError: if the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"The exported file cannot be written: {error.strerror} ({path.parent}). Expected a folder that exists or "
+            "can be made, with space left; choose another --output."
+        ) from error
+
+
+def _script(graph: torch.nn.Module) -> torch.jit.ScriptModule:
+    try:
+        return torch.jit.script(graph)
+    except Exception as error:  # it raises many kinds of errors
+        raise ExportError(
+            f"TorchScript cannot take this network ({type(error).__name__}); use --format onnx or torch-export, which "
+            "trace it."
+        ) from error
+
+
+def _onnx_model(program: torch.export.ExportedProgram, *, outputs: list[str]) -> Any:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"{error.name} is not installed, which writes ONNX files; pip install 'movl-monai[export]'."
+        ) from error
+    try:
+        made: Any = torch.onnx.export(
+            program, input_names=["image"], output_names=outputs, dynamo=True, external_data=False, verbose=False
+        )
+    except Exception as error:  # it raises many kinds of errors
+        raise ExportError(
+            f"This network cannot be had as ONNX ({type(error).__name__}); use --format torchscript or torch-export."
+        ) from error
+    model = made.model_proto
+    _forget_origin(model)
+    return model
+
+
+def _forget_origin(model: Any) -> None:
+    """Remove what the exporter keeps of every node's origin: lines of source files with their folders."""
+    model.doc_string = ""
+    for graph in (model.graph, *model.functions):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+        for value in (*graph.value_info, *getattr(graph, "input", ()), *getattr(graph, "initializer", ())):
+            if hasattr(value, "metadata_props"):
+                del value.metadata_props[:]
+
+
+def _set_properties(model: Any, metadata: Mapping[str, Any], trust: str) -> None:
+    del model.metadata_props[:]
+    properties = {f"{PREFIX}{key}": json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+    for key, value in {**properties, TRUST_FILE: trust, SEAL_KEY: unsealed()}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _without_debug_files(stream: io.BytesIO) -> bytes:
+    """Return an archive without the files that map the code to lines in folders of this machine."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(entry.filename, _DATE), old.read(entry))
+    return result.getvalue()
