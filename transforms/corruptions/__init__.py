@@ -1,0 +1,69 @@
+"""Corruptions of one image at graded severities, to ask how a network does on worse images than it was trained on.
+
+Each is an array transform with a dictionary twin, from float32 (3, H, W) in [0, 1] to the same, and gives the same
+result for the same seed and image id. They work on images of the size that a network sees, after ``ResizeImaged``;
+lengths are fractions of the shorter side.
+"""
+
+from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
+from movl_monai.transforms.corruptions.contrast import LowerContrast, LowerContrastd
+from movl_monai.transforms.corruptions.defocus import BlurDefocus, BlurDefocusd
+from movl_monai.transforms.corruptions.field_of_view import CollimateFieldOfView, CollimateFieldOfViewd
+from movl_monai.transforms.corruptions.gamma import ChangeGamma, ChangeGammad
+from movl_monai.transforms.corruptions.gaussian_blur import BlurGaussian, BlurGaussiand
+from movl_monai.transforms.corruptions.gaussian_noise import AddGaussianNoise, AddGaussianNoised
+from movl_monai.transforms.corruptions.inversion import InvertPolarity, InvertPolarityd
+from movl_monai.transforms.corruptions.jpeg import CompressJPEG, CompressJPEGd
+from movl_monai.transforms.corruptions.motion import BlurMotion, BlurMotiond
+from movl_monai.transforms.corruptions.quantum_noise import AddQuantumNoise, AddQuantumNoised
+from movl_monai.transforms.corruptions.resampling import ResampleCoarsely, ResampleCoarselyd
+from movl_monai.transforms.corruptions.text import BurnInText, BurnInTextd
+
+__all__ = [
+    "CORRUPTIONS",
+    "AddGaussianNoise",
+    "AddGaussianNoised",
+    "AddQuantumNoise",
+    "AddQuantumNoised",
+    "BlurDefocus",
+    "BlurDefocusd",
+    "BlurGaussian",
+    "BlurGaussiand",
+    "BlurMotion",
+    "BlurMotiond",
+    "BurnInText",
+    "BurnInTextd",
+    "ChangeGamma",
+    "ChangeGammad",
+    "CollimateFieldOfView",
+    "CollimateFieldOfViewd",
+    "CompressJPEG",
+    "CompressJPEGd",
+    "Corruption",
+    "Corruptiond",
+    "InvertPolarity",
+    "InvertPolarityd",
+    "LowerContrast",
+    "LowerContrastd",
+    "ResampleCoarsely",
+    "ResampleCoarselyd",
+]
+
+CORRUPTIONS: dict[str, type[Corruption]] = {
+    part.name: part
+    for part in (
+        AddGaussianNoise,
+        AddQuantumNoise,
+        BlurGaussian,
+        BlurDefocus,
+        BlurMotion,
+        LowerContrast,
+        ChangeGamma,
+        CompressJPEG,
+        ResampleCoarsely,
+        InvertPolarity,
+        BurnInText,
+        CollimateFieldOfView,
+    )
+}
+"""The array forms by name, in the order of tables: noise, blur, grey levels, coding, what is shown."""
