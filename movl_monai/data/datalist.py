@@ -11,20 +11,28 @@ from typing import Any, overload
 
 from movl_monai.data.entries import SPLITS, SkippedFile
 from movl_monai.data.ids import IdMap
+from movl_monai.errors import DataError
 
 __all__ = ["Datalist"]
 
 Item = dict[str, Any]
-_SECTIONS = {"train": "training", "val": "validation", "test": "test", None: "unsplit"}
+_SECTIONS = {
+    "train": "training",
+    "val": "validation",
+    "calibration": "calibration",
+    "test": "test",
+    None: "unsplit",
+}
 
 
 class Datalist(Sequence[Item]):
     """A sequence of items, one per image (or per frame of a multi-frame file).
 
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
-    "split": "train" | "val" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from 0) where the
-    file has several, ``"mask": absolute path`` where the source names one, and ``"case": salted id`` of the volume of a
-    slice where masks are read. ``label`` is the position in ``class_names``.
+    "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from
+    0) where the file has several, ``"mask": absolute path`` where the source names one, ``"groups": {column: value}``
+    where columns for groups were named, and ``"case": salted id`` of the volume of a slice where masks are read.
+    ``label`` is the position in ``class_names``.
     Items are ordered by domain (the in-distribution one first), split, and natural order of the path, whatever the
     order on disk.
 
@@ -34,6 +42,7 @@ class Datalist(Sequence[Item]):
         items: the items.
         class_names: names of the classes, in the order of the labels.
         id_domain: name of the in-distribution domain.
+        far_domains: domains of another kind of images, without labels, for OOD detection only.
         skipped: files that were found and left out, with the reason.
         id_map: salt and way back of the ids.
 
@@ -50,12 +59,14 @@ class Datalist(Sequence[Item]):
         *,
         class_names: Sequence[str],
         id_domain: str = "id",
+        far_domains: Iterable[str] = (),
         skipped: Iterable[SkippedFile] = (),
         id_map: IdMap | None = None,
     ) -> None:
         self._items = list(items)
         self.class_names = list(class_names)
         self.id_domain = id_domain
+        self.far_domains = list(far_domains)
         self.skipped = list(skipped)
         self.id_map = IdMap() if id_map is None else id_map  # an empty map is false, but has a salt
 
@@ -100,13 +111,32 @@ class Datalist(Sequence[Item]):
         chosen = [
             item for item in self._items if item["domain"] == self.id_domain and item["split"] in ("train", "val")
         ]
-        skipped = [file for file in self.skipped if file.domain in (self.id_domain, None) and file.split != "test"]
+        splits = ("train", "val", None)
+        skipped = [file for file in self.skipped if file.domain in (self.id_domain, None) and file.split in splits]
         return self._with(chosen, skipped)
 
-    def for_evaluation(self) -> Datalist:
-        """The in-distribution test split and every image of the other domains, for one pass of evaluation."""
-        chosen = [item for item in self._items if item["domain"] != self.id_domain or item["split"] == "test"]
-        skipped = [file for file in self.skipped if file.domain != self.id_domain or file.split in ("test", None)]
+    def for_evaluation(self, splits: Sequence[str] = ("test",), *, far: bool = False) -> Datalist:
+        """In-distribution splits and every image of the other domains, for one pass of evaluation.
+
+        Args:
+            splits: those of "train", "val", "calibration" and "test"; what is fitted after training (a temperature,
+                conformal sets, OOD detectors) needs more than the test split.
+            far: whether the far domains are among the others.
+
+        Raises:
+            DataError: if a split is unknown, or none is given.
+        """
+        unknown = sorted(set(splits) - set(SPLITS))
+        if unknown or not splits or isinstance(splits, str):
+            raise DataError(f"evaluation_splits must be a list of some of {', '.join(SPLITS)}, got {splits!r}.")
+        left_out = set() if far else set(self.far_domains)
+
+        def wanted(domain: str | None, split: str | None) -> bool:
+            return split in splits if domain == self.id_domain else domain not in left_out
+
+        chosen = [item for item in self._items if wanted(item["domain"], item["split"])]
+        # a file skipped before its split was known may be of any
+        skipped = [file for file in self.skipped if wanted(file.domain, file.split or splits[0])]
         return self._with(chosen, skipped)
 
     def summary(self) -> str:
@@ -123,7 +153,7 @@ class Datalist(Sequence[Item]):
         return "\n".join(lines)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write decathlon JSON (``training``, ``validation``, ``test``; class names, domains), to be read with
+        """Write decathlon JSON (``training``, ``validation``, ``calibration``, ``test``; class names), to be read with
         :func:`movl_monai.data.read_datalist`.
 
         Paths are relative to the file's folder where they lie below it, else absolute: the file stays on this machine.
@@ -140,6 +170,7 @@ class Datalist(Sequence[Item]):
 
     def _as_json(self, item: Item, folder: Path) -> Item:
         entry: Item = {key: item[key] for key in ("label", "domain", "id", "frame") if key in item}
+        entry |= item.get("groups", {})
         image = Path(item["image"])
         entry["image"] = image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
         patient = item["patient_id"]
@@ -162,7 +193,12 @@ class Datalist(Sequence[Item]):
 
     def _with(self, items: list[Item], skipped: list[SkippedFile]) -> Datalist:
         return Datalist(
-            items, class_names=self.class_names, id_domain=self.id_domain, skipped=skipped, id_map=self.id_map
+            items,
+            class_names=self.class_names,
+            id_domain=self.id_domain,
+            far_domains=self.far_domains,
+            skipped=skipped,
+            id_map=self.id_map,
         )
 
 
@@ -172,4 +208,4 @@ def _count_patients(items: list[Item]) -> str:
 
 
 def _row(domain: str, split: str, name: str, images: str, patients: str) -> str:
-    return f"{domain:<24} {split:<6} {name:<24} {images:>8} {patients:>9}"
+    return f"{domain:<24} {split:<11} {name:<24} {images:>8} {patients:>9}"

@@ -54,5 +54,6 @@ def find_duplicates(images: torch.Tensor, items: Sequence[Mapping[str, Any]], *,
             one, other = items[of], items[index]
             places = {(one["domain"], one["split"]), (other["domain"], other["split"])}
             leaks = len(places) > 1 and id_domain in (one["domain"], other["domain"])
-            duplicates.append(Duplicate(index, of, leaks, one["label"] != other["label"]))
+            labels = {one["label"], other["label"]}
+            duplicates.append(Duplicate(index, of, leaks, contradicts=len(labels - {None}) > 1))
     return duplicates

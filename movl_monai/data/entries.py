@@ -27,8 +27,8 @@ __all__ = [
     "tidy",
 ]
 
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+SplitName = Literal["train", "val", "calibration", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "calibration", "test")
 
 _SYNONYMS: dict[str, SplitName] = {
     "train": "train",
@@ -36,6 +36,8 @@ _SYNONYMS: dict[str, SplitName] = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "calibration": "calibration",
+    "cal": "calibration",
     "test": "test",
     "testing": "test",
 }
@@ -55,6 +57,7 @@ class Entry:
         frame: frame of a multi-frame file, counted from 0.
         id: salted id that the source already carries.
         mask: absolute path of the mask, None if the source has none.
+        groups: values of the columns that make groups, such as sex; "" where one is missing.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Entry:
     frame: int | None = None
     id: str | None = None
     mask: Path | None = None
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -134,7 +138,8 @@ def parse_split(text: str | None) -> SplitName | None:
     """The split that a word means.
 
     Raises:
-        KeyError: if the word is none of train, training, val, valid, validation, test, testing (in any case).
+        KeyError: if the word is none of train, training, val, valid, validation, cal, calibration, test, testing, in
+            any case.
 
     Example:
         >>> parse_split("Validation"), parse_split("  ")

@@ -1,4 +1,4 @@
-"""Read a CSV manifest: `path,label[,mask,patient_id,split,domain,frame,id]`."""
+"""Read a CSV manifest: `path,label[,mask,patient_id,split,domain,frame,id]`, and columns that make groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ _REQUIRED = ("path", "label")
 _OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id")
 
 
-def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = True, folders: bool = False) -> Listing:
+def read_csv(
+    source: Path,
+    *,
+    data_root: Path | None = None,
+    labelled: bool = True,
+    folders: bool = False,
+    group_columns: Sequence[str] = (),
+    groups_required: bool = True,
+) -> Listing:
     """The entries of a CSV manifest.
 
     Columns are found by name (in any case and order, others are ignored); comma, semicolon or tab; UTF-8 with or
@@ -29,6 +37,8 @@ def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = Tr
         data_root: folder that relative paths belong to, default the CSV's folder.
         labelled: False lets rows, or the whole list, be without a label.
         folders: whether a path may be a folder with one DICOM series.
+        group_columns: further columns, found by name, whose values become the groups of an image.
+        groups_required: whether such a column may not be missing.
 
     Raises:
         DataError: if a column is missing, a row has no path or label, a split or frame cannot be understood, a path
@@ -36,12 +46,15 @@ def read_csv(source: Path, *, data_root: Path | None = None, labelled: bool = Tr
             spreadsheet shows them: the header is row 1.
     """
     root = (data_root or source.parent).absolute()
-    rows = _rows(source, _REQUIRED if labelled else _REQUIRED[:1])
+    needed = [*(_REQUIRED if labelled else _REQUIRED[:1])]
+    needed += [name.lower() for name in group_columns] if groups_required else []
+    rows = _rows(source, needed)
     listing = Listing()
     first: dict[tuple[str, int | None], Entry] = {}
     for number, row in rows:
         where = f"row {number} of {source.name}"
         entry = _entry(row, root, where, labelled)
+        entry.groups = {name: tidy(row.get(name.lower())) or "" for name in group_columns}
         earlier = first.setdefault((entry.key, entry.frame), entry)
         if earlier is not entry:
             if earlier != entry:
@@ -66,7 +79,8 @@ def _rows(source: Path, required: Sequence[str]) -> list[tuple[int, dict[str, st
             f"{source.name} must have the columns {', '.join(required)} (and may have {', '.join(_OPTIONAL)}); "
             f"missing: {', '.join(missing)}; found: {', '.join(columns) or 'none'}."
         )
-    twice = {name for name in columns if columns.count(name) > 1 and name in (*_REQUIRED, *_OPTIONAL)}
+    used = (*_REQUIRED, *_OPTIONAL, *required)
+    twice = {name for name in columns if columns.count(name) > 1 and name in used}
     if twice:
         raise DataError(f"{source.name} has more than one column {', '.join(sorted(twice))}; keep one.")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -117,7 +131,9 @@ def _entry(row: dict[str, str], root: Path, where: str, labelled: bool) -> Entry
     try:
         split = parse_split(row.get("split"))
     except KeyError:
-        raise DataError(f"{where}: split must be train, val, test or empty, got {row['split'].strip()!r}.") from None
+        raise DataError(
+            f"{where}: split must be train, val, calibration, test or empty, got {row['split'].strip()!r}."
+        ) from None
     return Entry(
         path=path,
         key=key,

@@ -1,8 +1,9 @@
-"""Read decathlon JSON: `training`, `validation` and `test` lists of `{"image": ..., "label": ...}`."""
+"""Read decathlon JSON: `training`, `validation`, `calibration` and `test` lists of `{"image": ..., "label": ...}`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _SECTIONS: dict[str, SplitName | None] = {
     "train": "train",
     "validation": "val",
     "val": "val",
+    "calibration": "calibration",
     "test": "test",
     "testing": "test",
     "unsplit": None,
@@ -33,7 +35,9 @@ _SECTIONS: dict[str, SplitName | None] = {
 _MASK_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".mha", ".nrrd")
 
 
-def read_json(source: Path, *, data_root: Path | None = None, masks: bool = False) -> Listing:
+def read_json(
+    source: Path, *, data_root: Path | None = None, masks: bool = False, group_columns: Sequence[str] = ()
+) -> Listing:
     """The entries of a decathlon JSON file.
 
     An entry is a path, or ``{"image": path}`` with, where known, ``label`` (class name, or number of the class),
@@ -45,6 +49,7 @@ def read_json(source: Path, *, data_root: Path | None = None, masks: bool = Fals
         source: the JSON file.
         data_root: folder that relative paths belong to, default the file's folder.
         masks: whether ``label`` (or ``mask``) is the path of a mask; a path may then be a folder with a DICOM series.
+        group_columns: names of fields whose values become the groups of an image.
 
     Raises:
         DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name; with
@@ -65,7 +70,9 @@ def read_json(source: Path, *, data_root: Path | None = None, masks: bool = Fals
             fields = raw if isinstance(raw, dict) else {"image": raw}
             label = None if masks else _label(fields.get("label"), names, where)
             mask = _mask(fields, root, where) if masks else None
-            _add(listing, replace(_entry(fields, split, root, where), label=label, mask=mask), folders=masks)
+            groups = {name: _text(fields.get(name)) or "" for name in group_columns}
+            entry = replace(_entry(fields, split, root, where), label=label, mask=mask, groups=groups)
+            _add(listing, entry, folders=masks)
     return listing
 
 

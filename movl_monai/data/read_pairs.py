@@ -12,7 +12,7 @@ from movl_monai.data.read_folders import class_depth
 from movl_monai.data.walk import file_at_problem, find_files, is_hidden, name_problem
 from movl_monai.errors import DataError
 
-__all__ = ["read_pairs"]
+__all__ = ["has_pairs", "read_pairs"]
 
 _IMAGES = ("images", "image", "imgs", "imagestr")
 _MASKS = ("masks", "mask", "labels", "label", "labelstr", "segmentations", "annotations")
@@ -35,7 +35,7 @@ def read_pairs(root: Path, *, mask_suffix: str = "") -> Listing:
     """
     root = root.absolute()
     listing = Listing()
-    folders = [path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)]
+    folders = _subfolders(root)
     splits = [(root / name, parse_split(name)) for name in folders] if _are_splits(folders) else [(root, None)]
     for folder, split in sorted(splits):
         _add_folder(listing, root, folder, split, mask_suffix)
@@ -46,6 +46,17 @@ def read_pairs(root: Path, *, mask_suffix: str = "") -> Listing:
             "`images` and `masks`, or name the masks in the column `mask` of a CSV manifest."
         )
     return listing
+
+
+def has_pairs(root: Path) -> bool:
+    """Whether a folder is one for :func:`read_pairs`: with images and masks, or train, val and test folders of such."""
+    folders = _subfolders(root)
+    places = [root / name for name in folders] if _are_splits(folders) else [root]
+    return all(_find(_subfolders(place), _IMAGES) and _find(_subfolders(place), _MASKS) for place in places)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
 
 
 @dataclass
@@ -70,7 +81,7 @@ def _find(folders: Iterable[str], names: Iterable[str]) -> str | None:
 
 
 def _add_folder(listing: Listing, root: Path, folder: Path, split: SplitName | None, mask_suffix: str) -> None:
-    folders = [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
+    folders = _subfolders(folder)
     images, masks = _find(folders, _IMAGES), _find(folders, _MASKS)
     if images is None or masks is None:
         found = ", ".join(natural_sorted(folders)[:5]) or "none"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
+from movl_monai.data.far_sources import read_far_sources
+from movl_monai.data.groups import check_group_columns, check_group_values
 from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import group_series
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
-from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
+from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
 
 __all__ = ["build_datalist", "inside_domain", "read_datalist", "read_unlabelled"]
@@ -28,7 +31,10 @@ def read_datalist(
     *,
     ood_dataset_dirs: PathLike | Sequence[PathLike] = (),
     id_domain: str = "id",
+    far_dataset_dirs: PathLike | Sequence[PathLike] | Mapping[str, PathLike] = (),
     split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
+    calibration_fraction: float = 0.0,
+    group_columns: Sequence[str] = (),
     seed: int = 0,
     patient_pattern: str | None = None,
     one_image_per_patient: bool = False,
@@ -56,7 +62,12 @@ def read_datalist(
         ood_dataset_dirs: further sources of the same forms. Each is a domain called like its folder (``name_2`` if
             taken; ``name_domain`` if its list has several), all of it "test".
         id_domain: the in-distribution domain of the list; also the name where a list has none.
+        far_dataset_dirs: images of another kind, without labels: folders, lists, or a mapping of names to them. Each is
+            a domain for OOD detection only, see :mod:`movl_monai.data.far_sources`.
         split_fractions: of train, val and test, for splits that must be made; None makes none.
+        calibration_fraction: share of the val patients in [0, 1) that is set aside as the split "calibration", where
+            the list does not mark one; see :func:`movl_monai.data.splits.set_aside_calibration`.
+        group_columns: columns of the list, such as sex or site, whose values are kept as ``groups`` of each item.
         seed: of the split.
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
         one_image_per_patient: state that files of the source without a patient are of as many patients.
@@ -72,7 +83,9 @@ def read_datalist(
             where a split must be made, one patient in two splits, or a list that cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
-    listing = read_source(Path(source), data_root=None if data_root is None else Path(data_root))
+    columns = check_group_columns(group_columns)
+    root = None if data_root is None else Path(data_root)
+    listing = read_source(Path(source), data_root=root, group_columns=columns)
     names = _class_names(inside_domain(listing, id_domain), class_names or listing.class_names)
     _check_labels(listing.entries, names)
     if patient_pattern is not None:
@@ -85,13 +98,24 @@ def read_datalist(
     if split_fractions is not None:
         complete_splits(inside, fractions=split_fractions, seed=seed)
         check_train_classes(inside, names)
+    set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
     check_patients(inside, allow_overlap=allow_patient_overlap)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
-    others = read_ood_sources(ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern, slice_axis=slice_axis)
+    others = read_ood_sources(
+        ood_dataset_dirs,
+        taken=taken,
+        patient_pattern=patient_pattern,
+        slice_axis=slice_axis,
+        read=partial(read_source, group_columns=columns, groups_required=False),
+    )
     for other in others:
         _check_labels(other.entries, names)
-    return build_datalist([listing, *others], names, id_domain, ids)
+    labelled = [listing, *others]
+    check_group_values([entry for part in labelled for entry in part.entries], columns)
+    taken |= {entry.domain or "" for part in others for entry in part.entries}
+    far = read_far_sources(far_dataset_dirs, taken=taken, slice_axis=slice_axis)
+    return build_datalist([*labelled, *far], names, id_domain, ids, far=len(far))
 
 
 def read_unlabelled(
@@ -183,7 +207,13 @@ def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
 
 
 def build_datalist(
-    listings: Sequence[Listing], class_names: list[str], id_domain: str, ids: IdMap, *, cases: bool = False
+    listings: Sequence[Listing],
+    class_names: list[str],
+    id_domain: str,
+    ids: IdMap,
+    *,
+    cases: bool = False,
+    far: int = 0,
 ) -> Datalist:
     """The list of all entries, ordered and with salted ids.
 
@@ -193,6 +223,7 @@ def build_datalist(
         id_domain: name of the in-distribution domain.
         ids: gives and keeps the ids, and is saved.
         cases: whether items have ``case``, the salted id of the volume that a slice is of.
+        far: how many of the listings, the last ones, are far sets.
     """
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
@@ -211,6 +242,7 @@ def build_datalist(
         items,
         class_names=class_names,
         id_domain=id_domain,
+        far_domains=[listing.entries[0].domain or "" for listing in listings[len(listings) - far :]],
         skipped=skipped,
         id_map=ids,
     )
@@ -233,6 +265,7 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
         "id": image_id,
     }
     item |= {} if entry.frame is None else {"frame": entry.frame}
+    item |= {"groups": dict(entry.groups)} if entry.groups else {}
     return item if entry.mask is None else item | {"mask": str(entry.mask)}
 
 

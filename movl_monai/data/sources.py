@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
@@ -23,29 +24,45 @@ PathLike = str | os.PathLike[str]
 LISTS = ("manifest.csv", "dataset.json", "datalist.json")
 
 
-def read_source(source: Path, *, data_root: Path | None = None, labelled: bool = True) -> Listing:
+def read_source(
+    source: Path,
+    *,
+    data_root: Path | None = None,
+    labelled: bool = True,
+    group_columns: Sequence[str] = (),
+    groups_required: bool = True,
+) -> Listing:
     """The entries of a CSV file, a JSON file, or a folder: of the list in it, else of its class folders.
 
     Args:
         source: the file or folder.
         data_root: folder that the relative paths of a list belong to, default the list's folder.
         labelled: False lets the rows of a CSV file be without a label.
+        group_columns: columns of a list that become groups.
+        groups_required: whether a list without such a column is an error; images have no value there otherwise.
 
     Raises:
-        DataError: if there is no such source, it is of another kind, or it has no image.
+        DataError: if there is no such source, it is of another kind, or it has no image; if groups are required of
+            class folders, which have no columns.
     """
     if source.is_dir():
         lists = [source / name for name in LISTS if (source / name).is_file()]
         if not lists:
+            if group_columns and groups_required:
+                raise DataError(
+                    f"group_columns={list(group_columns)} are columns of a list, but {source.name!r} is a folder "
+                    f"without one; add a manifest.csv with the columns path, label and {', '.join(group_columns)}."
+                )
             return with_images(read_folders(source))
         source = lists[0]
     elif not source.is_file():
         raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
     suffix = source.suffix.lower()
     if suffix == ".json":
-        return with_images(read_json(source, data_root=data_root))
+        return with_images(read_json(source, data_root=data_root, group_columns=group_columns))
     if suffix in (".csv", ".tsv", ".txt"):
-        return with_images(read_csv(source, data_root=data_root, labelled=labelled))
+        groups: dict[str, Any] = {"group_columns": group_columns, "groups_required": groups_required}
+        return with_images(read_csv(source, data_root=data_root, labelled=labelled, **groups))
     raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
 
 
@@ -70,7 +87,7 @@ def with_images(listing: Listing) -> Listing:
 
 
 def read_ood_sources(
-    sources: PathLike | Sequence[PathLike],
+    sources: PathLike | Sequence[PathLike] | Mapping[str, PathLike],
     *,
     taken: set[str],
     patient_pattern: str | None = None,
@@ -80,25 +97,36 @@ def read_ood_sources(
     """Read out-of-distribution sources; each becomes a domain of its own, all of it "test".
 
     Args:
-        sources: CSV files, JSON files or folders.
+        sources: CSV files, JSON files or folders; with names, or each called like its folder.
         taken: names of domains that are in use.
         patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
         slice_axis: plane of NIfTI slices.
         read: reads one source.
+
+    Raises:
+        DataError: if a given name is in use.
     """
     taken = set(taken)
     listings = []
-    for source in [sources] if isinstance(sources, (str, os.PathLike)) else sources:
+    for given, source in _named(sources):
         path = Path(source).absolute()
+        if given in taken:
+            raise DataError(f"The name {given!r} of a data set is in use for another domain; choose another one.")
         listing = read(path)
         if patient_pattern is not None:
             assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
-        taken |= _name_domains(listing, _name(path), taken)
+        taken |= _name_domains(listing, given or _name(path), taken)
         for record in records(listing):
             record.split = "test"
             record.key = f"ood:{record.domain}\0{record.key}"  # two sources may hold the same relative path
         listings.append(expand(listing, slice_axis=slice_axis))
     return listings
+
+
+def _named(sources: PathLike | Sequence[PathLike] | Mapping[str, PathLike]) -> list[tuple[str | None, PathLike]]:
+    if isinstance(sources, Mapping):
+        return [(str(name), source) for name, source in sources.items()]
+    return [(None, source) for source in ([sources] if isinstance(sources, (str, os.PathLike)) else sources)]
 
 
 def _name(path: Path) -> str:

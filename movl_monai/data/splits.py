@@ -11,9 +11,11 @@ from movl_monai.data.grouped_split import grouped_split
 from movl_monai.data.patients import HOW_TO_NAME_PATIENTS
 from movl_monai.errors import DataError
 
-__all__ = ["check_patients", "check_train_classes", "complete_splits"]
+__all__ = ["check_patients", "check_train_classes", "complete_splits", "set_aside_calibration"]
 
 logger = logging.getLogger(__name__)
+
+_MADE: tuple[SplitName, ...] = ("train", "val", "test")  # what fractions are given for
 
 
 def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], seed: int) -> None:
@@ -34,7 +36,7 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
         DataError: if patients or labels are not known where a split must be made, there is no training image although
             train is wanted, or images without a split are left over.
     """
-    wanted = {split: fraction for split, fraction in zip(SPLITS, _checked(fractions), strict=True) if fraction > 0}
+    wanted = {split: fraction for split, fraction in zip(_MADE, _checked(fractions), strict=True) if fraction > 0}
     blank = [entry for entry in entries if entry.split is None]
     given = {entry.patient: entry.split for entry in entries if entry.split and entry.patient}
     for entry in blank:
@@ -54,6 +56,39 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
             )
         blank, missing = [entry for entry in entries if entry.split == "train"], ["train", *missing]
     _distribute(blank, missing, [wanted.get(split, 0.0) for split in missing], seed)
+
+
+def set_aside_calibration(entries: Sequence[Entry], *, fraction: float, seed: int) -> None:
+    """Take a share of the val patients out of val, in place, so that nothing that selects on val has seen them.
+
+    They become the split "calibration", with about the same share of every class; conformal sets are calibrated on it.
+
+    Args:
+        entries: images of the in-distribution domain, with their splits.
+        fraction: share of the val patients, in [0, 1); 0 takes none.
+        seed: of the shuffle.
+
+    Raises:
+        DataError: if the fraction is out of range, the source marks images as calibration already, val is empty, or
+            patients or labels of val are not known or too few to have every class on both sides.
+    """
+    if not 0 <= fraction < 1:
+        raise DataError(f"calibration_fraction must be in [0, 1), a share of the val patients, got {fraction}.")
+    given = sum(entry.split == "calibration" for entry in entries)
+    if fraction == 0:
+        return
+    if given:
+        raise DataError(
+            f"The list marks {given} images as calibration, and calibration_fraction={fraction} asks for more; set it "
+            "to 0, or leave the split of those images empty."
+        )
+    pool = [entry for entry in entries if entry.split == "val"]
+    if not pool:
+        raise DataError("calibration_fraction takes patients out of val, but there are no val images; add some.")
+    try:
+        _distribute(pool, ["val", "calibration"], [1 - fraction, fraction], seed)
+    except DataError as error:
+        raise DataError(f"calibration_fraction={fraction} cannot be taken out of val: {error}") from error
 
 
 def _checked(fractions: Sequence[float]) -> Sequence[float]:

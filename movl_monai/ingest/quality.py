@@ -84,7 +84,8 @@ def _sets(journal: Journal) -> list[dict[str, Any]]:
     cursor = journal.db.execute(
         "SELECT domain, COALESCE(split, '') AS split, label, COUNT(*) AS images, COUNT(DISTINCT patient) AS patients, "
         "SUM(patient IS NULL) AS without_patient FROM images GROUP BY 1, 2, 3 "
-        "ORDER BY 1, CASE split WHEN 'train' THEN 0 WHEN 'val' THEN 1 WHEN 'test' THEN 2 ELSE 3 END, 3"
+        "ORDER BY 1, CASE split WHEN 'train' THEN 0 WHEN 'val' THEN 1 WHEN 'calibration' THEN 2 WHEN 'test' THEN 3 "
+        "ELSE 4 END, 3"
     )
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -10,6 +10,7 @@ import pytest
 
 from movl_monai.data import Datalist, IdMap
 from movl_monai.data.entries import SkippedFile
+from movl_monai.errors import DataError
 
 
 def item(number: int, **fields: Any) -> dict[str, Any]:
@@ -93,3 +94,30 @@ def test_for_training_takes_what_may_be_learned_from_and_reports_what_is_of_no_o
     assert {entry["split"] for entry in chosen} == {"train"}
     assert {entry["domain"] for entry in chosen} == {"id"}
     assert sorted(file.reason for file in chosen.skipped) == ["empty_file", "hidden_file"]
+
+
+def test_calibration_is_no_part_of_training_and_is_evaluated_where_it_is_asked_for() -> None:
+    items = [item(number, split=split) for number, split in enumerate(("train", "val", "calibration", "test"))]
+    skipped = [SkippedFile(Path("/data/c"), "c", "empty_file", "id", "calibration")]
+    datalist = Datalist([*items, item(4, split="test", domain="near")], class_names=["well", "ill"], skipped=skipped)
+    assert [entry["split"] for entry in datalist.for_training()] == ["train", "val"]
+    assert datalist.for_training().skipped == []
+    assert [entry["split"] for entry in datalist.for_evaluation()] == ["test", "test"]
+    chosen = datalist.for_evaluation(["val", "calibration"])
+    assert [(entry["split"], entry["domain"]) for entry in chosen] == [
+        ("val", "id"), ("calibration", "id"), ("test", "near"),
+    ]  # fmt: skip
+    assert chosen.skipped == skipped
+
+
+@pytest.mark.parametrize("splits", [(), ["tests"], "test"])
+def test_evaluation_of_unknown_splits_is_refused(datalist: Datalist, splits: Any) -> None:
+    with pytest.raises(DataError, match=r"list of some of train, val, calibration, test"):
+        datalist.for_evaluation(splits)
+
+
+def test_calibration_comes_back_from_a_written_list(tmp_path: Path) -> None:
+    items = [item(number, split=split) for number, split in enumerate(("train", "calibration"))]
+    Datalist(items, class_names=["well", "ill"]).write(tmp_path / "list.json")
+    content = json.loads((tmp_path / "list.json").read_text())
+    assert [len(content[name]) for name in ("training", "calibration", "test")] == [1, 1, 0]

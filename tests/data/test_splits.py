@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from movl_monai.data.entries import Entry, SplitName
-from movl_monai.data.splits import check_patients, check_train_classes, complete_splits
+from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -133,3 +134,67 @@ def test_a_class_without_training_image_is_refused() -> None:
 def test_a_class_missing_in_test_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     check_train_classes(entries("train", 10) + entries("test", 1, 10), ["a", "b"])
     assert "No image of class 'b' in test" in caplog.text
+
+
+def patients_of(listed: list[Entry], split: str) -> set[str | None]:
+    return {entry.patient for entry in listed if entry.split == split}
+
+
+def test_calibration_takes_whole_patients_out_of_val_alone() -> None:
+    listed = entries(None, 40)
+    complete_splits(listed, fractions=(0.5, 0.25, 0.25), seed=0)
+    before = {split: patients_of(listed, split) for split in ("train", "val", "test")}
+    set_aside_calibration(listed, fraction=0.5, seed=0)
+    assert patients_of(listed, "train") == before["train"]
+    assert patients_of(listed, "test") == before["test"]
+    val, calibration = patients_of(listed, "val"), patients_of(listed, "calibration")
+    assert val | calibration == before["val"]
+    assert not val & calibration
+    for split in ("val", "calibration"):
+        assert {entry.label for entry in listed if entry.split == split} == {"a", "b"}
+
+
+def test_calibration_depends_on_the_seed_and_not_on_the_order() -> None:
+    def chosen(seed: int, turn: int = 1) -> set[str | None]:
+        listed = [replace(entry, split="val") for entry in entries(None, 40)][::turn]
+        set_aside_calibration(listed, fraction=0.3, seed=seed)
+        return patients_of(listed, "calibration")
+
+    assert chosen(0) == chosen(0, turn=-1)
+    assert chosen(0) != chosen(1)
+
+
+def test_a_fraction_of_nothing_changes_nothing() -> None:
+    listed = [replace(entry, split="val") for entry in entries(None, 4)]
+    set_aside_calibration(listed, fraction=0.0, seed=0)
+    assert {entry.split for entry in listed} == {"val"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "fraction", "message"),
+    [
+        (["val", "val"], 1.0, r"must be in \[0, 1\), a share of the val patients, got 1.0"),
+        (["val", "val"], -0.1, r"must be in \[0, 1\)"),
+        (["val", "calibration"], 0.5, "marks 20 images as calibration, and calibration_fraction=0.5 asks for more"),
+        (["train", "test"], 0.5, "there are no val images"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(splits: list[SplitName], fraction: float, message: str) -> None:
+    listed = [replace(entry, split=splits[index % 2]) for index, entry in enumerate(entries(None, 40))]
+    with pytest.raises(DataError, match=message):
+        set_aside_calibration(listed, fraction=fraction, seed=0)
+
+
+def test_too_few_val_patients_for_calibration_are_counted() -> None:
+    listed = [replace(entry, split="val", patient="one") for entry in entries(None, 4)]
+    with pytest.raises(DataError, match=r"calibration_fraction=0.5 cannot be taken out of val: .* 1 patient"):
+        set_aside_calibration(listed, fraction=0.5, seed=0)
+
+
+def test_a_patient_in_calibration_and_test_is_leakage() -> None:
+    listed = [
+        replace(entry, split=split, patient="one")
+        for entry, split in zip(entries(None, 2), ("calibration", "test"), strict=True)
+    ]
+    with pytest.raises(DataError, match=r"more than one split \(calibration\+test 1\)"):
+        check_patients(listed, allow_overlap=False)

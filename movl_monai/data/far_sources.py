@@ -1,0 +1,61 @@
+"""Far sets: images of another kind, such as another organ or modality, to test whether they are noticed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from movl_monai.data.entries import Entry, Listing
+from movl_monai.data.expand import SliceAxis
+from movl_monai.data.read_folders import read_files
+from movl_monai.data.read_pairs import has_pairs, read_pairs
+from movl_monai.data.sources import LISTS, PathLike, read_ood_sources, read_source, records, with_images
+from movl_monai.errors import DataError
+
+__all__ = ["read_far_source", "read_far_sources"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_far_sources(
+    sources: PathLike | Sequence[PathLike] | Mapping[str, PathLike],
+    *,
+    taken: set[str],
+    slice_axis: SliceAxis = "axial",
+) -> list[Listing]:
+    """Read far sets; each becomes a domain of its own, all of it "test" and without labels.
+
+    Args:
+        sources: folders, CSV or JSON files; with names, or each called like its folder.
+        taken: names of domains that are in use.
+        slice_axis: plane of NIfTI slices.
+
+    Raises:
+        DataError: if a source has no image, or a given name is in use.
+    """
+    listings = read_ood_sources(sources, taken=taken, slice_axis=slice_axis, read=read_far_source)
+    for listing in listings:
+        if not listing.entries:
+            raise DataError("A far set has no image; see far_dataset_dirs.")
+        logger.info("Far set %s: %d images, for OOD detection only.", listing.entries[0].domain, len(listing.entries))
+    return listings
+
+
+def read_far_source(source: Path) -> Listing:
+    """The images of a source, whatever they show: labels and masks are left out, and it is one domain.
+
+    A folder is read as its list if it has one, as its images if it has ``images`` and ``masks``, and else as every
+    image below it.
+    """
+    if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
+        listing = Listing(entries=[Entry(path=source, key=source.name)])
+    elif not source.is_dir() or any((source / name).is_file() for name in LISTS):
+        listing = read_source(source, labelled=False)
+    else:
+        listing = with_images(read_pairs(source) if has_pairs(source) else read_files(source))
+    for record in records(listing):
+        record.domain = None
+    for entry in listing.entries:
+        entry.label, entry.mask, entry.groups = None, None, {}
+    return listing
