@@ -14,10 +14,17 @@ from .outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from .predictions import Predictions, predictions_csv, read_predictions
 from .provenance import run_info
 from .report import build_report, write_report
+from .resampling import PatientBootstrap
 from .table import figure_with_interval, render_table, report_rows
-from .uncertainty import bootstrap_intervals, bootstrap_means, bootstrap_weights, paired_bootstrap
+from .uncertainty import (
+    bootstrap_class_intervals,
+    bootstrap_intervals,
+    bootstrap_means,
+    bootstrap_weights,
+    paired_bootstrap,
+)
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
-from .weighted import WeightedFigure
+from .weighted import WeightedFigure, WeightedFigures
 
 __all__ = [
     "BalancedAccuracy",
@@ -29,6 +36,7 @@ __all__ = [
     "NegativeCrossEntropy",
     "NegativePixelCrossEntropy",
     "NonFiniteLogitsError",
+    "PatientBootstrap",
     "PredictionWriter",
     "Predictions",
     "QuadraticKappa",
@@ -36,6 +44,8 @@ __all__ = [
     "StoredOutputs",
     "UndefinedMetricError",
     "WeightedFigure",
+    "WeightedFigures",
+    "bootstrap_class_intervals",
     "bootstrap_intervals",
     "bootstrap_means",
     "bootstrap_weights",

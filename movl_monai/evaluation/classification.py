@@ -25,9 +25,10 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         class_names: the C names in the order of the logits.
 
     Returns:
-        ``n``, ``accuracy``, ``balanced_accuracy``, ``auroc``, ``average_precision`` (both macro, one against the rest),
-        ``quadratic_kappa``, ``cross_entropy``, ``brier``, ``ece``; ``per_class``: for each name ``n``, ``sensitivity``,
-        ``specificity``, ``auroc``, ``average_precision``; ``confusion_matrix``: label by predicted class; ``notes``.
+        ``n``, ``accuracy``, ``balanced_accuracy``, ``auroc``, ``average_precision`` (both macro, one against the rest)
+        and the same with ``_weighted``, where the classes are weighed by their images, ``quadratic_kappa``,
+        ``cross_entropy``, ``brier``, ``ece``; ``per_class``: for each name ``n``, ``sensitivity``, ``specificity``,
+        ``auroc``, ``average_precision``; ``confusion_matrix``: label by predicted class; ``notes``.
 
     Raises:
         ValueError: if shapes, labels and class names do not fit.
@@ -48,11 +49,16 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         "auroc": metrics.auroc_per_class(label, probability),
         "average_precision": metrics.average_precision_per_class(label, probability),
     }
+    counts = np.bincount(label, minlength=len(class_names))
     functions: dict[str, Callable[[], float]] = {
         "accuracy": lambda: metrics.accuracy(label, score),
         "balanced_accuracy": lambda: metrics.class_mean(classes["sensitivity"], "sensitivity"),
         "auroc": lambda: metrics.class_mean(classes["auroc"], "AUROC"),
+        "auroc_weighted": lambda: metrics.class_mean(classes["auroc"], "AUROC", counts=counts),
         "average_precision": lambda: metrics.class_mean(classes["average_precision"], "average precision"),
+        "average_precision_weighted": lambda: metrics.class_mean(
+            classes["average_precision"], "average precision", counts=counts
+        ),
         "quadratic_kappa": lambda: metrics.quadratic_kappa(label, score),
         "cross_entropy": lambda: metrics.cross_entropy(label, score),
         "brier": lambda: metrics.brier_score(label, probability),
@@ -60,7 +66,6 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
     }
     notes = _missing_classes(label, classes, class_names)
     values = {name: _value(function, name, notes) for name, function in functions.items()}
-    counts = np.bincount(label, minlength=len(class_names))
     return {
         "n": len(label),
         **values,

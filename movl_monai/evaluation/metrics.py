@@ -177,8 +177,13 @@ def confidence_bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:
     return np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
-def class_mean(values: np.ndarray, name: str) -> float:
+def class_mean(values: np.ndarray, name: str, *, counts: np.ndarray | None = None) -> float:
     """Mean over the classes.
+
+    Args:
+        values: of each class (C,), NaN where it has none.
+        name: what they are, for the message.
+        counts: images of each class (C,), by which the classes are weighed; None: all alike (macro).
 
     Raises:
         UndefinedMetricError: if a class has no value.
@@ -188,7 +193,7 @@ def class_mean(values: np.ndarray, name: str) -> float:
         raise UndefinedMetricError(
             f"{name} has no value for {len(missing)} of {len(values)} classes (no images with, or none without them)."
         )
-    return float(values.mean())
+    return float(np.average(values, weights=counts))
 
 
 def _some(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -6,29 +6,114 @@ matrix of weights (N, R), and each figure is a few matrix operations instead of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from movl_monai.evaluation.checks import check_labeled
 from movl_monai.evaluation.metrics import softmax
+from movl_monai.evaluation.ranking import Ranking, RankingSums, weighted_auroc, weighted_average_precision
 
-__all__ = ["METRICS", "Metric", "WeightedFigure", "weighted_auroc"]
+__all__ = ["METRICS", "Metric", "WeightedFigure", "WeightedFigures", "weighted_auroc", "weighted_average_precision"]
 
-Metric = Literal["accuracy", "balanced_accuracy", "auroc"]
-METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy", "auroc")
+Metric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "auroc_weighted",
+    "average_precision",
+    "average_precision_weighted",
+    "quadratic_kappa",
+    "cross_entropy",
+    "brier",
+]
+# without the calibration error: it is never negative, so resampling pushes it up and its percentiles miss it
+METRICS: tuple[Metric, ...] = (
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "auroc_weighted",
+    "average_precision",
+    "average_precision_weighted",
+    "quadratic_kappa",
+    "cross_entropy",
+    "brier",
+)
 
 
-class WeightedFigure:
-    """A figure of fixed labels and logits as a function of the images' weights.
+class WeightedFigures:
+    """Figures of fixed labels and logits as a function of the images' weights.
+
+    Means over classes are macro; those with ``_weighted`` weigh the classes by their images. Both have no value where a
+    class has no weight. With two classes the areas under the ROC curve of both are the same.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        metric: "accuracy", "balanced_accuracy" or "auroc" (macro, one against the rest).
+        metrics: names of :data:`METRICS`.
 
     Raises:
-        ValueError: if the metric is unknown or the shapes do not fit.
+        ValueError: if a metric is unknown or the shapes do not fit.
+
+    Example:
+        >>> figures = WeightedFigures([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metrics=["accuracy"])
+        >>> figures(np.array([[1.0, 2.0], [1.0, 1.0], [1.0, 1.0]]))
+        {'accuracy': array([0.66666667, 0.75      ])}
+    """
+
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metrics: Sequence[Metric] = METRICS) -> None:
+        if unknown := [metric for metric in metrics if metric not in METRICS]:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {unknown[0]!r}.")
+        from scipy.sparse import csr_array
+        from scipy.special import log_softmax
+
+        self.labels, scores = check_labeled(labels, logits)
+        self.metrics = tuple(metrics)
+        count, self.num_classes = scores.shape
+        self.probabilities = softmax(scores)
+        truth = np.eye(self.num_classes)[self.labels]
+        self._losses = -log_softmax(scores, axis=1)[np.arange(count), self.labels]
+        self._squares = np.sum((self.probabilities - truth) ** 2, axis=1)
+        cells = self.labels * self.num_classes + scores.argmax(axis=1)
+        # one per image, in the row of its cell of the confusion matrix
+        self._cells = csr_array((np.ones(count), (cells, np.arange(count))), shape=(self.num_classes**2, count))
+        self._rankings: dict[int, Ranking] = {}
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The figures for each column of ``weights`` (N, R) >= 0; (R,) each, NaN where one has no value."""
+        sums = _Sums(self, weights)
+        return {metric: getattr(sums, metric)() for metric in self.metrics}
+
+    def per_class(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """``sensitivity``, ``specificity``, ``auroc``, ``average_precision`` of each class against all others, (C, R).
+
+        NaN where one side has no weight.
+        """
+        sums = _Sums(self, weights)
+        return {
+            "sensitivity": sums.sensitivity(),
+            "specificity": sums.specificity(),
+            "auroc": sums.areas,
+            "average_precision": sums.precisions,
+        }
+
+    def ranking(self, index: int) -> Ranking:
+        """Who scores above whom for one class against all others."""
+        if index not in self._rankings:
+            self._rankings[index] = Ranking(self.labels == index, self.probabilities[:, index])
+        return self._rankings[index]
+
+
+class WeightedFigure:
+    """One figure of :class:`WeightedFigures`.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits: (N, C), before softmax.
+        metric: a name of :data:`METRICS`.
 
     Example:
         >>> figure = WeightedFigure([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metric="accuracy")
@@ -36,55 +121,81 @@ class WeightedFigure:
         array([0.66666667, 0.75      ])
     """
 
-    def __init__(self, labels: np.ndarray, logits: np.ndarray, *, metric: Metric) -> None:
-        if metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
-        self.labels, scores = check_labeled(labels, logits)
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metric: Metric) -> None:
         self.metric = metric
-        self.num_classes = scores.shape[1]
-        self.correct = (scores.argmax(axis=1) == self.labels).astype(np.float64)
-        self.probabilities = softmax(scores)
+        self._figures = WeightedFigures(labels, logits, metrics=[metric])
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute the figure for each column of ``weights`` (N, R) >= 0; (R,), NaN where it has no value."""
-        if self.metric == "accuracy":
-            return _ratio(self.correct @ weights, weights.sum(axis=0))
-        if self.metric == "balanced_accuracy":
-            members = np.eye(self.num_classes)[self.labels].T
-            return _ratio((members * self.correct) @ weights, members @ weights).mean(axis=0)
-        # with two classes the areas of both are the same
-        columns = [1] if self.num_classes == 2 else range(self.num_classes)
-        areas = [weighted_auroc(self.labels == index, self.probabilities[:, index], weights) for index in columns]
-        return np.mean(areas, axis=0)
+        return self._figures(weights)[self.metric]
 
 
-def weighted_auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    r"""Area under the ROC curve for each column of weights.
+class _Sums:
+    """What the figures of one matrix of weights share; methods have the names of the figures."""
 
-    .. math:: \mathrm{AUROC}_r = \frac{\sum_{i \in P} w_{ir} \left(
-              \sum_{j \in N: s_j < s_i} w_{jr} + \tfrac12 \sum_{j \in N: s_j = s_i} w_{jr} \right)}
-              {\sum_{i \in P} w_{ir} \sum_{j \in N} w_{jr}}
+    def __init__(self, figures: WeightedFigures, weights: np.ndarray) -> None:
+        self.figures = figures
+        self.weights = np.ascontiguousarray(weights, dtype=np.float64)
+        count = figures.num_classes
+        self.matrix = (figures._cells @ self.weights).reshape(count, count, -1)  # label by predicted class
+        self.total = self.matrix.sum(axis=(0, 1))
+        self._rankings: dict[int, RankingSums] = {}
 
-    The negatives are sorted once; their cumulated weights answer both inner sums by looking up where s_i stands.
+    def accuracy(self) -> np.ndarray:
+        return _ratio(np.trace(self.matrix), self.total)
 
-    Args:
-        positive: bool (N,).
-        scores: (N,).
-        weights: (N, R) >= 0.
+    def balanced_accuracy(self) -> np.ndarray:
+        return self.sensitivity().mean(axis=0)
 
-    Returns:
-        (R,), NaN where a side has no weight.
-    """
-    order = np.flatnonzero(~positive)
-    order = order[np.argsort(scores[order], kind="stable")]
-    below = np.zeros((len(order) + 1, weights.shape[1]))
-    np.cumsum(weights[order], axis=0, out=below[1:])
-    left = np.searchsorted(scores[order], scores[positive], side="left")
-    right = np.searchsorted(scores[order], scores[positive], side="right")
-    chosen = weights[positive]
-    wins = np.einsum("ir,ir->r", chosen, below[left]) + np.einsum("ir,ir->r", chosen, below[right])
-    return _ratio(wins / 2, chosen.sum(axis=0) * below[-1])
+    def auroc(self) -> np.ndarray:
+        return self.areas.mean(axis=0)
+
+    def auroc_weighted(self) -> np.ndarray:
+        return _ratio((self.areas * self.matrix.sum(axis=1)).sum(axis=0), self.total)
+
+    def average_precision(self) -> np.ndarray:
+        return self.precisions.mean(axis=0)
+
+    def average_precision_weighted(self) -> np.ndarray:
+        return _ratio((self.precisions * self.matrix.sum(axis=1)).sum(axis=0), self.total)
+
+    def quadratic_kappa(self) -> np.ndarray:
+        grades = np.arange(self.figures.num_classes)
+        penalty = (grades[:, None] - grades) ** 2
+        observed = np.einsum("ij,ijr->r", penalty, self.matrix)
+        expected = np.einsum("ij,ir,jr->r", penalty, self.matrix.sum(axis=1), self.matrix.sum(axis=0))
+        return 1 - _ratio(observed * self.total, expected)
+
+    def cross_entropy(self) -> np.ndarray:
+        return _ratio(self.figures._losses @ self.weights, self.total)
+
+    def brier(self) -> np.ndarray:
+        return _ratio(self.figures._squares @ self.weights, self.total)
+
+    def sensitivity(self) -> np.ndarray:
+        diagonal = np.einsum("iir->ir", self.matrix)
+        return _ratio(diagonal, self.matrix.sum(axis=1))
+
+    def specificity(self) -> np.ndarray:
+        others = self.total - self.matrix.sum(axis=1)
+        false_positives = self.matrix.sum(axis=0) - np.einsum("iir->ir", self.matrix)
+        return _ratio(others - false_positives, others)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        if self.figures.num_classes == 2:  # of the second class, as scikit-learn has it
+            return np.stack([self._ranking(1).auroc()] * 2)
+        return np.stack([self._ranking(index).auroc() for index in range(self.figures.num_classes)])
+
+    @cached_property
+    def precisions(self) -> np.ndarray:
+        return np.stack([self._ranking(index).average_precision() for index in range(self.figures.num_classes)])
+
+    def _ranking(self, index: int) -> RankingSums:
+        if index not in self._rankings:
+            self._rankings[index] = self.figures.ranking(index)(self.weights)
+        return self._rankings[index]
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

@@ -8,12 +8,30 @@ import numpy as np
 import pytest
 
 from movl_monai.evaluation import bootstrap_intervals, bootstrap_weights, metrics, paired_bootstrap
+from movl_monai.evaluation.uncertainty import bootstrap_class_intervals
+from movl_monai.evaluation.weighted import METRICS
 from tests.evaluation.data import random_logits
 
 FUNCTIONS = {
     "accuracy": metrics.accuracy,
     "balanced_accuracy": metrics.balanced_accuracy,
     "auroc": lambda labels, logits: metrics.macro_auroc(labels, metrics.softmax(logits)),
+    "auroc_weighted": lambda labels, logits: metrics.class_mean(
+        metrics.auroc_per_class(labels, metrics.softmax(logits)), "AUROC", counts=np.bincount(labels)
+    ),
+    "average_precision": lambda labels, logits: metrics.macro_average_precision(labels, metrics.softmax(logits)),
+    "average_precision_weighted": lambda labels, logits: metrics.class_mean(
+        metrics.average_precision_per_class(labels, metrics.softmax(logits)), "AP", counts=np.bincount(labels)
+    ),
+    "quadratic_kappa": metrics.quadratic_kappa,
+    "cross_entropy": metrics.cross_entropy,
+    "brier": lambda labels, logits: metrics.brier_score(labels, metrics.softmax(logits)),
+}
+PER_CLASS = {
+    "sensitivity": metrics.sensitivity_per_class,
+    "specificity": metrics.specificity_per_class,
+    "auroc": lambda labels, logits: metrics.auroc_per_class(labels, metrics.softmax(logits)),
+    "average_precision": lambda labels, logits: metrics.average_precision_per_class(labels, metrics.softmax(logits)),
 }
 
 
@@ -34,6 +52,54 @@ def test_interval_equals_an_explicit_loop_over_resampled_patients(metric: str) -
     found = bootstrap_intervals(labels, logits, patients=patients, metrics=[metric], rounds=30, seed=4)
     np.testing.assert_allclose(found["intervals"][metric], np.quantile(values, [0.025, 0.975]), atol=1e-9)
     assert (found["resampled"], found["num_resampled"], found["notes"]) == ("patients", 30, [])
+
+
+def test_every_figure_has_an_oracle_here() -> None:
+    assert set(FUNCTIONS) == set(METRICS)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_intervals_per_class_equal_an_explicit_loop_over_resampled_patients(num_classes: int) -> None:
+    labels, logits = random_logits(90, num_classes)
+    patients, names = [f"p{index // 3}" for index in range(90)], ["a", "b", "c"][:num_classes]
+    loop = resampled_rows(patients, rounds=30, seed=4)
+    found = bootstrap_class_intervals(labels, logits, class_names=names, patients=patients, rounds=30, seed=4)
+    for figure, function in PER_CLASS.items():
+        expected = np.quantile([function(labels[rows], logits[rows]) for rows in loop], [0.025, 0.975], axis=0)
+        np.testing.assert_allclose([found["per_class"][name][figure] for name in names], expected.T, atol=1e-9)
+    assert (found["resampled"], found["notes"]) == ("patients", [])
+
+
+def test_a_missing_class_has_no_interval_of_its_own_and_the_others_have() -> None:
+    labels, logits = random_logits(60, 3)
+    rows = labels != 2
+    found = bootstrap_class_intervals(labels[rows], logits[rows], class_names=["a", "b", "c"], rounds=30)["per_class"]
+    assert {name for name, value in found["c"].items() if value is None} == {
+        "sensitivity",
+        "auroc",
+        "average_precision",
+    }
+    assert None not in found["a"].values()
+
+
+def test_figures_with_the_same_gaps_share_a_note() -> None:
+    labels = np.array([0] * 30 + [1])
+    notes = bootstrap_intervals(labels, np.random.default_rng(0).normal(size=(31, 2)), rounds=200)["notes"]
+    shared = [note for note in notes if "leave out" in note]
+    assert len(shared) == 1
+    assert "balanced_accuracy, auroc" in shared[0]
+
+
+def test_no_images_give_no_intervals_and_the_reason() -> None:
+    found = bootstrap_intervals(np.zeros(0, dtype=int), np.zeros((0, 2)), rounds=10)
+    assert set(found["intervals"].values()) == {None}
+    assert "got 0" in found["notes"][-1]
+
+
+@pytest.mark.parametrize(("rounds", "level"), [(0, 0.95), (10, 1.0)])
+def test_impossible_rounds_and_levels_are_refused(rounds: int, level: float) -> None:
+    with pytest.raises(ValueError, match="rounds must be at least 1 and level in"):
+        bootstrap_intervals(*random_logits(), rounds=rounds, level=level)
 
 
 @pytest.mark.parametrize("metric", list(FUNCTIONS))
