@@ -130,6 +130,15 @@ class IdMap:
             raise DataError(f"No image has the id {image_id} in this map of {len(self._files)} images.")
         return str(self._files[image_id]["path"])
 
+    def item_of(self, image_id: str) -> dict[str, Any]:
+        """What preprocessing takes of an image: its path under ``image``, and its ``frame`` where a file has several.
+
+        Raises:
+            DataError: if the id is not in the map.
+        """
+        path, frame = self.path_of(image_id), self._files[image_id]["frame"]
+        return {"image": path} if frame is None else {"image": path, "frame": int(frame)}
+
     def __len__(self) -> int:
         return len(self._files)
 
