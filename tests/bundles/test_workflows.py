@@ -6,15 +6,19 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 
 from movl_monai.cli import main, user_error
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError
+from movl_monai.evaluation import read_outputs
 from tests.bundles.conftest import BUNDLES, FAST, FAST_INFERENCE
 
 pytestmark = [
@@ -91,10 +95,59 @@ def test_evaluation_reports_id_and_every_other_domain(trained: Path) -> None:
     assert report["classes"] == ["lesion", "no_lesion"]
     with (trained / "evaluation/predictions.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 12
-    right = [row for row in rows if row["domain"] == "id" and row["predicted"] == row["label"]]
+    places = Counter((row["domain"], row["split"]) for row in rows)
+    assert places == {("id", "train"): 12, ("id", "val"): 6, ("id", "test"): 6, ("scanner_b", "test"): 6}
+    right = [
+        row for row in rows if (row["domain"], row["split"]) == ("id", "test") and row["predicted"] == row["label"]
+    ]
     assert report["id"]["accuracy"] == pytest.approx(len(right) / 6)
     assert (trained / "evaluation/figure.png").stat().st_size > 1000
+
+
+def test_evaluation_stores_what_a_report_needs_of_every_split(trained: Path) -> None:
+    outputs = read_outputs(trained)
+    assert {name: len(part) for name, part in outputs.sections().items()} == {
+        "id": 6, "ood:scanner_b": 6, "val": 6, "train": 12,
+    }  # fmt: skip
+    assert outputs.features.shape == (30, 1280)
+    assert None not in outputs.predictions.patients
+
+
+def test_evaluation_of_the_test_split_alone_reads_no_other_image_of_the_domain(
+    trained: Path, phantom: Path, tmp_path: Path
+) -> None:
+    settings = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), "evaluation_splits": ["test"], **FAST}
+    checkpoint = str(trained / "models/model.pt")
+    _run("infer", [TRAIN, EVALUATE], "evaluating", checkpoint=checkpoint, **settings)
+    alone, whole = read_outputs(tmp_path), read_outputs(trained)
+    assert {name: len(part) for name, part in alone.sections().items()} == {"id": 6, "ood:scanner_b": 6}
+    np.testing.assert_allclose(
+        alone.sections()["id"].predictions.logits, whole.sections()["id"].predictions.logits, atol=1e-5
+    )
+
+
+def test_calibration_groups_and_far_images_come_from_the_settings(trained: Path, phantom: Path, tmp_path: Path) -> None:
+    rows = list(csv.DictReader((phantom / "manifest.csv").open(encoding="utf-8", newline="")))
+    trained_on = sorted({row["patient_id"] for row in rows if (row["domain"], row["split"]) == ("id", "train")})
+    for number, row in enumerate(rows):
+        row |= {"path": str(phantom / row["path"]), "sex": "FM"[number % 2]}
+        if row["patient_id"] in trained_on[:2]:
+            row["split"] = "calibration"
+    with (tmp_path / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(tmp_path / "black.png")
+    settings = {"dataset_dir": str(tmp_path / "manifest.csv"), "output_dir": str(tmp_path), **FAST}
+    settings |= {"group_columns": ["sex"], "far_dataset_dirs": {"black": str(tmp_path / "black.png")}}
+    checkpoint = str(trained / "models/model.pt")
+    _run("infer", [TRAIN, EVALUATE], "evaluating", checkpoint=checkpoint, **settings)
+    parts = read_outputs(tmp_path).sections()
+    assert list(parts) == ["id", "ood:scanner_b", "val", "calibration", "train", "far:black"]
+    assert len(parts["calibration"]) + len(parts["train"]) == 12
+    assert set(parts["id"].groups["sex"]) == {"F", "M"}
+    report = json.loads((tmp_path / "evaluation/report.json").read_text(encoding="utf-8"))
+    assert list(report["ood"]) == ["scanner_b"]
 
 
 def test_inference_predicts_unlabelled_files_as_evaluation_did(trained: Path, phantom: Path, tmp_path: Path) -> None:

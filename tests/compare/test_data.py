@@ -65,6 +65,15 @@ def test_a_missing_split_is_one_clear_error(splits: tuple[str, ...], message: st
         split_lists(_datalist(*splits))
 
 
+def test_calibration_and_far_images_cost_a_comparison_nothing() -> None:
+    splits = ["train", "train", "val", "val", "calibration", "calibration", "test", "test"]
+    items = [_item(n, label=n % 2, split=split) for n, split in enumerate(splits)]
+    far = [_item(n, label=None, split="test", domain="colon") for n in range(10, 14)]
+    data = split_lists(Datalist([*items, *far], class_names=["a", "b"], far_domains=["colon"]))
+    assert [item["split"] for item in data.training] == ["train", "train", "val", "val"]
+    assert [(item["split"], item["domain"]) for item in data.test] == [("test", "id"), ("test", "id")]
+
+
 def test_what_is_learned_from_holds_no_test_image_and_no_other_domain() -> None:
     items = [_item(n, label=n % 2, split=split) for n, split in enumerate(["train", "train", "val", "val", "test"])]
     outside = [_item(n, label=n % 2, split="train", domain="elsewhere") for n in range(10, 14)]
