@@ -1,0 +1,23 @@
+"""How networks do on worse images: corruptions of graded severity, and errors as multiples of a baseline's."""
+
+from .corruption_error import corruption_errors, mean_over, relative_corruption_errors
+from .figures import CLEAN, Cell, robustness_figures
+from .logits import compute_logits, plain_backbone
+from .report import build_result, write_result
+from .suite import Member, Suite, cells_of
+
+__all__ = [
+    "CLEAN",
+    "Cell",
+    "Member",
+    "Suite",
+    "build_result",
+    "cells_of",
+    "compute_logits",
+    "corruption_errors",
+    "mean_over",
+    "plain_backbone",
+    "relative_corruption_errors",
+    "robustness_figures",
+    "write_result",
+]

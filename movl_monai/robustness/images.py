@@ -1,0 +1,103 @@
+"""The test images of a robustness suite: in-distribution, labelled, of every class, unseen by the runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from movl_monai.compare.data import choose_images
+from movl_monai.data import Datalist, IdMap, read_datalist
+from movl_monai.errors import ConfigError, DataError
+
+__all__ = ["DATA_SETTINGS", "check_unseen", "read_test_images"]
+
+DATA_SETTINGS = (
+    *("id_domain", "split_fractions", "calibration_fraction", "seed"),
+    *("patient_pattern", "one_image_per_patient", "slice_axis"),
+)
+"""What the command line may say about the data set, as in training."""
+
+
+def read_test_images(
+    source: str | Path,
+    *,
+    class_names: Sequence[str],
+    id_map: IdMap,
+    count: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Datalist:
+    """Read the labelled in-distribution test images of a data set.
+
+    Args:
+        source: of :func:`~movl_monai.data.read_datalist`.
+        class_names: of the networks, in the order of their logits.
+        id_map: for the ids.
+        count: how many to choose, as many of each class and of as many patients as possible; None takes all.
+        seed: of the choice.
+        settings: of :data:`DATA_SETTINGS`, as in training. Without ``split_fractions`` no split is made.
+
+    Raises:
+        ConfigError: for another setting.
+        DataError: if there are no test images, or a class has none: balanced accuracy and AUROC have no value then.
+    """
+    given = dict(settings or {})
+    unknown = sorted(set(given) - set(DATA_SETTINGS))
+    if unknown:
+        raise ConfigError(
+            f"`--{unknown[0]}` is not a setting of the data set; expected one of "
+            f"{', '.join(f'--{name}' for name in DATA_SETTINGS)}, with the value it had in training."
+        )
+    datalist = read_datalist(source, class_names=class_names, id_map=id_map, **{"split_fractions": None, **given})
+    items = [item for item in datalist.select("test", datalist.id_domain) if item["label"] is not None]
+    if not items:
+        raise DataError(
+            f"The domain '{datalist.id_domain}' has no labelled image in the split test. Fill the column `split` of "
+            "the manifest; where training made the splits itself, give the same --split_fractions and --seed."
+        )
+    _check_classes(items, class_names)
+    chosen = items if count is None else choose_images(items, count, seed=seed)
+    return Datalist(chosen, class_names=class_names, id_domain=datalist.id_domain, id_map=id_map)
+
+
+def _check_classes(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> None:
+    counts = Counter(item["label"] for item in items)
+    missing = [name for label, name in enumerate(class_names) if not counts[label]]
+    if missing:
+        raise DataError(
+            f"The test split has no image of {', '.join(map(repr, missing))} among its {len(items)} images; balanced "
+            "accuracy and AUROC need every class. Give a data set whose test split has all classes of the networks."
+        )
+
+
+def check_unseen(items: Sequence[Mapping[str, Any]], run_dir: Path, *, name: str) -> bool:
+    """Check that none of the images was among those that a run was trained or selected on.
+
+    A run's ``ingest_report.csv`` says which ids it saw, and its ``local/id_map.json`` which files they are; both stay
+    on the machine of the training.
+
+    Returns:
+        whether it could be checked.
+
+    Raises:
+        DataError: if some were.
+    """
+    report, id_map = run_dir / "ingest_report.csv", run_dir / "local" / "id_map.json"
+    if not report.is_file() or not id_map.is_file():
+        return False
+    with report.open(encoding="utf-8", newline="") as stream:
+        seen = {row.get("id") for row in csv.DictReader(stream) if row.get("split") in ("train", "val", "calibration")}
+    files = json.loads(id_map.read_text(encoding="utf-8")).get("files", {})
+    learned = {(entry["path"], entry["frame"]) for image_id, entry in files.items() if image_id in seen}
+    shared = sum((item["image"], item.get("frame")) in learned for item in items)
+    if shared:
+        raise DataError(
+            f"{shared} of the {len(items)} test images were among the train or val images of the run '{name}', so that "
+            "its figures would be too good. Give the --split_fractions and --seed of its training, or fill the column "
+            "`split` of the manifest."
+        )
+    return True

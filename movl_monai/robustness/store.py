@@ -1,0 +1,71 @@
+"""Logits of corrupted images on disk, under the hash of everything they depend on, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.robustness.figures import Cell
+from movl_monai.transforms.corruptions import CORRUPTIONS
+
+__all__ = ["LogitStore"]
+
+_LOGGER = logging.getLogger(__name__)
+_FORMAT = 1
+
+
+class LogitStore:
+    """Keep the logits of each corruption and severity in a file of its own, with one array per network.
+
+    The name of a file holds the SHA-256 of the images, the corruption's parameter and the seed, and an array is named
+    by what the network is made of. So logits of other images, parameters or checkpoints are never taken for these, and
+    a network that is added later is the only one that runs.
+
+    Args:
+        folder: made at the first :meth:`write`.
+        images: names of the images by their pixels, in their order.
+        seed: of the corruptions.
+    """
+
+    def __init__(self, folder: Path, *, images: Sequence[str], seed: int) -> None:
+        self.folder = folder
+        self.images = list(images)
+        self.seed = seed
+
+    def path(self, cell: Cell) -> Path:
+        """The file of a corruption and severity."""
+        name, severity = cell
+        parameter = CORRUPTIONS[name].parameters[severity - 1] if name in CORRUPTIONS else None
+        facts = json.dumps([_FORMAT, name, parameter, self.seed, self.images])
+        return self.folder / f"{name}-{severity}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"
+
+    def read(self, cell: Cell) -> dict[str, np.ndarray]:
+        """The logits (N, C) that are there, by what the network is made of; a damaged file counts as none."""
+        path = self.path(cell)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                found = {name: content[name] for name in content.files}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
+            _LOGGER.warning("The stored logits %s are damaged or half-written; they are computed again.", path.name)
+            return {}
+        return {name: value for name, value in found.items() if value.ndim == 2 and len(value) == len(self.images)}
+
+    def write(self, cell: Cell, logits: Mapping[str, np.ndarray]) -> None:
+        """Add logits to those that are there; the file appears whole or not at all.
+
+        Raises:
+            MovlError: if the folder cannot be written.
+        """
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **{**self.read(cell), **logits})
+        write_atomically(self.path(cell), stream.getvalue())
