@@ -8,5 +8,35 @@ of :mod:`movl_monai.evaluation` that assemble a report import from the modules o
 import movl_monai.evaluation  # noqa: F401
 
 from .calibration import TemperatureFit, calibration_report, fit_temperature, reliability_bins
+from .conformal import ConformalFit, conformal_scores, conformal_threshold, fit_conformal, smallest_alpha
+from .conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
+from .ood_detection import DEFAULT_SCORE, SCORES, OODDetector, fit_detector, fit_ood_score, ood_detection
+from .ood_score import OODFitError, OODScore
+from .selective import RiskCoverage, abstention_report, abstention_threshold
 
-__all__ = ["TemperatureFit", "calibration_report", "fit_temperature", "reliability_bins"]
+__all__ = [
+    "abstention_report",
+    "abstention_threshold",
+    "binomial_interval",
+    "calibration_report",
+    "conformal_report",
+    "conformal_scores",
+    "conformal_threshold",
+    "ConformalFit",
+    "DEFAULT_SCORE",
+    "fit_conformal",
+    "fit_detector",
+    "fit_ood_score",
+    "fit_temperature",
+    "one_per_patient",
+    "ood_detection",
+    "OODDetector",
+    "OODFitError",
+    "OODScore",
+    "reliability_bins",
+    "RiskCoverage",
+    "SCORES",
+    "set_figures",
+    "smallest_alpha",
+    "TemperatureFit",
+]

@@ -12,20 +12,7 @@ from movl_monai.evaluation import NonFiniteLogitsError, Predictions, UndefinedMe
 from movl_monai.evaluation.metrics import accuracy, cross_entropy, expected_calibration_error, softmax
 from movl_monai.trust import calibration_report, fit_temperature, reliability_bins
 from tests.evaluation.data import random_logits
-
-
-def drawn_from_softmax(count: int, num_classes: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels that have exactly the probabilities that the logits say."""
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(size=(count, num_classes)) * 2
-    cumulated = softmax(logits).cumsum(axis=1)
-    return (generator.random(count)[:, None] > cumulated).sum(axis=1).clip(max=num_classes - 1), logits
-
-
-def images(labels: np.ndarray, logits: np.ndarray, *, patients: int | None = None) -> Predictions:
-    ids = [str(index) for index in range(len(labels))]
-    owners = None if patients is None else [f"p{index % patients}" for index in range(len(labels))]
-    return Predictions(ids=ids, logits=logits, labels=labels, patients=owners)
+from tests.trust.data import drawn_from_softmax, images
 
 
 @settings(max_examples=60, deadline=None)
