@@ -1,0 +1,241 @@
+"""Detection of images outside of what a network was trained on: fit on train, threshold from val, figures on the rest.
+
+No image outside, and no test image, has a part in the choice of a score or of its threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.evaluation.outputs import StoredOutputs
+from movl_monai.trust.ood_gaussian import Mahalanobis, RelativeMahalanobis
+from movl_monai.trust.ood_metrics import DEFINITIONS, ood_figures
+from movl_monai.trust.ood_neighbors import KNN
+from movl_monai.trust.ood_score import MSP, Energy, MaxLogit, OODFitError, OODScore, check_features
+from movl_monai.trust.ood_subspace import Residual, ViM
+
+__all__ = ["DEFAULT_SCORE", "SCORES", "OODDetector", "fit_detector", "fit_ood_score", "ood_detection"]
+
+# the names are what reports and trust records write
+SCORES: dict[str, type[OODScore]] = {
+    score.name: score for score in (MSP, MaxLogit, Energy, Mahalanobis, RelativeMahalanobis, KNN, ViM, Residual)
+}
+
+# Chosen from the literature, before any figure of this project: on medical images scores of features are ahead of those
+# of probabilities (Gutbrod et al., OpenMIBOOD, CVPR 2025: ViM and Mahalanobis lead in most of its 14 data sets), and
+# Mahalanobis is the one of them without a number to choose, that does not depend on the head, and that has a
+# well-posed fit with fewer images than features.
+DEFAULT_SCORE = "mahalanobis"
+
+_FEW = 20  # val images below which one image more or less moves the threshold past every other
+
+
+@dataclass(frozen=True, kw_only=True)
+class OODDetector:
+    """A fitted score with its threshold.
+
+    Args:
+        score: fitted on training images.
+        threshold: larger scores are outside.
+        target_id_kept: share of the images that gave the threshold that it keeps, at least.
+        fitted_on: ``split`` and ``n``.
+        threshold_from: ``split`` and ``n``.
+    """
+
+    score: OODScore
+    threshold: float
+    target_id_kept: float
+    fitted_on: dict[str, Any]
+    threshold_from: dict[str, Any]
+
+    def __call__(self, logits: ArrayLike, features: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the score (N,) of each image, and whether it is outside, bool (N,); see :class:`OODScore`."""
+        scores = self.score(logits, features)
+        return scores, scores > self.threshold
+
+
+def fit_ood_score(outputs: StoredOutputs, score: str) -> OODScore:
+    """Fit a score on the labelled training images among stored outputs.
+
+    Args:
+        outputs: of an evaluation.
+        score: a name of :data:`SCORES`.
+
+    Raises:
+        OODFitError: if there are no such images or features, or they do not determine the score.
+        ValueError: if the name is unknown.
+    """
+    if score not in SCORES:
+        raise ValueError(f"ood_score must be one of {', '.join(SCORES)}, got {score!r}.")
+    kind = SCORES[score]
+    if not kind.needs_features:
+        return kind.fit(logits=np.empty((0, 0)), features=np.empty((0, 0)), labels=np.empty(0, dtype=np.int64))
+    train = outputs.sections().get("train")
+    known = train.labeled() if train is not None else None
+    if known is None or not len(known):
+        raise OODFitError("There are no outputs of training images; evaluate 'train' too (`evaluation_splits`).")
+    if not known.has_features:
+        raise OODFitError("The stored outputs hold no features; only scores of logits can be computed.")
+    features = check_features(known.features, len(known))
+    return kind.fit(logits=known.predictions.logits, features=features, labels=known.predictions.labels)
+
+
+def fit_detector(
+    outputs: StoredOutputs, *, score: str = DEFAULT_SCORE, target_id_kept: float = 0.95, fitted: OODScore | None = None
+) -> OODDetector:
+    """Fit a score on train and take its threshold from val: the smallest that keeps the target's share of val.
+
+    Args:
+        outputs: of an evaluation.
+        score: a name of :data:`SCORES`.
+        target_id_kept: share of the val images to keep, in (0, 1].
+        fitted: the score, where it was fitted before.
+
+    Raises:
+        OODFitError: if the score cannot be fitted, or there are no val images.
+        ValueError: if the name or the target make no sense.
+    """
+    if not 0 < target_id_kept <= 1:
+        raise ValueError(f"target_id_kept must be in (0, 1], got {target_id_kept}.")
+    fitted = fit_ood_score(outputs, score) if fitted is None else fitted
+    parts = outputs.sections()
+    if "val" not in parts:
+        raise OODFitError("There are no outputs of val images, from which the threshold comes (`evaluation_splits`).")
+    scores = np.sort(_scores(fitted, parts["val"]))
+    # 0.95 * 20 is a little more than 19 in floating point; the share is what is asked for
+    kept = next(count for count in range(1, len(scores) + 1) if count / len(scores) >= target_id_kept)
+    train = parts["train"].labeled() if "train" in parts else None
+    return OODDetector(
+        score=fitted,
+        threshold=float(scores[kept - 1]),
+        target_id_kept=target_id_kept,
+        fitted_on={"split": "train", "n": len(train) if train is not None and fitted.needs_features else 0},
+        threshold_from={"split": "val", "n": len(scores)},
+    )
+
+
+def ood_detection(
+    outputs: StoredOutputs,
+    *,
+    score: str = DEFAULT_SCORE,
+    target_id_kept: float = 0.95,
+    scores: Sequence[str] = tuple(SCORES),
+    **resampling: Any,
+) -> dict[str, Any]:
+    """Compute the report's entry ``ood_detection``.
+
+    Args:
+        outputs: of an evaluation, with train and val.
+        score: the chosen one, a name of :data:`SCORES`; its threshold flags images.
+        target_id_kept: share of val that the threshold keeps.
+        scores: names of the scores to compare; the chosen one is always among them.
+        resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
+
+    Returns:
+        ``fitted_on`` and ``threshold_from`` (``split``, ``n``, and ``target_id_kept`` of the threshold); ``chosen``
+        (``score``, ``threshold``, ``bytes`` of its arrays), None where it cannot be fitted; ``sets``: for each other
+        domain ``kind`` ("near": the same task elsewhere, "far": images of another kind), ``n``, ``share_outside`` of
+        the images compared, ``scores`` (figures and intervals of each, None for one that cannot be fitted),
+        ``flagged`` (share of its images outside, None without a threshold) and ``resampling``; ``id_flagged``, of the
+        in-distribution test images; ``n_id``; ``definitions`` of the figures; ``notes``.
+
+    Raises:
+        ValueError: if a name or the target make no sense.
+        MovlError: if features are not finite.
+    """
+    names = list(dict.fromkeys([*scores, score]))
+    parts = outputs.sections()
+    fitted, notes = _fit_all(outputs, names)
+    detector = _detector(outputs, score, target_id_kept, fitted, notes)
+    others = {name: part for name, part in parts.items() if name.startswith(("ood:", "far:"))}
+    inside = _Scored(parts["id"], fitted) if "id" in parts else None
+    sizes = {"train": len(parts["train"].labeled()) if "train" in parts else 0, "val": len(parts.get("val", ()))}
+    entry: dict[str, Any] = {"fitted_on": {"split": "train", "n": sizes["train"]}}
+    entry["threshold_from"] = {"split": "val", "n": sizes["val"], "target_id_kept": target_id_kept}
+    entry["chosen"] = None
+    if detector is not None:
+        entry["chosen"] = {"score": score, "threshold": detector.threshold, "bytes": detector.score.nbytes}
+    entry["sets"] = {}
+    for name, part in others.items():
+        kind, _, domain = name.partition(":")
+        found = _set(inside, _Scored(part, fitted), detector, names, resampling)
+        notes += [f"{domain}: {note}" for note in found["resampling"].pop("notes")]
+        entry["sets"][domain] = {"kind": "near" if kind == "ood" else "far", **found}
+    entry |= {"n_id": len(inside.images) if inside else 0, "id_flagged": _flagged(detector, inside)}
+    notes += _notes(sizes["val"], inside is not None, bool(others))
+    return {**entry, "definitions": dict(DEFINITIONS), "notes": notes}
+
+
+class _Scored:
+    """Images with the values of every fitted score, in an order that neither a loader nor the salt of ids changes."""
+
+    def __init__(self, images: StoredOutputs, fitted: Mapping[str, OODScore]) -> None:
+        self.images = images.take(np.lexsort(images.predictions.logits.T[::-1]))
+        self.scores = {name: _scores(score, self.images) for name, score in fitted.items()}
+
+
+def _scores(score: OODScore, images: StoredOutputs) -> np.ndarray:
+    return score(images.predictions.logits, images.features if score.needs_features else None)
+
+
+def _fit_all(outputs: StoredOutputs, names: Sequence[str]) -> tuple[dict[str, OODScore], list[str]]:
+    """The scores that can be fitted, and why the others cannot, once per reason."""
+    fitted: dict[str, OODScore] = {}
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            fitted[name] = fit_ood_score(outputs, name)
+        except OODFitError as error:
+            reasons.setdefault(str(error), []).append(name)
+    return fitted, [f"No {', '.join(missing)}: {reason}" for reason, missing in reasons.items()]
+
+
+def _detector(
+    outputs: StoredOutputs, score: str, target_id_kept: float, fitted: Mapping[str, OODScore], notes: list[str]
+) -> OODDetector | None:
+    try:
+        return fit_detector(outputs, score=score, target_id_kept=target_id_kept, fitted=fitted.get(score))
+    except OODFitError as error:
+        notes.append(f"No image is marked as outside, as {score} has no threshold: {error}")
+        return None
+
+
+def _set(
+    inside: _Scored | None,
+    outside: _Scored,
+    detector: OODDetector | None,
+    names: Sequence[str],
+    resampling: Mapping[str, Any],
+) -> dict[str, Any]:
+    count = len(outside.images)
+    result: dict[str, Any] = {"n": count, "share_outside": None, "scores": dict.fromkeys(names)}
+    result |= {"flagged": _flagged(detector, outside), "resampling": {"notes": []}}
+    if inside is None or not outside.scores:
+        return result
+    patients = [*inside.images.predictions.patients, *outside.images.predictions.patients]
+    figures, facts = ood_figures(inside.scores, outside.scores, patients=patients, **resampling)
+    share = count / (count + len(inside.images))
+    return {**result, "share_outside": share, "scores": {**result["scores"], **figures}, "resampling": facts}
+
+
+def _flagged(detector: OODDetector | None, scored: _Scored | None) -> float | None:
+    """Share of images outside."""
+    if detector is None or scored is None:
+        return None
+    return float(np.mean(scored.scores[detector.score.name] > detector.threshold))
+
+
+def _notes(n_val: int, has_id: bool, has_others: bool) -> list[str]:
+    notes = []
+    if 0 < n_val < _FEW:
+        notes.append(f"The threshold comes from {n_val} val images; it is rough.")
+    if not has_id:
+        notes.append("There are no in-distribution test images to tell others from.")
+    if not has_others:
+        notes.append("There are no images of other domains: what is detected is not known (`far_dataset_dirs`).")
+    return notes
