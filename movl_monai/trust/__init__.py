@@ -12,6 +12,7 @@ from .conformal import ConformalFit, conformal_scores, conformal_threshold, fit_
 from .conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
 from .ood_detection import DEFAULT_SCORE, SCORES, OODDetector, fit_detector, fit_ood_score, ood_detection
 from .ood_score import OODFitError, OODScore
+from .operating_points import choose_threshold, operating_figures, operating_points_report
 from .selective import RiskCoverage, abstention_report, abstention_threshold
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "abstention_threshold",
     "binomial_interval",
     "calibration_report",
+    "choose_threshold",
     "conformal_report",
     "conformal_scores",
     "conformal_threshold",
@@ -33,6 +35,8 @@ __all__ = [
     "OODDetector",
     "OODFitError",
     "OODScore",
+    "operating_figures",
+    "operating_points_report",
     "reliability_bins",
     "RiskCoverage",
     "SCORES",
