@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from movl_monai.evaluation.mask_metrics import FIGURES
-from movl_monai.evaluation.table import figure_with_interval
-from movl_monai.page import bullets, cell, facts_table, html_page, table
+from movl_monai.evaluation.mask_summary import how_good, how_sure, on_change, when_not_to_trust
+from movl_monai.evaluation.pages.baselines import render_compared, render_comparisons
+from movl_monai.evaluation.pages.card import render_model_card
+from movl_monai.evaluation.pages.figures import figure_sections
+from movl_monai.evaluation.pages.groups import render_groups
+from movl_monai.evaluation.pages.parts import (
+    big_figure,
+    card,
+    fit_pictures,
+    paragraphs,
+    picture,
+    ruler,
+    section_title,
+    text_number,
+)
+from movl_monai.page import bullets, cell, contents, facts_table, html_page, section, table
 
 __all__ = ["render_mask_html"]
 
@@ -22,6 +35,17 @@ _FIGURES: dict[str, tuple[str, str, str]] = {
     "hd95": ("HD95", "↓", "95th percentile of the distances between the two outlines, the larger of both directions"),
     "asd": ("Average surface distance", "↓", "mean distance from either outline to the other"),
 }
+_COLUMNS = 4  # sections side by side in a table that still fits on paper
+_CONTENTS = {
+    "figures": "All figures",
+    "pictures": "Pictures",
+    "groups": "Groups",
+    "comparisons": "Other runs",
+    "classes": "Each class",
+    "model-card": "Model card",
+    "notes": "Notes",
+    "made": "How this was made",
+}
 
 
 def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
@@ -29,94 +53,76 @@ def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
 
     Args:
         report: as :func:`~movl_monai.evaluation.build_mask_report` gives it, with ``files``.
-        pictures: PNGs by file name.
+        pictures: PNGs by file name, those of :func:`~movl_monai.evaluation.pages.draw_charts` among them.
 
     Returns:
-        HTML; its only links are to places in the page.
+        HTML; its only links are to places in the page. Pictures are shrunk where the page would pass 5 MB.
     """
-    sections = _sections(report)
+    shown, sections = fit_pictures(pictures), figure_sections(report)
     body = [
+        '<a class="skip" href="#main">To the results</a>',
         "<header><h1>Segmentation report</h1>",
-        f"<p>Classes: {escape(', '.join(report['classes']))}. The first is the background and in no figure.</p>",
+        f'<p dir="auto">Classes: {escape(", ".join(report["classes"]))}. The first is the background and in no '
+        "figure.</p>",
         '<p class="notice">For research only; not a medical device and not for diagnosis.</p></header>',
-        "<main>",
+        '<main id="main">',
         _cards(report),
-        "<h2>All figures</h2>",
-        _figures_table(sections),
-        _pictures(report, pictures),
-        "<h2>Each class</h2>",
-        *(_class_table(name, section) for name, section in sections.items()),
-        *([f"<h2>Notes</h2>{bullets(report['notes'])}"] if report["notes"] else []),
+        contents(_CONTENTS),
+        _figures(sections, shown),
+        _pictures(report, shown),
+        render_groups(report, shown),
+        render_comparisons(report),
+        section("classes", "Each class", [_class_table(name, part) for name, part in sections.items()]),
+        render_model_card(report),
+        section("notes", "Notes", [bullets(report["notes"]) if report["notes"] else "<p>There are none.</p>"]),
         _how_made(report, sections),
         "</main>",
+        "<footer><p>Made by movl_monai. This page loads nothing from anywhere.</p></footer>",
     ]
     return html_page("Segmentation report", body)
 
 
-def _sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    named = {"ID": report["id"], **{f"OOD: {name}": part for name, part in report["ood"].items()}}
-    named["val (selection)"] = report.get("val")
-    return {name: part for name, part in named.items() if part is not None}
-
-
 def _cards(report: Mapping[str, Any]) -> str:
     here = report["id"]
-    parts = [_card("here", "How good here", here, _sentences(here) if here else ["No test cases were evaluated."])]
-    for name, section in report["ood"].items():
-        sentences = [*_sentences(section), *_change(section, here)]
-        parts.append(_card("elsewhere", f"How good elsewhere: {name}", section, sentences))
+    boxes = [
+        card("here", "How good here", _big(here), how_good(here) if here else ["No test cases were evaluated."]),
+        _elsewhere(report),
+        card("sure", "How sure", "", how_sure(report)),
+        card("other", "Better than other ways?", render_compared(report), []),
+        card("outside", "When not to trust it", "", when_not_to_trust(report)),
+    ]
+    legend = "Lines run from 0 to 1: the dot is the mean Dice, the bar its interval."
+    return f'<div class="cards first">{"".join(boxes)}</div><p class="legend">{legend}</p>'
+
+
+def _elsewhere(report: Mapping[str, Any]) -> str:
     if not report["ood"]:
         unknown = ["No images from elsewhere were evaluated, so nothing is known about other scanners or hospitals."]
-        parts.append(_card("elsewhere", "How good elsewhere", None, unknown))
-    section = next(iter(_sections(report).values()), None)
-    parts.append(_card("sure", "How sure", None, ["Nothing was evaluated."] if section is None else _sure(section)))
-    return f'<div class="cards">{"".join(parts)}</div>'
+        return card("elsewhere", "How good elsewhere", "", unknown)
+    parts = [
+        f'<div><h3 dir="auto">{escape(name)}</h3>{_big(part)}'
+        f"{paragraphs([*how_good(part), *on_change(part, report['id'])])}</div>"
+        for name, part in report["ood"].items()
+    ]
+    return card("elsewhere", "How good elsewhere", f'<div class="places">{"".join(parts)}</div>', [])
 
 
-def _card(kind: str, title: str, section: Mapping[str, Any] | None, sentences: Iterable[str]) -> str:
-    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-    big = "" if section is None else f'<p class="big">{section["dice"]:.3f} <small>mean Dice</small></p>'
-    return f'<section class="card {kind}"><h2>{escape(title)}</h2>{big}{text}</section>'
+def _big(part: Mapping[str, Any] | None) -> str:
+    if part is None or part["dice"] is None:
+        return ""
+    return big_figure(f"{part['dice']:.3f}", "mean Dice") + ruler(part["dice"], part["intervals"]["dice"])
 
 
-def _sentences(section: Mapping[str, Any]) -> list[str]:
-    volumes = section["n_images"] > section["n"]
-    what = _count(section["n"], "volume" if volumes else "image")
-    what += f" ({_count(section['n_images'], 'slice')})" if volumes else ""
-    patients = f" of {_count(section['n_patients'], 'patient')}" if section["n_patients"] else ""
-    interval = section["intervals"]["dice"]
-    level = f"{100 * section['resampling']['level']:.0f} %"
-    words = "no interval" if interval is None else f"{level} interval {interval[0]:.3f} to {interval[1]:.3f}"
-    low, high = section["dice_quartiles"]
-    sentences = [f"On {what}{patients} the mean Dice is {section['dice']:.3f} ({words})."]
-    if section["n"] > 1:
-        middle = f"the middle one at {section['dice_median']:.3f}"
-        sentences.append(f"Half of them lie between {low:.3f} and {high:.3f}, {middle}.")
-    if section["hd95"] is not None:
-        defined, unit = section["n_defined"]["hd95"], section["distance_unit"]
-        cases = f"the {_count(defined, 'case')} that {'has' if defined == 1 else 'have'} one"
-        sentences.append(f"HD95 is {section['hd95']:.1f} {unit} on average, over {cases}.")
-    return sentences
-
-
-def _change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> list[str]:
-    if here is None:
-        return ["It cannot be compared with the in-distribution figure, because there is none."]
-    points = section["dice"] - here["dice"]
-    if abs(points) < 0.0005:
-        return ["The mean Dice is the same as here."]
-    return [f"The mean Dice is {abs(points):.3f} {'higher' if points > 0 else 'lower'} than here."]
-
-
-def _sure(section: Mapping[str, Any]) -> list[str]:
-    draws = section["resampling"]
-    if section["intervals"]["dice"] is None:
-        return [f"Not at all: there is no interval from {_count(section['n'], 'case')}; see the notes."]
-    unit = "patients (all cases of a patient together)" if draws["resampled"] == "patients" else draws["resampled"]
-    sentences = [f"The intervals come from {draws['rounds']} resamples of the {unit}."]
-    if draws["resampled"] != "patients":
-        sentences.append("Patients are not known. If there are several cases per patient, they are too narrow.")
-    return [*sentences, "They do not cover another training run, other scanners than those listed, or wrong masks."]
+def _figures(sections: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, bytes]) -> str:
+    chart = picture(
+        pictures.get("overview.png"),
+        alternative="Mean Dice of every set of test cases as dots, intervals as lines. The table holds the numbers.",
+        caption="Mean Dice with its interval.",
+    )
+    keys = list(sections)
+    chunks = [keys[start : start + _COLUMNS] for start in range(0, len(keys), _COLUMNS)]
+    tables = [_figures_table({key: sections[key] for key in chunk}) for chunk in chunks]
+    return section("figures", "All figures", [chart, *(tables or ["<p>No cases were evaluated.</p>"])])
 
 
 def _figures_table(sections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -128,59 +134,52 @@ def _figures_table(sections: Mapping[str, Mapping[str, Any]]) -> str:
             unit = f" {part['distance_unit']}" if key in ("hd95", "asd") and part[key] is not None else ""
             missing = part["n"] - part["n_defined"][key]
             rest = f" ({missing} without)" if missing else ""
-            values.append(cell(figure_with_interval(part[key], part["intervals"][key]) + unit + rest, number=True))
+            values.append(cell(text_number(part[key], part["intervals"][key]) + unit + rest, number=True))
         rows.append([cell(f"{name} {arrow}"), *values])
     caption = (
         "Means over the cases, intervals in brackets. ↑ larger is better, ↓ smaller is better. In parentheses how many "
-        "cases have no value and are left out."
+        "cases have no value and are left out; a dash: none has one."
     )
-    return table(["Figure", *sections], rows, caption=caption)
+    return table(["Figure", *map(section_title, sections)], rows, caption=caption)
 
 
-def _class_table(name: str, section: Mapping[str, Any]) -> str:
+def _class_table(name: str, part: Mapping[str, Any]) -> str:
     rows = [
         [
             cell(label),
             cell(str(values["n"]), number=True),
-            *(cell(_number(values[key]), number=True) for key in FIGURES),
+            *(cell(text_number(values[key]), number=True) for key in FIGURES),
         ]
-        for label, values in section["per_class"].items()
+        for label, values in part["per_class"].items()
     ]
     headings = ["Class", "Cases with it", *(_FIGURES[key][0] for key in FIGURES)]
-    return table(headings, rows, caption=f"{name}: each class, distances in {section['distance_unit']}.")
+    return table(headings, rows, caption=f"{section_title(name)}: each class, distances in {part['distance_unit']}.")
 
 
 def _pictures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     parts = []
     for key, file in report.get("files", {}).items():
         if file in pictures:
-            title = "ID test cases" if key == "cases_picture" else f"OOD cases: {key.removeprefix('cases_picture_')}"
-            caption = f"{title}: best, median and worst by Dice. Of a volume the slice with most true foreground."
-            data = base64.b64encode(pictures[file]).decode()
-            image = f'<img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
-            parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
-    return "<h2>Pictures</h2>" + "".join(parts) if parts else ""
+            where = "Here (ID)" if key == "cases_picture" else f"Elsewhere: {key.removeprefix('cases_picture_')}"
+            caption = f"{where}: best, median and worst by Dice. Of a volume the slice with most true foreground."
+            parts.append(picture(pictures[file], alternative=caption, caption=caption))
+    none = '<p class="gap">There are no pictures of cases: none were evaluated, or they were left out on purpose.</p>'
+    return section("pictures", "Pictures", parts or [none])
 
 
 def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> str:
-    made = facts_table(report["run"], caption="The run that made this report.")
     draws = [
-        f"{name}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
+        f"{section_title(name)}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
         f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
         for name, part in sections.items()
     ]
     meanings = [f"{name}: {meaning}." for name, _, meaning in _FIGURES.values()]
-    return (
-        f"<h2>How this was made</h2>{made}<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>"
-        f"{bullets(meanings)}<h3>Empty masks</h3>{bullets(report['empty_masks'])}<p>Predictions are compared with the "
-        "masks at the masks' own size, volumes as a whole. Every case with its figures is in cases.csv, by salted id. "
-        "ID means in-distribution, OOD out-of-distribution: images of other domains, which training never saw.</p>"
-    )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _number(value: float | int | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    body = [
+        facts_table(report["run"], caption="The run that made this report."),
+        f"<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>{bullets(meanings)}",
+        f"<h3>Empty masks</h3>{bullets(report['empty_masks'])}",
+        "<p>Predictions are compared with the masks at the masks' own size, volumes as a whole. Every case with its "
+        "figures is in cases.csv, by salted id. Here (ID) means in-distribution, elsewhere (OOD) out-of-distribution: "
+        "images of other domains, which training never saw.</p>",
+    ]
+    return section("made", "How this was made", body)

@@ -57,8 +57,9 @@ def test_page_loads_nothing_from_outside() -> None:
     page = page_of(report_of(random_predictions(), ["a", "b", "c"], run_info={"weights": "https://example.org/w.pt"}))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
-        for value in (attributes.get("src"), attributes.get("href")):
-            assert value is None or value.startswith("data:image/png;base64,")
+        source, place = attributes.get("src"), attributes.get("href")
+        assert source is None or source.startswith("data:image/png;base64,")
+        assert place is None or place.startswith("#")
     policy = [tag["content"] or "" for tag in page.all("meta") if "http-equiv" in tag]
     assert policy[0].startswith("default-src 'none'")
     assert not re.search(r"url\(|@import", render_html(report_of(random_predictions(), ["a", "b", "c"]), {}))
@@ -76,12 +77,15 @@ def test_page_has_a_language_texts_for_pictures_and_headings_of_tables() -> None
 def test_page_says_first_how_good_it_is_and_how_sure() -> None:
     report = report_of(random_predictions(), ["a", "b", "c"])
     text = page_of(report).text
-    assert f"balanced accuracy) it is {100 * report['id']['balanced_accuracy']:.1f} % (95 % interval" in text
+    assert f"{100 * report['id']['balanced_accuracy']:.1f} % balanced accuracy" in text
+    low, high = report["ood"]["scanner_b"]["intervals"]["balanced_accuracy"]
+    assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; guessing gives 33.3 %." in text
     difference = 100 * (report["ood"]["scanner_b"]["balanced_accuracy"] - report["id"]["balanced_accuracy"])
     assert f"{abs(difference):.1f} points {'higher' if difference > 0 else 'lower'} than here" in text
     assert "20 resamples of the patients" in text
     order = [
-        text.index(part) for part in ("How good here", "How good elsewhere", "How sure", "All figures", "How this")
+        text.index(part)
+        for part in ("How good here", "How good elsewhere", "How sure", "Better than", "When not", "Labeled images")
     ]
     assert order == sorted(order)
 
@@ -100,7 +104,7 @@ def test_names_cannot_put_markup_into_the_page() -> None:
     page = page_of(report)
     assert not {"b", "i", "u"} & {tag for tag, _ in page.tags}
     assert len(page.all("img")) == 2
-    assert "OOD: <img src=x>" in page.text
+    assert "Elsewhere: <img src=x>" in page.text
 
 
 @pytest.mark.parametrize("present", [[0], []])

@@ -1,0 +1,76 @@
+"""The result of an evaluation of a segmentation in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["how_good", "how_sure", "on_change", "when_not_to_trust"]
+
+
+def how_good(section: Mapping[str, Any]) -> list[str]:
+    """Sentences on one set of cases."""
+    volumes = section["n_images"] > section["n"]
+    what = _count(section["n"], "volume" if volumes else "image")
+    what += f" ({_count(section['n_images'], 'slice')})" if volumes else ""
+    patients = f" of {_count(section['n_patients'], 'patient')}" if section["n_patients"] else ""
+    if section["dice"] is None:
+        return [f"On {what}{patients} no Dice can be given."]
+    interval = section["intervals"]["dice"]
+    level = f"{100 * section['resampling']['level']:.0f} %"
+    words = "no interval" if interval is None else f"{level} interval {interval[0]:.3f} to {interval[1]:.3f}"
+    low, high = section["dice_quartiles"]
+    sentences = [f"On {what}{patients} the mean Dice is {section['dice']:.3f} ({words})."]
+    if section["n"] > 1:
+        middle = f"the middle one at {section['dice_median']:.3f}"
+        sentences.append(f"Half of them lie between {low:.3f} and {high:.3f}, {middle}.")
+    if section["hd95"] is not None:
+        defined, unit = section["n_defined"]["hd95"], section["distance_unit"]
+        cases = f"the {_count(defined, 'case')} that {'has' if defined == 1 else 'have'} one"
+        sentences.append(f"HD95 is {section['hd95']:.1f} {unit} on average, over {cases}.")
+    return sentences
+
+
+def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> list[str]:
+    """A sentence on the distance to the in-distribution figure."""
+    if here is None or here["dice"] is None or section["dice"] is None:
+        return ["It cannot be compared with the in-distribution figure, because there is none."]
+    points = section["dice"] - here["dice"]
+    if abs(points) < 0.0005:
+        return ["The mean Dice is the same as here."]
+    return [f"The mean Dice is {abs(points):.3f} {'higher' if points > 0 else 'lower'} than here."]
+
+
+def how_sure(report: Mapping[str, Any]) -> list[str]:
+    """Sentences on what the intervals cover, and what they do not."""
+    section = next((part for part in (report["id"], *report["ood"].values()) if part), None)
+    if section is None:
+        return ["Nothing was evaluated."]
+    draws = section["resampling"]
+    if section["intervals"]["dice"] is None:
+        return [f"Not at all: there is no interval from {_count(section['n'], 'case')}; see the notes."]
+    unit = "patients (all cases of a patient together)" if draws["resampled"] == "patients" else draws["resampled"]
+    sentences = [f"The intervals come from {draws['rounds']} resamples of the {unit}."]
+    if draws["resampled"] != "patients":
+        sentences.append("Patients are not known. If there are several cases per patient, they are too narrow.")
+    return [*sentences, "Not covered: another training run, other scanners than those listed, wrong masks."]
+
+
+def when_not_to_trust(report: Mapping[str, Any]) -> list[str]:
+    """Sentences on the cases that went wrong, and that the network does not warn of them."""
+    parts = {"here": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
+    low = [
+        f"below {part['dice_quartiles'][0]:.3f} {name}"
+        for name, part in parts.items()
+        if part and part["n"] > 3 and part["dice"] is not None
+    ]
+    sentences = [f"A quarter of the cases have a Dice {', '.join(low)}."] if low else []
+    return [
+        *sentences,
+        "Nothing in a mask tells that it is wrong, and images unlike those of training are not marked: every mask is "
+        "to be looked at.",
+    ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,191 @@
+"""The model card: what was trained on what, from where, for what it is meant, and where it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from movl_monai.evaluation.table import render_table, report_rows
+
+__all__ = ["data_facts", "model_card", "model_card_markdown"]
+
+INTENDED_USE = "Research only. Not a medical device; not for diagnosis, screening or treatment of patients."
+_FEW = 100  # labelled test images below which a figure is called rough
+_SPLITS = ("train", "val", "calibration", "test", "")
+_MODEL = ("prompt", "adapter", "head", "strategy", "trainable_parameters", "backbone_parameters", "trainable_percent")
+_RUN = (
+    *("seed", "git_commit", "git_modified", "device", "checkpoint_sha256", "checkpoint_bytes", "versions"),
+    *("threshold_selected_on",),
+)
+
+
+def model_card(
+    report: Mapping[str, Any],
+    *,
+    data: Sequence[Mapping[str, Any]] | None = None,
+    bundle: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Collect the facts of a card; what is not known is None, and ``notes`` says so.
+
+    Args:
+        report: with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``, ``ood``.
+        data: of :func:`data_facts`; None where only the evaluated images are known.
+        bundle: ``bundle`` and ``bundle_version``, as the record of a run has them.
+
+    Returns:
+        JSON-able: ``intended_use``; ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``,
+        ``license``, ``sha256``; ``classes``; ``data``: images and patients by domain and split; ``run``: seed, commit,
+        versions, checkpoint; ``limits``: sentences; ``notes``.
+
+    Reference:
+        Mitchell et al., Model Cards for Model Reporting, FAT* 2019. The figures are in the report and not repeated.
+
+    Example:
+        >>> card = model_card({"run": {"seed": 3}, "classes": ["no", "yes"], "id": None, "ood": {}})
+        >>> card["run"]["seed"], card["weights"]["license"], card["notes"][0]
+        (3, None, 'The backbone and where its weights come from are not known.')
+    """
+    run = report.get("run") or {}
+    backbone = run.get("backbone") or {}
+    card: dict[str, Any] = {"intended_use": INTENDED_USE}
+    card["model"] = {"bundle": (bundle or {}).get("bundle"), "bundle_version": (bundle or {}).get("bundle_version")}
+    card["model"] |= {"backbone": backbone.get("name"), "image_size": backbone.get("image_size")}
+    card["model"] |= {name: run.get(name) for name in _MODEL}
+    source = {"source": backbone.get("weights"), "license": backbone.get("license")}
+    card["weights"] = {**source, "sha256": run.get("weights_sha256") or backbone.get("weights_sha256")}
+    card["classes"] = list(report.get("classes", ()))
+    card["data"] = None if data is None else [dict(row) for row in data]
+    card["run"] = {name: run[name] for name in _RUN if name in run}
+    return {**card, "limits": _limits(report, card), "notes": _notes(card)}
+
+
+def data_facts(
+    *,
+    splits: Sequence[str | None],
+    domains: Sequence[str],
+    labels: Sequence[int | None],
+    patients: Sequence[str | None],
+    class_names: Sequence[str],
+    id_domain: str = "id",
+) -> list[dict[str, Any]]:
+    """Count images and patients by domain and split; names of files and patients stay out.
+
+    Args:
+        splits: of each image; "" or None is none.
+        domains: likewise.
+        labels: position in ``class_names``; -1 or None is none.
+        patients: anything that tells patients apart.
+        class_names: names of the classes.
+        id_domain: comes first.
+
+    Returns:
+        rows with ``domain``, ``split``, ``images``, ``patients`` (None if any is unknown), ``classes`` (images by
+        class), ``unlabeled``.
+
+    Example:
+        >>> facts = {"splits": ["val", "val"], "domains": ["id", "id"], "labels": [1, -1], "patients": ["a", "a"]}
+        >>> data_facts(**facts, class_names=["no", "yes"])
+        [{'domain': 'id', 'split': 'val', 'images': 2, 'patients': 1, 'classes': {'no': 0, 'yes': 1}, 'unlabeled': 1}]
+    """
+    columns = zip(domains, splits, labels, patients, strict=True)
+    parts: dict[tuple[str, str], list[tuple[int, str | None]]] = {}
+    for domain, split, label, patient in columns:
+        number = -1 if label is None else int(label)
+        parts.setdefault((str(domain), split or ""), []).append((number, patient or None))
+    rows = []
+    for domain, split in sorted(parts, key=lambda place: (place[0] != id_domain, place[0], _place(place[1]))):
+        members = parts[domain, split]
+        counts = Counter(label for label, _ in members)
+        known = {patient for _, patient in members}
+        row = {"domain": domain, "split": split, "images": len(members)}
+        row |= {"patients": None if None in known else len(known)}
+        row |= {"classes": {str(name): counts[index] for index, name in enumerate(class_names)}}
+        rows.append({**row, "unlabeled": counts[-1]})
+    return rows
+
+
+def model_card_markdown(report: Mapping[str, Any]) -> str:
+    """MODEL_CARD.md: the card of a report with its figures, as text.
+
+    Args:
+        report: with ``model_card``; without one it is made from the report.
+    """
+    card = report.get("model_card") or model_card(report)
+    lines = ["# Model card", "", f"**{card['intended_use']}**", ""]
+    lines += ["## Model", "", *_list(card["model"]), "", "## Weights", "", *_list(card["weights"]), "", "## Data", ""]
+    lines += [f"Classes: {', '.join(map(_plain, card['classes']))}.", ""]
+    if card["data"]:
+        rows = [{**row, "classes": _classes(row)} for row in card["data"]]
+        lines += [render_table(rows, style="markdown").rstrip(), ""]
+    if report.get("task") != "segmentation":
+        lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
+        lines += [render_table(report_rows(report), style="markdown").rstrip(), ""]
+    lines += ["## Limits", "", *(f"- {_plain(text)}" for text in card["limits"]), ""]
+    lines += ["## Run", "", *_list(card["run"]), ""]
+    notes = [f"- {_plain(text)}" for text in card["notes"]]
+    return "\n".join([*lines, *(["## Not known", "", *notes, ""] if notes else [])])
+
+
+def _place(split: str) -> int:
+    return _SPLITS.index(split) if split in _SPLITS else len(_SPLITS)
+
+
+def _limits(report: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
+    limits = [
+        "It only knows the classes listed: an image of anything else gets one of them as well.",
+        "The intervals cover other patients of the same kind, not another training run or wrong labels.",
+    ]
+    section, others = report.get("id"), report.get("ood") or {}
+    if not others:
+        limits.append("It was not evaluated on images from elsewhere; other scanners and sites are unknown ground.")
+    for name, part in {"here": section, **others}.items():
+        if part and 0 < part["n"] < _FEW:
+            limits.append(f"Only {part['n']} labeled test images ({name}): the figures are rough.")
+    if not section:
+        limits.append("It was not evaluated on test images from the place that it was trained for.")
+    if str(card["weights"]["source"] or "").startswith("random"):
+        limits.append("The backbone has random weights: a test of the machinery, not of a model.")
+    return limits
+
+
+def _notes(card: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if card["model"]["backbone"] is None:
+        notes.append("The backbone and where its weights come from are not known.")
+    elif card["weights"]["license"] is None:
+        notes.append("The licence of the weights is not known; ask before passing them on.")
+    if card["data"] is None:
+        notes.append("Counts of the data by split were not stored; evaluate again with this version of movl_monai.")
+    elif not any(row["split"] == "train" for row in card["data"]):
+        notes.append("The training images are not counted: they were not part of this evaluation.")
+    if card["run"].get("git_commit") is None:
+        notes.append("The commit of the code is not known: it was installed and not run from a checkout.")
+    elif card["run"].get("git_modified"):
+        notes.append("The code differed from the commit.")
+    return notes
+
+
+def _classes(row: Mapping[str, Any]) -> str:
+    counts = [f"{name} {count}" for name, count in row["classes"].items() if count]
+    return ", ".join([*counts, *([f"no label {row['unlabeled']}"] if row.get("unlabeled") else [])]) or "-"
+
+
+def _list(facts: Mapping[str, Any]) -> list[str]:
+    return [f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in facts.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(_text, value))
+    return "not known" if value is None else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """Text that neither ends a line nor starts markup."""
+    text = " ".join(str(value).split())
+    for mark in ("\\", "<", "`", "*", "[", "|"):
+        text = text.replace(mark, f"\\{mark}")
+    return text

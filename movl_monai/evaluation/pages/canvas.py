@@ -1,0 +1,98 @@
+"""What the charts of a report share: their colours, how they become PNGs, and names that the font can draw."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished"]
+
+# the colours of Okabe and Ito can be told apart by colour-blind readers; dashes and markers help on grey paper
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#7A6A00")
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+_LONGEST_NAME = 24
+_DPI = 130
+
+
+def canvas(*, width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches and its axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=9)
+    return figure, axis
+
+
+def finished(figure: Figure, *, legend: bool = True) -> bytes:
+    """The figure as a PNG, with a legend below; the same bytes whenever it is drawn again."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if legend and handles:
+        longest = max(map(len, labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3 if longest < 16 else 2, fontsize=8)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def chart_names(names: Sequence[str]) -> list[str]:
+    """Names as a chart can show them: cut where long, and by their place in the list where the font lacks a letter.
+
+    The table beside a chart always holds the whole name.
+
+    Example:
+        >>> chart_names(["normal", "p" * 40, "肺炎"])
+        ['normal', 'ppppppppppppppppppppppp…', 'no. 3']
+    """
+    known = _letters()
+    shown = []
+    for number, name in enumerate(map(str, names), start=1):
+        text = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+        # matplotlib reads $...$ as mathematics
+        shown.append(text.replace("$", r"\$") if {ord(letter) for letter in text} <= known else f"no. {number}")
+    return shown
+
+
+def dots(
+    axis: Axes,
+    names: Sequence[str],
+    values: Sequence[float | None],
+    intervals: Sequence[Sequence[float | None] | None],
+    *,
+    series: int = 0,
+    shift: float = 0.0,
+    hollow: Sequence[bool] | None = None,
+    label: str | None = None,
+) -> None:
+    """Draw values as dots with their intervals as lines, one row per name from the top; nothing where there is none."""
+    color, marker = COLORS[series % len(COLORS)], MARKERS[series % len(MARKERS)]
+    for row, (value, interval) in enumerate(zip(values, intervals, strict=True)):
+        if value is None:
+            place = axis.get_yaxis_transform()
+            axis.text(0.01, row + shift, "no value", va="center", fontsize=7, color=color, transform=place)
+            continue
+        if interval is not None and None not in interval:
+            axis.plot(interval, [row + shift] * 2, color=color, linewidth=2, solid_capstyle="butt")
+        face = "white" if hollow is not None and hollow[row] else color
+        axis.plot([value], [row + shift], marker=marker, color=color, markerfacecolor=face, linestyle="", label=label)
+        label = None  # once in the legend
+    axis.set_yticks(range(len(names)), chart_names(names))
+    axis.set_ylim(len(names) - 0.4, -0.6)
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -1,0 +1,80 @@
+"""The model card and the explanations as sections of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from movl_monai.evaluation.model_card import model_card
+from movl_monai.evaluation.pages.parts import gap, notes_of, number_cell, picture
+from movl_monai.page import bullets, cell, facts_table, section, table, text_cell
+
+__all__ = ["render_explanations", "render_model_card"]
+
+
+def render_model_card(report: Mapping[str, Any]) -> str:
+    """What was trained on what, for what it is meant, and where it ends."""
+    made = report.get("model_card") or model_card(report)
+    body = [
+        f'<p class="notice"><strong>{escape(made["intended_use"])}</strong></p>',
+        "<h3>Limits</h3>",
+        bullets(made["limits"]),
+        facts_table(_words(made["model"]), caption="The model."),
+        facts_table(_words(made["weights"]), caption="The pretrained weights of the backbone."),
+        _data(made),
+        facts_table(_words(made["run"]), caption="The run."),
+    ]
+    notes = made.get("notes")
+    return section("model-card", "Model card", [*body, f"<h3>Not known</h3>{bullets(notes)}" if notes else ""])
+
+
+def _data(made: Mapping[str, Any]) -> str:
+    if not made.get("data"):
+        return gap("Counts of the data are not in this report.", [n for n in made["notes"] if "data" in n])
+    names = list(dict.fromkeys(name for row in made["data"] for name in row["classes"]))
+    rows = []
+    for row in made["data"]:
+        patients = cell("not known" if row["patients"] is None else str(row["patients"]), number=True)
+        counts = [number_cell(row["classes"].get(name, 0)) for name in names]
+        split = text_cell(row["split"] or "all")
+        rows.append([cell(row["domain"]), split, number_cell(row["images"]), patients, *counts])
+        rows[-1].append(number_cell(row.get("unlabeled", 0)))
+    headings = ["Domain", "Split", "Images", "Patients", *names, "No label"]
+    return table(headings, rows, caption="The data by domain and split, with images by class.")
+
+
+def _words(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in facts.items()}
+
+
+def render_explanations(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """Where the network looks, for right and wrong cases, and what the prompt does to every image."""
+    entry, notes = report.get("explanations"), notes_of(report, "explanations")
+    parts = [
+        picture(pictures.get("prompt.png"), alternative=_PROMPT[0], caption=_PROMPT[1], css_class="prompt"),
+        picture(pictures.get("attention.png"), alternative=_ATTENTION[0], caption=_ATTENTION[1]),
+    ]
+    shown = [one for one in (entry or {}).get("pictures") or [] if one.get("file") in pictures]
+    for one in shown:
+        about = str(one.get("about") or one["file"])
+        parts.append(picture(pictures[one["file"]], alternative=about, caption=about))
+    absent = [str(one.get("file")) for one in (entry or {}).get("pictures") or [] if one.get("file") not in pictures]
+    if not shown:
+        reasons = notes or [f"The files are missing: {', '.join(absent)}." if absent else "They were not asked for."]
+        parts.append(gap("Pictures of where the network looks are not in this report.", reasons))
+    elif notes:
+        parts.append(bullets(notes))
+    lead = "Such pictures show where the network looks, not why it decides; a right answer can come from a wrong place."
+    return section("explanations", "Where it looks", [f"<p>{lead}</p>", *parts])
+
+
+_PROMPT = (
+    "What the visual prompt adds to every image, amplified to the full range.",
+    "The learned visual prompt, amplified: mid-grey adds nothing, brighter adds, darker takes away.",
+)
+_ATTENTION = (
+    "Maps of the attention of every dynamic prompt over the image, by block.",
+    "What each dynamic prompt looked at, on ID test images: 1 is what a prompt without preference gives every place, 2 "
+    "twice as much. Attention says where a prompt reads, not why the network decides.",
+)

@@ -1,0 +1,113 @@
+"""What a reader sees first: how good here, how good elsewhere, how sure, beside what, and what is outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from movl_monai.evaluation.pages.baselines import render_compared
+from movl_monai.evaluation.pages.conformal import METHODS, risk_at
+from movl_monai.evaluation.pages.parts import big_figure, card, domain_of, notes_of, paragraphs, percent, ruler
+from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
+
+__all__ = ["render_cards"]
+
+_GUESSING = "Not clearly better than guessing"
+_LEGEND = "Lines run from 0 to 100 %: the dot is the figure, the bar its interval, the dotted mark what guessing gives."
+
+
+def render_cards(report: Mapping[str, Any]) -> str:
+    """The boxes of the first screen, in plain words."""
+    boxes = [
+        card("here", "How good here", _big(report["id"], report), how_good_here(report)),
+        _elsewhere(report),
+        card("sure", "How sure", "", [*how_sure(report), *_promise(report)]),
+        card("other", "Better than other ways?", render_compared(report), []),
+        card("outside", "When not to trust it", "", [*_outside(report), *_unsure(report)]),
+    ]
+    return f'<div class="cards first">{"".join(boxes)}</div><p class="legend">{_LEGEND}</p>'
+
+
+def _big(section: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
+    """The one number of a section in large digits with a ruler; nothing where there is none."""
+    for key, name in (("balanced_accuracy", "balanced accuracy"), ("accuracy", "accuracy")):
+        if section is not None and section[key] is not None:
+            chance = 1 / len(report["classes"]) if key == "balanced_accuracy" else None
+            interval = section["intervals"].get(key)
+            alarm = f'<p class="alarm">{_GUESSING}</p>' if chance and interval and interval[0] <= chance else ""
+            return big_figure(percent(section[key]), name) + ruler(section[key], interval, chance) + alarm
+    return ""
+
+
+def _elsewhere(report: Mapping[str, Any]) -> str:
+    words = how_good_elsewhere(report)
+    if not words:
+        unknown = ["No images from elsewhere were evaluated, so nothing is known about other scanners or hospitals."]
+        return card("elsewhere", "How good elsewhere", "", unknown)
+    parts = [
+        f'<div><h3 dir="auto">{escape(name)}</h3>{_big(report["ood"][name], report)}{paragraphs(sentences)}</div>'
+        for name, sentences in words.items()
+    ]
+    return card("elsewhere", "How good elsewhere", f'<div class="places">{"".join(parts)}</div>', [])
+
+
+def _promise(report: Mapping[str, Any]) -> list[str]:
+    """What the sets of classes promised and kept; nothing where there are none, as the section of theirs says why."""
+    entry = report.get("conformal") or {}
+    for name, method in (entry.get("methods") or {}).items():
+        found = {key: part.get("coverage") for key, part in (method.get("sections") or {}).items()}
+        parts = [
+            f"{percent(value)} {_place(key)}" for key, value in found.items() if value is not None and _tested(key)
+        ]
+        if parts:
+            kind = METHODS.get(name, name.replace("_", " "))
+            asked = percent(1 - entry["alpha"], digits=0)
+            return [f"Sets of classes made to hold the right one in {asked} of cases ({kind}) did in {_and(parts)}."]
+    return []
+
+
+def _outside(report: Mapping[str, Any]) -> list[str]:
+    entry = report.get("ood_detection") or {}
+    sets, chosen = entry.get("sets") or {}, entry.get("chosen") or {}
+    if not sets or chosen.get("threshold") is None:
+        why = " ".join(notes_of(report, "ood_detection")) or "Evaluate with stored features to have it."
+        return [f"It does not mark images as outside of what it was trained on. {why}"]
+    flagged = {name: part.get("flagged") for name, part in sets.items()}
+    words = [f"{percent(value)} of {name}" for name, value in flagged.items() if value is not None]
+    wrong = entry.get("id_flagged")
+    here = [f"{percent(wrong)} of the images from here (wrongly)"] if wrong is not None else []
+    return [f"It marks as outside of what it was trained on: {_and([*words, *here])}."]
+
+
+def _unsure(report: Mapping[str, Any]) -> list[str]:
+    entry = report.get("abstention") or {}
+    sections = {key: part for key, part in (entry.get("sections") or {}).items() if _tested(key)}
+    answered = {key: part["at_threshold"] for key, part in sections.items() if part.get("at_threshold")}
+    if entry.get("threshold") is not None and answered:
+        parts = [
+            f"{percent(found['coverage'])} {_place(key)} ({percent(found['risk'])} of these answers are wrong)"
+            for key, found in answered.items()
+        ]
+        return [f"Below a stated probability of {percent(entry['threshold'])} it abstains. It answers {_and(parts)}."]
+    parts = []
+    for key, part in sections.items():
+        everything, surest = risk_at(part, 1.0), risk_at(part, 0.8)
+        if everything is not None and surest is not None:
+            parts.append(f"from {percent(everything)} to {percent(surest)} {_place(key)}")
+    if not parts:
+        why = " ".join(notes_of(report, "abstention")) or "Risk and coverage are not in this report."
+        return [f"Whether leaving out unsure images helps is not known. {why}"]
+    return [f"Leaving the 20 % of images that it is least sure of to people changes wrong answers {_and(parts)}."]
+
+
+def _tested(key: str) -> bool:
+    return key == "id" or key.startswith("ood:")
+
+
+def _place(key: str) -> str:
+    return "here" if key == "id" else f"on {domain_of(key)}"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
