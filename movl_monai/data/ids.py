@@ -139,6 +139,10 @@ class IdMap:
         path, frame = self.path_of(image_id), self._files[image_id]["frame"]
         return {"image": path} if frame is None else {"image": path, "frame": int(frame)}
 
+    def keys(self) -> dict[str, tuple[str, int | None]]:
+        """Key and frame of every id: what two runs with other salts have in common; never to be written elsewhere."""
+        return {image_id: (str(file["key"]), file["frame"]) for image_id, file in self._files.items()}
+
     def __len__(self) -> int:
         return len(self._files)
 

@@ -10,9 +10,11 @@ import movl_monai.evaluation  # noqa: F401
 from .calibration import TemperatureFit, calibration_report, fit_temperature, reliability_bins
 from .conformal import ConformalFit, conformal_scores, conformal_threshold, fit_conformal, smallest_alpha
 from .conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
+from .matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
 from .ood_detection import DEFAULT_SCORE, SCORES, OODDetector, fit_detector, fit_ood_score, ood_detection
 from .ood_score import OODFitError, OODScore
 from .operating_points import choose_threshold, operating_figures, operating_points_report
+from .paired import compare_outputs, compare_runs, mcnemar, paired_figures
 from .selective import RiskCoverage, abstention_report, abstention_threshold
 
 __all__ = [
@@ -21,15 +23,21 @@ __all__ = [
     "binomial_interval",
     "calibration_report",
     "choose_threshold",
+    "compare_outputs",
+    "compare_runs",
     "conformal_report",
     "conformal_scores",
     "conformal_threshold",
     "ConformalFit",
     "DEFAULT_SCORE",
+    "DifferentTestSetsError",
     "fit_conformal",
     "fit_detector",
     "fit_ood_score",
     "fit_temperature",
+    "ImageNames",
+    "match_images",
+    "mcnemar",
     "one_per_patient",
     "ood_detection",
     "OODDetector",
@@ -37,6 +45,8 @@ __all__ = [
     "OODScore",
     "operating_figures",
     "operating_points_report",
+    "paired_figures",
+    "read_image_names",
     "reliability_bins",
     "RiskCoverage",
     "SCORES",
