@@ -62,7 +62,7 @@ td.number span { white-space: nowrap; } thead th { background: #f2f4f8; }
   align-items: start; } .beside > * { min-width: 0; }
 .beside table { font-size: .875rem; } .beside th, .beside td { padding: .25rem .4rem; }
 img { max-width: 100%; height: auto; }
-figure { margin: 1rem 0; } figcaption { color: #444; max-width: 46rem; }
+figure { margin: 1rem 0; } figcaption { color: #444; max-width: 46rem; overflow-wrap: anywhere; }
 code { font-size: .9em; overflow-wrap: anywhere; } .notice { border-left: .3rem solid #555; padding-left: .75rem; }
 .gap { border-left: .3rem solid #b34e00; padding: .1rem .75rem; background: #fdf6ef; overflow-wrap: anywhere; }
 .warning { border-left: .3rem solid #a00000; padding: .1rem .75rem; background: #fdf1f1; overflow-wrap: anywhere; }
@@ -73,11 +73,12 @@ footer { margin-top: 3rem; border-top: 1px solid #ccd; color: #444; }
   body { max-width: none; font-size: 10pt; padding: 0; } nav, .skip { display: none; } a { color: inherit; }
   h2 { margin-top: 1.25rem; } h1, h2, h3, caption { break-after: avoid; } thead { display: table-header-group; }
   .card, figure, tr, .gap, .warning { break-inside: avoid; } .cards { gap: .5rem; }
-  .beside { display: block; } .panels { grid-template-columns: repeat(3, 1fr); }
+  .beside { display: block; } .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   .scroll { overflow: visible; } img { max-height: 22cm; width: auto; }
-  table { max-width: 100%; font-size: 8.5pt; } th, td { padding: .15rem .3rem; overflow-wrap: anywhere; min-width: 0; }
+  table { max-width: 100%; font-size: 8.5pt; } th, td { padding: .15rem .3rem; overflow-wrap: anywhere; }
+  th.long, td.long { min-width: 0; }
   td.number span { white-space: normal; } caption { font-size: 9pt; }
-  caption span { max-width: none; } tbody th { position: static; }
+  caption span { display: inline; overflow-wrap: anywhere; } tbody th { position: static; }
 }
 """
 

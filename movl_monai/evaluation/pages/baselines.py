@@ -16,7 +16,7 @@ _BASELINES = {
     "linear_probe": ("the linear probe", "strategy_linear_probe.json"),
     "full_finetune": ("full fine-tuning", "strategy_full_finetune.json"),
 }
-_STAGES = {("linear probe",): "linear_probe", ("fine-tuning",): "full_finetune"}
+_STAGES: dict[tuple[str, ...], str] = {("linear probe",): "linear_probe", ("fine-tuning",): "full_finetune"}
 _METRICS = {"balanced_accuracy": "balanced accuracy", "accuracy": "share of right images", "auroc": "AUROC"}
 _POINTS = ("balanced_accuracy", "accuracy", "sensitivity", "specificity")
 

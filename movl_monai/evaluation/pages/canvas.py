@@ -82,8 +82,9 @@ def dots(
             place = axis.get_yaxis_transform()
             axis.text(0.01, row + shift, "no value", va="center", fontsize=7, color=color, transform=place)
             continue
-        if interval is not None and None not in interval:
-            axis.plot(interval, [row + shift] * 2, color=color, linewidth=2, solid_capstyle="butt")
+        bounds = [bound for bound in interval or () if bound is not None]
+        if len(bounds) == 2:
+            axis.plot(bounds, [row + shift] * 2, color=color, linewidth=2, solid_capstyle="butt")
         face = "white" if hollow is not None and hollow[row] else color
         axis.plot([value], [row + shift], marker=marker, color=color, markerfacecolor=face, linestyle="", label=label)
         label = None  # once in the legend

@@ -64,10 +64,10 @@ def _method(name: str, method: Mapping[str, Any], notes: list[str]) -> str:
     rows = []
     for key, part in parts.items():
         counts, each = part.get("sizes") or {}, part.get("per_class_coverage") or {}
-        own = part.get("per_class_interval") or {}
+        bounds = part.get("per_class_interval") or {}
         numbers = [number_cell(part.get("coverage"), part.get("coverage_interval")), number_cell(part.get("mean_size"))]
         numbers.append(cell(" / ".join(str(counts.get(size, 0)) for size in sizes), number=True))
-        numbers += [number_cell(each.get(label), own.get(label)) for label in classes]
+        numbers += [number_cell(each.get(label), bounds.get(label)) for label in classes]
         rows.append([cell(section_title(key)), *numbers])
     headings = ["Images", "Coverage", "Mean size", f"Sets of {' / '.join(sizes)} classes"]
     caption = f"{title[0].upper()}{title[1:]}: share of sets that hold the label, their size, and the share by class."

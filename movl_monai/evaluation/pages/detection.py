@@ -46,7 +46,7 @@ def _lead(entry: Mapping[str, Any], notes: list[str]) -> str:
 
 
 def _flagged(entry: Mapping[str, Any]) -> str:
-    rows = [["Here (ID)", "test images", entry.get("n_id"), entry.get("id_flagged")]]
+    rows: list[list[Any]] = [["Here (ID)", "test images", entry.get("n_id"), entry.get("id_flagged")]]
     for name, part in entry["sets"].items():
         kind = _KINDS.get(str(part.get("kind")), str(part.get("kind")))
         rows.append([name, kind, part.get("n"), part.get("flagged")])
