@@ -15,7 +15,10 @@ from .ood_detection import DEFAULT_SCORE, SCORES, OODDetector, fit_detector, fit
 from .ood_score import OODFitError, OODScore
 from .operating_points import choose_threshold, operating_figures, operating_points_report
 from .paired import compare_outputs, compare_runs, mcnemar, paired_figures
+from .record import OUTSIDE, Trusted, TrustRecord, trust_record
+from .record_file import TRUST_FILE, TrustError, read_trust, trained_state_sha256, write_trust
 from .selective import RiskCoverage, abstention_report, abstention_threshold
+from .subgroups import GROUP_METRICS, SMALL_BELOW, group_figures, group_report
 
 __all__ = [
     "abstention_report",
@@ -35,6 +38,9 @@ __all__ = [
     "fit_detector",
     "fit_ood_score",
     "fit_temperature",
+    "group_figures",
+    "GROUP_METRICS",
+    "group_report",
     "ImageNames",
     "match_images",
     "mcnemar",
@@ -45,12 +51,22 @@ __all__ = [
     "OODScore",
     "operating_figures",
     "operating_points_report",
+    "OUTSIDE",
     "paired_figures",
     "read_image_names",
+    "read_trust",
     "reliability_bins",
     "RiskCoverage",
     "SCORES",
     "set_figures",
+    "SMALL_BELOW",
     "smallest_alpha",
     "TemperatureFit",
+    "trained_state_sha256",
+    "TRUST_FILE",
+    "trust_record",
+    "Trusted",
+    "TrustError",
+    "TrustRecord",
+    "write_trust",
 ]
