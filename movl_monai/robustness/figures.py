@@ -9,13 +9,14 @@ import numpy as np
 
 from movl_monai.evaluation import WeightedFigures
 from movl_monai.evaluation.resampling import PatientBootstrap
+from movl_monai.evaluation.weighted import Metric
 from movl_monai.robustness.corruption_error import corruption_errors, mean_over, relative_corruption_errors
 
 __all__ = ["CLEAN", "Cell", "robustness_figures"]
 
 Cell = tuple[str, int]  # corruption and severity
 CLEAN: Cell = ("clean", 0)
-METRICS = ("balanced_accuracy", "auroc")
+METRICS: tuple[Metric, ...] = ("balanced_accuracy", "auroc")
 _MIN_DEFINED = 0.5  # share of rounds that must have a value for an interval to be given
 
 
@@ -192,11 +193,12 @@ def _gaps(once: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], rou
         return ["No intervals: resampling needs two or more patients or images."]
     if not any(gaps):
         return []
-    none = sum(gap > (1 - _MIN_DEFINED) * rounds for gap in gaps)
-    return [
+    missing = sum(gap > (1 - _MIN_DEFINED) * rounds for gap in gaps)
+    note = (
         f"{sum(gap > 0 for gap in gaps)} of {len(gaps)} intervals leave out rounds in which a class had no images or"
-        f" the baseline no error (at most {max(gaps)} of {rounds}); {none} are not given because most rounds are."
-    ]
+        f" the baseline no error (at most {max(gaps)} of {rounds})"
+    )
+    return [note + (f"; {missing} of them have no value in most rounds and are not given." if missing else ".")]
 
 
 def _number(value: float) -> float | None:

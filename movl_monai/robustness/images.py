@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,26 @@ from movl_monai.compare.data import choose_images
 from movl_monai.data import Datalist, IdMap, read_datalist
 from movl_monai.errors import ConfigError, DataError
 
-__all__ = ["DATA_SETTINGS", "check_unseen", "read_test_images"]
+__all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "read_test_images"]
 
 DATA_SETTINGS = (
     *("id_domain", "split_fractions", "calibration_fraction", "seed"),
     *("patient_pattern", "one_image_per_patient", "slice_axis"),
 )
-"""What the command line may say about the data set, as in training."""
+"""What runs record, and the command line may say, about the data set."""
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """The chosen images.
+
+    Args:
+        datalist: their items.
+        made: whether the split was made here, as in training, because the data set does not give it.
+    """
+
+    datalist: Datalist
+    made: bool
 
 
 def read_test_images(
@@ -30,7 +44,7 @@ def read_test_images(
     count: int | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-) -> Datalist:
+) -> TestImages:
     """Read the labelled in-distribution test images of a data set.
 
     Args:
@@ -39,7 +53,8 @@ def read_test_images(
         id_map: for the ids.
         count: how many to choose, as many of each class and of as many patients as possible; None takes all.
         seed: of the choice.
-        settings: of :data:`DATA_SETTINGS`, as in training. Without ``split_fractions`` no split is made.
+        settings: of :data:`DATA_SETTINGS`, as in training. ``split_fractions`` and ``seed`` count where the data set
+            gives no test split only.
 
     Raises:
         ConfigError: for another setting.
@@ -52,8 +67,12 @@ def read_test_images(
             f"`--{unknown[0]}` is not a setting of the data set; expected one of "
             f"{', '.join(f'--{name}' for name in DATA_SETTINGS)}, with the value it had in training."
         )
-    datalist = read_datalist(source, class_names=class_names, id_map=id_map, **{"split_fractions": None, **given})
-    items = [item for item in datalist.select("test", datalist.id_domain) if item["label"] is not None]
+    options: dict[str, Any] = {"class_names": class_names, "id_map": id_map, **given}
+    datalist = read_datalist(source, **{**options, "split_fractions": None})
+    made = not _test_items(datalist) and given.get("split_fractions") is not None
+    if made:
+        datalist = read_datalist(source, **options)
+    items = _test_items(datalist)
     if not items:
         raise DataError(
             f"The domain '{datalist.id_domain}' has no labelled image in the split test. Fill the column `split` of "
@@ -61,7 +80,11 @@ def read_test_images(
         )
     _check_classes(items, class_names)
     chosen = items if count is None else choose_images(items, count, seed=seed)
-    return Datalist(chosen, class_names=class_names, id_domain=datalist.id_domain, id_map=id_map)
+    return TestImages(Datalist(chosen, class_names=class_names, id_domain=datalist.id_domain, id_map=id_map), made)
+
+
+def _test_items(datalist: Datalist) -> list[dict[str, Any]]:
+    return [item for item in datalist.select("test", datalist.id_domain) if item["label"] is not None]
 
 
 def _check_classes(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> None:

@@ -51,7 +51,8 @@ class LogitStore:
         """The logits (N, C) that are there, by what the network is made of; a damaged file counts as none."""
         path = self.path(cell)
         try:
-            with np.load(path, allow_pickle=False) as content:
+            # not by its path: NumPy leaves the file of a damaged archive open
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
                 found = {name: content[name] for name in content.files}
         except FileNotFoundError:
             return {}
@@ -61,11 +62,11 @@ class LogitStore:
         return {name: value for name, value in found.items() if value.ndim == 2 and len(value) == len(self.images)}
 
     def write(self, cell: Cell, logits: Mapping[str, np.ndarray]) -> None:
-        """Add logits to those that are there; the file appears whole or not at all.
+        """Write all logits of a corruption and severity; the file appears whole or not at all.
 
         Raises:
             MovlError: if the folder cannot be written.
         """
         stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **{**self.read(cell), **logits})
+        np.savez(stream, allow_pickle=False, **logits)
         write_atomically(self.path(cell), stream.getvalue())
