@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from movl_monai.engines.keep_record import CONFIG_ROOT
+from movl_monai.engines.overrides import find_ids, reachable
+
 __all__ = ["find_ids", "fits", "make_parser", "reachable", "read_config", "top_level"]
 
-_REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 _SEPARATOR = re.compile("#|::")
 # what they show or keep while training would be in the way of many runs
 _DROPPED = ("StatsHandler", "TensorBoardStatsHandler")
@@ -36,6 +37,7 @@ def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str
         handlers = config.get(section, {}).get("handlers")
         if isinstance(handlers, list):
             config[section]["handlers"] = [entry for entry in handlers if not _is_a(entry, *_DROPPED)]
+    config[CONFIG_ROOT] = str(files[0].parent)
     config["initialize"] = [entry for entry in config.get("initialize", []) if "check_overrides" not in entry]
     return config
 
@@ -84,23 +86,6 @@ def fits(config: Mapping[str, Any], name: str) -> bool:
     for part in parents:
         node = node.get(part) if isinstance(node, Mapping) else None
     return isinstance(node, Mapping) and (bool(parents) or last in node)
-
-
-def find_ids(node: Any) -> list[str]:
-    """The top-level ids that a part of a configuration refers to."""
-    return _REFERENCE.findall(json.dumps(node, default=str))
-
-
-def reachable(config: Mapping[str, Any], start: Sequence[str]) -> set[str]:
-    """The top-level ids that some ids depend on, with themselves."""
-    found: set[str] = set()
-    waiting = list(start)
-    while waiting:
-        name = waiting.pop()
-        if name in config and name not in found:
-            found.add(name)
-            waiting += find_ids(config[name])
-    return found
 
 
 def _is_a(node: Any, *names: str) -> bool:

@@ -14,6 +14,7 @@ from movl_monai.compare.data import TestData
 from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.compare.tasks import task_of
 from movl_monai.compare.training import Training, read_record, training_of
+from movl_monai.engines.keep_record import RECORD_FILE
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 
@@ -143,8 +144,9 @@ def copy_training(source: Path, target: Path) -> None:
     if not (source / "training.json").is_file() or (target / "training.json").is_file():
         return
     (target / "models").mkdir(parents=True, exist_ok=True)
-    if (source / "models/model.pt").is_file():
-        shutil.copyfile(source / "models/model.pt", target / "models/model.pt")
+    for name in ("models/model.pt", f"models/{RECORD_FILE}"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
     shutil.copyfile(source / "training.json", target / "training.json")
 
 

@@ -10,11 +10,13 @@ from .class_weights import (
 )
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
+from .keep_record import KeepRunRecord, make_record
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .map_cache import MapSet
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .resume import Resume
+from .run_record import Run, open_run
 from .selecting_evaluator import SelectingEvaluator
 from .stage import Stage, stage_starts, total_epochs
 from .tokens import TokenSet
@@ -27,12 +29,14 @@ __all__ = [
     "BestCheckpoint",
     "FeatureSet",
     "HeadSolver",
+    "KeepRunRecord",
     "LabelMappingFit",
     "LinearProbe",
     "LinearProbeSolution",
     "LoadCheckpoint",
     "MapSet",
     "Resume",
+    "Run",
     "SelectingEvaluator",
     "Stage",
     "StagedTrainer",
@@ -46,6 +50,8 @@ __all__ = [
     "extract_features",
     "fit_linear_probe",
     "foreground_sample_weights",
+    "make_record",
+    "open_run",
     "optimizer_groups",
     "prepare_image_batch",
     "resolve_class_weights",

@@ -13,15 +13,54 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from movl_monai.errors import ConfigError
 
-__all__ = ["check_ids", "check_overrides", "unreferenced_ids"]
+__all__ = [
+    "ENTRY_IDS",
+    "KNOWN_IDS",
+    "check_ids",
+    "check_overrides",
+    "find_caller",
+    "find_ids",
+    "reachable",
+    "unreferenced_ids",
+]
+
+# a config of its own making names here the ids that it may leave unread; MONAI reads no id that starts with "_"
+KNOWN_IDS = "_known_ids_"
 
 # What MONAI itself reads: run ids, metadata, and what `--tracking` adds.
-_ENTRY_IDS = {
+ENTRY_IDS = {
     *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
     *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"),
 }
 _T = TypeVar("_T")
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
+
+
+def find_ids(node: Any) -> list[str]:
+    """The top-level ids that a part of a configuration refers to, in the order of their appearance.
+
+    Example:
+        >>> find_ids({"_target_": "f", "width": "@prompt_width", "size": "$[@size, @train::size]"})
+        ['prompt_width', 'size', 'train']
+    """
+    return [name for text in _strings(node) for name in _REFERENCE.findall(text)]
+
+
+def reachable(config: Mapping[str, Any], start: Iterable[str]) -> set[str]:
+    """The top-level ids that some ids depend on, with themselves.
+
+    Example:
+        >>> sorted(reachable({"a": "@b", "b": "$@c + 1", "c": 1, "d": "@a"}, ["a"]))
+        ['a', 'b', 'c']
+    """
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        if name in config and name not in found:
+            found.add(name)
+            waiting += find_ids(config[name])
+    return found
 
 
 def _strings(config: Any) -> Iterator[str]:
@@ -45,14 +84,8 @@ def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
         >>> unreferenced_ids({"run": ["$print(@a)"], "a": 1, "datset_dir": "/data"})
         ['datset_dir']
     """
-    used = {
-        name
-        for key, value in config.items()
-        for text in _strings(value)
-        for name in _REFERENCE.findall(text)
-        if name != key
-    }
-    return [key for key in config if key not in used and key not in _ENTRY_IDS and not key.startswith("_")]
+    used = {name for key, value in config.items() for name in find_ids(value) if name != key}
+    return [key for key in config if key not in used and key not in ENTRY_IDS and not key.startswith("_")]
 
 
 def check_ids(config: Mapping[str, Any], *, known: Iterable[str] = ()) -> None:
@@ -85,19 +118,25 @@ def check_overrides() -> None:
 
     MONAI accepts any `--name value` and expressions cannot see the whole config, so it is taken from the parser that is
     evaluating the expression, found among the callers. An id that a config file of the same folder has is known, even
-    where the chosen overlays leave it unread (`prompt_lr` of a linear probe).
+    where the chosen overlays leave it unread (`prompt_lr` of a linear probe), and so is one that the config itself
+    names under :data:`KNOWN_IDS`.
 
     Raises:
         ConfigError: see :func:`check_ids`; also if it is not called from a bundle config.
     """
-    parser, workflow = _caller(ConfigParser), _caller(ConfigWorkflow)
+    parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
     if parser is None:
         raise ConfigError("check_overrides() must be called from an expression in a bundle config.")
     folder = None if workflow is None else workflow.config_root_path
-    check_ids(parser.get(), known=_ids_in(folder))
+    config = parser.get()
+    check_ids(config, known=_ids_in(folder) | set(config.get(KNOWN_IDS, ())))
 
 
-def _caller(kind: type[_T]) -> _T | None:
+def find_caller(kind: type[_T]) -> _T | None:
+    """The nearest object of a class among the callers whose methods are running now, or None.
+
+    An expression or a `_target_` of a config has no other way to the parser that is evaluating it.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         if isinstance(owner := frame.f_locals.get("self"), kind):

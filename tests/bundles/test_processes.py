@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from movl_monai.engines import open_run
 from tests.bundles.conftest import BUNDLES, FAST
 
 CONFIGS = next(path for path in BUNDLES if path.name == "movl_classification") / "configs"
@@ -50,6 +51,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_checkpoint(phantom: Path
     resumed = _arguments(phantom, killed, train, **common, resume="True")
     subprocess.run([sys.executable, *resumed], env=ENVIRONMENT, check=True, capture_output=True)
     assert (killed / "models/model.pt").read_bytes() == (tmp_path / "whole/models/model.pt").read_bytes()
+    assert open_run(killed).record == open_run(tmp_path / "whole").record
     one, other = (_tensors(folder / "models/last.pt")["network"] for folder in (killed, tmp_path / "whole"))
     assert all(torch.equal(one[name], other[name]) for name in other)
 
@@ -68,5 +70,8 @@ def test_two_processes_train_to_the_same_result_as_one(phantom: Path, tmp_path: 
     assert result.returncode == 0, result.stderr[-3000:]
     one, two = (_tensors(tmp_path / name / "models/last.pt")["network"] for name in ("one", "two"))
     assert set(one) == set(two)
+    assert open_run(tmp_path / "two").record["settings"] == open_run(tmp_path / "one").record["settings"]
+    rebuilt, kept = open_run(tmp_path / "two").network().state_dict(), _tensors(tmp_path / "two/models/model.pt")
+    assert all(torch.equal(rebuilt[name], kept[name]) for name in kept)
     for name, value in one.items():
         torch.testing.assert_close(two[name].float(), value.float(), atol=1e-4, rtol=1e-4)

@@ -14,6 +14,7 @@ import pytest
 from movl_monai.compare import Plan, TrainingData
 from movl_monai.compare import comparison as comparison_module
 from movl_monai.compare.comparison import Comparison, Outcome
+from movl_monai.engines import open_run
 from movl_monai.errors import ConfigError, DataError
 from tests.compare.conftest import make
 
@@ -32,6 +33,16 @@ def test_every_arm_and_seed_has_a_result_with_every_domain(finished: Finished) -
     ]
     assert all(result.figures.keys() == {"id", "scanner_b"} for result in outcome.results)
     assert len(list(comparison.folder.path.glob("runs/*/seed_*/evaluation/predictions.csv"))) == 4
+
+
+def test_every_run_can_be_opened_again_with_the_values_that_were_found(finished: Finished) -> None:
+    comparison, outcome = finished
+    for result in outcome.results:
+        run = open_run(comparison.folder.path / "runs" / result.arm / f"seed_{result.seed}")
+        assert run.bundle_dir.name == "movl_classification"
+        assert run.network().class_names == run.class_names == list(comparison.data.test.class_names)
+        kept = {**run.record["training"], **run.record["settings"]}
+        assert {name: kept.get(name) for name in result.values} == result.values
 
 
 def test_every_searched_arm_had_the_same_budget_and_all_seeds_its_best_values(finished: Finished) -> None:

@@ -1,0 +1,251 @@
+"""Open a trained run again from the record that its training kept: network, preprocessing, workflows."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from movl_monai.cli import user_error
+from movl_monai.errors import CheckpointMismatchError, ConfigError, WeightsError
+from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
+
+from .keep_record import FILES, RECORD_FILE, RECORD_FORMAT
+from .overrides import KNOWN_IDS, check_ids
+
+__all__ = ["Run", "Workflow", "open_run"]
+
+Workflow = Literal["inference", "evaluate"]
+
+_ENTRIES = {"bundle": (str, type(None)), "checkpoint": str, "imports": list, "settings": dict, "training": dict}
+
+
+def open_run(
+    path: str | os.PathLike[str],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    bundle_dir: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Open a run. Like any config it is code: its expressions are evaluated, so open only runs that you trust.
+
+    Args:
+        path: the ``output_dir`` of a training, its folder `models`, or a checkpoint beside a `run.json`.
+        overrides: ids and their values, over those of the record: ``{"backbone_weights": "elsewhere.safetensors"}``.
+        bundle_dir: the bundle whose files define the workflows. None looks for the bundle of the record's name around
+            the run, in the checkout of this package and in the working directory, and falls back on the copies of its
+            files in the record.
+
+    Raises:
+        ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle.
+    """
+    given = Path(path)
+    folder = given.parent if given.is_file() else given
+    places = [folder / RECORD_FILE, folder / "models" / RECORD_FILE]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError(_no_record(given, folder))
+    record = _read(file)
+    checkpoint = (
+        given if given.is_file() and given.name != RECORD_FILE else file.parent / Path(record["checkpoint"]).name
+    )
+    bundle = None if bundle_dir is None else Path(bundle_dir)
+    if bundle is not None and not _is_bundle(bundle):
+        raise ConfigError(f"{bundle} is no bundle: expected a folder with configs/inference.json and metadata.json.")
+    return Run(record=record, checkpoint=checkpoint, overrides=dict(overrides or {}), given_bundle=bundle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trained run, from :func:`open_run`.
+
+    Args:
+        record: content of `run.json`; :func:`~movl_monai.engines.make_record` says what is in it.
+        checkpoint: the file with what was trained.
+        overrides: ids that replace those of the record in every workflow.
+        given_bundle: the bundle's folder if it is not to be looked for.
+    """
+
+    record: Mapping[str, Any]
+    checkpoint: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    given_bundle: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The ``output_dir`` of the training."""
+        parent = self.checkpoint.parent
+        return parent.parent if parent.name == "models" else parent
+
+    @property
+    def bundle_dir(self) -> Path:
+        """The folder of the bundle.
+
+        Raises:
+            ConfigError: if it is not found.
+        """
+        found = self._find_bundle()
+        if found is None:
+            raise ConfigError(
+                f"The bundle '{self.record['bundle']}' of this run is not found: looked around the run, beside the "
+                "package and in the working directory. Give its folder with `bundle_dir` (`--bundle_dir DIR`)."
+            )
+        return found
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the outputs, in their order."""
+        return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
+
+    @property
+    def task(self) -> Literal["classification", "segmentation"]:
+        """What the network does."""
+        module, _, name = self.record["settings"]["network_def"]["_target_"].rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        return "segmentation" if isinstance(kind, type) and issubclass(kind, AdaptedSegmenter) else "classification"
+
+    def parser(self, workflow: Workflow = "inference", **overrides: Any) -> ConfigParser:
+        """A parsed config of one of the bundle's workflows with the settings of the run.
+
+        Args:
+            workflow: "inference", or "evaluate", for which the data set has to be named: ``dataset_dir="..."``.
+            overrides: ids and their values; nested ones as ``**{"adapter#rank": 4}``.
+
+        Raises:
+            ConfigError: for an override that nothing reads, or a file of the bundle that is nowhere.
+        """
+        settings = dict(self.record["settings"])
+        if workflow == "inference":
+            parts = [self.file("inference.json"), settings, {"output_dir": str(self.folder / "inference")}]
+        else:
+            preprocessing = {"train#preprocessing": settings.pop("preprocessing", None)}
+            recorded = [settings, self.record["training"], {"output_dir": str(self.folder)}]
+            parts = [self.file("train.json"), *recorded, preprocessing, self.file("evaluate.json")]
+        parser = ConfigParser()
+        known: set[str] = set()
+        for part in [*parts, {"checkpoint": str(self.checkpoint), "_meta_": self.file("metadata.json")}]:
+            parser.update(copy.deepcopy(part))
+            known |= set(part)
+        parser["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
+        parser[KNOWN_IDS] = sorted(known)
+        parser.update({**self.overrides, **overrides})
+        check_ids(parser.get(), known=known)
+        parser.parse(reset=True)
+        return parser
+
+    def network(self, device: str | torch.device = "cpu") -> nn.Module:
+        """The trained network, in eval mode.
+
+        Raises:
+            CheckpointMismatchError: if the checkpoint is missing or does not fit.
+            WeightsError: if the backbone's weights are not found where the training found them.
+        """
+        state = load_checkpoint(self.checkpoint)
+        network = self._build("network_def")
+        network.load_state_dict(state)
+        return network.to(device).eval()
+
+    def preprocessing(self) -> Any:
+        """The bundle's preprocessing: ``{"image": path}`` to the item with image (3, H, W), float32 in [0, 1]."""
+        return self._build("preprocessing")
+
+    def file(self, name: str) -> dict[str, Any]:
+        """A config file of the bundle, from its folder or else as the record keeps it.
+
+        Raises:
+            ConfigError: if it is in neither.
+        """
+        bundle = self._find_bundle()
+        if bundle is not None and (bundle / "configs" / name).is_file():
+            return dict(ConfigParser.load_config_file(str(bundle / "configs" / name)))
+        if name not in self.record.get("files", {}):
+            raise ConfigError(
+                f"{name} of the bundle '{self.record['bundle']}' is not found, and the record has no copy of it. Give "
+                "the bundle's folder with `bundle_dir` (`--bundle_dir DIR`)."
+            )
+        return dict(self.record["files"][name])
+
+    def _find_bundle(self) -> Path | None:
+        import movl_monai
+
+        if self.given_bundle is not None:
+            return self.given_bundle
+        name = self.record["bundle"]
+        if name is None:
+            return None
+        around = [parent for parent in self.checkpoint.resolve().parents if parent.name == name]
+        checkout = Path(movl_monai.__file__).resolve().parents[1]
+        here = Path.cwd()
+        places = [*around, checkout / "bundles" / name, here / "bundles" / name, here / name]
+        places += [here] if here.name == name else []
+        return next((place for place in places if _is_bundle(place)), None)
+
+    def _build(self, name: str) -> Any:
+        """Build an id of the inference workflow; what MONAI wraps comes out as the project's own error."""
+        parser = self.parser("inference")
+        try:
+            return parser.get_parsed_content(name)
+        except Exception as error:
+            known = user_error(error)
+            if isinstance(known, WeightsError):
+                raise WeightsError(
+                    f"The network of this run cannot be built: {known} If its weights lie elsewhere now, override "
+                    "the id that names them, e.g. `--backbone_weights FILE` (overrides={'backbone_weights': FILE})."
+                ) from error
+            if known is not None and known is not error:
+                raise known from error
+            raise
+
+
+def _is_bundle(folder: Path) -> bool:
+    return all((folder / "configs" / name).is_file() for name in FILES)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: expected JSON, got {type(error).__name__}. {_AGAIN}") from error
+    if not isinstance(record, dict) or "format" not in record:
+        raise ConfigError(f"{path} is no record of a run: expected a JSON object with 'format'. {_AGAIN}")
+    if record["format"] != RECORD_FORMAT:
+        raise ConfigError(
+            f"{path} has format {record['format']!r}, this version of movl_monai reads {RECORD_FORMAT}. Use the "
+            f"version that wrote it ({(record.get('versions') or {}).get('movl_monai', 'unknown')}), or train again."
+        )
+    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(record.get(name, ...), kind)]
+    if wrong or "network_def" not in record["settings"]:
+        raise ConfigError(f"{path} is damaged: {', '.join(wrong) or 'network_def'} is missing. {_AGAIN}")
+    return record
+
+
+_AGAIN = "Copy it again from the machine of the training, or train again with the same settings."
+
+
+def _no_record(path: Path, folder: Path) -> str:
+    """Say what is missing, and for a run from before records were kept which parts its overlays must bring."""
+    if not path.exists():
+        return f"There is no run at {path}. Expected the output_dir of a training, or the `model.pt` in it."
+    candidates = [path] if path.is_file() else [folder / "models/model.pt", folder / "model.pt"]
+    text = f"There is no {RECORD_FILE} beside the checkpoint of {path}; training writes it when it starts."
+    checkpoint = next((place for place in candidates if place.is_file()), None)
+    if checkpoint is None:
+        return f"{text} Expected the output_dir of a training, or the `model.pt` in it."
+    try:
+        facts = read_facts(checkpoint)
+        parts = ", ".join(f"{name} {kind}" for name, kind in facts["parts"].items())
+        was = f"was trained on the backbone {facts['backbone']['name']} with {parts}"
+    except CheckpointMismatchError as error:
+        return f"{text} {error}"
+    return (
+        f"{text} This checkpoint {was}, before records were kept or without `KeepRunRecord`: train again, or run its "
+        "workflow with `movl-monai run`, the bundle's files and the overlays that give those parts."
+    )
