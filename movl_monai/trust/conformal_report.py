@@ -49,8 +49,9 @@ def conformal_report(
     Returns:
         ``alpha``; ``smallest_alpha``; ``calibrated_on``: ``split``, ``n``; ``methods``: for each name ``randomised``,
         ``per_class``, ``threshold`` (None if each class has its own), ``thresholds`` (of each class; None: it has too
-        few images and is in every set), and ``sections`` with the entries of :func:`set_figures`; ``notes``. A method
-        that could not be fitted has no thresholds and no sections, and a note says the smallest possible alpha.
+        few images and is in every set), ``sections`` with the entries of :func:`set_figures`, and ``notes`` of its
+        own; ``notes`` of all. A method that could not be fitted has no thresholds and no sections, and its notes say
+        the smallest possible alpha.
 
     Raises:
         ValueError: for an unknown method or an alpha that is not in (0, 1).
@@ -76,8 +77,9 @@ def conformal_report(
     result["calibrated_on"] = {"split": calibrated_on, "n": len(source)}
     result["methods"] = {}
     for name in methods:
-        fit = _fit(name, source, alpha, seed, notes, class_names)
-        entry: dict[str, Any] = {"randomised": name == "aps_randomised", "per_class": _METHODS[name][1]}
+        own: list[str] = []
+        fit = _fit(name, source, alpha, seed, own, class_names)
+        entry: dict[str, Any] = {"randomised": name == "aps_randomised", "per_class": _METHODS[name][1], "notes": own}
         entry["threshold"] = None if fit is None or fit.per_class else float(fit.thresholds[0])
         entry["thresholds"] = None if fit is None else _thresholds(fit, class_names)
         entry["sections"] = {} if fit is None else _sections(fit, known, class_names, level, seed)
@@ -154,7 +156,7 @@ def _fit(
     try:
         fit = fit_conformal(source.labels, source.logits, alpha=alpha, method=method, per_class=per_class, seed=seed)
     except UndefinedMetricError as reason:
-        notes.append(f"{name}: {reason}")
+        notes.append(str(reason))
         return None
     if fit.short:
         count = np.bincount(source.labels, minlength=len(class_names))
@@ -162,7 +164,7 @@ def _fit(
             f"{class_names[index]} ({count[index]} images, smallest possible alpha {smallest_alpha(count[index]):.4g})"
             for index in fit.short
         )
-        notes.append(f"{name}: too few calibration images for alpha={alpha:g}, so in every set: {few}.")
+        notes.append(f"Too few calibration images for alpha={alpha:g}, so in every set: {few}.")
     return fit
 
 

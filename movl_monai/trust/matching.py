@@ -99,8 +99,8 @@ def match_images(
             which = [name for name, names in (("a", names_a), ("b", names_b)) if names is None]
             raise MovlError(
                 "The ids of the two runs are salted differently, and local/id_map.json of run "
-                f"{' and '.join(which)} is missing, so that nothing tells which images are the same. Compare where both "
-                "runs were evaluated, or give both the same id map (id_map#path) and evaluate them again."
+                f"{' and '.join(which)} is missing, so that nothing tells which images are the same. Compare "
+                "where both runs were evaluated, or give both the same id map (id_map#path) and evaluate them again."
             )
         one, two = names_a.of(ids_a), names_b.of(ids_b)
     place = {key: row for row, key in enumerate(two)}

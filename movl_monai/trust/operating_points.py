@@ -105,8 +105,8 @@ def operating_points_report(
     Returns:
         ``points``: for each class and target ``class``, ``target`` (``metric``, ``at_least``), ``threshold`` (None if
         it could not be chosen), ``chosen_on`` (``split``, ``n``), ``sections``: for each ``sensitivity``,
-        ``specificity``, ``ppv``, ``npv`` (None without a value), ``n_positive``, ``n_negative``, ``intervals``;
-        ``notes``.
+        ``specificity``, ``ppv``, ``npv`` (None without a value), ``n_positive``, ``n_negative``, ``intervals``; and
+        ``notes`` of its own; ``notes`` of all.
 
     Raises:
         ValueError: for an impossible target.
@@ -120,32 +120,51 @@ def operating_points_report(
         return {"points": [], "notes": notes}
     notes.append(f"{chosen_on}: the thresholds were chosen on these images; what they reach here is not a test result.")
     notes.append("ppv and npv are those at the share of positives in each section; elsewhere they are others.")
-    points = []
-    for index in range(1 if len(class_names) == 2 else 0, len(class_names)):
-        for metric, at_least in targets:
-            target = {"metric": metric, "at_least": float(at_least)}
-            about = f"{class_names[index]}, {metric} of {at_least:g}"
-            threshold = _threshold(known[chosen_on], index, metric, at_least, about, notes)
-            point: dict[str, Any] = {"class": str(class_names[index]), "target": target, "threshold": threshold}
-            parts = {} if threshold is None else _at(known, index, threshold, about, notes, resampling)
-            points.append({**point, "chosen_on": place, "sections": parts})
+    points = [
+        _point(known, index, str(class_names[index]), target, place, resampling)
+        for index in range(1 if len(class_names) == 2 else 0, len(class_names))
+        for target in targets
+    ]
     return {"points": points, "notes": notes}
 
 
+def _point(
+    known: Mapping[str, Predictions],
+    index: int,
+    name: str,
+    target: tuple[TargetMetric, float],
+    place: Mapping[str, Any],
+    resampling: Mapping[str, Any],
+) -> dict[str, Any]:
+    notes: list[str] = []
+    threshold = _threshold(known[place["split"]], index, *target, notes)
+    aim = {"metric": target[0], "at_least": float(target[1])}
+    sections = {} if threshold is None else _at(known, index, threshold, notes, resampling)
+    return {
+        "class": name,
+        "target": aim,
+        "threshold": threshold,
+        "chosen_on": dict(place),
+        "sections": sections,
+        "notes": notes,
+    }
+
+
 def _threshold(
-    images: Predictions, index: int, metric: TargetMetric, at_least: float, about: str, notes: list[str]
+    images: Predictions, index: int, metric: TargetMetric, at_least: float, notes: list[str]
 ) -> float | None:
     positive, score = images.labels == index, softmax(images.logits)[:, index]
     try:
         threshold = choose_threshold(positive, score, metric=metric, at_least=at_least)
     except UndefinedMetricError as reason:
-        notes.append(f"{about}: no threshold. {reason}")
+        notes.append(f"No threshold: {reason}")
         return None
     count = int(positive.sum() if metric == "sensitivity" else (~positive).sum())
     if at_least < 1 and count * (1 - at_least) < 1 - 1e-9:
-        notes.append(f"{about}: {count} images cannot tell it from 1; {int(np.ceil(1 / (1 - at_least) - 1e-9))} could.")
+        enough = int(np.ceil(1 / (1 - at_least) - 1e-9))
+        notes.append(f"It was chosen on {count} images, which cannot tell {at_least:g} from 1; {enough} could.")
     if threshold > score.max():
-        notes.append(f"{about}: reached only by calling nothing positive.")
+        notes.append("It is reached only by calling nothing positive.")
     return threshold
 
 
@@ -153,7 +172,6 @@ def _at(
     known: Mapping[str, Predictions],
     index: int,
     threshold: float,
-    about: str,
     notes: list[str],
     resampling: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -167,12 +185,12 @@ def _at(
         )
         # that patients are not known is said once, in the section itself
         gaps = [note for note in bootstrap.notes if "resamples" in note or "No intervals" in note]
-        notes.extend(f"{about}, {name}: {note}" for note in gaps)
+        notes.extend(f"{name}: {note}" for note in gaps)
         whole = operating_figures(positive, called)
         values = {figure: None if np.isnan(whole[figure][0]) else float(whole[figure][0]) for figure in _FIGURES}
         counts = {"n_positive": int(positive.sum()), "n_negative": int((~positive).sum())}
         if missing := [figure for figure, value in values.items() if value is None]:
-            notes.append(f"{about}, {name}: no value for {', '.join(missing)}; there is nothing to divide by.")
+            notes.append(f"{name}: no value for {', '.join(missing)}; there is nothing to divide by.")
         result[name] = {**values, **counts, "intervals": intervals}
     return result
 

@@ -200,7 +200,9 @@ def test_report_of_too_few_images_says_the_smallest_alpha_and_gives_no_sets() ->
     report = conformal_report({"calibration": images(labels, logits)}, class_names=["a", "b"], alpha=0.1)
     assert report["smallest_alpha"] == 1 / 9
     assert [entry["thresholds"] for entry in report["methods"].values()] == [None] * 5
-    assert any("lac: 8 calibration images are too few" in note and "1/9" in note for note in report["notes"])
+    assert "8 calibration images are too few" in report["methods"]["lac"]["notes"][0]
+    assert "1/9" in report["methods"]["lac"]["notes"][0]
+    assert "No class has enough" in report["methods"]["lac_per_class"]["notes"][0]
 
 
 def test_report_names_a_class_with_too_few_images() -> None:
@@ -210,10 +212,11 @@ def test_report_names_a_class_with_too_few_images() -> None:
     report = conformal_report(
         {**sections, "calibration": part.take(rare)}, class_names=["a", "b", "c"], methods=["lac_per_class"]
     )
-    thresholds = report["methods"]["lac_per_class"]["thresholds"]
+    entry = report["methods"]["lac_per_class"]
+    thresholds = entry["thresholds"]
     assert thresholds["c"] is None
     assert None not in (thresholds["a"], thresholds["b"])
-    assert any("in every set: c (3 images, smallest possible alpha 0.25)" in note for note in report["notes"])
+    assert "in every set: c (3 images, smallest possible alpha 0.25)" in entry["notes"][0]
 
 
 def test_report_without_a_calibration_part_has_no_methods_and_the_reason() -> None:

@@ -100,11 +100,12 @@ def test_report_of_a_section_of_one_class_has_gaps_and_the_reason() -> None:
     only = np.flatnonzero(labels == 0)[:50]
     sections = {"val": images(labels, logits), "ood:b": images(labels[only], logits[only])}
     report = operating_points_report(sections, class_names=["no", "yes"], rounds=20)
-    entry = report["points"][0]["sections"]["ood:b"]
+    point = report["points"][0]
+    entry = point["sections"]["ood:b"]
     assert entry["sensitivity"] is None
     assert entry["intervals"]["sensitivity"] is None
     assert entry["intervals"]["specificity"] is not None
-    assert any("ood:b: no value for sensitivity" in note for note in report["notes"])
+    assert any("ood:b: no value for sensitivity" in note for note in point["notes"])
 
 
 def test_report_without_positives_on_val_has_no_threshold_and_the_reason() -> None:
@@ -113,13 +114,14 @@ def test_report_without_positives_on_val_has_no_threshold_and_the_reason() -> No
     report = operating_points_report({"val": images(labels[rows], logits[rows])}, class_names=["a", "b", "c"], rounds=5)
     missing = [point for point in report["points"] if point["threshold"] is None]
     assert [(point["class"], point["target"]["metric"]) for point in missing] == [("c", "sensitivity")]
-    assert any("c, sensitivity of 0.95: no threshold. There are no positive images" in note for note in report["notes"])
+    assert missing[0]["notes"] == ["No threshold: There are no positive images."]
+    assert missing[0]["sections"] == {}
 
 
 def test_report_says_when_val_is_too_small_for_the_target() -> None:
     labels, logits = random_logits(30, 2)
     report = operating_points_report({"val": images(labels, logits)}, class_names=["no", "yes"], rounds=5)
-    assert any("15 images cannot tell it from 1; 20 could" in note for note in report["notes"])
+    assert "chosen on 15 images, which cannot tell 0.95 from 1; 20 could" in report["points"][0]["notes"][0]
 
 
 def test_report_without_val_has_no_points_and_the_reason() -> None:
