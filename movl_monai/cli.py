@@ -66,6 +66,16 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run)
 
 
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.evaluate_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "evaluate", help="evaluate a trained run from its record, alone or against other runs", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from movl_monai.compare_run import add_arguments, run
 
@@ -108,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_ingest, _add_run, _add_report, _add_compare):
+    for add in (_add_phantom, _add_ingest, _add_run, _add_evaluate, _add_report, _add_compare):
         add(commands)
     return parser
 

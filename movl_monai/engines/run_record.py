@@ -101,6 +101,11 @@ class Run:
         return found
 
     @property
+    def has_bundle(self) -> bool:
+        """Whether the folder of the bundle is found; else its files are those in the record."""
+        return self._find_bundle() is not None
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the outputs, in their order."""
         return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
@@ -122,6 +127,20 @@ class Run:
         Raises:
             ConfigError: for an override that nothing reads, or a file of the bundle that is nowhere.
         """
+        parser = ConfigParser(self.config(workflow))
+        parser.update({**self.overrides, **overrides})
+        check_ids(parser.get(), known=parser[KNOWN_IDS])
+        parser.parse(reset=True)
+        return parser
+
+    def config(self, workflow: Workflow) -> dict[str, Any]:
+        """The raw config of a workflow with the settings of the run, without any override.
+
+        Its entry :data:`~movl_monai.engines.overrides.KNOWN_IDS` names the ids that it may leave unread.
+
+        Raises:
+            ConfigError: for a file of the bundle that is nowhere.
+        """
         settings = dict(self.record["settings"])
         if workflow == "inference":
             parts = [self.file("inference.json"), settings, {"output_dir": str(self.folder / "inference")}]
@@ -136,10 +155,7 @@ class Run:
             known |= set(part)
         parser["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
         parser[KNOWN_IDS] = sorted(known)
-        parser.update({**self.overrides, **overrides})
-        check_ids(parser.get(), known=known)
-        parser.parse(reset=True)
-        return parser
+        return dict(parser.get())
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The trained network, in eval mode.

@@ -1,0 +1,106 @@
+"""`movl-monai evaluate`: evaluate a trained run from its record, and compare it with others in pairs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from movl_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from movl_monai.engines import Run
+
+__all__ = ["add_arguments", "evaluate", "run"]
+
+_EPILOG = (
+    "The settings are those of the training. Every further `--id value` overrides that id of the config, e.g. "
+    "`--ood_dataset_dirs \"['DIR']\" --device cpu --ood_score knn`."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai evaluate`."""
+    parser.add_argument("run_dir", metavar="RUN", help="the output_dir of a training, or its model.pt")
+    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set of the training")
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="OTHER_RUN",
+        help="evaluated runs to compare with in pairs, on the same test images",
+    )
+    parser.add_argument("--bundle_dir", metavar="DIR", help="the bundle, where it is not found by itself")
+    parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
+    parser.epilog = _EPILOG
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, and print where the report is."""
+    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.engines import open_run
+
+    overrides: dict[str, Any] = {"dataset_dir": options.dataset_dir, **parse_overrides(options.overrides)}
+    trained = open_run(options.run_dir, bundle_dir=options.bundle_dir)
+    print(f"Report: {evaluate(trained, against=options.against, tracking=options.tracking, **overrides)}")
+    return 0
+
+
+def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None = None, **overrides: Any) -> Path:
+    """Run the bundle's evaluation workflow with the recorded settings.
+
+    Args:
+        run: from :func:`~movl_monai.engines.open_run`.
+        against: folders of other runs; those must have been evaluated, on the same test images.
+        tracking: as in MONAI: "mlflow", or a file of settings.
+        overrides: ids and their values; ``dataset_dir`` is needed, because a record names no data.
+
+    Returns:
+        the report's page.
+
+    Raises:
+        ConfigError: for an override that nothing reads, or if ``against`` is asked of a bundle that cannot compare.
+        MovlError: if another run was not evaluated (before anything is run), or on other test images.
+    """
+    config = run.config("evaluate")
+    if against:
+        overrides["against"] = _evaluated(against, config, run)
+    # MONAI reads workflows from files only
+    with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
+        workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides})
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        return Path(workflow.parser.get_parsed_content("output_evaluation")) / "report.html"
+
+
+def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
+    from monai.bundle import ConfigWorkflow
+
+    metadata = config.pop("_meta_")
+    for name, content in (("evaluate.json", config), ("metadata.json", metadata)):
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    logging = run.bundle_dir / "configs" / "logging.conf" if run.has_bundle else Path()
+    return ConfigWorkflow(
+        config_file=str(folder / "evaluate.json"),
+        logging_file=str(logging) if logging.is_file() else False,
+        workflow_type="infer",
+        run_id="evaluating",
+        tracking=tracking,
+        **overrides,
+    )
+
+
+def _evaluated(against: list[str], config: dict[str, Any], run: Run) -> list[str]:
+    """The other runs, after a look for their outputs: an evaluation should not end with a wrong path."""
+    from movl_monai.evaluation.outputs import find_outputs
+
+    if "against" not in config:
+        raise ConfigError(
+            f"The evaluation of the bundle '{run.record['bundle']}' compares no runs: its evaluate.json has no id "
+            "`against`. Leave `--against` out."
+        )
+    return [str(find_outputs(path).parent) for path in against]
