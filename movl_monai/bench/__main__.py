@@ -11,7 +11,16 @@ from pathlib import Path
 from movl_monai.engines import check_device
 from movl_monai.errors import ConfigError
 
-from . import adapter_step, dicom_speed, features_speed, linear_probe_speed, movl_step, scan_speed, trainer_overhead
+from . import (
+    adapter_step,
+    bootstrap_speed,
+    dicom_speed,
+    features_speed,
+    linear_probe_speed,
+    movl_step,
+    scan_speed,
+    trainer_overhead,
+)
 from .machine import describe_machine
 from .settings import BenchSettings
 from .table import format_machine, format_table
@@ -28,6 +37,7 @@ SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
     "scan": scan_speed.run,
+    "bootstrap": bootstrap_speed.run,
 }
 WANTED = {
     "movl_step_vs_naive": "<= 0.55 on a CPU",
@@ -39,6 +49,7 @@ WANTED = {
     "dicom_native_vs_pydicom": "<= 2",
     "scan_vs_pydicom": "<= 0.83",
     "scan_two_workers_vs_pydicom": "<= 0.56",
+    "bootstrap_vs_sklearn": "<= 0.05",
 }
 
 

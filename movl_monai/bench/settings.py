@@ -48,6 +48,9 @@ class BenchSettings:
         slice_reads: how often a variant reads its slice in one round.
         scan_files: slices in the folder whose headers are scanned, besides the files that pydicom ships.
         scan_passes: how often two workers go over these files in one round.
+        stored_predictions: images of the bootstrap benchmark, two of each patient.
+        bootstrap_rounds: resamples of ours.
+        sklearn_rounds: resamples of the loop over scikit-learn, whose time is scaled to ``bootstrap_rounds``.
         max_epochs: where the search for the epochs that gradient descent needs gives up.
         seed: of the images and heads.
     """
@@ -70,6 +73,9 @@ class BenchSettings:
     slice_reads: int = 20
     scan_files: int = 200
     scan_passes: int = 10
+    stored_predictions: int = 10_000
+    bootstrap_rounds: int = 1000
+    sklearn_rounds: int = 20
     max_epochs: int = 300
     seed: int = 0
 
@@ -85,6 +91,8 @@ class BenchSettings:
             self.slice_reads,
             self.scan_files,
             self.scan_passes,
+            self.bootstrap_rounds,
+            self.sklearn_rounds,
         )
         if smallest < 1 or self.warmup < 0:
             raise ValueError(f"sizes and rounds must be at least 1 and warmup at least 0, got {self}.")
@@ -92,6 +100,11 @@ class BenchSettings:
             raise ValueError(
                 f"step_images must be a multiple of batch_size={self.batch_size}, got {self.step_images}: "
                 "a smaller last batch would be a faster step."
+            )
+        if self.sklearn_rounds > self.bootstrap_rounds:
+            raise ValueError(
+                f"sklearn_rounds must be at most bootstrap_rounds={self.bootstrap_rounds}, got {self.sklearn_rounds}: "
+                "it is a part of them."
             )
         if min(self.train_images, self.val_images) < self.num_classes:
             raise ValueError(

@@ -25,5 +25,8 @@ def tiny_settings() -> BenchSettings:
         slice_reads=2,
         scan_files=3,
         scan_passes=1,
+        stored_predictions=120,
+        bootstrap_rounds=20,
+        sklearn_rounds=4,
         max_epochs=5,
     )

@@ -32,6 +32,7 @@ RATIOS = {
     "dicom_native": "dicom_native_vs_monai",
     "dicom_compressed": "dicom_jpeg_2000_vs_monai",
     "scan": "scan_vs_pydicom",
+    "bootstrap": "bootstrap_vs_sklearn",
 }
 
 
