@@ -111,6 +111,16 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run)
 
 
+def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.robustness_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "robustness", help="how runs do on corrupted test images, as multiples of a baseline", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
@@ -118,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_ingest, _add_run, _add_evaluate, _add_report, _add_compare):
+    for add in (_add_phantom, _add_ingest, _add_run, _add_evaluate, _add_report, _add_compare, _add_robustness):
         add(commands)
     return parser
 

@@ -1,0 +1,147 @@
+"""The runs of a suite: opened, named, and checked to be comparable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.engines.overrides import find_ids, reachable
+from movl_monai.engines.run_record import Run, open_run
+from movl_monai.errors import ConfigError
+
+__all__ = ["NamedRun", "data_settings", "open_runs", "run_facts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRun:
+    """A run with its name in tables.
+
+    Args:
+        name: unique among the runs.
+        run: its record.
+    """
+
+    name: str
+    run: Run
+
+    def digest(self) -> str:
+        """SHA-256 of the checkpoint's bytes and the settings that the network is built with."""
+        content = hashlib.sha256(Path(self.run.checkpoint).read_bytes())
+        content.update(json.dumps(self.run.record["settings"], sort_keys=True, default=str).encode())
+        return content.hexdigest()
+
+    def preprocessing_key(self) -> str:
+        """Text that is the same for runs whose images are made in the same way."""
+        config = self.run.parser().get()
+        names = sorted(reachable(config, find_ids(config["preprocessing"])))
+        parts = [config["preprocessing"], {name: config[name] for name in names}]
+        return json.dumps(parts, sort_keys=True, default=str)
+
+
+def open_runs(paths: Sequence[str], *, baseline: str) -> tuple[list[NamedRun], str]:
+    """Open runs and check that they can be put into one table.
+
+    Args:
+        paths: folders of runs, or their ``model.pt``; ``NAME=FOLDER`` names one, else its folder does.
+        baseline: the name or path of one of them, or another one, which is added.
+
+    Returns:
+        the runs, and the name of the baseline.
+
+    Raises:
+        ConfigError: if two have the same name, the baseline is not one of the runs, a run is a segmentation, or runs
+            have other classes than the first one.
+    """
+    given = [_split(path) for path in paths]
+    names = _names([name for name, _ in given], [path for _, path in given])
+    chosen = _find(baseline, names, [path for _, path in given])
+    if chosen is None:
+        name, path = _split(baseline)
+        if not path.exists():
+            raise ConfigError(
+                f"--baseline must be the name or the folder of a run, got '{path.name}'; the runs are "
+                f"{', '.join(names)}."
+            )
+        given.append((name, path))
+        names = _names([*names, name], [path for _, path in given])
+        chosen = names[-1]
+    runs = [NamedRun(name=name, run=open_run(path)) for name, (_, path) in zip(names, given, strict=True)]
+    _check(runs)
+    return runs, chosen
+
+
+def data_settings(runs: Sequence[NamedRun], names: Sequence[str]) -> dict[str, Any]:
+    """The settings of the data set that the runs recorded and agree in; one that is an expression is left out."""
+    records = [{**named.run.record["settings"], **named.run.record["training"]} for named in runs]
+    common = {name: records[0][name] for name in names if all(name in record for record in records)}
+    return {
+        name: value
+        for name, value in common.items()
+        if all(record[name] == value for record in records) and not str(value).startswith(("$", "@", "%"))
+    }
+
+
+def _split(text: str) -> tuple[str | None, Path]:
+    name, equals, path = str(text).partition("=")
+    return (name, Path(path)) if equals and name and "/" not in name else (None, Path(text))
+
+
+def _folder(path: Path) -> Path:
+    # models/model.pt lies two levels below the run
+    return path.parent.parent if path.is_file() else path
+
+
+def _names(given: Sequence[str | None], paths: Sequence[Path]) -> list[str]:
+    """The given names, and for the others as many last parts of their folders as it takes to tell them apart."""
+    folders = [_folder(path).absolute().parts[1:] for path in paths]
+    names = [name or "" for name in given]
+    for index, folder in enumerate(folders):
+        others = [other for row, other in enumerate(folders) if row != index and other != folder]
+        length = 1
+        while length < len(folder) and any(other[-length:] == folder[-length:] for other in others):
+            length += 1
+        names[index] = names[index] or "/".join(folder[-length:])
+    double = {name for name in names if names.count(name) > 1}
+    if double:
+        raise ConfigError(f"Two runs are called '{min(double)}'; give each once, or names as NAME=FOLDER.")
+    return names
+
+
+def _find(baseline: str, names: Sequence[str], paths: Sequence[Path]) -> str | None:
+    if baseline in names:
+        return baseline
+    wanted = _folder(_split(baseline)[1]).resolve()
+    return next((name for name, path in zip(names, paths, strict=True) if _folder(path).resolve() == wanted), None)
+
+
+def _check(runs: Sequence[NamedRun]) -> None:
+    for named in runs:
+        if named.run.task != "classification":
+            raise ConfigError(
+                f"The run '{named.name}' is a {named.run.task}; the robustness suite is about classifications, whose "
+                "labels corruptions do not move. Leave it out."
+            )
+    first = runs[0]
+    for named in runs[1:]:
+        if list(named.run.class_names) != list(first.run.class_names):
+            raise ConfigError(
+                f"The runs have other classes: {list(first.run.class_names)} in '{first.name}', "
+                f"{list(named.run.class_names)} in '{named.name}'. Their errors cannot be compared; give runs of one "
+                "data set."
+            )
+
+
+def run_facts(named: NamedRun, network: Any) -> dict[str, Any]:
+    """What a reader needs to know of a run, without paths: parts, parameters, checkpoint."""
+    from movl_monai.evaluation import run_info
+
+    facts = run_info(network=network, checkpoint=named.run.checkpoint)
+    backbone = facts["backbone"] or {}
+    keys = ("checkpoint_sha256", "weights_sha256", "trainable_parameters", "prompt", "adapter", "head")
+    return {"bundle": named.run.record.get("bundle"), "backbone": backbone.get("name")} | {
+        key: facts[key] for key in keys
+    }

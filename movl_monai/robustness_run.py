@@ -1,0 +1,164 @@
+"""`movl-monai robustness`: several runs on the same corrupted test images, one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from movl_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from movl_monai.data import Datalist
+    from movl_monai.robustness import Member
+    from movl_monai.robustness.runs import NamedRun
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG = (
+    "Every further `--id value` is a setting of the data set, over what the runs recorded: --id_domain, "
+    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --slice_axis. A suite that was stopped "
+    "goes on where it was when the same command is given again; runs, corruptions and severities can be added later."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai robustness`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a training, or NAME=DIR to name it")
+    parser.add_argument("--baseline", required=True, metavar="RUN", help="the run that errors are multiples of")
+    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set, with its test split")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for logits, table and figure")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="use N test images, as many of each class (default: all)"
+    )
+    parser.add_argument("--severities", default="1,2,3,4,5", metavar="1,3,...", help="(default: 1,2,3,4,5)")
+    parser.add_argument("--corruptions", metavar="A,B,...", help="(default: all)")
+    parser.add_argument("--corruption_seed", type=int, default=0, help="of the draws of the corruptions (default: 0)")
+    parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
+    parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
+    parser.epilog = _EPILOG
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the suite, print the page, and write robustness.md, .csv, .png and .json."""
+    import numpy as np
+
+    from movl_monai.data import IdMap
+    from movl_monai.robustness import Suite, build_result, cells_of, write_result
+    from movl_monai.robustness.corrupt import choose_corruptions
+    from movl_monai.robustness.runs import open_runs
+
+    names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
+    cells = cells_of(names, _numbers(options.severities))
+    folder = Path(options.output_dir)
+    runs, baseline = open_runs(options.runs, baseline=options.baseline)
+    class_names = list(runs[0].run.class_names)
+    id_map = IdMap(folder / "local" / "id_map.json")
+    datalist, notes = _images(options, runs, class_names, id_map)
+    device = options.device or _device()
+    members, items = _members(runs, datalist, device=device, num_workers=options.num_workers, folder=folder)
+    suite = Suite(members, folder=folder / "logits", seed=options.corruption_seed, device=device)
+    logits = suite.run(cells)
+    result = build_result(
+        logits,
+        np.array([item["label"] for item in items]),
+        class_names=class_names,
+        baseline=baseline,
+        patients=[item["patient_id"] for item in items],
+        seed=options.corruption_seed,
+        facts={member.name: member.facts for member in members},
+        notes=notes,
+        rounds=options.rounds,
+    )
+    print(write_result(folder, result, command=_command(options, baseline)))
+    print(f"Table: {folder / 'robustness.md'}, robustness.csv, robustness.png, robustness.json")
+    return 0
+
+
+def _images(
+    options: argparse.Namespace, runs: list[NamedRun], class_names: list[str], id_map: Any
+) -> tuple[Datalist, list[str]]:
+    """The chosen test images, and a note where it could not be checked that a run has not seen them."""
+    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.errors import DataError
+    from movl_monai.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
+    from movl_monai.robustness.runs import data_settings
+
+    settings = {**data_settings(runs, DATA_SETTINGS), **parse_overrides(options.overrides)}
+    source, count = options.dataset_dir, options.images
+    images = read_test_images(source, class_names=class_names, id_map=id_map, count=count, settings=settings)
+    items = list(images.datalist)
+    unchecked = [named.name for named in runs if not check_unseen(items, named.run.folder, name=named.name)]
+    if not unchecked:
+        return images.datalist, []
+    what = (
+        f"that {', '.join(unchecked)} has not seen the test images: the folder of the run has no ingest_report.csv "
+        "with local/id_map.json"
+    )
+    if images.made:
+        raise DataError(
+            f"The data set gives no test split, so that it was made again, and it cannot be checked {what}. Fill the "
+            "column `split` of the manifest."
+        )
+    return images.datalist, [f"It could not be checked {what}. They are those that the data set marks as test."]
+
+
+def _members(
+    runs: list[NamedRun], datalist: Datalist, *, device: str, num_workers: int, folder: Path
+) -> tuple[list[Member], list[dict[str, Any]]]:
+    """The networks with their images, decoded once for all runs that preprocess them alike; and the images' items."""
+    from movl_monai.data import ImageDataset
+    from movl_monai.errors import DataError
+    from movl_monai.robustness import Member
+    from movl_monai.robustness.runs import run_facts
+
+    decoded: dict[str, ImageDataset] = {}
+    members = []
+    for named in runs:
+        key = named.preprocessing_key()
+        if key not in decoded:
+            report = folder / f"ingest_report{'' if not decoded else f'_{len(decoded)}'}.csv"
+            transform = named.run.preprocessing()
+            decoded[key] = ImageDataset(datalist, transform, num_workers=num_workers, report=report)
+        network = named.run.network(device)
+        facts = run_facts(named, network)
+        images = decoded[key].images
+        members.append(Member(name=named.name, digest=named.digest(), network=network, images=images, facts=facts))
+    items = [[item["id"] for item in dataset.data] for dataset in decoded.values()]
+    if any(ids != items[0] for ids in items):
+        raise DataError(
+            "The runs preprocess images in different ways, and not all images can be read by all of them; see the "
+            "ingest reports in output_dir, and remove the unreadable images or compare the runs apart."
+        )
+    return members, next(iter(decoded.values())).data
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise ConfigError(
+            f"--severities must be whole numbers separated by commas, such as 1,3,5, got '{text}'."
+        ) from error
+
+
+def _command(options: argparse.Namespace, baseline: str) -> str:
+    """The command again, with placeholders for the folders: the table may leave this machine."""
+    words = ["movl-monai robustness", *(f"RUN_{number}" for number in range(1, len(options.runs) + 1))]
+    words += [f"--baseline {baseline}", "--dataset_dir DIR --output_dir OUT"]
+    named = {"images": options.images, "severities": options.severities, "corruptions": options.corruptions}
+    named |= {"corruption_seed": options.corruption_seed, "rounds": options.rounds}
+    words += [f"--{name} {value}" for name, value in named.items() if value is not None]
+    return " ".join([*words, *(Path(word).name if Path(word).is_absolute() else word for word in options.overrides)])
