@@ -136,10 +136,17 @@ class _Sums:
     def __init__(self, figures: WeightedFigures, weights: np.ndarray) -> None:
         self.figures = figures
         self.weights = np.ascontiguousarray(weights, dtype=np.float64)
-        count = figures.num_classes
-        self.matrix = (figures._cells @ self.weights).reshape(count, count, -1)  # label by predicted class
-        self.total = self.matrix.sum(axis=(0, 1))
         self._rankings: dict[int, RankingSums] = {}
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """Label by predicted class, (C, C, R)."""
+        count = self.figures.num_classes
+        return (self.figures._cells @ self.weights).reshape(count, count, -1)
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        return self.matrix.sum(axis=(0, 1))
 
     def accuracy(self) -> np.ndarray:
         return _ratio(np.trace(self.matrix), self.total)
