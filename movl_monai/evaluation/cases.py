@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Case:
         domain: its domain.
         patient: anything that tells patients apart; it is never written.
         patient_id: salted id of the patient, for the file.
+        groups: value of each column that makes groups, "" where it is missing.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Case:
     domain: str = "id"
     patient: str | None = None
     patient_id: str | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def mean(self, figure: str) -> float:
         """Mean of a figure over the classes that have a value; NaN if none has."""
@@ -59,7 +61,7 @@ def case_sections(
     inside = [case for case in cases if case.domain == id_domain]
     others = dict.fromkeys(case.domain for case in cases if case.domain != id_domain)
     return (
-        [case for case in inside if case.split not in ("train", "val")],
+        [case for case in inside if case.split not in ("train", "val", "calibration")],
         {name: [case for case in cases if case.domain == name] for name in sorted(others)},
         [case for case in inside if case.split == "val"],
         [case for case in inside if case.split == "train"],

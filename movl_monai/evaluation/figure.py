@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation.metrics import auroc_per_class, confusion_matrix, softmax
+from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.evaluation.predictions import Predictions
 
 __all__ = ["draw_figure"]
@@ -16,7 +17,7 @@ __all__ = ["draw_figure"]
 # the colours of Okabe and Ito can be told apart by colour-blind readers; dashes tell the second five apart
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 _DASHES = ("-", "--", ":")
-_LONGEST_NAME = 18
+_LONGEST_NAME, _LONGEST_TITLE = 18, 48
 _LEGEND = "AUROC, class against the rest"
 
 
@@ -38,9 +39,10 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
     width, height = (5.6, 5.6) if many else (4.2, 4.0)
     figure = Figure(figsize=(width * max(1, len(columns)), 2 * height), layout="constrained")
     axes = figure.subplots(2, max(1, len(columns)), squeeze=False)
-    for index, (title, images) in enumerate(columns.items()):
+    titles = chart_names(list(columns), longest=_LONGEST_TITLE)
+    for index, images in enumerate(columns.values()):
         top, bottom = axes[0, index], axes[1, index]
-        top.set_title(f"{title}\n{len(images)} images", fontsize=11)
+        top.set_title(f"{titles[index]}\n{len(images)} images", fontsize=11)
         if len(images) == 0:
             for axis in (top, bottom):
                 axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
@@ -68,7 +70,7 @@ def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) 
         color = "white" if shares[row, column] > 0.5 else "black" if matrix[row, column] else "#9a9a9a"
         text = f"{matrix[row, column]}{share}"
         axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
-    names = [_short(name) for name in class_names]
+    names = chart_names(class_names, longest=_LONGEST_NAME)
     turn = max(map(len, names)) > (6 if len(names) > 3 else 9)
     axis.set_xticks(range(len(names)), names, rotation=45 if turn else 0, ha="right" if turn else "center")
     axis.set_yticks(range(len(names)), names)
@@ -80,6 +82,7 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     from sklearn.metrics import roc_curve
 
     labels, probabilities = images.labels, softmax(images.logits)
+    names = chart_names(class_names, longest=_LONGEST_NAME)
     areas = auroc_per_class(labels, probabilities)
     axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
     # with two classes the second curve is the first one mirrored
@@ -88,7 +91,7 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
             continue
         false_positives, true_positives, _ = roc_curve(labels == index, probabilities[:, index])
         dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
-        label = f"{_short(class_names[index])}: {areas[index]:.3f}"
+        label = f"{names[index]}: {areas[index]:.3f}"
         color = _COLORS[number % len(_COLORS)]
         axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=label)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
@@ -101,9 +104,3 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     else:  # a longer legend would cover curves
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
         axis.legend(title=_LEGEND, fontsize=8, title_fontsize=8, frameon=False, **place)
-
-
-def _short(name: str) -> str:
-    # matplotlib reads $...$ as mathematics
-    text = str(name) if len(str(name)) <= _LONGEST_NAME else str(name)[: _LONGEST_NAME - 1] + "…"
-    return text.replace("$", r"\$")

@@ -17,10 +17,11 @@ from movl_monai.evaluation.cases import Case, case_sections, cases_csv
 from movl_monai.evaluation.files import to_json, write_atomically
 from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_figure import draw_cases
-from movl_monai.evaluation.mask_files import MaskFiles
+from movl_monai.evaluation.mask_files import MaskFiles, voxel_spacing
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.mask_metrics import mask_figures
 from movl_monai.evaluation.mask_report import build_mask_report, mask_report_rows
+from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.provenance import run_info
 from movl_monai.evaluation.table import render_table
 from movl_monai.transforms import ResizeMask
@@ -168,7 +169,7 @@ class SegmentationReportHandler(_CollectingCases):
         truth = np.stack(masks, axis=-1) if predicted.ndim == 3 else masks[0]
         shown = max(range(len(order)), key=lambda number: (np.count_nonzero(masks[number]), -number))
         small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)
-        spacing = _spacing(self.dataset.geometry[order[0]], predicted.ndim)
+        spacing = voxel_spacing(self.dataset.geometry[order[0]], predicted.ndim)
         item = self.dataset.data[order[0]]
         patient = item.get("patient_id")
         self.cases.append(
@@ -185,6 +186,7 @@ class SegmentationReportHandler(_CollectingCases):
                 domain=item["domain"],
                 patient=patient,
                 patient_id=None if patient is None or self.id_map is None else self.id_map.patient_id(patient),
+                groups=dict(item.get("groups") or {}),
             )
         )
 
@@ -217,6 +219,9 @@ class SegmentationReportHandler(_CollectingCases):
                 # a domain's name may hold what no file name can
                 files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"
                 pictures[files[f"cases_picture{name}"]] = draw_cases(part, self.dataset, self.class_names)
+        charts = draw_charts(report)
+        pictures |= charts
+        files |= {name.removesuffix(".png"): name for name in charts}
         complete = {**report, "files": files}
         write_atomically(self.output_dir / "cases.csv", cases_csv(self.cases, self.class_names).encode())
         for file, content in pictures.items():
@@ -271,7 +276,7 @@ class MaskWriter(_CollectingCases):
         """Write the mask of a case."""
         order, predicted = case.stacked(self.dataset)
         facts = self.dataset.geometry[order[0]]
-        spacing = _spacing(facts, predicted.ndim)
+        spacing = voxel_spacing(facts, predicted.ndim)
         if predicted.ndim == 2:
             self.files.write_image(case.id, predicted, spacing=spacing)
         else:
@@ -283,13 +288,3 @@ class MaskWriter(_CollectingCases):
         """Write the table."""
         write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
         _LOGGER.info("Wrote %d masks and %s", len(self.files.rows), self.output_dir / "masks.csv")
-
-
-def _spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | None:
-    """Distances between rows, columns and slices in mm; None where the file does not tell."""
-    within = facts.get("pixel_spacing")
-    if not within or any(not value or value <= 0 for value in within):
-        return None
-    if ndim == 2:
-        return float(within[0]), float(within[1])
-    return float(within[0]), float(within[1]), float(facts["slice_spacing"])

@@ -10,7 +10,7 @@ from movl_monai.evaluation.mask_metrics import FIGURES
 from movl_monai.evaluation.mask_summary import how_good, how_sure, on_change, when_not_to_trust
 from movl_monai.evaluation.pages.baselines import render_compared, render_comparisons
 from movl_monai.evaluation.pages.card import render_model_card
-from movl_monai.evaluation.pages.figures import figure_sections
+from movl_monai.evaluation.pages.figures import MASK_FIGURES, figure_sections
 from movl_monai.evaluation.pages.groups import render_groups
 from movl_monai.evaluation.pages.parts import (
     big_figure,
@@ -26,15 +26,6 @@ from movl_monai.page import bullets, cell, contents, facts_table, html_page, sec
 
 __all__ = ["render_mask_html"]
 
-# name, whether larger is better, meaning
-_FIGURES: dict[str, tuple[str, str, str]] = {
-    "dice": ("Dice", "↑", "twice the common area over the sum of both areas, 0 to 1"),
-    "iou": ("IoU", "↑", "common area over the united area, 0 to 1"),
-    "sensitivity": ("Sensitivity", "↑", "share of the true area that was found"),
-    "precision": ("Precision", "↑", "share of the predicted area that is true"),
-    "hd95": ("HD95", "↓", "95th percentile of the distances between the two outlines, the larger of both directions"),
-    "asd": ("Average surface distance", "↓", "mean distance from either outline to the other"),
-}
 _COLUMNS = 4  # sections side by side in a table that still fits on paper
 _CONTENTS = {
     "figures": "All figures",
@@ -128,7 +119,7 @@ def _figures(sections: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, b
 def _figures_table(sections: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [[cell("Cases"), *(cell(str(part["n"]), number=True) for part in sections.values())]]
     for key in FIGURES:
-        name, arrow, _ = _FIGURES[key]
+        name, arrow, _ = MASK_FIGURES[key]
         values = []
         for part in sections.values():
             unit = f" {part['distance_unit']}" if key in ("hd95", "asd") and part[key] is not None else ""
@@ -152,14 +143,14 @@ def _class_table(name: str, part: Mapping[str, Any]) -> str:
         ]
         for label, values in part["per_class"].items()
     ]
-    headings = ["Class", "Cases with it", *(_FIGURES[key][0] for key in FIGURES)]
+    headings = ["Class", "Cases with it", *(MASK_FIGURES[key][0] for key in FIGURES)]
     return table(headings, rows, caption=f"{section_title(name)}: each class, distances in {part['distance_unit']}.")
 
 
 def _pictures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     parts = []
     for key, file in report.get("files", {}).items():
-        if file in pictures:
+        if file in pictures and key.startswith("cases_picture"):
             where = "Here (ID)" if key == "cases_picture" else f"Elsewhere: {key.removeprefix('cases_picture_')}"
             caption = f"{where}: best, median and worst by Dice. Of a volume the slice with most true foreground."
             parts.append(picture(pictures[file], alternative=caption, caption=caption))
@@ -173,7 +164,7 @@ def _how_made(report: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any
         f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
         for name, part in sections.items()
     ]
-    meanings = [f"{name}: {meaning}." for name, _, meaning in _FIGURES.values()]
+    meanings = [f"{name}: {meaning}." for name, _, meaning in MASK_FIGURES.values()]
     body = [
         facts_table(report["run"], caption="The run that made this report."),
         f"<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>{bullets(meanings)}",

@@ -9,7 +9,9 @@ import numpy as np
 
 from movl_monai.evaluation.cases import Case, case_sections
 from movl_monai.evaluation.files import jsonable
+from movl_monai.evaluation.mask_groups import mask_groups
 from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.model_card import data_facts, model_card
 from movl_monai.evaluation.report import SCHEMA_VERSION
 from movl_monai.evaluation.table import figure_with_interval
 from movl_monai.evaluation.uncertainty import bootstrap_means
@@ -47,7 +49,8 @@ def build_mask_report(
 
     Returns:
         JSON-able: ``schema_version``, ``task`` ("segmentation"), ``id``, ``ood``, ``val``, ``classes``, ``id_domain``,
-        ``empty_masks`` (the rules), ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for
+        ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.evaluation.mask_groups.mask_groups`),
+        ``model_card``, ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for
         each figure its mean over the cases (of the mean over a case's classes); ``dice_median`` and
         ``dice_quartiles``; ``n_defined``: how many cases have a value; ``distance_unit``; ``per_class``;
         ``intervals``; ``resampling``; ``notes``. ``id`` is None without such cases.
@@ -75,7 +78,24 @@ def build_mask_report(
     report |= {"classes": [str(name) for name in class_names], "id_domain": id_domain}
     report |= {"empty_masks": list(EMPTY_RULES)}
     report |= {"run": jsonable(dict(run_info or {}), where="run", notes=notes), "notes": notes}
+    tested = {"id": inside, **{f"ood:{name}": part for name, part in others.items()}}
+    tested = {name: part for name, part in tested.items() if part}
+    report["groups"] = mask_groups(tested, rounds=rounds, level=level, seed=seed)
+    report["model_card"] = model_card(report, data=_data(ordered, id_domain))
     return dict(jsonable(report))
+
+
+def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
+    """Counts of cases for the model card; masks have no class of their own."""
+    rows = data_facts(
+        splits=[case.split for case in cases],
+        domains=[case.domain for case in cases],
+        labels=[None] * len(cases),
+        patients=[case.patient for case in cases],
+        class_names=(),
+        id_domain=id_domain,
+    )
+    return [{**row, "unlabeled": 0} for row in rows]
 
 
 def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:

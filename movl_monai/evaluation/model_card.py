@@ -116,11 +116,10 @@ def model_card_markdown(report: Mapping[str, Any]) -> str:
     lines += ["## Model", "", *_list(card["model"]), "", "## Weights", "", *_list(card["weights"]), "", "## Data", ""]
     lines += [f"Classes: {', '.join(map(_plain, card['classes']))}.", ""]
     if card["data"]:
-        rows = [{**row, "classes": _classes(row)} for row in card["data"]]
-        lines += [render_table(rows, style="markdown").rstrip(), ""]
+        lines += [_table([{**row, "classes": _classes(row)} for row in card["data"]]), ""]
     if report.get("task") != "segmentation":
         lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
-        lines += [render_table(report_rows(report), style="markdown").rstrip(), ""]
+        lines += [_table(report_rows(report)), ""]
     lines += ["## Limits", "", *(f"- {_plain(text)}" for text in card["limits"]), ""]
     lines += ["## Run", "", *_list(card["run"]), ""]
     notes = [f"- {_plain(text)}" for text in card["notes"]]
@@ -183,9 +182,17 @@ def _text(value: Any) -> str:
     return "not known" if value is None else _plain(value)
 
 
-def _plain(value: Any) -> str:
-    """Text that neither ends a line nor starts markup."""
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    # the table itself takes care of its bars
+    safe = [
+        {key: _plain(value, "|") if isinstance(value, str) else value for key, value in row.items()} for row in rows
+    ]
+    return render_table(safe, style="markdown").rstrip()
+
+
+def _plain(value: Any, left: str = "") -> str:
+    """Text that neither ends a line nor starts markup; ``left`` are marks that somebody else escapes."""
     text = " ".join(str(value).split())
     for mark in ("\\", "<", "`", "*", "[", "|"):
-        text = text.replace(mark, f"\\{mark}")
+        text = text if mark in left else text.replace(mark, f"\\{mark}")
     return text

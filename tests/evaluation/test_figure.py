@@ -39,3 +39,9 @@ def test_figure_shows_the_mistakes() -> None:
         np.asarray(Image.open(io.BytesIO(draw_figure({"ID": part}, ["a", "b"], dpi=40)))) for part in (right, wrong)
     )
     assert not np.array_equal(a, b)
+
+
+def test_names_that_the_font_lacks_are_no_empty_boxes() -> None:
+    predictions = images(3)
+    # a glyph that is missing would be a warning, which is an error here
+    assert draw_figure({"ID": predictions, "肺炎": predictions}, ["肺炎", "$x", "c" * 60], dpi=40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from movl_monai.evaluation import Case, build_mask_report, cases_csv, mask_repor
 from movl_monai.evaluation.mask_figure import chosen_cases
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.uncertainty import bootstrap_means
+from tests.browser import page_sizes
 
 NAMES = ["background", "a", "b"]
 
@@ -139,3 +142,61 @@ def test_best_median_and_worst_are_chosen_by_dice() -> None:
     }
     assert list(chosen_cases(cases[:2])) == ["best", "worst"]
     assert list(chosen_cases(cases[:1])) == ["only"]
+
+
+def _grouped(count: int = 60) -> list[Case]:
+    """Cases whose Dice is 0.9 in group F, 0.5 in M, and 0.1 in the few that tell none."""
+    levels = {"F": 0.9, "M": 0.5, "": 0.1}
+    values = ["" if number < 6 else "F" if number % 4 < 2 else "M" for number in range(count)]
+    return [
+        _case(number, figures={name: np.full(2, levels[value]) for name in FIGURES}, groups={"sex": value})
+        for number, value in enumerate(values)
+    ]
+
+
+def test_groups_have_their_means_and_the_gap_between_those_that_are_not_small() -> None:
+    report = build_mask_report(_grouped(), class_names=NAMES, rounds=40)
+    column = report["groups"]["sex"]
+    assert {value: group["dice"] for value, group in column["id"].items()} == pytest.approx(
+        {"F": 0.9, "M": 0.5, "": 0.1}
+    )
+    assert [value for value, group in column["id"].items() if group["small"]] == ["F", "M", ""]  # 14 patients at most
+    gap = column["gaps"]["id"]
+    assert gap["largest"] == pytest.approx(0.8)
+    assert gap["between"] == ["F", ""]
+    assert gap["interval"] == pytest.approx([0.8, 0.8])
+    many = build_mask_report(_grouped(240), class_names=NAMES, rounds=20)["groups"]["sex"]
+    assert [value for value, group in many["id"].items() if group["small"]] == [""]
+    assert many["gaps"]["id"]["between"] == ["F", "M"]
+    assert many["gaps"]["id"]["largest"] == pytest.approx(0.4)
+
+
+def test_cases_without_columns_have_no_groups_and_the_page_says_so() -> None:
+    report = build_mask_report([_case(number) for number in range(4)], class_names=NAMES, rounds=10)
+    assert report["groups"] is None
+    assert "No column of the manifest was named as a group" in render_mask_html(report | {"files": {}}, {})
+
+
+def test_the_report_has_a_card_with_the_counts_of_its_cases() -> None:
+    report = build_mask_report([_case(1), _case(2, split="val"), _case(3, domain="b")], class_names=NAMES, rounds=10)
+    rows = report["model_card"]["data"]
+    assert [(row["domain"], row["split"], row["images"]) for row in rows] == [
+        ("id", "val", 1),
+        ("id", "test", 1),
+        ("b", "test", 1),
+    ]
+    assert "Smith" not in str(report["model_card"])
+
+
+def test_the_page_fits_a_desktop_a_phone_and_paper(tmp_path: Path) -> None:
+    names = ["background", "<script>x</script>" + "y" * 150, "息肉" * 40]
+    cases = [*_grouped(), *(_case(100 + number, domain="<img src=x>" + "z" * 150, split="") for number in range(4))]
+    report = build_mask_report(cases, class_names=names, rounds=10) | {"files": {"cases_picture": "cases.png"}}
+    charts = draw_charts(report)
+    assert set(charts) == {"overview.png", "groups_0.png"}
+    page = render_mask_html(report, charts | {"cases.png": charts["overview.png"]})
+    assert page.count("<img ") == 3
+    assert "<script" not in page
+    for name, size in page_sizes(page, tmp_path).items():
+        assert size["needed"] <= size["shown"], f"{name}: {size}"
+        assert size["wide"] == [], f"{name}: {size}"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import domain_of, gap, notes_of, number_cell, paragraphs, section_title
+from movl_monai.evaluation.pages.parts import domain_of, gap, notes_of, number_cell, paragraphs, readable, section_title
 from movl_monai.page import bullets, cell, section, table, text_cell
 
-__all__ = ["render_compared", "render_comparisons"]
+__all__ = ["difference_words", "render_compared", "render_comparisons"]
 
 # kind of baseline: its name in a sentence, and the overlay that trains it
 _BASELINES = {
@@ -17,7 +17,16 @@ _BASELINES = {
     "full_finetune": ("full fine-tuning", "strategy_full_finetune.json"),
 }
 _STAGES: dict[tuple[str, ...], str] = {("linear probe",): "linear_probe", ("fine-tuning",): "full_finetune"}
-_METRICS = {"balanced_accuracy": "balanced accuracy", "accuracy": "share of right images", "auroc": "AUROC"}
+_SEGMENTATION = (
+    "`movl-monai report` with the folders of several runs puts them on one page, such as this one beside full "
+    "fine-tuning (strategy_full_finetune.json) and beside a U-Net (model_unet.json)."
+)
+_METRICS = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "share of right images",
+    "auroc": "AUROC",
+    "dice": "mean Dice",
+}
 _POINTS = ("balanced_accuracy", "accuracy", "sensitivity", "specificity")
 
 
@@ -31,13 +40,12 @@ def render_compared(report: Mapping[str, Any]) -> str:
     missing = {name: overlay for kind, (name, overlay) in _BASELINES.items() if kind not in known}
     parts = [_short(name, known[kind]) for kind, (name, _) in _BASELINES.items() if kind in known]
     parts += [_short(str(entry["name"]), entry) for entry in entries if _kind(entry) not in _BASELINES]
-    if missing:
-        parts += paragraphs(
-            [
-                f"It was not compared with {' or '.join(missing)}: train with {' and with '.join(missing.values())} on "
-                "the same data, then evaluate this run again with --against and the folder of that run."
-            ]
-        )
+    if missing and report.get("task") == "segmentation":
+        parts.append(paragraphs([f"It was not compared with another run. {_SEGMENTATION}"]))
+    elif missing:
+        names, overlays = " or ".join(missing), " and with ".join(missing.values())
+        how = f"train with {overlays} on the same data, then `movl-monai report` this run with --against that run."
+        parts.append(paragraphs([f"It was not compared with {names}: {how}"]))
     return "".join(parts)
 
 
@@ -46,7 +54,8 @@ def render_comparisons(report: Mapping[str, Any]) -> str:
     entries, notes = report.get("comparisons"), notes_of(report, "comparisons")
     title = "Compared with other runs"
     if not entries:
-        reasons = notes or ["Evaluate again with --against and the folder of another run on the same data."]
+        how = "Give `movl-monai report` this run, and with --against the folder of another run on the same data."
+        reasons = notes or [_SEGMENTATION if report.get("task") == "segmentation" else how]
         return section("comparisons", title, [gap("It was not compared with another run.", reasons)])
     lead = (
         "Both runs on the same images, resampled together, so that what makes an image hard for both cancels out. The "
@@ -69,20 +78,37 @@ def _comparison(entry: Mapping[str, Any]) -> str:
         return heading + gap("There is no difference to show.", notes)
     headings = ["Images", "Figure", "This run", "The other", "Difference"]
     shown = table(headings, rows, caption=f"Paired differences to {entry['name']}, intervals in brackets.")
-    return heading + shown + (bullets(notes) if notes else "")
+    return heading + shown + _tests(entry) + (bullets(map(readable, notes)) if notes else "")
+
+
+def _tests(entry: Mapping[str, Any]) -> str:
+    rows = []
+    for key, found in (entry.get("tests") or {}).items():
+        test = found.get("mcnemar") or {}
+        counts = [number_cell(found.get("n")), number_cell(test.get("only_a")), number_cell(test.get("only_b"))]
+        rows.append([cell(section_title(key)), *counts, number_cell(test.get("p_value"))])
+    headings = ["Images", "Number", "Only this run right", "Only the other right", "p"]
+    caption = "McNemar's exact test of whether both are right equally often; it takes images as independent."
+    return table(headings, rows, caption=caption) if rows else ""
 
 
 def _short(name: str, entry: Mapping[str, Any]) -> str:
     lines = []
     for key, metrics in (entry.get("sections") or {}).items():
         if key == "id" or key.startswith("ood:"):
-            lines.append(f"{'here' if key == 'id' else domain_of(key)}: {_difference(metrics or {})}")
+            lines.append(f"{'here' if key == 'id' else domain_of(key)}: {difference_words(metrics or {})}")
     notes = [str(note) for note in entry.get("notes") or ["report.json gives no reason."]]
     found = bullets(lines) if lines else paragraphs(["No difference can be given.", *notes])
     return f'<h3 dir="auto">Than {escape(name)}</h3>{found}'
 
 
-def _difference(metrics: Mapping[str, Any]) -> str:
+def difference_words(metrics: Mapping[str, Any]) -> str:
+    """The difference of the first figure that has one, and whether its interval leaves 0 out, in words.
+
+    Example:
+        >>> difference_words({"accuracy": {"difference": 0.02, "interval": [0.01, 0.03]}})
+        'better, +2.0 points share of right images (+1.0 to +3.0)'
+    """
     for metric, name in _METRICS.items():
         found = metrics.get(metric)
         if isinstance(found, Mapping) and found.get("difference") is not None:

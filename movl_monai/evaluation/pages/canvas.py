@@ -17,7 +17,7 @@ __all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "fini
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#7A6A00")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_LONGEST_NAME = 24
+_LONGEST_NAME = 32
 _DPI = 130
 
 
@@ -46,19 +46,19 @@ def finished(figure: Figure, *, legend: bool = True) -> bytes:
     return stream.getvalue()
 
 
-def chart_names(names: Sequence[str]) -> list[str]:
+def chart_names(names: Sequence[str], *, longest: int = _LONGEST_NAME) -> list[str]:
     """Names as a chart can show them: cut where long, and by their place in the list where the font lacks a letter.
 
     The table beside a chart always holds the whole name.
 
     Example:
         >>> chart_names(["normal", "p" * 40, "肺炎"])
-        ['normal', 'ppppppppppppppppppppppp…', 'no. 3']
+        ['normal', 'ppppppppppppppppppppppppppppppp…', 'no. 3']
     """
     known = _letters()
     shown = []
     for number, name in enumerate(map(str, names), start=1):
-        text = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+        text = name if len(name) <= longest else name[: longest - 1] + "…"
         # matplotlib reads $...$ as mathematics
         shown.append(text.replace("$", r"\$") if {ord(letter) for letter in text} <= known else f"no. {number}")
     return shown

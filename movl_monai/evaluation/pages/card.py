@@ -33,14 +33,15 @@ def _data(made: Mapping[str, Any]) -> str:
     if not made.get("data"):
         return gap("Counts of the data are not in this report.", [n for n in made["notes"] if "data" in n])
     names = list(dict.fromkeys(name for row in made["data"] for name in row["classes"]))
+    unlabeled = any(row.get("unlabeled") for row in made["data"])
     rows = []
     for row in made["data"]:
         patients = cell("not known" if row["patients"] is None else str(row["patients"]), number=True)
         counts = [number_cell(row["classes"].get(name, 0)) for name in names]
         split = text_cell(row["split"] or "all")
         rows.append([cell(row["domain"]), split, number_cell(row["images"]), patients, *counts])
-        rows[-1].append(number_cell(row.get("unlabeled", 0)))
-    headings = ["Domain", "Split", "Images", "Patients", *names, "No label"]
+        rows[-1] += [number_cell(row["unlabeled"])] if unlabeled else []
+    headings = ["Domain", "Split", "Images", "Patients", *names, *(["No label"] if unlabeled else [])]
     return table(headings, rows, caption="The data by domain and split, with images by class.")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from movl_monai.evaluation.pages.parts import beside, gap, number_cell, picture, section_title
 from movl_monai.page import bullets, cell, section, table
 
-__all__ = ["FIGURES", "class_sections", "figure_sections", "render_classes", "render_figures"]
+__all__ = ["FIGURES", "MASK_FIGURES", "class_sections", "figure_sections", "render_classes", "render_figures"]
 
 # name, whether larger is better, meaning
 FIGURES: dict[str, tuple[str, str, str]] = {
@@ -22,6 +22,14 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "cross_entropy": ("Cross entropy", "↓", "mean negative log likelihood of the label, in nats"),
     "brier": ("Brier score", "↓", "squared distance of probabilities and label, summed over classes, 0 to 2"),
     "ece": ("Calibration error", "↓", "expected calibration error (ECE) over 15 bins of equal width"),
+}
+MASK_FIGURES: dict[str, tuple[str, str, str]] = {
+    "dice": ("Dice", "↑", "twice the common area over the sum of both areas, 0 to 1"),
+    "iou": ("IoU", "↑", "common area over the united area, 0 to 1"),
+    "sensitivity": ("Sensitivity", "↑", "share of the true area that was found"),
+    "precision": ("Precision", "↑", "share of the predicted area that is true"),
+    "hd95": ("HD95", "↓", "95th percentile of the distances between the two outlines, the larger of both directions"),
+    "asd": ("Average surface distance", "↓", "mean distance from either outline to the other"),
 }
 _CLASS_FIGURES = {
     "n": "Images",

@@ -70,6 +70,7 @@ def _gaps(name: str, gaps: Mapping[str, Any]) -> str:
             missing.append(f"{section_title(key)}: {' '.join((found or {}).get('notes') or ['no gap can be given.'])}")
             continue
         between = " and ".join(str(value) or "not stated" for value in found.get("between") or [])
+        between += " (small)" if found.get("small") else ""
         number = number_cell(found["largest"], found.get("interval"))
         metric = str(found.get("metric", "")).replace("_", " ")
         rows.append([cell(section_title(key)), text_cell(metric), number, text_cell(between)])

@@ -109,7 +109,7 @@ def readable(text: Any) -> str:
         >>> readable("ood:scanner_b: no labeled images.")
         'scanner_b: no labeled images.'
     """
-    return re.sub(r"\b(?:ood|far):(?=\S)", "", str(text))
+    return re.sub(r"^id: ", "Here: ", re.sub(r"\b(?:ood|far):(?=\S)", "", str(text)))
 
 
 def gap(what: str, reasons: Iterable[str] = ()) -> str:
@@ -126,8 +126,12 @@ def card(kind: str, title: str, big: str, sentences: Iterable[str]) -> str:
 
 def paragraphs(sentences: Iterable[str]) -> str:
     """Texts, one below the other; no line ends between a number and its per cent, or inside of an option."""
-    texts = (re.sub(r"(--[a-z_]+)", r"<code>\1</code>", escape(sentence)) for sentence in sentences)
+    texts = (re.sub(r"`([^`]+)`|(--[a-z_]+)", _code, escape(sentence)) for sentence in sentences)
     return "".join(f"<p>{text.replace(' %', '&nbsp;%')}</p>" for text in texts)
+
+
+def _code(found: re.Match[str]) -> str:
+    return f"<code>{found[1] or found[2]}</code>"
 
 
 def big_figure(text: str, name: str) -> str:

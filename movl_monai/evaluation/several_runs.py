@@ -1,0 +1,176 @@
+"""Several runs side by side: their reports, and the differences to the first one where the test images are the same."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.evaluation.html import read_report
+from movl_monai.evaluation.mask_metrics import FIGURES as MASK_FIGURES
+from movl_monai.evaluation.pages.figures import figure_sections
+from movl_monai.evaluation.pages.runs import draw_runs, render_runs
+from movl_monai.evaluation.uncertainty import bootstrap_means
+
+__all__ = ["compare_reports", "evaluation_folder", "write_comparison"]
+
+_SCHEMA_VERSION = 1
+
+
+def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | os.PathLike[str]) -> Path:
+    """Write comparison.html, comparison.json and runs.png of several runs.
+
+    Args:
+        runs: two or more folders of runs, or of their evaluations; differences are to the first.
+        output_dir: made if it is missing.
+
+    Returns:
+        the page.
+
+    Raises:
+        MovlError: if a run has no report, one of another task or schema, or the files cannot be written.
+    """
+    compared = compare_reports(runs)
+    target = Path(output_dir)
+    picture = draw_runs(compared)
+    if picture is not None:
+        write_atomically(target / "runs.png", picture)
+    write_atomically(target / "comparison.json", to_json(compared).encode())
+    write_atomically(target / "comparison.html", render_runs(compared, picture).encode())
+    return target / "comparison.html"
+
+
+def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -> dict[str, Any]:
+    """Put the reports of several runs beside each other.
+
+    Args:
+        runs: two or more folders of runs, or of their evaluations.
+        resampling: ``rounds``, ``level`` and ``seed`` of the paired intervals.
+
+    Returns:
+        JSON-able: ``schema_version``, ``task``, ``classes``, ``names``, ``reports`` (what :func:`read_report` gives, by
+        name), ``differences``: for each run but the first the entries of
+        :func:`movl_monai.trust.paired.compare_outputs` with a as that run and b as the first; where both cannot be
+        compared, ``sections`` is empty and ``notes`` say why.
+
+    Raises:
+        MovlError: if a run has no report, or the runs are of different tasks.
+    """
+    folders = [evaluation_folder(run) for run in runs]
+    if len(set(folders)) < max(2, len(folders)):
+        raise MovlError(f"Comparing needs two or more different runs, got {len(set(folders))} in {len(folders)} names.")
+    reports = dict(zip(_names(folders), map(read_report, folders), strict=True))
+    tasks = {str(report.get("task", "classification")) for report in reports.values()}
+    if len(tasks) > 1:
+        raise MovlError("The runs are of different tasks, classification and segmentation; compare those of one task.")
+    first, *others = reports
+    task = tasks.pop()
+    differ = _mask_differences if task == "segmentation" else _differences
+    differences = {}
+    for name, folder in zip(others, folders[1:], strict=True):
+        try:
+            differences[name] = differ(folder, folders[0], name=first, **resampling)
+        except MovlError as error:
+            # a gap that the page marks: the other columns are worth being seen
+            differences[name] = {"name": first, "sections": {}, "notes": [str(error)]}
+    compared = {"schema_version": _SCHEMA_VERSION, "task": task, "names": list(reports), "reports": reports}
+    return dict(jsonable({**compared, "differences": differences}))
+
+
+def evaluation_folder(run: str | os.PathLike[str]) -> Path:
+    """The folder with report.json that a run means: itself, or its ``evaluation``.
+
+    Raises:
+        MovlError: if there is none.
+    """
+    given = Path(run)
+    for folder in (given, given / "evaluation"):
+        if (folder / "report.json").is_file():
+            return folder.resolve()
+    raise MovlError(
+        f"There is no report in {given.name!r}: expected report.json there or in its folder evaluation. "
+        "Evaluate the run first: `movl-monai run evaluating ...`."
+    )
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folder of each run, with those above it only as far as it takes to tell the runs apart."""
+    runs = [folder.parent if folder.name == "evaluation" else folder for folder in folders]
+    depth = 1
+    while depth < max(len(run.parts) for run in runs):
+        names = ["/".join(run.parts[-depth:]) for run in runs]
+        if max(Counter(names).values()) == 1:
+            return names
+        depth += 1
+    return [run.as_posix() for run in runs]
+
+
+def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
+    from movl_monai.trust.paired import compare_runs
+
+    return compare_runs(run, first, name=name, **resampling)
+
+
+def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
+    """Differences of the means over cases, on the same resamples of patients."""
+    one, two = _cases(run), _cases(first)
+    if set(one) != set(two):
+        common = len(set(one) & set(two))
+        raise MovlError(
+            f"The runs were evaluated on different cases, or their ids are salted differently: {len(one)} and "
+            f"{len(two)} cases, {common} of them the same. Evaluate both on the same data set, with the same id map."
+        )
+    sections: dict[str, Any] = {}
+    notes = []
+    report = read_report(run)
+    for key in (key for key in figure_sections(report) if key == "id" or key.startswith("ood:")):
+        domain = report["id_domain"] if key == "id" else key.partition(":")[2]
+        names = [case for case, row in one.items() if row["domain"] == domain and row["split"] not in ("train", "val")]
+        values = {
+            figure: np.array([_number(one[case][figure]) - _number(two[case][figure]) for case in names])
+            for figure in MASK_FIGURES
+        }
+        found = bootstrap_means(values, patients=[one[case]["patient"] or None for case in names], **resampling)
+        notes += [f"{key}: {note}" for note in found["notes"]]
+        means = {figure: [_mean(cases[case][figure] for case in names) for cases in (one, two)] for figure in values}
+        sections[key] = {
+            figure: {
+                "a": means[figure][0],
+                "b": means[figure][1],
+                # of the cases in which both have a value
+                "difference": None if np.isnan(column).all() else float(np.nanmean(column)),
+                "interval": found["intervals"][figure],
+            }
+            for figure, column in values.items()
+        }
+    return {"name": name, "strategy": None, "sections": sections, "notes": notes}
+
+
+def _cases(folder: Path) -> dict[str, Mapping[str, str]]:
+    try:
+        with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream:
+            rows = {row["case"]: row for row in csv.DictReader(stream)}
+        if any(not {"domain", "split", "patient", *MASK_FIGURES} <= set(row) for row in rows.values()):
+            raise KeyError("columns")
+    except (OSError, KeyError) as error:
+        raise MovlError(
+            f"The cases of {folder.name!r} cannot be read: {type(error).__name__}. Expected cases.csv beside "
+            "report.json; evaluate again."
+        ) from error
+    return rows
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def _mean(texts: Any) -> float | None:
+    values = np.array([_number(text) for text in texts])
+    return None if np.isnan(values).all() else float(np.nanmean(values))

@@ -1,0 +1,88 @@
+"""The model card: facts from a report, what is not known, and its text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from movl_monai.evaluation.model_card import data_facts, model_card, model_card_markdown
+from tests.evaluation.full_report import full_report
+
+SPEC = {"name": "tf_efficientnet_lite0", "image_size": 128, "weights": "package 0.1.0", "license": "Apache-2.0"}
+RUN = {"seed": 7, "backbone": {**SPEC, "weights_sha256": "ab" * 32}, "git_commit": "c" * 40, "git_modified": False}
+
+
+def report(**entries: Any) -> dict[str, Any]:
+    return {"run": RUN, "classes": ["no", "yes"], "id": {"n": 400}, "ood": {"b": {"n": 200}}, **entries}
+
+
+def test_the_card_has_weights_licence_hash_seed_and_commit() -> None:
+    rows = [{"domain": "id", "split": "train", "images": 3, "patients": 2, "classes": {"no": 1, "yes": 2}}]
+    card = model_card(report(), data=rows, bundle={"bundle": "movl_classification", "bundle_version": "0.1.0"})
+    assert card["weights"] == {"source": "package 0.1.0", "license": "Apache-2.0", "sha256": "ab" * 32}
+    assert (card["run"]["seed"], card["run"]["git_commit"]) == (7, "c" * 40)
+    assert (card["model"]["bundle"], card["model"]["backbone"]) == ("movl_classification", "tf_efficientnet_lite0")
+    assert card["data"] == rows
+    assert card["notes"] == []
+    assert "Research only" in card["intended_use"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "note"),
+    [
+        ({"run": {}}, "The backbone and where its weights come from are not known."),
+        ({"run": {**RUN, "backbone": {**SPEC, "license": None}}}, "The licence of the weights is not known"),
+        ({"run": {**RUN, "git_modified": True}}, "The code differed from the commit."),
+        ({}, "Counts of the data by split were not stored"),
+    ],
+)
+def test_what_is_not_known_is_said(entries: dict[str, Any], note: str) -> None:
+    assert any(note in text for text in model_card(report(**entries))["notes"])
+
+
+@pytest.mark.parametrize(
+    ("entries", "limit"),
+    [
+        ({"ood": {}}, "not evaluated on images from elsewhere"),
+        ({"ood": {"b": {"n": 12}}}, "Only 12 labeled test images (b)"),
+        ({"id": None}, "not evaluated on test images from the place"),
+        ({"run": {**RUN, "backbone": {**SPEC, "weights": "random, seed 0"}}}, "random weights"),
+    ],
+)
+def test_limits_follow_from_the_evaluation(entries: dict[str, Any], limit: str) -> None:
+    assert any(limit in text for text in model_card(report(**entries))["limits"])
+    assert not any(limit in text for text in model_card(report())["limits"])
+
+
+def test_data_are_counted_by_domain_and_split_without_names() -> None:
+    rows = data_facts(
+        splits=["test", "train", "train", ""],
+        domains=["id", "id", "id", "scanner_b"],
+        labels=[0, 1, 1, -1],
+        patients=["Smith", "Jones", "Jones", None],
+        class_names=["no", "yes"],
+    )
+    assert [(row["domain"], row["split"], row["images"], row["patients"]) for row in rows] == [
+        ("id", "train", 2, 1),
+        ("id", "test", 1, 1),
+        ("scanner_b", "", 1, None),
+    ]
+    assert rows[0]["classes"] == {"no": 0, "yes": 2}
+    assert rows[2]["unlabeled"] == 1
+    assert "Smith" not in str(rows)
+
+
+def test_the_text_has_every_section_and_the_figures_of_the_report() -> None:
+    whole = full_report()
+    text = model_card_markdown(whole)
+    headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["Model", "Weights", "Data", "Figures", "Limits", "Run", "Not known"]
+    assert f"{whole['id']['balanced_accuracy']:.3f}" in text
+    assert "| scanner_b |" in text
+
+
+def test_names_cannot_start_markup_in_the_text() -> None:
+    text = model_card_markdown(full_report(names=["<script>", "a|b\n# c", "`x`"]))
+    assert "<script>" not in text.replace("\\<script>", "")
+    assert "\n# c" not in text
