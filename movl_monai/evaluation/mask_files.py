@@ -17,7 +17,7 @@ from movl_monai.errors import ConfigError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.transforms import read_volume, slices_to_volume
 
-__all__ = ["MaskFiles"]
+__all__ = ["MaskFiles", "mask_amounts", "voxel_spacing"]
 
 # background, then the colours of Okabe and Ito
 _PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -74,13 +74,17 @@ class MaskFiles:
         case: str,
         slices: Mapping[int, np.ndarray],
         *,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Sequence[str],
         axis: str,
         spacing: Sequence[float] | None,
     ) -> Path:
-        """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background."""
+        """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background.
+
+        The source is a file, the folder of a series, or the files of one.
+        """
         mask = slices_to_volume(slices, read_volume(source), axis=axis)
-        if not Path(source).is_dir() and str(source).lower().endswith((".nii", ".nii.gz")):
+        is_path = isinstance(source, (str, os.PathLike))
+        if is_path and not Path(source).is_dir() and str(source).lower().endswith((".nii", ".nii.gz")):
             mask = _in_place_of(mask, nib.load(source, mmap=False), keep_dtype=self.mask_dtype == "source")
         path = self.folder / f"{case}.nii.gz"
         write_atomically(path, _gzipped(mask))
@@ -100,14 +104,45 @@ class MaskFiles:
 
     def _add(self, case: str, path: Path, classes: np.ndarray, images: int, spacing: Sequence[float] | None) -> None:
         row: dict[str, Any] = {"case": case, "file": f"{self.folder.name}/{path.name}", "images": images}
-        for number, name in enumerate(self.class_names[1:], start=1):
-            pixels = int(np.count_nonzero(classes == number))
-            row[f"pixels_{name}"] = pixels
-            if spacing is not None and len(spacing) == 2:
-                row[f"mm2_{name}"] = round(pixels * float(np.prod(spacing)), 4)
-            elif spacing is not None:
-                row[f"ml_{name}"] = round(pixels * float(np.prod(spacing)) / 1000, 6)
-        self.rows.append(row)
+        self.rows.append(row | mask_amounts(classes, self.class_names, spacing=spacing))
+
+
+def mask_amounts(
+    classes: np.ndarray, class_names: Sequence[str], *, spacing: Sequence[float] | None
+) -> dict[str, float]:
+    """How much there is of each class but the background.
+
+    Args:
+        classes: (rows, columns), or (rows, columns, slices).
+        class_names: the background first.
+        spacing: in mm along the axes; None where it is not known.
+
+    Returns:
+        ``pixels_<name>``, and where the spacing is known ``mm2_<name>`` of an image or ``ml_<name>`` of a volume.
+
+    Example:
+        >>> mask_amounts(np.array([[0, 1], [1, 1]]), ["background", "polyp"], spacing=(0.5, 0.5))
+        {'pixels_polyp': 3, 'mm2_polyp': 0.75}
+    """
+    amounts: dict[str, float] = {}
+    for number, name in enumerate(class_names[1:], start=1):
+        pixels = int(np.count_nonzero(classes == number))
+        amounts[f"pixels_{name}"] = pixels
+        if spacing is not None and len(spacing) == 2:
+            amounts[f"mm2_{name}"] = round(pixels * float(np.prod(spacing)), 4)
+        elif spacing is not None:
+            amounts[f"ml_{name}"] = round(pixels * float(np.prod(spacing)) / 1000, 6)
+    return amounts
+
+
+def voxel_spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | None:
+    """Distances in mm between rows, columns and, of a volume, slices; None where the record of a file tells none."""
+    within = facts.get("pixel_spacing")
+    if not within or any(not value or value <= 0 for value in within):
+        return None
+    if ndim == 2:
+        return float(within[0]), float(within[1])
+    return float(within[0]), float(within[1]), float(facts["slice_spacing"])
 
 
 def _in_place_of(mask: nib.Nifti1Image, source: Any, *, keep_dtype: bool) -> Any:
