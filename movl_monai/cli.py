@@ -121,6 +121,16 @@ def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.set_defaults(run=run)
 
 
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.predict_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "predict", help="predict DICOM, NIfTI and pictures: tables, DICOM objects, masks", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
@@ -128,7 +138,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_ingest, _add_run, _add_evaluate, _add_report, _add_compare, _add_robustness):
+    for add in (
+        _add_phantom,
+        _add_ingest,
+        _add_run,
+        _add_evaluate,
+        _add_report,
+        _add_compare,
+        _add_robustness,
+        _add_predict,
+    ):
         add(commands)
     return parser
 
@@ -141,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for an error that the user can act on, 130 when interrupted; `check` also 3 for leakage and 4
-        for too many unreadable files. Other errors are raised.
+        for too many unreadable files; `predict` 4 where files could not be predicted. Other errors are raised.
     """
     parser = _parser()
     options, words = parser.parse_known_args(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -102,12 +102,12 @@ class LoadImageMask(Transform):
         return self.read(source, mask, frame)[0]
 
     def read(
-        self, source: Path, mask: Path | None = None, frame: int | None = None
+        self, source: Path | Sequence[Path], mask: Path | None = None, frame: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, Any]]:
         """Load an image, its mask, and a record of technical facts.
 
         Args:
-            source: path of an image, a NIfTI volume, or a folder with one DICOM series.
+            source: path of an image, a NIfTI volume, or a folder with one DICOM series; or the files of a series.
             mask: path of its mask; None for none.
             frame: frame, slice or page from 0; may be left out where there is one.
 
@@ -120,8 +120,8 @@ class LoadImageMask(Transform):
                 ``mask_values`` for values that are no class.
         """
         if not _is_volume(source):
-            image, record = self.images.read(source, frame)
-            values = None if mask is None else self._image_mask(mask, source, frame)
+            image, record = self.images.read(cast(Path, source), frame)
+            values = None if mask is None else self._image_mask(mask, cast(Path, source), frame)
         else:
             volume = self.volume(source)
             pixels, record = self._slice(volume, frame)
@@ -137,12 +137,12 @@ class LoadImageMask(Transform):
             )
         return image, self._classes(values), record
 
-    def volume(self, source: Path) -> Volume:
+    def volume(self, source: Path | Sequence[Path]) -> Volume:
         """Read a volume; the last one is kept."""
         key = _identity(source)
         if self._volume is None or self._volume[0] != key:
             self._volume = None  # freed before the next one is read
-            self._volume = (key, read_volume(source, limits=self.images.limits))
+            self._volume = (key, read_volume(cast(Any, source), limits=self.images.limits))
         return self._volume[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class LoadImageMask(Transform):
         sides = [slice_image(volume, min(max(chosen + step, 0), last), **options)[0][0] for step in (-1, 1)]
         return np.stack([sides[0], image[0], sides[1]]), record | {"neighbors": True}
 
-    def _slice_mask(self, mask: Path, source: Path, volume: Volume, index: int) -> np.ndarray:
+    def _slice_mask(self, mask: Path, source: Path | Sequence[Path], volume: Volume, index: int) -> np.ndarray:
         key = (_identity(mask), _identity(source))
         if self._mask is None or self._mask[0] != key:
             self._mask = (key, read_mask_volume(mask, volume, limits=self.images.limits).values)
@@ -198,12 +198,18 @@ def _check_mask_options(num_classes: int, threshold: float | None, mask_values: 
         raise ValueError(f"mask_values must be {num_classes} different numbers, one per class, got {mask_values}.")
 
 
-def _is_volume(source: Path) -> bool:
-    return os.path.isdir(source) or sniff_format(source) in ("nifti", "nifti_pair")
+def _is_volume(source: Path | Sequence[Path]) -> bool:
+    return not _is_path(source) or os.path.isdir(source) or sniff_format(source) in ("nifti", "nifti_pair")
 
 
-def _identity(source: Path) -> tuple[object, ...]:
+def _is_path(source: Path | Sequence[Path]) -> TypeGuard[Path]:
+    return isinstance(source, (str, os.PathLike))
+
+
+def _identity(source: Path | Sequence[Path]) -> tuple[object, ...]:
     """What changes when a file's content does."""
+    if not _is_path(source):
+        return tuple(_identity(part) for part in source)
     try:
         status = os.stat(source)
     except OSError:

@@ -1,0 +1,182 @@
+"""List what is to be predicted: images, and series of slices as volumes where masks are drawn."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from movl_monai.data import IdMap
+from movl_monai.data.entries import Entry, Listing, natural_key
+from movl_monai.data.expand import SliceAxis, read_header
+from movl_monai.data.read_folders import read_files
+from movl_monai.data.sources import read_source
+from movl_monai.errors import DataError
+from movl_monai.predict.series import Selection, SeriesScan
+
+__all__ = ["Listed", "list_images"]
+
+_LISTS = (".csv", ".tsv", ".txt", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """What was found.
+
+    Args:
+        items: to be predicted, in order, as preprocessing takes them: ``id``, ``image`` (a path, or those of a series),
+            ``frame`` where there are several, and ``case``, the id of the volume or else of the image.
+        skipped: files that are not predicted: ``id`` and ``reason``.
+        series: of items of DICOM files, by the item's case; identifies, so it stays in memory.
+    """
+
+    items: list[dict[str, Any]]
+    skipped: list[dict[str, str]]
+    series: dict[str, SeriesScan] = field(default_factory=dict)
+
+
+@dataclass
+class _Found:
+    """A file or a series."""
+
+    entry: Entry
+    frames: int
+    files: tuple[str, ...] = ()
+    scan: SeriesScan | None = None
+
+
+def list_images(
+    source: str | os.PathLike[str],
+    *,
+    id_map: IdMap,
+    volumes: bool,
+    slice_axis: str = "axial",
+    modalities: Sequence[str] = (),
+    series: Literal["all", "one"] = "all",
+) -> Listed:
+    """Find the images of a folder, file or manifest; headers are read, pixels are not.
+
+    Args:
+        source: a folder (all files below it), one file, or a CSV or JSON list.
+        id_map: gives the ids; it is saved.
+        volumes: take the slices of a DICOM series as one volume.
+        slice_axis: plane of the slices of volumes.
+        modalities: of DICOM files, the only ones to take; () takes all.
+        series: "all" that there are, or "one" for every study, see :class:`movl_monai.predict.series.Selection`.
+
+    Raises:
+        DataError: if there is no such source, or no file in it.
+    """
+    listing = _read(Path(source))
+    found: list[_Found] = []
+    skipped = [(file.path, file.key, file.reason) for file in listing.skipped]
+    for entry in listing.entries:
+        one, problem = _look(entry, cast(SliceAxis, slice_axis))
+        if problem:
+            skipped.append((entry.path, entry.key, problem))
+        else:
+            found.append(one)
+    reasons = Selection(modalities=modalities, one=series == "one").reasons(
+        {one.entry.key: one.scan for one in found if one.scan is not None}
+    )
+    skipped += [(one.entry.path, one.entry.key, reasons[one.entry.key]) for one in found if one.entry.key in reasons]
+    found = [one for one in found if one.entry.key not in reasons]
+    if volumes:
+        found = _with_volumes(found, id_map)
+    found.sort(key=lambda one: (natural_key(one.entry.key), one.entry.key, one.entry.frame or 0))
+    items = [item for one in found for item in _items(one, id_map, volumes)]
+    result = Listed(
+        items=items,
+        skipped=[{"id": id_map.add(key, path=path), "reason": reason} for path, key, reason in sorted(skipped)],
+        series={item["case"]: one.scan for one, item in _first_items(found, items) if one.scan is not None},
+    )
+    id_map.save()
+    return result
+
+
+def _read(path: Path) -> Listing:
+    if path.is_dir():
+        listing = read_files(path)
+    elif path.is_file() and path.suffix.lower() not in _LISTS:
+        listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
+    else:
+        listing = read_source(path, labelled=False)
+    if not listing.entries and not listing.skipped:
+        raise DataError(
+            "There is no file in the folder; give a folder of DICOM, NIfTI, PNG, JPEG or TIFF files, one such file, or "
+            "a manifest with a column `path`."
+        )
+    return listing
+
+
+def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
+    """What a file is, and the reason code if it is no image."""
+    from movl_monai.transforms import MedicalImageError, sniff_format
+    from movl_monai.transforms.dicom import scan_header
+
+    if entry.path.is_dir():
+        header = read_header(entry.path, slice_axis=slice_axis)
+        return _Found(entry, header.frames), header.problem
+    try:
+        if sniff_format(entry.path) != "dicom":
+            header = read_header(entry.path, slice_axis=slice_axis)
+            return _Found(entry, header.frames), header.problem
+        scan = scan_header(entry.path)
+    except MedicalImageError as error:
+        return _Found(entry, 1), error.reason
+    if scan.problem:
+        return _Found(entry, 1), scan.problem
+    return _Found(entry, len(scan.frames), (), SeriesScan.of(entry.path, scan)), None
+
+
+def _with_volumes(found: Sequence[_Found], id_map: IdMap) -> list[_Found]:
+    """Put the slices of each series together."""
+    groups: dict[object, list[_Found]] = defaultdict(list)
+    for number, one in enumerate(found):
+        is_slice = one.scan is not None and one.scan.is_slice and one.entry.frame is None
+        # copies of a series in two folders are two volumes
+        groups[(one.entry.path.parent, one.scan.volume) if one.scan and is_slice else number].append(one)
+    result: list[_Found] = []
+    for members in groups.values():
+        if len(members) < 2:
+            result += members
+            continue
+        members = sorted(members, key=lambda one: one.entry.key)
+        first = members[0].scan
+        name = id_map.salter.short("series", repr(first.volume if first else ""))
+        folder = members[0].entry.key.rpartition("/")[0]
+        entry = Entry(path=members[0].entry.path.parent, key=f"{folder}/series {name}")
+        result.append(_Found(entry, len(members), tuple(str(one.entry.path) for one in members), first))
+    return result
+
+
+def _items(found: _Found, id_map: IdMap, volumes: bool) -> list[dict[str, Any]]:
+    entry = found.entry
+    image: Any = found.files or str(entry.path)
+    several = found.frames > 1 and entry.frame is None
+    frames = range(found.frames) if several else [entry.frame]
+    items = []
+    for frame in frames:
+        if entry.id and not several:
+            image_id = id_map.keep(entry.id, entry.key, path=entry.path, frame=frame)
+        else:
+            image_id = id_map.add(entry.key, path=entry.path, frame=frame)
+        item = {"id": image_id, "image": image, "case": image_id}
+        items.append(item if frame is None else item | {"frame": frame})
+    if volumes and several:
+        case = id_map.add(entry.key, path=entry.path)
+        items = [item | {"case": case} for item in items]
+    return items
+
+
+def _first_items(found: Sequence[_Found], items: Sequence[dict[str, Any]]) -> list[tuple[_Found, dict[str, Any]]]:
+    pairs: list[tuple[_Found, dict[str, Any]]] = []
+    position = 0
+    for one in found:
+        count = one.frames if one.entry.frame is None else 1
+        pairs += [(one, item) for item in items[position : position + count]]
+        position += count
+    return pairs

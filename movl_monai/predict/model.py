@@ -1,0 +1,301 @@
+"""What predicts: a run or an exported file, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from movl_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from movl_monai.engines.run_record import Run
+    from movl_monai.export import ExportedModel
+
+__all__ = ["Facts", "Forward", "Model", "open_model"]
+
+Task = Literal["classification", "segmentation"]
+
+
+class Forward(Protocol):
+    """Images (B, 3, H, W), uint8 on the CPU, to logits and to features (B, F) or None."""
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Compute both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What outputs say about the model; no paths.
+
+    Args:
+        name: of the bundle.
+        version: of the bundle.
+        backbone: name of the frozen encoder.
+        checkpoint_sha256: of what was trained.
+        fingerprint: SHA-256 of all that the numbers depend on: trained state, frozen weights, preprocessing, settings,
+            trust record, and what runs it.
+    """
+
+    name: str
+    version: str
+    backbone: str
+    checkpoint_sha256: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained network with all that is needed to use it.
+
+    Args:
+        task: what the logits are about, images or their pixels.
+        class_names: in the order of the logits.
+        facts: what outputs say about it.
+        preprocessing: ``{"image": path, ...}`` to the item with an image on the grid k/255.
+        image_size: (H, W) of what the preprocessing gives, in pixels.
+        forward: runs the network.
+        device: where.
+        resize_mode: how preprocessing brings images to their size.
+        slice_axis: plane of the slices of volumes.
+        largest_component: keep of every predicted class its largest connected component only.
+        mask_dtype: "uint8", or "source" for that of the volume.
+        trust: the trust record, None without one.
+        network: the module, None for an exported file.
+    """
+
+    task: Task
+    class_names: list[str]
+    facts: Facts
+    preprocessing: Any
+    image_size: tuple[int, int]
+    forward: Forward
+    device: torch.device
+    resize_mode: str = "stretch"
+    slice_axis: str = "axial"
+    largest_component: bool = False
+    mask_dtype: str = "uint8"
+    trust: Any = None
+    network: torch.nn.Module | None = None
+
+
+def open_model(
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    bundle_dir: str | os.PathLike[str] | None = None,
+    task: Task | None = None,
+) -> Model:
+    """Open a run, a checkpoint beside its record, or an exported file.
+
+    Args:
+        path: the ``output_dir`` of a training, a `model.pt` in it, or a file that `movl-monai export` wrote.
+        device: where a run computes; None takes the first CUDA device, or the CPU. Exported files run on the CPU.
+        overrides: ids of the run's config and their values, such as where its backbone's weights lie now.
+        bundle_dir: see :func:`movl_monai.engines.open_run`.
+        task: what it must be for; None takes both.
+
+    Raises:
+        ConfigError: if there is nothing that can be opened, or it is for another task.
+        ExportError: for exported files.
+        MovlError: what opening the run raises.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise ConfigError(
+            f"There is no run and no exported model at {given}; give the output_dir of a training, its model.pt, or a "
+            "file of `movl-monai export`."
+        )
+    model = _open_exported(given, overrides) if _is_exported(given) else _open_run(given, device, overrides, bundle_dir)
+    if task is not None and model.task != task:
+        raise ConfigError(f"{given.name} is for {model.task}, wanted was {task}; give the run of another bundle.")
+    return model
+
+
+def _is_exported(path: Path) -> bool:
+    from movl_monai.errors import ExportError
+    from movl_monai.export.sealed import exported_format
+
+    if path.is_dir():
+        return False
+    try:
+        return bool(exported_format(path))
+    except ExportError:
+        # a checkpoint beside its record is opened as a run; what is neither is the exporter's to explain
+        if path.suffix == ".json" or any((path.parent / name).is_file() for name in ("run.json", "models/run.json")):
+            return False
+        raise
+
+
+def _open_run(
+    path: Path,
+    device: str | torch.device | None,
+    overrides: Mapping[str, Any] | None,
+    bundle_dir: str | os.PathLike[str] | None,
+) -> Model:
+    from movl_monai.engines import check_device, open_run
+    from movl_monai.export.metadata import state_sha256
+
+    run = open_run(path, overrides=overrides, bundle_dir=bundle_dir)
+    chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network = run.network(chosen)
+    parser = run.parser("inference")
+    settings = {name: parser[name] for name in _SETTINGS if name in parser.get() and parser[name] is not None}
+    inferer = parser.get_parsed_content("inferer")
+    spec: Any = getattr(network, "backbone").spec  # noqa: B009 - of no known class
+    trust, trust_sha256 = _trust_of(run, network)
+    facts = _facts(
+        bundle=(str(run.record["bundle"] or "movl_monai"), str(run.record.get("bundle_version") or "unknown")),
+        backbone=spec.name,
+        state=state_sha256(network),
+        depends=[
+            getattr(network, "backbone").content_sha256(),  # noqa: B009
+            _preprocessing_of(run),
+            settings,
+            trust_sha256,
+            _inferer_facts(inferer),
+            str(chosen.type),
+        ],
+    )
+    return Model(
+        task=run.task,
+        class_names=run.class_names,
+        facts=facts,
+        preprocessing=run.preprocessing(),
+        image_size=_pair(parser.get_parsed_content("image_size")),
+        forward=_NetworkForward(network, inferer, chosen, task=run.task),
+        device=chosen,
+        trust=trust,
+        network=network,
+        **settings,
+    )
+
+
+# of Model, and of the same names in the bundles
+_SETTINGS = ("resize_mode", "slice_axis", "largest_component", "mask_dtype")
+
+
+class _NetworkForward:
+    """Runs a network as the bundle's evaluator does, and keeps what its head read."""
+
+    def __init__(self, network: torch.nn.Module, inferer: Any, device: torch.device, *, task: Task) -> None:
+        from movl_monai.evaluation.feature_tap import FeatureTap
+
+        self.network, self.inferer, self.device = network, inferer, device
+        # the head of a segmenter reads maps
+        self.tap = FeatureTap(network if task == "classification" else None)
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+        from movl_monai.engines import prepare_image_batch
+
+        image, _ = prepare_image_batch({"image": images}, self.device, non_blocking=True)
+        self.tap.open()
+        try:
+            with torch.inference_mode():
+                logits = self.inferer(image, self.network)
+            features = self.tap.take(len(images)) if logits.ndim == 2 else None
+        finally:
+            self.tap.close()
+        return logits.float(), None if features is None else features.float().cpu().numpy()
+
+
+def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
+    from movl_monai.export import read_exported
+
+    if overrides:
+        raise ConfigError(
+            f"An exported file takes no overrides, got {', '.join(sorted(overrides))}; override the run, and export it "
+            "again."
+        )
+    model = read_exported(path)
+    metadata = model.metadata
+    settings = _settings_of_chain(metadata["preprocessing"])
+    settings |= {name: metadata[name] for name in ("largest_component", "mask_dtype") if metadata.get(name) is not None}
+    bundle = metadata.get("bundle") or {}
+    trust = model.trust() if callable(getattr(model, "trust", None)) else None
+    facts = _facts(
+        bundle=(str(bundle.get("name") or "movl_monai"), str(bundle.get("version") or "unknown")),
+        backbone=str(metadata["backbone"].get("name")),
+        state=str(metadata.get("checkpoint_sha256") or ""),
+        depends=[{key: value for key, value in metadata.items() if key != "versions"}, model.format],
+    )
+    return Model(
+        task=model.task,
+        class_names=model.class_names,
+        facts=facts,
+        preprocessing=model.preprocessing(),
+        image_size=model.image_size,
+        forward=_ExportedForward(model),
+        device=torch.device("cpu"),
+        trust=trust,
+        **settings,
+    )
+
+
+class _ExportedForward:
+    """Runs an exported file."""
+
+    def __init__(self, model: ExportedModel) -> None:
+        self.model = model
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+        output = self.model(images.numpy().astype(np.float32) / np.float32(255))
+        return torch.from_numpy(output.logits), output.features
+
+
+def _settings_of_chain(config: Any) -> dict[str, Any]:
+    """How a chain of transforms, as an exported file carries it, resizes images and cuts volumes."""
+    found: dict[str, Any] = {}
+    for step in config.get("transforms", []):
+        if "slice_axis" in step:
+            found["slice_axis"] = step["slice_axis"]
+        if str(step.get("_target_", "")).endswith(".ResizeImaged"):
+            found["resize_mode"] = step.get("mode", "stretch")
+    return found
+
+
+def _preprocessing_of(run: Run) -> Any:
+    from movl_monai.export.preprocessing import literal_config
+
+    try:
+        return literal_config(run.parser("inference"), "preprocessing")
+    except ConfigError:  # with a part that JSON cannot hold
+        return run.parser("inference")["preprocessing"]
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def _inferer_facts(inferer: Any) -> Any:
+    return {"kind": type(inferer).__name__, "roi_size": str(getattr(inferer, "roi_size", ""))}
+
+
+def _trust_of(run: Run, network: torch.nn.Module) -> tuple[Any, str]:
+    """The trust record beside the checkpoint and its SHA-256; (None, "") where there is none."""
+    path = run.checkpoint.parent / "trust.pt"
+    if not path.is_file():
+        return None, ""
+    from movl_monai.trust import read_trust  # type: ignore[attr-defined,unused-ignore]
+
+    return read_trust(path, network), hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _facts(*, bundle: tuple[str, str], backbone: str, state: str, depends: list[Any]) -> Facts:
+    text = json.dumps([bundle, backbone, state, depends], sort_keys=True, default=str)
+    return Facts(
+        name=bundle[0],
+        version=bundle[1],
+        backbone=backbone,
+        checkpoint_sha256=state,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+    )

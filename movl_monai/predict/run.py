@@ -1,0 +1,226 @@
+"""Predict all images of a source, resumably, and write the outputs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from movl_monai.data import IdMap
+from movl_monai.errors import ConfigError
+from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.predict.batches import Unit, make_units
+from movl_monai.predict.compute import Computer, choose_batch_size
+from movl_monai.predict.journal import Journal, started_at
+from movl_monai.predict.kinds import check_kinds, kinds_of_units
+from movl_monai.predict.listing import Listed, list_images
+from movl_monai.predict.loader import default_workers, load_units
+from movl_monai.predict.model import Model, open_model
+from movl_monai.predict.outputs import Outputs
+from movl_monai.predict.rows import FAILED, SKIPPED, failed_row, results_csv
+from movl_monai.predict.summary import HARMLESS, Summary, summarize
+from movl_monai.predict.tasks import Sink, worker_for
+from movl_monai.predict.world import World, join_world
+
+__all__ = ["predict", "predict_listed"]
+
+_LOGGER = logging.getLogger(__name__)
+
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
+
+
+def predict(
+    model: str | os.PathLike[str] | Model,
+    source: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    outputs: Sequence[str] = ("csv", "json"),
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: str | torch.device | None = None,
+    modalities: Sequence[str] = (),
+    series: Literal["all", "one"] = "all",
+    overrides: Mapping[str, Any] | None = None,
+    bundle_dir: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Summary | None:
+    """Predict images, slices and volumes.
+
+    What is done is recorded, so that the same call goes on where an earlier one ended, and ends with the same files.
+
+    Args:
+        model: see :func:`movl_monai.predict.model.open_model`, or a model that is open.
+        source: a folder, one file, or a manifest; see :func:`movl_monai.predict.listing.list_images`.
+        out: folder for the outputs, not inside of ``source``.
+        outputs: of "csv", "json", "sr", "seg", "sc", "nifti", "png".
+        batch_size: images that are computed at once; None chooses by the free memory.
+        num_workers: processes that decode, 0 for none; None takes half of the cores.
+        device: of a run; None takes a GPU where there is one.
+        modalities: of DICOM files, the only ones to take; () takes all.
+        series: "all", or exactly "one" of each study.
+        overrides: ids of the run's config.
+        bundle_dir: the run's bundle.
+        progress: show a bar; None shows it on terminals only.
+
+    Returns:
+        the summary; None in other processes than the first.
+
+    Raises:
+        MovlError: if the model, the source or the output folder cannot be used, or the disk is full. What cannot be
+            read of the source is a row with its reason instead.
+    """
+    folder = _check_folders(source, out)
+    with join_world() as world:
+        if not isinstance(model, Model):
+            several = device is None and world.size > 1 and torch.cuda.is_available()
+            where = f"cuda:{world.local_rank}" if several else device
+            model = open_model(model, device=where, overrides=overrides, bundle_dir=bundle_dir)
+        kinds = check_kinds(outputs, model.task)
+        listed = _listed(world, model, source, folder, modalities, series)
+        journal = _journal(world, folder, model, kinds, batch_size)
+        with closing(journal):
+            sink = Outputs(model, kinds, folder, listed.series, started=int(journal.fixed["started"]))
+            resumed = predict_listed(
+                model, listed, journal, sink, num_workers=num_workers, world=world, progress=progress
+            )
+            world.wait()
+            if not world.is_first:
+                return None
+            journal.reload()
+            rows = _rows(listed, model, journal)
+            notes = sink.finish(listed, rows)
+            _write_tables(folder, kinds, model, rows)
+        return summarize(rows, out=folder, resumed=resumed, notes=notes)
+
+
+def predict_listed(
+    model: Model,
+    listed: Listed,
+    journal: Journal,
+    sink: Sink,
+    *,
+    num_workers: int | None = None,
+    world: World = World(),  # noqa: B008 - frozen
+    progress: bool | None = None,
+) -> int:
+    """Compute the units of a list that are this process's and not done yet, write their outputs, and record them.
+
+    Returns:
+        how many items were done before.
+    """
+    from tqdm import tqdm
+
+    batch_size = int(journal.fixed["batch_size"])
+    units = _units(listed, model, batch_size)
+    waiting = [unit for unit in units[world.rank :: world.size] if unit.key not in journal.done]
+    resumed = sum(len(unit.items) for unit in units if unit.key in journal.done)
+    worker = worker_for(model, Computer(model), sink)
+    batches = load_units(
+        waiting,
+        model.preprocessing,
+        batch_size=batch_size,
+        num_workers=default_workers() if num_workers is None else num_workers,
+    )
+    # disable=None is tqdm's word for "on terminals only"
+    bar = tqdm(
+        total=sum(len(unit.items) for unit in waiting),
+        desc="predict",
+        unit="image",
+        disable=(None if progress is None else not progress) if world.is_first else True,
+    )
+    with bar:
+        for unit, items, decoded, is_last in batches:
+            worker.add(items, decoded)
+            if is_last:
+                journal.add(unit.key, worker.finish(unit))
+            bar.update(len(items))
+    return resumed
+
+
+def _units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
+    return make_units(listed.items, batch_size, by_case=model.task == "segmentation")
+
+
+def _check_folders(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+    from movl_monai.engines import check_output_dir
+
+    folder, origin = Path(out), Path(source)
+    if origin.is_dir() and folder.resolve().is_relative_to(origin.resolve()):
+        raise ConfigError(
+            "--out lies inside of the input, so that the next run would predict its outputs; choose another."
+        )
+    check_output_dir(folder)
+    return folder
+
+
+def _listed(
+    world: World,
+    model: Model,
+    source: str | os.PathLike[str],
+    folder: Path,
+    modalities: Sequence[str],
+    series: Literal["all", "one"],
+) -> Listed:
+    listed = None
+    if world.is_first:
+        listed = list_images(
+            source,
+            id_map=IdMap(folder / "local" / "id_map.json"),
+            volumes=model.task == "segmentation",
+            slice_axis=model.slice_axis,
+            modalities=modalities,
+            series=series,
+        )
+        _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
+    return world.share(listed)
+
+
+def _journal(world: World, folder: Path, model: Model, kinds: frozenset[str], batch_size: int | None) -> Journal:
+    settings = {"model": model.facts.fingerprint, "outputs": kinds_of_units(kinds)}
+
+    def first() -> dict[str, int]:
+        size = choose_batch_size(model, model.image_size) if batch_size is None else batch_size
+        return {"batch_size": size, "started": started_at()}
+
+    # the first process fixes what the others read
+    journal = Journal(folder / "local", settings=settings, first=first) if world.is_first else None
+    world.wait()
+    journal = journal or Journal(folder / "local", settings=settings, rank=world.rank)
+    if batch_size not in (None, journal.fixed["batch_size"]):
+        journal.close()
+        raise ConfigError(
+            f"These predictions were begun with --batch_size {journal.fixed['batch_size']}, got {batch_size}; give the "
+            "same or none, so that all images are computed alike, or choose another --out."
+        )
+    return journal
+
+
+def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]]:
+    units = _units(listed, model, int(journal.fixed["batch_size"]))
+    rows = [row for unit in units for row in journal.done[unit.key]]
+    for file in listed.skipped:
+        status = SKIPPED if file["reason"] in HARMLESS else FAILED
+        rows.append(failed_row(file["id"], file["reason"], status=status))
+    return rows
+
+
+def _write_tables(folder: Path, kinds: frozenset[str], model: Model, rows: list[dict[str, Any]]) -> None:
+    if "csv" in kinds:
+        write_atomically(folder / "predictions.csv", results_csv(rows, model.class_names).encode())
+    if "json" in kinds:
+        facts = model.facts
+        content = {
+            "format": 1,
+            "use": RESEARCH_USE,
+            "task": model.task,
+            "class_names": model.class_names,
+            "model": {"name": facts.name, "version": facts.version, "backbone": facts.backbone}
+            | {"checkpoint_sha256": facts.checkpoint_sha256},
+            "results": rows,
+        }
+        write_atomically(folder / "predictions.json", to_json(content).encode())

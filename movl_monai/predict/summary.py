@@ -1,0 +1,77 @@
+"""What a prediction came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["HARMLESS", "Summary", "summarize"]
+
+HARMLESS = frozenset(
+    ("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "not_selected", "duplicate_row")
+)
+"""Reasons of files that nobody expects a prediction for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Counts.
+
+    Args:
+        out: folder of the outputs.
+        rows: what the tables hold.
+        predicted: images or cases.
+        failed: files and cases that should have been predicted and were not.
+        reasons: how many by reason, harmless ones too.
+        outside: flagged as outside of what the network was trained on; None where that is not known.
+        abstained: that the network does not answer; None where that is not known.
+        resumed: rows that an earlier run had left.
+        notes: what a user should know.
+    """
+
+    out: Path
+    rows: list[dict[str, Any]]
+    predicted: int
+    failed: int
+    reasons: dict[str, int]
+    outside: int | None
+    abstained: int | None
+    resumed: int = 0
+    notes: Sequence[str] = ()
+
+    def text(self) -> str:
+        """A few lines for people."""
+        lines = [f"Predicted {self.predicted}" + (f", {self.resumed} of them earlier" if self.resumed else "") + "."]
+        if self.outside is not None:
+            lines.append(f"{self.outside} are outside of what this model was trained on.")
+        if self.abstained is not None:
+            lines.append(f"For {self.abstained} the model abstains.")
+        if self.reasons:
+            listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+            lines.append(f"Not predicted: {listed}.")
+        return "\n".join([*lines, *self.notes, f"Outputs: {self.out}"])
+
+
+def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int, notes: Sequence[str]) -> Summary:
+    """Count rows."""
+    done = [row for row in rows if row["status"] == "ok"]
+    others = [row["reason"] for row in rows if row["status"] != "ok"]
+
+    def count(name: str) -> int | None:
+        values = [row.get(name) for row in done if row.get(name) is not None]
+        return sum(map(bool, values)) if values else None
+
+    return Summary(
+        out=out,
+        rows=rows,
+        predicted=len(done),
+        failed=sum(reason not in HARMLESS for reason in others),
+        reasons=dict(Counter(others).most_common()),
+        outside=count("outside"),
+        abstained=count("abstain"),
+        resumed=resumed,
+        notes=notes,
+    )

@@ -1,0 +1,174 @@
+"""From decoded images to rows: classification of each, segmentation of images and volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from movl_monai.data.decode import Decoded
+from movl_monai.evaluation.mask_collect import largest_components
+from movl_monai.evaluation.mask_files import mask_amounts, voxel_spacing
+from movl_monai.predict.batches import Item, Unit
+from movl_monai.predict.compute import Computer
+from movl_monai.predict.model import Model
+from movl_monai.predict.rows import OK, classification_rows, failed_row
+from movl_monai.transforms import resize_back
+
+__all__ = ["ClassifiedImages", "Sink", "SegmentedCase", "SegmentedImages", "worker_for"]
+
+_FACTS = ("format", "modality")
+
+
+class Sink(Protocol):
+    """Takes what is done, to write it in other forms than rows."""
+
+    def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Take an image; a row that is returned replaces its own."""
+
+    def segmented(self, case: SegmentedCase) -> dict[str, Any] | None:
+        """Take a case; a row that is returned replaces its own."""
+
+
+class ClassifiedImages:
+    """Classify the images of a unit.
+
+    Args:
+        model: the model.
+        computer: runs it.
+        sink: takes each image.
+    """
+
+    def __init__(self, model: Model, computer: Computer, sink: Sink) -> None:
+        self.model, self.computer, self.sink = model, computer, sink
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
+        """Take a batch."""
+        readable = [number for number, one in enumerate(decoded) if one.image is not None]
+        rows = {
+            number: failed_row(items[number]["id"], one.reason, one.detail)
+            for number, one in enumerate(decoded)
+            if one.image is None
+        }
+        if readable:
+            logits, features = self.computer(_stacked([decoded[number] for number in readable]))
+            done = classification_rows(
+                [items[number]["id"] for number in readable],
+                [decoded[number].record for number in readable],
+                logits.cpu().numpy(),
+                features,
+                class_names=self.model.class_names,
+                trust=self.model.trust,
+            )
+            for number, row in zip(readable, done, strict=True):
+                rows[number] = self.sink.classified(items[number], row) or row
+        self._rows += [rows[number] for number in range(len(items))]
+
+    def finish(self, unit: Unit) -> list[dict[str, Any]]:
+        """Return the rows of the unit, and start the next one."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class SegmentedCase:
+    """The classes of one image or volume.
+
+    Args:
+        id: of the case.
+        items: its images, in the order of the slices.
+        planes: uint8 (rows, columns), the class of every pixel, one per item.
+        record: technical facts of the first image.
+    """
+
+    def __init__(self, id: str, items: Sequence[Item], planes: Sequence[np.ndarray], record: Mapping[str, Any]) -> None:
+        self.id, self.items, self.planes, self.record = id, list(items), list(planes), dict(record)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the images are slices of a volume in the patient."""
+        return "slice_axis" in self.record
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(rows, columns) of an image, else (rows, columns, slices)."""
+        if len(self.planes) == 1 and not self.is_volume:
+            return self.planes[0]
+        return np.stack(self.planes, axis=-1)
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """In mm along the axes of ``classes``; None where it is not known."""
+        if self.classes.ndim == 3 and not self.is_volume:
+            return None  # frames of a film are no volume
+        return voxel_spacing(self.record, self.classes.ndim)
+
+
+class SegmentedImages:
+    """Segment the images or the volume of a unit.
+
+    Args:
+        model: the model.
+        computer: runs it.
+        sink: takes each case.
+    """
+
+    def __init__(self, model: Model, computer: Computer, sink: Sink) -> None:
+        self.model, self.computer, self.sink = model, computer, sink
+        self._items: list[Item] = []
+        self._planes: list[np.ndarray | None] = []
+        self._decoded: list[Decoded] = []
+
+    def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
+        """Take a batch."""
+        readable = [one for one in decoded if one.image is not None]
+        logits = self.computer(_stacked(readable))[0] if readable else torch.empty(0)
+        found = iter(self._classes(one, record.record) for one, record in zip(logits, readable, strict=True))
+        self._items += items
+        self._planes += [None if one.image is None else next(found) for one in decoded]
+        for one in decoded:
+            one.image = None
+        self._decoded += decoded
+
+    def finish(self, unit: Unit) -> list[dict[str, Any]]:
+        """Return a row for each case of the unit, and start the next one."""
+        parts = [slice(None)] if unit.is_volume else [slice(number, number + 1) for number in range(len(self._items))]
+        rows = [self._row(self._items[part], self._planes[part], self._decoded[part]) for part in parts]
+        self._items, self._planes, self._decoded = [], [], []
+        return rows
+
+    def _row(
+        self, items: Sequence[Item], planes: Sequence[np.ndarray | None], decoded: Sequence[Decoded]
+    ) -> dict[str, Any]:
+        case_id = items[0]["case"]
+        if failed := next((one for one in decoded if one.reason), None):
+            return failed_row(case_id, failed.reason, failed.detail)
+        case = SegmentedCase(case_id, items, [plane for plane in planes if plane is not None], decoded[0].record)
+        if self.model.largest_component:
+            kept = largest_components(case.classes)
+            case.planes = [kept] if kept.ndim == 2 else list(np.moveaxis(kept, -1, 0))
+        row = {
+            "id": case_id,
+            "status": OK,
+            "reason": "",
+            **{name: case.record[name] for name in _FACTS if case.record.get(name)},
+            "images": len(items),
+            **mask_amounts(case.classes, self.model.class_names, spacing=case.spacing),
+        }
+        return self.sink.segmented(case) or row
+
+    def _classes(self, logits: torch.Tensor, record: Mapping[str, Any]) -> np.ndarray:
+        size = (int(record["rows"]), int(record["columns"]))
+        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.model.resize_mode)  # type: ignore[arg-type]
+        return probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
+    """What turns units of a model's task into rows."""
+    return (ClassifiedImages if model.task == "classification" else SegmentedImages)(model, computer, sink)
+
+
+def _stacked(decoded: Sequence[Decoded]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([one.image for one in decoded if one.image is not None]))

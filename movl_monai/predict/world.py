@@ -1,0 +1,72 @@
+"""The processes that share the work, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+__all__ = ["World", "join_world"]
+
+Value = TypeVar("Value")
+
+_PATIENCE = timedelta(days=7)  # the first process may wait for the slowest one
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among others.
+
+    Args:
+        rank: from 0.
+        size: how many there are.
+        local_rank: on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that lists and merges."""
+        return self.rank == 0
+
+    def share(self, value: Value | None) -> Value:
+        """Give the first process's value to all."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            values: list[Any] = [value]
+            dist.broadcast_object_list(values, src=0)
+            value = values[0]
+        return value  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+
+@contextmanager
+def join_world() -> Iterator[World]:
+    """Join the processes that torchrun started; without torchrun this one is alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    import torch.distributed as dist
+
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        if ours:
+            dist.destroy_process_group()

@@ -1,0 +1,169 @@
+"""Prediction of folders: rows with numbers and reasons, and going on where an earlier run ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from movl_monai.cli import main
+from movl_monai.data import IdMap
+from movl_monai.data.decode import decode
+from movl_monai.engines import open_run, prepare_image_batch
+from movl_monai.errors import ConfigError, DataError
+from movl_monai.evaluation import read_predictions
+from movl_monai.predict.run import predict
+
+
+@pytest.fixture
+def images(phantom_files: Path, tmp_path: Path) -> Path:
+    """The phantom's files among others: one that is cut off, one that is no image."""
+    folder = tmp_path / "input"
+    shutil.copytree(phantom_files, folder)
+    content = next(phantom_files.rglob("*.dcm")).read_bytes()
+    (folder / "cut.dcm").write_bytes(content[:-200])
+    (folder / "notes.txt").write_text("nothing to predict")
+    return folder
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_probabilities_are_those_of_preprocessing_and_network(
+    classifier_run: Path, images: Path, tmp_path: Path
+) -> None:
+    summary = predict(classifier_run, images, out=tmp_path / "out", batch_size=4, num_workers=0, device="cpu")
+    assert summary is not None
+    assert (summary.predicted, summary.failed) == (6, 1)
+    run = open_run(classifier_run)
+    network, preprocessing = run.network(), run.preprocessing()
+    ids = IdMap(tmp_path / "out" / "local" / "id_map.json")
+    for row in rows_of(tmp_path / "out"):
+        if row["status"] != "ok":
+            continue
+        image = torch.from_numpy(decode(ids.item_of(row["id"]), preprocessing).image)
+        with torch.inference_mode():
+            expected = network(prepare_image_batch({"image": image[None]})[0]).softmax(dim=1)[0]
+        found = [float(row[f"probability_{name}"]) for name in run.class_names]
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_a_file_that_cannot_be_read_has_a_row_with_its_reason_and_the_others_go_on(
+    classifier_run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(classifier_run), str(images), "--out", str(tmp_path / "out")]
+    assert main([*words, "--device", "cpu", "--workers", "0", "--batch_size", "3"]) == 4
+    reasons = {(row["status"], row["reason"]) for row in rows_of(tmp_path / "out")}
+    assert reasons == {("ok", ""), ("failed", "truncated"), ("skipped", "other_file")}
+    assert "Predicted 6." in capsys.readouterr().out
+
+
+def test_the_exit_code_is_0_where_all_that_should_be_is_predicted(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path
+) -> None:
+    words = ["predict", str(classifier_run), str(phantom_files), "--out", str(tmp_path / "out")]
+    assert main([*words, "--device", "cpu", "--workers", "1", "--outputs", "json"]) == 0
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["class_names"] == ["no_lesion", "lesion"]
+    assert len(content["results"]) == 6
+    assert "Research use only" in content["use"]
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_the_table_is_one_that_the_evaluation_reads(classifier_run: Path, phantom_files: Path, tmp_path: Path) -> None:
+    predict(classifier_run, phantom_files, out=tmp_path / "out", num_workers=0, device="cpu")
+    predictions, names = read_predictions(tmp_path / "out" / "predictions.csv")
+    assert (len(predictions), names) == (6, ["no_lesion", "lesion"])
+
+
+def test_a_run_that_stopped_goes_on_and_ends_with_the_same_bytes(
+    classifier_run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    settings: dict[str, Any] = {"batch_size": 2, "num_workers": 0, "device": "cpu"}
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    for out in (whole, torn):
+        predict(classifier_run, images, out=out, **settings)
+        shutil.copy(whole / "local" / "id_map.json", (tmp_path / "id_map.json"))
+        (torn / "local").mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "id_map.json", torn / "local")  # the same salt, so the same ids
+    journal = torn / "local" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][: len(lines[2]) // 2])  # killed while it wrote the second unit
+    for name in ("predictions.csv", "predictions.json"):
+        (torn / name).unlink()
+    summary = predict(classifier_run, images, out=torn, num_workers=0, device="cpu")
+    assert summary is not None
+    assert summary.resumed == 2
+    for name in ("predictions.csv", "predictions.json", "local/journal.jsonl"):
+        assert (torn / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_changed_file_is_predicted_again(classifier_run: Path, images: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"batch_size": 2, "num_workers": 0, "device": "cpu"}
+    predict(classifier_run, images, out=tmp_path / "out", **settings)
+    good = sorted(images.rglob("*_1.dcm"))[0]
+    shutil.copy(good, images / "cut.dcm")
+    summary = predict(classifier_run, images, out=tmp_path / "out", **settings)
+    assert summary is not None
+    assert (summary.predicted, summary.failed) == (7, 0)
+
+
+def test_predictions_of_another_model_are_not_mixed(classifier_run: Path, phantom_files: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"num_workers": 0, "device": "cpu"}
+    predict(classifier_run, phantom_files, out=tmp_path / "out", **settings)
+    with pytest.raises(DataError, match="another model"):
+        predict(classifier_run, phantom_files, out=tmp_path / "out", overrides={"voi": 1}, **settings)
+    with pytest.raises(ConfigError, match="--batch_size"):
+        predict(classifier_run, phantom_files, out=tmp_path / "out", batch_size=5, **settings)
+
+
+def test_outputs_inside_of_the_input_are_refused(classifier_run: Path, images: Path) -> None:
+    with pytest.raises(ConfigError, match="inside of the input"):
+        predict(classifier_run, images, out=images / "out")
+
+
+def test_outputs_of_the_other_task_are_refused(classifier_run: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it has no seg"):
+        predict(classifier_run, images, out=tmp_path / "out", outputs=["csv", "seg"], device="cpu")
+    with pytest.raises(ConfigError, match="'pdf'"):
+        predict(classifier_run, images, out=tmp_path / "out", outputs=["pdf"], device="cpu")
+
+
+def test_tables_and_logs_name_no_path_and_no_patient(
+    classifier_run: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    predict(classifier_run, images, out=tmp_path / "out", num_workers=0, device="cpu")
+    text = caplog.text + "".join(path.read_text() for path in (tmp_path / "out").glob("predictions.*"))
+    for word in ("PHANTOM", "Phantom", str(images), "cut.dcm", "scanner", "1.2.826.0.1.3680043.8.498"):
+        assert word not in text
+
+
+def test_series_of_slices_are_segmented_as_volumes(test_data: Path, segmenter_run: Path, tmp_path: Path) -> None:
+    import nibabel as nib
+
+    source = test_data / "data" / "mr_series_dicom" / "hippocampus_crop"
+    flat = tmp_path / "flat"  # the series beside other files, as an archive sends them
+    shutil.copytree(source, flat)
+    shutil.copy(next((test_data / "data" / "ct_contrast_dicom" / "contrast").iterdir()), flat)
+    outputs = ["csv", "nifti", "png"]
+    settings: dict[str, Any] = {"num_workers": 0, "device": "cpu", "outputs": outputs, "batch_size": 8}
+    summary = predict(segmenter_run, flat, out=tmp_path / "flat_out", **settings)
+    alone = predict(segmenter_run, source, out=tmp_path / "out", **settings)
+    assert summary is not None
+    assert alone is not None
+    assert sorted(row["images"] for row in summary.rows) == [1, 32]
+    (mask,), (other,) = ((tmp_path / name / "masks").glob("*.nii.gz") for name in ("out", "flat_out"))
+    np.testing.assert_array_equal(nib.load(mask).dataobj, nib.load(other).dataobj)
+    volume = next(row for row in summary.rows if row["images"] == 32)
+    assert volume["pixels_hippocampus"] == int(np.count_nonzero(nib.load(mask).dataobj))
