@@ -46,15 +46,11 @@ def draw_robustness(result: Mapping[str, Any], *, metric: str = "balanced_accura
         _finish(axis, name)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), fontsize=9, frameon=False)
-    resampled = result["resampling"]["resampled"]
     title = {"balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}[metric]
     figure.supylabel(title, fontsize=9)
-    figure.supxlabel(
-        f"severity (0: as they are); {result['images']['n']} test images; bars: 95 % intervals over {resampled}"
-        if result["resampling"]["level"] == 0.95
-        else f"severity (0: as they are); {result['images']['n']} test images; bars: intervals over {resampled}",
-        fontsize=9,
-    )
+    level = f"{100 * result['resampling']['level']:g} %"
+    about = f"{result['images']['n']} test images; bars: {level} intervals over {result['resampling']['resampled']}"
+    figure.supxlabel(f"severity (0: as they are); {about}", fontsize=9)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})

@@ -71,7 +71,8 @@ def _reading(result: Result) -> str:
     return (
         f"{images['n']} in-distribution test images ({classes}) of {images['patients'] or 'unknown'} patients, each "
         f"corrupted once for all networks. [{level} intervals], over {resampling['resampled']}; those of differences "
-        "and ratios are paired. Only what an interval excludes is a finding."
+        "and ratios are paired. Only what an interval excludes is a finding. Every corruption counts alike, however "
+        "many severities it has."
     )
 
 

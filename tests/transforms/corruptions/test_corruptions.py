@@ -15,7 +15,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from movl_monai.transforms import QuantizeImage
+from monai.transforms import Compose
+from movl_monai.transforms import LoadMedicalImage, QuantizeImage, ResizeImage
 from movl_monai.transforms.corruptions import (
     CORRUPTIONS,
     AddGaussianNoised,
@@ -82,6 +83,21 @@ def test_severity_zero_is_the_image_and_the_others_are_farther_and_farther_from_
     distances = [distance(name, severity) for severity in severities(name)]
     assert distances[0] > 1 / 512  # more than rounding to 256 grey levels
     assert all(a < b for a, b in pairwise(distances))
+
+
+def test_severity_means_distance_on_real_radiographs_too(test_data: Path) -> None:
+    folder = test_data / "data" / "cxr_pneumonia" / "id" / "test"
+    chain = Compose([LoadMedicalImage(), ResizeImage(128), QuantizeImage()])
+    images = [
+        chain(sorted((folder / kind).iterdir())[number]) for kind in ("normal", "pneumonia") for number in range(3)
+    ]
+    for name in NAMES:
+        distances = []
+        for severity in severities(name):
+            corrupt = CORRUPTIONS[name](severity=severity)
+            changes = [corrupt(image, str(number)) - image for number, image in enumerate(images)]
+            distances.append(float(torch.stack(changes).square().mean().sqrt()))
+        assert all(a < b for a, b in pairwise(distances)), name
 
 
 @pytest.mark.parametrize("name", NAMES)
