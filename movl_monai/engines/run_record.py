@@ -26,7 +26,13 @@ __all__ = ["Run", "Workflow", "open_run"]
 
 Workflow = Literal["inference", "evaluate"]
 
-_ENTRIES = {"bundle": (str, type(None)), "checkpoint": str, "imports": list, "settings": dict, "training": dict}
+_ENTRIES: dict[str, Any] = {
+    "bundle": (str, type(None)),
+    "checkpoint": str,
+    "imports": list,
+    "settings": dict,
+    "training": dict,
+}
 
 
 def open_run(

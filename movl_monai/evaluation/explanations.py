@@ -1,0 +1,181 @@
+"""A sample of right and wrong cases with where the network looked, and where the prompt acts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from movl_monai.errors import ConfigError
+from movl_monai.evaluation.columns import column, label_column, logits_column
+from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
+from movl_monai.evaluation.explanations_maps import look
+from movl_monai.networks import AdaptedClassifier
+from movl_monai.prompts import VisualPrompt
+
+__all__ = ["PICTURE", "Explanations"]
+
+PICTURE = "explanations.png"
+_NO_TEST = ("train", "val", "calibration")
+_METHODS = {
+    "Grad-CAM": "Grad-CAM of the predicted class in the last feature map, 0 to its largest value in each image.",
+    "attention rollout": "Attention rollout to the features, 0 to its largest value in each image; it is the same for "
+    "all classes and leaves out what an adapter moves between tokens by itself.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """An image (3, H, W), float32 in [0, 1] on the CPU, with its domain, label and predicted class."""
+
+    image: torch.Tensor
+    domain: str
+    label: int
+    predicted: int
+
+
+class Explanations:
+    """Draws a sample of right and wrong test cases of each domain, and pictures where the network looks in them.
+
+    The sample depends on the ids and the seed only, not on batches or their order. The pictures are those of patients,
+    so nothing is kept unless it is asked for.
+
+    Args:
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel; None gives
+            no picture.
+        class_names: names in the order of the logits.
+        num_images: right cases and wrong cases of each domain, as many of each; 0 for none.
+        id_domain: the in-distribution domain, of which test images are taken; of other domains, all.
+        far_domains: domains left out, for they have no labels.
+        seed: of the sample.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        class_names: Sequence[str],
+        num_images: int = 0,
+        id_domain: str = "id",
+        far_domains: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.network = getattr(network, "module", network)
+        self.class_names = list(class_names)
+        self.num_images = num_images
+        self.id_domain = id_domain
+        self.far_domains = set(far_domains)
+        self.seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.groups: dict[tuple[str, bool], list[tuple[str, Case]]] = {}
+
+    def add(self, batch: Any, output: Any) -> None:
+        """Take a batch with ``image``, ``id``, ``label``, and where known ``split`` and ``domain``, and its logits."""
+        if self.num_images == 0 or self.network is None:
+            return
+        ids, labels = column(batch, "id") or [], label_column(batch) or []
+        predicted = logits_column(output).argmax(dim=1).tolist()
+        domains = column(batch, "domain") or [self.id_domain] * len(ids)
+        splits = column(batch, "split") or ["test"] * len(ids)
+        for row, (name, label) in enumerate(zip(ids, labels, strict=True)):
+            domain = str(domains[row])
+            if label < 0 or domain in self.far_domains or (domain == self.id_domain and splits[row] in _NO_TEST):
+                continue
+            place = hashlib.sha256(f"{self.seed}|{domain}|{name}".encode()).hexdigest()
+            group = self.groups.setdefault((domain, label == predicted[row]), [])
+            if len(group) < self.num_images or place < group[-1][0]:
+                image = _as_float(batch["image"][row] if isinstance(batch, Mapping) else batch[row]["image"])
+                group.append((place, Case(image=image, domain=domain, label=label, predicted=predicted[row])))
+                group.sort(key=lambda entry: entry[0])
+                del group[self.num_images :]
+
+    def cases(self) -> list[Case]:
+        """The sample: the ID domain first, right ones before wrong ones."""
+        places = sorted(self.groups, key=lambda place: (place[0] != self.id_domain, place[0], not place[1]))
+        return [case for place in places for _, case in self.groups[place]]
+
+    def explain(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Look into the sample.
+
+        Returns:
+            the entry ``explanations`` of a report (``pictures``: ``file`` and ``about``, which says in words what the
+            picture shows; ``notes``), and the PNG by file name; both without pictures where there is nothing to show.
+        """
+        if self.num_images == 0 or self.network is None:
+            return {"pictures": [], "notes": []}, {}
+        if not isinstance(self.network, AdaptedClassifier):
+            kind = type(self.network).__name__
+            return {"pictures": [], "notes": [f"Only an AdaptedClassifier can be looked into, this is a {kind}."]}, {}
+        cases = self.cases()
+        if not cases:
+            return {"pictures": [], "notes": ["There were no test images with labels to explain."]}, {}
+        try:
+            panels, notes = self._panels(cases)
+        except ConfigError as error:
+            return {"pictures": [], "notes": [str(error)]}, {}
+        about = describe(panels)
+        return {"pictures": [{"file": PICTURE, "about": about}], "notes": notes}, {PICTURE: draw_explanations(panels)}
+
+    def _panels(self, cases: Sequence[Case]) -> tuple[list[Panel], list[str]]:
+        panels, methods = [], {}
+        for case in cases:
+            panel, method = self._panel(case)
+            panels.append(panel)
+            methods[method] = _METHODS[method]
+        notes = [*methods.values()]
+        notes.append(f"A sample of up to {self.num_images} right and {self.num_images} wrong cases of each domain.")
+        domains = dict.fromkeys(domain for domain, _ in self.groups)
+        for domain in domains:
+            for right, word in ((True, "right"), (False, "wrong")):
+                if (domain, right) not in self.groups:
+                    notes.append(f"No case of {self._place(domain)} was {word}.")
+        if any(panel.change is not None for panel in panels):
+            notes.append(
+                "Where the prompt acts: mean over the colours of what it changes in the image, in grey values."
+            )
+        return panels, notes
+
+    def _panel(self, case: Case) -> tuple[Panel, str]:
+        device = next(self.network.parameters()).device
+        image, chosen = case.image[None].to(device), torch.tensor([case.predicted])
+        method, maps = look(self.network, image, chosen)
+        with torch.no_grad():
+            logits = self.network(image)[0]
+        change, without = self._prompt_effect(image)
+        return Panel(
+            place=f"{self._place(case.domain)}, {'right' if case.label == case.predicted else 'wrong'}",
+            predicted=self.class_names[case.predicted],
+            label=self.class_names[case.label],
+            probability=float(logits.double().softmax(dim=0)[case.predicted]),
+            logit=float(logits[case.predicted]),
+            logit_without=None if without is None else float(without[case.predicted]),
+            image=case.image.permute(1, 2, 0).numpy(),
+            look=maps[0].cpu().numpy(),
+            method=method,
+            change=change,
+        ), method
+
+    @torch.no_grad()
+    def _prompt_effect(self, image: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
+        """|change| of the image by the prompt (H, W), and the logits (C,) without it; None twice without a prompt."""
+        network = self.network
+        if not isinstance(network.prompt, VisualPrompt):
+            return None, None
+        change = (network.prompt(image) - image).abs().mean(dim=1)[0]
+        plain = network.backbone.normalize(image)
+        features = network.backbone(image) if network.adapted is None else network.adapted(plain)
+        return change.cpu().numpy(), network.head(features)[0]
+
+    def _place(self, domain: str) -> str:
+        return "ID test" if domain == self.id_domain else f"OOD {domain}"
+
+
+def _as_float(image: Any) -> torch.Tensor:
+    image = torch.as_tensor(image).detach().cpu()
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float().clamp(0, 1)

@@ -1,0 +1,128 @@
+"""The picture of a sample of cases, and the same in words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Panel", "describe", "draw_explanations"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A case as it is shown.
+
+    Args:
+        place: domain and whether it was right.
+        predicted: the class that the network said.
+        label: the true one.
+        probability: of the predicted class, in [0, 1].
+        logit: of the predicted class.
+        logit_without: the same without the prompt; None where there is no prompt.
+        image: (H, W, 3) in [0, 1].
+        look: (h, w) >= 0, where the network looks, in a grid over the image.
+        method: how that was found.
+        change: (H, W) >= 0, what the prompt changes; None where there is no prompt.
+    """
+
+    place: str
+    predicted: str
+    label: str
+    probability: float
+    logit: float
+    logit_without: float | None
+    image: np.ndarray
+    look: np.ndarray
+    method: str
+    change: np.ndarray | None
+
+    def said(self) -> str:
+        """What the network said, and the truth."""
+        return f"said {self.predicted} ({self.probability:.2f}), truth {self.label}"
+
+    def effect(self) -> str:
+        """What the prompt does to the logit of the predicted class; empty without a prompt."""
+        if self.logit_without is None:
+            return ""
+        return f"logit {self.logit:.2f} with the prompt, {self.logit_without:.2f} without"
+
+
+def describe(panels: Sequence[Panel]) -> str:
+    """Say in words what :func:`draw_explanations` shows: the text for who cannot see it."""
+    columns = "the image, and where the network looks over it"
+    if any(panel.change is not None for panel in panels):
+        columns += ", and where the prompt changes it"
+    rows = []
+    for number, panel in enumerate(panels, start=1):
+        effect = f"; {panel.effect()}" if panel.effect() else ""
+        rows.append(f"{number}. {panel.place}: {panel.said()}, looks mostly at {_where(panel.look)}{effect}")
+    methods = ", ".join(dict.fromkeys(panel.method for panel in panels))
+    return f"Cases in rows, {methods}: {columns}. {'. '.join(rows)}."
+
+
+def draw_explanations(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
+    """Draw a row for each case: image, where the network looks, and where the prompt acts if there is one.
+
+    Args:
+        panels: one or more.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    prompted = [panel.change for panel in panels if panel.change is not None]
+    strongest = max((float(change.max()) for change in prompted), default=0.0)
+    columns = 3 if prompted else 2
+    figure = Figure(figsize=(2.3 * columns + 0.4, 2.6 * len(panels) + 0.3), layout="constrained")
+    axes = figure.subplots(len(panels), columns, squeeze=False)
+    for row, panel in zip(axes, panels, strict=True):
+        place = {"extent": (0, panel.image.shape[1], panel.image.shape[0], 0)}
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.imshow(panel.image, **place)
+        row[0].set_ylabel(panel.place, fontsize=8, parse_math=False)
+        row[0].set_title(_wrapped(panel.said()), fontsize=7, parse_math=False)
+        row[1].set_title(panel.method, fontsize=7)
+        row[1].imshow(_scaled(panel.look), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear", **place)
+        if panel.change is not None:
+            row[2].set_title(_wrapped(panel.effect()), fontsize=7)
+            row[2].imshow(panel.change, cmap="magma", vmin=0, vmax=strongest or 1, interpolation="nearest", **place)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _scaled(values: np.ndarray) -> Any:
+    return values / max(float(values.max()), np.finfo(np.float32).tiny)
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, 34)[:3])
+
+
+def _where(values: np.ndarray) -> str:
+    """The part of a three by three grid with the most of a map, in words."""
+    total = float(values.sum())
+    if total <= 0:
+        return "nothing"
+    rows, columns = (np.arange(size) for size in values.shape)
+    heights, widths = values.sum(axis=1) / total, values.sum(axis=0) / total
+    vertical = _third(float((heights * (rows + 0.5)).sum()) / len(rows), ("top", "", "bottom"))
+    horizontal = _third(float((widths * (columns + 0.5)).sum()) / len(columns), ("left", "", "right"))
+    words = " ".join(word for word in (vertical, horizontal) if word)
+    return f"the {words}" if words else "the middle"
+
+
+def _third(share: float, words: tuple[str, str, str]) -> str:
+    return words[min(2, int(3 * share))]
