@@ -41,8 +41,15 @@ def compare_runs(
         MovlError: if outputs are missing or damaged, or images cannot be matched.
         DifferentTestSetsError: if the test images, their labels or the classes differ.
     """
-    names = {"names_a": read_image_names(run), "names_b": read_image_names(against)}
-    return compare_outputs(read_outputs(run), read_outputs(against), name=name, strategy=strategy, **names, **options)
+    return compare_outputs(
+        read_outputs(run),
+        read_outputs(against),
+        names_a=read_image_names(run),
+        names_b=read_image_names(against),
+        name=name,
+        strategy=strategy,
+        **options,
+    )
 
 
 def compare_outputs(
@@ -100,7 +107,8 @@ def compare_outputs(
         result["sections"][section] = found["metrics"]
         result["tests"][section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two)}
         notes += [f"{section}: {note}" for note in found["notes"]]
-        if len(set(one.patients)) < len(one):
+        patients = [patient for patient in one.patients if patient is not None]
+        if len(set(patients)) < len(patients):
             notes.append(f"{section}: McNemar's test takes images as independent; several come from one patient.")
     return {**result, "notes": notes}
 

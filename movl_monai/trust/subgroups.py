@@ -120,7 +120,7 @@ def group_figures(
 
     once = {key: float(drawn[0]) for key, drawn in of_groups(np.ones((len(images), 1))).items()}
     groups = {value: _facts(part, small_below) for value, part in parts.items()}
-    pairs = {metric: _largest(once, groups, metric) for metric in metrics}
+    pairs: dict[str, tuple[str, str] | None] = {metric: _largest(once, groups, metric) for metric in metrics}
     intervals = bootstrap.intervals(_named(of_groups, pairs))
     for value, group in groups.items():
         group |= {metric: _number(once[value, metric]) for metric in metrics}

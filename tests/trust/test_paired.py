@@ -92,6 +92,19 @@ def test_runs_with_other_salts_and_order_are_compared_image_by_image(pair: tuple
     assert any("McNemar's test takes images as independent" in note for note in report["notes"])
 
 
+def test_patients_of_the_other_run_serve_where_a_knows_none(pair: tuple) -> None:
+    a, b, names_a, names_b = pair
+    part = a.predictions
+    bare = Predictions(ids=part.ids, logits=part.logits, labels=part.labels, splits=part.splits, domains=part.domains)
+    unknown = StoredOutputs(predictions=bare, class_names=NAMES)
+    first = compare_outputs(a, b, names_a=names_a, names_b=names_b, metrics=["accuracy"], rounds=20)
+    second = compare_outputs(unknown, b, names_a=names_a, names_b=names_b, metrics=["accuracy"], rounds=20)
+    assert first == second
+    alone = compare_outputs(unknown, unknown, metrics=["accuracy"], rounds=20)
+    assert any("patients are not known" in note for note in alone["notes"])
+    assert not any("McNemar" in note for note in alone["notes"])
+
+
 def test_salts_and_order_of_images_change_no_figure(pair: tuple) -> None:
     a, b, names_a, names_b = pair
     first = compare_outputs(a, b, names_a=names_a, names_b=names_b, metrics=["auroc"], rounds=20)
