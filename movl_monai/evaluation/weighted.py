@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,17 +31,7 @@ Metric = Literal[
     "brier",
 ]
 # without the calibration error: it is never negative, so resampling pushes it up and its percentiles miss it
-METRICS: tuple[Metric, ...] = (
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "auroc_weighted",
-    "average_precision",
-    "average_precision_weighted",
-    "quadratic_kappa",
-    "cross_entropy",
-    "brier",
-)
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class WeightedFigures:
