@@ -6,14 +6,18 @@ from .classification import classification_figures
 from .figure import draw_figure
 from .handler import EvaluationReportHandler, PredictionWriter
 from .html import render_html, write_html
+from .marked_writer import MarkedPredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
 from .mask_metrics import mask_figures
 from .mask_report import build_mask_report, mask_report_rows
 from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
+from .options import ReportOptions
 from .outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from .predictions import Predictions, predictions_csv, read_predictions
 from .provenance import run_info
-from .report import build_report, write_report
+from .rebuild import rebuild_report
+from .report import build_report, report_of_outputs, write_report
+from .report_tables import report_scalars, report_tables
 from .resampling import PatientBootstrap
 from .table import figure_with_interval, render_table, report_rows
 from .uncertainty import (
@@ -31,6 +35,7 @@ __all__ = [
     "Case",
     "EvaluationReportHandler",
     "MacroAUROC",
+    "MarkedPredictionWriter",
     "MaskWriter",
     "MeanCaseDice",
     "NegativeCrossEntropy",
@@ -40,6 +45,7 @@ __all__ = [
     "PredictionWriter",
     "Predictions",
     "QuadraticKappa",
+    "ReportOptions",
     "SegmentationReportHandler",
     "StoredOutputs",
     "UndefinedMetricError",
@@ -63,9 +69,13 @@ __all__ = [
     "predictions_csv",
     "read_outputs",
     "read_predictions",
+    "rebuild_report",
     "render_html",
     "render_table",
+    "report_of_outputs",
     "report_rows",
+    "report_scalars",
+    "report_tables",
     "run_info",
     "write_html",
     "write_outputs",

@@ -14,16 +14,21 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from movl_monai.errors import MovlError
 from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
 from movl_monai.evaluation.columns import column
+from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.marks import append_columns
+from movl_monai.evaluation.options import ReportOptions
 from movl_monai.evaluation.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
-from movl_monai.evaluation.predictions import predictions_csv
-from movl_monai.evaluation.provenance import run_info
-from movl_monai.evaluation.report import build_report, write_report
+from movl_monai.evaluation.predictions import Predictions, predictions_csv
+from movl_monai.evaluation.provenance import bundle_facts, run_info
+from movl_monai.evaluation.report import report_of_outputs, write_report
 from movl_monai.evaluation.table import render_table, report_rows
+from movl_monai.evaluation.tracking import track_report
 
 __all__ = ["EvaluationReportHandler", "PredictionWriter"]
 
@@ -42,7 +47,8 @@ class _Collecting:
         """Collect after every iteration and finish after the run."""
         engine.add_event_handler(Events.STARTED, lambda: self.collector.reset())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, lambda: self.finish())
+        # not Events.COMPLETED: trackers log what is in `metrics` at the end of the one epoch
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.finish(engine))
 
     def _collect(self, engine: Engine) -> None:
         self.collector.add(engine.state.batch, engine.state.output, features=self._features(engine))
@@ -51,7 +57,7 @@ class _Collecting:
         """What the head read for the images of this iteration, where a subclass keeps it."""
         return None
 
-    def finish(self) -> None:
+    def finish(self, engine: Engine | None = None) -> None:
         """Write what was collected."""
         raise NotImplementedError
 
@@ -78,9 +84,12 @@ class EvaluationReportHandler(_Collecting):
         facts: further facts, without paths and patients.
         attention_images: with an adapter that has dynamic prompts, the report shows what they looked at, as the mean
             over ID test images; so many images are shown themselves as well. Those are pictures of patients.
-        rounds: resamples of the intervals.
-        level: probability that an interval is to cover.
+        against: folders of other runs to compare with in pairs; they must have been evaluated on the same test images.
+        trust_record: file that keeps with the checkpoint what was fitted and chosen here, for inference; None writes
+            none. Without outputs of train, val and calibration images an earlier one stays.
+        tensorboard_dir: folder that gets the figures as TensorBoard events; None writes none.
         bootstrap_seed: of the resampling.
+        options: those of :class:`~movl_monai.evaluation.ReportOptions`, such as ``rounds``, ``alpha`` or ``ood_score``.
 
     Attributes:
         report: the report, after a run; None in other processes than the first.
@@ -101,9 +110,11 @@ class EvaluationReportHandler(_Collecting):
         strategy: Any = None,
         facts: Mapping[str, Any] | None = None,
         attention_images: int = 0,
-        rounds: int = 1000,
-        level: float = 0.95,
+        against: Sequence[str | os.PathLike[str]] = (),
+        trust_record: str | os.PathLike[str] | None = None,
+        tensorboard_dir: str | os.PathLike[str] | None = None,
         bootstrap_seed: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(output_dir, class_names=class_names, domain=id_domain)
         self.id_domain = id_domain
@@ -114,7 +125,10 @@ class EvaluationReportHandler(_Collecting):
         self.id_map = id_map
         self.network = network
         self.origin: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "strategy": strategy, "facts": facts}
-        self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.options = ReportOptions(seed=bootstrap_seed, **options)
+        self.against = against
+        self.trust_record = trust_record
+        self.tensorboard_dir = tensorboard_dir
         self.attention = AttentionMaps(network, num_images=attention_images)
         self.tap = FeatureTap()
         self.report: dict[str, Any] | None = None
@@ -144,7 +158,7 @@ class EvaluationReportHandler(_Collecting):
         chosen = [index for index, place in enumerate(places) if place == (self.id_domain, "test")]
         self.attention.add(batch["image"][chosen])
 
-    def finish(self) -> None:
+    def finish(self, engine: Engine | None = None) -> None:
         """Gather from all processes; in the first one build, write and log the report."""
         self.tap.close()
         predictions, features = self.collector.gather_with_features(patients=self.patients, salt=self.id_map)
@@ -157,15 +171,20 @@ class EvaluationReportHandler(_Collecting):
             groups=self._groups_of(predictions.ids),
             id_domain=self.id_domain,
             far_domains=self.far_domains,
+            facts={
+                "run": run_info(network=self.network, **self.origin),
+                "options": vars(self.options),
+                "bundle": bundle_facts(self.origin["checkpoint"]),
+            },
         )
         write_outputs(self.output_dir / OUTPUTS_FILE, outputs)
-        report = build_report(
-            predictions,
-            class_names=self.class_names,
-            id_domain=self.id_domain,
-            run_info=run_info(network=self.network, **self.origin),
-            **self.resampling,
-        )
+        report = report_of_outputs(outputs, options=self.options)
+        failed: MovlError | None = None
+        try:
+            report["comparisons"] = compare_with_runs(self.output_dir, self.against, options=self.options)
+        except MovlError as error:  # the rest of the report is worth having all the same
+            failed = error
+            report["notes"].append(f"comparisons: {error}")
         self.report = write_report(
             self.output_dir,
             report,
@@ -173,12 +192,26 @@ class EvaluationReportHandler(_Collecting):
             prompt_picture=_prompt_picture(self.network),
             attention_picture=self.attention.picture(),
         )
-        _LOGGER.info(
-            "Evaluation [%g %% intervals]:\n%s", 100 * self.resampling["level"], render_table(report_rows(self.report))
-        )
+        track_report(self.report, engine=engine, tensorboard_dir=self.tensorboard_dir)
+        table = render_table(report_rows(self.report))
+        _LOGGER.info("Evaluation [%g %% intervals]:\n%s", 100 * self.options.level, table)
         for note in self.report["notes"]:
             _LOGGER.info("Note: %s", note)
         _LOGGER.info("Report: %s", self.output_dir / "report.html")
+        self._keep_trust(outputs, engine)
+        if failed is not None:
+            raise failed
+
+    def _keep_trust(self, outputs: StoredOutputs, engine: Engine | None) -> None:
+        from movl_monai.trust.record import trust_record
+        from movl_monai.trust.record_file import trained_state_sha256, write_trust
+
+        network = getattr(engine, "network", self.network)
+        fitted_on = {"train", "val", "calibration"} & set(outputs.sections())
+        if self.trust_record is None or network is None or self.report is None or not fitted_on:
+            return
+        record = trust_record(outputs, self.report, checkpoint_sha256=trained_state_sha256(network))
+        write_trust(self.trust_record, record)
 
     def _groups_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """For each group the value of each image, "" where an item has none."""
@@ -205,13 +238,17 @@ class PredictionWriter(_Collecting):
         super().__init__(output_dir, class_names=class_names)
         self.filename = filename
 
-    def finish(self) -> None:
+    def finish(self, engine: Engine | None = None) -> None:
         """Gather from all processes; the first one writes."""
         predictions = self.collector.gather()
-        if idist.get_rank() > 0:
-            return
+        if idist.get_rank() == 0:
+            self.write(predictions)
+
+    def write(self, predictions: Predictions, *, columns: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Write the file, with further columns behind its own, and log how often each class was predicted."""
         path = self.output_dir / self.filename
-        write_atomically(path, predictions_csv(predictions, self.class_names, labeled=False).encode())
+        text = predictions_csv(predictions, self.class_names, labeled=False)
+        write_atomically(path, append_columns(text, columns or {}).encode())
         counts = np.bincount(predictions.logits.argmax(axis=1), minlength=len(self.class_names))
         summary = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True))
         _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)

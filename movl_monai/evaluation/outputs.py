@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.checks import NonFiniteLogitsError
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 from movl_monai.evaluation.predictions import Predictions
 
 __all__ = ["OUTPUTS_FILE", "OUTPUTS_SCHEMA_VERSION", "StoredOutputs", "find_outputs", "read_outputs", "write_outputs"]
@@ -38,6 +39,8 @@ class StoredOutputs:
             missing.
         id_domain: the in-distribution domain.
         far_domains: domains of images of another kind, without labels: for OOD detection alone, in no other figure.
+        facts: what else a report is made of, as JSON holds it: ``run`` (see :func:`~movl_monai.evaluation.run_info`),
+            ``options`` (see :class:`~movl_monai.evaluation.ReportOptions`), ``bundle``.
 
     Raises:
         ValueError: if the lengths do not fit.
@@ -55,6 +58,7 @@ class StoredOutputs:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     id_domain: str = "id"
     far_domains: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, num_classes = self.predictions.logits.shape
@@ -91,6 +95,7 @@ class StoredOutputs:
             groups={name: [values[row] for row in index] for name, values in self.groups.items()},
             id_domain=self.id_domain,
             far_domains=self.far_domains,
+            facts=self.facts,
         )
 
     def labeled(self) -> StoredOutputs:
@@ -121,7 +126,7 @@ def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
 
     An archive of NumPy arrays without pickled objects: ``logits`` float64 (N, C), ``features`` float32 (N, F),
     ``labels`` int64 (N,), -1 for none, the texts ``ids``, ``splits``, ``domains``, ``patients`` (N,) ("" for unknown),
-    ``group_names`` (G,), ``group_values`` (N, G), ``class_names``, ``id_domain``, ``far_domains`` and
+    ``group_names`` (G,), ``group_values`` (N, G), ``class_names``, ``id_domain``, ``far_domains``, ``facts`` (JSON) and
     ``schema_version``. Patients are salted; those that nothing salts are numbered, so that nothing names them.
 
     Raises:
@@ -142,6 +147,7 @@ def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
         "class_names": _texts(outputs.class_names),
         "id_domain": np.array(outputs.id_domain),
         "far_domains": _texts(outputs.far_domains),
+        "facts": np.array(to_json(jsonable(dict(outputs.facts)))),
     }
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
@@ -214,6 +220,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> StoredOutputs:
         groups=dict(zip(names, arrays["group_values"].T.tolist(), strict=True)),
         id_domain=str(arrays["id_domain"]),
         far_domains=arrays["far_domains"].tolist(),
+        facts=json.loads(str(arrays["facts"])),
     )
 
 

@@ -28,7 +28,7 @@ class Predictions:
         ids: salted ids, (N,).
         logits: (N, C), before softmax, finite.
         labels: integers (N,), -1 where an image has none; None: no image has one.
-        splits: "train", "val", "test" or "" of each image; None: "" for all.
+        splits: "train", "val", "calibration", "test" or "" of each image; None: "" for all.
         domains: domain of each image; None: "id" for all.
         patients: anything that tells patients apart, for the resampling; it is never written. None where not known.
         patient_ids: salted ids of the patients, for the file; None where not known.
@@ -96,13 +96,16 @@ class Sections:
     id: Predictions
     ood: dict[str, Predictions]
     val: Predictions
+    calibration: Predictions
     train: Predictions
+    far: dict[str, Predictions]
 
 
-def sections(predictions: Predictions, *, id_domain: str = "id") -> Sections:
+def sections(predictions: Predictions, *, id_domain: str = "id", far_domains: Sequence[str] = ()) -> Sections:
     """Sort images into the parts of a report.
 
-    In-distribution images count as test images unless their split is "train" or "val"; images of other domains always.
+    In-distribution images count as test images unless their split is "train", "val" or "calibration"; images of other
+    domains always. Those of far domains are of another kind and in no figure of accuracy.
     """
     splits, domains = predictions.splits, predictions.domains
 
@@ -116,10 +119,12 @@ def sections(predictions: Predictions, *, id_domain: str = "id") -> Sections:
 
     others = [name for name in dict.fromkeys(domains) if name != id_domain]
     return Sections(
-        id=rows(id_domain, None, ("train", "val")),
-        ood={name: rows(name, None) for name in others},
+        id=rows(id_domain, None, ("train", "val", "calibration")),
+        ood={name: rows(name, None) for name in others if name not in far_domains},
         val=rows(id_domain, ("val",)),
+        calibration=rows(id_domain, ("calibration",)),
         train=rows(id_domain, ("train",)),
+        far={name: rows(name, None) for name in others if name in far_domains},
     )
 
 

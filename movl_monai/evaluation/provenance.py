@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -16,7 +17,7 @@ from torch import nn
 
 from movl_monai.evaluation.files import jsonable
 
-__all__ = ["run_info"]
+__all__ = ["bundle_facts", "run_info"]
 
 _PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn")
 
@@ -49,6 +50,17 @@ def run_info(
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
     info |= _network_facts(getattr(network, "module", network)) | _checkpoint_facts(checkpoint)
     return dict(jsonable({**info, "strategy": strategy, **(facts or {})}))
+
+
+def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """``bundle`` and ``bundle_version`` from the record that training left beside a checkpoint; None without one."""
+    facts: dict[str, Any] = {"bundle": None, "bundle_version": None}
+    record = None if checkpoint is None else Path(checkpoint).with_name("run.json")
+    try:
+        content = json.loads(record.read_text(encoding="utf-8")) if record is not None else {}
+    except (OSError, ValueError):  # runs of earlier versions have none
+        return facts
+    return {name: content.get(name) if isinstance(content, dict) else None for name in facts}
 
 
 def _versions() -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: figures with intervals for the ID test images, each OOD domain, and val."""
+"""The report of an evaluation: how good a network is here and elsewhere, how sure that is, and when to trust it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from movl_monai.evaluation.classification import classification_figures
 from movl_monai.evaluation.figure import draw_figure
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 from movl_monai.evaluation.html import render_html
+from movl_monai.evaluation.options import ReportOptions
+from movl_monai.evaluation.outputs import StoredOutputs
 from movl_monai.evaluation.predictions import Predictions, predictions_csv, sections
-from movl_monai.evaluation.uncertainty import bootstrap_intervals
+from movl_monai.evaluation.report_tables import report_tables
+from movl_monai.evaluation.table import render_table
+from movl_monai.evaluation.trust_entries import trust_entries
+from movl_monai.evaluation.uncertainty import bootstrap_class_intervals, bootstrap_intervals
 
-__all__ = ["SCHEMA_VERSION", "build_report", "write_report"]
+__all__ = ["SCHEMA_VERSION", "build_report", "report_of_outputs", "write_report"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def build_report(
@@ -28,51 +33,97 @@ def build_report(
     class_names: Sequence[str],
     id_domain: str = "id",
     run_info: Mapping[str, Any] | None = None,
-    rounds: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Compute all figures of an evaluation.
+    """Compute the report of predictions alone: what needs features, groups or far images stays empty and says so.
 
     Args:
         predictions: all images; the order changes nothing.
         class_names: names in the order of the logits.
         id_domain: the in-distribution domain; every other domain becomes an entry of ``ood``.
         run_info: what :func:`~movl_monai.evaluation.run_info` collected.
-        rounds: resamples of the intervals.
-        level: probability that an interval is to cover.
-        seed: of the resampling.
+        options: those of :class:`~movl_monai.evaluation.ReportOptions`.
 
     Returns:
-        JSON-able, free of numbers that are not finite: ``schema_version``, ``id``, ``ood`` (one entry per domain),
-        ``val`` (if there are such images), ``classes``, ``id_domain``, ``run``, ``notes``. A section has the entries of
-        :func:`~movl_monai.evaluation.classification_figures`, ``n_unlabeled``, ``n_patients``, ``intervals`` (a pair
-        or None each) and ``resampling``. ``id`` is None without such images.
+        as :func:`report_of_outputs`.
 
     Raises:
         ValueError: if class names and logits do not fit.
     """
-    # resampling depends on the order, so it gets one that neither the loader nor the salt of the ids can change
-    columns = np.asarray(predictions.logits).T[::-1]
-    parts = sections(predictions.take(np.lexsort((*columns, np.asarray(predictions.labels)))), id_domain=id_domain)
+    outputs = StoredOutputs(
+        predictions=predictions,
+        class_names=class_names,
+        id_domain=id_domain,
+        facts={"run": dict(run_info or {})},
+    )
+    return report_of_outputs(outputs, options=ReportOptions(**options))
+
+
+def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None = None) -> dict[str, Any]:
+    """Compute the report of stored outputs.
+
+    Args:
+        outputs: all images; the order changes nothing. ``facts`` may hold ``run`` and ``bundle``.
+        options: what to ask for; None takes those in the facts, or else the defaults.
+
+    Returns:
+        JSON-able, free of numbers that are not finite; ``report_schema.json`` beside this module describes it:
+        ``schema_version``, ``id``, ``ood`` (one entry per domain), ``val`` and ``calibration_section`` (if there are
+        such images), the entries of :func:`~movl_monai.evaluation.trust_entries.trust_entries`, ``comparisons``,
+        ``explanations``, ``model_card``, ``classes``, ``id_domain``, ``far_domains``, ``options``, ``run``, ``notes``.
+        A section has the entries of :func:`~movl_monai.evaluation.classification_figures`, ``n_unlabeled``,
+        ``n_patients``, ``intervals`` (a pair or None each), ``per_class_intervals`` and ``resampling``. ``id`` is None
+        without such images.
+    """
+    from movl_monai.evaluation.model_card import data_facts, model_card
+
+    options = ReportOptions.from_facts(outputs.facts) if options is None else options
+    outputs = outputs.take(_order(outputs.predictions))
+    predictions, names = outputs.predictions, list(outputs.class_names)
     notes: list[str] = []
+    report: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **_figures(outputs, options, notes)}
+    report |= {**trust_entries(outputs, options), "comparisons": [], "explanations": {"pictures": [], "notes": []}}
+    report |= {"classes": names, "id_domain": outputs.id_domain, "far_domains": list(outputs.far_domains)}
+    report["options"] = jsonable(dict(vars(options)))
+    report |= {"run": jsonable(dict(outputs.facts.get("run") or {}), where="run", notes=notes), "notes": notes}
+    data = data_facts(
+        splits=predictions.splits,
+        domains=predictions.domains,
+        labels=predictions.labels.tolist(),
+        patients=predictions.patients,
+        class_names=names,
+        id_domain=outputs.id_domain,
+    )
+    report["model_card"] = model_card(report, data=data, bundle=outputs.facts.get("bundle"))
+    return dict(jsonable(report))
+
+
+def _order(predictions: Predictions) -> np.ndarray:
+    """An order that neither a loader nor the salt of the ids can change, as resampling depends on it."""
+    columns = np.asarray(predictions.logits).T[::-1]
+    places = list(zip(predictions.domains, predictions.splits, strict=True))
+    numbers = {place: number for number, place in enumerate(sorted(set(places)))}
+    return np.lexsort((*columns, predictions.labels, [numbers[place] for place in places]))
+
+
+def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -> dict[str, Any]:
+    parts = sections(outputs.predictions, id_domain=outputs.id_domain, far_domains=outputs.far_domains)
 
     def section(images: Predictions, name: str) -> dict[str, Any]:
-        return _section(images, name, class_names, notes, rounds=rounds, level=level, seed=seed)
+        return _section(images, name, outputs.class_names, notes, **options.resampling)
 
-    report: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    report["id"] = section(parts.id, "id") if len(parts.id) else None
-    report["ood"] = {name: section(parts.ood[name], f"ood {name}") for name in sorted(parts.ood)}
+    figures: dict[str, Any] = {"id": section(parts.id, "id") if len(parts.id) else None}
+    figures["ood"] = {name: section(parts.ood[name], f"ood {name}") for name in sorted(parts.ood)}
     if len(parts.val):
-        report["val"] = section(parts.val, "val")
+        figures["val"] = section(parts.val, "val")
         notes.append("val: the checkpoint was selected on these images; their figures are not a test result.")
+    if len(parts.calibration):
+        figures["calibration_section"] = section(parts.calibration, "calibration")
     if len(parts.id) == 0:
-        notes.append(f"id: no test images of the domain '{id_domain}' were evaluated.")
+        notes.append(f"id: no test images of the domain '{outputs.id_domain}' were evaluated.")
     if len(parts.train):
         notes.append(f"train: {len(parts.train)} training images are in predictions.csv and in none of the figures.")
-    report |= {"classes": [str(name) for name in class_names], "id_domain": id_domain}
-    report |= {"run": jsonable(dict(run_info or {}), where="run", notes=notes), "notes": notes}
-    return dict(jsonable(report))
+    return figures
 
 
 def write_report(
@@ -82,8 +133,9 @@ def write_report(
     *,
     prompt_picture: np.ndarray | None = None,
     attention_picture: bytes | None = None,
+    kept: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Write report.json, predictions.csv, figure.png, report.html, and prompt.png and attention.png if there are.
+    """Write report.json, report.html, tables (CSV), charts and pictures (PNG).
 
     Each file appears whole or not at all. predictions.csv names images and patients by salted ids, and no file of this
     folder holds a path.
@@ -94,6 +146,7 @@ def write_report(
         predictions: the images it was built from.
         prompt_picture: what the prompt adds, uint8 (H, W, 3).
         attention_picture: what the dynamic prompts looked at, a PNG.
+        kept: further PNGs by file name; "prompt.png" and "attention.png" stand for those pictures.
 
     Returns:
         the report with ``files``: what was written, by kind.
@@ -101,18 +154,23 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
+    from movl_monai.evaluation.pages.charts import draw_charts
+
     target, names = Path(folder), list(report["classes"])
-    files = {"report": "report.json", "predictions": "predictions.csv", "figure": "figure.png", "page": "report.html"}
-    pictures: dict[str, bytes] = {}
+    pictures = dict(kept or {})
     if prompt_picture is not None:
-        files["prompt"] = "prompt.png"
         pictures["prompt.png"] = _png(prompt_picture)
     if attention_picture is not None:
-        files["attention"] = "attention.png"
         pictures["attention.png"] = attention_picture
-    pictures["figure.png"] = draw_figure(_figure_columns(predictions, report["id_domain"]), names)
+    pictures["figure.png"] = draw_figure(_figure_columns(predictions, report), names)
+    pictures |= draw_charts(report)
+    tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in report_tables(report).items() if rows}
+    files = {"report": "report.json", "predictions": "predictions.csv", "page": "report.html"}
+    files |= {f"{Path(name).stem}_table": name for name in tables} | {Path(name).stem: name for name in pictures}
     complete = {**report, "files": files}
     write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())
+    for name, text in tables.items():
+        write_atomically(target / name, text.encode())
     for name, content in pictures.items():
         write_atomically(target / name, content)
     write_atomically(target / "report.html", render_html(complete, pictures).encode())
@@ -126,19 +184,23 @@ def _section(
 ) -> dict[str, Any]:
     known = images.labeled()
     figures = classification_figures(known.labels, known.logits, class_names=class_names)
-    result = bootstrap_intervals(known.labels, known.logits, patients=known.patients, **options)
-    own_notes = [*figures.pop("notes"), *result.pop("notes")]
+    drawn: dict[str, Any] = {"patients": known.patients, **options}
+    result = bootstrap_intervals(known.labels, known.logits, **drawn)
+    classes = bootstrap_class_intervals(known.labels, known.logits, class_names=class_names, **drawn)
+    own_notes = list(dict.fromkeys([*figures.pop("notes"), *result.pop("notes"), *classes["notes"]]))
     if len(images) > len(known):
         own_notes.append(f"{len(images) - len(known)} images without a label are in none of the figures.")
     notes.extend(f"{name}: {note}" for note in own_notes)
     patients = {patient for patient in known.patients if patient is not None}
     figures["n_unlabeled"] = len(images) - len(known)
     figures["n_patients"] = len(patients) or None
-    return {**figures, "intervals": result.pop("intervals"), "resampling": result, "notes": own_notes}
+    figures |= {"intervals": result.pop("intervals"), "per_class_intervals": classes["per_class"]}
+    return {**figures, "resampling": result, "notes": own_notes}
 
 
-def _figure_columns(predictions: Predictions, id_domain: str) -> dict[str, Predictions]:
-    parts = sections(predictions, id_domain=id_domain)
+def _figure_columns(predictions: Predictions, report: Mapping[str, Any]) -> dict[str, Predictions]:
+    far = report.get("far_domains", ())
+    parts = sections(predictions, id_domain=report["id_domain"], far_domains=far)
     columns = {"in-distribution (ID)": parts.id} if len(parts.id) or not parts.ood else {}
     columns |= {f"out-of-distribution (OOD): {name}": parts.ood[name] for name in sorted(parts.ood)}
     return {title: part.labeled() for title, part in columns.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from movl_monai.errors import MovlError
@@ -17,6 +19,9 @@ from movl_monai.evaluation.weighted import METRICS
 from tests.evaluation.data import random_predictions
 
 NAMES = ["a", "b", "c"]
+SCHEMA = Draft202012Validator(
+    json.loads((files("movl_monai.evaluation") / "report_schema.json").read_text(encoding="utf-8"))
+)
 
 
 def report_of(predictions: Predictions, **options: Any) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def test_sections_hold_the_figures_of_their_images() -> None:
         assert report["ood"]["scanner_b"][name] == pytest.approx(figures[name], abs=1e-12)
     assert report["ood"]["scanner_b"]["confusion_matrix"] == figures["confusion_matrix"]
     assert set(report["id"]["intervals"]) == set(METRICS) <= set(report["id"])
-    assert (report["schema_version"], report["classes"], list(report["ood"])) == (1, NAMES, ["hospital_c", "scanner_b"])
+    assert (report["schema_version"], report["classes"], list(report["ood"])) == (2, NAMES, ["hospital_c", "scanner_b"])
 
 
 def test_order_of_images_changes_nothing() -> None:
@@ -99,9 +104,9 @@ def test_degenerate_images_still_give_all_files(tmp_path: Path, present: list[in
     unlabeled = Predictions(ids=["ff"], logits=[[0, 1, 2]])
     predictions = chosen if len(chosen) else unlabeled
     write_report(tmp_path, report_of(predictions), predictions)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "report.json", "report.html", "predictions.csv", "figure.png"
-    }  # fmt: skip
+    expected = {"report.json", "report.html", "predictions.csv", "figure.png", "figures.csv"}
+    assert expected <= {path.name for path in tmp_path.iterdir()}
+    SCHEMA.validate(json.loads((tmp_path / "report.json").read_text()))
 
 
 def test_output_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Make a report again from what an evaluation stored, without the network and without the images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.comparisons import compare_with_runs
+from movl_monai.evaluation.options import ReportOptions
+from movl_monai.evaluation.outputs import find_outputs, read_outputs
+from movl_monai.evaluation.report import SCHEMA_VERSION, report_of_outputs, write_report
+
+__all__ = ["rebuild_report"]
+
+_KEPT = ("prompt.png", "attention.png")
+
+
+def rebuild_report(
+    path: str | os.PathLike[str],
+    *,
+    against: Sequence[str | os.PathLike[str]] = (),
+    options: ReportOptions | None = None,
+) -> dict[str, Any]:
+    """Compute and write the report of a run again from its ``outputs.npz``.
+
+    Pictures that need the network (prompt, attention, explanations) are kept as they are.
+
+    Args:
+        path: the folder of a run or of its evaluation.
+        against: folders of other runs to compare with; without any the earlier comparisons are kept.
+        options: what to ask for; None takes what the evaluation asked for.
+
+    Returns:
+        the report.
+
+    Raises:
+        DifferentTestSetsError: if another run was evaluated on other images.
+        MovlError: if there are no stored outputs, or they or the report are damaged or of another schema version; the
+            message says to evaluate again.
+    """
+    source = find_outputs(path)
+    outputs = read_outputs(source)
+    options = ReportOptions.from_facts(outputs.facts) if options is None else options
+    earlier = _earlier(source.parent)
+    report = report_of_outputs(outputs, options=options)
+    report["explanations"] = earlier.get("explanations") or report["explanations"]
+    fresh = compare_with_runs(source.parent, against, options=options)
+    known = {str(entry["name"]) for entry in fresh}
+    report["comparisons"] = [*fresh, *(one for one in earlier.get("comparisons", ()) if one["name"] not in known)]
+    names = [*_KEPT, *(str(one["file"]) for one in report["explanations"]["pictures"])]
+    # a name of a report is data: it must not lead out of the folder
+    kept = {name: source.parent / name for name in names if Path(name).name == name}
+    pictures = {name: file.read_bytes() for name, file in kept.items() if file.is_file()}
+    return write_report(source.parent, report, outputs.predictions, kept=pictures)
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The report that is there, {} if there is none."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        report = None
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if version != SCHEMA_VERSION:
+        found = "is damaged" if version is None else f"has schema version {version}"
+        raise MovlError(
+            f"report.json of {folder.name!r} {found}, this movl_monai writes {SCHEMA_VERSION}. Evaluate the run again, "
+            "or move that file away to have the report made from the stored outputs alone."
+        )
+    return dict(report)

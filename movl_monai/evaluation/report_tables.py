@@ -1,0 +1,149 @@
+"""The numbers of a report as flat tables, for spreadsheets and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["report_scalars", "report_tables"]
+
+Row = dict[str, Any]
+_FACTS = ("n", "n_patients", "n_unlabeled")
+
+
+def report_tables(report: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Rows of every table by its name; a table without rows has none to tell.
+
+    Args:
+        report: of schema version 2.
+
+    Returns:
+        ``figures`` (section, class, figure, value, low, high), ``reliability``, ``ood_detection``, ``conformal``,
+        ``operating_points`` and ``groups``.
+    """
+    return {
+        "figures": _figures(report),
+        "reliability": _reliability(report),
+        "ood_detection": _ood_detection(report),
+        "conformal": _conformal(report),
+        "operating_points": _operating_points(report),
+        "groups": _groups(report),
+    }
+
+
+def report_scalars(report: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a report by a path-like name, for TensorBoard and MLflow; what has no value is left out.
+
+    Example:
+        >>> report_scalars({"id": {"accuracy": 0.5, "auroc": None}, "calibration": {"temperature": 2.0}})
+        {'id/accuracy': 0.5, 'calibration/temperature': 2.0}
+    """
+    found: dict[str, Any] = {}
+    for name, section in sections_of(report).items():
+        found |= {f"{name}/{key}": value for key, value in section.items() if key not in _FACTS}
+    calibration = report.get("calibration") or {}
+    found["calibration/temperature"] = calibration.get("temperature")
+    for name, part in (calibration.get("sections") or {}).items():
+        found |= {f"calibration/{name}/{key}_after": value for key, value in (part.get("after") or {}).items()}
+    for row in _conformal(report):
+        path = f"conformal/{row['method']}/{row['section']}"
+        found |= {f"{path}/coverage": row["coverage"], f"{path}/mean_size": row["mean_size"]}
+    for row in _ood_detection(report):
+        found |= {f"ood_detection/{row['domain']}/{row['score']}/{key}": row[key] for key in ("auroc", "aupr", "fpr95")}
+    for name, part in ((report.get("abstention") or {}).get("sections") or {}).items():
+        found[f"abstention/{name}/aurc"] = part.get("aurc")
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    # a colon is no part of a name in MLflow
+    return {name.replace(":", "."): value for name, value in numbers.items()}
+
+
+def sections_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The sections with figures of a report by their names: "id", "ood:<domain>", "val", "calibration"."""
+    named = {"id": report.get("id")}
+    named |= {f"ood:{domain}": section for domain, section in (report.get("ood") or {}).items()}
+    named |= {"val": report.get("val"), "calibration": report.get("calibration_section")}
+    return {name: section for name, section in named.items() if section}
+
+
+def _figures(report: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for name, section in sections_of(report).items():
+        for key, value in section.items():
+            if isinstance(value, (int, float)) or (value is None and key in section["intervals"]):
+                rows.append({"section": name, "class": "", "figure": key, "value": value, **_bounds(section, key)})
+        for label, values in section["per_class"].items():
+            intervals = {"intervals": (section.get("per_class_intervals") or {}).get(label) or {}}
+            rows += [
+                {"section": name, "class": label, "figure": key, "value": value, **_bounds(intervals, key)}
+                for key, value in values.items()
+            ]
+    return rows
+
+
+def _bounds(section: Mapping[str, Any], key: str) -> Row:
+    low, high = (section.get("intervals") or {}).get(key) or (None, None)
+    return {"low": low, "high": high}
+
+
+def _reliability(report: Mapping[str, Any]) -> list[Row]:
+    return [
+        {"section": name, "temperature": when, **dict(row)}
+        for name, section in ((report.get("calibration") or {}).get("sections") or {}).items()
+        for when in ("before", "after")
+        for row in section["reliability"][when] or ()
+    ]
+
+
+def _ood_detection(report: Mapping[str, Any]) -> list[Row]:
+    entry = report.get("ood_detection") or {}
+    chosen = (entry.get("chosen") or {}).get("score")
+    rows = []
+    for domain, one in (entry.get("sets") or {}).items():
+        for score, figures in one["scores"].items():
+            low, high = (figures or {}).get("auroc_interval") or (None, None)
+            row = {"domain": domain, "kind": one["kind"], "n": one["n"], "score": score}
+            row |= {key: (figures or {}).get(key) for key in ("auroc", "aupr", "fpr95")}
+            flagged = one["flagged"] if score == chosen else None
+            rows.append({**row, "auroc_low": low, "auroc_high": high, "flagged": flagged})
+    return rows
+
+
+def _conformal(report: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for method, entry in ((report.get("conformal") or {}).get("methods") or {}).items():
+        for name, figures in entry["sections"].items():
+            low, high = figures["coverage_interval"] or (None, None)
+            row = {"method": method, "section": name, "coverage": figures["coverage"], "low": low, "high": high}
+            row |= {"mean_size": figures["mean_size"]}
+            row |= {f"sets_of_{size}": count for size, count in figures["sizes"].items()}
+            rows.append(
+                {**row, **{f"coverage of {key}": value for key, value in figures["per_class_coverage"].items()}}
+            )
+    return rows
+
+
+def _operating_points(report: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for point in (report.get("operating_points") or {}).get("points") or ():
+        target = {"class": point["class"], **{key: point["target"][key] for key in ("metric", "at_least")}}
+        for name, figures in point["sections"].items():
+            for key in ("sensitivity", "specificity", "ppv", "npv"):
+                row = {**target, "threshold": point["threshold"], "section": name, "figure": key}
+                rows.append({**row, "value": figures.get(key), **_bounds(figures, key)})
+    return rows
+
+
+def _groups(report: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for column, parts in (report.get("groups") or {}).items():
+        if column == "notes":
+            continue
+        for name, values in parts.items():
+            if name in ("gaps", "notes"):
+                continue
+            for value, figures in values.items():
+                facts = {key: figures.get(key) for key in ("n", "n_patients", "small")}
+                for key in ("accuracy", "balanced_accuracy", "auroc"):
+                    row = {"group": column, "section": name, "value": value, **facts, "figure": key}
+                    rows.append({**row, "figure_value": figures.get(key), **_bounds(figures, key)})
+    return rows

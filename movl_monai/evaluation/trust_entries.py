@@ -1,0 +1,61 @@
+"""The entries of a report that say when to trust a network, from its stored outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from movl_monai.evaluation.options import ReportOptions
+from movl_monai.evaluation.outputs import StoredOutputs
+
+__all__ = ["calibrated_on", "shown_sections", "trust_entries"]
+
+
+def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, Any]:
+    """Compute ``calibration``, ``operating_points``, ``ood_detection``, ``conformal``, ``abstention`` and ``groups``.
+
+    What is fitted or chosen is so on train, val and calibration images; figures are given for every section. An entry
+    without the images that it needs is there with nothing in it, and its ``notes`` say why.
+
+    Args:
+        outputs: of all splits.
+        options: what to ask for.
+    """
+    # the modules that compute import from this package
+    from movl_monai.trust.calibration import calibration_report
+    from movl_monai.trust.conformal_report import conformal_report
+    from movl_monai.trust.ood_detection import DEFAULT_SCORE, ood_detection
+    from movl_monai.trust.operating_points import operating_points_report
+    from movl_monai.trust.selective import abstention_report
+    from movl_monai.trust.subgroups import group_report
+
+    parts = shown_sections(outputs)
+    shown = {name: part.predictions for name, part in parts.items()}
+    resampling, names = options.resampling, outputs.class_names
+    targets = [(point["metric"], point["at_least"]) for point in options.operating_points]
+    score = options.ood_score or DEFAULT_SCORE
+    return {
+        "calibration": calibration_report(shown, **resampling),
+        "operating_points": operating_points_report(shown, class_names=names, targets=targets, **resampling),
+        "ood_detection": ood_detection(outputs, score=score, target_id_kept=options.target_id_kept, **resampling),
+        "conformal": conformal_report(
+            shown,
+            class_names=names,
+            calibrated_on=calibrated_on(outputs),
+            alpha=options.alpha,
+            level=options.level,
+            seed=options.seed,
+        ),
+        "abstention": abstention_report(shown, target_risk=options.target_risk, **resampling),
+        "groups": group_report(parts, small_below=options.small_group, **resampling),
+    }
+
+
+def shown_sections(outputs: StoredOutputs) -> dict[str, StoredOutputs]:
+    """The sections that figures are given for: "id", "ood:<domain>", "val" and "calibration", those that there are."""
+    return {name: part for name, part in outputs.sections().items() if name != "train" and not name.startswith("far:")}
+
+
+def calibrated_on(outputs: StoredOutputs) -> str:
+    """The section that conformal sets are calibrated on: "calibration", or else "val", which a note of theirs tells."""
+    parts = outputs.sections()
+    return "val" if "calibration" not in parts and "val" in parts else "calibration"
