@@ -46,8 +46,10 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from movl_monai.data import IdMap
+    from movl_monai.evaluation.files import write_atomically
     from movl_monai.robustness import Suite, build_result, cells_of, write_result
     from movl_monai.robustness.corrupt import choose_corruptions
+    from movl_monai.robustness.images import images_csv
     from movl_monai.robustness.runs import open_runs
 
     names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     device = options.device or _device()
     members, items = _members(runs, datalist, device=device, num_workers=options.num_workers, folder=folder)
     suite = Suite(members, folder=folder / "logits", seed=options.corruption_seed, device=device)
+    write_atomically(folder / "images.csv", images_csv(items, class_names, id_map).encode())
     logits = suite.run(cells)
     result = build_result(
         logits,
@@ -123,9 +126,9 @@ def _members(
             transform = named.run.preprocessing()
             decoded[key] = ImageDataset(datalist, transform, num_workers=num_workers, report=report)
         network = named.run.network(device)
-        facts = run_facts(named, network)
+        facts = {**run_facts(named, network), "digest": named.digest()}
         images = decoded[key].images
-        members.append(Member(name=named.name, digest=named.digest(), network=network, images=images, facts=facts))
+        members.append(Member(name=named.name, digest=facts["digest"], network=network, images=images, facts=facts))
     items = [[item["id"] for item in dataset.data] for dataset in decoded.values()]
     if any(ids != items[0] for ids in items):
         raise DataError(

@@ -13,8 +13,9 @@ from typing import Any
 from movl_monai.compare.data import choose_images
 from movl_monai.data import Datalist, IdMap, read_datalist
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.evaluation.table import render_table
 
-__all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "read_test_images"]
+__all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "images_csv", "read_test_images"]
 
 DATA_SETTINGS = (
     *("id_domain", "split_fractions", "calibration_fraction", "seed"),
@@ -95,6 +96,20 @@ def _check_classes(items: Sequence[Mapping[str, Any]], class_names: Sequence[str
             f"The test split has no image of {', '.join(map(repr, missing))} among its {len(items)} images; balanced "
             "accuracy and AUROC need every class. Give a data set whose test split has all classes of the networks."
         )
+
+
+def images_csv(items: Sequence[Mapping[str, Any]], class_names: Sequence[str], id_map: IdMap) -> str:
+    """CSV text with salted id, label and salted patient of each image, in the order of the rows of stored logits."""
+    patients = [item["patient_id"] for item in items]
+    rows = [
+        {
+            "id": item["id"],
+            "label": class_names[item["label"]],
+            "patient": None if patient is None else id_map.patient_id(patient),
+        }
+        for item, patient in zip(items, patients, strict=True)
+    ]
+    return render_table(rows, style="csv")
 
 
 def check_unseen(items: Sequence[Mapping[str, Any]], run_dir: Path, *, name: str) -> bool:

@@ -9,9 +9,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
 
 from movl_monai.cli import main
 from movl_monai.networks import decode_facts, encode_facts
@@ -60,6 +62,13 @@ def test_it_writes_a_page_a_table_a_picture_and_json_that_agree(output: Path) ->
         )
         assert float(row["balanced_accuracy"]) == cell["balanced_accuracy"]["value"]
         assert float(row["auroc_low"]) == cell["auroc"]["interval"][0]
+    logits = np.load(next((output / "logits").glob("contrast-4-*.npz")))[result["facts"]["movl"]["digest"]]
+    images = list(csv.DictReader(io.StringIO((output / "images.csv").read_text(encoding="utf-8"))))
+    predicted = [sorted(result["images"]["classes"])[row.argmax()] for row in logits]
+    oracle = balanced_accuracy_score([image["label"] for image in images], predicted)
+    cell = result["runs"]["movl"]["corruptions"]["contrast"]["4"]
+    assert cell["balanced_accuracy"]["value"] == pytest.approx(oracle)
+    assert len({image["patient"] for image in images}) == 6
     page = (output / "robustness.md").read_text(encoding="utf-8")
     clean = result["runs"]["movl"]["clean"]["balanced_accuracy"]["value"]
     assert f"| movl | {clean:.3f} [" in page
