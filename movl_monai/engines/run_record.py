@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,23 +15,16 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from movl_monai.cli import user_error
-from movl_monai.errors import CheckpointMismatchError, ConfigError, WeightsError
+from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
 
-from .keep_record import FILES, RECORD_FILE, RECORD_FORMAT
+from .keep_record import FILES
 from .overrides import KNOWN_IDS, check_ids
+from .read_record import find_record, read_record
 
 __all__ = ["Run", "Workflow", "open_run"]
 
 Workflow = Literal["inference", "evaluate"]
-
-_ENTRIES: dict[str, Any] = {
-    "bundle": (str, type(None)),
-    "checkpoint": str,
-    "imports": list,
-    "settings": dict,
-    "training": dict,
-}
 
 
 def open_run(
@@ -54,15 +46,9 @@ def open_run(
         ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle.
     """
     given = Path(path)
-    folder = given.parent if given.is_file() else given
-    places = [folder / RECORD_FILE, folder / "models" / RECORD_FILE]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        raise ConfigError(_no_record(given, folder))
-    record = _read(file)
-    checkpoint = (
-        given if given.is_file() and given.name != RECORD_FILE else file.parent / Path(record["checkpoint"]).name
-    )
+    file = find_record(given)
+    record = read_record(file)
+    checkpoint = given if given.is_file() and given != file else file.parent / Path(record["checkpoint"]).name
     bundle = None if bundle_dir is None else Path(bundle_dir)
     if bundle is not None and not _is_bundle(bundle):
         raise ConfigError(f"{bundle} is no bundle: expected a folder with configs/inference.json and metadata.json.")
@@ -229,45 +215,3 @@ class Run:
 
 def _is_bundle(folder: Path) -> bool:
     return all((folder / "configs" / name).is_file() for name in FILES)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: expected JSON, got {type(error).__name__}. {_AGAIN}") from error
-    if not isinstance(record, dict) or "format" not in record:
-        raise ConfigError(f"{path} is no record of a run: expected a JSON object with 'format'. {_AGAIN}")
-    if record["format"] != RECORD_FORMAT:
-        raise ConfigError(
-            f"{path} has format {record['format']!r}, this version of movl_monai reads {RECORD_FORMAT}. Use the "
-            f"version that wrote it ({(record.get('versions') or {}).get('movl_monai', 'unknown')}), or train again."
-        )
-    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(record.get(name, ...), kind)]
-    if wrong or "network_def" not in record["settings"]:
-        raise ConfigError(f"{path} is damaged: {', '.join(wrong) or 'network_def'} is missing. {_AGAIN}")
-    return record
-
-
-_AGAIN = "Copy it again from the machine of the training, or train again with the same settings."
-
-
-def _no_record(path: Path, folder: Path) -> str:
-    """Say what is missing, and for a run from before records were kept which parts its overlays must bring."""
-    if not path.exists():
-        return f"There is no run at {path}. Expected the output_dir of a training, or the `model.pt` in it."
-    candidates = [path] if path.is_file() else [folder / "models/model.pt", folder / "model.pt"]
-    text = f"There is no {RECORD_FILE} beside the checkpoint of {path}; training writes it when it starts."
-    checkpoint = next((place for place in candidates if place.is_file()), None)
-    if checkpoint is None:
-        return f"{text} Expected the output_dir of a training, or the `model.pt` in it."
-    try:
-        facts = read_facts(checkpoint)
-        parts = ", ".join(f"{name} {kind}" for name, kind in facts["parts"].items())
-        was = f"was trained on the backbone {facts['backbone']['name']} with {parts}"
-    except CheckpointMismatchError as error:
-        return f"{text} {error}"
-    return (
-        f"{text} This checkpoint {was}, before records were kept or without `KeepRunRecord`: train again, or run its "
-        "workflow with `movl-monai run`, the bundle's files and the overlays that give those parts."
-    )
