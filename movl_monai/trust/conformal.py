@@ -53,7 +53,9 @@ class ConformalFit:
             seed: of the one random number per image of "aps_randomised".
 
         Returns:
-            bool (N, C). A set may be empty: no class is likely enough, as for an image unlike those of training.
+            bool (N, C). With "lac" a set is empty where no class is likely enough. With "aps" none is: its score is
+            large where the network is sure, so that without the most likely class the surest images would have empty
+            sets; with it the coverage is only higher. With "aps_randomised" sets are the paper's, empty by chance.
 
         Raises:
             ValueError: if the number of classes differs.
@@ -63,7 +65,10 @@ class ConformalFit:
         if score.ndim != 2 or score.shape[1] != len(self.thresholds):
             raise ValueError(f"logits must be (N, {len(self.thresholds)}), got {score.shape}.")
         check_finite(score)
-        return conformal_scores(softmax(score), method=self.method, seed=seed) <= self.thresholds
+        sets = conformal_scores(softmax(score), method=self.method, seed=seed) <= self.thresholds
+        if self.method == "aps":
+            sets[np.arange(len(sets)), score.argmax(axis=1)] = True
+        return sets
 
 
 def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac", seed: int = 0) -> np.ndarray:

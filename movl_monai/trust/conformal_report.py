@@ -202,6 +202,6 @@ def _notes(source: Predictions, calibrated_on: str, single_image: bool) -> list[
             "the promise is a rough one. Calibrating on one image per patient restores it."
         )
         notes.append(
-            "The intervals of the coverage take images as independent; with several per patient they are narrow."
+            "The intervals of the coverage take images as independent; with several per patient they are too narrow."
         )
     return notes

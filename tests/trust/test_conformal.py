@@ -123,6 +123,16 @@ def test_randomised_sets_are_smaller_and_deterministic_ones_do_not_depend_on_the
     )
 
 
+def test_surest_images_have_no_empty_sets_of_aps_though_their_score_is_the_largest() -> None:
+    labels, logits = np.zeros(100, dtype=int), np.tile([3.0, 0.0], (100, 1))
+    sure = [[30.0, 0.0], [0.0, 30.0]]
+    for per_class in (False, True):
+        fit = fit_conformal(labels, logits, method="aps", per_class=per_class)
+        assert (conformal_scores(softmax(sure), method="aps").min(axis=1) > fit.thresholds[0]).all()
+        assert fit.sets(sure).tolist()[0][0]
+        assert fit.sets(sure).tolist()[1][1]
+
+
 def test_network_that_errs_more_than_alpha_gets_the_last_class_in_spite_of_rounding() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(2000, 3))
