@@ -19,6 +19,7 @@ from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.comparisons import compare_with_runs
+from movl_monai.evaluation.explanations import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.marks import append_columns
@@ -84,6 +85,8 @@ class EvaluationReportHandler(_Collecting):
         facts: further facts, without paths and patients.
         attention_images: with an adapter that has dynamic prompts, the report shows what they looked at, as the mean
             over ID test images; so many images are shown themselves as well. Those are pictures of patients.
+        explanation_images: right and wrong test images of each domain, as many of each, that the report shows with
+            where the network looks and where the prompt acts. Those are pictures of patients.
         against: folders of other runs to compare with in pairs; they must have been evaluated on the same test images.
         trust_record: file that keeps with the checkpoint what was fitted and chosen here, for inference; None writes
             none. Without outputs of train, val and calibration images an earlier one stays.
@@ -110,6 +113,7 @@ class EvaluationReportHandler(_Collecting):
         strategy: Any = None,
         facts: Mapping[str, Any] | None = None,
         attention_images: int = 0,
+        explanation_images: int = 0,
         against: Sequence[str | os.PathLike[str]] = (),
         trust_record: str | os.PathLike[str] | None = None,
         tensorboard_dir: str | os.PathLike[str] | None = None,
@@ -130,6 +134,14 @@ class EvaluationReportHandler(_Collecting):
         self.trust_record = trust_record
         self.tensorboard_dir = tensorboard_dir
         self.attention = AttentionMaps(network, num_images=attention_images)
+        self.explanations = Explanations(
+            network,
+            class_names=self.class_names,
+            num_images=explanation_images,
+            id_domain=id_domain,
+            far_domains=self.far_domains,
+            seed=seed or 0,
+        )
         self.tap = FeatureTap()
         self.report: dict[str, Any] | None = None
 
@@ -138,12 +150,18 @@ class EvaluationReportHandler(_Collecting):
         super().attach(engine)
         engine.add_event_handler(Events.STARTED, self._listen)
         engine.add_event_handler(Events.STARTED, lambda: self.attention.reset())
+        engine.add_event_handler(Events.STARTED, lambda: self.explanations.reset())
         engine.add_event_handler(Events.ITERATION_STARTED, self._look)
 
     def _listen(self, engine: Engine) -> None:
         # MONAI's engines have their network only after their handlers were attached
         self.tap = FeatureTap(getattr(engine, "network", None))
         self.tap.open()
+
+    def _collect(self, engine: Engine) -> None:
+        super()._collect(engine)
+        if idist.get_rank() == 0:
+            self.explanations.add(engine.state.batch, engine.state.output)
 
     def _features(self, engine: Engine) -> torch.Tensor | None:
         batch: Any = engine.state.batch
@@ -179,6 +197,7 @@ class EvaluationReportHandler(_Collecting):
         )
         write_outputs(self.output_dir / OUTPUTS_FILE, outputs)
         report = report_of_outputs(outputs, options=self.options)
+        report["explanations"], shown = self.explanations.explain()
         failed: MovlError | None = None
         try:
             report["comparisons"] = compare_with_runs(self.output_dir, self.against, options=self.options)
@@ -191,6 +210,7 @@ class EvaluationReportHandler(_Collecting):
             predictions,
             prompt_picture=_prompt_picture(self.network),
             attention_picture=self.attention.picture(),
+            kept=shown,
         )
         track_report(self.report, engine=engine, tensorboard_dir=self.tensorboard_dir)
         table = render_table(report_rows(self.report))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.engines import SupervisedEvaluator
 from PIL import Image
 
 from movl_monai.adapters import LoRA
+from movl_monai.engines import prepare_image_batch
+from movl_monai.evaluation import EvaluationReportHandler
 from movl_monai.evaluation.explanations import PICTURE, Explanations
 from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
 from movl_monai.evaluation.explanations_maps import grad_cam
+from movl_monai.evaluation.rebuild import rebuild_report
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
 from tests.adapters.reference import perturb
-from tests.helpers import tiny_backbone, tiny_vit
+from tests.helpers import memory_dataset, tiny_backbone, tiny_vit
 
 NAMES = ["a", "b"]
 
@@ -152,6 +159,42 @@ def test_a_network_that_cannot_be_looked_into_is_said() -> None:
     assert "Only an AdaptedClassifier" in found.explain()[0]["notes"][0]
     found = Explanations(_network(), class_names=NAMES, num_images=1)
     assert found.explain()[0]["notes"] == ["There were no test images with labels to explain."]
+
+
+def test_the_report_shows_the_sample_and_keeps_it_when_it_is_made_again(tmp_path: Path) -> None:
+    data = memory_dataset(12)
+    items = [{**data[i], "split": "val" if i < 3 else "test", "domain": "id" if i < 8 else "b"} for i in range(12)]
+    network = _network()
+    network.train()
+
+    def evaluate(folder: Path, **options: Any) -> dict[str, Any]:
+        handler = EvaluationReportHandler(folder, class_names=NAMES, network=network, rounds=10, **options)
+        SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=torch.utils.data.DataLoader(items, batch_size=5),
+            network=network,
+            prepare_batch=prepare_image_batch,
+            val_handlers=[handler],
+        ).run()
+        return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+    assert evaluate(tmp_path / "plain")["explanations"]["pictures"] == []
+    assert not (tmp_path / "plain" / PICTURE).exists()
+    report = evaluate(tmp_path / "shown", explanation_images=1)
+    (picture,) = report["explanations"]["pictures"]
+    assert picture["file"] == PICTURE
+    assert picture["about"].count("said") == len({*report["ood"], "id"}) * 2 - _gaps(report)
+    content = (tmp_path / "shown" / PICTURE).read_bytes()
+    page = (tmp_path / "shown/report.html").read_text(encoding="utf-8")
+    assert f'alt="{html.escape(picture["about"])}"' in page
+    assert rebuild_report(tmp_path / "shown")["explanations"] == report["explanations"]
+    assert (tmp_path / "shown" / PICTURE).read_bytes() == content
+    assert network.training
+
+
+def _gaps(report: dict[str, Any]) -> int:
+    """Groups without a case, which the notes name."""
+    return sum(note.startswith("No case of") for note in report["explanations"]["notes"])
 
 
 def _panel(**changes: Any) -> Panel:
