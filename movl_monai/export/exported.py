@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,6 +17,8 @@ from .sealed import ExportFormat, check_intact, exported_format
 
 if TYPE_CHECKING:
     from monai.transforms import Compose
+
+    from movl_monai.trust import TrustRecord
 
 __all__ = ["ExportedModel", "ExportedOutput", "read_exported"]
 
@@ -64,6 +67,18 @@ class ExportedModel:
         """(H, W) of the images that the preprocessing gives and that a call takes, in pixels."""
         height, width = self.metadata["image_size"]
         return int(height), int(width)
+
+    def trust(self) -> TrustRecord | None:
+        """Return the record that turns logits and features into calibrated probabilities, marks and sets, if any.
+
+        Raises:
+            TrustError: if it is damaged or belongs to another checkpoint.
+        """
+        from movl_monai.trust import decode_trust
+
+        if not self._runtime.trust:
+            return None
+        return decode_trust(base64.b64decode(self._runtime.trust), self.metadata["checkpoint_sha256"])
 
     def preprocessing(self) -> Compose:
         """Return the transforms of training and evaluation: ``{"image": path}`` to ``{"image": (3, H, W), ...}``.

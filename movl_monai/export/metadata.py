@@ -16,11 +16,15 @@ entry                     value
 ``preprocessing``         the transforms from a path to an image, as MONAI configs write them, without expressions
 ``inputs``, ``outputs``   name, shape, dtype, value range
 ``backbone``              name, source and licence of the weights, sha256 of their file and of the content
-``checkpoint_sha256``     of the trained state (prompt, adapter, head), as :func:`state_sha256` computes it
+``checkpoint_sha256``     of the trained state, as :func:`~movl_monai.trust.trained_state_sha256` computes it
 ``parts``                 prompt, adapter and head in words
-``trust``                 facts of the trust record: temperature, thresholds; null without one
+``trust``                 facts of the trust record: temperature, thresholds, score of images outside; null without one.
+                          The record itself, with the arrays of the score, is beside the metadata
 ``parity``                how far the file is from the network in eager mode, on how many images of what kind
 ``int8``                  null, or what quantisation changed
+``trained_with``          versions of the packages that trained it
+``largest_component``     of a segmentation: whether only the largest component of every class is kept
+``mask_dtype``            of a segmentation: data type of masks of volumes, "uint8" or "source"
 ``versions``              of the packages that wrote it
 ``use``                   that it is for research only
 ========================  =============================================================================================
@@ -33,14 +37,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
-from movl_monai.backbones.base import digest_tensors
 from movl_monai.errors import ExportError
 
-__all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "state_sha256", "versions"]
+if TYPE_CHECKING:
+    from movl_monai.trust import TrustRecord
+
+__all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "describe_trust", "state_sha256", "versions"]
 
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
@@ -49,9 +56,10 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy"
 
 
 def state_sha256(network: nn.Module) -> str:
-    """Return the SHA-256 of what a network's checkpoint holds, whatever the file that it came from."""
-    state = {name: value for name, value in network.state_dict().items() if not name.endswith("_extra_state")}
-    return digest_tensors(state)
+    """Return the SHA-256 of what was trained, by which a trust record knows its checkpoint."""
+    from movl_monai.trust import trained_state_sha256
+
+    return trained_state_sha256(network)
 
 
 def versions() -> dict[str, str | None]:
@@ -104,6 +112,32 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
         "parts": network.facts()["parts"],
         "versions": versions(),
         "use": RESEARCH_USE,
+    }
+
+
+def describe_trust(record: TrustRecord) -> dict[str, Any]:
+    """Return the numbers of a trust record that people read; a threshold without bound is null."""
+    conformal, detector = record.conformal, record.detector
+    return {
+        "temperature": record.temperature,
+        "operating_points": [dict(point) for point in record.operating_points],
+        "least_confidence": record.least_confidence,
+        "conformal": None
+        if conformal is None
+        else {
+            "method": conformal.method,
+            "alpha": conformal.alpha,
+            "per_class": conformal.per_class,
+            "thresholds": [float(value) if np.isfinite(value) else None for value in conformal.thresholds],
+        },
+        "ood": None
+        if detector is None
+        else {
+            "score": detector.score.name,
+            "threshold": float(detector.threshold),
+            "target_id_kept": detector.target_id_kept,
+        },
+        "facts": dict(record.facts),
     }
 
 

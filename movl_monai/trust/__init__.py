@@ -16,7 +16,7 @@ from .ood_score import OODFitError, OODScore
 from .operating_points import choose_threshold, operating_figures, operating_points_report
 from .paired import compare_outputs, compare_runs, mcnemar, paired_figures
 from .record import OUTSIDE, Trusted, TrustRecord, trust_record
-from .record_file import TRUST_FILE, TrustError, read_trust, trained_state_sha256, write_trust
+from .record_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
 from .selective import RiskCoverage, abstention_report, abstention_threshold
 from .subgroups import GROUP_METRICS, SMALL_BELOW, group_figures, group_report
 
@@ -32,6 +32,7 @@ __all__ = [
     "conformal_scores",
     "conformal_threshold",
     "ConformalFit",
+    "decode_trust",
     "DEFAULT_SCORE",
     "DifferentTestSetsError",
     "fit_conformal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -18,7 +19,15 @@ from movl_monai.trust.conformal import ConformalFit
 from movl_monai.trust.ood_detection import SCORES, OODDetector
 from movl_monai.trust.record import TrustRecord
 
-__all__ = ["TRUST_FILE", "TRUST_FORMAT", "TrustError", "read_trust", "trained_state_sha256", "write_trust"]
+__all__ = [
+    "TRUST_FILE",
+    "TRUST_FORMAT",
+    "TrustError",
+    "decode_trust",
+    "read_trust",
+    "trained_state_sha256",
+    "write_trust",
+]
 
 TRUST_FILE = "trust.pt"
 TRUST_FORMAT = 1
@@ -99,36 +108,54 @@ def read_trust(
     Raises:
         TrustError: if the file is missing or damaged, has another format version, or belongs to another checkpoint.
     """
-    facts, arrays = _load(Path(path))
-    own = trained_state_sha256(source)
-    if facts["checkpoint_sha256"] != own:
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise TrustError(f"There is no trust record {path.name} beside the checkpoint. {_AGAIN}") from error
+    except OSError as error:
+        raise _damaged(path, error) from error
+    return decode_trust(content, trained_state_sha256(source), name=path.name)
+
+
+def decode_trust(content: bytes, checkpoint_sha256: str, *, name: str = TRUST_FILE) -> TrustRecord:
+    """Read a record from the bytes of its file, which an exported model carries.
+
+    Args:
+        content: of ``trust.pt``.
+        checkpoint_sha256: of the trained state whose record it must be; see :func:`trained_state_sha256`.
+        name: of the file, for messages.
+
+    Raises:
+        TrustError: as :func:`read_trust`.
+    """
+    facts, arrays = _load(content, name)
+    if facts["checkpoint_sha256"] != checkpoint_sha256:
         raise TrustError(
-            f"{Path(path).name} belongs to the trained state {facts['checkpoint_sha256'][:12]}..., this checkpoint has "
-            f"{own[:12]}...: it was trained again, or the file comes from another run. {_AGAIN}"
+            f"{name} belongs to the trained state {facts['checkpoint_sha256'][:12]}..., this checkpoint has "
+            f"{checkpoint_sha256[:12]}...: it was trained again, or the file comes from another run. {_AGAIN}"
         )
     try:
         return _unpack(facts, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(name, error) from error
 
 
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _load(file: bytes, name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from movl_monai.networks import decode_facts
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
         encoded, arrays, digest = content["facts"], dict(content["arrays"]), content["digest"]
         facts = decode_facts(encoded)
         version = facts["format"]
         sound = version != TRUST_FORMAT or torch.equal(digest, _digest(encoded, arrays))
-    except FileNotFoundError as error:
-        raise TrustError(f"There is no trust record {path.name} beside the checkpoint. {_AGAIN}") from error
     except Exception as error:  # the unpickler of torch lets damaged files end in nearly any of them
-        raise _damaged(path, error) from error
+        raise _damaged(name, error) from error
     if version != TRUST_FORMAT:
-        raise TrustError(f"{path.name} has format {version}, this movl_monai reads {TRUST_FORMAT}. {_AGAIN}")
+        raise TrustError(f"{name} has format {version}, this movl_monai reads {TRUST_FORMAT}. {_AGAIN}")
     if not sound:
-        raise _damaged(path)
+        raise _damaged(name)
     return facts, arrays
 
 

@@ -1,0 +1,250 @@
+"""Export a run: write the file, compare it with the network, and keep it only if they agree."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from torch import nn
+
+from movl_monai.errors import ConfigError, ExportError
+
+from .exported import ExportedModel, read_exported
+from .graph import exportable
+from .images import ImageSample, sample_images
+from .metadata import describe_network, describe_trust
+from .parity import Parity, check_parity, eager, measure_parity
+from .preprocessing import literal_config
+from .quantize import describe_change, quantize_model
+from .sealed import SUFFIXES, ExportFormat
+from .windows import describe_inferer
+from .writers import compile_graph, neighbor, write_compiled
+
+if TYPE_CHECKING:
+    from movl_monai.engines.run_record import Run
+
+__all__ = ["ExportedFile", "export_network", "export_run"]
+
+_PARITY_IMAGES = 6
+_INT8_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written.
+
+    Args:
+        path: where it is.
+        parity: how far it is from the network in eager mode.
+        int8: what quantisation changed; None for a float file. See :func:`~movl_monai.export.quantize.describe_change`.
+    """
+
+    path: Path
+    parity: Parity
+    int8: dict[str, Any] | None = None
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the file, 10^6 bytes."""
+        return self.path.stat().st_size / 1e6
+
+
+def export_run(
+    source: str | os.PathLike[str],
+    form: ExportFormat,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    tolerance: float = 1e-4,
+    images: Sequence[str | os.PathLike[str]] = (),
+    int8: bool = False,
+    int8_max_drop: float = 0.02,
+    trust: bool = True,
+    overrides: Mapping[str, Any] | None = None,
+    bundle_dir: str | os.PathLike[str] | None = None,
+) -> list[ExportedFile]:
+    """Write a trained run as one file.
+
+    Args:
+        source: folder of the run, or its checkpoint.
+        form: "torchscript", "onnx" or "torch-export".
+        output: the file; None takes ``model`` with the format's suffix beside the checkpoint.
+        tolerance: largest difference from eager mode of a logit, and of a feature over the largest feature.
+        images: folders or files to compare on; () takes those of ``val`` where they are still found, else the phantom.
+        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised.
+        int8_max_drop: by how much the accuracy on images with labels may fall in int8, or the share of images (pixels)
+            with another class where no labels are known.
+        trust: put the trust record beside the checkpoint, if there is one, into the file.
+        overrides: settings of the run to change, such as where its weights are now.
+        bundle_dir: of the run; see :func:`~movl_monai.engines.run_record.open_run`.
+
+    Returns:
+        the files: one, or with int8 two.
+
+    Raises:
+        ExportError: if the network cannot be exported, differs by more than is allowed (nothing is written then), or
+            the file cannot be written.
+        TrustError: if the trust record is damaged or belongs to another checkpoint.
+        ConfigError: if a setting is out of range.
+    """
+    _check_settings(form, tolerance=tolerance, int8=int8, int8_max_drop=int8_max_drop)
+    from movl_monai.engines.run_record import open_run
+
+    run = open_run(source, overrides=overrides, bundle_dir=bundle_dir)
+    path = Path(output) if output is not None else run.checkpoint.with_name(f"model{SUFFIXES[form]}")
+    network = run.network("cpu")
+    parser = run.parser()
+    facts, record = _trust_of(run, network) if trust else (None, "")
+    metadata = _metadata(run, network, parser) | {"trust": facts}
+    sample = sample_images(run, images, count=_INT8_IMAGES if int8 else _PARITY_IMAGES)
+    if not int8:
+        return [
+            export_network(network, path, form, metadata=metadata, sample=sample, tolerance=tolerance, trust=record)
+        ]
+    return _export_both(
+        network, path, metadata=metadata, sample=sample, tolerance=tolerance, trust=record, max_drop=int8_max_drop
+    )
+
+
+def export_network(
+    network: nn.Module,
+    path: Path,
+    form: ExportFormat,
+    *,
+    metadata: Mapping[str, Any],
+    sample: ImageSample,
+    tolerance: float = 1e-4,
+    trust: str = "",
+) -> ExportedFile:
+    """Write a network as one file, if it then computes the same.
+
+    Args:
+        network: with its checkpoint loaded; it stays as it is.
+        path: the file.
+        form: its format.
+        metadata: what the file says about itself; ``parity`` is added.
+        sample: images to compare on.
+        tolerance: see :func:`export_run`.
+        trust: the trust record, base64.
+
+    Raises:
+        ExportError: as :func:`export_run`.
+    """
+    compiled = compile_graph(exportable(network), form, size=tuple(metadata["input_size"]))
+    with neighbor(path) as temporary:
+        parity = _write_checked(compiled, temporary, network, metadata, sample, tolerance, trust)
+    return ExportedFile(path, parity)
+
+
+def _export_both(
+    network: nn.Module,
+    path: Path,
+    *,
+    metadata: Mapping[str, Any],
+    sample: ImageSample,
+    tolerance: float,
+    trust: str,
+    max_drop: float,
+) -> list[ExportedFile]:
+    """Write an ONNX file and its int8 twin, or neither."""
+    few = replace(sample, images=sample.images[:_PARITY_IMAGES])
+    compiled = compile_graph(exportable(network), "onnx", size=tuple(metadata["input_size"]))
+    quantized = quantize_model(compiled)
+    twin = path.with_name(f"{path.stem}.int8{path.suffix}")
+    with neighbor(path) as temporary, neighbor(twin) as temporary_twin:
+        parity = _write_checked(compiled, temporary, network, metadata, few, tolerance, trust)
+        write_compiled(quantized, temporary_twin, metadata=metadata, trust=trust)
+        change = describe_change(read_exported(temporary), read_exported(temporary_twin), sample)
+        _check_change(change, max_drop=max_drop)
+        facts = {**metadata, "parity": parity.as_json(), "int8": change | {"max_drop": max_drop}}
+        write_compiled(quantized, temporary_twin, metadata=facts, trust=trust)
+        read_exported(temporary_twin)
+    return [ExportedFile(path, parity), ExportedFile(twin, parity, change)]
+
+
+def _write_checked(
+    compiled: Any,
+    path: Path,
+    network: nn.Module,
+    metadata: Mapping[str, Any],
+    sample: ImageSample,
+    tolerance: float,
+    trust: str,
+) -> Parity:
+    """Write a file, compare it, and write it again with the result in it."""
+    write_compiled(compiled, path, metadata=metadata, trust=trust)
+    reference = eager(network, metadata["windows"])
+    parity = measure_parity(reference, read_exported(path), sample, tolerance=tolerance)
+    check_parity(parity)
+    write_compiled(compiled, path, metadata={**metadata, "parity": parity.as_json()}, trust=trust)
+    _check_again(read_exported(path), reference(sample.images[:1]).logits, sample.images[:1], tolerance)
+    return parity
+
+
+def _check_again(model: ExportedModel, expected: np.ndarray, image: np.ndarray, tolerance: float) -> None:
+    """Raise ExportError unless the file as it is left behind gives the same."""
+    if not np.abs(model(image).logits - expected).max() <= tolerance:
+        raise ExportError("The file changed while it was written; export it again to another place (--output).")
+
+
+def _check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
+    if change["accuracy_change"] is not None:
+        drop, what = -change["accuracy_change"], "the accuracy falls by"
+    else:
+        drop, what = 1 - change["same_class"], "another class is predicted in a share of"
+    if drop > max_drop:
+        raise ExportError(
+            f"In int8 {what} {drop:.3f} ({change['images']} {change['kind']} images), allowed is {max_drop:.3f}; "
+            "nothing was written. Leave --int8 out, or allow more with --int8-max-drop if that is acceptable."
+        )
+
+
+def _check_settings(form: str, *, tolerance: float, int8: bool, int8_max_drop: float) -> None:
+    if form not in get_args(ExportFormat):
+        raise ConfigError(f"--format must be one of {', '.join(get_args(ExportFormat))}, got {form!r}.")
+    if not 0 < tolerance < float("inf"):
+        raise ConfigError(f"--tolerance must be a number above 0, got {tolerance}; 1e-4 is usual.")
+    if not 0 <= int8_max_drop <= 1:
+        raise ConfigError(f"--int8-max-drop must be a share from 0 to 1, got {int8_max_drop}; 0.02 is usual.")
+    if int8 and form != "onnx":
+        raise ConfigError(f"--int8 is for --format onnx, which onnxruntime runs, got --format {form}.")
+
+
+def _metadata(run: Run, network: Any, parser: Any) -> dict[str, Any]:
+    image_size = _pair(parser.get_parsed_content("image_size"))
+    windows = describe_inferer(parser.get_parsed_content("inferer"))
+    input_size = image_size if windows is None else _pair(windows["roi_size"])
+    described = describe_network(network, task=run.task, input_size=input_size)
+    bundle = {"name": run.record.get("bundle"), "version": run.record.get("bundle_version")}
+    return described | {
+        "bundle": bundle,
+        "image_size": list(image_size),
+        "windows": windows,
+        "preprocessing": literal_config(parser, "preprocessing"),
+        "trained_with": run.record.get("versions"),
+        "int8": None,
+        **_chosen(parser, ("largest_component", "mask_dtype")),
+    }
+
+
+def _trust_of(run: Run, network: nn.Module) -> tuple[dict[str, Any] | None, str]:
+    """Return the facts of the run's trust record, and the record itself, base64; None and "" without one."""
+    from movl_monai.trust import TRUST_FILE, read_trust
+
+    path = run.checkpoint.with_name(TRUST_FILE)
+    if not path.is_file():
+        return None, ""
+    return describe_trust(read_trust(path, network)), base64.b64encode(path.read_bytes()).decode()
+
+
+def _chosen(parser: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: literal_config(parser, name) for name in names if name in parser.get()}
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    sides = [size, size] if isinstance(size, int) else list(size)
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,170 @@
+"""The images that an exported file is compared on: given ones, the run's own, or the phantom's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from movl_monai.cli import user_error
+from movl_monai.errors import DataError, MovlError
+
+if TYPE_CHECKING:
+    from movl_monai.engines.run_record import Run
+
+__all__ = ["ImageSample", "given_images", "phantom_images", "sample_images", "val_images"]
+
+Kind = Literal["given", "val", "phantom"]
+_PHANTOM_PATIENTS = 2  # of either scanner
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """Preprocessed images.
+
+    Args:
+        kind: "given" by the user, "val" images of the run, or rendered "phantom" images.
+        images: float32 (N, 3, H, W) in [0, 1].
+        labels: int64 (N,), None where they are not known.
+        unreadable: how many more could not be read.
+    """
+
+    kind: Kind
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    unreadable: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def sample_images(run: Run, given: Sequence[str | os.PathLike[str]], *, count: int) -> ImageSample:
+    """Return images to compare on: the given ones; else those of ``val`` where the run still finds them; else the
+    phantom's, rendered for this.
+
+    Args:
+        run: the run.
+        given: folders, files or lists; () for none.
+        count: at most so many, spread evenly.
+
+    Raises:
+        DataError: if images are given and none can be read.
+    """
+    if given:
+        return given_images(run, given, count=count)
+    return val_images(run, count=count) or phantom_images(run, count=count)
+
+
+def given_images(run: Run, sources: Sequence[str | os.PathLike[str]], *, count: int) -> ImageSample:
+    """Read images that the user names, as the run's inference does.
+
+    Raises:
+        DataError: if a source does not exist, or no image in them can be read.
+    """
+    items = [item for source in sources for item in _listed(run, source)]
+    sample = _decoded(run, spread(items, count), kind="given")
+    if sample is None:
+        raise DataError(
+            f"None of the {min(len(items), count)} images that were tried can be read; look at the folder with "
+            "`movl-monai ingest`, or give other --images."
+        )
+    return sample
+
+
+def val_images(run: Run, *, count: int) -> ImageSample | None:
+    """Read images of ``val`` with their labels, from what the run's evaluation left on this machine.
+
+    It needs the stored outputs (which image is in which split) and the local map of ids to paths. None where one of
+    them, or the images themselves, are not there any more.
+    """
+    from movl_monai.data import IdMap
+    from movl_monai.evaluation import read_outputs
+
+    folder = run.folder
+    id_map = folder / "local" / "id_map.json"
+    try:
+        val = read_outputs(folder).sections().get("val")
+        ids = IdMap(id_map) if id_map.is_file() else None
+    except MovlError:
+        return None
+    if val is None or ids is None:
+        return None
+    labels = val.predictions.labels.tolist()
+    items: list[dict[str, Any]] = []
+    for image_id, label in spread(list(zip(val.predictions.ids, labels, strict=True)), count):
+        try:
+            items.append(ids.item_of(image_id) | {"label": label})
+        except DataError:  # of another machine
+            return None
+    return _decoded(run, items, kind="val")
+
+
+def phantom_images(run: Run, *, count: int) -> ImageSample:
+    """Render the phantom as DICOM files and read them as the run reads files."""
+    from movl_monai.phantom import write_phantom
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantom(
+            folder, patients=(0, 0, _PHANTOM_PATIENTS, _PHANTOM_PATIENTS), images_per_patient=2, progress=False
+        )
+        files = sorted(Path(folder, "images").rglob("*.dcm"))
+        sample = _decoded(run, [{"image": str(path)} for path in spread(files, count)], kind="phantom")
+    if sample is None or sample.unreadable:
+        raise DataError(
+            "The run's preprocessing cannot read the phantom (DICOM radiographs); give images that it reads: --images."
+        )
+    return sample
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Return at most ``count`` of the items, spread evenly over them.
+
+    Example:
+        >>> spread(range(10), 3), spread("ab", 3)
+        ([0, 4, 9], ['a', 'b'])
+    """
+    if len(items) <= count:
+        return list(items)
+    return [items[round(position)] for position in np.linspace(0, len(items) - 1, count)]
+
+
+def _listed(run: Run, source: str | os.PathLike[str]) -> Iterable[Mapping[str, Any]]:
+    if not Path(source).exists():
+        raise DataError(f"--images: there is no file or folder {source}.")
+    with tempfile.TemporaryDirectory() as folder:
+        parser = run.parser(dataset_dir=os.fspath(Path(source).absolute()), output_dir=folder)
+        try:
+            return list(parser.get_parsed_content("datalist"))
+        except Exception as error:  # MONAI wraps what the reader says
+            known = user_error(error)
+            if known is None or known is error:
+                raise
+            raise known from error
+
+
+def _decoded(run: Run, items: Sequence[Mapping[str, Any]], *, kind: Kind) -> ImageSample | None:
+    """Decode items one by one; None if none can be read."""
+    from movl_monai.data.decode import decode
+
+    transform = run.preprocessing()
+    found: list[tuple[np.ndarray, int]] = []
+    for item in _without_masks(items):
+        decoded = decode(item, transform)
+        if decoded.image is not None:
+            label = item.get("label")
+            found.append((decoded.image, -1 if label is None else int(label)))
+    if not found:
+        return None
+    labels = np.array([label for _, label in found], dtype=np.int64)
+    images = np.stack([image for image, _ in found]).astype(np.float32) / 255
+    return ImageSample(kind, images, labels if (labels >= 0).all() else None, len(items) - len(found))
+
+
+def _without_masks(items: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in items:
+        yield {key: value for key, value in item.items() if key != "mask"}
