@@ -121,6 +121,16 @@ def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.set_defaults(run=run)
 
 
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.export_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "export", help="write a trained run as one ONNX, TorchScript or torch.export file", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from movl_monai.predict_run import add_arguments, run
 
@@ -146,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_report,
         _add_compare,
         _add_robustness,
+        _add_export,
         _add_predict,
     ):
         add(commands)
