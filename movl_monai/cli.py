@@ -100,14 +100,10 @@ def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from movl_monai.evaluation.html import write_html
+    from movl_monai.report_run import add_arguments, run
 
-        print(write_html(options.folder))
-        return 0
-
-    parser = commands.add_parser("report", help="make report.html again from a folder with report.json")
-    parser.add_argument("folder", help="the `evaluation` folder of a run")
+    parser = commands.add_parser("report", help="make the report of a run again, or put several runs on one page")
+    add_arguments(parser)
     parser.set_defaults(run=run)
 
 

@@ -67,14 +67,17 @@ code { font-size: .9em; overflow-wrap: anywhere; } .notice { border-left: .3rem 
 .gap { border-left: .3rem solid #b34e00; padding: .1rem .75rem; background: #fdf6ef; overflow-wrap: anywhere; }
 .warning { border-left: .3rem solid #a00000; padding: .1rem .75rem; background: #fdf1f1; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; border-top: 1px solid #ccd; color: #444; }
-@media (max-width: 40rem) { tbody th { position: sticky; left: 0; background: #fff; max-width: 10rem; } }
+@media (max-width: 40rem) {
+  .wide img { max-width: none; width: 48rem; }
+  tbody th { position: sticky; left: 0; background: #fff; max-width: 10rem; }
+}
 @page { margin: 14mm; }
 @media print {
   body { max-width: none; font-size: 10pt; padding: 0; } nav, .skip { display: none; } a { color: inherit; }
   h2 { margin-top: 1.25rem; } h1, h2, h3, caption { break-after: avoid; } thead { display: table-header-group; }
   .card, figure, tr, .gap, .warning { break-inside: avoid; } .cards { gap: .5rem; }
   .beside { display: block; } .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); }
-  .scroll { overflow: visible; } img { max-height: 22cm; width: auto; }
+  .scroll { overflow: visible; } img, .wide img { max-height: 22cm; max-width: 100%; width: auto; }
   table { max-width: 100%; font-size: 8.5pt; } th, td { padding: .15rem .3rem; overflow-wrap: anywhere; }
   th.long, td.long { min-width: 0; }
   td.number span { white-space: normal; } caption { font-size: 9pt; }

@@ -47,7 +47,7 @@ def page_sizes(page: str, folder: Path) -> dict[str, dict[str, Any]]:
     Returns:
         for each ``shown`` and ``needed`` in pixels, and up to five elements that are too ``wide``.
     """
-    printed = page.replace("@media print", "@media all").replace("@media (max-width", "@media not all and (max-width")
+    printed = page.replace("@media print", "@media all")
     frames = "".join(
         f'<iframe id="{name}" style="width:{width}px;height:900px;border:0" '
         f'srcdoc="{escape(printed if name == "paper" else page)}"></iframe>'

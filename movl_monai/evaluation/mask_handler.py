@@ -21,6 +21,7 @@ from movl_monai.evaluation.mask_files import MaskFiles, voxel_spacing
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.mask_metrics import mask_figures
 from movl_monai.evaluation.mask_report import build_mask_report, mask_report_rows
+from movl_monai.evaluation.model_card import model_card_markdown
 from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.provenance import run_info
 from movl_monai.evaluation.table import render_table
@@ -82,7 +83,7 @@ class _CollectingCases:
 
 
 class SegmentationReportHandler(_CollectingCases):
-    """Write report.json, report.html, cases.csv and pictures after a run of an evaluator, and log a table.
+    """Write report.json, report.html, MODEL_CARD.md, cases.csv and pictures after an evaluator's run, and log a table.
 
     The evaluator's batches need ``index``; ``pred`` must be logits (B, C, H, W). They are brought back to the size of
     each mask and compared there; the slices of a volume are put together and compared as a volume.
@@ -222,7 +223,9 @@ class SegmentationReportHandler(_CollectingCases):
         charts = draw_charts(report)
         pictures |= charts
         files |= {name.removesuffix(".png"): name for name in charts}
+        files["model_card"] = "MODEL_CARD.md"
         complete = {**report, "files": files}
+        write_atomically(self.output_dir / "MODEL_CARD.md", model_card_markdown(complete).encode())
         write_atomically(self.output_dir / "cases.csv", cases_csv(self.cases, self.class_names).encode())
         for file, content in pictures.items():
             write_atomically(self.output_dir / file, content)

@@ -153,7 +153,7 @@ def _pictures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         if file in pictures and key.startswith("cases_picture"):
             where = "Here (ID)" if key == "cases_picture" else f"Elsewhere: {key.removeprefix('cases_picture_')}"
             caption = f"{where}: best, median and worst by Dice. Of a volume the slice with most true foreground."
-            parts.append(picture(pictures[file], alternative=caption, caption=caption))
+            parts.append(picture(pictures[file], alternative=caption, caption=caption, wide=True))
     none = '<p class="gap">There are no pictures of cases: none were evaluated, or they were left out on purpose.</p>'
     return section("pictures", "Pictures", parts or [none])
 

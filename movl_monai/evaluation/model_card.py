@@ -52,6 +52,8 @@ def model_card(
     card["model"] = {"bundle": (bundle or {}).get("bundle"), "bundle_version": (bundle or {}).get("bundle_version")}
     card["model"] |= {"backbone": backbone.get("name"), "image_size": backbone.get("image_size")}
     card["model"] |= {name: run.get(name) for name in _MODEL}
+    if backbone:  # the network was there, so what it does not have is none and not unknown
+        card["model"] |= {name: run.get(name) or "none" for name in ("prompt", "adapter", "head")}
     source = {"source": backbone.get("weights"), "license": backbone.get("license")}
     card["weights"] = {**source, "sha256": run.get("weights_sha256") or backbone.get("weights_sha256")}
     card["classes"] = list(report.get("classes", ()))
@@ -117,13 +119,20 @@ def model_card_markdown(report: Mapping[str, Any]) -> str:
     lines += [f"Classes: {', '.join(map(_plain, card['classes']))}.", ""]
     if card["data"]:
         lines += [_table([{**row, "classes": _classes(row)} for row in card["data"]]), ""]
-    if report.get("task") != "segmentation":
-        lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
-        lines += [_table(report_rows(report)), ""]
+    lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
+    lines += [_table(_figures(report)), ""]
     lines += ["## Limits", "", *(f"- {_plain(text)}" for text in card["limits"]), ""]
     lines += ["## Run", "", *_list(card["run"]), ""]
     notes = [f"- {_plain(text)}" for text in card["notes"]]
     return "\n".join([*lines, *(["## Not known", "", *notes, ""] if notes else [])])
+
+
+def _figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if report.get("task") != "segmentation":
+        return report_rows(report)
+    from movl_monai.evaluation.mask_report import mask_report_rows  # which imports this module
+
+    return mask_report_rows(report)
 
 
 def _place(split: str) -> int:
@@ -141,6 +150,9 @@ def _limits(report: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
     for name, part in {"here": section, **others}.items():
         if part and 0 < part["n"] < _FEW:
             limits.append(f"Only {part['n']} labeled test images ({name}): the figures are rough.")
+        interval = ((part or {}).get("intervals") or {}).get("balanced_accuracy")
+        if interval and interval[0] <= 1 / len(card["classes"]):
+            limits.append(f"On the test images ({name}) it is not clearly better than guessing.")
     if not section:
         limits.append("It was not evaluated on test images from the place that it was trained for.")
     if str(card["weights"]["source"] or "").startswith("random"):
@@ -193,6 +205,6 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _plain(value: Any, left: str = "") -> str:
     """Text that neither ends a line nor starts markup; ``left`` are marks that somebody else escapes."""
     text = " ".join(str(value).split())
-    for mark in ("\\", "<", "`", "*", "[", "|"):
+    for mark in ("\\", "<", "`", "*", "](", "|"):
         text = text if mark in left else text.replace(mark, f"\\{mark}")
     return text

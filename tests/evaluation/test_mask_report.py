@@ -13,6 +13,7 @@ from movl_monai.evaluation import Case, build_mask_report, cases_csv, mask_repor
 from movl_monai.evaluation.mask_figure import chosen_cases
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.model_card import model_card_markdown
 from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.uncertainty import bootstrap_means
 from tests.browser import page_sizes
@@ -186,6 +187,9 @@ def test_the_report_has_a_card_with_the_counts_of_its_cases() -> None:
         ("b", "test", 1),
     ]
     assert "Smith" not in str(report["model_card"])
+    text = model_card_markdown(report)
+    assert f"{report['id']['dice']:.3f}" in text
+    assert "Research only" in text
 
 
 def test_the_page_fits_a_desktop_a_phone_and_paper(tmp_path: Path) -> None:

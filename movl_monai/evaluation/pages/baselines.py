@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import domain_of, gap, notes_of, number_cell, paragraphs, readable, section_title
+from movl_monai.evaluation.pages.parts import (
+    domain_of,
+    gap,
+    listed,
+    notes_of,
+    number_cell,
+    paragraphs,
+    readable,
+    section_title,
+)
 from movl_monai.page import bullets, cell, section, table, text_cell
 
 __all__ = ["difference_words", "render_compared", "render_comparisons"]
@@ -78,7 +87,7 @@ def _comparison(entry: Mapping[str, Any]) -> str:
         return heading + gap("There is no difference to show.", notes)
     headings = ["Images", "Figure", "This run", "The other", "Difference"]
     shown = table(headings, rows, caption=f"Paired differences to {entry['name']}, intervals in brackets.")
-    return heading + shown + _tests(entry) + (bullets(map(readable, notes)) if notes else "")
+    return heading + shown + _tests(entry) + listed(map(readable, notes))
 
 
 def _tests(entry: Mapping[str, Any]) -> str:

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import beside, gap, notes_of, number_cell, picture, readable, section_title
-from movl_monai.page import bullets, cell, section, table, text_cell
+from movl_monai.evaluation.pages.parts import (
+    beside,
+    gap,
+    listed,
+    notes_of,
+    number_cell,
+    picture,
+    readable,
+    section_title,
+)
+from movl_monai.page import cell, section, table, text_cell
 
 __all__ = ["render_calibration"]
 
@@ -28,7 +37,8 @@ def render_calibration(report: Mapping[str, Any], pictures: Mapping[str, bytes])
     warning = f'<p class="warning">{escape(readable(entry["warning"]))}</p>' if entry.get("warning") else ""
     body = [f"<p>{lead}</p>", _temperature(entry, notes), warning, _diagrams(parts, pictures), _figures(entry)]
     bins = [_bins(key, part["reliability"]) for key, part in parts.items() if part.get("reliability")]
-    return section("calibration", title, [*body, bullets(notes) if notes else "", beside(*bins) if bins else ""])
+    rest = listed(notes) if entry.get("temperature") is not None else ""  # without one the gap has told them
+    return section("calibration", title, [*body, rest, beside(*bins) if bins else ""])
 
 
 def _diagrams(parts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
@@ -64,6 +74,8 @@ def _figures(entry: Mapping[str, Any]) -> str:
         helps = (entry.get("helps") or {}).get(key)
         verdict = "-" if helps is None else "yes" if helps else "no, it hurts"
         rows.append([cell(section_title(key)), *numbers, *changes, text_cell(verdict)])
+    if entry.get("temperature") is None:
+        return table(["Images", *_FIGURES.values()], [row[: 1 + len(_FIGURES)] for row in rows], caption="As trained.")
     headings = [*_FIGURES.values(), *(f"{name} after" for name in _FIGURES.values())]
     caption = "As trained, and after the temperature. It helps where the cross entropy falls."
     return table(["Images", *headings, "Helps"], rows, caption=caption)
@@ -77,6 +89,9 @@ def _bins(key: str, reliability: Mapping[str, Any]) -> str:
         if one["n"] or two.get("n"):
             numbers = [number_cell(part.get(name)) for part in (one, two) for name in ("n", "confidence", "accuracy")]
             rows.append([cell(f"{one['low']:.2f} to {one['high']:.2f}"), *numbers])
+    if not reliability.get("after"):
+        caption = f"{section_title(key)}: the bins that have images, as trained."
+        return table(["Stated probability", "Images", "Stated", "Right"], [row[:4] for row in rows], caption=caption)
     headings = ["Images", "Stated", "Right", "Images after", "Stated after", "Right after"]
     caption = f"{section_title(key)}: the bins that have images, as trained and after the temperature."
     return table(["Stated probability", *headings], rows, caption=caption)

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from movl_monai.evaluation.model_card import model_card
-from movl_monai.evaluation.pages.parts import gap, notes_of, number_cell, picture
+from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, picture
 from movl_monai.page import bullets, cell, facts_table, section, table, text_cell
 
 __all__ = ["render_explanations", "render_model_card"]
@@ -65,7 +65,7 @@ def render_explanations(report: Mapping[str, Any], pictures: Mapping[str, bytes]
         reasons = notes or [f"The files are missing: {', '.join(absent)}." if absent else "They were not asked for."]
         parts.append(gap("Pictures of where the network looks are not in this report.", reasons))
     elif notes:
-        parts.append(bullets(notes))
+        parts.append(listed(notes))
     lead = "Such pictures show where the network looks, not why it decides; a right answer can come from a wrong place."
     return section("explanations", "Where it looks", [f"<p>{lead}</p>", *parts])
 

@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.pages.parts import beside, gap, notes_of, number_cell, percent, picture, section_title
-from movl_monai.page import bullets, cell, section, table
+from movl_monai.evaluation.pages.parts import (
+    beside,
+    gap,
+    listed,
+    notes_of,
+    number_cell,
+    percent,
+    picture,
+    section_title,
+)
+from movl_monai.page import cell, section, table
 
 __all__ = ["METHODS", "render_abstention", "render_conformal", "risk_at"]
 
@@ -20,7 +29,7 @@ METHODS = {
     "lac_per_class": "LAC, a threshold for each class",
     "aps_per_class": "APS, a threshold for each class",
 }
-_SHARES = (1.0, 0.9, 0.8, 0.5)
+_SHARES = (1.0, 0.8, 0.5)
 
 
 def render_conformal(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
@@ -50,7 +59,7 @@ def render_conformal(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
         ),
     )
     tables = [_method(name, part, notes) for name, part in methods.items()]
-    return section("conformal", title, [f"<p>{escape(lead)}</p>", chart, *tables, bullets(notes) if notes else ""])
+    return section("conformal", title, [f"<p>{escape(lead)}</p>", chart, *tables, listed(notes)])
 
 
 def _method(name: str, method: Mapping[str, Any], notes: list[str]) -> str:
@@ -98,14 +107,13 @@ def render_abstention(report: Mapping[str, Any], pictures: Mapping[str, bytes]) 
         rows.append([cell(section_title(key)), *numbers, number_cell(part.get("aurc"), part.get("aurc_interval"))])
     headings = ["Images", *(f"{share:.0%} answered".replace("%", " %") for share in _SHARES), "AURC ↓"]
     shown = table(headings, rows, caption="Share of answers that is wrong. AURC: area under the curve.")
-    body = [f"<p>{lead}</p>", beside(chart, shown), _threshold(entry, notes), bullets(notes) if notes else ""]
+    told = listed(notes) if entry.get("threshold") is not None else ""  # without one the gap has told them
+    body = [f"<p>{lead}</p>", beside(chart, shown), _threshold(entry, notes), told]
     return section("abstention", title, body)
 
 
 def _threshold(entry: Mapping[str, Any], notes: list[str]) -> str:
-    if "threshold" not in entry:
-        return ""
-    if entry["threshold"] is None:
+    if entry.get("threshold") is None:
         return gap(f"No threshold for a risk of at most {percent(entry.get('target_risk'))} was found.", notes)
     rows = []
     for key, part in entry["sections"].items():

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import beside, gap, notes_of, number_cell, percent, picture
-from movl_monai.page import bullets, cell, section, table, text_cell
+from movl_monai.evaluation.pages.parts import beside, gap, listed, notes_of, number_cell, percent, picture
+from movl_monai.page import cell, section, table, text_cell
 
 __all__ = ["render_detection"]
 
@@ -26,13 +26,14 @@ def render_detection(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
         alternative="AUROC of every score on every set as dots, intervals as lines. The table holds the numbers.",
         caption="How well each score tells images from elsewhere from the test images from here.",
     )
-    body = [_lead(entry, notes), beside(chart, _flagged(entry)), _scores(entry), bullets(notes) if notes else ""]
+    told = listed(notes) if _threshold(entry) is not None else ""  # without one the gap has told them
+    body = [_lead(entry, notes), beside(chart, _flagged(entry)), _scores(entry), told]
     return section("detection", title, body)
 
 
 def _lead(entry: Mapping[str, Any], notes: list[str]) -> str:
-    chosen, source = entry.get("chosen"), entry.get("threshold_from") or {}
-    if not chosen or chosen.get("threshold") is None:
+    chosen, source = entry.get("chosen") or {}, entry.get("threshold_from") or {}
+    if _threshold(entry) is None:
         return gap("No score and threshold were chosen, so no image is marked as outside.", notes)
     kept = source.get("target_id_kept")
     keeps = f" It was set to keep {percent(kept, digits=0)} of them." if kept is not None else ""
@@ -43,6 +44,10 @@ def _lead(entry: Mapping[str, Any], notes: list[str]) -> str:
         f"trained on beyond the threshold {chosen['threshold']:.4g}, which comes from {source.get('n', '-')} images of "
         f"{escape(str(source.get('split', 'val')))}.{keeps} No image from elsewhere was looked at for it.{fit}</p>"
     )
+
+
+def _threshold(entry: Mapping[str, Any]) -> float | None:
+    return (entry.get("chosen") or {}).get("threshold")
 
 
 def _flagged(entry: Mapping[str, Any]) -> str:
@@ -59,7 +64,9 @@ def _flagged(entry: Mapping[str, Any]) -> str:
 
 
 def _scores(entry: Mapping[str, Any]) -> str:
-    names = list(dict.fromkeys(name for part in entry["sets"].values() for name in part.get("scores") or {}))
+    # a score without a value anywhere has its reason in the notes
+    found = [pair for part in entry["sets"].values() for pair in (part.get("scores") or {}).items()]
+    names = list(dict.fromkeys(name for name, value in found if value))
     chosen = (entry.get("chosen") or {}).get("score")
     rows = []
     for name in names:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import beside, gap, number_cell, picture, section_title
-from movl_monai.page import bullets, cell, section, table
+from movl_monai.evaluation.pages.parts import beside, gap, listed, number_cell, picture, section_title
+from movl_monai.page import cell, section, table
 
 __all__ = ["FIGURES", "MASK_FIGURES", "class_sections", "figure_sections", "render_classes", "render_figures"]
 
@@ -61,7 +61,7 @@ def render_figures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> 
     )
     body = [here, *tables] if tables else [gap("There are no figures.", report.get("notes", ()))]
     notes = [f"{section_title(key)}: {note}" for key, part in parts.items() for note in part.get("notes") or ()]
-    remarks = f"<h3>What a dash or a missing interval means here</h3>{bullets(notes)}" if notes else ""
+    remarks = f"<h3>What a dash or a missing interval means here</h3>{listed(notes)}" if notes else ""
     return section("figures", "All figures", [*body, remarks, _confusion(parts, pictures)])
 
 
@@ -88,6 +88,7 @@ def _confusion(parts: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, by
         alternative="Confusion matrices above ROC curves, one column for each set of test images. "
         "The tables hold the numbers.",
         caption="Confusion matrices (the darker, the larger the share of the row) and ROC curves.",
+        wide=True,
     )
     if not shown:
         return image
@@ -122,4 +123,4 @@ def class_sections(report: Mapping[str, Any]) -> list[str]:
 
 
 def _interval(part: Mapping[str, Any], label: str, name: str) -> Any:
-    return ((part.get("class_intervals") or {}).get(label) or {}).get(name)
+    return ((part.get("per_class_intervals") or {}).get(label) or {}).get(name)

@@ -71,7 +71,10 @@ def _outside(report: Mapping[str, Any]) -> list[str]:
     entry = report.get("ood_detection") or {}
     sets, chosen = entry.get("sets") or {}, entry.get("chosen") or {}
     if not sets or chosen.get("threshold") is None:
-        why = " ".join(notes_of(report, "ood_detection")) or "Evaluate with stored features to have it."
+        notes = notes_of(report, "ood_detection")
+        # the reason for this, where others are told as well
+        why = " ".join([note for note in notes if "marked as outside" in note] or notes)
+        why = why or "The report holds no scores of it; evaluate again with this version of movl_monai."
         return [f"It does not mark images as outside of what it was trained on. {why}"]
     flagged = {name: part.get("flagged") for name, part in sets.items()}
     words = [f"{percent(value)} of {name}" for name, value in flagged.items() if value is not None]

@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from movl_monai.evaluation.pages.charts import group_columns, main_figure
-from movl_monai.evaluation.pages.parts import gap, notes_of, number_cell, picture, section_title
-from movl_monai.page import bullets, cell, section, table, text_cell
+from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, picture, readable, section_title
+from movl_monai.page import cell, section, table, text_cell
 
 __all__ = ["render_groups"]
 
@@ -37,7 +37,7 @@ def render_groups(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> s
         _column(name, report["groups"][name], pictures.get(f"groups_{number}.png"))
         for number, name in enumerate(columns)
     ]
-    return section("groups", title, [f"<p>{lead}</p>", *parts, bullets(notes) if notes else ""])
+    return section("groups", title, [f"<p>{lead}</p>", *parts, listed(notes)])
 
 
 def _column(name: str, column: Mapping[str, Any], chart: bytes | None) -> str:
@@ -59,7 +59,7 @@ def _column(name: str, column: Mapping[str, Any], chart: bytes | None) -> str:
             rows.append([cell(section_title(key)), text_cell(title), *numbers])
     headings = ["Images", name, "Number", "Patients", *(_FIGURES[figure] for figure in figures)]
     tables = table(headings, rows, caption=f"Figures by {name}, intervals in brackets.")
-    notes = bullets(map(str, column["notes"])) if column.get("notes") else ""
+    notes = listed(map(readable, column.get("notes") or ()))
     return f'<h3 dir="auto">{escape(name)}</h3>{drawn}{tables}{_gaps(name, column.get("gaps") or {})}{notes}'
 
 

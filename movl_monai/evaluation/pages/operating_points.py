@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import gap, notes_of, number_cell, percent, section_title
-from movl_monai.page import bullets, cell, section, table
+from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, percent, section_title
+from movl_monai.page import cell, section, table
 
 __all__ = ["render_operating_points"]
 
@@ -26,7 +26,7 @@ def render_operating_points(report: Mapping[str, Any]) -> str:
         "positive and of negative answers that is right; they hold for the share of positives in these images only."
     )
     parts = [_point(point, notes) for point in entry["points"]]
-    return section("operating-points", title, [f"<p>{lead}</p>", *parts, bullets(notes) if notes else ""])
+    return section("operating-points", title, [f"<p>{lead}</p>", *parts, listed(notes)])
 
 
 def _point(point: Mapping[str, Any], notes: list[str]) -> str:
@@ -46,5 +46,5 @@ def _point(point: Mapping[str, Any], notes: list[str]) -> str:
         f"Threshold {point['threshold']:.4g}, chosen on {source.get('n', '-')} images of {source.get('split', 'val')}. "
         "Intervals in brackets."
     )
-    own = bullets(map(str, point["notes"])) if point.get("notes") else ""
+    own = listed(map(str, point.get("notes") or ()))
     return heading + table(["Images", *_FIGURES.values(), "Positives", "Negatives"], rows, caption=caption) + own

@@ -20,6 +20,7 @@ __all__ = [
     "fit_pictures",
     "gap",
     "interval_words",
+    "listed",
     "notes_of",
     "number_cell",
     "paragraphs",
@@ -29,6 +30,7 @@ __all__ = [
     "ruler",
     "section_title",
     "text_number",
+    "with_code",
 ]
 
 _PAGE_PICTURES = 3_000_000  # bytes of PNG in a page: base64 makes 4 MB of it, which leaves room for the tables
@@ -115,7 +117,7 @@ def readable(text: Any) -> str:
 def gap(what: str, reasons: Iterable[str] = ()) -> str:
     """Say that something is not in the report, and why: a reader must never meet an empty place."""
     why = " ".join(str(reason) for reason in reasons) or _NO_REASON
-    return f'<p class="gap"><strong>{escape(what)}</strong> {escape(why)}</p>'
+    return f'<p class="gap"><strong>{escape(what)}</strong> {with_code(why)}</p>'
 
 
 def card(kind: str, title: str, big: str, sentences: Iterable[str]) -> str:
@@ -126,8 +128,23 @@ def card(kind: str, title: str, big: str, sentences: Iterable[str]) -> str:
 
 def paragraphs(sentences: Iterable[str]) -> str:
     """Texts, one below the other; no line ends between a number and its per cent, or inside of an option."""
-    texts = (re.sub(r"`([^`]+)`|(--[a-z_]+)", _code, escape(sentence)) for sentence in sentences)
-    return "".join(f"<p>{text.replace(' %', '&nbsp;%')}</p>" for text in texts)
+    return "".join(f"<p>{with_code(sentence).replace(' %', '&nbsp;%')}</p>" for sentence in sentences)
+
+
+def listed(notes: Iterable[str]) -> str:
+    """Notes as a list; nothing without any."""
+    items = "".join(f"<li>{with_code(note)}</li>" for note in notes)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def with_code(text: str) -> str:
+    """A text as HTML, with what stands in backticks, and options, as code.
+
+    Example:
+        >>> with_code("give `--against` <a run>")
+        'give <code>--against</code> &lt;a run&gt;'
+    """
+    return re.sub(r"`([^`]+)`|(--[a-z_]+)", _code, escape(text))
 
 
 def _code(found: re.Match[str]) -> str:
@@ -158,13 +175,15 @@ def ruler(value: float, interval: Sequence[float | None] | None, chance: float |
     return f'<svg class="ruler" viewBox="0 0 200 16" role="img" aria-label="{escape(words)}">{"".join(marks)}</svg>'
 
 
-def picture(data: bytes | None, *, alternative: str, caption: str, css_class: str = "") -> str:
-    """A PNG with its caption; nothing without data."""
+def picture(data: bytes | None, *, alternative: str, caption: str, css_class: str = "", wide: bool = False) -> str:
+    """A PNG with its caption; nothing without data. One that is ``wide`` is scrolled on a phone, to stay readable."""
     if data is None:
         return ""
     name = f' class="{escape(css_class)}"' if css_class else ""
     source = base64.b64encode(data).decode()
     image = f'<img{name} src="data:image/png;base64,{source}" alt="{escape(alternative)}">'
+    if wide:
+        image = f'<div class="scroll wide" tabindex="0" role="group" aria-label="{escape(alternative)}">{image}</div>'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 

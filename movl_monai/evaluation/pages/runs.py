@@ -14,6 +14,7 @@ from movl_monai.evaluation.pages.parts import (
     card,
     domain_of,
     gap,
+    listed,
     number_cell,
     paragraphs,
     percent,
@@ -174,7 +175,7 @@ def _differences(compared: Mapping[str, Any]) -> str:
         if rows:
             headings = ["Images", "Figure", name, "The first", "Difference"]
             parts += [table(headings, rows, caption="Paired differences, intervals in brackets.")]
-            parts += [bullets(notes)] if notes else []
+            parts += [listed(notes)]
         else:
             parts.append(gap("No difference can be given.", notes))
     return section("differences", "Differences", parts)

@@ -1,0 +1,60 @@
+"""`movl-monai report`: make the report of a run again, or put several runs on one page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from movl_monai.errors import ConfigError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai report`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its folder `evaluation`")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="OTHER", help="with one run: other runs to compare it with in pairs"
+    )
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="with several runs: where comparison.html goes (default: comparison)"
+    )
+    parser.epilog = (
+        "One run: everything is computed again from the stored outputs, without network and images; a run evaluated "
+        "before outputs were stored gets its page again from report.json. Several runs: one page with a column for "
+        "each and paired differences to the first."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page and print where it is."""
+    from movl_monai.evaluation.several_runs import write_comparison
+
+    if len(options.runs) > 1:
+        if options.against:
+            raise ConfigError("--against needs one RUN; several runs are compared with the first of them.")
+        print(write_comparison(options.runs, options.output_dir or "comparison"))
+        return 0
+    if options.output_dir:
+        raise ConfigError("--output_dir needs several runs; the report of one run stays with its evaluation.")
+    print(_rebuild(Path(options.runs[0]), options.against))
+    return 0
+
+
+def _rebuild(path: Path, against: list[str]) -> Path:
+    from movl_monai.evaluation.html import write_html
+    from movl_monai.evaluation.outputs import OUTPUTS_FILE
+    from movl_monai.evaluation.rebuild import rebuild_report
+    from movl_monai.evaluation.several_runs import evaluation_folder
+
+    places = (path, path / "evaluation")
+    stored = next((place for place in places if (place / OUTPUTS_FILE).is_file()), None)
+    if stored is not None:
+        rebuild_report(stored, against=against)
+        return stored / "report.html"
+    if against:
+        raise ConfigError(
+            f"--against needs the stored outputs of the run, and {path.name!r} has no {OUTPUTS_FILE}: evaluate it "
+            "again."
+        )
+    return write_html(evaluation_folder(path))
