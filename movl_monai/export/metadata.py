@@ -20,7 +20,7 @@ entry                     value
 ``parts``                 prompt, adapter and head in words
 ``trust``                 facts of the trust record: temperature, thresholds, score of images outside; null without one.
                           The record itself, with the arrays of the score, is beside the metadata
-``parity``                how far the file is from the network in eager mode, on how many images of what kind
+``parity``                how far the file (of int8: its float twin) is from the network in eager mode, on what images
 ``int8``                  null, or what quantisation changed
 ``trained_with``          versions of the packages that trained it
 ``largest_component``     of a segmentation: whether only the largest component of every class is kept
