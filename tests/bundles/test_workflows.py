@@ -19,6 +19,7 @@ from PIL import Image
 from movl_monai.cli import main, user_error
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError
 from movl_monai.evaluation import read_outputs
+from movl_monai.trust import OUTSIDE, read_trust
 from tests.bundles.conftest import BUNDLES, FAST, FAST_INFERENCE
 
 pytestmark = [
@@ -150,7 +151,9 @@ def test_calibration_groups_and_far_images_come_from_the_settings(trained: Path,
     assert list(report["ood"]) == ["scanner_b"]
 
 
-def test_inference_predicts_unlabelled_files_as_evaluation_did(trained: Path, phantom: Path, tmp_path: Path) -> None:
+def test_inference_predicts_and_marks_unlabelled_files_as_evaluation_did(
+    trained: Path, phantom: Path, tmp_path: Path
+) -> None:
     _run(
         "infer",
         INFERENCE,
@@ -165,17 +168,26 @@ def test_inference_predicts_unlabelled_files_as_evaluation_did(trained: Path, ph
         for key, folder in (("eval", trained), ("infer", tmp_path))
     }
 
-    def probabilities(key: str, file: Path) -> dict[str, float]:
+    def by_path(key: str, file: Path) -> dict[str, dict[str, str]]:
         with file.open(encoding="utf-8", newline="") as stream:
-            return {
-                Path(paths[key][row["id"]]["path"]).as_posix(): float(row["probability_lesion"])
-                for row in csv.DictReader(stream)
-            }
+            return {Path(paths[key][row["id"]]["path"]).as_posix(): row for row in csv.DictReader(stream)}
 
-    evaluated = probabilities("eval", trained / "evaluation/predictions.csv")
-    inferred = probabilities("infer", tmp_path / "predictions.csv")
+    evaluated = by_path("eval", trained / "evaluation/predictions.csv")
+    inferred = by_path("infer", tmp_path / "predictions.csv")
     assert len(inferred) == 30
-    assert {path: inferred[path] for path in evaluated} == pytest.approx(evaluated, abs=1e-5)
+    for path, row in evaluated.items():
+        assert float(inferred[path]["probability_lesion"]) == pytest.approx(float(row["probability_lesion"]), abs=1e-5)
+
+    outputs = read_outputs(trained)
+    record = read_trust(trained / "models/trust.pt", trained / "models/model.pt")
+    trusted = record.apply(outputs.predictions.logits, outputs.features)
+    names = {row["id"]: path for path, row in evaluated.items()}
+    for image, score in zip(outputs.predictions.ids, trusted.ood_scores, strict=True):
+        row = inferred[names[image]]
+        assert float(row["ood_score"]) == pytest.approx(score, rel=1e-3)
+        # the threshold is the score of a val image, so batches of another size may put that image beyond it
+        assert row["outside"] == (OUTSIDE if float(row["ood_score"]) > record.detector.threshold else "")
+        assert row["abstain"] in ("yes", "no")
 
 
 def test_two_runs_with_one_seed_write_the_same_checkpoint(trained: Path, phantom: Path, tmp_path: Path) -> None:
