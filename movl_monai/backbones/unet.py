@@ -22,14 +22,15 @@ class UNetBackbone(Backbone):
 
     Args:
         out_channels: channels of the map, the number of classes.
-        image_size: side of the images in pixels, >= 16; other sizes work too, this one is recorded. Where a level is odd,
-            MONAI pads what comes back up by a copy of the last row and column.
+        image_size: side of the images in pixels, >= 32, so that the coarsest level is more than one pixel, which has no
+            variance to normalise by; other sizes work too, this one is recorded. Where a level is odd, MONAI pads what
+            comes back up by a copy of the last row and column.
         features: channels of the five levels and of the last layer.
         frozen: must be False; random weights are of no use untrained.
         seed: of the weights.
 
     Raises:
-        ConfigError: if ``frozen`` is True, ``image_size`` is below 16, or there are not six features.
+        ConfigError: if ``frozen`` is True, ``image_size`` is below 32, or there are not six features.
 
     Reference:
         Ronneberger et al., U-Net, MICCAI 2015; ``monai.networks.nets.BasicUNet``.
@@ -53,10 +54,10 @@ class UNetBackbone(Backbone):
 
         if frozen:
             raise ConfigError("A UNet from scratch must train; set frozen (backbone_frozen) to false.")
-        if image_size < 16 or len(features) != 6:
+        if image_size < 32 or len(features) != 6:
             raise ConfigError(
-                f"A BasicUNet halves the image four times, so it needs an image_size of 16 or more, and six features; got "
-                f"{image_size} and {list(features)}."
+                "A BasicUNet halves the image four times, so it needs an image_size of 32 or more, and six features; "
+                f"got {image_size} and {list(features)}."
             )
         with seeded(seed):
             encoder = BasicUNet(spatial_dims=2, in_channels=3, out_channels=out_channels, features=tuple(features))

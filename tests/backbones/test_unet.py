@@ -41,8 +41,8 @@ def test_it_trains_whole_is_saved_whole_and_its_start_follows_the_seed() -> None
     assert torch.equal(next(_network().parameters()), next(_network().parameters()))
 
 
-@pytest.mark.parametrize("size", [16, 37, 140])
-def test_images_of_any_size_from_16_get_a_map_of_their_size(size: int) -> None:
+@pytest.mark.parametrize("size", [32, 37, 140])
+def test_images_of_any_size_from_32_get_a_map_of_their_size(size: int) -> None:
     unet = UNetBackbone(3, image_size=size, features=FEATURES).eval()
     assert [one.shape for one in unet.forward_features(torch.rand(2, 3, size, size))] == [(2, 3, size, size)]
 
@@ -56,7 +56,7 @@ def test_torchscript_predicts_the_same(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"frozen": True}, "must train"), ({"image_size": 15}, "16 or more"), ({"features": [4, 4]}, "six features")],
+    [({"frozen": True}, "must train"), ({"image_size": 31}, "32 or more"), ({"features": [4, 4]}, "six features")],
 )
 def test_settings_that_cannot_be_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
