@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -192,13 +190,6 @@ def test_weights_of_every_round_draw_as_many_patients_as_there_are() -> None:
     assert weights.shape == (6, 150)
     assert (weights[[0, 2, 3]].sum(axis=0) == 3).all()
     np.testing.assert_array_equal(weights[0], weights[1])
-
-
-def test_ten_thousand_predictions_take_seconds() -> None:
-    labels, logits = random_logits(10_000, 2)
-    start = time.perf_counter()
-    bootstrap_intervals(labels, logits, rounds=100)
-    assert time.perf_counter() - start < 3  # a tenth of the usual rounds; a loop over scikit-learn takes longer
 
 
 def test_columns_of_other_lengths_are_refused() -> None:
