@@ -1,0 +1,112 @@
+"""`movl-monai evaluate`: the recorded settings, the report beside the run, and the paired comparison with another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from movl_monai.cli import main
+from movl_monai.evaluation import read_outputs
+from movl_monai.phantom import write_phantom
+from tests.bundles.conftest import BUNDLES, FAST
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
+    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
+]
+CONFIGS = next(path for path in BUNDLES if path.name == "movl_classification") / "configs"
+HERE = ["--num_workers", "0", "--device", "cpu"]
+
+
+def _workflow(kind: str, files: list[str], run_id: str, **settings: Any) -> None:
+    paths = [str(CONFIGS / name) for name in files]
+    workflow = ConfigWorkflow(config_file=paths, workflow_type=kind, logging_file=False, run_id=run_id, **settings)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+@pytest.fixture(scope="module")
+def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two trained runs, `probe` and `joint`."""
+    root = tmp_path_factory.mktemp("runs")
+    common = {**FAST, "dataset_dir": str(phantom)}
+    _workflow(
+        "train", ["train.json", "strategy_linear_probe.json"], "training", output_dir=str(root / "probe"), **common
+    )
+    _workflow("train", ["train.json"], "training", output_dir=str(root / "joint"), **common)
+    return root
+
+
+def _report(run: Path) -> dict[str, Any]:
+    return json.loads((run / "evaluation/report.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_is_evaluated_with_its_own_settings_and_against_another(
+    runs: Path, phantom: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = ["--dataset_dir", str(phantom)]
+    assert main(["evaluate", str(runs / "probe"), *data, *HERE]) == 0
+    by_hand = {**FAST, "dataset_dir": str(phantom), "output_dir": str(tmp_path)}
+    shutil.copytree(runs / "probe/models", tmp_path / "models")
+    files = ["train.json", "strategy_linear_probe.json", "evaluate.json"]
+    _workflow("infer", files, "evaluating", **by_hand)
+    one, other = read_outputs(runs / "probe"), read_outputs(tmp_path)
+    for name in ("id", "val", "ood:scanner_b"):
+        left, right = (np.sort(outputs.sections()[name].predictions.logits, axis=0) for outputs in (one, other))
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    assert main(["evaluate", str(runs / "joint"), *data, *HERE, "--against", str(runs / "probe")]) == 0
+    assert f"Report: {runs / 'joint/evaluation/report.html'}" in capsys.readouterr().out
+    (comparison,) = _report(runs / "joint")["comparisons"]
+    figures = comparison["sections"]["id"]["accuracy"]
+    assert figures["a"] == pytest.approx(_report(runs / "joint")["id"]["accuracy"])
+    assert figures["b"] == pytest.approx(_report(runs / "probe")["id"]["accuracy"])
+    assert figures["difference"] == pytest.approx(figures["a"] - figures["b"])
+
+
+def test_another_data_set_cannot_be_compared(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], phantom: Path
+) -> None:
+    if not (runs / "probe/evaluation/outputs.npz").is_file():
+        assert main(["evaluate", str(runs / "probe"), "--dataset_dir", str(phantom), *HERE]) == 0
+    other = tmp_path / "data"
+    write_phantom(other, patients=(4, 3, 3, 3), images_per_patient=2, size=64, seed=5)
+    words = ["evaluate", str(runs / "joint"), "--dataset_dir", str(other), *HERE, "--output_dir", str(tmp_path / "out")]
+    assert main([*words, "--against", str(runs / "probe")]) == 2
+    assert "The runs were evaluated on different images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--against", "NOWHERE"], "no stored outputs"),
+        (["--ood_scor", "knn"], "did you mean 'ood_score'"),
+        (["--epochs"], "has no value"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_evaluated(
+    runs: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    own = ["evaluate", str(runs / "joint"), "--dataset_dir", str(phantom), "--output_dir", str(tmp_path / "out")]
+    assert main([*own, *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_run_and_a_run_without_data_are_refused(
+    tmp_path: Path, phantom: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path), "--dataset_dir", str(phantom)]) == 2
+    assert "no run.json" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(runs / "joint")])
+    assert "--dataset_dir" in capsys.readouterr().err
