@@ -51,6 +51,7 @@ class BenchSettings:
         stored_predictions: images of the bootstrap benchmark, two of each patient.
         bootstrap_rounds: resamples of ours.
         sklearn_rounds: resamples of the loop over scikit-learn, whose time is scaled to ``bootstrap_rounds``.
+        export_calls: images that a variant of the export benchmark predicts in one round, one after the other.
         max_epochs: where the search for the epochs that gradient descent needs gives up.
         seed: of the images and heads.
     """
@@ -76,6 +77,7 @@ class BenchSettings:
     stored_predictions: int = 10_000
     bootstrap_rounds: int = 1000
     sklearn_rounds: int = 20
+    export_calls: int = 10
     max_epochs: int = 300
     seed: int = 0
 
@@ -93,6 +95,7 @@ class BenchSettings:
             self.scan_passes,
             self.bootstrap_rounds,
             self.sklearn_rounds,
+            self.export_calls,
         )
         if smallest < 1 or self.warmup < 0:
             raise ValueError(f"sizes and rounds must be at least 1 and warmup at least 0, got {self}.")
@@ -124,4 +127,5 @@ class BenchSettings:
             probe_rounds=1,
             train_images=300,
             val_images=100,
+            export_calls=3,
         )

@@ -28,5 +28,6 @@ def tiny_settings() -> BenchSettings:
         stored_predictions=120,
         bootstrap_rounds=20,
         sklearn_rounds=4,
+        export_calls=2,
         max_epochs=5,
     )

@@ -29,10 +29,13 @@ RATIOS = {
     "features": "features_vs_torch",
     "dvpt_step": "dvpt_step_vs_bare",
     "prefix_cache": "prefix_cached_vs_uncached",
+    "segmenter_step": "segmenter_step_vs_bare",
     "dicom_native": "dicom_native_vs_monai",
     "dicom_compressed": "dicom_jpeg_2000_vs_monai",
     "scan": "scan_vs_pydicom",
+    "predict": "predict_vs_network",
     "bootstrap": "bootstrap_vs_sklearn",
+    "export_latency": "export_cnn_onnx_vs_eager",
 }
 
 

@@ -61,7 +61,7 @@ def _unet() -> Any:
 
 
 # exporting takes seconds: what differs by a number only (blocks, sharing, rank) and the identity have one row
-_ALIKE = ("dvpt_unshared", "dvpt_last_blocks", "lora", "none", "random_border", "pad")
+_ALIKE = ("dvpt_unshared", "dvpt_last_blocks", "lora", "none", "random_border", "pad", "full_image", "patch")
 
 ROWS: dict[str, Make] = {
     **{f"adapter-{one.name}-vit": _adapted(_small_vit, one) for one in ADAPTERS if one.name not in _ALIKE},
