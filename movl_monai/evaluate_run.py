@@ -8,8 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from movl_monai.errors import ConfigError
-
 if TYPE_CHECKING:
     from movl_monai.engines import Run
 
@@ -62,19 +60,25 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         the report's page.
 
     Raises:
-        ConfigError: for an override that nothing reads, or if ``against`` is asked of a bundle that cannot compare.
+        ConfigError: for an override that nothing reads.
         MovlError: if another run was not evaluated (before anything is run), or on other test images.
     """
+    from movl_monai.evaluation.mask_comparisons import add_mask_comparisons
+
     config = run.config("evaluate")
-    if against:
-        overrides["against"] = _evaluated(against, config, run)
+    others = _evaluated(against or [], run)
+    if others and run.task == "classification":
+        overrides["against"] = others
     # MONAI reads workflows from files only
     with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
         workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides})
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-        return Path(workflow.parser.get_parsed_content("output_evaluation")) / "report.html"
+        evaluation = Path(workflow.parser.get_parsed_content("output_evaluation"))
+    if others and run.task == "segmentation":
+        add_mask_comparisons(evaluation, others)
+    return evaluation / "report.html"
 
 
 def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
@@ -94,13 +98,11 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
     )
 
 
-def _evaluated(against: list[str], config: dict[str, Any], run: Run) -> list[str]:
-    """The other runs, after a look for their outputs: an evaluation should not end with a wrong path."""
+def _evaluated(against: list[str], run: Run) -> list[str]:
+    """The evaluations of the other runs: an hour of evaluation should not end with a wrong path."""
     from movl_monai.evaluation.outputs import find_outputs
+    from movl_monai.evaluation.several_runs import evaluation_folder
 
-    if "against" not in config:
-        raise ConfigError(
-            f"The evaluation of the bundle '{run.record['bundle']}' compares no runs: its evaluate.json has no id "
-            "`against`. Leave `--against` out."
-        )
+    if run.task == "segmentation":
+        return [str(evaluation_folder(path)) for path in against]
     return [str(find_outputs(path).parent) for path in against]

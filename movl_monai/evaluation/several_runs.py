@@ -14,6 +14,7 @@ import numpy as np
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 from movl_monai.evaluation.html import read_report
+from movl_monai.evaluation.mask_comparisons import with_ids_of
 from movl_monai.evaluation.mask_metrics import FIGURES as MASK_FIGURES
 from movl_monai.evaluation.pages.figures import figure_sections
 from movl_monai.evaluation.pages.runs import draw_runs, render_runs
@@ -120,13 +121,8 @@ def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dic
 
 def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
     """Differences of the means over cases, on the same resamples of patients."""
-    one, two = _cases(run), _cases(first)
-    if set(one) != set(two):
-        common = len(set(one) & set(two))
-        raise MovlError(
-            f"The runs were evaluated on different cases, or their ids are salted differently: {len(one)} and "
-            f"{len(two)} cases, {common} of them the same. Evaluate both on the same data set, with the same id map."
-        )
+    one = _cases(run)
+    two = with_ids_of(one, _cases(first), runs=(run, first))
     sections: dict[str, Any] = {}
     notes = []
     report = read_report(run)

@@ -12,9 +12,12 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from movl_monai.cli import main
+from movl_monai.errors import MovlError
 from movl_monai.evaluation import read_outputs
+from movl_monai.evaluation.mask_comparisons import add_mask_comparisons
 from movl_monai.phantom import write_phantom
-from tests.bundles.conftest import BUNDLES, FAST
+from tests.bundles.conftest import BUNDLES, FAST, FAST_SEGMENTING
+from tests.evaluation.masks import write_images
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -24,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
 ]
 CONFIGS = next(path for path in BUNDLES if path.name == "movl_classification") / "configs"
+SEGMENTATION = next(path for path in BUNDLES if path.name == "dvpt_segmentation") / "configs"
 HERE = ["--num_workers", "0", "--device", "cpu"]
 
 
@@ -100,6 +104,31 @@ def test_what_cannot_be_done_is_said_before_anything_is_evaluated(
     assert main([*own, *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_segmentation_is_compared_case_by_case_whatever_the_salts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_images(tmp_path / "data", splits=(("train", 4), ("val", 2), ("test", 3)))
+    common = {**FAST_SEGMENTING, "dataset_dir": str(data), "mask_class_names": ["background", "organ", "lesion"]}
+    files = [str(SEGMENTATION / "train.json")]
+    for name, seed in (("one", 0), ("two", 1)):
+        _workflow("train", files, "training", output_dir=str(tmp_path / name), seed=seed, **common)
+    words = ["--dataset_dir", str(data), *HERE]
+    assert main(["evaluate", str(tmp_path / "one"), *words]) == 0
+    assert main(["evaluate", str(tmp_path / "two"), *words, "--against", str(tmp_path / "one")]) == 0
+    reports = [_report(tmp_path / name) for name in ("two", "one")]
+    (comparison,) = reports[0]["comparisons"]
+    found = comparison["sections"]["id"]["dice"]
+    assert [found["a"], found["b"]] == pytest.approx([report["id"]["dice"] for report in reports])
+    assert found["difference"] == pytest.approx(found["a"] - found["b"])
+    rows = [(tmp_path / name / "evaluation/cases.csv").read_text(encoding="utf-8") for name in ("one", "two")]
+    ids = [{line.split(",")[0] for line in text.splitlines()[1:]} for text in rows]
+    assert not ids[0] & ids[1], "the salts differ"
+    assert "Compared with other runs" in (tmp_path / "two/evaluation/report.html").read_text(encoding="utf-8")
+    (tmp_path / "one/local/id_map.json").unlink()
+    with pytest.raises(MovlError, match="salted differently"):
+        add_mask_comparisons(tmp_path / "two/evaluation", [tmp_path / "one"])
 
 
 def test_a_folder_without_a_run_and_a_run_without_data_are_refused(

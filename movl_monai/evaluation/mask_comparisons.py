@@ -1,0 +1,72 @@
+"""Segmentations of two runs, case by case: the same cases are found whatever the salts of their ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from movl_monai.errors import MovlError
+from movl_monai.evaluation.files import to_json, write_atomically
+
+__all__ = ["add_mask_comparisons", "with_ids_of"]
+
+_Row = TypeVar("_Row")
+
+
+def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[str | os.PathLike[str]]) -> None:
+    """Put paired differences to other runs into the report of a segmentation, and write its page again.
+
+    Args:
+        evaluation: the folder with report.json.
+        against: other runs, evaluated on the same cases.
+
+    Raises:
+        MovlError: if a run has no report, is of another task, or was evaluated on other cases; the report stays as it
+            is.
+    """
+    from movl_monai.evaluation.html import read_report, write_html
+    from movl_monai.evaluation.several_runs import compare_reports
+
+    folder, entries = Path(evaluation), []
+    for other in against:
+        (entry,) = compare_reports([other, folder])["differences"].values()
+        if not entry["sections"]:
+            raise MovlError(" ".join(entry["notes"]))
+        entries.append(entry)
+    report = {**read_report(folder), "comparisons": entries}
+    write_atomically(folder / "report.json", to_json(report).encode())
+    write_html(folder)
+
+
+def with_ids_of(one: Mapping[str, Any], two: Mapping[str, _Row], *, runs: tuple[Path, Path]) -> dict[str, _Row]:
+    """The rows of one evaluation under the ids of another, where they are salted in another way.
+
+    Args:
+        one: rows by salted id; only the ids count.
+        two: rows of the same cases by other ids.
+        runs: the folders of both evaluations, beside which `local/id_map.json` tells what the ids stand for.
+
+    Raises:
+        DifferentTestSetsError: if one has cases that the other has not.
+        MovlError: if the salts differ and an id map is missing.
+    """
+    from movl_monai.trust.matching import match_images
+
+    names = [_names(run) for run in runs]
+    ids = list(two)
+    rows = match_images(list(one), ids, names_a=names[0], names_b=names[1])
+    return {name: two[ids[row]] for name, row in zip(one, rows, strict=True)}
+
+
+def _names(evaluation: Path) -> Any:
+    from movl_monai.data import IdMap
+    from movl_monai.trust.matching import ImageNames
+
+    file = evaluation.resolve().parent / "local" / "id_map.json"
+    if not file.is_file():
+        return None
+    ids = IdMap(file)
+    keys = ids.keys()
+    return ImageNames(keys, paths={name: ids.path_of(name) for name in keys})
