@@ -19,7 +19,9 @@ from . import (
     features_speed,
     linear_probe_speed,
     movl_step,
+    predict_speed,
     scan_speed,
+    segmenter_step,
     trainer_overhead,
 )
 from .machine import describe_machine
@@ -35,9 +37,11 @@ SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
     "features": features_speed.run,
     "dvpt_step": adapter_step.run_bare,
     "prefix_cache": adapter_step.run_prefix,
+    "segmenter_step": segmenter_step.run,
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
     "scan": scan_speed.run,
+    "predict": predict_speed.run,
     "bootstrap": bootstrap_speed.run,
     "export_latency": export_speed.run,
 }
@@ -47,10 +51,12 @@ WANTED = {
     "linear_probe_vs_epochs": "<= 0.05",
     "dvpt_step_vs_bare": "<= 1.15",
     "prefix_cached_vs_uncached": "<= 0.5",
+    "segmenter_step_vs_bare": "<= 1.05",
     "dicom_native_vs_monai": "<= 0.35",
     "dicom_native_vs_pydicom": "<= 2",
     "scan_vs_pydicom": "<= 0.83",
     "scan_two_workers_vs_pydicom": "<= 0.56",
+    "predict_vs_network": "<= 1.10",
     "bootstrap_vs_sklearn": "<= 0.05",
 }
 
