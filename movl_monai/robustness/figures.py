@@ -54,13 +54,14 @@ def robustness_figures(
     once = {name: _number(value[0]) for name, value in figures(np.ones((len(labels), 1))).items()}
     bootstrap = PatientBootstrap(len(labels), patients, rounds=rounds, level=level, seed=seed)
     drawn = bootstrap.resample(figures) if bootstrap.num_resampled > 1 else {}
-    intervals = {name: _interval(drawn.get(name), level) for name in once}
+    least = {name: 1 - (1 - level) / 2 if _is_ratio(name) else _MIN_DEFINED for name in once}
+    intervals = {name: _interval(drawn.get(name), level, least[name]) for name in once}
     found = {name: {"value": value, "interval": intervals[name]} for name, value in once.items()}
     return {
         "runs": {run: figures.arranged(run, found) for run in logits},
         "undefined": {"corruption_error": figures.left_out, "relative_corruption_error": figures.relative_left_out},
         "resampling": {key: value for key, value in bootstrap.facts.items() if key != "notes"},
-        "notes": [*bootstrap.notes, *figures.notes(), *_gaps(once, drawn, rounds)],
+        "notes": [*bootstrap.notes, *figures.notes(), *_gaps(once, drawn, least, rounds)],
     }
 
 
@@ -176,29 +177,46 @@ def _undefined(values: Mapping[str, np.ndarray]) -> list[str]:
     return [name for name, value in values.items() if np.isnan(value).any()]
 
 
-def _interval(values: np.ndarray | None, level: float) -> list[float] | None:
+def _is_ratio(key: str) -> bool:
+    """Whether a figure is a multiple of the baseline's: it grows without bounds where that comes near zero.
+
+    Rounds in which it has no value are its extreme ones and not missing by chance, so that few may be left out.
+    """
+    return key.split("\0")[1] in ("ce", "rce")
+
+
+def _interval(values: np.ndarray | None, level: float, least: float) -> list[float] | None:
     if values is None:
         return None
     known = values[~np.isnan(values)]
-    if len(known) < _MIN_DEFINED * len(values):
+    if len(known) < least * len(values):
         return None
     tail = (1 - level) / 2
     return [float(bound) for bound in np.quantile(known, [tail, 1 - tail])]
 
 
-def _gaps(once: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], rounds: int) -> list[str]:
+def _gaps(
+    once: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], least: Mapping[str, float], rounds: int
+) -> list[str]:
     """Say where intervals leave rounds out, or are missing, although the figure has a value."""
-    gaps = [int(np.isnan(values).sum()) for name, values in drawn.items() if once[name] is not None]
     if not drawn:
         return ["No intervals: resampling needs two or more patients or images."]
-    if not any(gaps):
-        return []
-    missing = sum(gap > (1 - _MIN_DEFINED) * rounds for gap in gaps)
-    note = (
-        f"{sum(gap > 0 for gap in gaps)} of {len(gaps)} intervals leave out rounds in which a class had no images or"
-        f" the baseline no error (at most {max(gaps)} of {rounds})"
-    )
-    return [note + (f"; {missing} of them have no value in most rounds and are not given." if missing else ".")]
+    gaps = {name: int(np.isnan(values).sum()) for name, values in drawn.items() if once[name] is not None}
+    missing = [name for name, gap in gaps.items() if rounds - gap < least[name] * rounds]
+    left_out = [gap for name, gap in gaps.items() if gap and name not in missing]
+    notes = []
+    if left_out:
+        notes.append(
+            f"{len(left_out)} of {len(gaps)} intervals leave out rounds in which a class had no images, or the baseline"
+            f" no error to be a multiple of (at most {max(left_out)} of {rounds})."
+        )
+    if missing:
+        most = max(gaps[name] for name in missing)
+        notes.append(
+            f"{len(missing)} of {len(gaps)} intervals are not given: a class had no images, or the baseline no error to"
+            f" be a multiple of, in up to {most} of {rounds} rounds, which are the extreme ones."
+        )
+    return notes
 
 
 def _number(value: float) -> float | None:

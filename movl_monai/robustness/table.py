@@ -49,8 +49,11 @@ def robustness_markdown(result: Result, *, command: str, picture: str | None = N
     parts = [title, _reading(result), _summary(result)]
     parts += [f"![Balanced accuracy by corruption and severity]({picture})"] if picture else []
     parts += [
-        "## Each corruption, mean over its severities",
-        _per_corruption(result, "balanced_accuracy"),
+        *(
+            text
+            for metric, name in _TITLES.items()
+            for text in (f"## Each corruption, mean over its severities: {name}", _per_corruption(result, metric))
+        ),
         "## Corruption error: errors as multiples of the baseline's",
         f"Errors are 1 - balanced accuracy, added over severities; {result['baseline']} is 1 everywhere, less is "
         "better.",
@@ -85,8 +88,9 @@ def _summary(result: Result) -> str:
                 f"{title}, clean": _shown(part["clean"][metric]),
                 f"{title}, corrupted": _shown(part["corrupted"][metric]),
             }
-        difference = part["difference"]["balanced_accuracy"]
-        row["corrupted, minus baseline"] = "" if run == result["baseline"] else _shown(difference)
+        for metric, title in _TITLES.items():
+            shown = "" if run == result["baseline"] else _shown(part["difference"][metric])
+            row[f"{title}, corrupted, minus baseline"] = shown
         row["mCE"] = _shown(part["corruption_error"]["mean"])
         row["relative mCE"] = _shown(part["relative_corruption_error"]["mean"])
         rows.append(row)
@@ -138,7 +142,7 @@ def _made(result: Result, command: str) -> str:
     lines = [f"Command: `{command}`"]
     lines += [
         f"{name}: {part['meaning']}: "
-        + ", ".join(f"{severity}: {value}" for severity, value in part["parameters"].items())
+        + ", ".join(f"{key}: {_parameter(value)}" for key, value in part["parameters"].items())
         for name, part in result["corruptions"].items()
     ]
     resampling = result["resampling"]
@@ -155,6 +159,10 @@ def _made(result: Result, command: str) -> str:
     lines += result["notes"]
     versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
     return "\n".join(f"- {line}" for line in [*lines, f"Versions: {versions}"])
+
+
+def _parameter(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _shown(figure: Mapping[str, Any]) -> str:

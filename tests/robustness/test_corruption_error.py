@@ -151,6 +151,21 @@ def test_a_baseline_without_any_error_gives_no_mean_at_all() -> None:
     assert found["runs"]["full"]["corrupted"]["balanced_accuracy"]["value"] < 1
 
 
+def test_a_ratio_has_no_interval_where_the_baseline_often_loses_nothing() -> None:
+    logits, labels = logits_of_runs(count=40)
+    right = 5 * np.eye(2)[labels]
+    wrong = right.copy()
+    wrong[0] = wrong[0, ::-1]  # one error, which a third of the rounds do not draw
+    logits["probe"] = {cell: right if cell == CLEAN else wrong for cell in CELLS}
+    found = robustness_figures(logits, labels, baseline="probe", rounds=300)
+    for key in ("corruption_error", "relative_corruption_error"):
+        mean = found["runs"]["full"][key]["mean"]
+        assert mean["value"] is not None
+        assert mean["interval"] is None
+    assert found["runs"]["full"]["corrupted"]["auroc"]["interval"] is not None
+    assert any("intervals are not given: " in note for note in found["notes"])
+
+
 def test_without_patients_and_with_one_patient_the_notes_say_so() -> None:
     logits, labels = logits_of_runs(count=8)
     unknown = robustness_figures(logits, labels, baseline="probe", rounds=10)
