@@ -32,6 +32,7 @@ SCORES: dict[str, type[OODScore]] = {
 # well-posed fit with fewer images than features.
 DEFAULT_SCORE = "mahalanobis"
 
+_UNLIKELY = 0.001  # probability below which a share of test images is called surprising
 _FEW = 20  # val images below which one image more or less moves the threshold past every other
 
 
@@ -107,12 +108,10 @@ def fit_detector(
     if "val" not in parts:
         raise OODFitError("There are no outputs of val images, from which the threshold comes (`evaluation_splits`).")
     scores = np.sort(_scores(fitted, parts["val"]))
-    # 0.95 * 20 is a little more than 19 in floating point; the share is what is asked for
-    kept = next(count for count in range(1, len(scores) + 1) if count / len(scores) >= target_id_kept)
     train = parts["train"].labeled() if "train" in parts else None
     return OODDetector(
         score=fitted,
-        threshold=float(scores[kept - 1]),
+        threshold=float(scores[_kept(len(scores), target_id_kept) - 1]),
         target_id_kept=target_id_kept,
         fitted_on={"split": "train", "n": len(train) if train is not None and fitted.needs_features else 0},
         threshold_from={"split": "val", "n": len(scores)},
@@ -167,7 +166,7 @@ def ood_detection(
         notes += [f"{domain}: {note}" for note in found["resampling"].pop("notes")]
         entry["sets"][domain] = {"kind": "near" if kind == "ood" else "far", **found}
     entry |= {"n_id": len(inside.images) if inside else 0, "id_flagged": _flagged(detector, inside)}
-    notes += _notes(sizes["val"], inside is not None, bool(others))
+    notes += _notes(sizes["val"], inside is not None, bool(others)) + _surprise(detector, inside)
     return {**entry, "definitions": dict(DEFINITIONS), "notes": notes}
 
 
@@ -228,6 +227,34 @@ def _flagged(detector: OODDetector | None, scored: _Scored | None) -> float | No
     if detector is None or scored is None:
         return None
     return float(np.mean(scored.scores[detector.score.name] > detector.threshold))
+
+
+def _kept(count: int, target: float) -> int:
+    """The smallest number of images that is at least that share of so many."""
+    # a quotient: 0.95 * 20 is a little more than 19 in floating point
+    return next(kept for kept in range(1, count + 1) if kept / count >= target)
+
+
+def _surprise(detector: OODDetector | None, inside: _Scored | None) -> list[str]:
+    """A note where more test images are marked than could be if they were like those of val.
+
+    The threshold is the k-th smallest of n val scores. Of m images exchangeable with these, the number beyond it is
+    beta-binomial with n - k + 1 and k, whatever the scores are (equal scores make it smaller).
+    """
+    from scipy.stats import betabinom
+
+    if detector is None or inside is None:
+        return []
+    n, m = detector.threshold_from["n"], len(inside.images)
+    kept, share = _kept(n, detector.target_id_kept), _flagged(detector, inside) or 0.0
+    chance = float(betabinom.sf(round(share * m) - 1, m, n - kept + 1, kept))
+    if chance >= _UNLIKELY:
+        return []
+    return [
+        f"{share:.1%} of the in-distribution test images are marked as outside, where the threshold aims at "
+        f"{1 - detector.target_id_kept:.1%}: were they exchangeable with the val images, so many would be with "
+        f"probability {chance:.1g} (images taken as independent). Test and val images differ."
+    ]
 
 
 def _notes(n_val: int, has_id: bool, has_others: bool) -> list[str]:

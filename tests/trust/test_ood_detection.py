@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from movl_monai.errors import MovlError
@@ -108,6 +109,32 @@ def test_the_threshold_keeps_no_more_images_than_asked_for(count: int, kept: int
     stored = outputs(sizes={("id", "train"): 30, ("id", "val"): count})
     val = stored.sections()["val"]
     assert (~fit_detector(stored)(val.predictions.logits, val.features)[1]).sum() == kept
+
+
+def surprises(**options: Any) -> list[str]:
+    sizes = {("id", "train"): 60, ("id", "val"): 40, ("id", "test"): 60}
+    entry = ood_detection(outputs(sizes=sizes, **options), scores=["mahalanobis"], rounds=1)
+    return [note for note in entry["notes"] if "Test and val images differ" in note]
+
+
+def test_more_marks_on_test_images_than_chance_gives_are_told() -> None:
+    assert [surprises(seed=seed) for seed in range(20)] == [[]] * 20
+    stored = outputs()
+    rows = np.array([place == "test" for place in stored.predictions.splits]) & (
+        np.array(stored.predictions.domains) == "id"
+    )
+    stored.features[rows] *= 1.6
+    note = next(note for note in ood_detection(stored, rounds=1)["notes"] if "Test and val images differ" in note)
+    assert "where the threshold aims at 5.0%" in note
+
+
+def test_the_law_of_marks_on_exchangeable_images_is_beta_binomial() -> None:
+    generator = np.random.default_rng(0)
+    val, test = generator.normal(size=(4000, 40)), generator.normal(size=(4000, 60))
+    beyond = (test > np.sort(val, axis=1)[:, [37]]).sum(axis=1)  # 38 of 40 are kept
+    for count in (1, 3, 6, 10):
+        expected = stats.betabinom.sf(count - 1, 60, 3, 38)
+        assert np.mean(beyond >= count) == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 4000))
 
 
 @pytest.mark.parametrize("name", list(SCORES))
