@@ -150,7 +150,7 @@ def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
         "facts": np.array(to_json(jsonable(dict(outputs.facts)))),
     }
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(stream, allow_pickle=False, **arrays)
     write_atomically(path, stream.getvalue())
 
 

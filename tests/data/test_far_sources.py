@@ -94,3 +94,17 @@ def test_a_far_folder_without_images_is_refused(folder: Path, tmp_path: Path) ->
 def test_a_far_folder_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no file or folder 'nowhere'"):
         read_datalist(folder, far_dataset_dirs=[tmp_path / "nowhere"], id_salt=SALT)
+
+
+def test_real_sets_of_other_kinds_are_far_sets_of_an_x_ray_set(test_data: Path) -> None:
+    sets = {"ct": test_data / "data" / "ct_contrast_dicom", "polyps": test_data / "data" / "kvasir_seg"}
+    datalist = read_datalist(test_data / "data" / "cxr_pneumonia", far_dataset_dirs=sets, id_salt=SALT)
+    files = {
+        "ct": len(list(sets["ct"].rglob("*.dcm"))),
+        "polyps": sum(1 for path in sets["polyps"].rglob("images/*") if path.is_file()),
+    }
+    for name, count in files.items():
+        items = list(datalist.select(domain=name))
+        assert len(items) == count
+        assert {item["label"] for item in items} == {None}
+    assert set(datalist.for_evaluation().ood_domains) == {"ood_nih", "ood_official_test"}

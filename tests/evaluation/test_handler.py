@@ -11,17 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from sklearn.metrics import balanced_accuracy_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, Dataset
 
 from movl_monai.data import IdMap
 from movl_monai.engines import prepare_image_batch
 from movl_monai.errors import MovlError
-from movl_monai.evaluation import EvaluationReportHandler, NonFiniteLogitsError, PredictionWriter
+from movl_monai.evaluation import (
+    EvaluationReportHandler,
+    NonFiniteLogitsError,
+    Predictions,
+    PredictionWriter,
+    StoredOutputs,
+    report_scalars,
+    write_outputs,
+)
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
+from movl_monai.trust import read_trust
+from movl_monai.trust.matching import DifferentTestSetsError
 from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone
 
 CLASSES = ["normal", "pneumonia"]
@@ -164,3 +176,58 @@ def test_prediction_writer_needs_no_labels(tmp_path: Path, decollate: bool) -> N
     with torch.no_grad():
         expected = network.eval()(data.inner.images.float() / 255).argmax(dim=1)
     assert [row["predicted"] for row in rows] == [CLASSES[index] for index in expected]
+
+
+class SplitImages(Images):
+    """As images of two domains, with training images too."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = super().__getitem__(index)
+        return item | ({"split": "train"} if 4 <= index < 9 else {})
+
+
+def test_an_evaluation_keeps_what_it_fitted_beside_the_checkpoint_and_hands_its_figures_to_trackers(
+    tmp_path: Path,
+) -> None:
+    network, seen = trained_like_network(), {}
+    handler = EvaluationReportHandler(
+        tmp_path / "evaluation",
+        class_names=CLASSES,
+        trust_record=tmp_path / "trust.pt",
+        tensorboard_dir=tmp_path / "tensorboard",
+        rounds=5,
+        ood_score="knn",
+    )
+    engine = evaluator(network, handler, data=SplitImages())
+    # as MONAI's trackers do, which are attached behind the handlers of a configuration
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.update(engine.state.metrics))
+    engine.run()
+    report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert seen == report_scalars(report)
+    assert seen["id/accuracy"] == report["id"]["accuracy"]
+    record = read_trust(tmp_path / "trust.pt", network)
+    assert record.temperature == report["calibration"]["temperature"]
+    assert report["ood_detection"]["chosen"]["score"] == "knn"
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    accumulator = EventAccumulator(str(events)).Reload()
+    assert set(accumulator.Tags()["scalars"]) == {f"evaluation/{name}" for name in seen}
+    (event,) = accumulator.Scalars("evaluation/id/accuracy")
+    assert event.value == pytest.approx(report["id"]["accuracy"], abs=1e-6)
+
+
+def test_a_comparison_on_other_images_is_an_error_after_the_report_was_written(tmp_path: Path) -> None:
+    write_outputs(tmp_path / "other" / "outputs.npz", StoredOutputs(
+        predictions=Predictions(ids=[f"{4:012x}"], logits=[[1.0, 2.0]], labels=[1]), class_names=CLASSES
+    ))  # fmt: skip
+    handler = EvaluationReportHandler(
+        tmp_path / "own",
+        class_names=CLASSES,
+        against=[tmp_path / "other"],
+        trust_record=tmp_path / "trust.pt",
+        rounds=5,
+    )
+    with pytest.raises(DifferentTestSetsError):
+        evaluator(trained_like_network(), handler).run()
+    report = json.loads((tmp_path / "own" / "report.json").read_text())
+    assert report["comparisons"] == []
+    assert any(note.startswith("comparisons: ") for note in report["notes"])
