@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from movl_monai.errors import ConfigError
 
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--series", choices=("all", "one"), default="all", help="all series, or exactly one of each study (all)"
     )
     parser.add_argument("--bundle_dir", metavar="DIR", help="the run's bundle, where it is not found")
+    parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
 
@@ -55,11 +58,24 @@ def run(options: argparse.Namespace) -> int:
         series=options.series,
         overrides=parse_overrides(options.overrides),
         bundle_dir=options.bundle_dir,
+        codes=_codes(options.codes),
     )
     if summary is None:  # another process than the first
         return 0
     print(summary.text())
-    return _EXIT_SOME_FAILED if summary.failed else 0
+    return _EXIT_SOME_FAILED if summary.failed or summary.not_written else 0
+
+
+def _codes(path: str | None) -> dict[str, list[str]] | None:
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--codes cannot be read as JSON ({type(error).__name__}): {path}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError('--codes must hold {"class name": [value, scheme designator, meaning], ...}.')
+    return content
 
 
 def _words(text: str) -> list[str]:

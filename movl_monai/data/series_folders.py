@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,17 @@ __all__ = ["group_series", "read_series_header"]
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series_header(folder: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
+def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis = "axial") -> FileHeader:
     """The number of slices of the volume that the DICOM files of a folder make, and its patient; no pixel is read.
+
+    The source is the folder, or the files themselves.
 
     Raises nothing on the content: what is wrong with the files is the ``problem``.
     """
     from movl_monai.transforms import MedicalImageError
 
     try:
-        files, shape, orientation = _geometry(folder)
+        files, shape, orientation = _geometry(source)
     except MedicalImageError as error:
         return FileHeader(problem=error.reason)
     wanted = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
@@ -65,7 +68,7 @@ def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
     return Entry(path=folder, key=key, domain=entries[0].domain, split=entries[0].split)
 
 
-def _geometry(folder: Path) -> tuple[list[Path], tuple[int, int, int], np.ndarray]:
+def _geometry(source: Path | Sequence[Path]) -> tuple[list[Path], tuple[int, int, int], np.ndarray]:
     """The files of a series, (columns, rows, slices), and where these axes run in the patient (nibabel's form, RAS).
 
     Raises:
@@ -78,7 +81,7 @@ def _geometry(folder: Path) -> tuple[list[Path], tuple[int, int, int], np.ndarra
     from movl_monai.transforms.volume_source import series_files
 
     limits = Limits()
-    files, _ = series_files(folder, limits)
+    files = series_files(source, limits)[0] if isinstance(source, Path) else list(source)
     found = [part for file in files for part in slices_of(file, limits)]
     check_alike(found)
     normal = found[0].normal

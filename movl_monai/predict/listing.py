@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from movl_monai.data import IdMap
-from movl_monai.data.entries import Entry, Listing, natural_key
+from movl_monai.data.entries import Entry, FileHeader, Listing, natural_key
 from movl_monai.data.expand import SliceAxis, read_header
 from movl_monai.data.read_folders import read_files
+from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
-from movl_monai.predict.series import Selection, SeriesScan
+from movl_monai.predict.series import HARMLESS, Selection, SeriesScan
 
 __all__ = ["Listed", "list_images"]
 
@@ -68,7 +69,7 @@ def list_images(
         series: "all" that there are, or "one" for every study, see :class:`movl_monai.predict.series.Selection`.
 
     Raises:
-        DataError: if there is no such source, or no file in it.
+        DataError: if there is no such source, or no file in it that anybody could want a prediction for.
     """
     listing = _read(Path(source))
     found: list[_Found] = []
@@ -85,7 +86,7 @@ def list_images(
     skipped += [(one.entry.path, one.entry.key, reasons[one.entry.key]) for one in found if one.entry.key in reasons]
     found = [one for one in found if one.entry.key not in reasons]
     if volumes:
-        found = _with_volumes(found, id_map)
+        found = _with_volumes(found, id_map, cast(SliceAxis, slice_axis))
     found.sort(key=lambda one: (natural_key(one.entry.key), one.entry.key, one.entry.frame or 0))
     items = [item for one in found for item in _items(one, id_map, volumes)]
     result = Listed(
@@ -94,7 +95,16 @@ def list_images(
         series={item["case"]: one.scan for one, item in _first_items(found, items) if one.scan is not None},
     )
     id_map.save()
+    _check_some(result)
     return result
+
+
+def _check_some(listed: Listed) -> None:
+    """Refuse a source with nothing in it that anybody could want a prediction for."""
+    reasons = Counter(file["reason"] for file in listed.skipped)
+    if not listed.items and set(reasons) <= HARMLESS:
+        found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        raise DataError(f"No image was found ({found}); give a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
 
 
 def _read(path: Path) -> Listing:
@@ -132,7 +142,7 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
     return _Found(entry, len(scan.frames), (), SeriesScan.of(entry.path, scan)), None
 
 
-def _with_volumes(found: Sequence[_Found], id_map: IdMap) -> list[_Found]:
+def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis) -> list[_Found]:
     """Put the slices of each series together."""
     groups: dict[object, list[_Found]] = defaultdict(list)
     for number, one in enumerate(found):
@@ -141,16 +151,25 @@ def _with_volumes(found: Sequence[_Found], id_map: IdMap) -> list[_Found]:
         groups[(one.entry.path.parent, one.scan.volume) if one.scan and is_slice else number].append(one)
     result: list[_Found] = []
     for members in groups.values():
-        if len(members) < 2:
+        members = sorted(members, key=lambda one: one.entry.key)
+        header = _series_header(members, slice_axis)
+        if header is None:
             result += members
             continue
-        members = sorted(members, key=lambda one: one.entry.key)
         first = members[0].scan
         name = id_map.salter.short("series", repr(first.volume if first else ""))
         folder = members[0].entry.key.rpartition("/")[0]
         entry = Entry(path=members[0].entry.path.parent, key=f"{folder}/series {name}")
-        result.append(_Found(entry, len(members), tuple(str(one.entry.path) for one in members), first))
+        result.append(_Found(entry, header.frames, tuple(str(one.entry.path) for one in members), first))
     return result
+
+
+def _series_header(members: Sequence[_Found], slice_axis: SliceAxis) -> FileHeader | None:
+    """What the files say as one volume; None where they are none."""
+    if len(members) < 2:
+        return None
+    header = read_series_header([one.entry.path for one in members], slice_axis=slice_axis)
+    return None if header.problem else header
 
 
 def _items(found: _Found, id_map: IdMap, volumes: bool) -> list[dict[str, Any]]:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_files import MaskFiles
 from movl_monai.predict.batches import Item
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.model import Model
+from movl_monai.predict.rows import OK
 from movl_monai.predict.series import SeriesScan
+from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
+
+if TYPE_CHECKING:
+    from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp
 
 __all__ = ["Outputs"]
 
+_SERIES_OFFSETS = {"sr": 901, "seg": 902, "sc": 903}
+_NOT_DICOM = "not_dicom"
+
 
 class Outputs:
-    """Writes the outputs of images and cases as they are done.
+    """Writes the outputs of images and cases as they are done, and reports at the end.
+
+    Files of DICOM objects are called by their UIDs, all others by salted ids. What cannot be written is named in the
+    row (``not_written``); what was, under ``files``, which stays on this machine.
 
     Args:
         model: the model.
@@ -25,30 +41,272 @@ class Outputs:
         folder: where to.
         series: of the cases of DICOM files.
         started: the time that outputs carry, in seconds.
+        codes: codes of classes, by name: (value, scheme designator, meaning).
     """
 
     def __init__(
-        self, model: Model, kinds: frozenset[str], folder: Path, series: Mapping[str, SeriesScan], *, started: int
+        self,
+        model: Model,
+        kinds: frozenset[str],
+        folder: Path,
+        series: Mapping[str, SeriesScan],
+        *,
+        started: int,
+        codes: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.kinds, self.folder, self.series, self.started = model, kinds, folder, series, started
         self.masks = MaskFiles(folder / "masks", class_names=model.class_names, mask_dtype=model.mask_dtype)
+        self._codes: ClassCodes | None = None
+        if kinds & {"sr", "seg"}:
+            from movl_monai.dicom_output import ClassCodes
+
+            self._codes = ClassCodes(model.class_names, codes)
 
     def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Take an image."""
-        return None
+        """Write the picture of an image."""
+        if not self.kinds & {"sc", "png"}:
+            return None
+        from movl_monai.dicom_output import draw_text
 
-    def segmented(self, case: SegmentedCase) -> dict[str, Any] | None:
-        """Write the mask of a case."""
+        pixels = draw_text(self._image(item), _said(row))
+        written = _Written()
+        if "png" in self.kinds:
+            written.add("png", lambda: self._write_png(item["id"], pixels))
+        if "sc" in self.kinds:
+            written.add("sc", lambda: self._write_capture(item["case"], pixels, *item_place(item), number=1))
+        return row | written.entries()
+
+    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Write mask, segmentation and pictures of a case."""
+        written = _Written()
         if case.is_volume and "nifti" in self.kinds:
-            slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
-            source = case.items[0]["image"]
-            axis = case.record["slice_axis"]
-            self.masks.write_volume(case.id, slices, source=source, axis=axis, spacing=case.spacing)
+            written.add("nifti", lambda: [self._write_nifti(case)])
         if not case.is_volume and "png" in self.kinds:
-            for item, plane in zip(case.items, case.planes, strict=True):
-                self.masks.write_image(item["id"], plane, spacing=None)
-        return None
+            written.add("png", lambda: self._write_masks(case))
+        wanted = self.kinds & {"seg", "sc", "png"}
+        is_dicom = case.id in self.series
+        frames = stored_frames(case) if is_dicom and wanted else None
+        if "seg" in self.kinds:
+            written.add("seg", lambda: self._write_segmentation(frames))
+        if self.kinds & {"sc", "png"}:
+            self._draw(case, frames, written)
+        return row | written.entries()
 
-    def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[str]:
-        """Write what is made of everything together; returns notes."""
-        return []
+    def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Write the reports, one for each series; returns the rows with what was written."""
+        if "sr" not in self.kinds:
+            return rows
+        items = {item["id"]: item for item in listed.items}
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        result: list[dict[str, Any]] = []
+        for row in rows:
+            scan = self.series.get(items[row["id"]]["case"]) if row["id"] in items else None
+            if scan is None:
+                failed = _Written()
+                failed.add("sr", _refuse_not_dicom)
+                result.append(row | failed.entries(row) if row["status"] == OK else row)
+            else:
+                groups[scan.study, scan.series].append(row)
+        for group in groups.values():
+            result += self._report(group, items)
+        order = {row["id"]: number for number, row in enumerate(rows)}
+        return sorted(result, key=lambda row: order[row["id"]])
+
+    def _report(self, rows: list[dict[str, Any]], items: Mapping[str, Item]) -> list[dict[str, Any]]:
+        done = [row for row in rows if row["status"] == OK]
+        if not done:
+            return rows
+        written = _Written()
+        written.add("sr", lambda: [self._write_report(done, items, is_partial=len(done) < len(rows))])
+        return [row | written.entries(row) if row["status"] == OK else row for row in rows]
+
+    def _write_report(self, rows: list[dict[str, Any]], items: Mapping[str, Item], *, is_partial: bool) -> str:
+        from movl_monai.dicom_output import ClassCodes, classification_report
+
+        places = [item_place(items[row["id"]]) for row in rows]
+        files = list(dict.fromkeys(file for file, _ in places))
+        headers = dict(zip(files, headers_of(files), strict=True))
+        # copies of an image are reported once
+        findings: dict[tuple[str, int | None], ImageFinding] = {}
+        for row, (file, frame) in zip(rows, places, strict=True):
+            finding = _finding(row, headers[file], frame, self.model.class_names)
+            findings.setdefault((finding.sop_instance_uid, frame), finding)
+        unique = {str(header.SOPInstanceUID): header for header in headers.values()}
+        report = classification_report(
+            list(findings.values()),
+            list(unique.values()),
+            origin=self._origin(),
+            stamp=self._stamp("sr"),
+            codes_of=self._codes or ClassCodes(self.model.class_names),
+            is_partial=is_partial,
+        )
+        return self._write_dicom("sr", report)
+
+    def _write_segmentation(self, frames: StoredFrames | None) -> list[str]:
+        from movl_monai.dicom_output import ClassCodes, segmentation_object
+
+        if frames is None:
+            return _refuse_not_dicom()
+        made = segmentation_object(
+            frames.classes,
+            headers_of(frames.files),
+            class_names=self.model.class_names,
+            origin=self._origin(),
+            stamp=self._stamp("seg"),
+            codes_of=self._codes or ClassCodes(self.model.class_names),
+        )
+        return [self._write_dicom("seg", made)]
+
+    def _write_masks(self, case: SegmentedCase) -> list[str]:
+        ids = [item["id"] for item in case.items]
+        for name, plane in zip(ids, case.planes, strict=True):
+            self.masks.write_image(name, plane, spacing=None)
+        return [f"masks/{name}.png" for name in ids]
+
+    def _write_nifti(self, case: SegmentedCase) -> str:
+        slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
+        source, axis = case.items[0]["image"], case.record["slice_axis"]
+        path = self.masks.write_volume(case.id, slices, source=source, axis=axis, spacing=case.spacing)
+        return f"masks/{path.name}"
+
+    def _draw(self, case: SegmentedCase, frames: StoredFrames | None, written: _Written) -> None:
+        """Write pictures of the frames where something was found, or else of the middle one."""
+        from movl_monai.dicom_output import draw_classes
+
+        planes = list(case.planes if frames is None else frames.classes)
+        shown = [number for number, plane in enumerate(planes) if plane.any()] or [len(planes) // 2]
+        lines = [] if any(plane.any() for plane in planes) else ["Nothing found."]
+        for position, number in enumerate(shown, start=1):
+            place = None if frames is None else frames.place(number)
+            image = self._image(case.items[number]) if place is None else self._frame(*place)
+            pixels = draw_classes(image, planes[number], self.model.class_names, [*lines, _USE])
+            if "png" in self.kinds:
+                name = case.id if len(planes) == 1 else f"{case.id}_{number:04d}"
+                written.add("png", lambda name=name, pixels=pixels: self._write_png(name, pixels))
+            if "sc" in self.kinds:
+                written.add(
+                    "sc",
+                    lambda pixels=pixels, place=place, position=position: self._write_capture(
+                        case.id, pixels, *(place or ("", None)), number=position
+                    ),
+                )
+
+    def _write_png(self, name: str, pixels: np.ndarray) -> list[str]:
+        from PIL import Image
+
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, format="PNG")
+        write_atomically(self.folder / "pictures" / f"{name}.png", stream.getvalue())
+        return [f"pictures/{name}.png"]
+
+    def _write_capture(self, case: str, pixels: np.ndarray, file: str, frame: int | None, *, number: int) -> list[str]:
+        from movl_monai.dicom_output import secondary_capture
+
+        if case not in self.series:
+            return _refuse_not_dicom()
+        capture = secondary_capture(
+            pixels,
+            headers_of([file])[0],
+            origin=self._origin(),
+            stamp=self._stamp("sc"),
+            frame=frame,
+            instance_number=number,
+        )
+        return [self._write_dicom("sc", capture)]
+
+    def _write_dicom(self, kind: str, dataset: Any) -> str:
+        from movl_monai.dicom_output import as_bytes
+
+        name = f"{kind}/{dataset.SOPInstanceUID}.dcm"
+        write_atomically(self.folder / name, as_bytes(dataset))
+        return name
+
+    def _image(self, item: Item) -> np.ndarray:
+        """The image as the model's loading gives it, at its own size."""
+        return np.asarray(self.model.preprocessing.transforms[0](dict(item))["image"])
+
+    def _frame(self, file: str, frame: int | None) -> np.ndarray:
+        item = {"image": file} if frame is None else {"image": file, "frame": frame}
+        return self._image(item)
+
+    def _origin(self) -> Origin:
+        from movl_monai.dicom_output import Origin
+
+        facts = self.model.facts
+        return Origin(
+            name=facts.name,
+            version=facts.version,
+            fingerprint=facts.fingerprint,
+            checkpoint_sha256=facts.checkpoint_sha256,
+            backbone=facts.backbone,
+        )
+
+    def _stamp(self, kind: str) -> Stamp:
+        from movl_monai.dicom_output import Stamp
+
+        return Stamp(seconds=self.started, series_offset=_SERIES_OFFSETS[kind])
+
+
+_USE = "Research use only. Not a medical device; not for diagnosis."
+
+
+class _Written:
+    """What was written of a row, and what could not be."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.problems: dict[str, str] = {}
+
+    def add(self, kind: str, write: Callable[[], list[str]]) -> None:
+        """Write, and remember why not where the source does not allow it; a full disk ends the run."""
+        from movl_monai.dicom_output import DicomOutputError
+
+        try:
+            self.files += write()
+        except _NotDicomError:
+            self.problems[kind] = _NOT_DICOM
+        except DicomOutputError:
+            self.problems[kind] = "unfit_source"
+
+    def entries(self, row: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """For a row, which may have some already."""
+        earlier = row or {}
+        problems = [*earlier.get("not_written", ()), *(f"{kind}:{why}" for kind, why in self.problems.items())]
+        entries: dict[str, Any] = {"files": [*earlier.get("files", ()), *self.files]}
+        return entries | ({"not_written": problems} if problems else {})
+
+
+class _NotDicomError(Exception):
+    """A DICOM object was asked for of another file."""
+
+
+def _refuse_not_dicom() -> list[str]:
+    raise _NotDicomError
+
+
+def _said(row: Mapping[str, Any]) -> list[str]:
+    """What is written below an image."""
+    kind = "calibrated" if row.get("calibrated") else "not calibrated"
+    highest = max(row.get("calibrated") or row["probabilities"])
+    lines = [f"Most probable: {row['predicted']}, probability {highest:.2f} ({kind})"]
+    if row.get("outside"):
+        lines.append("OUTSIDE of what this model was trained on")
+    if row.get("abstain"):
+        lines.append("The model abstains from an answer.")
+    return [*lines, _USE]
+
+
+def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: list[str]) -> ImageFinding:
+    from movl_monai.dicom_output import ImageFinding
+
+    values = row.get("calibrated") or row["probabilities"]
+    return ImageFinding(
+        sop_instance_uid=str(header.SOPInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+        frame=frame,
+        predicted=row["predicted"],
+        probabilities=dict(zip(class_names, values, strict=True)),
+        calibrated=bool(row.get("calibrated")),
+        outside=row.get("outside"),
+        abstained=row.get("abstain"),
+    )

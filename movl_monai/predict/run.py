@@ -23,7 +23,8 @@ from movl_monai.predict.loader import default_workers, load_units
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import Outputs
 from movl_monai.predict.rows import FAILED, SKIPPED, failed_row, results_csv
-from movl_monai.predict.summary import HARMLESS, Summary, summarize
+from movl_monai.predict.series import HARMLESS
+from movl_monai.predict.summary import Summary, summarize
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
 
@@ -47,6 +48,7 @@ def predict(
     series: Literal["all", "one"] = "all",
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
+    codes: Mapping[str, Sequence[str]] | None = None,
     progress: bool | None = None,
 ) -> Summary | None:
     """Predict images, slices and volumes.
@@ -65,6 +67,7 @@ def predict(
         series: "all", or exactly "one" of each study.
         overrides: ids of the run's config.
         bundle_dir: the run's bundle.
+        codes: codes of classes for DICOM objects, by name: (value, scheme designator, meaning).
         progress: show a bar; None shows it on terminals only.
 
     Returns:
@@ -84,7 +87,7 @@ def predict(
         listed = _listed(world, model, source, folder, modalities, series)
         journal = _journal(world, folder, model, kinds, batch_size)
         with closing(journal):
-            sink = Outputs(model, kinds, folder, listed.series, started=int(journal.fixed["started"]))
+            sink = Outputs(model, kinds, folder, listed.series, started=int(journal.fixed["started"]), codes=codes)
             resumed = predict_listed(
                 model, listed, journal, sink, num_workers=num_workers, world=world, progress=progress
             )
@@ -92,10 +95,11 @@ def predict(
             if not world.is_first:
                 return None
             journal.reload()
-            rows = _rows(listed, model, journal)
-            notes = sink.finish(listed, rows)
+            rows = sink.finish(listed, _rows(listed, model, journal))
+            _write_files(folder, rows)
+            rows = [{name: value for name, value in row.items() if name != "files"} for row in rows]
             _write_tables(folder, kinds, model, rows)
-        return summarize(rows, out=folder, resumed=resumed, notes=notes)
+        return summarize(rows, out=folder, resumed=resumed)
 
 
 def predict_listed(
@@ -168,6 +172,7 @@ def _listed(
 ) -> Listed:
     listed = None
     if world.is_first:
+        _clear_leftovers(folder)
         listed = list_images(
             source,
             id_map=IdMap(folder / "local" / "id_map.json"),
@@ -178,6 +183,13 @@ def _listed(
         )
         _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
     return world.share(listed)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what an earlier run had half written when it was killed."""
+    for kind in (".", "local", "masks", "pictures", "sr", "seg", "sc"):
+        for path in (folder / kind).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def _journal(world: World, folder: Path, model: Model, kinds: frozenset[str], batch_size: int | None) -> Journal:
@@ -207,6 +219,13 @@ def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]
         status = SKIPPED if file["reason"] in HARMLESS else FAILED
         rows.append(failed_row(file["id"], file["reason"], status=status))
     return rows
+
+
+def _write_files(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Which output files belong to which id; names of DICOM files are UIDs, so the list stays on this machine."""
+    lines = [f"{row['id']},{name}\n" for row in rows for name in row.get("files", ())]
+    if lines:
+        write_atomically(folder / "local" / "outputs.csv", ("id,file\n" + "".join(lines)).encode())
 
 
 def _write_tables(folder: Path, kinds: frozenset[str], model: Model, rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from movl_monai.transforms.dicom import HeaderScan
 
-__all__ = ["CROSS_SECTIONAL", "REASONS", "Selection", "SeriesScan"]
+__all__ = ["CROSS_SECTIONAL", "HARMLESS", "REASONS", "Selection", "SeriesScan"]
 
 CROSS_SECTIONAL = ("CT", "MR", "PT", "NM")
 
@@ -22,6 +22,12 @@ REASONS = {
     "not_selected": "a localizer or capture beside the one series of the study that is predicted",
 }
 """Why a readable DICOM file is not predicted."""
+
+
+HARMLESS = frozenset(
+    ("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "not_selected", "duplicate_row")
+)
+"""Reasons of files that nobody expects a prediction for."""
 
 
 @dataclass(frozen=True, kw_only=True)

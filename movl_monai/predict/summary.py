@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HARMLESS", "Summary", "summarize"]
+from movl_monai.predict.series import HARMLESS
 
-HARMLESS = frozenset(
-    ("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "not_selected", "duplicate_row")
-)
-"""Reasons of files that nobody expects a prediction for."""
+__all__ = ["Summary", "summarize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,7 @@ class Summary:
         outside: flagged as outside of what the network was trained on; None where that is not known.
         abstained: that the network does not answer; None where that is not known.
         resumed: rows that an earlier run had left.
-        notes: what a user should know.
+        not_written: outputs that could not be written, by output and reason.
     """
 
     out: Path
@@ -40,7 +36,7 @@ class Summary:
     outside: int | None
     abstained: int | None
     resumed: int = 0
-    notes: Sequence[str] = ()
+    not_written: dict[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """A few lines for people."""
@@ -52,10 +48,13 @@ class Summary:
         if self.reasons:
             listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
             lines.append(f"Not predicted: {listed}.")
-        return "\n".join([*lines, *self.notes, f"Outputs: {self.out}"])
+        if self.not_written:
+            listed = ", ".join(f"{what} {count}" for what, count in self.not_written.items())
+            lines.append(f"Not written: {listed}.")
+        return "\n".join([*lines, f"Outputs: {self.out}"])
 
 
-def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int, notes: Sequence[str]) -> Summary:
+def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int) -> Summary:
     """Count rows."""
     done = [row for row in rows if row["status"] == "ok"]
     others = [row["reason"] for row in rows if row["status"] != "ok"]
@@ -73,5 +72,5 @@ def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int, notes: Seq
         outside=count("outside"),
         abstained=count("abstain"),
         resumed=resumed,
-        notes=notes,
+        not_written=dict(Counter(what for row in done for what in row.get("not_written", ())).most_common()),
     )

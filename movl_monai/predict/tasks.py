@@ -28,7 +28,7 @@ class Sink(Protocol):
     def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
         """Take an image; a row that is returned replaces its own."""
 
-    def segmented(self, case: SegmentedCase) -> dict[str, Any] | None:
+    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
         """Take a case; a row that is returned replaces its own."""
 
 
@@ -157,7 +157,7 @@ class SegmentedImages:
             "images": len(items),
             **mask_amounts(case.classes, self.model.class_names, spacing=case.spacing),
         }
-        return self.sink.segmented(case) or row
+        return self.sink.segmented(case, row) or row
 
     def _classes(self, logits: torch.Tensor, record: Mapping[str, Any]) -> np.ndarray:
         size = (int(record["rows"]), int(record["columns"]))

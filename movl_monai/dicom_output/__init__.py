@@ -1,0 +1,27 @@
+"""DICOM objects of what a network found: structured report, segmentation, secondary capture.
+
+All are derived from the source images: patient and study are copied, UIDs and series are new, nothing is verified, and
+each says that it is for research only.
+"""
+
+from .capture import secondary_capture
+from .codes import ClassCodes
+from .origin import DicomOutputError, Origin, Stamp, as_bytes
+from .picture import draw_classes, draw_text
+from .report import ImageFinding, classification_report, read_classification_report
+from .segmentation import segmentation_object
+
+__all__ = [
+    "ClassCodes",
+    "DicomOutputError",
+    "ImageFinding",
+    "Origin",
+    "Stamp",
+    "as_bytes",
+    "classification_report",
+    "draw_classes",
+    "draw_text",
+    "read_classification_report",
+    "secondary_capture",
+    "segmentation_object",
+]

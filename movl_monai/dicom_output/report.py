@@ -1,0 +1,224 @@
+"""Classification as a structured report: Comprehensive 3D SR with TID 1500."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from movl_monai.dicom_output.codes import ClassCodes, class_key, private_code, private_scheme
+from movl_monai.dicom_output.origin import (
+    MANUFACTURER,
+    RESEARCH_USE,
+    DicomOutputError,
+    Origin,
+    Stamp,
+    common,
+    finish,
+    prepared,
+)
+
+__all__ = ["ImageFinding", "classification_report", "read_classification_report"]
+
+_CLASS = private_code("CLASS", "Most probable class")
+_OUTSIDE = private_code("OUTSIDE", "Outside of what the model was trained on")
+_ABSTAINED = private_code("ABSTAINED", "Model abstains from an answer")
+_CALIBRATED, _RAW = "calibrated", "not calibrated"
+_MOST_GROUPS = 10_000  # images in one report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFinding:
+    """What a network says about one image.
+
+    Args:
+        sop_instance_uid: of the image.
+        sop_class_uid: of the image.
+        frame: from 0, of a multi-frame image; None for others.
+        predicted: the most probable class.
+        probabilities: by class, in [0, 1].
+        calibrated: whether they are calibrated.
+        outside: whether the image is outside of what the network was trained on; None where that is not known.
+        abstained: whether the network does not answer; None where that is not known.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    frame: int | None = None
+    predicted: str
+    probabilities: dict[str, float]
+    calibrated: bool
+    outside: bool | None = None
+    abstained: bool | None = None
+
+
+def classification_report(
+    findings: Sequence[ImageFinding],
+    sources: Sequence[Dataset],
+    *,
+    origin: Origin,
+    stamp: Stamp,
+    codes_of: ClassCodes,
+    is_partial: bool = False,
+) -> Any:
+    """Report on the images of one series: a measurement group for each.
+
+    The report is unverified, names the algorithm, refers to the images, and says that it is for research only.
+
+    Args:
+        findings: of the images.
+        sources: headers of the images, one per file, in any order.
+        origin: the network.
+        stamp: when the report is made.
+        codes_of: codes of the classes.
+        is_partial: whether images of the series are missing because they could not be read.
+
+    Returns:
+        a `highdicom.sr.Comprehensive3DSR`.
+
+    Raises:
+        DicomOutputError: if there are no findings, one is of none of the sources, the sources are of several series,
+            or lack what a report needs.
+
+    Reference:
+        DICOM PS3.3 A.35.13 (Comprehensive 3D SR); PS3.16 TID 1500, 1501, 300 and 4019.
+    """
+    headers = [prepared(source) for source in sources]
+    known = {str(header.SOPInstanceUID): header for header in headers}
+    if not findings or any(finding.sop_instance_uid not in known for finding in findings):
+        raise DicomOutputError("A report needs findings, and the header of the image of each.")
+    if len(findings) > _MOST_GROUPS:
+        raise DicomOutputError(f"A report holds at most {_MOST_GROUPS} images, got {len(findings)}; divide the series.")
+    if len({str(header.SeriesInstanceUID) for header in headers}) > 1:
+        raise DicomOutputError("A report is about the images of one series, got several; make one for each.")
+    first = headers[0]
+    instances = sorted({finding.sop_instance_uid for finding in findings})
+    document = sr.Comprehensive3DSR(
+        evidence=[known[uid] for uid in instances],
+        content=_content(findings, origin, codes_of, first),
+        series_instance_uid=origin.uid("sr series", str(first.SeriesInstanceUID)),
+        sop_instance_uid=origin.uid("sr", *instances),
+        instance_number=1,
+        is_complete=not is_partial,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[private_scheme()],
+        **{key: value for key, value in common(stamp, first).items() if not key.startswith("content_")},
+    )
+    document.ManufacturerModelName = origin.name[:64]
+    document.SoftwareVersions = origin.software
+    return finish(document, stamp, sources[0], description="Classification, research use only")
+
+
+def _content(findings: Sequence[ImageFinding], origin: Origin, codes_of: ClassCodes, source: Dataset) -> Any:
+    device = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=origin.uid("device"), name=origin.name[:64], manufacturer_name=MANUFACTURER, model_name=origin.name[:64]
+        ),
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=device),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=[
+            _group(finding, number, origin, codes_of) for number, finding in enumerate(findings, start=1)
+        ],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    # TID 1500 may be extended
+    content[0].ContentSequence.append(
+        sr.TextContentItem(
+            name=codes.DCM.Comment, value=RESEARCH_USE, relationship_type=sr.RelationshipTypeValues.CONTAINS
+        )
+    )
+    return content
+
+
+def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCodes) -> Any:
+    frames = None if finding.frame is None else [finding.frame + 1]
+    kind = _CALIBRATED if finding.calibrated else _RAW
+    yes_no = {True: codes.SCT.Yes, False: codes.SCT.No}
+    flags = ((_OUTSIDE, finding.outside), (_ABSTAINED, finding.abstained))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=origin.uid("tracking", finding.sop_instance_uid, str(finding.frame)), identifier=f"image {number}"
+        ),
+        algorithm_id=sr.AlgorithmIdentification(
+            name=origin.name, version=origin.version, parameters=origin.parameters, manufacturer=MANUFACTURER
+        ),
+        measurements=[
+            sr.Measurement(name=_probability_code(name, kind), value=float(value), unit=codes.UCUM.NoUnits)
+            for name, value in finding.probabilities.items()
+        ],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(name=_CLASS, value=codes_of[finding.predicted]),
+            *(sr.QualitativeEvaluation(name=name, value=yes_no[value]) for name, value in flags if value is not None),
+        ],
+        source_images=[
+            sr.SourceImageForMeasurementGroup(
+                referenced_sop_class_uid=finding.sop_class_uid,
+                referenced_sop_instance_uid=finding.sop_instance_uid,
+                referenced_frame_numbers=frames,
+            )
+        ],
+    )
+
+
+def _probability_code(class_name: str, kind: str) -> Any:
+    prefix = "PC" if kind == _CALIBRATED else "PR"
+    return private_code(class_key(prefix, class_name), f"Probability, {kind}: {class_name}")
+
+
+def read_classification_report(
+    path: str | os.PathLike[str], class_names: Sequence[str], *, codes_of: ClassCodes | None = None
+) -> list[ImageFinding]:
+    """Read a report of :func:`classification_report` back.
+
+    Args:
+        path: the file.
+        class_names: the classes of the network.
+        codes_of: codes of the classes, where they were given.
+
+    Raises:
+        DicomOutputError: if it is no such report.
+    """
+    coded = codes_of or ClassCodes(class_names)
+    try:
+        document = sr.srread(path)
+        groups = document.content.get_image_measurement_groups()
+    except Exception as error:  # of a file that is something else, in any way
+        raise DicomOutputError(f"The file is no structured report of TID 1500 ({type(error).__name__}).") from error
+    return [_finding(group, class_names, coded) for group in groups]
+
+
+def _finding(group: Any, class_names: Sequence[str], coded: ClassCodes) -> ImageFinding:
+    evaluations = {
+        (one.name.value, one.name.scheme_designator): one.value for one in group.get_qualitative_evaluations()
+    }
+    values = {one.name.value: float(one.value) for one in group.get_measurements()}
+    calibrated = any(value.startswith("PC-") for value in values)
+    prefix = "PC" if calibrated else "PR"
+    image = group.source_images[0]
+    reference = image.ReferencedSOPSequence[0]
+    frames = reference.get("ReferencedFrameNumber")
+    said = evaluations[_CLASS.value, _CLASS.scheme_designator]
+
+    def flag(name: Any) -> bool | None:
+        value = evaluations.get((name.value, name.scheme_designator))
+        return None if value is None else bool(value == codes.SCT.Yes)
+
+    return ImageFinding(
+        sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
+        sop_class_uid=str(reference.ReferencedSOPClassUID),
+        frame=None if frames in (None, "") else int(frames if not hasattr(frames, "__iter__") else frames[0]) - 1,
+        predicted=next(name for name in class_names if coded[name] == said),
+        probabilities={name: values[class_key(prefix, name)] for name in class_names},
+        calibrated=calibrated,
+        outside=flag(_OUTSIDE),
+        abstained=flag(_ABSTAINED),
+    )
