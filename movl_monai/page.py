@@ -41,7 +41,7 @@ nav li { margin: 0; } nav a { display: inline-block; padding: .25rem 0; }
 .ruler .span { stroke: #0072b2; stroke-width: 5; } .ruler circle { fill: #00344f; }
 .elsewhere .ruler .span { stroke: #b34e00; } .elsewhere .ruler circle { fill: #5c2800; }
 .places { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); gap: .25rem 1.25rem; }
-.places > div { min-width: 0; } .card code { white-space: nowrap; } .card ul { margin: .1rem 0; padding-left: 1.1rem; }
+.places > div { min-width: 0; } code.option { white-space: nowrap; } .card ul { margin: .1rem 0; padding-left: 1.1rem; }
 .alarm { color: #a00000; font-weight: 600; } .legend { font-size: .85rem; color: #444; margin: -.25rem 0 0; }
 @media (min-width: 60rem) {
   .cards.first { grid-template-columns: repeat(6, minmax(0, 1fr)); } .cards.first > * { grid-column: span 2; }

@@ -135,7 +135,7 @@ def write_report(
     attention_picture: bytes | None = None,
     kept: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Write report.json, report.html, tables (CSV), charts and pictures (PNG).
+    """Write report.json, report.html, MODEL_CARD.md, tables (CSV), charts and pictures (PNG).
 
     Each file appears whole or not at all. predictions.csv names images and patients by salted ids, and no file of this
     folder holds a path.
@@ -154,6 +154,7 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
+    from movl_monai.evaluation.model_card import model_card_markdown
     from movl_monai.evaluation.pages.charts import draw_charts
 
     target, names = Path(folder), list(report["classes"])
@@ -167,8 +168,10 @@ def write_report(
     tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in report_tables(report).items() if rows}
     files = {"report": "report.json", "predictions": "predictions.csv", "page": "report.html"}
     files |= {f"{Path(name).stem}_table": name for name in tables} | {Path(name).stem: name for name in pictures}
+    files["model_card"] = "MODEL_CARD.md"
     complete = {**report, "files": files}
     write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())
+    write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete).encode())
     for name, text in tables.items():
         write_atomically(target / name, text.encode())
     for name, content in pictures.items():

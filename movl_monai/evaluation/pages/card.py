@@ -62,7 +62,11 @@ def render_explanations(report: Mapping[str, Any], pictures: Mapping[str, bytes]
         parts.append(picture(pictures[one["file"]], alternative=about, caption=about))
     absent = [str(one.get("file")) for one in (entry or {}).get("pictures") or [] if one.get("file") not in pictures]
     if not shown:
-        reasons = notes or [f"The files are missing: {', '.join(absent)}." if absent else "They were not asked for."]
+        reasons = notes or [
+            f"The files are missing: {', '.join(absent)}."
+            if absent
+            else "They were not asked for; `explanation_images` says of how many right and wrong images to show them."
+        ]
         parts.append(gap("Pictures of where the network looks are not in this report.", reasons))
     elif notes:
         parts.append(listed(notes))

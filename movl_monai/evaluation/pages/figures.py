@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import beside, gap, listed, number_cell, picture, section_title
+from movl_monai.evaluation.pages.parts import gap, listed, number_cell, picture, section_title
 from movl_monai.page import cell, section, table
 
 __all__ = ["FIGURES", "MASK_FIGURES", "class_sections", "figure_sections", "render_classes", "render_figures"]
@@ -44,7 +44,7 @@ _COLUMNS = 4  # sections side by side in a table that still fits on paper
 def figure_sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The sections with figures of a report by their key ("id", "ood:<domain>", "val", "calibration")."""
     parts = {"id": report.get("id"), **{f"ood:{name}": part for name, part in (report.get("ood") or {}).items()}}
-    parts |= {"val": report.get("val"), "calibration": report.get("calibration_split")}
+    parts |= {"val": report.get("val"), "calibration": report.get("calibration_section")}
     return {name: part for name, part in parts.items() if part}
 
 
@@ -119,7 +119,7 @@ def class_sections(report: Mapping[str, Any]) -> list[str]:
         ]
         caption = f"{section_title(key)}: each class against the rest. A dash: the class has no images here, or all."
         tables.append(table(["Class", *_CLASS_FIGURES.values()], rows, caption=caption))
-    return [beside(*tables)] if tables else []
+    return tables
 
 
 def _interval(part: Mapping[str, Any], label: str, name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, percent, section_title
+from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, percent, readable, section_title
 from movl_monai.page import cell, section, table
 
 __all__ = ["render_operating_points"]
@@ -46,5 +46,5 @@ def _point(point: Mapping[str, Any], notes: list[str]) -> str:
         f"Threshold {point['threshold']:.4g}, chosen on {source.get('n', '-')} images of {source.get('split', 'val')}. "
         "Intervals in brackets."
     )
-    own = listed(map(str, point.get("notes") or ()))
+    own = listed(map(readable, point.get("notes") or ()))
     return heading + table(["Images", *_FIGURES.values(), "Positives", "Negatives"], rows, caption=caption) + own

@@ -142,13 +142,14 @@ def with_code(text: str) -> str:
 
     Example:
         >>> with_code("give `--against` <a run>")
-        'give <code>--against</code> &lt;a run&gt;'
+        'give <code class="option">--against</code> &lt;a run&gt;'
     """
     return re.sub(r"`([^`]+)`|(--[a-z_]+)", _code, escape(text))
 
 
 def _code(found: re.Match[str]) -> str:
-    return f"<code>{found[1] or found[2]}</code>"
+    text = found[1] or found[2]
+    return f'<code class="option">{text}</code>' if text.startswith("--") else f"<code>{text}</code>"
 
 
 def big_figure(text: str, name: str) -> str:
