@@ -75,7 +75,10 @@ footer { margin-top: 3rem; border-top: 1px solid #ccd; color: #444; }
 @media print {
   body { max-width: none; font-size: 10pt; padding: 0; } nav, .skip { display: none; } a { color: inherit; }
   h2 { margin-top: 1.25rem; } h1, h2, h3, caption { break-after: avoid; } thead { display: table-header-group; }
-  .card, figure, tr, .gap, .warning { break-inside: avoid; } .cards { gap: .5rem; }
+  .card, figure, tr, .gap, .warning { break-inside: avoid; } .cards { gap: .4rem; }
+  .card { font-size: 8.5pt; padding: 0 .5rem .3rem; } .card h2 { font-size: 11pt; } .big { font-size: 16pt; }
+  .cards.first { grid-template-columns: repeat(6, minmax(0, 1fr)); } .cards.first > * { grid-column: span 2; }
+  .cards.first > .elsewhere { grid-column: span 4; }
   .beside { display: block; } .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   .scroll { overflow: visible; } img, .wide img { max-height: 22cm; max-width: 100%; width: auto; }
   table { max-width: 100%; font-size: 8.5pt; } th, td { padding: .15rem .3rem; overflow-wrap: anywhere; }
