@@ -1,0 +1,328 @@
+"""`python -m movl_monai.predict.listener`: receive images over DICOM, predict them, send the results back.
+
+A C-STORE SCP on this machine alone unless told otherwise. What one association brings is predicted when it closes; the
+structured reports (or other objects) go to another SCP, or stay in a folder. DICOM over the network has neither
+encryption nor passwords here: put it behind what your site uses for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import queue
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.errors import ConfigError, MovlError
+
+__all__ = ["Limits", "Listener", "Peer", "main"]
+
+_LOGGER = logging.getLogger(__name__)
+
+_SUCCESS, _OUT_OF_RESOURCES = 0x0000, 0xA700
+_DICOM_OUTPUTS = ("sr", "seg", "sc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a peer may ask for.
+
+    Args:
+        associations: at the same time.
+        instances: in one association.
+        instance_bytes: of one object.
+        bytes: in one association.
+        seconds: without a sign of life, before the association is ended.
+    """
+
+    associations: int = 4
+    instances: int = 4000
+    instance_bytes: int = 2**29
+    bytes: int = 2**33
+    seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where results are sent.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+        ae_title: of the peer.
+    """
+
+    host: str
+    port: int
+    ae_title: str
+
+    @classmethod
+    def parse(cls, text: str) -> Peer:
+        """Read ``AETITLE@host:port``.
+
+        Raises:
+            ConfigError: if it is something else.
+
+        Example:
+            >>> Peer.parse("PACS@127.0.0.1:104")
+            Peer(host='127.0.0.1', port=104, ae_title='PACS')
+        """
+        title, at, address = text.partition("@")
+        host, colon, port = address.rpartition(":")
+        if not (at and colon and title and host and port.isdecimal() and len(title) <= 16):
+            raise ConfigError(f"The peer must be AETITLE@host:port, got {text!r}.")
+        return cls(host, int(port), title)
+
+
+class Listener:
+    """Receive, predict, send back.
+
+    Args:
+        model: see :func:`movl_monai.predict.run.predict`.
+        out: folder of the results, one folder in it for each association.
+        outputs: of the prediction, "sr" among them by default.
+        send_to: peer that the DICOM results are sent to; None leaves them in ``out``.
+        ae_title: that peers must call.
+        host: address to listen at; the default is reachable from this machine alone.
+        port: TCP port, 0 takes a free one.
+        limits: what peers may ask for.
+        options: further arguments of :func:`movl_monai.predict.run.predict`.
+
+    Raises:
+        ConfigError: if pynetdicom is missing, or the address cannot be listened at.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        out: str | Path,
+        *,
+        outputs: Sequence[str] = ("csv", "sr"),
+        send_to: Peer | None = None,
+        ae_title: str = "MOVL",
+        host: str = "127.0.0.1",
+        port: int = 11112,
+        limits: Limits = Limits(),
+        **options: Any,
+    ) -> None:
+        self.model, self.out, self.outputs, self.send_to = model, Path(out), list(outputs), send_to
+        self.ae_title, self.limits, self.options = ae_title, limits, options
+        self._spool = Path(tempfile.mkdtemp(prefix="movl-listener-"))  # readable by its owner only
+        self._arrived: dict[Any, _Arrival] = {}
+        self._lock = threading.Lock()
+        self._waiting: queue.Queue[_Arrival | None] = queue.Queue()
+        self._worker = threading.Thread(target=self._work, name="movl-predict", daemon=True)
+        try:
+            self._server = self._start(host, port)
+        except BaseException:
+            shutil.rmtree(self._spool, ignore_errors=True)
+            raise
+        self._worker.start()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened at."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Accept nothing more, predict what has arrived, and end; once stopped it stays so."""
+        if not self._worker.is_alive():
+            return
+        self._server.shutdown()
+        self._waiting.put(None)
+        self._worker.join()
+        shutil.rmtree(self._spool, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Wait until everything that has arrived is predicted."""
+        self._waiting.join()
+
+    def _start(self, host: str, port: int) -> Any:
+        ae_class, evt = _pynetdicom()
+        ae = ae_class(self.ae_title)
+        ae.require_called_aet = True
+        ae.maximum_associations = self.limits.associations
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.limits.seconds
+        for sop_class in (*_image_classes(), "1.2.840.10008.1.1"):  # and C-ECHO
+            ae.add_supported_context(sop_class, _transfer_syntaxes() if sop_class != "1.2.840.10008.1.1" else None)
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._closed)]
+        try:
+            return ae.start_server((host, port), block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise ConfigError(
+                f"Port {port} cannot be listened at ({error.strerror or error}); choose another --port, or end the "
+                "program that uses it."
+            ) from error
+
+    def _store(self, event: Any) -> int:
+        """Write an object as it came; it is parsed later, where damage costs that file only."""
+        with self._lock:
+            arrival = self._arrived.setdefault(event.assoc, _Arrival(self._spool / secrets.token_hex(8)))
+        content = event.encoded_dataset()
+        too_much = len(content) > self.limits.instance_bytes or arrival.bytes + len(content) > self.limits.bytes
+        if too_much or arrival.count >= self.limits.instances:
+            _LOGGER.warning("An object was refused: the association is over its limits.")
+            return _OUT_OF_RESOURCES
+        try:
+            arrival.add(content)
+        except OSError as error:
+            _LOGGER.error("An object could not be kept: %s.", error.strerror)
+            return _OUT_OF_RESOURCES
+        return _SUCCESS
+
+    def _closed(self, event: Any) -> None:
+        """Predict what came, also where the association was aborted: each object was accepted."""
+        with self._lock:
+            arrival = self._arrived.pop(event.assoc, None)
+        if arrival is not None and arrival.count:
+            self._waiting.put(arrival)
+
+    def _work(self) -> None:
+        while (arrival := self._waiting.get()) is not None:
+            try:
+                self._predict(arrival)
+            except MovlError as error:
+                _LOGGER.error("%d objects were not predicted: %s", arrival.count, error)
+            except Exception as error:  # its text may quote what came; the listener goes on
+                _LOGGER.error("%d objects were not predicted (%s).", arrival.count, type(error).__name__)
+            finally:
+                shutil.rmtree(arrival.folder, ignore_errors=True)
+                self._waiting.task_done()
+        self._waiting.task_done()
+
+    def _predict(self, arrival: _Arrival) -> None:
+        from movl_monai.predict.run import predict
+
+        folder = self.out / arrival.folder.name
+        settings: dict[str, Any] = {"num_workers": 0, "progress": False, **self.options}
+        summary = predict(self.model, arrival.folder, out=folder, outputs=self.outputs, **settings)
+        if summary is None:
+            return
+        _LOGGER.info("Predicted %d of %d objects.", summary.predicted, arrival.count)
+        made = [path for kind in _DICOM_OUTPUTS for path in sorted((folder / kind).glob("*.dcm"))]
+        if self.send_to is not None and made:
+            sent = send(made, self.send_to, ae_title=self.ae_title, seconds=self.limits.seconds)
+            _LOGGER.info("Sent %d of %d results; all of them are in the output folder.", sent, len(made))
+
+
+class _Arrival:
+    """What one association has brought so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.bytes = 0
+        folder.mkdir(mode=0o700)
+
+    def add(self, content: bytes) -> None:
+        (self.folder / f"{self.count:06d}.dcm").write_bytes(content)
+        self.count += 1
+        self.bytes += len(content)
+
+
+def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: float = 60) -> int:
+    """Send DICOM files to a peer.
+
+    Returns:
+        how many it has taken.
+    """
+    from pydicom import dcmread
+
+    ae_class, _ = _pynetdicom()
+    ae = ae_class(ae_title)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = seconds
+    datasets = [dcmread(path) for path in files]
+    for sop_class in sorted({str(dataset.SOPClassUID) for dataset in datasets}):
+        ae.add_requested_context(sop_class)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    if not association.is_established:
+        _LOGGER.error("The peer for results does not accept an association; they stay in the output folder.")
+        return 0
+    sent = 0
+    for dataset in datasets:
+        try:
+            status = association.send_c_store(dataset)
+        except ValueError:  # no context was accepted for this kind of object
+            continue
+        sent += bool(status) and status.Status == _SUCCESS
+    association.release()
+    return sent
+
+
+def _pynetdicom() -> tuple[Any, Any]:
+    try:
+        from pynetdicom import AE, evt
+    except ImportError as error:
+        raise ConfigError("The listener needs pynetdicom: pip install 'movl-monai[listener]'.") from error
+    # its own lines may quote what came
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    return AE, evt
+
+
+def _image_classes() -> list[str]:
+    """Storage classes of images with pixels that can be predicted."""
+    from pydicom import uid
+
+    names = (
+        *("CTImageStorage", "EnhancedCTImageStorage", "MRImageStorage", "EnhancedMRImageStorage"),
+        *("ComputedRadiographyImageStorage", "DigitalXRayImageStorageForPresentation"),
+        *("DigitalMammographyXRayImageStorageForPresentation", "PositronEmissionTomographyImageStorage"),
+        *("UltrasoundImageStorage", "UltrasoundMultiFrameImageStorage", "SecondaryCaptureImageStorage"),
+        *("VLEndoscopicImageStorage", "VLPhotographicImageStorage", "OphthalmicPhotography8BitImageStorage"),
+        *("MultiFrameGrayscaleByteSecondaryCaptureImageStorage", "NuclearMedicineImageStorage"),
+    )
+    return [str(getattr(uid, name)) for name in names]
+
+
+def _transfer_syntaxes() -> list[str]:
+    from pydicom import uid
+
+    names = (
+        *("ExplicitVRLittleEndian", "ImplicitVRLittleEndian", "JPEGLosslessSV1", "JPEGLossless", "JPEGBaseline8Bit"),
+        *("JPEGExtended12Bit", "JPEGLSLossless", "JPEG2000Lossless", "JPEG2000", "RLELossless"),
+    )
+    return [str(getattr(uid, name)) for name in names]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m movl_monai.predict.listener", description=__doc__)
+    parser.add_argument(
+        "model", metavar="RUN|MODEL", help="output_dir of a training, its model.pt, or an exported file"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--outputs", default="csv,sr", metavar="A,B,...", help="see movl-monai predict (csv,sr)")
+    parser.add_argument("--send_to", metavar="AE@HOST:PORT", help="where DICOM results are sent")
+    parser.add_argument("--ae_title", default="MOVL", metavar="AE", help="own title (MOVL)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=11112, help="TCP port (11112)")
+    parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (a GPU where there is one)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    from movl_monai.predict.model import open_model
+
+    listener = Listener(
+        open_model(options.model, device=options.device),
+        options.out,
+        outputs=options.outputs.split(","),
+        send_to=None if options.send_to is None else Peer.parse(options.send_to),
+        ae_title=options.ae_title,
+        host=options.host,
+        port=options.port,
+    )
+    _LOGGER.info("Listening at %s:%d as %s; research use only.", options.host, listener.port, options.ae_title)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        listener.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

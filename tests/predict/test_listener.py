@@ -1,0 +1,131 @@
+"""The listener on loopback: two application entities, one that sends images and one that takes the reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+pynetdicom = pytest.importorskip("pynetdicom")
+
+from movl_monai.dicom_output import read_classification_report  # noqa: E402
+from movl_monai.errors import ConfigError  # noqa: E402
+from movl_monai.predict.listener import Limits, Listener, Peer  # noqa: E402
+from movl_monai.predict.model import open_model  # noqa: E402
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+@pytest.fixture
+def archive() -> Iterator[tuple[Peer, list[Dataset]]]:
+    """An SCP that takes structured reports."""
+    taken: list[Dataset] = []
+
+    def store(event: Any) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        taken.append(dataset)
+        return 0
+
+    ae = pynetdicom.AE("ARCHIVE")
+    ae.require_called_aet = True
+    ae.add_supported_context(SR)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_C_STORE, store)])
+    yield Peer("127.0.0.1", server.server_address[1], "ARCHIVE"), taken
+    server.shutdown()
+
+
+@pytest.fixture
+def listen(classifier_run: Path, tmp_path: Path) -> Iterator[Callable[..., Listener]]:
+    started: list[Listener] = []
+
+    def start(**options: Any) -> Listener:
+        model = open_model(classifier_run, device="cpu")
+        started.append(Listener(model, tmp_path / "results", port=0, batch_size=2, **options))
+        return started[-1]
+
+    yield start
+    for listener in started:
+        listener.stop()
+
+
+def send(listener: Listener, files: list[Path], *, ae_title: str = "MOVL") -> list[int]:
+    ae = pynetdicom.AE("SCANNER")
+    ae.add_requested_context(DX)
+    association = ae.associate("127.0.0.1", listener.port, ae_title=ae_title)
+    if not association.is_established:
+        return []
+    found = [association.send_c_store(dcmread(path)).Status for path in files]
+    association.release()
+    return found
+
+
+def test_images_come_in_and_reports_go_back(
+    listen: Callable[..., Listener],
+    archive: tuple[Peer, list[Dataset]],
+    phantom_files: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="movl_monai")
+    peer, taken = archive
+    listener = listen(send_to=peer)
+    files = sorted(phantom_files.rglob("*.dcm"))[:3]
+    assert send(listener, files) == [0, 0, 0]
+    listener.stop()
+    assert len(taken) == 3  # every image of the phantom is a study of its own
+    sources = {str(dcmread(path).SOPInstanceUID) for path in files}
+    reported = set()
+    for number, document in enumerate(taken):
+        path = tmp_path / f"{number}.dcm"
+        document.save_as(path, enforce_file_format=True)
+        (finding,) = read_classification_report(path, ["no_lesion", "lesion"])
+        reported.add(finding.sop_instance_uid)
+    assert reported == sources
+    assert not list(Path(listener._spool.parent).glob(f"{listener._spool.name}*"))  # nothing of the patients is left
+    for word in (*sources, "PHANTOM", "Phantom", str(tmp_path)):
+        assert word not in caplog.text
+    assert "Predicted 3 of 3" in caplog.text
+
+
+def test_an_association_over_its_limits_and_a_wrong_title_are_refused(
+    listen: Callable[..., Listener], phantom_files: Path, tmp_path: Path
+) -> None:
+    listener = listen(limits=Limits(instances=2))
+    files = sorted(phantom_files.rglob("*.dcm"))
+    assert send(listener, files[:3]) == [0, 0, 0xA700]
+    assert send(listener, files[:1], ae_title="OTHER") == []
+    listener.stop()
+    assert len(list((tmp_path / "results").glob("*/sr/*.dcm"))) == 2
+
+
+def test_results_stay_where_the_peer_takes_none(
+    listen: Callable[..., Listener],
+    archive: tuple[Peer, list[Dataset]],
+    phantom_files: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="movl_monai")
+    listener = listen(send_to=Peer("127.0.0.1", archive[0].port, "NOBODY"))
+    send(listener, sorted(phantom_files.rglob("*.dcm"))[:1])
+    listener.stop()
+    assert len(list((tmp_path / "results").glob("*/sr/*.dcm"))) == 1
+    assert "stay in the output folder" in caplog.text
+
+
+def test_a_port_in_use_is_a_clear_error(listen: Callable[..., Listener], classifier_run: Path, tmp_path: Path) -> None:
+    listener = listen()
+    with pytest.raises(ConfigError, match=f"Port {listener.port}"):
+        Listener("unused", tmp_path, port=listener.port)
+
+
+@pytest.mark.parametrize("text", ["PACS", "PACS@host", "@host:1", "A@host:x", "SEVENTEENLETTERSX@h:1"])
+def test_a_peer_must_have_title_host_and_port(text: str) -> None:
+    with pytest.raises(ConfigError, match="AETITLE@host:port"):
+        Peer.parse(text)
