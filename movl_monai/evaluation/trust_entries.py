@@ -33,7 +33,7 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
     resampling, names = options.resampling, outputs.class_names
     targets = [(point["metric"], point["at_least"]) for point in options.operating_points]
     score = options.ood_score or DEFAULT_SCORE
-    return {
+    entries: dict[str, Any] = {
         "calibration": calibration_report(shown, **resampling),
         "operating_points": operating_points_report(shown, class_names=names, targets=targets, **resampling),
         "ood_detection": ood_detection(outputs, score=score, target_id_kept=options.target_id_kept, **resampling),
@@ -48,6 +48,11 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
         "abstention": abstention_report(shown, target_risk=options.target_risk, **resampling),
         "groups": group_report(parts, small_below=options.small_group, **resampling),
     }
+    if not outputs.far_domains:
+        entries["ood_detection"]["notes"].append("There are no far sets, images of another kind (`far_dataset_dirs`).")
+    if not outputs.groups:
+        entries["groups"]["notes"].append("No column of the manifest was named as a group (`group_columns`).")
+    return entries
 
 
 def shown_sections(outputs: StoredOutputs) -> dict[str, StoredOutputs]:

@@ -176,6 +176,8 @@ def test_predictions_alone_give_a_report_of_the_schema() -> None:
     report = report_of_outputs(StoredOutputs(predictions=predictions, class_names=["no", "yes"]))
     SCHEMA.validate({**report, "files": {}})
     assert report["calibration"]["temperature"] is None
+    assert any("no far sets" in note for note in report["ood_detection"]["notes"])
+    assert any("`group_columns`" in note for note in report["groups"]["notes"])
 
 
 def test_tables_hold_the_numbers_of_the_report(folder: Path, report: dict[str, Any]) -> None:
