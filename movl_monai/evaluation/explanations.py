@@ -135,9 +135,11 @@ class Explanations:
             for right, word in ((True, "right"), (False, "wrong")):
                 if (domain, right) not in self.groups:
                     notes.append(f"No case of {self._place(domain)} was {word}.")
-        if any(panel.change is not None for panel in panels):
+        strongest = max((float(panel.change.max()) for panel in panels if panel.change is not None), default=None)
+        if strongest is not None:
             notes.append(
-                "Where the prompt acts: mean over the colours of what it changes in the image, in grey values."
+                "Where the prompt acts: how much it changes a pixel, mean over the colours; black is nothing, the "
+                f"brightest {100 * strongest:.1f} % of the way from black to white."
             )
         return panels, notes
 

@@ -48,7 +48,7 @@ class Panel:
         """What the prompt does to the logit of the predicted class; empty without a prompt."""
         if self.logit_without is None:
             return ""
-        return f"logit {self.logit:.2f} with the prompt, {self.logit_without:.2f} without"
+        return f"logit of {self.predicted} {self.logit:.2f} with the prompt, {self.logit_without:.2f} without"
 
 
 def describe(panels: Sequence[Panel]) -> str:
@@ -93,7 +93,7 @@ def draw_explanations(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
         row[1].set_title(panel.method, fontsize=7)
         row[1].imshow(_scaled(panel.look), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear", **place)
         if panel.change is not None:
-            row[2].set_title(_wrapped(panel.effect()), fontsize=7)
+            row[2].set_title(_wrapped(panel.effect()), fontsize=7, parse_math=False)
             row[2].imshow(panel.change, cmap="magma", vmin=0, vmax=strongest or 1, interpolation="nearest", **place)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
@@ -112,17 +112,15 @@ def _wrapped(text: str) -> str:
 
 
 def _where(values: np.ndarray) -> str:
-    """The part of a three by three grid with the most of a map, in words."""
-    total = float(values.sum())
-    if total <= 0:
+    """The part of a three by three grid in which the mean of a map is largest, in words; the middle of equal ones."""
+    if float(values.sum()) <= 0:
         return "nothing"
-    rows, columns = (np.arange(size) for size in values.shape)
-    heights, widths = values.sum(axis=1) / total, values.sum(axis=0) / total
-    vertical = _third(float((heights * (rows + 0.5)).sum()) / len(rows), ("top", "", "bottom"))
-    horizontal = _third(float((widths * (columns + 0.5)).sum()) / len(columns), ("left", "", "right"))
-    words = " ".join(word for word in (vertical, horizontal) if word)
-    return f"the {words}" if words else "the middle"
-
-
-def _third(share: float, words: tuple[str, str, str]) -> str:
-    return words[min(2, int(3 * share))]
+    parts = [np.array_split(rows, 3, axis=1) for rows in np.array_split(values, 3, axis=0)]
+    means = {
+        (row, column): float(part.mean()) if part.size else 0.0
+        for row, line in enumerate(parts)
+        for column, part in enumerate(line)
+    }
+    row, column = max(means, key=lambda place: (means[place], place == (1, 1)))
+    words = (("top", "", "bottom")[row], ("left", "", "right")[column])
+    return f"the {' '.join(word for word in words if word) or 'middle'}"

@@ -138,6 +138,7 @@ def test_a_panel_says_what_the_network_said_and_what_the_prompt_did(vit: bool) -
     if not vit:
         np.testing.assert_allclose(panel.look, grad_cam(network, image, torch.tensor([said]))[0].numpy())
     assert any(panel.method.lower() in note.lower() for note in notes)
+    assert any(f"the brightest {100 * change.max():.1f} %" in note for note in notes)
     assert "No case of ID test was right." in notes
 
 
@@ -206,10 +207,13 @@ def _panel(**changes: Any) -> Panel:
 
 
 def test_the_words_name_the_place_that_is_looked_at_most() -> None:
-    assert "looks mostly at the top right; logit 1.00 with the prompt, 0.50 without" in describe([_panel()])
+    assert "looks mostly at the top right; logit of $x$ 1.00 with the prompt, 0.50 without" in describe([_panel()])
     middle = _panel(look=np.ones((4, 4)), change=None, logit_without=None)
     assert "said $x$ (0.75), truth b, looks mostly at the middle." in describe([middle])
     assert "where the prompt changes it" not in describe([middle])
+    two = np.zeros((7, 7))
+    two[0, 3], two[6, 2:5] = 1.0, 0.2
+    assert "looks mostly at the top;" in describe([_panel(look=two)]), "not in between"
     assert "looks mostly at nothing" in describe([_panel(look=np.zeros((2, 2)))])
 
 
