@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Compose
 from pydicom.uid import generate_uid
 
-from movl_monai.backbones import prepare_frozen
+from movl_monai.backbones import Backbone, prepare_frozen
 from movl_monai.engines import prepare_image_batch
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
@@ -29,16 +29,24 @@ __all__ = ["bench_model", "run", "write_slices"]
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
-    """Compare the prediction of uncompressed CT slices, ``predict_vs_network``.
+    """Compare the prediction of uncompressed CT slices: ``predict_vs_network`` with the small network, and
+    ``predict_vit_vs_network`` with a Transformer and a quarter of the images.
 
     Ours: :func:`movl_monai.predict.predict` from the folder to predictions.csv, every round into a new folder: listing,
     decoding in worker processes, preprocessing, network, journal, table. Other: the same network on the same images,
     float and on the device, in batches of the same size. The network is open in both.
     """
-    model = bench_model(settings)
+    figures = _compare(
+        "predict_vs_network", bench_model(settings.backbone(), settings), settings.feature_images, settings
+    )
+    large = bench_model(settings.transformer(), settings)
+    return figures | _compare("predict_vit_vs_network", large, max(1, settings.feature_images // 4), settings)
+
+
+def _compare(name: str, model: Model, count: int, settings: BenchSettings) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_slices(root / "slices", settings.feature_images, size=settings.slice_size)
+        write_slices(root / "slices", count, size=settings.slice_size)
         numbers = itertools.count()
 
         def ours() -> None:
@@ -47,7 +55,7 @@ def run(settings: BenchSettings) -> dict[str, float]:
                 root / "slices",
                 out=root / f"out{next(numbers)}",
                 outputs=["csv"],
-                batch_size=settings.batch_size,
+                batch_size=settings.transformer_batch_size,
                 progress=False,
             )
 
@@ -55,12 +63,11 @@ def run(settings: BenchSettings) -> dict[str, float]:
         actions = {"ours": ours, "other": lambda: _network_alone(model, batches)}
         timings = interleave(actions, rounds=settings.rounds, warmup=settings.warmup, device=settings.device)
         memory = [peak_memory(action, device=settings.device) for action in actions.values()]
-    return compare("predict_vs_network", ours=timings["ours"], other=timings["other"], memory=memory)
+    return compare(name, ours=timings["ours"], other=timings["other"], memory=memory)
 
 
-def bench_model(settings: BenchSettings) -> Model:
-    """The MoVL network of the benchmarks with the preprocessing of its bundle, as `movl-monai predict` opens a run."""
-    backbone = settings.backbone()
+def bench_model(backbone: Backbone, settings: BenchSettings) -> Model:
+    """A MoVL network with the preprocessing of its bundle, as `movl-monai predict` opens a run."""
     size = backbone.spec.image_size
     names = [f"class {number}" for number in range(settings.num_classes)]
     network = AdaptedClassifier(
@@ -105,7 +112,7 @@ def write_slices(folder: Path, count: int, *, size: int) -> None:
 
 def _batches(model: Model, folder: Path, settings: BenchSettings) -> list[torch.Tensor]:
     images = torch.stack([model.preprocessing({"image": str(path)})["image"] for path in sorted(folder.iterdir())])
-    return list(images.as_subclass(torch.Tensor).to(settings.device).split(settings.batch_size))
+    return list(images.as_subclass(torch.Tensor).to(settings.device).split(settings.transformer_batch_size))
 
 
 def _network_alone(model: Model, batches: list[torch.Tensor]) -> None:

@@ -127,6 +127,36 @@ def test_predictions_of_another_model_are_not_mixed(classifier_run: Path, phanto
         predict(classifier_run, phantom_files, out=tmp_path / "out", batch_size=5, **settings)
 
 
+def test_a_folder_without_any_image_is_a_clear_error(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "notes.txt").write_text("nothing")
+    with pytest.raises(DataError, match="other_file 1"):
+        predict(classifier_run, tmp_path / "input", out=tmp_path / "out", device="cpu")
+
+
+def test_two_series_of_a_study_are_not_guessed_between(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path
+) -> None:
+    from pydicom import dcmread
+
+    source = tmp_path / "input"
+    source.mkdir()
+    first = dcmread(next(phantom_files.rglob("*.dcm")))
+    for number in range(3):
+        first.SeriesInstanceUID, first.SOPInstanceUID = f"1.2.{min(number, 1)}", f"1.2.3.{number}"
+        first.StudyInstanceUID = "1.2.9" if number else "1.2.8"
+        first.save_as(source / f"{number}.dcm")
+    first.SeriesInstanceUID, first.SOPInstanceUID = "1.2.7", "1.2.3.7"
+    first.save_as(source / "7.dcm")
+    settings: dict[str, Any] = {"num_workers": 0, "device": "cpu"}
+    summary = predict(classifier_run, source, out=tmp_path / "out", series="one", **settings)
+    assert summary is not None
+    assert (summary.predicted, summary.failed, summary.reasons) == (1, 3, {"several_series": 3})
+    summary = predict(classifier_run, source, out=tmp_path / "ct", modalities=["ct"], **settings)
+    assert summary is not None
+    assert (summary.predicted, summary.reasons) == (0, {"unsupported_modality": 4})
+
+
 def test_outputs_inside_of_the_input_are_refused(classifier_run: Path, images: Path) -> None:
     with pytest.raises(ConfigError, match="inside of the input"):
         predict(classifier_run, images, out=images / "out")
