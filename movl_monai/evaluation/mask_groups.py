@@ -55,7 +55,9 @@ def _section(
     figures = {name: np.array([case.mean(name) for case in cases]) for name in _FIGURES}
     rows = {value: np.asarray(values) == value for value in sorted(set(values), key=lambda value: (value == "", value))}
     means = {(value, name): _mean(figures[name][own]) for value, own in rows.items() for name in _FIGURES}
-    groups = {value: _facts([cases[row] for row in np.flatnonzero(own)], small_below) for value, own in rows.items()}
+    groups = {
+        value: _facts([cases[int(row)] for row in np.flatnonzero(own)], small_below) for value, own in rows.items()
+    }
     pair = _furthest(means, groups)
     bootstrap = PatientBootstrap(len(cases), [case.patient for case in cases], unit="cases", **resampling)
 

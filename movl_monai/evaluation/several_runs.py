@@ -152,7 +152,7 @@ def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -
 def _cases(folder: Path) -> dict[str, Mapping[str, str]]:
     try:
         with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream:
-            rows = {row["case"]: row for row in csv.DictReader(stream)}
+            rows: dict[str, Mapping[str, str]] = {row["case"]: row for row in csv.DictReader(stream)}
         if any(not {"domain", "split", "patient", *MASK_FIGURES} <= set(row) for row in rows.values()):
             raise KeyError("columns")
     except (OSError, KeyError) as error:
