@@ -57,6 +57,7 @@ WANTED = {
     "scan_vs_pydicom": "<= 0.83",
     "scan_two_workers_vs_pydicom": "<= 0.56",
     "predict_vs_network": "<= 1.10",
+    "predict_vit_vs_network": "<= 1.10",
     "bootstrap_vs_sklearn": "<= 0.05",
 }
 

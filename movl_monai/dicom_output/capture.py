@@ -54,7 +54,7 @@ def secondary_capture(
     """
     header = prepared(source)
     instance = str(header.SOPInstanceUID)
-    capture = SCImage(
+    capture: Any = SCImage(
         pixel_array=np.ascontiguousarray(pixels),
         photometric_interpretation="RGB",
         bits_allocated=8,

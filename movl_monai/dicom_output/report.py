@@ -189,7 +189,7 @@ def read_classification_report(
     """
     coded = codes_of or ClassCodes(class_names)
     try:
-        document = sr.srread(path)
+        document: Any = sr.srread(path)
         groups = document.content.get_image_measurement_groups()
     except Exception as error:  # of a file that is something else, in any way
         raise DicomOutputError(f"The file is no structured report of TID 1500 ({type(error).__name__}).") from error

@@ -83,9 +83,9 @@ class MaskFiles:
         The source is a file, the folder of a series, or the files of one.
         """
         mask = slices_to_volume(slices, read_volume(source), axis=axis)
-        is_path = isinstance(source, (str, os.PathLike))
-        if is_path and not Path(source).is_dir() and str(source).lower().endswith((".nii", ".nii.gz")):
-            mask = _in_place_of(mask, nib.load(source, mmap=False), keep_dtype=self.mask_dtype == "source")
+        is_nifti = isinstance(source, (str, os.PathLike)) and str(source).lower().endswith((".nii", ".nii.gz"))
+        if is_nifti and not Path(str(source)).is_dir():
+            mask = _in_place_of(mask, nib.load(str(source), mmap=False), keep_dtype=self.mask_dtype == "source")
         path = self.folder / f"{case}.nii.gz"
         write_atomically(path, _gzipped(mask))
         self._add(case, path, np.asarray(mask.dataobj), len(slices), spacing)

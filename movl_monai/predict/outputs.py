@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,14 +183,10 @@ class Outputs:
             pixels = draw_classes(image, planes[number], self.model.class_names, [*lines, _USE])
             if "png" in self.kinds:
                 name = case.id if len(planes) == 1 else f"{case.id}_{number:04d}"
-                written.add("png", lambda name=name, pixels=pixels: self._write_png(name, pixels))
+                written.add("png", partial(self._write_png, name, pixels))
             if "sc" in self.kinds:
-                written.add(
-                    "sc",
-                    lambda pixels=pixels, place=place, position=position: self._write_capture(
-                        case.id, pixels, *(place or ("", None)), number=position
-                    ),
-                )
+                where = place or ("", None)
+                written.add("sc", partial(self._write_capture, case.id, pixels, *where, number=position))
 
     def _write_png(self, name: str, pixels: np.ndarray) -> list[str]:
         from PIL import Image

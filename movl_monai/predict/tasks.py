@@ -161,7 +161,7 @@ class SegmentedImages:
 
     def _classes(self, logits: torch.Tensor, record: Mapping[str, Any]) -> np.ndarray:
         size = (int(record["rows"]), int(record["columns"]))
-        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.model.resize_mode)  # type: ignore[arg-type]
+        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.model.resize_mode)
         return probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 

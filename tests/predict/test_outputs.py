@@ -1,0 +1,103 @@
+"""What is written besides tables says what the tables say, and lies on its source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from movl_monai.transforms import read_segmentation_volume, read_volume
+from PIL import Image
+from pydicom import dcmread
+
+from movl_monai.dicom_output import read_classification_report
+from movl_monai.engines import open_run
+from movl_monai.predict.run import predict
+from movl_monai.trust import TrustRecord, trained_state_sha256, write_trust
+
+NAMES = ["no_lesion", "lesion"]
+SETTINGS: dict[str, Any] = {"num_workers": 0, "device": "cpu", "progress": False}
+
+
+def written(out: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in (out / "local" / "outputs.csv").read_text().splitlines()[1:]:
+        name, _, file = line.partition(",")
+        found.setdefault(name, []).append(file)
+    return found
+
+
+def test_a_report_says_what_the_row_says_with_the_marks_of_the_trust_record(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(classifier_run, run)
+    digest = trained_state_sha256(open_run(run).network())
+    record = TrustRecord(checkpoint_sha256=digest, class_names=NAMES, temperature=0.5, least_confidence=0.5603)
+    write_trust(run / "models" / "trust.pt", record)
+    summary = predict(run, phantom_files, out=tmp_path / "out", outputs=["json", "sr", "png"], **SETTINGS)
+    assert summary is not None
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())["results"]
+    assert {row["abstain"] for row in rows} == {True, False}
+    files = written(tmp_path / "out")
+    for row in rows:
+        report, picture = (next(f for f in files[row["id"]] if f.startswith(kind)) for kind in ("sr", "pictures"))
+        (finding,) = read_classification_report(tmp_path / "out" / report, NAMES)
+        assert list(finding.probabilities.values()) == pytest.approx(row["calibrated"], abs=1e-12)
+        assert (finding.calibrated, finding.predicted) == (True, row["predicted"])
+        assert (finding.abstained, finding.outside) == (row["abstain"], None)
+        assert Path(report).name == f"{dcmread(tmp_path / 'out' / report).SOPInstanceUID}.dcm"
+        with Image.open(tmp_path / "out" / picture) as image:
+            assert image.width >= 384
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal"])
+def test_a_segmentation_lies_on_the_series_whatever_plane_the_model_works_in(
+    test_data: Path, segmenter_run: Path, tmp_path: Path, axis: str
+) -> None:
+    source = test_data / "data" / "mr_series_dicom" / "hippocampus_crop"
+    outputs = ["csv", "seg", "nifti", "sc"]
+    summary = predict(
+        segmenter_run, source, out=tmp_path, outputs=outputs, overrides={"slice_axis": axis}, batch_size=16, **SETTINGS
+    )
+    assert summary is not None
+    ((segmentation,), (mask,)) = (list(tmp_path.glob(pattern)) for pattern in ("seg/*.dcm", "masks/*.nii.gz"))
+    read = read_segmentation_volume(segmentation, read_volume(source))
+    stored = np.asarray(nib.load(mask).dataobj)  # of a series: columns, rows, slices
+    assert np.count_nonzero(stored) > 0
+    np.testing.assert_array_equal(read.values, stored)
+    instances = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in source.iterdir()}
+    shown = [dcmread(path) for path in (tmp_path / "sc").glob("*.dcm")]
+    assert {str(one.SourceImageSequence[0].ReferencedSOPInstanceUID) for one in shown} <= instances
+    assert len(shown) == np.count_nonzero(stored.any(axis=(0, 1)))
+
+
+def test_what_cannot_be_written_for_a_source_is_said_in_its_row(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    Image.new("L", (40, 30), 100).save(tmp_path / "input" / "a.png")
+    summary = predict(classifier_run, tmp_path / "input", out=tmp_path / "out", outputs=["csv", "sr", "sc"], **SETTINGS)
+    assert summary is not None
+    assert summary.rows[0]["not_written"] == ["sc:not_dicom", "sr:not_dicom"]
+    assert summary.not_written == {"sc:not_dicom": 1, "sr:not_dicom": 1}
+    assert "Not written" in summary.text()
+
+
+def test_a_report_of_a_series_with_an_unreadable_image_is_partial(
+    classifier_run: Path, test_data: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "input"
+    source.mkdir()
+    for path in sorted((test_data / "data" / "mr_series_dicom" / "hippocampus_crop").iterdir())[:3]:
+        shutil.copy(path, source)
+    damaged = sorted(source.iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    summary = predict(classifier_run, source, out=tmp_path / "out", outputs=["csv", "sr"], **SETTINGS)
+    assert summary is not None
+    assert (summary.predicted, summary.reasons) == (2, {"truncated": 1})
+    (report,) = (tmp_path / "out" / "sr").glob("*.dcm")
+    assert dcmread(report).CompletionFlag == "PARTIAL"
+    assert len(read_classification_report(report, NAMES)) == 2
