@@ -72,12 +72,12 @@ class TrustMarks:
         if self.record is None:
             return {}
         trusted = self.record.apply(logits, features if features.shape[1] else None)
-        for marked, what in (
-            (trusted.outside, "are outside what this model was trained on"),
-            (trusted.abstain, "are such that the network abstains, as they are outside or it is unsure"),
+        for marked, message in (
+            (trusted.outside, "%d of %d images are outside what this model was trained on."),
+            (trusted.abstain, "The model abstains on %d of %d images, which are outside or of which it is unsure."),
         ):
             if marked is not None:
-                _LOGGER.info("%d of %d images %s.", marked.sum(), len(marked), what)
+                _LOGGER.info(message, marked.sum(), len(marked))
         return trust_columns(trusted, self.record.class_names, count=len(logits))
 
 
