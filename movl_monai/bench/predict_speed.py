@@ -32,9 +32,9 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare the prediction of uncompressed CT slices: ``predict_vs_network`` with the small network, and
     ``predict_vit_vs_network`` with a Transformer and a quarter of the images.
 
-    Ours: :func:`movl_monai.predict.predict` from the folder to predictions.csv, every round into a new folder: listing,
-    decoding in worker processes, preprocessing, network, journal, table. Other: the same network on the same images,
-    float and on the device, in batches of the same size. The network is open in both.
+    Ours: :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder:
+    listing, decoding in worker processes, preprocessing, network, journal, table. Other: the same network on the same
+    images, float and on the device, in batches of the same size. The network is open in both.
     """
     figures = _compare(
         "predict_vs_network", bench_model(settings.backbone(), settings), settings.feature_images, settings
