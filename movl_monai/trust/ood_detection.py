@@ -27,9 +27,9 @@ SCORES: dict[str, type[OODScore]] = {
 }
 
 # Chosen from the literature, before any figure of this project: on medical images scores of features are ahead of those
-# of probabilities (Gutbrod et al., OpenMIBOOD, CVPR 2025: ViM and Mahalanobis lead in most of its 14 data sets), and
-# Mahalanobis is the one of them without a number to choose, that does not depend on the head, and that has a
-# well-posed fit with fewer images than features.
+# of probabilities in most cases (Gutbrod et al., OpenMIBOOD, CVPR 2025, which names ViM and an ensemble of Mahalanobis
+# distances over layers), and Mahalanobis is the one of them without a number to choose, that does not depend on the
+# head, and that has, shrunk, a well-posed fit with fewer images than features.
 DEFAULT_SCORE = "mahalanobis"
 
 _UNLIKELY = 0.001  # probability below which a share of test images is called surprising

@@ -157,8 +157,7 @@ class RelativeMahalanobis(OODScore):
         background: covariance of all training images.
 
     Reference:
-        Ren et al., A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, arXiv 2106.09022, 2021,
-        equation 3.
+        Ren et al., A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, arXiv 2106.09022, 2021.
     """
 
     name = "relative_mahalanobis"

@@ -28,7 +28,7 @@ class OODFigures:
 
     The images outside are the positives of AUROC and AUPR. FPR95 follows the definition of most papers, which takes
     in-distribution images for positives (Liang et al., Enhancing the Reliability of Out-of-distribution Image Detection
-    in Neural Networks, ICLR 2018, section 4.3): it is the share of images outside that are missed by a threshold that
+    in Neural Networks, ICLR 2018): it is the share of images outside that are missed by a threshold that
     keeps 95 % of the in-distribution images, which is how thresholds are set here. OpenOOD 1.5 and pytorch-ood give the
     other one, the share of in-distribution images flagged when 95 % of the images outside are.
 

@@ -28,7 +28,7 @@ class KNN(OODScore):
         k: which neighbour, from 1.
 
     Reference:
-        Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022, algorithm 1. They choose k on
+        Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022. They choose k on
         validation data with outliers. Here it is the square root of N (Loftsgaarden, Quesenberry, A nonparametric
         estimate of a multivariate density function, Annals of Mathematical Statistics 36, 1965), up to 50.
 

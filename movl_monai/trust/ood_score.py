@@ -156,7 +156,7 @@ class MSP(_LogitScore):
 
     Reference:
         Hendrycks, Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks,
-        ICLR 2017, section 2.
+        ICLR 2017.
 
     Example:
         >>> MSP()([[0.0, 0.0], [50.0, 0.0]])
@@ -177,7 +177,7 @@ class MaxLogit(_LogitScore):
     r"""The negative of the largest logit, :math:`s = -\max_c z_c`.
 
     Reference:
-        Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022, section 3.
+        Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022.
 
     Example:
         >>> MaxLogit()([[2.0, 1.0]])
@@ -195,7 +195,7 @@ class Energy(_LogitScore):
     r"""The free energy :math:`s = -\log \sum_c e^{z_c}`, at temperature 1 as its authors recommend.
 
     Reference:
-        Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, equation 4.
+        Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020.
 
     Example:
         >>> Energy()([[0.0, 0.0]]).round(4)

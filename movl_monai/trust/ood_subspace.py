@@ -31,7 +31,7 @@ class Residual(OODScore):
         axes: P, orthonormal, (D, F).
 
     Reference:
-        Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022, section 4.1, "Residual".
+        Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022 ("Residual").
 
     Example:
         >>> features = np.array([[-9.0, 1.0], [9.0, -1.0], [-9.0, -1.0], [9.0, 1.0]])
@@ -105,7 +105,7 @@ class ViM(Residual):
         alpha: sums over the training images, > 0.
 
     Reference:
-        Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022, equations 4 to 8.
+        Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022.
     """
 
     name = "vim"

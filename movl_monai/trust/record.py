@@ -129,7 +129,7 @@ def trust_record(
             ``abstention``, each of which may be missing.
         checkpoint_sha256: the trained state that gave the outputs.
         conformal: whose sets to keep, a name of :data:`CONFORMAL_METHODS`. The default gives the smallest sets on
-            average (Sadinle et al., JASA 2019, theorem 1).
+            average (Sadinle et al., JASA 2019).
 
     Raises:
         ValueError: if the name is unknown; "aps_randomised" gives another set each time and is not offered.
