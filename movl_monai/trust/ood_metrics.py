@@ -28,9 +28,9 @@ class OODFigures:
 
     The images outside are the positives of AUROC and AUPR. FPR95 follows the definition of most papers, which takes
     in-distribution images for positives (Liang et al., Enhancing the Reliability of Out-of-distribution Image Detection
-    in Neural Networks, ICLR 2018): it is the share of images outside that are missed by a threshold that
-    keeps 95 % of the in-distribution images, which is how thresholds are set here. OpenOOD 1.5 and pytorch-ood give the
-    other one, the share of in-distribution images flagged when 95 % of the images outside are.
+    in Neural Networks, ICLR 2018): it is the share of images outside that are missed by a threshold that keeps 95 % of
+    the in-distribution images, which is how thresholds are set here. pytorch-ood gives the other one, the share of
+    in-distribution images flagged when 95 % of the images outside are.
 
     Args:
         inside: scores of in-distribution images, (N,), larger is more outside.
