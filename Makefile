@@ -6,12 +6,15 @@ DATA ?= data/phantom
 OUTPUT ?= outputs/movl_classification
 BUNDLE := bundles/movl_classification
 STAMP := $(VENV)/.movl-monai
+# The MONAI Deploy App SDK changes what `import monai` does, so it has an environment of its own.
+DEPLOY_VENV ?= $(HOME)/.cache/movl_monai/deployvenv
+DEPLOY_RUN := $(DEPLOY_VENV)/bin
 # The dependencies are installed again when pyproject.toml changes, the project itself when this checkout moves.
 WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile clean
+.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,6 +73,16 @@ fuzz: setup  ## damage real files at random and read them (FUZZ_ARGS="--minutes 
 
 hostile: setup  ## read files made to exhaust memory or patience; prints the list with peak memory
 	@"$(RUN)/python" -m tests.hostile
+
+deploy-test:  ## set up the environment of the MONAI Deploy applications in DEPLOY_VENV, and run their tests in it
+	@if [ ! -x "$(DEPLOY_RUN)/python" ]; then $(PYTHON) -m venv "$(DEPLOY_VENV)"; fi
+	@if [ "$$(cat $(DEPLOY_VENV)/.movl-monai 2>/dev/null)" != "$(WANTED) $(HERE)" ]; then \
+	  echo "==> Installing movl_monai with the MONAI Deploy App SDK in $(DEPLOY_VENV) (several GB the first time)"; \
+	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' && \
+	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check -e '.[deploy,export]' 'pytest>=8.3' 'pytest-timeout>=2.3' && \
+	  echo "$(WANTED) $(HERE)" > "$(DEPLOY_VENV)/.movl-monai"; \
+	fi
+	@"$(DEPLOY_RUN)/python" -m pytest tests/deploy -W "ignore:Current stack size:RuntimeWarning" $(PYTEST_ARGS)
 
 clean:  ## remove outputs and the phantom (not the virtual environment)
 	rm -rf data/phantom outputs

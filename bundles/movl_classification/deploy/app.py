@@ -1,0 +1,37 @@
+"""MONAI Deploy application: classifies one series of each study, and writes a report, pictures and a table."""
+
+from movl_monai.deploy import (
+    CaptureWriterOperator,
+    ClassificationOperator,
+    DeployApplication,
+    ReportWriterOperator,
+    SeriesSelectorOperator,
+    StudyLoaderOperator,
+    TableWriterOperator,
+    main,
+)
+
+# which series is predicted, in the words of the SDK's DICOMSeriesSelectorOperator; exactly one of a study must fit
+RULES = """
+{"selections": [{"name": "images", "conditions": {"Modality": "^(CR|DX|MG|CT|MR)$"}}]}
+"""
+
+
+class App(DeployApplication):
+    """Loader, selector, inference, writers."""
+
+    def compose(self):
+        paths = self.paths()
+        loader = StudyLoaderOperator(self, input_folder=paths.input, name="loader")
+        selector = SeriesSelectorOperator(self, rules=RULES, name="selector")
+        inference = ClassificationOperator(
+            self, model=paths.model, bundle="movl_classification", output_folder=paths.output, name="inference"
+        )
+        self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(selector, inference, {("study_selected_series_list", "series")})
+        for writer in (ReportWriterOperator, CaptureWriterOperator, TableWriterOperator):
+            self.add_flow(inference, writer(self, output_folder=paths.output, name=writer.__name__))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(App))

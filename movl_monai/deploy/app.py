@@ -1,0 +1,96 @@
+"""What the applications of all bundles have in common: paths, quiet logs, errors as one paragraph."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.sdk import Application
+from movl_monai.errors import ConfigError
+
+__all__ = ["DeployApplication", "Paths", "main"]
+
+_EXIT_USER_ERROR = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """What an application works with.
+
+    Args:
+        input: folder of the DICOM files.
+        output: folder of the results.
+        model: exported file, or the folder with it.
+    """
+
+    input: Path
+    output: Path
+    model: Path
+
+
+class DeployApplication(Application):
+    """An application of the SDK that logs nothing of patients."""
+
+    def paths(self) -> Paths:
+        """The paths of the command line (``-i``, ``-o``, ``-m``), or else of the SDK's environment variables.
+
+        Raises:
+            ConfigError: if the output folder lies inside of the input, or is the input.
+        """
+        # the SDK logs its arguments and what is in headers below WARN
+        context = Application.init_app_context([*self.argv, "--log-level", "WARN"])
+        _quiet_logs()
+        paths = Paths(input=Path(context.input_path), output=Path(context.output_path), model=Path(context.model_path))
+        if paths.output.resolve().is_relative_to(paths.input.resolve()):
+            raise ConfigError("The output folder (-o) lies inside of the input (-i); choose another.")
+        with clean_errors("make the output folder"):
+            paths.output.mkdir(parents=True, exist_ok=True)
+        return paths
+
+
+def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
+    """Run an application.
+
+    Args:
+        application: class of the application.
+        arguments: without the program's name; None takes ``sys.argv``.
+
+    Returns:
+        0 on success, 2 for an error that a user can act on, which is printed as one paragraph.
+    """
+    from movl_monai.cli import user_error
+
+    # Holoscan would print each error with its traceback, and logs paths
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
+    try:
+        application([sys.executable, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)]).run()
+    except Exception as error:
+        known = user_error(error)
+        if known is None:
+            raise
+        print(textwrap.fill(f"{application.__name__}: {known}", width=110, break_long_words=False), file=sys.stderr)
+        return _EXIT_USER_ERROR
+    return 0
+
+
+def _quiet_logs() -> None:
+    """Drop what the SDK itself logs, at any level: paths, UIDs, descriptions of series; let ours through from INFO."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(one, _NotOfSdk) for one in handler.filters):
+            handler.addFilter(_NotOfSdk())
+    logging.getLogger("movl_monai").setLevel(logging.INFO)
+
+
+class _NotOfSdk(logging.Filter):
+    """Lets records through that do not come from the SDK's files."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is kept."""
+        return "/monai/deploy/" not in record.pathname.replace("\\", "/")

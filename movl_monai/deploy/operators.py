@@ -1,0 +1,97 @@
+"""Inference operators: the files of the selected series, through the bundle's own preprocessing, to a prediction."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.prediction import Prediction, open_for, predict_files
+from movl_monai.deploy.sdk import ConditionType, Image, Operator
+from movl_monai.deploy.studies import files_of
+from movl_monai.deploy.volumes import model_for_volumes, write_volume
+from movl_monai.predict.model import Task
+
+__all__ = ["ClassificationOperator", "SegmentationOperator"]
+
+
+class _InferenceOperator(Operator):
+    """Predicts what was selected.
+
+    The model is opened when the operator is made, so that a wrong one is told before anything is read.
+
+    Args:
+        fragment: the application.
+        model: file of `movl-monai export`, the folder that holds it alone, or a run.
+        output_folder: of the application; ``local/`` in it leads from ids back to files.
+        bundle: name of the bundle that the model must come from; None takes any.
+        batch_size: images that are computed at once; None chooses by the free memory.
+        num_workers: processes that decode; 0 decodes in this one.
+
+    Named input:
+        series: list of ``StudySelectedSeries``; or an ``Image``, see :mod:`movl_monai.deploy.volumes`.
+
+    Named output:
+        prediction: :class:`movl_monai.deploy.prediction.Prediction`.
+
+    Raises:
+        ConfigError: if the model is for another task or of another bundle.
+        ExportError: if it is damaged.
+    """
+
+    task: ClassVar[Task]
+
+    def __init__(
+        self,
+        fragment: Any,
+        *args: Any,
+        model: str | Path,
+        output_folder: str | Path,
+        bundle: str | None = None,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.model = open_for(model, task=self.task, bundle=bundle)
+        self.output_folder = Path(output_folder)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: Any) -> None:
+        """Declare the ports."""
+        spec.input("series")
+        spec.output("prediction").condition(ConditionType.NONE)  # with or without a writer
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Predict, and emit what was found."""
+        received = op_input.receive("series")
+        with clean_errors("predict the series"):
+            prediction = self.predict(received)
+        op_output.emit(prediction, "prediction")
+
+    def predict(self, received: Any) -> Prediction:
+        """Predict what came in at ``series``.
+
+        Raises:
+            DataError: if nothing could be predicted.
+        """
+        options: dict[str, Any] = {"batch_size": self.batch_size, "num_workers": self.num_workers}
+        if not isinstance(received, Image):
+            return predict_files(self.model, files_of(received or ()), folder=self.output_folder, **options)
+        with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:
+            path = Path(temporary) / "volume.nii"
+            write_volume(received, path)
+            return predict_files(model_for_volumes(self.model), [path], folder=self.output_folder, **options)
+
+
+class ClassificationOperator(_InferenceOperator):
+    """Classifies every image of a series; see :class:`_InferenceOperator` for arguments and ports."""
+
+    task = "classification"
+
+
+class SegmentationOperator(_InferenceOperator):
+    """Segments a series as a volume, or its images one by one; see :class:`_InferenceOperator`."""
+
+    task = "segmentation"

@@ -1,0 +1,218 @@
+"""Load studies and choose the series that is predicted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.sdk import (
+    CountCondition,
+    DICOMDataLoaderOperator,
+    DICOMSeries,
+    DICOMSeriesSelectorOperator,
+    DICOMStudy,
+    StudySelectedSeries,
+)
+from movl_monai.errors import DataError
+from movl_monai.predict.series import REASONS, Selection, SeriesScan
+
+__all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
+
+_LOGGER = logging.getLogger(__name__)
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and multi-frame ones below it
+
+
+class StudyLoaderOperator(DICOMDataLoaderOperator):
+    """The SDK's loader, that reads headers only, and only of regular files within the folder.
+
+    Pixels are decoded later, with everything that the bundle's preprocessing checks; the SDK's own loader reads every
+    file whole, stops at a damaged one, and drops slices that lie where another one does.
+
+    Args:
+        fragment: the application.
+        input_folder: with the DICOM files, at any depth.
+
+    Named output:
+        dicom_study_list: list of ``DICOMStudy``.
+
+    Raises:
+        DataError: (when it runs) if there is no DICOM image in the folder.
+    """
+
+    def __init__(self, fragment: Any, *args: Any, input_folder: Path, **kwargs: Any) -> None:
+        super().__init__(fragment, CountCondition(fragment, 1), *args, input_folder=Path(input_folder), **kwargs)
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Load, and emit the studies."""
+        with clean_errors("load the studies"):
+            studies = self.load_data_to_studies(self.input_path)
+        op_output.emit(studies, self.output_name)
+
+    def load_data_to_studies(self, input_path: Path) -> list[Any]:
+        """Read the headers below a folder into studies and series."""
+        from movl_monai.data.read_folders import read_files
+
+        if not Path(input_path).is_dir():
+            raise DataError("The input must be a folder with DICOM files; give it with -i.")
+        listing = read_files(Path(input_path))
+        reasons = Counter(file.reason for file in listing.skipped)
+        studies: dict[str, Any] = {}
+        series: dict[tuple[str, str], Any] = {}
+        for entry in listing.entries:
+            header = _header(entry.path)
+            if isinstance(header, str):
+                reasons[header] += 1
+            else:
+                self._add(header, studies, series)
+        said = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        if not studies:
+            raise DataError(f"There is no DICOM image in the input folder ({said or 'no file'}); give another with -i.")
+        if said:
+            _LOGGER.warning("Files that are no images: %s.", said)
+        return list(studies.values())
+
+    def _add(self, header: Any, studies: dict[str, Any], series: dict[tuple[str, str], Any]) -> None:
+        study_uid, series_uid = str(header.get("StudyInstanceUID", "")), str(header.get("SeriesInstanceUID", ""))
+        if study_uid not in studies:
+            studies[study_uid] = DICOMStudy(study_uid)
+            with suppress(Exception):  # a damaged value is not matched by any rule
+                self.populate_study_attributes(studies[study_uid], header)
+        if (study_uid, series_uid) not in series:
+            one = series[study_uid, series_uid] = DICOMSeries(series_uid)
+            with suppress(Exception):
+                self.populate_series_attributes(one, header)
+            with suppress(Exception):
+                # the SDK looks for it under the tag of another attribute
+                one.BodyPartExamined = header.BodyPartExamined
+            studies[study_uid].add_series(one)
+        series[study_uid, series_uid].add_sop_instance(header)
+
+
+class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
+    """The SDK's selector by rules, that takes exactly one series of each study instead of the first of several.
+
+    Localizers do not count, and secondary captures only where there is nothing else. Which of two series is meant is
+    not guessed: their study is left out, and where no study remains it is an error.
+
+    Args:
+        fragment: the application.
+        rules: JSON, see the SDK's class.
+
+    Named input:
+        dicom_study_list: list of ``DICOMStudy``.
+
+    Named output:
+        study_selected_series_list: list of ``StudySelectedSeries``, one series in each.
+
+    Raises:
+        DataError: (when it runs) if not exactly one series fits in any study.
+    """
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Choose, and emit the studies with their series."""
+        studies = op_input.receive(self.input_name_study_list)
+        with clean_errors("select a series"):
+            selected = self.filter(self._load_rules() if self._rules_json_str else None, studies)
+        op_output.emit(selected, self.output_name_selected_series)
+
+    def filter(
+        self,
+        selection_rules: Any,
+        dicom_study_list: list[Any],
+        all_matched: bool = True,
+        sort_by_sop_instance_count: bool = False,
+    ) -> list[Any]:
+        """Return the studies with exactly one series that fits."""
+        matched = super().filter(selection_rules, dicom_study_list, True, False)
+        selected, reasons = [], Counter({"no_image_series": len(dicom_study_list) - len(matched)})
+        for found in matched:
+            fitting = {id(one.series): one for one in found.selected_series}
+            # one that two rules select is one series
+            chosen, reason = _choose(list(fitting.values()))
+            if chosen is None:
+                reasons[reason] += 1
+            else:
+                study = StudySelectedSeries(found.study)
+                study.add_selected_series(chosen)
+                selected.append(study)
+        problems = {reason: count for reason, count in reasons.items() if count}
+        if not selected:
+            raise DataError(_explain(problems, dicom_study_list))
+        for reason, count in problems.items():
+            _LOGGER.warning("%d studies are not predicted: %s.", count, REASONS[reason])
+        return selected
+
+
+def files_of(selected_series: Sequence[Any]) -> list[str]:
+    """The files of the series that were selected.
+
+    Args:
+        selected_series: list of ``StudySelectedSeries``.
+
+    Raises:
+        DataError: if nothing was selected, or data sets do not know their files.
+    """
+    files = [
+        str(instance.get_native_sop_instance().filename or "")
+        for study in selected_series
+        for one in study.selected_series
+        for instance in one.series.get_sop_instances()
+    ]
+    if not files:
+        raise DataError("No series was selected; change the selection rules, or give a study with a series that fits.")
+    if not all(files):
+        raise DataError("Data sets of the series do not say which files they are from; load them from a folder.")
+    return list(dict.fromkeys(files))
+
+
+def _header(path: Path) -> Any:
+    """The header of an image, with its path; of other files the reason code."""
+    from movl_monai.transforms import MedicalImageError
+    from movl_monai.transforms.dicom import read_header, scan_header
+
+    try:
+        if problem := scan_header(path).problem:
+            return problem
+        header = read_header(path)
+    except MedicalImageError as error:
+        return error.reason
+    header.filename = str(path)
+    return header
+
+
+def _choose(selected: Sequence[Any]) -> tuple[Any, str]:
+    """The one series that fits, or None and why."""
+    scans = {str(number): _scan(number, one.series) for number, one in enumerate(selected)}
+    reasons = Selection(one=True).reasons(scans)
+    left = [one for number, one in enumerate(selected) if str(number) not in reasons]
+    if len(left) == 1:
+        return left[0], ""
+    return None, next((reason for reason in reasons.values() if reason != "not_selected"), "several_series")
+
+
+def _scan(number: int, series: Any) -> SeriesScan:
+    first = series.get_sop_instances()[0].get_native_sop_instance()
+    kinds = first.get("ImageType") or ()
+    return SeriesScan(
+        path="",
+        study="",
+        series=str(number),
+        instance="",
+        modality=str(first.get("Modality") or ""),
+        is_localizer="LOCALIZER" in [str(kind).upper() for kind in ([kinds] if isinstance(kinds, str) else kinds)],
+        is_capture=str(first.get("SOPClassUID", "")).startswith(_CAPTURE) or bool(first.get("ConversionType")),
+    )
+
+
+def _explain(problems: dict[str, int], studies: Sequence[Any]) -> str:
+    modalities = sorted({str(one.Modality or "none") for study in studies for one in study.get_all_series()})
+    said = "; ".join(f"{REASONS[reason]} ({count} of {len(studies)})" for reason, count in problems.items())
+    return (
+        f"No series was selected: {said}. The modalities there are: {', '.join(modalities)}. Give a folder with one "
+        "series that fits, or change the selection rules in app.py."
+    )

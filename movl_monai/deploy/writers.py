@@ -1,0 +1,88 @@
+"""Writer operators: what was predicted as DICOM objects beside their source, and as a table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.prediction import Prediction, write_outputs, write_table
+from movl_monai.deploy.sdk import Operator
+
+__all__ = ["CaptureWriterOperator", "ReportWriterOperator", "SegmentationWriterOperator", "TableWriterOperator"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _WriterOperator(Operator):
+    """Writes one kind of output.
+
+    Args:
+        fragment: the application.
+        output_folder: where to.
+        codes: codes of classes, by name: (value, scheme designator, meaning).
+
+    Named input:
+        prediction: of an inference operator.
+
+    Raises:
+        DataError: (when it runs) if the source lacks what an object needs; what could be written is.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        fragment: Any,
+        *args: Any,
+        output_folder: str | Path,
+        codes: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.output_folder, self.codes = Path(output_folder), codes
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: Any) -> None:
+        """Declare the port."""
+        spec.input("prediction")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Write."""
+        prediction = op_input.receive("prediction")
+        with clean_errors(f"write the outputs ({self.kind})"):
+            files = self.write(prediction)
+        _LOGGER.info("Wrote %d files (%s).", len(files), self.kind)
+
+    def write(self, prediction: Prediction) -> list[str]:
+        """Write a prediction, and return the files, relative to the output folder."""
+        return write_outputs(prediction, [self.kind], folder=self.output_folder, codes=self.codes)
+
+
+class ReportWriterOperator(_WriterOperator):
+    """Writes a structured report on each series, see :func:`~movl_monai.dicom_output.classification_report`."""
+
+    kind = "sr"
+
+
+class SegmentationWriterOperator(_WriterOperator):
+    """Writes masks as DICOM SEG, see :func:`~movl_monai.dicom_output.segmentation_object`."""
+
+    kind = "seg"
+
+
+class CaptureWriterOperator(_WriterOperator):
+    """Writes pictures for people, see :func:`~movl_monai.dicom_output.secondary_capture`."""
+
+    kind = "sc"
+
+
+class TableWriterOperator(_WriterOperator):
+    """Writes ``predictions.csv``, the table of `movl-monai predict`."""
+
+    kind = "csv"
+
+    def write(self, prediction: Prediction) -> list[str]:
+        """Write the table."""
+        return [write_table(prediction, folder=self.output_folder)]
