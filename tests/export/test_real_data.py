@@ -10,12 +10,8 @@ from PIL import Image
 
 from movl_monai.adapters import DVPT
 from movl_monai.backbones import Backbone, TimmBackbone, embedded_efficientnet_lite0, prepare_frozen
-from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_network
 from movl_monai.export.images import ImageSample
-from movl_monai.export.parity import eager
-from movl_monai.export.quantize import describe_change, quantize_model
-from movl_monai.export.writers import write_compiled
 from movl_monai.networks import AdaptedClassifier
 from tests.export.networks import classifier, metadata_of, segmenter
 
@@ -50,19 +46,3 @@ def test_cnn_and_transformer_agree_with_eager_mode_on_radiographs(
         file = export_network(network, tmp_path / f"{number}.onnx", "onnx", metadata=metadata, sample=radiographs)
         assert file.parity.logits < 2e-5
         assert file.parity.images == 6
-
-
-@pytest.mark.slow
-def test_int8_of_a_transformer_keeps_the_classes_of_radiographs(
-    radiographs: ImageSample, test_data: Path, tmp_path: Path
-) -> None:
-    import onnx
-
-    network = _dinov2(test_data)
-    metadata = metadata_of(network, size=SIZE)
-    file = export_network(network, tmp_path / "m.onnx", "onnx", metadata=metadata, sample=radiographs)
-    write_compiled(quantize_model(onnx.load(file.path)), tmp_path / "q.onnx", metadata=metadata)
-    change = describe_change(eager(network), read_exported(tmp_path / "q.onnx"), radiographs)
-    assert (tmp_path / "q.onnx").stat().st_size < 0.4 * file.path.stat().st_size
-    assert change["same_class"] == 1
-    assert change["max_probability_difference"] < 0.2
