@@ -208,7 +208,7 @@ def _is_path(source: Path | Sequence[Path]) -> TypeGuard[Path]:
 
 def _identity(source: Path | Sequence[Path]) -> tuple[object, ...]:
     """What changes when a file's content does."""
-    if not _is_path(source):
+    if not isinstance(source, (str, os.PathLike)):
         return tuple(_identity(part) for part in source)
     try:
         status = os.stat(source)
