@@ -119,6 +119,13 @@ def test_a_baseline_that_is_missing_is_named_with_what_to_do(report: dict[str, A
     assert "not compared with the linear probe or full fine-tuning" in none
 
 
+def test_a_run_that_is_a_baseline_is_not_told_to_compare_with_itself(report: dict[str, Any]) -> None:
+    run = {**report["run"], "strategy": [{"name": "linear probe", "epochs": 0}]}
+    text = page_text({**report, "comparisons": [], "run": run})
+    assert "This run is the linear probe itself." in text
+    assert "It was not compared with full fine-tuning: train with strategy_full_finetune.json" in text
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_an_entry_that_is_missing_says_why(report: dict[str, Any], entry: str) -> None:
     told = page_text({**report, entry: None, "notes": [f"{entry}: there were no such images."]})

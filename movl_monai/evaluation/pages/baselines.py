@@ -42,12 +42,14 @@ _POINTS = ("balanced_accuracy", "accuracy", "sensitivity", "specificity")
 def render_compared(report: Mapping[str, Any]) -> str:
     """How the run compares with the linear probe, full fine-tuning and whatever else it was held against, as HTML.
 
-    A baseline that it was not compared with is named with what to do about it.
+    A baseline that it was not compared with is named with what to do about it, unless the run is that baseline.
     """
     entries = report.get("comparisons") or []
     known = {_kind(entry): entry for entry in reversed(entries)}
-    missing = {name: overlay for kind, (name, overlay) in _BASELINES.items() if kind not in known}
-    parts = [_short(name, known[kind]) for kind, (name, _) in _BASELINES.items() if kind in known]
+    own = _kind({"strategy": (report.get("run") or {}).get("strategy"), "name": ""})
+    missing = {name: overlay for kind, (name, overlay) in _BASELINES.items() if kind not in known and kind != own}
+    parts = [paragraphs([f"This run is {_BASELINES[own][0]} itself."])] if own in _BASELINES else []
+    parts += [_short(name, known[kind]) for kind, (name, _) in _BASELINES.items() if kind in known]
     parts += [_short(str(entry["name"]), entry) for entry in entries if _kind(entry) not in _BASELINES]
     if missing and report.get("task") == "segmentation":
         parts.append(paragraphs([f"It was not compared with another run. {_SEGMENTATION}"]))
