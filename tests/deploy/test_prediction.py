@@ -14,6 +14,7 @@ import pytest
 from pydicom import dcmread
 
 import movl_monai.deploy
+from movl_monai.deploy.errors import OperatorError, clean_errors
 from movl_monai.deploy.prediction import find_model, open_for, predict_files, write_outputs, write_table
 from movl_monai.deploy.volumes import model_for_volumes, write_volume
 from movl_monai.errors import ConfigError, DataError, ExportError
@@ -195,3 +196,10 @@ def test_calibration_marks_and_abstention_are_in_the_rows(models: dict[str, Path
     assert row["predicted"] in model.class_names
     assert (row["calibrated"], row["outside"], row["abstain"]) == ([0.5, 0.5], True, True)
     assert row["prediction_set"] == model.class_names
+
+
+def test_errors_of_other_kinds_lose_their_text_and_keep_their_kind(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="^Could not write: No such file or directory.$"), clean_errors("write"):
+        (tmp_path / "Doe" / "Jane").write_text("")
+    with pytest.raises(DataError, match="said on purpose"), clean_errors("write"):
+        raise DataError("said on purpose")
