@@ -11,9 +11,10 @@ from movl_monai.evaluation.checks import UndefinedMetricError
 from movl_monai.evaluation.predictions import Predictions
 from movl_monai.trust.conformal import ConformalFit, ConformalMethod, fit_conformal, smallest_alpha
 
-__all__ = ["binomial_interval", "conformal_report", "one_per_patient", "set_figures"]
+__all__ = ["METHODS", "binomial_interval", "conformal_report", "one_per_patient", "set_figures"]
 
-_METHODS: dict[str, tuple[ConformalMethod, bool]] = {
+# names of a report's entry "conformal": (method, per_class)
+METHODS: dict[str, tuple[ConformalMethod, bool]] = {
     "lac": ("lac", False),
     "aps": ("aps", False),
     "aps_randomised": ("aps_randomised", False),
@@ -28,7 +29,7 @@ def conformal_report(
     class_names: Sequence[str],
     calibrated_on: str = "calibration",
     alpha: float = 0.1,
-    methods: Sequence[str] = tuple(_METHODS),
+    methods: Sequence[str] = tuple(METHODS),
     single_image: bool = False,
     level: float = 0.95,
     seed: int = 0,
@@ -56,8 +57,8 @@ def conformal_report(
     Raises:
         ValueError: for an unknown method or an alpha that is not in (0, 1).
     """
-    if unknown := [name for name in methods if name not in _METHODS]:
-        raise ValueError(f"methods must be of {', '.join(_METHODS)}, got {unknown[0]!r}.")
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"methods must be of {', '.join(METHODS)}, got {unknown[0]!r}.")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
     known = {name: images.labeled() for name, images in sections.items()}
@@ -79,7 +80,7 @@ def conformal_report(
     for name in methods:
         own: list[str] = []
         fit = _fit(name, source, alpha, seed, own, class_names)
-        entry: dict[str, Any] = {"randomised": name == "aps_randomised", "per_class": _METHODS[name][1], "notes": own}
+        entry: dict[str, Any] = {"randomised": name == "aps_randomised", "per_class": METHODS[name][1], "notes": own}
         entry["threshold"] = None if fit is None or fit.per_class else float(fit.thresholds[0])
         entry["thresholds"] = None if fit is None else _thresholds(fit, class_names)
         entry["sections"] = {} if fit is None else _sections(fit, known, class_names, level, seed)
@@ -152,7 +153,7 @@ def one_per_patient(images: Predictions, *, seed: int = 0) -> Predictions:
 def _fit(
     name: str, source: Predictions, alpha: float, seed: int, notes: list[str], class_names: Sequence[str]
 ) -> ConformalFit | None:
-    method, per_class = _METHODS[name]
+    method, per_class = METHODS[name]
     try:
         fit = fit_conformal(source.labels, source.logits, alpha=alpha, method=method, per_class=per_class, seed=seed)
     except UndefinedMetricError as reason:

@@ -12,19 +12,17 @@ from numpy.typing import ArrayLike
 from movl_monai.evaluation.checks import check_finite
 from movl_monai.evaluation.metrics import softmax
 from movl_monai.evaluation.outputs import StoredOutputs
-from movl_monai.trust.conformal import ConformalFit
+from movl_monai.trust.conformal import ConformalFit, ConformalMethod
+from movl_monai.trust.conformal_report import METHODS
 from movl_monai.trust.ood_detection import OODDetector, fit_detector
 
 __all__ = ["CONFORMAL_METHODS", "OUTSIDE", "Trusted", "TrustRecord", "trust_record"]
 
 OUTSIDE = "outside what this model was trained on"
 
-# names of a report's entry "conformal" that give the same set whenever they are asked: (method, per_class)
-CONFORMAL_METHODS: dict[str, tuple[Any, bool]] = {
-    "lac": ("lac", False),
-    "aps": ("aps", False),
-    "lac_per_class": ("lac", True),
-    "aps_per_class": ("aps", True),
+# those of a report's sets that are the same whenever they are asked: no randomised ones
+CONFORMAL_METHODS: dict[str, tuple[ConformalMethod, bool]] = {
+    name: (method, per_class) for name, (method, per_class) in METHODS.items() if method != "aps_randomised"
 }
 
 
