@@ -20,7 +20,8 @@ RULES = """
 class App(DeployApplication):
     """Loader, selector, inference, writers."""
 
-    def compose(self):
+    def compose(self) -> None:
+        """Connect the operators."""
         paths = self.paths()
         loader = StudyLoaderOperator(self, input_folder=paths.input, name="loader")
         selector = SeriesSelectorOperator(self, rules=RULES, name="selector")
