@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,12 @@ def kill_at(owner: Any, name: str, call: int) -> None:
 
 
 @pytest.fixture
-def whole(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A prediction that nothing has interrupted, and what makes another with the same ids."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    # a forked process can only count with one thread, and the last bits of a sum depend on how many there are
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def make(run: Path, source: Path, task: str) -> tuple[dict[str, bytes], Callable[[Path], Any]]:
         def again(out: Path) -> Any:
@@ -70,7 +73,8 @@ def whole(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         assert again(tmp_path / "whole") is not None
         return files_of(tmp_path / "whole"), again
 
-    return make
+    yield make
+    torch.set_num_threads(threads)
 
 
 def start_alike(tmp_path: Path) -> Path:
