@@ -105,6 +105,8 @@ def size_before_fitting(height: int, width: int, *, image_size: tuple[int, int],
 def fit(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Pad with 0 where the image is smaller than ``size`` and crop where it is larger, around the center."""
     missing = [wanted - have for wanted, have in zip(size, pixels.shape[1:], strict=True)]
+    if not any(missing):
+        return pixels
     before = [amount // 2 for amount in missing]
     after = [amount - half for amount, half in zip(missing, before, strict=True)]
     # negative padding crops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,13 +68,14 @@ def to_uint8(image: Any) -> torch.Tensor:
     image = image.detach().as_subclass(torch.Tensor).cpu()
     if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
         raise ImageContractError(f"The transform must give an image of shape (3, H, W), got {tuple(image.shape)}.")
-    if not bool(torch.isfinite(image).all()):
+    low, high = (float(value) for value in torch.aminmax(image))  # NaN where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageContractError("The transform gave NaN or infinite values; an image is finite and in [0, 1].")
-    low, high = float(image.min()), float(image.max())
     if low < 0 or high > 1:
         raise ImageContractError(f"The transform must give values in [0, 1], got {low:.6g} to {high:.6g}.")
-    levels = (image * 255).round()
-    if float((levels - image * 255).abs().max()) > 1e-3:
+    scaled = image * 255
+    levels = scaled.round()
+    if float(scaled.sub_(levels).abs_().max()) > 1e-3:
         raise ImageContractError(
             "The transform must give values k/255, so that 8 bits lose nothing: end with QuantizeImaged."
         )
