@@ -1,8 +1,9 @@
 """`python -m movl_monai.predict.listener`: receive images over DICOM, predict them, send the results back.
 
 A C-STORE SCP on this machine alone unless told otherwise. What one association brings is predicted when it closes; the
-structured reports (or other objects) go to another SCP, or stay in a folder. DICOM over the network has neither
-encryption nor passwords here: put it behind what your site uses for both.
+structured reports (or other objects) go to another SCP, or stay in a folder. What was accepted lies under `incoming` in
+that folder until it is predicted: a listener that was killed, or whose disk was full, goes on at its next start.
+DICOM over the network has neither encryption nor passwords here: put it behind what your site uses for both.
 """
 
 from __future__ import annotations
@@ -12,72 +13,30 @@ import logging
 import queue
 import secrets
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import ConfigError, MovlError
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.predict.dicom_network import (
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    VERIFICATION,
+    Limits,
+    Peer,
+    image_classes,
+    pynetdicom_parts,
+    send,
+    transfer_syntaxes,
+)
 
 __all__ = ["Limits", "Listener", "Peer", "main"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_SUCCESS, _OUT_OF_RESOURCES = 0x0000, 0xA700
 _DICOM_OUTPUTS = ("sr", "seg", "sc")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a peer may ask for.
-
-    Args:
-        associations: at the same time.
-        instances: in one association.
-        instance_bytes: of one object.
-        bytes: in one association.
-        seconds: without a sign of life, before the association is ended.
-    """
-
-    associations: int = 4
-    instances: int = 4000
-    instance_bytes: int = 2**29
-    bytes: int = 2**33
-    seconds: float = 60
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Where results are sent.
-
-    Args:
-        host: name or address.
-        port: TCP port.
-        ae_title: of the peer.
-    """
-
-    host: str
-    port: int
-    ae_title: str
-
-    @classmethod
-    def parse(cls, text: str) -> Peer:
-        """Read ``AETITLE@host:port``.
-
-        Raises:
-            ConfigError: if it is something else.
-
-        Example:
-            >>> Peer.parse("PACS@127.0.0.1:104")
-            Peer(host='127.0.0.1', port=104, ae_title='PACS')
-        """
-        title, at, address = text.partition("@")
-        host, colon, port = address.rpartition(":")
-        if not (at and colon and title and host and port.isdecimal() and len(title) <= 16):
-            raise ConfigError(f"The peer must be AETITLE@host:port, got {text!r}.")
-        return cls(host, int(port), title)
 
 
 class Listener:
@@ -85,7 +44,8 @@ class Listener:
 
     Args:
         model: see :func:`movl_monai.predict.run.predict`.
-        out: folder of the results, one folder in it for each association.
+        out: folder of the results, one folder in it for each association; for one listener at a time. What an earlier
+            one has left under `incoming` is predicted first.
         outputs: of the prediction, "sr" among them by default.
         send_to: peer that the DICOM results are sent to; None leaves them in ``out``.
         ae_title: that peers must call.
@@ -96,6 +56,7 @@ class Listener:
 
     Raises:
         ConfigError: if pynetdicom is missing, or the address cannot be listened at.
+        MovlError: if ``out`` cannot be written.
     """
 
     def __init__(
@@ -108,21 +69,25 @@ class Listener:
         ae_title: str = "MOVL",
         host: str = "127.0.0.1",
         port: int = 11112,
-        limits: Limits = Limits(),
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         **options: Any,
     ) -> None:
         self.model, self.out, self.outputs, self.send_to = model, Path(out), list(outputs), send_to
         self.ae_title, self.limits, self.options = ae_title, limits, options
-        self._spool = Path(tempfile.mkdtemp(prefix="movl-listener-"))  # readable by its owner only
+        self._spool = self.out / "incoming"
         self._arrived: dict[Any, _Arrival] = {}
         self._lock = threading.Lock()
         self._waiting: queue.Queue[_Arrival | None] = queue.Queue()
         self._worker = threading.Thread(target=self._work, name="movl-predict", daemon=True)
+        self._server = self._start(host, port)
         try:
-            self._server = self._start(host, port)
-        except BaseException:
-            shutil.rmtree(self._spool, ignore_errors=True)
-            raise
+            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)  # for its owner only
+            self._take_up_what_was_left()
+        except OSError as error:
+            self._server.shutdown()
+            raise MovlError(
+                f"The output folder cannot be written: {error.strerror or error}; choose another --out."
+            ) from error
         self._worker.start()
 
     @property
@@ -137,20 +102,26 @@ class Listener:
         self._server.shutdown()
         self._waiting.put(None)
         self._worker.join()
-        shutil.rmtree(self._spool, ignore_errors=True)
 
     def wait(self) -> None:
         """Wait until everything that has arrived is predicted."""
         self._waiting.join()
 
+    def _take_up_what_was_left(self) -> None:
+        left = [_Arrival(folder) for folder in sorted(self._spool.iterdir()) if folder.is_dir()]
+        for arrival in left:
+            self._waiting.put(arrival)
+        if left:
+            _LOGGER.info("Predicting what an earlier listener has left: %d objects.", sum(one.count for one in left))
+
     def _start(self, host: str, port: int) -> Any:
-        ae_class, evt = _pynetdicom()
+        ae_class, evt = pynetdicom_parts()
         ae = ae_class(self.ae_title)
         ae.require_called_aet = True
         ae.maximum_associations = self.limits.associations
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.limits.seconds
-        for sop_class in (*_image_classes(), "1.2.840.10008.1.1"):  # and C-ECHO
-            ae.add_supported_context(sop_class, _transfer_syntaxes() if sop_class != "1.2.840.10008.1.1" else None)
+        for sop_class in (*image_classes(), VERIFICATION):  # and C-ECHO
+            ae.add_supported_context(sop_class, transfer_syntaxes() if sop_class != VERIFICATION else None)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._closed)]
         try:
             return ae.start_server((host, port), block=False, evt_handlers=handlers)
@@ -163,18 +134,20 @@ class Listener:
     def _store(self, event: Any) -> int:
         """Write an object as it came; it is parsed later, where damage costs that file only."""
         with self._lock:
-            arrival = self._arrived.setdefault(event.assoc, _Arrival(self._spool / secrets.token_hex(8)))
+            if event.assoc not in self._arrived:
+                self._arrived[event.assoc] = _Arrival(self._spool / secrets.token_hex(8))
+            arrival = self._arrived[event.assoc]
         content = event.encoded_dataset()
         too_much = len(content) > self.limits.instance_bytes or arrival.bytes + len(content) > self.limits.bytes
         if too_much or arrival.count >= self.limits.instances:
             _LOGGER.warning("An object was refused: the association is over its limits.")
-            return _OUT_OF_RESOURCES
+            return OUT_OF_RESOURCES
         try:
             arrival.add(content)
-        except OSError as error:
-            _LOGGER.error("An object could not be kept: %s.", error.strerror)
-            return _OUT_OF_RESOURCES
-        return _SUCCESS
+        except MovlError:  # its message names the folder
+            _LOGGER.error("An object could not be kept: the disk is full, or the output folder cannot be written.")
+            return OUT_OF_RESOURCES
+        return SUCCESS
 
     def _closed(self, event: Any) -> None:
         """Predict what came, also where the association was aborted: each object was accepted."""
@@ -187,12 +160,12 @@ class Listener:
         while (arrival := self._waiting.get()) is not None:
             try:
                 self._predict(arrival)
-            except MovlError as error:
-                _LOGGER.error("%d objects were not predicted: %s", arrival.count, error)
-            except Exception as error:  # its text may quote what came; the listener goes on
-                _LOGGER.error("%d objects were not predicted (%s).", arrival.count, type(error).__name__)
-            finally:
                 shutil.rmtree(arrival.folder, ignore_errors=True)
+            except MovlError as error:
+                _LOGGER.error("%d objects are kept for the next start, as %s", arrival.count, error)
+            except Exception as error:  # its text may quote what came; the listener goes on
+                _LOGGER.error("%d objects are kept for the next start (%s).", arrival.count, type(error).__name__)
+            finally:
                 self._waiting.task_done()
         self._waiting.task_done()
 
@@ -212,82 +185,17 @@ class Listener:
 
 
 class _Arrival:
-    """What one association has brought so far."""
+    """What one association has brought so far, in a folder that is there or made with its first object."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.count = 0
-        self.bytes = 0
-        folder.mkdir(mode=0o700)
+        there = [path.stat().st_size for path in folder.glob("[0-9]*.dcm")]
+        self.count, self.bytes = len(there), sum(there)
 
     def add(self, content: bytes) -> None:
-        (self.folder / f"{self.count:06d}.dcm").write_bytes(content)
+        write_atomically(self.folder / f"{self.count:06d}.dcm", content)
         self.count += 1
         self.bytes += len(content)
-
-
-def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: float = 60) -> int:
-    """Send DICOM files to a peer.
-
-    Returns:
-        how many it has taken.
-    """
-    from pydicom import dcmread
-
-    ae_class, _ = _pynetdicom()
-    ae = ae_class(ae_title)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = seconds
-    datasets = [dcmread(path) for path in files]
-    for sop_class in sorted({str(dataset.SOPClassUID) for dataset in datasets}):
-        ae.add_requested_context(sop_class)
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-    if not association.is_established:
-        _LOGGER.error("The peer for results does not accept an association; they stay in the output folder.")
-        return 0
-    sent = 0
-    for dataset in datasets:
-        try:
-            status = association.send_c_store(dataset)
-        except ValueError:  # no context was accepted for this kind of object
-            continue
-        sent += bool(status) and status.Status == _SUCCESS
-    association.release()
-    return sent
-
-
-def _pynetdicom() -> tuple[Any, Any]:
-    try:
-        from pynetdicom import AE, evt
-    except ImportError as error:
-        raise ConfigError("The listener needs pynetdicom: pip install 'movl-monai[listener]'.") from error
-    # its own lines may quote what came
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    return AE, evt
-
-
-def _image_classes() -> list[str]:
-    """Storage classes of images with pixels that can be predicted."""
-    from pydicom import uid
-
-    names = (
-        *("CTImageStorage", "EnhancedCTImageStorage", "MRImageStorage", "EnhancedMRImageStorage"),
-        *("ComputedRadiographyImageStorage", "DigitalXRayImageStorageForPresentation"),
-        *("DigitalMammographyXRayImageStorageForPresentation", "PositronEmissionTomographyImageStorage"),
-        *("UltrasoundImageStorage", "UltrasoundMultiFrameImageStorage", "SecondaryCaptureImageStorage"),
-        *("VLEndoscopicImageStorage", "VLPhotographicImageStorage", "OphthalmicPhotography8BitImageStorage"),
-        *("MultiFrameGrayscaleByteSecondaryCaptureImageStorage", "NuclearMedicineImageStorage"),
-    )
-    return [str(getattr(uid, name)) for name in names]
-
-
-def _transfer_syntaxes() -> list[str]:
-    from pydicom import uid
-
-    names = (
-        *("ExplicitVRLittleEndian", "ImplicitVRLittleEndian", "JPEGLosslessSV1", "JPEGLossless", "JPEGBaseline8Bit"),
-        *("JPEGExtended12Bit", "JPEGLSLossless", "JPEG2000Lossless", "JPEG2000", "RLELossless"),
-    )
-    return [str(getattr(uid, name)) for name in names]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

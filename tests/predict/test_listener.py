@@ -87,7 +87,7 @@ def test_images_come_in_and_reports_go_back(
         (finding,) = read_classification_report(path, ["no_lesion", "lesion"])
         reported.add(finding.sop_instance_uid)
     assert reported == sources
-    assert not list(Path(listener._spool.parent).glob(f"{listener._spool.name}*"))  # nothing of the patients is left
+    assert not list((tmp_path / "results" / "incoming").iterdir())  # nothing that came in is left
     for word in (*sources, "PHANTOM", "Phantom", str(tmp_path)):
         assert word not in caplog.text
     assert "Predicted 3 of 3" in caplog.text
@@ -117,6 +117,35 @@ def test_results_stay_where_the_peer_takes_none(
     listener.stop()
     assert len(list((tmp_path / "results").glob("*/sr/*.dcm"))) == 1
     assert "stay in the output folder" in caplog.text
+
+
+def test_what_was_accepted_and_not_predicted_is_predicted_at_the_next_start(
+    listen: Callable[..., Listener],
+    phantom_files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import movl_monai.predict.run as run
+
+    caplog.set_level(logging.INFO, logger="movl_monai")
+    original = run.predict
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(run, "predict", full)
+    first = listen()
+    assert send(first, sorted(phantom_files.rglob("*.dcm"))[:2]) == [0, 0]
+    first.stop()
+    assert "2 objects are kept for the next start" in caplog.text
+    assert len(list((tmp_path / "results" / "incoming").rglob("*.dcm"))) == 2
+    monkeypatch.setattr(run, "predict", original)
+    second = listen()
+    second.stop()
+    assert len(list((tmp_path / "results").glob("*/sr/*.dcm"))) == 2
+    assert not list((tmp_path / "results" / "incoming").iterdir())
+    assert str(tmp_path) not in caplog.text
 
 
 def test_a_port_in_use_is_a_clear_error(listen: Callable[..., Listener], classifier_run: Path, tmp_path: Path) -> None:
