@@ -70,5 +70,7 @@ def _placed(affine: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
 def model_for_volumes(model: Model) -> Model:
     """The model with preprocessing that takes the values of NIfTI volumes as HU, whatever it did in training."""
     preprocessing = deepcopy(model.preprocessing)
-    preprocessing.transforms[0].transform.nifti_range = "ct"
+    loading = preprocessing.transforms[0].transform
+    # that of images with masks holds the one of images
+    getattr(loading, "images", loading).nifti_range = "ct"
     return dataclasses.replace(model, preprocessing=preprocessing)

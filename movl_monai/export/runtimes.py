@@ -97,7 +97,9 @@ def _open_torch_export(path: Path, num_threads: int | None) -> Runtime:
     import torch
 
     files = {METADATA_FILE: "", TRUST_FILE: ""}
-    module = torch.export.load(str(path), extra_files=files).module()
+    # torch warns of every name without .pt2, and puts the path into the warning; a stream has no name
+    with path.open("rb") as stream:
+        module = torch.export.load(stream, extra_files=files).module()
     return Runtime(_torch_run(module, num_threads), json.loads(files[METADATA_FILE] or "{}"), _text(files[TRUST_FILE]))
 
 

@@ -27,11 +27,14 @@ def describe_inferer(inferer: Any) -> dict[str, Any] | None:
             f"The run's inferer is a {type(inferer).__name__}; expected monai's SimpleInferer or SlidingWindowInferer, "
             "whose settings an exported file can carry."
         )
-    sides, overlap = inferer.roi_size, inferer.overlap
+    sides = inferer.roi_size
     return {
         "roi_size": [sides, sides] if isinstance(sides, int) else [int(side) for side in sides],
-        "overlap": float(overlap) if isinstance(overlap, (int, float)) else [float(share) for share in overlap],
+        "overlap": _numbers(inferer.overlap),
         "mode": str(getattr(inferer.mode, "value", inferer.mode)),
+        "sigma_scale": _numbers(inferer.sigma_scale),
+        "padding_mode": str(getattr(inferer.padding_mode, "value", inferer.padding_mode)),
+        "cval": float(inferer.cval),
         "batch_size": int(inferer.sw_batch_size),
     }
 
@@ -49,12 +52,19 @@ def window_logits(
     import torch
     from monai.inferers import SlidingWindowInferer
 
+    # files of before do not say the last three, and had MONAI's own
+    further = {name: windows[name] for name in ("sigma_scale", "padding_mode", "cval") if name in windows}
     inferer = SlidingWindowInferer(
         roi_size=windows["roi_size"],
         sw_batch_size=windows["batch_size"],
         overlap=windows["overlap"],
         mode=windows["mode"],
+        **further,
     )
     with torch.inference_mode():
         logits: Any = inferer(torch.from_numpy(image), lambda part: torch.from_numpy(network(part.numpy())))
     return logits.numpy(), None
+
+
+def _numbers(value: Any) -> float | list[float]:
+    return float(value) if isinstance(value, (int, float)) else [float(one) for one in value]

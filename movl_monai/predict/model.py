@@ -151,7 +151,7 @@ def _open_run(
     settings = {name: parser[name] for name in _SETTINGS if name in parser.get() and parser[name] is not None}
     inferer = parser.get_parsed_content("inferer")
     spec: Any = getattr(network, "backbone").spec  # noqa: B009 - of no known class
-    trust, trust_sha256 = _trust_of(run, network)
+    trust, trust_sha256 = _trust_of(run, parser, network)
     facts = _facts(
         bundle=(str(run.record["bundle"] or "movl_monai"), str(run.record.get("bundle_version") or "unknown")),
         backbone=spec.name,
@@ -280,14 +280,15 @@ def _inferer_facts(inferer: Any) -> Any:
     return {"kind": type(inferer).__name__, "roi_size": str(getattr(inferer, "roi_size", ""))}
 
 
-def _trust_of(run: Run, network: torch.nn.Module) -> tuple[Any, str]:
-    """The trust record beside the checkpoint and its SHA-256; (None, "") where there is none."""
-    path = run.checkpoint.parent / "trust.pt"
-    if not path.is_file():
-        return None, ""
-    from movl_monai.trust import read_trust  # type: ignore[attr-defined,unused-ignore]
+def _trust_of(run: Run, parser: Any, network: torch.nn.Module) -> tuple[Any, str]:
+    """The trust record and its SHA-256; (None, "") where there is none, or the setting ``trust`` is null."""
+    from movl_monai.trust import TRUST_FILE, read_trust
 
-    return read_trust(path, network), hashlib.sha256(path.read_bytes()).hexdigest()
+    beside = run.checkpoint.with_name(TRUST_FILE)
+    said = parser.get_parsed_content("trust") if "trust" in parser.get() else beside
+    if said is None or not Path(said).is_file():
+        return None, ""
+    return read_trust(said, network), hashlib.sha256(Path(said).read_bytes()).hexdigest()
 
 
 def _facts(*, bundle: tuple[str, str], backbone: str, state: str, depends: list[Any]) -> Facts:

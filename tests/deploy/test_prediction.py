@@ -126,10 +126,13 @@ def sdk_volume(folder: Path, **facts: Any) -> Any:
     return SimpleNamespace(asnumpy=lambda: values, metadata=lambda: known)
 
 
-def test_a_volume_of_the_sdk_becomes_the_images_of_its_files(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("bundle", [CLASSIFIER, SEGMENTER])
+def test_a_volume_of_the_sdk_becomes_the_images_of_its_files(
+    bundle: str, models: dict[str, Path], tmp_path: Path
+) -> None:
     ct_series(tmp_path / "in")
     write_volume(sdk_volume(tmp_path / "in"), tmp_path / "volume.nii")
-    model = open_for(models[CLASSIFIER], task="classification")
+    model = open_for(models[bundle], task="classification" if bundle == CLASSIFIER else "segmentation")
     as_volume = model_for_volumes(model).preprocessing
     files = sorted((tmp_path / "in").iterdir(), key=lambda path: dcmread(path).ImagePositionPatient[2])
     for frame, file in enumerate(files):

@@ -68,12 +68,13 @@ def test_no_folder_of_this_machine_is_in_a_file(task: str, form: str, exported: 
 
 @pytest.mark.parametrize("form", SUFFIXES)
 def test_a_file_is_recognised_whatever_its_suffix_and_any_changed_byte_is_noticed(
-    form: str, exported: dict[tuple[str, str], Path], tmp_path: Path
+    form: str, exported: dict[tuple[str, str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = bytearray(exported["classification", form].read_bytes())
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(content)
     assert read_exported(renamed).format == form
+    assert "".join(capfd.readouterr()) == ""
     content[len(content) // 2] ^= 1  # inside a weight: no parser would see it
     renamed.write_bytes(content)
     with pytest.raises(ExportError, match=r"model.bin is damaged"):
