@@ -8,14 +8,15 @@ from pathlib import Path
 
 from movl_monai.errors import ConfigError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXIT_SOME_FAILED", "add_arguments", "run"]
 
 _EPILOG = (
     "Every further `--id value` overrides that id of the run's config, e.g. `--backbone_weights FILE`. A prediction "
     "that was stopped goes on where it was when the same command is given again. Exit codes: 0 all predicted, 2 an "
     "error to act on, 4 some files could not be predicted (each has a row with its reason)."
 )
-_EXIT_SOME_FAILED = 4
+EXIT_SOME_FAILED = 4
+"""Some could not be predicted or written, the rest is done."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if summary is None:  # another process than the first
         return 0
     print(summary.text())
-    return _EXIT_SOME_FAILED if summary.failed or summary.not_written else 0
+    return EXIT_SOME_FAILED if summary.failed or summary.not_written else 0
 
 
 def _codes(path: str | None) -> dict[str, list[str]] | None:

@@ -151,12 +151,16 @@ class IdMap:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
+        partial = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}.tmp")
         # created with its final mode: there is no moment at which others can read it
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"salt": self.salter.salt.hex(), "files": self._files}, stream, indent=1)
-        os.replace(partial, self.path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump({"salt": self.salter.salt.hex(), "files": self._files}, stream, indent=1)
+            os.replace(partial, self.path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def _read(self) -> bytes:
         try:

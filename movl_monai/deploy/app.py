@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.outcome import Outcome, outcome_of
 from movl_monai.deploy.sdk import Application
 from movl_monai.errors import ConfigError
+from movl_monai.evaluation.files import clear_leftovers, write_atomically
+from movl_monai.predict.journal import started_at
+from movl_monai.predict.outputs import FOLDERS
 
 __all__ = ["DeployApplication", "Paths", "main"]
 
@@ -36,7 +40,16 @@ class Paths:
 
 
 class DeployApplication(Application):
-    """An application of the SDK that logs nothing of patients."""
+    """An application of the SDK that logs nothing of patients, and knows what it could not predict.
+
+    Attributes:
+        outcome: what the operators of :mod:`movl_monai.deploy` left out, for :func:`main`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outcome = Outcome()
+        self._started: Path | None = None
 
     def paths(self) -> Paths:
         """The paths of the command line (``-i``, ``-o``, ``-m``), or else of the SDK's environment variables.
@@ -52,7 +65,22 @@ class DeployApplication(Application):
             raise ConfigError("The output folder (-o) lies inside of the input (-i); choose another.")
         with clean_errors("make the output folder"):
             paths.output.mkdir(parents=True, exist_ok=True)
+            self._begin(paths.output)
         return paths
+
+    def run(self) -> None:
+        """Run; what was recorded to go on after a failure is removed at the end."""
+        super().run()
+        if self._started is not None:
+            self._started.unlink(missing_ok=True)
+
+    def _begin(self, folder: Path) -> None:
+        """Clear what a run that was killed has left, and take its time, so that the outputs become the same."""
+        clear_leftovers(folder, FOLDERS)
+        self._started = folder / "local" / "started"
+        given = self._started.read_bytes() if self._started.is_file() else b""
+        self.outcome.started = int(given) if given.isdigit() else started_at()
+        write_atomically(self._started, str(self.outcome.started).encode())
 
 
 def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
@@ -63,21 +91,30 @@ def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes ``sys.argv``.
 
     Returns:
-        0 on success, 2 for an error that a user can act on, which is printed as one paragraph.
+        0 on success; 4 where something could not be predicted or written and the rest is done, with a paragraph that
+        counts it; 2 for an error that a user can act on, which is printed as one paragraph.
     """
     from movl_monai.cli import user_error
 
     # Holoscan would print each error with its traceback, and logs paths
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
     try:
-        application([sys.executable, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)]).run()
+        running = application([sys.executable, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)])
+        running.run()
     except Exception as error:
         known = user_error(error)
         if known is None:
             raise
-        print(textwrap.fill(f"{application.__name__}: {known}", width=110, break_long_words=False), file=sys.stderr)
+        _say(application, str(known))
         return _EXIT_USER_ERROR
-    return 0
+    outcome = outcome_of(running)
+    if outcome.text:
+        _say(application, outcome.text)
+    return outcome.exit_code
+
+
+def _say(application: type[Any], text: str) -> None:
+    print(textwrap.fill(f"{application.__name__}: {text}", width=110, break_long_words=False), file=sys.stderr)
 
 
 def _quiet_logs() -> None:

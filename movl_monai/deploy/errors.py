@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from movl_monai.errors import MovlError
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.errors import MedicalImageError
 
 __all__ = ["OperatorError", "clean_errors"]
@@ -18,6 +19,8 @@ class OperatorError(MovlError):
 @contextmanager
 def clean_errors(doing: str) -> Iterator[None]:
     """Let the project's own errors through, and of all others the kind only: Holoscan logs their text, which may quote.
+
+    What pydicom and highdicom have to say about values of the files quotes them too, and is not heard.
 
     Args:
         doing: what is tried, for the message.
@@ -32,7 +35,8 @@ def clean_errors(doing: str) -> Iterator[None]:
         movl_monai.deploy.errors.OperatorError: Could not read the study: KeyError.
     """
     try:
-        yield
+        with quiet():
+            yield
     except (MovlError, MedicalImageError):
         raise
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.outcome import outcome_of
 from movl_monai.deploy.prediction import Prediction, open_for, predict_files
 from movl_monai.deploy.sdk import ConditionType, Image, Operator
 from movl_monai.deploy.studies import files_of
@@ -56,6 +57,7 @@ class _InferenceOperator(Operator):
         self.model = open_for(model, task=self.task, bundle=bundle)
         self.output_folder = Path(output_folder)
         self.batch_size, self.num_workers = batch_size, num_workers
+        self.outcome = outcome_of(fragment)
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: Any) -> None:
@@ -68,15 +70,17 @@ class _InferenceOperator(Operator):
         received = op_input.receive("series")
         with clean_errors("predict the series"):
             prediction = self.predict(received)
+        self.outcome.predicted(prediction)
         op_output.emit(prediction, "prediction")
 
     def predict(self, received: Any) -> Prediction:
-        """Predict what came in at ``series``.
+        """Predict what came in at ``series``; what was left out before is among the rows.
 
         Raises:
             DataError: if nothing could be predicted.
         """
         options: dict[str, Any] = {"batch_size": self.batch_size, "num_workers": self.num_workers}
+        options |= {"left_out": self.outcome.left_out, "started": self.outcome.started}
         if not isinstance(received, Image):
             return predict_files(self.model, files_of(received or ()), folder=self.output_folder, **options)
         with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:

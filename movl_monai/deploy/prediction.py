@@ -6,11 +6,12 @@ import csv
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data import IdMap
+from movl_monai.deploy.outcome import LeftOut
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.predict.batches import Item, make_units
@@ -23,7 +24,7 @@ from movl_monai.predict.outputs import Outputs
 from movl_monai.predict.rows import OK, failed_row, results_csv
 from movl_monai.predict.tasks import SegmentedCase, worker_for
 
-__all__ = ["Prediction", "find_model", "open_for", "predict_files", "write_outputs", "write_table"]
+__all__ = ["NotWrittenError", "Prediction", "find_model", "open_for", "predict_files", "write_outputs", "write_table"]
 
 _SUFFIXES = (".ts", ".onnx", ".pt2")
 
@@ -37,7 +38,7 @@ class Prediction:
         listed: the images.
         rows: one for each image, or each image and volume that was segmented, as `movl-monai predict` writes them:
             ``predicted`` (name of the class), ``probabilities``, ``calibrated``, ``outside``, ``abstain``,
-            ``prediction_set``; ``reason`` where an image could not be predicted.
+            ``prediction_set``; ``reason`` where an image, or a file or study that was left out, is not predicted.
         images: classified images with their rows.
         cases: segmented images and volumes with their rows.
         started: the time that outputs carry, in seconds.
@@ -49,6 +50,23 @@ class Prediction:
     images: list[tuple[Item, dict[str, Any]]]
     cases: list[tuple[SegmentedCase, dict[str, Any]]]
     started: int
+
+
+class NotWrittenError(DataError):
+    """Some outputs could not be written, the others are.
+
+    Args:
+        problems: how many, by output and reason.
+        files: that were written.
+    """
+
+    def __init__(self, problems: Mapping[str, int], files: Sequence[str]) -> None:
+        self.problems, self.files = dict(problems), list(files)
+        said = ", ".join(f"{problem} {count}" for problem, count in self.problems.items())
+        super().__init__(
+            f"Not all outputs could be written ({said}): not_dicom says that the source is no DICOM file, unfit_source "
+            "that it lacks what the object needs, such as UIDs or a place in the patient."
+        )
 
 
 class _Keeper:
@@ -105,7 +123,14 @@ def open_for(path: str | Path, *, task: Task, bundle: str | None = None) -> Mode
 
 
 def predict_files(
-    model: Model, files: Sequence[str | Path], *, folder: Path, batch_size: int | None = None, num_workers: int = 0
+    model: Model,
+    files: Sequence[str | Path],
+    *,
+    folder: Path,
+    batch_size: int | None = None,
+    num_workers: int = 0,
+    left_out: Sequence[LeftOut] = (),
+    started: int | None = None,
 ) -> Prediction:
     """Predict files as `movl-monai predict` does: the same listing, preprocessing, network and trust record.
 
@@ -115,13 +140,15 @@ def predict_files(
         folder: of the outputs; ``local/id_map.json`` in it leads from ids back to files.
         batch_size: images that are computed at once; None chooses by the free memory.
         num_workers: processes that decode; 0 decodes in this one.
+        left_out: files and studies that were not chosen and should have been; each gets a row.
+        started: the time that outputs carry, in seconds; None takes now, or SOURCE_DATE_EPOCH.
 
     Raises:
         DataError: if none of the files could be predicted; the reasons are named. Where some could, the others are rows
             with their reason.
         MovlError: if the model gives no finite numbers, or the memory is too small.
     """
-    listed = _listed(model, files, folder)
+    listed = _listed(model, files, folder, left_out)
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
     keeper = _Keeper()
     worker = worker_for(model, Computer(model), keeper)
@@ -140,24 +167,34 @@ def predict_files(
             f"{'; '.join(f'{count} x {reason}' for reason, count in reasons.most_common())}."
         )
     return Prediction(
-        model=model, listed=listed, rows=rows, images=keeper.images, cases=keeper.cases, started=started_at()
+        model=model,
+        listed=listed,
+        rows=rows,
+        images=keeper.images,
+        cases=keeper.cases,
+        started=started_at() if started is None else started,
     )
 
 
-def _listed(model: Model, files: Sequence[str | Path], folder: Path) -> Listed:
+def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: Sequence[LeftOut]) -> Listed:
     """List the files through a manifest that is gone afterwards, as its paths identify."""
+    id_map = IdMap(folder / "local" / "id_map.json")
+    skipped = [{"id": _id_of(one, id_map), "reason": one.reason} for one in left_out]
     with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:  # readable by its owner only
         manifest = Path(temporary) / "files.csv"
         with manifest.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(["path"])
             writer.writerows([str(Path(file).absolute())] for file in files)
-        return list_images(
-            manifest,
-            id_map=IdMap(folder / "local" / "id_map.json"),
-            volumes=model.task == "segmentation",
-            slice_axis=model.slice_axis,
-        )
+        listed = list_images(manifest, id_map=id_map, volumes=model.task == "segmentation", slice_axis=model.slice_axis)
+    return replace(listed, skipped=[*listed.skipped, *skipped])
+
+
+def _id_of(left_out: LeftOut, id_map: IdMap) -> str:
+    """The id of a file; of a study it leads to the folder in which the study begins."""
+    path = left_out.path.absolute()
+    name = f"/study {id_map.salter.short('study', left_out.study)}" if left_out.study else ""
+    return id_map.add(f"{path}{name}", path=path)
 
 
 def write_outputs(
@@ -179,7 +216,7 @@ def write_outputs(
         the files, relative to ``folder``.
 
     Raises:
-        DataError: if an object cannot be derived from its source; the others are written nevertheless.
+        NotWrittenError: if an object cannot be derived from its source; the others are written nevertheless.
         ConfigError: if the task does not have an output.
     """
     from movl_monai.predict.kinds import check_kinds
@@ -194,14 +231,10 @@ def write_outputs(
     for case, row in prediction.cases:
         done[row["id"]] = sink.segmented(case, row) or row
     rows = sink.finish(listed, list(done.values()))
-    problems = Counter(problem for row in rows for problem in row.get("not_written", ()))
-    if problems:
-        said = ", ".join(f"{problem} {count}" for problem, count in problems.most_common())
-        raise DataError(
-            f"Not all outputs could be written ({said}): not_dicom says that the source is no DICOM file, unfit_source "
-            "that it lacks what the object needs, such as UIDs or a place in the patient."
-        )
-    return list(dict.fromkeys(name for row in rows for name in row.get("files", ())))
+    files = list(dict.fromkeys(name for row in rows for name in row.get("files", ())))
+    if problems := Counter(problem for row in rows for problem in row.get("not_written", ())):
+        raise NotWrittenError(dict(problems.most_common()), files)
+    return files
 
 
 def write_table(prediction: Prediction, *, folder: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.deploy.errors import clean_errors
+from movl_monai.deploy.outcome import outcome_of
 from movl_monai.deploy.sdk import (
     CountCondition,
     DICOMDataLoaderOperator,
@@ -30,6 +31,8 @@ _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and m
 class StudyLoaderOperator(DICOMDataLoaderOperator):
     """The SDK's loader, that reads headers only, and only of regular files within the folder.
 
+    A file that cannot be read is left out: it gets a row with its reason, and the others go on.
+
     Pixels are decoded later, with everything that the bundle's preprocessing checks; the SDK's own loader reads every
     file whole, stops at a damaged one, and drops slices that lie where another one does.
 
@@ -45,6 +48,7 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
     """
 
     def __init__(self, fragment: Any, *args: Any, input_folder: Path, **kwargs: Any) -> None:
+        self.outcome = outcome_of(fragment)
         super().__init__(fragment, CountCondition(fragment, 1), *args, input_folder=Path(input_folder), **kwargs)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
@@ -60,20 +64,24 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
         if not Path(input_path).is_dir():
             raise DataError("The input must be a folder with DICOM files; give it with -i.")
         listing = read_files(Path(input_path))
-        reasons = Counter(file.reason for file in listing.skipped)
+        left_out = [(file.path, file.reason) for file in listing.skipped]
         studies: dict[str, Any] = {}
         series: dict[tuple[str, str], Any] = {}
         for entry in listing.entries:
             header = _header(entry.path)
             if isinstance(header, str):
-                reasons[header] += 1
+                left_out.append((entry.path, header))
             else:
                 self._add(header, studies, series)
+        for path, reason in left_out:
+            self.outcome.leave_out(path, reason)
+        self.outcome.found_studies(studies)
+        reasons = Counter(reason for _, reason in left_out)
         said = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         if not studies:
             raise DataError(f"There is no DICOM image in the input folder ({said or 'no file'}); give another with -i.")
         if said:
-            _LOGGER.warning("Files that are no images: %s.", said)
+            _LOGGER.warning("Files that are not predicted: %s.", said)
         return list(studies.values())
 
     def _add(self, header: Any, studies: dict[str, Any], series: dict[tuple[str, str], Any]) -> None:
@@ -97,7 +105,7 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
     """The SDK's selector by rules, that takes exactly one series of each study instead of the first of several.
 
     Localizers do not count, and secondary captures only where there is nothing else. Which of two series is meant is
-    not guessed: their study is left out, and where no study remains it is an error.
+    not guessed: their study is left out and gets a row with the reason, and where no study remains it is an error.
 
     Args:
         fragment: the application.
@@ -112,6 +120,10 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
     Raises:
         DataError: (when it runs) if not exactly one series fits in any study.
     """
+
+    def __init__(self, fragment: Any, *args: Any, **kwargs: Any) -> None:
+        self.outcome = outcome_of(fragment)
+        super().__init__(fragment, *args, **kwargs)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Choose, and emit the studies with their series."""
@@ -129,22 +141,23 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
     ) -> list[Any]:
         """Return the studies with exactly one series that fits."""
         matched = super().filter(selection_rules, dicom_study_list, True, False)
-        selected, reasons = [], Counter({"no_image_series": len(dicom_study_list) - len(matched)})
+        found_in = {id(found.study) for found in matched}
+        left_out = [(study, "no_image_series") for study in dicom_study_list if id(study) not in found_in]
+        selected = []
         for found in matched:
             fitting = {id(one.series): one for one in found.selected_series}
             # one that two rules select is one series
             chosen, reason = _choose(list(fitting.values()))
             if chosen is None:
-                reasons[reason] += 1
+                left_out.append((found.study, reason))
             else:
                 study = StudySelectedSeries(found.study)
                 study.add_selected_series(chosen)
                 selected.append(study)
-        problems = {reason: count for reason, count in reasons.items() if count}
         if not selected:
-            raise DataError(_explain(problems, dicom_study_list))
-        for reason, count in problems.items():
-            _LOGGER.warning("%d studies are not predicted: %s.", count, REASONS[reason])
+            raise DataError(_explain(Counter(reason for _, reason in left_out), dicom_study_list))
+        for study, reason in left_out:
+            self.outcome.leave_out(_folder_of(study), reason, study=study.get_study_instance_uid())
         return selected
 
 
@@ -209,7 +222,12 @@ def _scan(number: int, series: Any) -> SeriesScan:
     )
 
 
-def _explain(problems: dict[str, int], studies: Sequence[Any]) -> str:
+def _folder_of(study: Any) -> Path:
+    """The folder of the first file of a study."""
+    return Path(str(study.get_all_series()[0].get_sop_instances()[0].get_native_sop_instance().filename)).parent
+
+
+def _explain(problems: Counter[str], studies: Sequence[Any]) -> str:
     modalities = sorted({str(one.Modality or "none") for study in studies for one in study.get_all_series()})
     said = "; ".join(f"{REASONS[reason]} ({count} of {len(studies)})" for reason, count in problems.items())
     return (

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.prediction import Prediction, write_outputs, write_table
+from movl_monai.deploy.outcome import outcome_of
+from movl_monai.deploy.prediction import NotWrittenError, Prediction, write_outputs, write_table
 from movl_monai.deploy.sdk import Operator
 
 __all__ = ["CaptureWriterOperator", "ReportWriterOperator", "SegmentationWriterOperator", "TableWriterOperator"]
@@ -17,7 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _WriterOperator(Operator):
-    """Writes one kind of output.
+    """Writes one kind of output; what cannot be derived from its source is told at the end, and the others go on.
 
     Args:
         fragment: the application.
@@ -28,7 +29,7 @@ class _WriterOperator(Operator):
         prediction: of an inference operator.
 
     Raises:
-        DataError: (when it runs) if the source lacks what an object needs; what could be written is.
+        MovlError: (when it runs) if the output folder cannot be written, or the disk is full.
     """
 
     kind: ClassVar[str]
@@ -42,6 +43,7 @@ class _WriterOperator(Operator):
         **kwargs: Any,
     ) -> None:
         self.output_folder, self.codes = Path(output_folder), codes
+        self.outcome = outcome_of(fragment)
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: Any) -> None:
@@ -52,7 +54,12 @@ class _WriterOperator(Operator):
         """Write."""
         prediction = op_input.receive("prediction")
         with clean_errors(f"write the outputs ({self.kind})"):
-            files = self.write(prediction)
+            try:
+                files = self.write(prediction)
+            except NotWrittenError as error:
+                self.outcome.not_written(error.problems)
+                files = error.files
+                _LOGGER.warning("%s", error)
         _LOGGER.info("Wrote %d files (%s).", len(files), self.kind)
 
     def write(self, prediction: Prediction) -> list[str]:
@@ -85,4 +92,6 @@ class TableWriterOperator(_WriterOperator):
 
     def write(self, prediction: Prediction) -> list[str]:
         """Write the table."""
-        return [write_table(prediction, folder=self.output_folder)]
+        name = write_table(prediction, folder=self.output_folder)
+        self.outcome.table(name)
+        return [name]

@@ -11,6 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from movl_monai.dicom_output.origin import MANUFACTURER, RESEARCH_USE, Origin, Stamp, finish, prepared
+from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["secondary_capture"]
 
@@ -21,6 +22,7 @@ _KEPT = (
 )
 
 
+@quiet()
 def secondary_capture(
     pixels: np.ndarray,
     source: Dataset,

@@ -216,6 +216,7 @@ def _elements(dataset: Dataset) -> Iterator[Any]:
             yield element
 
 
+@quiet()
 def as_bytes(dataset: Any) -> bytes:
     """The file of an object."""
     stream = io.BytesIO()

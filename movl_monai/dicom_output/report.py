@@ -22,6 +22,7 @@ from movl_monai.dicom_output.origin import (
     finish,
     prepared,
 )
+from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["ImageFinding", "classification_report", "read_classification_report"]
 
@@ -57,6 +58,7 @@ class ImageFinding:
     abstained: bool | None = None
 
 
+@quiet()
 def classification_report(
     findings: Sequence[ImageFinding],
     sources: Sequence[Dataset],

@@ -13,10 +13,12 @@ from pydicom.sr.codedict import codes
 
 from movl_monai.dicom_output.codes import ClassCodes, private_scheme
 from movl_monai.dicom_output.origin import MANUFACTURER, DicomOutputError, Origin, Stamp, common, finish, prepared
+from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]
 
 
+@quiet()
 def segmentation_object(
     classes: np.ndarray,
     sources: Sequence[Dataset],

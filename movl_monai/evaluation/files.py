@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 
-__all__ = ["jsonable", "to_json", "write_atomically"]
+__all__ = ["clear_leftovers", "jsonable", "to_json", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -41,6 +41,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             f"{target.name} cannot be written: {error.strerror or error} ({target.parent}). Expected a folder that "
             "exists or can be made, with space left; choose another output_dir."
         ) from error
+
+
+def clear_leftovers(folder: Path, subfolders: Iterable[str]) -> None:
+    """Remove what a process had half written when it was killed.
+
+    Args:
+        folder: of the outputs.
+        subfolders: of it that are looked into, "." among them for the folder itself; not what lies below them.
+    """
+    for name in subfolders:
+        for path in (folder / name).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> str:

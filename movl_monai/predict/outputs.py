@@ -24,7 +24,10 @@ from movl_monai.predict.tasks import SegmentedCase
 if TYPE_CHECKING:
     from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp
 
-__all__ = ["Outputs"]
+__all__ = ["FOLDERS", "Outputs"]
+
+FOLDERS = (".", "local", "masks", "pictures", "sr", "seg", "sc")
+"""Of the outputs."""
 
 _SERIES_OFFSETS = {"sr": 901, "seg": 902, "sc": 903}
 _NOT_DICOM = "not_dicom"

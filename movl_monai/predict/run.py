@@ -13,7 +13,7 @@ import torch
 
 from movl_monai.data import IdMap
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.evaluation.files import clear_leftovers, to_json, write_atomically
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
@@ -21,7 +21,7 @@ from movl_monai.predict.kinds import check_kinds, kinds_of_units
 from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import default_workers, load_units
 from movl_monai.predict.model import Model, open_model
-from movl_monai.predict.outputs import Outputs
+from movl_monai.predict.outputs import FOLDERS, Outputs
 from movl_monai.predict.rows import FAILED, SKIPPED, failed_row, results_csv
 from movl_monai.predict.series import HARMLESS
 from movl_monai.predict.summary import Summary, summarize
@@ -172,7 +172,7 @@ def _listed(
 ) -> Listed:
     listed = None
     if world.is_first:
-        _clear_leftovers(folder)
+        clear_leftovers(folder, FOLDERS)
         listed = list_images(
             source,
             id_map=IdMap(folder / "local" / "id_map.json"),
@@ -183,13 +183,6 @@ def _listed(
         )
         _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
     return world.share(listed)
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what an earlier run had half written when it was killed."""
-    for kind in (".", "local", "masks", "pictures", "sr", "seg", "sc"):
-        for path in (folder / kind).glob(".*.tmp"):
-            path.unlink(missing_ok=True)
 
 
 def _journal(world: World, folder: Path, model: Model, kinds: frozenset[str], batch_size: int | None) -> Journal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,16 @@ import movl_monai.deploy.sdk as sdk  # before anything imports monai: it finds t
 # isort: split
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
 
 from movl_monai.phantom import write_phantom
-from tests.predict.conftest import make_run
+from tests.predict.conftest import ROOT, make_run
 from tests.transforms.dicom.objects import as_file, grey_object
 
 DX = DigitalXRayImageStorageForPresentation
+Run = Callable[..., tuple[int, Path]]
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +58,50 @@ def models(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> dict[str,
     return found
 
 
+def application(bundle: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{bundle}_app", ROOT / "bundles" / bundle / "deploy" / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.App
+
+
+@pytest.fixture
+def run(models: dict[str, Path], tmp_path: Path) -> Run:
+    """Run a bundle's application on `tmp_path/in`."""
+
+    def start(bundle: str, *, model: Path | None = None) -> tuple[int, Path]:
+        from movl_monai.deploy import main
+
+        out = tmp_path / "out"
+        code = main(
+            application(bundle),
+            ["-i", str(tmp_path / "in"), "-o", str(out), "-m", str(model or models[f"{bundle}.ts"])],
+        )
+        return code, out
+
+    return start
+
+
 def radiograph(path: Path, image: np.ndarray, *, study: str = "study", series: str = "series", **tags: Any) -> None:
     """Wrap a grey picture as a DX image with a single instance in its series."""
     _write(path, grey_object(image, sop_class=DX, modality="DX", **tags), study=study, series=series)
+
+
+def two_series(folder: Path) -> None:
+    """A study in which two series could be meant."""
+    radiograph(folder / "1.dcm", gradient(), series="one")
+    radiograph(folder / "2.dcm", gradient(), series="two")
+
+
+def without_decoder(path: Path) -> None:
+    """Turn a file into one of a transfer syntax that no decoder reads, MPEG2."""
+    video = dcmread(path)
+    video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
+    video.PixelData = encapsulate([b"\0" * 64])
+    video["PixelData"].is_undefined_length = True
+    video.save_as(path)
 
 
 def ct_series(folder: Path, *, count: int = 3, study: str = "study", series: str = "series", **tags: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -19,39 +18,11 @@ from pydicom import dcmread
 
 from movl_monai.phantom import write_phantom
 from movl_monai.predict.run import predict
-from tests.deploy.conftest import ct_series, gradient, radiograph
+from tests.deploy.conftest import Run, ct_series, gradient, radiograph, two_series
 from tests.deploy.test_prediction import CLASSIFIER, SEGMENTER, rows_of
+from tests.predict.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("with_sdk")
-
-Run = Callable[..., tuple[int, Path]]
-
-
-def application(bundle: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"{bundle}_app", ROOT / "bundles" / bundle / "deploy" / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.App
-
-
-@pytest.fixture
-def run(models: dict[str, Path], tmp_path: Path) -> Run:
-    """Run a bundle's application on `tmp_path/in`."""
-
-    def start(bundle: str, *, model: Path | None = None) -> tuple[int, Path]:
-        from movl_monai.deploy import main
-
-        out = tmp_path / "out"
-        code = main(
-            application(bundle),
-            ["-i", str(tmp_path / "in"), "-o", str(out), "-m", str(model or models[f"{bundle}.ts"])],
-        )
-        return code, out
-
-    return start
 
 
 def dciodvfy_errors(path: Path) -> list[str]:
@@ -123,11 +94,6 @@ def test_a_localizer_and_other_objects_beside_the_series_are_left_out(run: Run, 
     assert (code, len(rows_of(out))) == (0, 1)
 
 
-def two_series(folder: Path) -> None:
-    radiograph(folder / "1.dcm", gradient(), series="one")
-    radiograph(folder / "2.dcm", gradient(), series="two")
-
-
 def other_modality(folder: Path) -> None:
     radiograph(folder / "1.dcm", gradient(), Modality="PT")
 
@@ -153,13 +119,6 @@ def test_a_study_without_exactly_one_series_is_a_clear_error(
     said = " ".join(capfd.readouterr().err.split())
     assert (code, message in said) == (2, True), said
     assert not list(out.glob("*.csv"))
-
-
-def test_one_study_that_cannot_be_predicted_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
-    two_series(tmp_path / "in")
-    radiograph(tmp_path / "in" / "3.dcm", gradient(), study="other")
-    code, out = run(CLASSIFIER)
-    assert (code, len(rows_of(out))) == (0, 1)
 
 
 def test_a_model_of_another_bundle_and_a_damaged_one_are_clear_errors(

@@ -12,8 +12,8 @@ from PIL import Image
 
 from movl_monai.deploy.prediction import open_for, predict_files, write_outputs
 from movl_monai.predict.run import predict
-from tests.deploy.conftest import radiograph
-from tests.deploy.test_app import application, dciodvfy_errors
+from tests.deploy.conftest import application, radiograph
+from tests.deploy.test_app import dciodvfy_errors
 from tests.deploy.test_prediction import CLASSIFIER, SEGMENTER, rows_of
 
 

@@ -1,0 +1,124 @@
+"""What an application did not predict, kept while it runs and told at its end; nothing here needs the SDK."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from movl_monai.predict.rows import OK
+from movl_monai.predict.series import HARMLESS
+from movl_monai.predict_run import EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from movl_monai.deploy.prediction import Prediction
+
+__all__ = ["LeftOut", "Outcome", "outcome_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A file or a study that is not predicted. It identifies, and stays in memory.
+
+    Args:
+        path: of the file, or of the folder in which the study begins.
+        reason: why, a code of :data:`movl_monai.predict.series.REASONS` or
+            :data:`movl_monai.transforms.errors.REASONS`.
+        study: StudyInstanceUID of a study; "" for a file.
+    """
+
+    path: Path
+    reason: str
+    study: str = ""
+
+
+class Outcome:
+    """What became of the studies and files that an application was given.
+
+    Attributes:
+        left_out: what the inference operator writes a row for, as it never reaches the network.
+        started: the time that outputs carry, in seconds; None takes that of the prediction.
+        text: a few sentences on what failed, "" where nothing did.
+        exit_code: 0, or 4 where something failed and the rest was predicted, as of `movl-monai predict`.
+
+    Example:
+        >>> outcome = Outcome()
+        >>> outcome.found_studies(["1.2.1", "1.2.2"])
+        >>> outcome.leave_out(Path("a"), "several_series", study="1.2.1")
+        >>> outcome.text, outcome.exit_code
+        ('1 of 2 studies could not be predicted.', 4)
+    """
+
+    def __init__(self) -> None:
+        self.left_out: list[LeftOut] = []
+        self.started: int | None = None
+        self._found: set[str] = set()
+        self._predicted: set[str] = set()
+        self._failed_images: Counter[str] = Counter()
+        self._not_written: Counter[str] = Counter()
+        self._tables: list[str] = []
+
+    def found_studies(self, studies: Iterable[str]) -> None:
+        """Take the StudyInstanceUIDs of all images there are."""
+        self._found.update(studies)
+
+    def leave_out(self, path: Path, reason: str, *, study: str = "") -> None:
+        """Take a file or study that is not predicted; what nobody expects a prediction for is none."""
+        if reason not in HARMLESS:
+            self.left_out.append(LeftOut(path=path, reason=reason, study=study))
+
+    def predicted(self, prediction: Prediction) -> None:
+        """Take what the inference operator has made."""
+        cases = {item["id"]: item["case"] for item in prediction.listed.items}
+        scans = prediction.listed.series
+        for row in prediction.rows:
+            scan = scans.get(cases.get(row["id"], row["id"]))
+            if row["status"] == OK:
+                self._predicted.add("" if scan is None else scan.study)
+            elif scan is not None:
+                self._failed_images[scan.study] += 1
+
+    def not_written(self, problems: Mapping[str, int]) -> None:
+        """Take outputs that could not be written, counted by output and reason."""
+        self._not_written.update(problems)
+
+    def table(self, name: str) -> None:
+        """Take the name of a file whose rows have the reasons."""
+        self._tables.append(name)
+
+    @property
+    def text(self) -> str:
+        """What failed."""
+        failed = {one.study for one in self.left_out if one.study} | (set(self._failed_images) - self._predicted)
+        images = sum(count for study, count in self._failed_images.items() if study not in failed)
+        files = sum(not one.study for one in self.left_out)
+        said = []
+        if failed:
+            said.append(f"{len(failed)} of {len(self._found | failed)} studies could not be predicted.")
+        if images:
+            said.append(f"{images} {_of('image', images)} of the others could not be predicted.")
+        if files:
+            said.append(f"{files} {_of('file', files)} could not be read.")
+        if said and self._tables:
+            said.append(f"Each has a row with its reason in {', '.join(self._tables)}.")
+        if self._not_written:
+            listed = ", ".join(f"{what} {count}" for what, count in self._not_written.most_common())
+            said.append(f"Not written: {listed}.")
+        return " ".join(said)
+
+    @property
+    def exit_code(self) -> int:
+        """0 or 4."""
+        return EXIT_SOME_FAILED if self.text else 0
+
+
+def outcome_of(fragment: Any) -> Outcome:
+    """The outcome that an application keeps; of one that keeps none, one that nobody reads."""
+    found = getattr(fragment, "outcome", None)
+    return found if isinstance(found, Outcome) else Outcome()
+
+
+def _of(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
