@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs", default="csv,json", metavar="A,B,...", help="of csv, json, sr, seg, sc, nifti, png (csv,json)"
     )
     parser.add_argument("--batch_size", default="auto", metavar="N", help="images at once (auto: as memory allows)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: half of the cores)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (default: as the device allows)"
+    )
     parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (default: a GPU where there is one)")
     parser.add_argument("--modalities", default="", metavar="CT,...", help="predict these of the DICOM files only")
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ def map_in_workers(
     num_workers: int,
     died: Callable[[], Result],
     chunk: int = 1,
+    ahead: bool = True,
 ) -> Iterator[tuple[Task, Result]]:
     """Apply a function to tasks in worker processes, in whatever order they finish.
 
@@ -37,6 +38,9 @@ def map_in_workers(
         died: makes the result of a task that was given up.
         chunk: tasks that are sent together; more where a task takes less than a millisecond, as sending takes a
             fraction of one.
+        ahead: whether workers go on while whoever iterates is busy. Without it every worker takes a chunk while the
+            iteration waits, and rests until all of their results are consumed: for consumers that need every core
+            themselves, which a worker beside them slows down by more than it does.
 
     Yields:
         the task and its result.
@@ -49,14 +53,19 @@ def map_in_workers(
     # those taken from the iterable and not yet sent
     taken = list(islice(waiting, chunk))
     while taken:
-        suspects, taken = yield from _until_a_worker_dies(function, taken, waiting, num_workers, chunk)
+        suspects, taken = yield from _until_a_worker_dies(function, taken, waiting, num_workers, chunk, ahead)
         for task in suspects:
             yield task, _alone(function, task, died)
         taken = taken or list(islice(waiting, chunk))
 
 
 def _until_a_worker_dies(
-    function: Callable[[Task], Result], taken: list[Task], waiting: Iterator[Task], num_workers: int, chunk: int
+    function: Callable[[Task], Result],
+    taken: list[Task],
+    waiting: Iterator[Task],
+    num_workers: int,
+    chunk: int,
+    ahead: bool,
 ) -> Generator[tuple[Task, Result], None, tuple[list[Task], list[Task]]]:
     """Work on what is waiting; returns the tasks that were under way when the pool broke, and those not sent."""
     running: dict[Future[list[Result]], list[Task]] = {}
@@ -64,10 +73,10 @@ def _until_a_worker_dies(
     try:
         while taken or running:
             # few at a time: each is a suspect when a worker dies
-            while taken and len(running) < 2 * num_workers:
+            while taken and len(running) < (2 if ahead else 1) * num_workers:
                 running[pool.submit(_call, taken)] = taken
                 taken = list(islice(waiting, chunk))
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, return_when=FIRST_COMPLETED if ahead else ALL_COMPLETED)
             for future in finished:
                 results = future.result()
                 yield from zip(running.pop(future), results, strict=True)

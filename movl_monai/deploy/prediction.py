@@ -18,7 +18,7 @@ from movl_monai.predict.batches import Item, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import started_at
 from movl_monai.predict.listing import Listed, list_images
-from movl_monai.predict.loader import load_units
+from movl_monai.predict.loader import Decoding, load_units
 from movl_monai.predict.model import Model, Task, open_model
 from movl_monai.predict.outputs import Outputs
 from movl_monai.predict.rows import OK, failed_row, results_csv
@@ -155,7 +155,7 @@ def predict_files(
     rows = [failed_row(file["id"], file["reason"]) for file in listed.skipped]
     units = make_units(listed.items, size, by_case=model.task == "segmentation")
     for unit, items, decoded, is_last in load_units(
-        units, model.preprocessing, batch_size=size, num_workers=num_workers
+        units, model.preprocessing, batch_size=size, decoding=Decoding(num_workers)
     ):
         worker.add(items, decoded)
         if is_last:

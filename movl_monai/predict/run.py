@@ -19,7 +19,7 @@ from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
 from movl_monai.predict.kinds import check_kinds, kinds_of_units
 from movl_monai.predict.listing import Listed, list_images
-from movl_monai.predict.loader import default_workers, load_units
+from movl_monai.predict.loader import load_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import FOLDERS, Outputs
 from movl_monai.predict.rows import FAILED, SKIPPED, failed_row, results_csv
@@ -61,7 +61,8 @@ def predict(
         out: folder for the outputs, not inside of ``source``.
         outputs: of "csv", "json", "sr", "seg", "sc", "nifti", "png".
         batch_size: images that are computed at once; None chooses by the free memory.
-        num_workers: processes that decode, 0 for none; None takes half of the cores.
+        num_workers: processes that decode, 0 for none; None chooses, see
+            :func:`movl_monai.predict.loader.plan_decoding`.
         device: of a run; None takes a GPU where there is one.
         modalities: of DICOM files, the only ones to take; () takes all.
         series: "all", or exactly "one" of each study.
@@ -128,7 +129,7 @@ def predict_listed(
         waiting,
         model.preprocessing,
         batch_size=batch_size,
-        num_workers=default_workers() if num_workers is None else num_workers,
+        decoding=plan_decoding(model.device, num_workers=num_workers, processes=world.local_size),
     )
     # disable=None is tqdm's word for "on terminals only"
     bar = tqdm(

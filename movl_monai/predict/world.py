@@ -13,6 +13,7 @@ __all__ = ["World", "join_world"]
 
 Value = TypeVar("Value")
 
+_LOCAL = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 _PATIENCE = timedelta(days=7)  # the first process may wait for the slowest one
 
 
@@ -24,11 +25,13 @@ class World:
         rank: from 0.
         size: how many there are.
         local_rank: on this machine.
+        local_size: how many there are on this machine.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -66,7 +69,9 @@ def join_world() -> Iterator[World]:
     if ours:
         dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        rank, size = dist.get_rank(), dist.get_world_size()
+        local_rank, local_size = (int(os.environ.get(name, default)) for name, default in _LOCAL.items())
+        yield World(rank, size, local_rank, local_size)
     finally:
         if ours:
             dist.destroy_process_group()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,11 @@ def fragile(task: int) -> int:
     return task * task
 
 
+def touched(path: str) -> int:
+    Path(path).touch()
+    return 0
+
+
 def failing(task: int) -> int:
     raise ZeroDivisionError(task)
 
@@ -29,9 +35,10 @@ def test_every_task_is_answered_once(num_workers: int, chunk: int) -> None:
     assert found == [(1, 1), (2, 4), (3, 9), (7, 49)]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_a_task_that_kills_its_worker_is_given_up_and_no_other(chunk: int) -> None:
-    found = dict(map_in_workers(fragile, iter(range(12)), num_workers=2, died=lambda: -1, chunk=chunk))
+def test_a_task_that_kills_its_worker_is_given_up_and_no_other(chunk: int, ahead: bool) -> None:
+    found = dict(map_in_workers(fragile, iter(range(12)), num_workers=2, died=lambda: -1, chunk=chunk, ahead=ahead))
     assert found == {task: -1 if task in (0, 5) else task * task for task in range(12)}
 
 
@@ -47,6 +54,15 @@ def test_tasks_are_taken_as_workers_become_free() -> None:
     next(results)
     assert len(taken) < 10
     results.close()  # type: ignore[attr-defined]
+
+
+def test_without_ahead_workers_rest_until_all_results_are_consumed(tmp_path: Path) -> None:
+    tasks = [str(tmp_path / name) for name in "abcdef"]
+    results = map_in_workers(touched, tasks, num_workers=2, died=lambda: -1, ahead=False)
+    for number in range(1, 7):
+        next(results)
+        time.sleep(0.2)  # in which workers that go on would have done more
+        assert len(list(tmp_path.iterdir())) == 2 * ((number + 1) // 2)
 
 
 def test_no_tasks_are_no_results() -> None:

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from movl_monai.errors import DataError, MovlError
+from movl_monai.predict import loader
 from movl_monai.predict.batches import make_units
 from movl_monai.predict.compute import Computer
 from movl_monai.predict.journal import Journal
-from movl_monai.predict.loader import load_units
+from movl_monai.predict.loader import Decoding, load_units, plan_decoding
 from movl_monai.predict.rows import classification_rows, results_csv
 from movl_monai.predict.series import Selection, SeriesScan
 from movl_monai.trust import TrustRecord
@@ -47,13 +48,13 @@ def test_volumes_are_units_of_their_own_and_images_between_them_are_put_together
     assert len({unit.key for unit in units}) == 4
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_come_in_order_whatever_order_they_are_decoded_in(num_workers: int) -> None:
+@pytest.mark.parametrize("decoding", [Decoding(0), Decoding(2), Decoding(2, ahead=False)])
+def test_batches_come_in_order_whatever_order_they_are_decoded_in(decoding: Decoding) -> None:
     items = [item(str(k)) for k in range(7)] + [item(f"{k}", "v", frame=k) for k in range(10, 15)]
     units = make_units(items, 3, by_case=True)
     found = [
         ([one["id"] for one in batch], [int(one.image[0, 0, 0]) for one in decoded if one.image is not None], last)
-        for _, batch, decoded, last in load_units(units, level, batch_size=3, num_workers=num_workers)
+        for _, batch, decoded, last in load_units(units, level, batch_size=3, decoding=decoding)
     ]
     assert [batch for batch, _, _ in found] == [
         ["0", "1", "2"],
@@ -66,10 +67,34 @@ def test_batches_come_in_order_whatever_order_they_are_decoded_in(num_workers: i
     assert [last for _, _, last in found] == [True, True, True, False, True]
 
 
-def test_a_file_that_kills_its_worker_costs_that_file_only() -> None:
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_file_that_kills_its_worker_costs_that_file_only(ahead: bool) -> None:
     units = make_units([item(name) for name in ("1", "kill", "2", "fail", "3")], 2)
-    decoded = [one for _, _, batch, _ in load_units(units, level, batch_size=2, num_workers=1) for one in batch]
+    batches = load_units(units, level, batch_size=2, decoding=Decoding(1, ahead))
+    decoded = [one for _, _, batch, _ in batches for one in batch]
     assert [one.reason for one in decoded] == ["", "worker_died", "", "unexpected_error", ""]
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "device", "processes", "expected"),
+    [
+        (2, 2, "cpu", 1, Decoding(2, ahead=False)),  # the network takes all cores: they take turns
+        (2, 1, "cpu", 1, Decoding(1, ahead=True)),
+        (64, 32, "cpu", 1, Decoding(8, ahead=True)),
+        (8, 1, "cpu", 4, Decoding(1, ahead=True)),
+        (8, 2, "cpu", 4, Decoding(2, ahead=False)),
+        (16, 16, "cuda", 1, Decoding(8, ahead=True)),
+        (1, 1, "cuda", 1, Decoding(1, ahead=True)),
+        (16, 16, "cuda", 8, Decoding(1, ahead=True)),
+    ],
+)
+def test_cores_that_the_network_leaves_free_decode_ahead(
+    cores: int, threads: int, device: str, processes: int, expected: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "available_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert plan_decoding(torch.device(device), processes=processes) == expected
+    assert plan_decoding(torch.device(device), num_workers=3, processes=processes) == Decoding(3, expected.ahead)
 
 
 def test_a_journal_forgets_a_line_that_was_cut_off_and_refuses_other_settings(tmp_path: Path) -> None:
