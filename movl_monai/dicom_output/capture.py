@@ -10,7 +10,16 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from movl_monai.dicom_output.origin import MANUFACTURER, RESEARCH_USE, Origin, Stamp, finish, prepared
+from movl_monai.dicom_output.origin import (
+    MANUFACTURER,
+    RESEARCH_USE,
+    Origin,
+    Stamp,
+    deriving,
+    finish,
+    orientation,
+    prepared,
+)
 from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["secondary_capture"]
@@ -56,24 +65,26 @@ def secondary_capture(
     """
     header = prepared(source)
     instance = str(header.SOPInstanceUID)
-    capture: Any = SCImage(
-        pixel_array=np.ascontiguousarray(pixels),
-        photometric_interpretation="RGB",
-        bits_allocated=8,
-        coordinate_system="PATIENT",
-        patient_orientation=("L", "P"),
-        study_instance_uid=str(header.StudyInstanceUID),
-        series_instance_uid=origin.uid("sc series", str(header.SeriesInstanceUID)),
-        series_number=stamp.series_number(header),
-        sop_instance_uid=origin.uid("sc", instance, str(frame)),
-        instance_number=instance_number,
-        manufacturer=MANUFACTURER,
-        **dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "patient_sex")),
-        **dict.fromkeys(("accession_number", "study_id", "study_date", "study_time")),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-    )
+    capture: Any
+    with deriving("secondary capture", "a value of it is not as the standard wants it. Ask for png instead."):
+        capture = SCImage(
+            pixel_array=np.ascontiguousarray(pixels),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=("L", "P"),
+            study_instance_uid=str(header.StudyInstanceUID),
+            series_instance_uid=origin.uid("sc series", str(header.SeriesInstanceUID)),
+            series_number=stamp.series_number(header),
+            sop_instance_uid=origin.uid("sc", instance, str(frame)),
+            instance_number=instance_number,
+            manufacturer=MANUFACTURER,
+            **dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "patient_sex")),
+            **dict.fromkeys(("accession_number", "study_id", "study_date", "study_time")),
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+        )
     # rows were added below, and which way is left is not looked up: the picture is for the eye
-    capture.PatientOrientation = _orientation(header)
+    capture.PatientOrientation = orientation(header)
     side = str(header.get("Laterality") or header.get("ImageLaterality") or "")
     capture.Laterality = side if side in ("L", "R") else ""
     capture.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
@@ -88,12 +99,6 @@ def secondary_capture(
     for keyword in ("DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
         setattr(capture, keyword, stamp.time.strftime("%Y%m%d" if keyword.startswith("D") else "%H%M%S"))
     return finish(capture, stamp, source, description="Overlay, research use only")
-
-
-def _orientation(header: Dataset) -> list[str] | str:
-    """That of the source where it states one; the type 2C attribute is empty else."""
-    value = header.get("PatientOrientation")
-    return [str(part) for part in value] if value and len(value) == 2 else ""
 
 
 def _reference(header: Dataset, frame: int | None) -> Dataset:

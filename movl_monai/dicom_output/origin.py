@@ -6,11 +6,12 @@ import datetime
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, generate_uid
 
@@ -32,6 +33,8 @@ _SEQUENCES = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("DimensionOrganizationSequence", "DimensionIndexSequence"),
 )
+# free text, names, dates and times: of people, places and equipment, and nothing that objects are derived from
+_TEXT_VRS = frozenset(("AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"))
 # type 3, copied where they are
 _OPTIONAL = ("PatientIdentityRemoved", "DeidentificationMethod", "IssuerOfPatientID")
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -109,6 +112,8 @@ class Stamp:
 def prepared(source: Dataset) -> Dataset:
     """A copy of a source's header that objects can be derived from; patient and study are left for :func:`finish`.
 
+    Whatever highdicom would copy beyond them is left out: physicians, institutions, equipment, trials, descriptions.
+
     Raises:
         DicomOutputError: if a UID is missing or invalid.
     """
@@ -128,14 +133,45 @@ def prepared(source: Dataset) -> Dataset:
     for keyword in (*_TEXTS, *_DATES, "PatientSex"):
         header.pop(keyword, None)  # the element itself is the source's
         setattr(header, keyword, "")
+    header.SpecificCharacterSet = "ISO_IR 192"  # no text of the source is left, and theirs may be none
     return header
 
 
 def _is_left_out(tag: BaseTag, header: Dataset) -> bool:
-    """Whether an element could make what is derived invalid, and is not needed for it."""
+    """Whether an element could make what is derived invalid or tell more of people, and is not needed for it."""
     if tag.group == 0x0010 or tag.is_private:
         return True
-    return str(header.get_item(tag).VR) == "SQ" and keyword_for_tag(tag) not in _SEQUENCES
+    try:
+        vr = str(header.get_item(tag).VR or dictionary_VR(tag))  # files with implicit VR do not say it
+    except KeyError:
+        return True
+    return vr in _TEXT_VRS or (vr == "SQ" and keyword_for_tag(tag) not in _SEQUENCES)
+
+
+def orientation(header: Dataset) -> list[str] | str:
+    """PatientOrientation where the source states a valid one, else "" as a type 2C attribute may be."""
+    value = header.get("PatientOrientation")
+    parts = [] if value is None or isinstance(value, str) else [str(part) for part in value]
+    return parts if len(parts) == 2 and all(re.fullmatch("[A-Z]{1,4}", part) for part in parts) else ""
+
+
+@contextmanager
+def deriving(kind: str, lacks: str) -> Iterator[None]:
+    """Say of what highdicom refuses that the source is unfit; its own words would quote values.
+
+    Args:
+        kind: of the object, for the message.
+        lacks: what the source may lack, and what to do.
+
+    Raises:
+        DicomOutputError: instead of an error of highdicom.
+    """
+    try:
+        yield
+    except MovlError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DicomOutputError(f"No {kind} can be derived from this source ({type(error).__name__}): {lacks}") from None
 
 
 def _value(source: Dataset, keyword: str) -> Any:

@@ -19,6 +19,7 @@ from movl_monai.dicom_output.origin import (
     Origin,
     Stamp,
     common,
+    deriving,
     finish,
     prepared,
 )
@@ -100,18 +101,19 @@ def classification_report(
         raise DicomOutputError("A report is about the images of one series, got several; make one for each.")
     first = headers[0]
     instances = sorted({finding.sop_instance_uid for finding in findings})
-    document = sr.Comprehensive3DSR(
-        evidence=[known[uid] for uid in instances],
-        content=_content(findings, origin, codes_of, first),
-        series_instance_uid=origin.uid("sr series", str(first.SeriesInstanceUID)),
-        sop_instance_uid=origin.uid("sr", *instances),
-        instance_number=1,
-        is_complete=not is_partial,
-        is_final=False,
-        is_verified=False,
-        coding_schemes=[private_scheme()],
-        **{key: value for key, value in common(stamp, first).items() if not key.startswith("content_")},
-    )
+    with deriving("report", "a value of it is not as the standard wants it. Ask for csv or json instead."):
+        document = sr.Comprehensive3DSR(
+            evidence=[known[uid] for uid in instances],
+            content=_content(findings, origin, codes_of, first),
+            series_instance_uid=origin.uid("sr series", str(first.SeriesInstanceUID)),
+            sop_instance_uid=origin.uid("sr", *instances),
+            instance_number=1,
+            is_complete=not is_partial,
+            is_final=False,
+            is_verified=False,
+            coding_schemes=[private_scheme()],
+            **{key: value for key, value in common(stamp, first).items() if not key.startswith("content_")},
+        )
     document.ManufacturerModelName = origin.name[:64]
     document.SoftwareVersions = origin.software
     return finish(document, stamp, sources[0], description="Classification, research use only")

@@ -12,7 +12,17 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from movl_monai.dicom_output.codes import ClassCodes, private_scheme
-from movl_monai.dicom_output.origin import MANUFACTURER, DicomOutputError, Origin, Stamp, common, finish, prepared
+from movl_monai.dicom_output.origin import (
+    MANUFACTURER,
+    DicomOutputError,
+    Origin,
+    Stamp,
+    common,
+    deriving,
+    finish,
+    orientation,
+    prepared,
+)
 from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]
@@ -72,33 +82,31 @@ def segmentation_object(
         if number
     ]
     instances = [str(header.SOPInstanceUID) for header in headers]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about empty masks, and about values of the source
-            made = hd.seg.Segmentation(
-                source_images=headers,
-                pixel_array=classes,
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=segments,
-                series_instance_uid=origin.uid("seg series", str(first.SeriesInstanceUID)),
-                sop_instance_uid=origin.uid("seg", *sorted(instances)),
-                instance_number=1,
-                manufacturer_model_name=origin.name[:64],
-                software_versions=origin.software,
-                device_serial_number="none",
-                content_label="SEGMENTATION",
-                content_description="Automatic, research use only",
-                omit_empty_frames=bool(classes.any()),
-                coding_schemes=[private_scheme()],
-                **common(stamp, first),
-            )
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DicomOutputError(
-            f"No segmentation can be derived from this source ({type(error).__name__}): it lacks what places its "
-            "pixels in the patient, such as FrameOfReferenceUID or SliceThickness. Ask for nifti or png masks instead."
-        ) from error
+    lacks = (
+        "it lacks what places its pixels in the patient, such as FrameOfReferenceUID or SliceThickness. Ask for nifti "
+        "or png masks instead."
+    )
+    with deriving("segmentation", lacks), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about empty masks, and about values of the source
+        made = hd.seg.Segmentation(
+            source_images=headers,
+            pixel_array=classes,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=origin.uid("seg series", str(first.SeriesInstanceUID)),
+            sop_instance_uid=origin.uid("seg", *sorted(instances)),
+            instance_number=1,
+            manufacturer_model_name=origin.name[:64],
+            software_versions=origin.software,
+            device_serial_number="none",
+            content_label="SEGMENTATION",
+            content_description="Automatic, research use only",
+            omit_empty_frames=bool(classes.any()),
+            coding_schemes=[private_scheme()],
+            **common(stamp, first),
+        )
     if "PatientOrientation" not in made and "PlaneOrientationSequence" not in _shared(made):
-        made.PatientOrientation = first.get("PatientOrientation") or ""
+        made.PatientOrientation = orientation(first)
     return finish(made, stamp, sources[0], description="Segmentation, research use only")
 
 

@@ -20,6 +20,7 @@ from movl_monai.predict.rows import OK
 from movl_monai.predict.series import SeriesScan
 from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
+from movl_monai.transforms.dicom.quiet import quiet
 
 if TYPE_CHECKING:
     from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp
@@ -66,6 +67,7 @@ class Outputs:
 
             self._codes = ClassCodes(model.class_names, codes)
 
+    @quiet()
     def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
         """Write the picture of an image."""
         if not self.kinds & {"sc", "png"}:
@@ -80,6 +82,7 @@ class Outputs:
             written.add("sc", lambda: self._write_capture(item["case"], pixels, *item_place(item), number=1))
         return row | written.entries()
 
+    @quiet()
     def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
         """Write mask, segmentation and pictures of a case."""
         written = _Written()
@@ -96,6 +99,7 @@ class Outputs:
             self._draw(case, frames, written)
         return row | written.entries()
 
+    @quiet()
     def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Write the reports, one for each series; returns the rows with what was written."""
         if "sr" not in self.kinds:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from movl_monai.transforms.dicom.quiet import quiet
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset, FileDataset
@@ -17,7 +18,7 @@ from pydicom.uid import MRImageStorage
 
 from tests.transforms.dicom.objects import as_file, grey_object
 
-__all__ = ["PATH", "TAG", "TAG_DATE", "TAG_UID", "plant_folder"]
+__all__ = ["PATH", "TAG", "TAG_DATE", "TAG_TIME", "TAG_UID", "plant_folder", "plant_odd", "plant_series"]
 
 TAG = "ZQXTAG"
 """Starts every word planted inside a file."""
@@ -115,6 +116,46 @@ def plant_folder(folder: Path, *, patients: int = 12) -> int:
         writer.writeheader()
         writer.writerows(rows)
     return count
+
+
+def plant_series(folder: Path, *, slices: int = 3) -> int:
+    """Write the slices of a volume of one patient; return the number of words in them."""
+    folder.mkdir(parents=True)
+    count = 0
+    for number in range(slices):
+        dataset, words = planted_object(300 + number, label=number % 2)
+        for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
+            setattr(dataset, keyword, f"2.25.{TAG_UID}300{len(keyword)}")
+        dataset.PatientID = f"{TAG}PATIENT300"
+        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, 2 * number], [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = [1, 1], 2, number + 1
+        as_file(dataset, folder / f"{PATH}-SLICE-{number}.dcm")
+        count += words + 1
+    return count
+
+
+@quiet()
+def plant_odd(folder: Path) -> int:
+    """Write images with values that the standard does not allow, which readers like to quote; return their number."""
+    folder.mkdir(parents=True)
+    odd: dict[str, dict[str, object]] = {
+        "LONG": {"PatientName": f"{TAG}^" * 60, "AccessionNumber": f"{TAG}" * 20, "StudyID": f"{TAG}" * 20},
+        "DATES": {"StudyDate": f"{TAG_DATE}9", "PatientBirthDate": f"{TAG}BORN", "StudyTime": f"{TAG}TIME"},
+        "CHARSET": {"SpecificCharacterSet": f"{TAG}CS", "StudyDescription": f"{TAG} Jörg"},
+        "SEX": {"PatientSex": f"{TAG}SEX", "Laterality": f"{TAG}SIDE", "PatientOrientation": f"{TAG}WAY"},
+        "NUMBERS": {"SeriesNumber": 7, "PixelSpacing": [1, 1]},
+        "UID": {"SOPInstanceUID": f"2.25.0{TAG_UID}1", "StudyInstanceUID": f"2.25.0{TAG_UID}2"},
+    }
+    for number, (name, tags) in enumerate(odd.items()):
+        dataset, _ = planted_object(400 + number, label=0)
+        for keyword, value in tags.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(folder / f"{PATH}-{name}.dcm", implicit_vr=False, little_endian=True)
+    # numbers that are none cannot be set, so they are written over what was
+    path = folder / f"{PATH}-NUMBERS.dcm"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"IS\x02\x007 ", b"IS\x02\x00Z ", 1))
+    return len(odd)
 
 
 def _png(folder: Path) -> Path:

@@ -1,0 +1,54 @@
+"""What of a source is in a DICOM object that was derived from it, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from movl_monai.transforms.dicom.quiet import quiet
+from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_for_tag
+
+from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID
+
+__all__ = ["COPIED", "REFERENCES", "planted_elements"]
+
+COPIED = frozenset(
+    {
+        *("PatientName", "PatientID", "PatientBirthDate", "IssuerOfPatientID", "DeidentificationMethod"),
+        *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+        "FrameOfReferenceUID",
+    }
+)
+"""Of the patient, the study and the place in space: what makes an object belong beside its source."""
+
+REFERENCES = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "ReferencedSOPInstanceUID"})
+"""What items of sequences may have: the UIDs of the source that they refer to."""
+
+
+@quiet()
+def planted_elements(path: Path) -> dict[tuple[str, ...], Any]:
+    """Values that hold a planted word, by the keywords that lead to them; of the preamble and the file meta too."""
+    dataset = dcmread(path)
+    found: dict[tuple[str, ...], Any] = {}
+    if _is_planted(dataset.preamble):
+        found["preamble",] = dataset.preamble
+    for part in (dataset.file_meta, dataset):
+        found |= {where: value for where, value in _elements(part, ()) if _is_planted(value)}
+    return found
+
+
+def _elements(dataset: Dataset, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for element in dataset:
+        here = (*where, keyword_for_tag(element.tag) or str(element.tag))
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _elements(item, here)
+        else:
+            yield here, element.value
+
+
+def _is_planted(value: Any) -> bool:
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return any(word.encode() in data for word in (TAG, TAG_DATE, TAG_TIME, TAG_UID, PATH))
