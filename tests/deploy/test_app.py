@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pydicom import dcmread
 
-from movl_monai.phantom import write_phantom
 from movl_monai.predict.run import predict
 from tests.deploy.conftest import Run, ct_series, gradient, radiograph, two_series
 from tests.deploy.test_prediction import CLASSIFIER, SEGMENTER, rows_of
@@ -46,33 +44,6 @@ def test_radiographs_give_what_predict_gives(models: dict[str, Path], run: Run, 
     for kind in ("sr", "sc"):
         assert len(list((out / kind).glob("*.dcm"))) == 4  # each image is a series of one
     assert dciodvfy_errors(next((out / "sr").glob("*.dcm"))) == []
-
-
-def test_evaluation_predict_onnxruntime_and_the_application_agree(
-    models: dict[str, Path], run: Run, tmp_path: Path
-) -> None:
-    from movl_monai.engines import open_run, prepare_image_batch
-    from movl_monai.export.exporting import export_run
-
-    pytest.importorskip("onnxruntime")
-    data = tmp_path / "data"
-    write_phantom(data, patients=(1, 1, 2, 1), images_per_patient=2, size=64)
-    shutil.copytree(data / "images", tmp_path / "in")
-    trained = open_run(models[CLASSIFIER])
-    overrides = {"dataset_dir": str(data), "output_dir": str(tmp_path / "evaluated"), "num_workers": 0}
-    images = trained.parser("evaluate", **overrides).get_parsed_content("dataset").images
-    with torch.inference_mode():
-        evaluated = trained.network()(prepare_image_batch({"image": images})[0]).softmax(dim=1).numpy()
-    expected = np.sort(evaluated[:, trained.class_names.index("lesion")])
-    assert len(np.unique(expected)) == 10
-    export_run(models[CLASSIFIER], "onnx", output=tmp_path / "model.onnx", images=[tmp_path / "in"])
-    for name, model in (("run", models[CLASSIFIER]), ("onnx", tmp_path / "model.onnx")):
-        predict(model, tmp_path / "in", out=tmp_path / name, num_workers=0, device="cpu" if name == "run" else None)
-    code, out = run(CLASSIFIER)
-    assert code == 0
-    for folder in (tmp_path / "run", tmp_path / "onnx", out):
-        found = sorted(float(row["probability_lesion"]) for row in rows_of(folder))
-        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_series_of_slices_becomes_one_segmentation(models: dict[str, Path], run: Run, tmp_path: Path) -> None:

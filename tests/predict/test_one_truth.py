@@ -1,48 +1,79 @@
-"""The same images give the same probabilities wherever they are predicted."""
+"""The same images give the same numbers and marks wherever they are predicted."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from movl_monai.engines import open_run, prepare_image_batch
-from movl_monai.phantom import write_phantom
+from movl_monai.engines import open_run
+from movl_monai.export.exporting import export_run
+from movl_monai.export.sealed import SUFFIXES
 from movl_monai.predict.run import predict
+from tests.predict.truth import CLASSIFIERS, TOLERANCE, Judged, differences, judged_classifier, said_by
 
 pytest.importorskip("onnxruntime")
 
 
-def probabilities(out: Path, names: list[str]) -> np.ndarray:
-    with (out / "predictions.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return np.array([[float(row[f"probability_{name}"]) for name in names] for row in rows if row["status"] == "ok"])
+@pytest.fixture(scope="module", params=list(CLASSIFIERS))
+def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """A run of a classifier with its evaluation."""
+    return judged_classifier(tmp_path_factory.mktemp("judged"), request.param)
 
 
-def test_evaluation_the_run_and_the_exported_file_agree(classifier_run: Path, tmp_path: Path) -> None:
-    from movl_monai.export.exporting import export_run
+def test_what_is_compared_differs_between_images_and_has_marks_of_both_kinds(judged: Judged) -> None:
+    expected = judged.expected
+    count = len(expected.keys)
+    assert (count, len(set(expected.predicted))) == (48, 2)
+    assert np.diff(np.sort(expected.probabilities[:, 0])).min() > 1e-5
+    assert np.ptp(expected.probabilities[:, 0]) > 0.5
+    trusted: Any = expected.trusted
+    for marks in (trusted.outside, trusted.abstain, trusted.sets):
+        assert set(np.unique(marks)) == {False, True}
+    assert np.abs(trusted.probabilities - expected.probabilities).max() > 0.01
+    assert np.mean(judged.clear) > 0.9
 
-    data = tmp_path / "phantom"
-    write_phantom(data, patients=(1, 1, 2, 1), images_per_patient=2, size=64)
-    run = open_run(classifier_run)
-    parser = run.parser("evaluate", dataset_dir=str(data), output_dir=str(tmp_path / "evaluated"), num_workers=0)
-    dataset = parser.get_parsed_content("dataset")
-    network = run.network()
-    with torch.inference_mode():
-        logits = network(prepare_image_batch({"image": dataset.images})[0])
-    order = np.argsort([item["image"] for item in dataset.data])  # as a folder is listed
-    evaluated = logits.softmax(dim=1).numpy()[order]
 
-    exported = tmp_path / "model.onnx"
-    export_run(classifier_run, "onnx", output=exported, images=[data / "images"])
-    for name, model in (("run", classifier_run), ("exported", exported)):
-        predict(
-            model, data / "images", out=tmp_path / name, num_workers=0, device=None if name == "exported" else "cpu"
-        )
-        found = probabilities(tmp_path / name, run.class_names)
-        assert len(found) == 10
-        np.testing.assert_allclose(found, evaluated, atol=1e-4)
-    assert len(np.unique(evaluated[:, 0])) > 5  # images differ, so that their order counts
+@pytest.mark.parametrize("judged", ["dvpt_classification"], indirect=True)
+def test_dvpt_acts_in_the_network_that_is_compared(judged: Judged) -> None:
+    network: Any = open_run(judged.run).network()
+    images = torch.rand(2, 3, 64, 64)
+    gates = [parameter for name, parameter in network.adapter.named_parameters() if name.endswith("gate")]
+    with torch.no_grad():
+        before = network(images)
+        for gate in gates:
+            gate.zero_()
+        assert (network(images) - before).abs().max() > 0.01
+    assert gates
+
+
+@pytest.mark.parametrize("route", ["run", *SUFFIXES])
+def test_predict_says_of_every_image_what_the_evaluation_said(judged: Judged, route: Any, tmp_path: Path) -> None:
+    model, device = judged.run, "cpu"
+    if route != "run":
+        model, device = tmp_path / f"model{SUFFIXES[route]}", None
+        export_run(judged.run, route, output=model, images=[judged.images])
+    predict(model, judged.images, out=tmp_path / "out", num_workers=0, batch_size=5, device=device)
+    found = said_by(tmp_path / "out", judged.images, list(judged.outputs.class_names))
+    assert max(differences(found, judged).values()) <= TOLERANCE
+
+
+def test_the_shares_of_images_outside_are_those_of_the_report(judged: Judged, tmp_path: Path) -> None:
+    predict(judged.run, judged.images, out=tmp_path, num_workers=0, device="cpu")
+    found = said_by(tmp_path, judged.images, list(judged.outputs.class_names))
+    detection = judged.report["ood_detection"]
+    elsewhere = np.array([name.startswith("scanner_b/") for name, _ in found.keys])
+    test = {judged.keys[row] for row, split in enumerate(judged.outputs.predictions.splits) if split == "test"}
+    inside = np.array([key in test for key in found.keys]) & ~elsewhere
+    outside: Any = found.trusted.outside
+    assert outside[inside].mean() == detection["id_flagged"]
+    assert outside[elsewhere].mean() == detection["sets"]["scanner_b"]["flagged"]
+
+
+def test_without_the_trust_record_nothing_is_marked(judged: Judged, tmp_path: Path) -> None:
+    summary = predict(judged.run, judged.images, out=tmp_path, num_workers=0, device="cpu", overrides={"trust": None})
+    assert summary is not None
+    assert {row["calibrated"] for row in summary.rows} == {row["outside"] for row in summary.rows} == {None}

@@ -1,0 +1,251 @@
+"""Tiny runs, and what the ways to a prediction say about the same images, by image, so that it can be compared."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+
+from movl_monai.data import IdMap
+from movl_monai.engines import open_run
+from movl_monai.evaluation import StoredOutputs, read_outputs
+from movl_monai.evaluation.columns import column
+from movl_monai.evaluation.metrics import softmax
+from movl_monai.phantom import write_phantom
+from movl_monai.trust import Trusted, TrustRecord, read_trust
+from tests.predict.conftest import make_run
+
+__all__ = [
+    "CLASSIFIERS",
+    "TOLERANCE",
+    "VIT",
+    "Judged",
+    "Key",
+    "Said",
+    "differences",
+    "evaluate",
+    "judged_classifier",
+    "key_of",
+    "said_by",
+    "spread_logits",
+]
+
+TOLERANCE = 1e-4
+_LAST_DIGITS = 1e-5
+
+VIT = {
+    "_target_": "movl_monai.backbones.TimmBackbone",
+    "name": "test_vit",
+    "weights": None,
+    "image_size": "@image_size",
+    "frozen": "@backbone_frozen",
+}
+_CLASSES = ["no_lesion", "lesion"]
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "movl_classification": {"class_names": _CLASSES, "prompt_width": 4},
+    # 4 x 4 tokens; the gates of DVPT are moved away from zero as all that trains is
+    "dvpt_classification": {
+        "class_names": _CLASSES,
+        "backbone": {**VIT, "model_options": {"depth": 4}},
+        "image_size": 64,
+    },
+}
+
+Key = tuple[str, int | None]
+"""An image: its path below the folder of the images, and the number of its slice or frame."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said about images.
+
+    Args:
+        keys: the images, sorted.
+        probabilities: float64 (N, C).
+        predicted: names of classes.
+        trusted: the marks of the trust record.
+    """
+
+    keys: list[Key]
+    probabilities: np.ndarray
+    predicted: list[str]
+    trusted: Trusted
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run of a classifier and its evaluation, which left a trust record in it.
+
+    Args:
+        run: folder of the run.
+        images: folder of the images, DICOM files.
+        outputs: what the evaluation stored.
+        record: the trust record.
+        keys: the images of the outputs.
+        report: of the evaluation.
+    """
+
+    run: Path
+    images: Path
+    outputs: StoredOutputs
+    record: TrustRecord
+    keys: list[Key]
+    report: dict[str, Any]
+
+    @property
+    def expected(self) -> Said:
+        """What the evaluation computed, and what the record makes of its logits and features."""
+        order = sorted(range(len(self.keys)), key=lambda row: self.keys[row])
+        outputs = self.outputs.take(order)
+        logits = outputs.predictions.logits
+        return Said(
+            keys=[self.keys[row] for row in order],
+            probabilities=softmax(logits),
+            predicted=[self.outputs.class_names[number] for number in logits.argmax(axis=1)],
+            trusted=self.record.apply(logits, outputs.features),
+        )
+
+    @property
+    def clear(self) -> np.ndarray:
+        """Images (N,), in the order of ``expected``, whose marks do not hang on the last digits of a number.
+
+        Thresholds are scores of images, so that some lie exactly on them.
+        """
+        order = sorted(range(len(self.keys)), key=lambda row: self.keys[row])
+        outputs, marks = self.outputs.take(order), []
+        for scale in (1 - _LAST_DIGITS, 1, 1 + _LAST_DIGITS):
+            trusted = self.record.apply(scale * outputs.predictions.logits, scale * outputs.features)
+            marks.append(np.column_stack([trusted.outside, trusted.abstain, trusted.sets]))
+        return np.all([one == marks[1] for one in marks], axis=(0, 2))
+
+
+def judged_classifier(folder: Path, bundle: str) -> Judged:
+    """Make a tiny run of a bundle, and evaluate it with the bundle's own workflow on a phantom."""
+    write_phantom(folder / "data", patients=(6, 12, 3, 3), images_per_patient=2, size=64, progress=False)
+    images = folder / "data" / "images"
+    run = open_run(make_run(folder / "run", bundle, **CLASSIFIERS[bundle]))
+    preprocessing = run.preprocessing()
+    spread_logits(run, [preprocessing({"image": str(path)})["image"] for path in sorted(images.rglob("*.dcm"))])
+    settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
+    workflow = evaluate(run.folder, folder / "data", folder / "evaluated", **settings)
+    outputs, ids = read_outputs(folder / "evaluated"), workflow.get_parsed_content("id_map")
+    return Judged(
+        run=run.folder,
+        images=images,
+        outputs=outputs,
+        record=read_trust(run.checkpoint.with_name("trust.pt"), run.checkpoint),
+        keys=[key_of(ids, name, images) for name in outputs.predictions.ids],
+        report=workflow.get_parsed_content("handlers")[1].report,
+    )
+
+
+def spread_logits(run: Any, images: list[torch.Tensor]) -> None:
+    """Change the last layer of a run so that its logits have mean 0 and deviation 1 over images, and so differ."""
+    network = run.network()
+    last: Any = getattr(network.head, "classifier", network.head)
+    with torch.inference_mode():
+        logits = network(torch.stack(images)).transpose(0, 1).flatten(1)
+    means, deviations = logits.mean(dim=1), logits.std(dim=1)
+    with torch.no_grad():
+        last.weight /= deviations.reshape(-1, *[1] * (last.weight.dim() - 1))
+        last.bias.copy_((last.bias - means) / deviations)
+    torch.save(network.state_dict(), run.checkpoint)
+
+
+def evaluate(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    listen: Callable[[str, torch.Tensor], None] | None = None,
+    prepare: Callable[[Any], None] | None = None,
+    **settings: Any,
+) -> Any:
+    """Run the evaluation of a run's bundle; returns its parsed config.
+
+    Args:
+        run: folder of the run.
+        data: the data set.
+        out: folder of the results.
+        listen: gets the id of each image and its logits.
+        prepare: gets the parsed config before it runs.
+        settings: of the bundle.
+    """
+    own = {"dataset_dir": str(data.resolve()), "output_dir": str(out), "num_workers": 0, "device": "cpu"}
+    workflow = open_run(run).parser("evaluate", **own, **settings)
+    evaluator = workflow.get_parsed_content("evaluator")
+
+    def hear(engine: Any) -> None:
+        for name, output in zip(column(engine.state.batch, "id") or [], engine.state.output, strict=True):
+            if listen is not None:
+                listen(name, torch.as_tensor(output["pred"]))
+
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, hear)
+    if prepare is not None:
+        prepare(workflow)
+    evaluator.run()
+    return workflow
+
+
+def key_of(ids: IdMap, image_id: str, images: Path) -> Key:
+    """The image that an id of a map means."""
+    item = ids.item_of(image_id)
+    return Path(item["image"]).resolve().relative_to(images.resolve()).as_posix(), item.get("frame")
+
+
+def said_by(out: Path, images: Path, class_names: list[str]) -> Said:
+    """What the table in a folder of predictions says."""
+    ids = IdMap(out / "local" / "id_map.json")
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        rows = {key_of(ids, row["id"], images): row for row in csv.DictReader(stream) if row["status"] == "ok"}
+    keys = sorted(rows)
+
+    def numbers(*names: str) -> np.ndarray:
+        return np.array([[float(rows[key][name]) for name in names] for key in keys])
+
+    def flags(name: str) -> np.ndarray:
+        return np.array([rows[key][name] == "yes" for key in keys])
+
+    sets = [rows[key]["prediction_set"].split("|") for key in keys]
+    return Said(
+        keys=keys,
+        probabilities=numbers(*(f"probability_{name}" for name in class_names)),
+        predicted=[rows[key]["predicted"] for key in keys],
+        trusted=Trusted(
+            probabilities=numbers(*(f"calibrated_{name}" for name in class_names)),
+            ood_scores=numbers("ood_score")[:, 0],
+            outside=flags("outside"),
+            abstain=flags("abstain"),
+            sets=np.array([[name in chosen for name in class_names] for chosen in sets]),
+        ),
+    )
+
+
+def differences(found: Said, judged: Judged) -> dict[str, float]:
+    """The largest differences from the evaluation.
+
+    Raises:
+        AssertionError: if images are others, a number differs by more than 1e-4 (a score, by that share of it), or a
+            mark differs that does not hang on the last digits.
+    """
+    expected, clear = judged.expected, judged.clear
+    assert found.keys == expected.keys
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=TOLERANCE)
+    one: Any = found.trusted
+    other: Any = expected.trusted
+    np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(one.ood_scores, other.ood_scores, rtol=TOLERANCE)
+    for name in ("outside", "abstain", "sets"):
+        np.testing.assert_array_equal(getattr(one, name)[clear], getattr(other, name)[clear], err_msg=name)
+    assert found.predicted == expected.predicted
+    return {
+        "probabilities": float(np.abs(found.probabilities - expected.probabilities).max()),
+        "calibrated": float(np.abs(one.probabilities - other.probabilities).max()),
+        "ood_score": float(np.abs(one.ood_scores / other.ood_scores - 1).max()),
+    }
