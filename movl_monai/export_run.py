@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from movl_monai.export.exporting import ExportedFile
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=float,
         default=1e-4,
-        help="largest difference of a logit from the network itself; above it nothing is written (default: 1e-4)",
+        help="largest difference of a logit from the network itself, and of a feature over the largest; above it "
+        "nothing is written (default: 1e-4)",
     )
     parser.add_argument(
         "--images",
@@ -39,15 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders or files to compare on; without it images of val where they are still there, else the phantom",
     )
     parser.add_argument(
-        "--int8", action="store_true", help="write an int8 twin beside it (*.int8.onnx); pays in Transformers on CPUs"
+        "--int8",
+        action="store_true",
+        help="write an int8 twin beside it (*.int8.onnx) and say what it changes on val, so evaluate first; pays in "
+        "Transformers on CPUs",
     )
     parser.add_argument(
         "--int8-max-drop",
         type=float,
         default=0.02,
         metavar="SHARE",
-        help="by how much int8 may lower the accuracy, or without labels how many images may change their class "
-        "(default: 0.02)",
+        help="by how much int8 may lower the balanced accuracy on val, or without labels how many images may change "
+        "their class (default: 0.02)",
     )
     parser.add_argument(
         "--without-trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
@@ -84,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _described(file: ExportedFile) -> str:
+    from movl_monai.export.change import doubt
+
     if file.int8 is None:
         parity = file.parity
         features = "" if parity.features is None else f", features {parity.features:.1e} of the largest"
@@ -93,13 +100,44 @@ def _described(file: ExportedFile) -> str:
             f"{' and '.join(map(str, parity.batch_sizes))}"
         )
     change = file.int8
-    accuracy = (
-        "accuracy not known without labels"
-        if change["accuracy_change"] is None
-        else f"accuracy {change['accuracy_before']:.4f} -> {change['accuracy_after']:.4f}"
-    )
+    seen = f"{change['images']} {_KINDS[change['kind']]}"
+    if change["available"] is not None and change["available"] > change["images"]:
+        seen += f" (of {change['available']}{_unreadable(change)})"
+    parts = [
+        f"int8 changes on {seen}: {_accuracy(change['labeled'])}",
+        f"{100 * change['same_class']:.2f} % keep their class, logits differ by up to "
+        f"{change['max_logit_difference']:.2g}, probabilities by up to {change['max_probability_difference']:.2g}",
+        *_marks(change["marks"] or {}),
+    ]
+    if uncertain := doubt(change):
+        parts.append(f"{uncertain}; more images would tell")
+    return "\n  ".join(parts)
+
+
+def _accuracy(labeled: Mapping[str, Any] | None) -> str:
+    if labeled is None:
+        return "accuracy not known without labels of images"
+    name = "balanced_accuracy" if labeled["balanced_accuracy"] is not None else "accuracy"
+    figure = labeled[name]
+    change, share = f"{figure['change']:+.4f}", f"{100 * labeled['level']:.0f} %"
+    if figure["interval"] is not None:
+        low, high = figure["interval"]
+        change += f", {share} interval {low:+.4f} to {high:+.4f} over {labeled['resampled']}"
     return (
-        f"int8 changes: {accuracy}, {100 * change['same_class']:.2f} % keep their class, logits by up to "
-        f"{change['max_logit_difference']:.2g}, probabilities by up to {change['max_probability_difference']:.2g}; "
-        f"{change['images']} {_KINDS[change['kind']]}"
+        f"{name.replace('_', ' ')} {figure['before']:.4f} -> {figure['after']:.4f} ({change}); right before and wrong "
+        f"after: {labeled['only_before_right']}, the other way: {labeled['only_after_right']}"
     )
+
+
+def _marks(marks: Mapping[str, Any]) -> list[str]:
+    known = [
+        f"{name} {100 * mark['before']:.1f} % -> {100 * mark['after']:.1f} % of images ({100 * mark['changed']:.1f} % "
+        "change it)"
+        for name, mark in marks.items()
+        if mark is not None
+    ]
+    return [f"by the trust record, which stays that of the float file: {', '.join(known)}"] if known else []
+
+
+def _unreadable(change: Mapping[str, Any]) -> str:
+    return f", {change['unreadable']} could not be read" if change["unreadable"] else ""

@@ -43,7 +43,8 @@ def open_run(
             files in the record.
 
     Raises:
-        ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle.
+        ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle or
+            another one than the run's.
     """
     given = Path(path)
     file = find_record(given)
@@ -52,6 +53,8 @@ def open_run(
     bundle = None if bundle_dir is None else Path(bundle_dir)
     if bundle is not None and not _is_bundle(bundle):
         raise ConfigError(f"{bundle} is no bundle: expected a folder with configs/inference.json and metadata.json.")
+    if bundle is not None:
+        _check_same_bundle(bundle, record)
     return Run(record=record, checkpoint=checkpoint, overrides=dict(overrides or {}), given_bundle=bundle)
 
 
@@ -211,6 +214,17 @@ class Run:
             if known is not None and known is not error:
                 raise known from error
             raise
+
+
+def _check_same_bundle(bundle: Path, record: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a folder is a bundle of another name; its folder may be called differently."""
+    given = ConfigParser.load_config_file(str(bundle / "configs" / "metadata.json")).get("name")
+    trained = record.get("files", {}).get("metadata.json", {}).get("name")
+    if given is not None and trained is not None and given != trained:
+        raise ConfigError(
+            f"{bundle} is the bundle {given!r}, but this run was trained by {trained!r}; give the folder of that one, "
+            "or leave it out to have it found."
+        )
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -14,16 +14,18 @@ from torch import nn
 
 from movl_monai.errors import ConfigError, ExportError
 
+from .change import check_change, describe_change
+from .disk import neighbor
 from .exported import ExportedModel, read_exported
 from .graph import exportable
 from .images import ImageSample, sample_images
 from .metadata import describe_network, describe_trust
 from .parity import Parity, check_parity, eager, measure_parity
 from .preprocessing import literal_config
-from .quantize import describe_change, quantize_model
-from .sealed import SUFFIXES, ExportFormat
+from .quantize import quantize_model
+from .sealed import SUFFIXES, ExportFormat, exported_format
 from .windows import describe_inferer
-from .writers import compile_graph, neighbor, write_compiled
+from .writers import compile_graph, write_compiled
 
 if TYPE_CHECKING:
     from movl_monai.engines.run_record import Run
@@ -41,7 +43,7 @@ class ExportedFile:
     Args:
         path: where it is.
         parity: how far it is from the network in eager mode.
-        int8: what quantisation changed; None for a float file. See :func:`~movl_monai.export.quantize.describe_change`.
+        int8: what quantisation changed; None for a float file. See :func:`~movl_monai.export.change.describe_change`.
     """
 
     path: Path
@@ -72,12 +74,15 @@ def export_run(
     Args:
         source: folder of the run, or its checkpoint.
         form: "torchscript", "onnx" or "torch-export".
-        output: the file; None takes ``model`` with the format's suffix beside the checkpoint.
-        tolerance: largest difference from eager mode of a logit, and of a feature over the largest feature.
+        output: the file, with the format's suffix (.ts, .onnx, .pt2); None takes ``model`` with it beside the
+            checkpoint.
+        tolerance: largest difference from eager mode of a logit, and of a feature relative to the features' size; see
+            :class:`~movl_monai.export.parity.Parity`.
         images: folders or files to compare on; () takes those of ``val`` where they are still found, else the phantom.
-        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised.
-        int8_max_drop: by how much the accuracy on images with labels may fall in int8, or the share of images (pixels)
-            with another class where no labels are known.
+        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised, with what that changes on up
+            to 500 images of ``val`` (which the run's evaluation makes known), or on ``images``.
+        int8_max_drop: by how much the balanced accuracy on images with labels may fall in int8, or the share of images
+            (pixels) that keep their class where no labels are known.
         trust: put the trust record beside the checkpoint, if there is one, into the file.
         overrides: settings of the run to change, such as where its weights are now.
         bundle_dir: of the run; see :func:`~movl_monai.engines.run_record.open_run`.
@@ -91,7 +96,8 @@ def export_run(
         TrustError: if the trust record is damaged or belongs to another checkpoint.
         ConfigError: if a setting is out of range.
     """
-    _check_settings(form, tolerance=tolerance, int8=int8, int8_max_drop=int8_max_drop)
+    _check_settings(form, output=output, tolerance=tolerance, int8=int8, int8_max_drop=int8_max_drop)
+    _check_source(Path(source))
     from movl_monai.engines.run_record import open_run
 
     run = open_run(source, overrides=overrides, bundle_dir=bundle_dir)
@@ -101,6 +107,11 @@ def export_run(
     facts, record = _trust_of(run, network) if trust else (None, "")
     metadata = _metadata(run, network, parser) | {"trust": facts}
     sample = sample_images(run, images, count=_INT8_IMAGES if int8 else _PARITY_IMAGES)
+    if int8 and sample.kind == "phantom":
+        raise ExportError(
+            "What int8 does to the accuracy is not known without images of this run: evaluate it first (`movl-monai "
+            "evaluate RUN --dataset_dir DIR`), which makes known where its val images are, or name images (--images)."
+        )
     if not int8:
         return [
             export_network(network, path, form, metadata=metadata, sample=sample, tolerance=tolerance, trust=record)
@@ -158,9 +169,11 @@ def _export_both(
     with neighbor(path) as temporary, neighbor(twin) as temporary_twin:
         parity = _write_checked(compiled, temporary, network, metadata, few, tolerance, trust)
         write_compiled(quantized, temporary_twin, metadata=metadata, trust=trust)
-        change = describe_change(read_exported(temporary), read_exported(temporary_twin), sample)
-        _check_change(change, max_drop=max_drop)
-        facts = {**metadata, "parity": parity.as_json(), "int8": change | {"max_drop": max_drop}}
+        exact = read_exported(temporary)
+        change = describe_change(exact, read_exported(temporary_twin), sample, trust=exact.trust())
+        check_change(change, max_drop=max_drop)
+        change["max_drop"] = max_drop
+        facts = {**metadata, "parity": parity.as_json(), "int8": change}
         write_compiled(quantized, temporary_twin, metadata=facts, trust=trust)
         read_exported(temporary_twin)
     return [ExportedFile(path, parity), ExportedFile(twin, parity, change)]
@@ -191,21 +204,28 @@ def _check_again(model: ExportedModel, expected: np.ndarray, image: np.ndarray, 
         raise ExportError("The file changed while it was written; export it again to another place (--output).")
 
 
-def _check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
-    if change["accuracy_change"] is not None:
-        drop, what = -change["accuracy_change"], "the accuracy falls by"
-    else:
-        drop, what = 1 - change["same_class"], "another class is predicted in a share of"
-    if drop > max_drop:
-        raise ExportError(
-            f"In int8 {what} {drop:.3f} ({change['images']} {change['kind']} images), allowed is {max_drop:.3f}; "
-            "nothing was written. Leave --int8 out, or allow more with --int8-max-drop if that is acceptable."
-        )
+def _check_source(path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        form = exported_format(path)
+    except ExportError:
+        return
+    raise ExportError(
+        f"{path.name} is an exported file already ({form}); give the run's folder or its checkpoint, such as model.pt."
+    )
 
 
-def _check_settings(form: str, *, tolerance: float, int8: bool, int8_max_drop: float) -> None:
+def _check_settings(
+    form: str, *, output: str | os.PathLike[str] | None, tolerance: float, int8: bool, int8_max_drop: float
+) -> None:
     if form not in get_args(ExportFormat):
         raise ConfigError(f"--format must be one of {', '.join(get_args(ExportFormat))}, got {form!r}.")
+    if output is not None and (Path(output).suffix != SUFFIXES[form] or Path(output).is_dir()):
+        raise ConfigError(
+            f"--output must name a file that ends in {SUFFIXES[form]} for --format {form}, got {Path(output).name}; "
+            f"try {Path(output).with_suffix(SUFFIXES[form]).name}, or another --format."
+        )
     if not 0 < tolerance < float("inf"):
         raise ConfigError(f"--tolerance must be a number above 0, got {tolerance}; 1e-4 is usual.")
     if not 0 <= int8_max_drop <= 1:

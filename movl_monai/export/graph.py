@@ -61,16 +61,28 @@ def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
     """Return a copy of a network on the CPU that is ready for every exporter; the network stays as it is.
 
     Raises:
-        ExportError: if it is of another kind.
+        ExportError: if it is of another kind, or has weights that are not finite.
     """
     if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter)):
         raise ExportError(
             f"Only AdaptedClassifier and AdaptedSegmenter can be exported, got {type(network).__name__}; "
             "unwrap a distributed or compiled network first."
         )
+    _check_finite(network)
     own = merge_adapter(copy.deepcopy(network).cpu().eval())
     graph = ClassificationGraph(own) if isinstance(own, AdaptedClassifier) else SegmentationGraph(own)
     return graph.requires_grad_(False).eval()
+
+
+def _check_finite(network: nn.Module) -> None:
+    # a buffer may be infinite on purpose, as masks of attention are
+    wrong = [name for name, value in network.named_parameters() if not torch.isfinite(value).all()]
+    wrong += [name for name, value in network.named_buffers() if torch.isnan(value).any()]
+    if wrong:
+        raise ExportError(
+            f"{len(wrong)} tensors of the network are NaN or infinite, the first is {wrong[0]}: its training "
+            "diverged or its file is damaged. Train again with a lower learning rate, or export an earlier checkpoint."
+        )
 
 
 def as_program(graph: nn.Module, *, input_size: tuple[int, int]) -> ExportedProgram:

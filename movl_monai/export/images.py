@@ -14,6 +14,8 @@ import numpy as np
 from movl_monai.cli import user_error
 from movl_monai.errors import DataError, MovlError
 
+from .disk import scratch_folder
+
 if TYPE_CHECKING:
     from movl_monai.engines.run_record import Run
 
@@ -31,13 +33,17 @@ class ImageSample:
         kind: "given" by the user, "val" images of the run, or rendered "phantom" images.
         images: float32 (N, 3, H, W) in [0, 1].
         labels: int64 (N,), None where they are not known.
+        patients: anything that tells the patients of the images apart, (N,); None where they are not known.
         unreadable: how many more could not be read.
+        available: how many images there were to choose from; None: these.
     """
 
     kind: Kind
     images: np.ndarray
     labels: np.ndarray | None = None
+    patients: list[str | None] | None = None
     unreadable: int = 0
+    available: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +73,7 @@ def given_images(run: Run, sources: Sequence[str | os.PathLike[str]], *, count: 
         DataError: if a source does not exist, or no image in them can be read.
     """
     items = [item for source in sources for item in _listed(run, source)]
-    sample = _decoded(run, spread(items, count), kind="given")
+    sample = _decoded(run, spread(items, count), kind="given", available=len(items))
     if sample is None:
         raise DataError(
             f"None of the {min(len(items), count)} images that were tried can be read; look at the folder with "
@@ -94,25 +100,27 @@ def val_images(run: Run, *, count: int) -> ImageSample | None:
         return None
     if val is None or ids is None:
         return None
-    labels = val.predictions.labels.tolist()
+    known = val.predictions
     items: list[dict[str, Any]] = []
-    for image_id, label in spread(list(zip(val.predictions.ids, labels, strict=True)), count):
+    for image_id, label, patient in spread(
+        list(zip(known.ids, known.labels.tolist(), known.patients, strict=True)), count
+    ):
         try:
-            items.append(ids.item_of(image_id) | {"label": label})
+            items.append(ids.item_of(image_id) | {"label": label, "patient_id": patient})
         except DataError:  # of another machine
             return None
-    return _decoded(run, items, kind="val")
+    return _decoded(run, items, kind="val", available=len(val))
 
 
 def phantom_images(run: Run, *, count: int) -> ImageSample:
     """Render the phantom as DICOM files and read them as the run reads files."""
     from movl_monai.phantom import write_phantom
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         write_phantom(
             folder, patients=(0, 0, _PHANTOM_PATIENTS, _PHANTOM_PATIENTS), images_per_patient=2, progress=False
         )
-        files = sorted(Path(folder, "images").rglob("*.dcm"))
+        files = sorted((folder / "images").rglob("*.dcm"))
         sample = _decoded(run, [{"image": str(path)} for path in spread(files, count)], kind="phantom")
     if sample is None or sample.unreadable:
         raise DataError(
@@ -135,7 +143,8 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def _listed(run: Run, source: str | os.PathLike[str]) -> Iterable[Mapping[str, Any]]:
     if not Path(source).exists():
-        raise DataError(f"--images: there is no file or folder {source}.")
+        # the path is not repeated: it may name a patient
+        raise DataError("--images: there is no file or folder at one of the paths given; expected images or folders.")
     with tempfile.TemporaryDirectory() as folder:
         parser = run.parser(dataset_dir=os.fspath(Path(source).absolute()), output_dir=folder)
         try:
@@ -147,22 +156,31 @@ def _listed(run: Run, source: str | os.PathLike[str]) -> Iterable[Mapping[str, A
             raise known from error
 
 
-def _decoded(run: Run, items: Sequence[Mapping[str, Any]], *, kind: Kind) -> ImageSample | None:
+def _decoded(
+    run: Run, items: Sequence[Mapping[str, Any]], *, kind: Kind, available: int | None = None
+) -> ImageSample | None:
     """Decode items one by one; None if none can be read."""
     from movl_monai.data.decode import decode
 
     transform = run.preprocessing()
-    found: list[tuple[np.ndarray, int]] = []
+    found: list[tuple[np.ndarray, int, str | None]] = []
     for item in _without_masks(items):
         decoded = decode(item, transform)
         if decoded.image is not None:
             label = item.get("label")
-            found.append((decoded.image, -1 if label is None else int(label)))
+            found.append((decoded.image, -1 if label is None else int(label), item.get("patient_id")))
     if not found:
         return None
-    labels = np.array([label for _, label in found], dtype=np.int64)
-    images = np.stack([image for image, _ in found]).astype(np.float32) / 255
-    return ImageSample(kind, images, labels if (labels >= 0).all() else None, len(items) - len(found))
+    images, labels, patients = zip(*found, strict=True)
+    label = np.array(labels, dtype=np.int64)
+    return ImageSample(
+        kind,
+        np.stack(images).astype(np.float32) / 255,
+        labels=label if (label >= 0).all() else None,
+        patients=list(patients) if any(patients) else None,
+        unreadable=len(items) - len(found),
+        available=available,
+    )
 
 
 def _without_masks(items: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -20,18 +20,24 @@ from .windows import window_logits
 __all__ = ["BATCH_SIZES", "Parity", "check_parity", "eager", "measure_parity"]
 
 BATCH_SIZES = (1, 3)
+_TINY = 1e-12  # features that are all zero
 
 
 @dataclass(frozen=True)
 class Parity:
     """Largest differences between a file and the network in eager mode, over all images and batch sizes.
 
+    The rule: logits ``z`` may differ by ``max |z' - z| <= tolerance``, as they are, because probabilities hang on their
+    differences and not on their size. Features ``f`` have no scale of their own (largest value 5 in one network, 100 in
+    another, and float32 rounds relative to it), so theirs is relative to their size in the batch:
+    ``max |f' - f| <= tolerance * max |f|``.
+
     Args:
         images: number of images.
         kind: what images; see :class:`~movl_monai.export.images.ImageSample`.
         batch_sizes: that were tried.
         logits: largest difference of a logit.
-        features: largest difference of a feature over the largest feature; None without features.
+        features: largest difference of a feature over the largest feature of its batch; None without features.
         tolerance: what was allowed of either.
     """
 
@@ -87,8 +93,7 @@ def measure_parity(
             expected, got = reference(batch), model(batch)
             logits = max(logits, _largest(expected.logits, got.logits))
             if expected.features is not None and got.features is not None:
-                scale = max(float(np.abs(expected.features).max()), 1e-12)
-                features = max(features or 0.0, _largest(expected.features, got.features) / scale)
+                features = max(features or 0.0, _relative(expected.features, got.features))
     return Parity(len(sample), sample.kind, BATCH_SIZES, logits, features, tolerance)
 
 
@@ -109,6 +114,12 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
         return float("inf")
     difference = float(np.abs(one.astype(np.float64) - other).max())
     return difference if np.isfinite(difference) else float("inf")
+
+
+def _relative(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference over the largest value of ``one``; infinite where either is not finite."""
+    difference, size = _largest(one, other), float(np.abs(one).max())
+    return difference / max(size, _TINY) if np.isfinite(difference) else difference
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

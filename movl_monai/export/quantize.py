@@ -1,26 +1,19 @@
-"""Dynamic int8 for CPUs, and what it changes."""
+"""Dynamic int8 for CPUs."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from scipy.special import softmax
 
 from movl_monai.errors import ExportError
 
-from .exported import ExportedOutput
-from .images import ImageSample
+from .disk import scratch_folder
 
-__all__ = ["describe_change", "quantize_model"]
+__all__ = ["quantize_model"]
 
 _OPERATIONS = ("MatMul", "Gemm")
 _WORTHWHILE = 0.6  # of the size before
-_PREPARED = ("onnx.infer", "onnxruntime.quant")  # says that shapes are known, which torch's exporter sees to
-_BATCH = 8
+# say that shapes are known and constants folded, which torch's exporter sees to
+_PREPARED = {"onnx.infer": "onnxruntime.quant", "onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def quantize_model(model: Any) -> Any:
@@ -34,7 +27,8 @@ def quantize_model(model: Any) -> Any:
         model: ONNX protobuf; it stays as it is.
 
     Raises:
-        ExportError: if most of the weights are not in linear layers, so that there is nothing to win.
+        ExportError: if most of the weights are not in linear layers, so that there is nothing to win, or there is no
+            space for temporary files.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -42,10 +36,11 @@ def quantize_model(model: Any) -> Any:
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
     del prepared.metadata_props[:]
-    entry = prepared.metadata_props.add()
-    entry.key, entry.value = _PREPARED
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
+    for key, value in _PREPARED.items():
+        entry = prepared.metadata_props.add()
+        entry.key, entry.value = key, value
+    with scratch_folder() as folder:
+        path = folder / "int8.onnx"
         quantize_dynamic(
             prepared,
             path,
@@ -63,41 +58,3 @@ def quantize_model(model: Any) -> Any:
             "out for this run."
         )
     return quantized
-
-
-def describe_change(
-    exact: Callable[[np.ndarray], ExportedOutput],
-    quantized: Callable[[np.ndarray], ExportedOutput],
-    sample: ImageSample,
-) -> dict[str, Any]:
-    """Compute what quantisation changes on images.
-
-    Args:
-        exact: the float model.
-        quantized: the same in int8.
-        sample: the images, with labels where they are known.
-
-    Returns:
-        JSON-able: ``images``, ``kind``, ``same_class`` (share of images, or of pixels), ``max_logit_difference``,
-        ``max_probability_difference``, and with labels of whole images ``accuracy_before``, ``accuracy_after``,
-        ``accuracy_change`` (after minus before), else None.
-    """
-    same: list[float] = []
-    right: list[tuple[bool, bool]] = []
-    logits = probabilities = 0.0
-    for start in range(0, len(sample), _BATCH):
-        batch = sample.images[start : start + _BATCH]
-        before, after = exact(batch).logits, quantized(batch).logits
-        logits = max(logits, float(np.abs(before - after).max()))
-        probabilities = max(probabilities, float(np.abs(softmax(before, axis=1) - softmax(after, axis=1)).max()))
-        classes = before.argmax(axis=1), after.argmax(axis=1)
-        same += [float((one == other).mean()) for one, other in zip(*classes, strict=True)]
-        if sample.labels is not None and classes[0].ndim == 1:
-            labels = sample.labels[start : start + _BATCH]
-            right += list(zip(classes[0] == labels, classes[1] == labels, strict=True))
-    change: dict[str, Any] = {"images": len(sample), "kind": sample.kind, "same_class": float(np.mean(same))}
-    change |= {"max_logit_difference": logits, "max_probability_difference": probabilities}
-    if not right:
-        return change | {"accuracy_before": None, "accuracy_after": None, "accuracy_change": None}
-    first, second = np.mean(right, axis=0).tolist()
-    return change | {"accuracy_before": first, "accuracy_after": second, "accuracy_change": second - first}

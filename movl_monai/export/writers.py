@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from .graph import ClassificationGraph, SegmentationGraph, as_program
 from .runtimes import METADATA_FILE, PREFIX, TRUST_FILE
 from .sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
 
-__all__ = ["compile_graph", "neighbor", "write_compiled"]
+__all__ = ["compile_graph", "write_compiled"]
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _OUTPUTS = {ClassificationGraph: ["pred", "features"], SegmentationGraph: ["pred"]}
@@ -47,7 +45,7 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
 
     Args:
         compiled: the model.
-        path: the file, which is written in place; see :func:`neighbor`.
+        path: the file, which is written in place; see :func:`~movl_monai.export.disk.neighbor`.
         metadata: JSON-able.
         trust: the trust record, base64; "" for none.
     """
@@ -64,28 +62,6 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
     else:
         _set_properties(compiled, metadata, trust)
         path.write_bytes(seal_onnx(compiled.SerializeToString(deterministic=True)))
-
-
-@contextmanager
-def neighbor(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its name at the end, or is removed after an error.
-
-    Raises:
-        ExportError: if the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"The exported file cannot be written: {error.strerror} ({path.parent}). Expected a folder that exists or "
-            "can be made, with space left; choose another --output."
-        ) from error
 
 
 def _script(graph: torch.nn.Module) -> torch.jit.ScriptModule:

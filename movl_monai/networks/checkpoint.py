@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,32 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU with ``weights_only=True``.
 
     Raises:
-        CheckpointMismatchError: if the file is missing or is not a checkpoint of tensors.
+        CheckpointMismatchError: if the file is missing, damaged, or not a checkpoint of tensors.
     """
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointMismatchError(
             f"There is no checkpoint at {path}. Expected the `model.pt` of a finished training; "
             "run training with the same output_dir first, or set `checkpoint` to the file."
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise CheckpointMismatchError(
             f"{path} is not a checkpoint that can be read safely: expected a file of tensors, got "
             f"{type(error).__name__}. "
             "It may be cut off or come from elsewhere; train again or take another file."
         ) from error
     return dict(content)
+
+
+def _check_sums(path: str | os.PathLike[str]) -> None:
+    """Raise BadZipFile if a byte of the archive has changed: torch keeps check sums, but does not look at them."""
+    if not zipfile.is_zipfile(path):
+        return  # of another kind, which torch says
+    with zipfile.ZipFile(path) as archive:
+        if (wrong := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"The check sum of {wrong} is wrong.")
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from movl_monai.engines.run_record import open_run
 from movl_monai.errors import ConfigError, DataError, ExportError
 from movl_monai.evaluation import read_outputs
 from movl_monai.export import exporting, read_exported
-from movl_monai.export.exporting import export_run
+from movl_monai.export.exporting import ExportedFile, export_run
+from movl_monai.export.parity import Parity
 from movl_monai.export.sealed import SUFFIXES
+from movl_monai.export_run import _described
 from movl_monai.trust import TRUST_FILE, TrustError, read_trust
 from tests.export.conftest import SETTINGS
 
@@ -175,6 +177,13 @@ def test_images_of_the_user_are_compared_on_and_bad_ones_are_named(
         ({"tolerance": float("nan")}, "--tolerance must be a number above 0"),
         ({"int8": True}, "--int8 is for --format onnx"),
         ({"int8_max_drop": 2.0}, "--int8-max-drop must be a share from 0 to 1"),
+        (
+            {"output": "out/model.onnx"},
+            r"must name a file that ends in .ts for --format torchscript, got model.onnx; try",
+        ),
+        ({"output": "models/model.pt"}, "ends in .ts for --format torchscript, got model.pt; try model.ts, or another"),
+        ({"output": "model.TS"}, "ends in .ts"),
+        ({"output": "out"}, "ends in .ts for --format torchscript, got out; try out.ts"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_read(options: dict[str, Any], message: str) -> None:
@@ -194,17 +203,71 @@ def test_int8_is_measured_on_val_and_refused_where_it_changes_too_much(
     assert twin.int8 is not None
     assert twin.int8["images"] == len(val) == 6
     right = val.predictions.logits.argmax(axis=1) == val.predictions.labels
-    assert twin.int8["accuracy_before"] == pytest.approx(right.mean())
+    assert twin.int8["labeled"]["accuracy"]["before"] == pytest.approx(right.mean())
+    assert twin.int8["labeled"]["resampled"] == "patients"
+    assert twin.int8["marks"]["outside"]["before"] == pytest.approx(_outside(exact.path, run).mean())
     assert 0 < twin.int8["max_logit_difference"] < 1
-    assert read_exported(twin.path).metadata["int8"] == twin.int8 | {"max_drop": 1.0}
+    assert twin.int8["max_drop"] == 1.0
+    assert read_exported(twin.path).metadata["int8"] == twin.int8
     assert read_exported(exact.path).metadata["int8"] is None
-    worse = exporting.describe_change
-    monkeypatch.setattr(exporting, "describe_change", lambda *given: worse(*given) | {"accuracy_change": -0.5})
+    monkeypatch.setattr(exporting, "describe_change", _much_worse(exporting.describe_change))
     (tmp_path / "model.onnx").unlink()
     (tmp_path / "model.int8.onnx").unlink()
-    with pytest.raises(ExportError, match=r"In int8 the accuracy falls by 0.500 \(6 val images\), allowed is 0.020"):
+    with pytest.raises(ExportError, match=r"In int8 the balanced accuracy falls by 0.500 \(6 val images\), allowed is"):
         export_run(run, "onnx", output=output, int8=True)
     assert _files(tmp_path) == []
+
+
+def _outside(path: Path, run: Path) -> np.ndarray:
+    """What the file's record marks among the run's images of val, from the outputs of the evaluation."""
+    val, record = read_outputs(run).sections()["val"], read_exported(path).trust()
+    assert record is not None
+    outside = record.apply(val.predictions.logits, val.features).outside
+    assert outside is not None
+    return outside
+
+
+def _much_worse(describe: Any) -> Any:
+    def worse(*given: Any, **options: Any) -> dict[str, Any]:
+        change = describe(*given, **options)
+        change["labeled"]["balanced_accuracy"] = {"before": 0.9, "after": 0.4, "change": -0.5, "interval": None}
+        return change
+
+    return worse
+
+
+def test_int8_is_refused_where_no_image_of_the_run_is_known(run_of: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"evaluate it first .* or name images \(--images\)"):
+        export_run(run_of["movl_classification"], "onnx", output=tmp_path / "m.onnx", int8=True)
+    assert _files(tmp_path) == []
+
+
+def test_what_int8_changes_is_printed() -> None:
+    figure = {"before": 0.9, "after": 0.885, "change": -0.015, "interval": [-0.03, 0.005]}
+    labeled = {"balanced_accuracy": figure, "level": 0.95, "resampled": "patients"}
+    change = {
+        "images": 200,
+        "kind": "val",
+        "available": 210,
+        "unreadable": 10,
+        "same_class": 0.975,
+        "max_logit_difference": 0.19,
+        "max_probability_difference": 0.066,
+        "max_drop": 0.02,
+        "labeled": labeled | {"only_before_right": 4, "only_after_right": 1},
+        "marks": {"outside": {"before": 0.05, "after": 0.1, "changed": 0.05}, "abstain": None},
+    }
+    parity = Parity(images=6, kind="val", batch_sizes=(1, 3), logits=1e-6, features=1e-7, tolerance=1e-4)
+    described = _described(ExportedFile(Path("model.int8.onnx"), parity, change))
+    for said in (
+        "on 200 images of val (of 210, 10 could not be read): balanced accuracy 0.9000 -> 0.8850 (-0.0150, 95 % "
+        "interval -0.0300 to +0.0050 over patients); right before and wrong after: 4, the other way: 1",
+        "97.50 % keep their class, logits differ by up to 0.19, probabilities by up to 0.066",
+        "outside 5.0 % -> 10.0 % of images (5.0 % change it)",
+        "on 200 images a fall of the balanced accuracy by 0.030 cannot be ruled out (95 % interval); more images would",
+    ):
+        assert said in described
+    assert "abstain" not in described
 
 
 def test_the_command_says_what_it_wrote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,48 @@ def test_values_that_are_not_finite_are_no_parity(value: float, tmp_path: Path) 
     assert parity.logits == float("inf")
     with pytest.raises(ExportError):
         check_parity(parity)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("side", ["network", "file"])
+def test_features_that_are_not_finite_are_no_parity_although_logits_are(
+    side: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = classifier()
+    model = read_exported(write(network, tmp_path, "torchscript"))
+    exact = eager(network)
+
+    def broken(image: np.ndarray) -> ExportedOutput:
+        output = exact(image)
+        return output._replace(features=output.features * np.float32(value))
+
+    reference: Any = broken if side == "network" else exact
+    if side == "file":
+        monkeypatch.setattr(model, "network", broken)
+    parity = measure_parity(reference, model, ImageSample("given", images(1).numpy()), tolerance=1e-4)
+    assert parity.logits < 1e-4
+    assert parity.features == float("inf")
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_features_are_compared_relative_to_their_size_and_logits_are_not(scale: float, tmp_path: Path) -> None:
+    network = classifier()
+    model = read_exported(write(network, tmp_path, "torchscript"))
+    image = images(1).numpy()
+    exact = eager(network)(image)
+    largest = np.float32(np.abs(exact.features).max())
+
+    def scaled(image: np.ndarray, wrong: float) -> ExportedOutput:
+        output = eager(network)(image)
+        assert output.features is not None
+        return ExportedOutput(
+            output.logits + np.float32(wrong), np.float32(scale) * (output.features + wrong * largest)
+        )
+
+    model.network = lambda image: scaled(image, 0.0)  # type: ignore[method-assign]
+    parity = measure_parity(lambda image: scaled(image, 0.25), model, ImageSample("given", image), tolerance=1e-4)
+    assert parity.logits == pytest.approx(0.25, rel=1e-3)
+    assert parity.features == pytest.approx(0.25 / (1 + 0.25), rel=1e-3)  # of the largest feature of the network
 
 
 def test_features_count_in_their_own_scale() -> None:

@@ -1,0 +1,160 @@
+"""What int8 changes on images: accuracy, classes, logits, and what the trust record says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import softmax
+
+from movl_monai.errors import ExportError
+
+from .exported import ExportedOutput
+from .images import ImageSample
+
+if TYPE_CHECKING:
+    from movl_monai.trust import TrustRecord
+
+__all__ = ["check_change", "describe_change", "doubt"]
+
+Predict = Callable[[np.ndarray], ExportedOutput]
+
+_BATCH = 8
+
+
+def describe_change(
+    exact: Predict, quantized: Predict, sample: ImageSample, *, trust: TrustRecord | None = None
+) -> dict[str, Any]:
+    """Compute what quantisation changes on images.
+
+    Args:
+        exact: the float model.
+        quantized: the same in int8.
+        sample: the images, with labels where they are known.
+        trust: the record of the float model, which the int8 file carries too.
+
+    Returns:
+        JSON-able: ``images``, ``kind``, ``unreadable``, ``available``; ``same_class`` (share of images, or of pixels),
+        ``max_logit_difference``, ``max_probability_difference``; ``labeled``, with labels of whole images: for
+        "balanced_accuracy" (null where a class has no images) and "accuracy" ``before``, ``after``, ``change`` and the
+        ``interval`` of the change (95 %, paired, by patient where patients are known), ``only_before_right`` and
+        ``only_after_right`` (images), ``p_value`` (McNemar), ``resampled``, ``level``, else null; ``marks``, with a
+        trust record: for "outside" and "abstain" the share of images ``before``, ``after`` and ``changed``, else null.
+    """
+    before, after = _outputs(exact, sample), _outputs(quantized, sample)
+    logits = before.logits, after.logits
+    classes = [one.argmax(axis=1) for one in logits]
+    probabilities = [softmax(one, axis=1) for one in logits]
+    whole = logits[0].ndim == 2
+    return {
+        "images": len(sample),
+        "kind": sample.kind,
+        "unreadable": sample.unreadable,
+        "available": sample.available,
+        "same_class": float((classes[0] == classes[1]).mean()),
+        "max_logit_difference": _largest(*logits),
+        "max_probability_difference": _largest(*probabilities),
+        "labeled": _labeled(*logits, sample) if whole and sample.labels is not None else None,
+        "marks": _marks(before, after, trust) if whole and trust is not None else None,
+    }
+
+
+def check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
+    """Raise ExportError if int8 changes more than is allowed.
+
+    Args:
+        change: from :func:`describe_change`.
+        max_drop: of the balanced accuracy (of the accuracy, where a class has no images); without labels of the share
+            of images, or pixels, that keep their class.
+    """
+    labeled = change["labeled"]
+    if labeled is None:
+        drop, what = 1 - change["same_class"], "another class is predicted in a share of"
+    else:
+        name, figure = _figure(labeled)
+        drop, what = -figure["change"], f"the {name} falls by"
+    if drop > max_drop:
+        raise ExportError(
+            f"In int8 {what} {drop:.3f} ({change['images']} {change['kind']} images), allowed is {max_drop:.3f}; "
+            "nothing was written. Leave --int8 out, or allow more with --int8-max-drop if that is acceptable."
+        )
+
+
+def doubt(change: Mapping[str, Any]) -> str:
+    """Return in words what the images cannot rule out although the change was accepted; "" if they can.
+
+    Example:
+        >>> figure = {"before": 0.9, "after": 0.9, "change": 0.0, "interval": [-0.05, 0.04]}
+        >>> doubt({"images": 50, "max_drop": 0.02, "labeled": {"balanced_accuracy": figure, "level": 0.95}})
+        'on 50 images a fall of the balanced accuracy by 0.050 cannot be ruled out (95 % interval)'
+    """
+    labeled = change["labeled"]
+    if labeled is None:
+        return ""
+    name, figure = _figure(labeled)
+    if figure["interval"] is None or -figure["interval"][0] <= change["max_drop"]:
+        return ""
+    return (
+        f"on {change['images']} images a fall of the {name} by {-figure['interval'][0]:.3f} cannot be ruled out "
+        f"({100 * labeled['level']:.0f} % interval)"
+    )
+
+
+def _figure(labeled: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    if labeled["balanced_accuracy"] is not None:
+        return "balanced accuracy", labeled["balanced_accuracy"]
+    return "accuracy", labeled["accuracy"]
+
+
+def _outputs(model: Predict, sample: ImageSample) -> ExportedOutput:
+    parts = [model(sample.images[start : start + _BATCH]) for start in range(0, len(sample), _BATCH)]
+    features = [part.features for part in parts if part.features is not None]
+    return ExportedOutput(
+        np.concatenate([part.logits for part in parts]), np.concatenate(features) if features else None
+    )
+
+
+def _largest(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
+
+
+def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict[str, Any]:
+    from movl_monai.trust import mcnemar, paired_figures
+
+    labels = np.asarray(sample.labels)
+    found = paired_figures(labels, after, before, patients=sample.patients, metrics=["balanced_accuracy", "accuracy"])
+    flips = mcnemar(labels, after, before)
+    return {
+        **{
+            name: None
+            if entry["difference"] is None
+            else {
+                "before": entry["b"],
+                "after": entry["a"],
+                "change": entry["difference"],
+                "interval": entry["interval"],
+            }
+            for name, entry in found["metrics"].items()
+        },
+        "only_before_right": flips["only_b"],
+        "only_after_right": flips["only_a"],
+        "p_value": flips["p_value"],
+        "resampled": found["resampled"],
+        "level": found["level"],
+    }
+
+
+def _marks(before: ExportedOutput, after: ExportedOutput, trust: TrustRecord) -> dict[str, Any]:
+    one, other = (trust.apply(output.logits, output.features) for output in (before, after))
+    pairs = {"outside": (one.outside, other.outside), "abstain": (one.abstain, other.abstain)}
+    return {
+        name: None
+        if first is None or second is None
+        else {
+            "before": float(first.mean()),
+            "after": float(second.mean()),
+            "changed": float((first != second).mean()),
+        }
+        for name, (first, second) in pairs.items()
+    }
