@@ -11,8 +11,10 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 
 from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID
+from tests.privacy.runs import WORDS
+from tests.privacy.search import Search
 
-__all__ = ["COPIED", "REFERENCES", "planted_elements"]
+__all__ = ["COPIED", "REFERENCES", "check_objects", "headers", "planted_elements", "search_of"]
 
 COPIED = frozenset(
     {
@@ -52,3 +54,40 @@ def _elements(dataset: Dataset, where: tuple[str, ...]) -> Iterator[tuple[tuple[
 def _is_planted(value: Any) -> bool:
     data = value if isinstance(value, bytes) else str(value).encode()
     return any(word.encode() in data for word in (TAG, TAG_DATE, TAG_TIME, TAG_UID, PATH))
+
+
+def search_of(folder: Path) -> Search:
+    """A search in which derived objects may hold what they copy, but no path, and `id_map.json` paths and no more."""
+    allowed: dict[str, Any] = {path.name: (TAG, TAG_DATE, TAG_TIME, TAG_UID) for path in folder.rglob("*.dcm")}
+    return Search(WORDS, allowed | {"id_map.json": (PATH,)})
+
+
+@quiet()
+def check_objects(paths: list[Path], sources: dict[str, Dataset]) -> set[tuple[str, ...]]:
+    """Hold what derived objects have of their sources against the rule; return where it is.
+
+    Args:
+        paths: of the objects.
+        sources: headers by StudyInstanceUID.
+    """
+    places: set[tuple[str, ...]] = set()
+    for path in paths:
+        found = planted_elements(path)
+        source = sources[found["StudyInstanceUID",]]
+        for where, value in found.items():
+            assert where[-1] in (COPIED if len(where) == 1 else REFERENCES), (path.parent.name, where)
+            if len(where) == 1:
+                assert str(value) == str(source.get(where[0])), where
+        places |= set(found)
+    return places
+
+
+@quiet()
+def headers(folder: Path) -> dict[str, Dataset]:
+    """By StudyInstanceUID, of what can be read."""
+    found: dict[str, Dataset] = {}
+    for path in sorted(folder.rglob("*.dcm")):
+        if path.is_file():
+            header = dcmread(path, force=True, stop_before_pixels=True)
+            found.setdefault(str(header.get("StudyInstanceUID")), header)
+    return found

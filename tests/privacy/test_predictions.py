@@ -7,16 +7,15 @@ import logging
 import shutil
 import stat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from movl_monai.transforms.dicom.quiet import quiet
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from tests.predict.conftest import make_run
-from tests.privacy.objects import COPIED, REFERENCES, planted_elements
+from tests.privacy.objects import check_objects, headers, planted_elements, search_of
 from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID, plant_folder, plant_odd, plant_series
 from tests.privacy.runs import WORDS, Runs
 from tests.privacy.search import Search
@@ -87,12 +86,6 @@ def test_what_should_be_predicted_is_and_what_should_fail_fails(runs: Runs) -> N
         assert list(runs.folder.glob(pattern)), pattern
 
 
-def search_of(folder: Path) -> Search:
-    """A search in which derived objects may hold what they copy, but no path, and `id_map.json` paths and no more."""
-    allowed: dict[str, Any] = {path.name: (TAG, TAG_DATE, TAG_TIME, TAG_UID) for path in folder.rglob("*.dcm")}
-    return Search(WORDS, allowed | {"id_map.json": (PATH,)})
-
-
 @pytest.mark.slow
 def test_no_planted_word_is_in_what_is_said_or_written(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     search = search_of(runs.folder)
@@ -119,40 +112,6 @@ def test_the_id_map_is_the_only_file_of_local_with_paths_and_only_its_owner_can_
     assert len(places) >= 4
     holders = {(hit.split(" in ")[1].split(" at ")[0], hit.split(" in ")[0]) for hit in search.hits}
     assert holders == {("id_map.json", PATH)}
-
-
-@quiet()
-def check_objects(paths: list[Path], sources: dict[str, Dataset]) -> set[tuple[str, ...]]:
-    """Hold what derived objects have of their sources against the rule; return where it is.
-
-    Args:
-        paths: of the objects.
-        sources: headers by StudyInstanceUID.
-    """
-    places: set[tuple[str, ...]] = set()
-    for path in paths:
-        found = planted_elements(path)
-        source = sources[found["StudyInstanceUID",]]
-        for where, value in found.items():
-            assert where[-1] in (COPIED if len(where) == 1 else REFERENCES), (path.parent.name, where)
-            if len(where) == 1:
-                assert str(value) == str(source.get(where[0])), where
-        places |= set(found)
-    return places
-
-
-def headers(folder: Path) -> dict[str, Dataset]:
-    """By StudyInstanceUID, of what can be read."""
-    found: dict[str, Dataset] = {}
-    with quiet():
-        for path in sorted(folder.rglob("*.dcm")):
-            if path.is_file() and "ODD" not in str(path):
-                header = dcmread(path, force=True, stop_before_pixels=True)
-                found[str(header.get("StudyInstanceUID"))] = header
-            elif path.is_file():
-                header = dcmread(path, stop_before_pixels=True)
-                found.setdefault(str(header.StudyInstanceUID), header)
-    return found
 
 
 @pytest.mark.slow
