@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 from collections.abc import Callable
 
 import psutil
 import torch
+
+from movl_monai.heap import give_back_free_memory
 
 from .clock import synchronize
 
@@ -41,7 +42,7 @@ def peak_memory(action: Callable[[], object], *, device: torch.device) -> float:
         action()
         synchronize(device)
         return max(0, torch.cuda.max_memory_allocated(device) - before) / _MB
-    _give_back_free_memory()
+    give_back_free_memory()
     with _Watch() as watch:
         action()
     return max(0, watch.peak - watch.before) / _MB
@@ -69,10 +70,3 @@ class _Watch:
     def _look(self) -> None:
         while not self._stop.wait(_PERIOD):
             self.peak = max(self.peak, self.process.memory_info().rss)
-
-
-def _give_back_free_memory() -> None:
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # not Linux with glibc
-        return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 from typing import Any
 
 import torch
+
+from movl_monai.heap import give_back_free_memory
 
 __all__ = ["PeakMemory"]
 
@@ -48,7 +49,7 @@ class PeakMemory:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
-        _give_back()
+        give_back_free_memory()
         self._stop.clear()
         self._sample()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -72,10 +73,3 @@ class PeakMemory:
         import psutil
 
         self.peak = max(self.peak, int(psutil.Process().memory_info().rss))
-
-
-def _give_back() -> None:
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return

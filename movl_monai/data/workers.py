@@ -9,6 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from movl_monai.heap import give_back_free_memory
+
 __all__ = ["map_in_workers"]
 
 Task = TypeVar("Task")
@@ -77,6 +79,8 @@ def _until_a_worker_dies(
                 running[pool.submit(_call, taken)] = taken
                 taken = list(islice(waiting, chunk))
             finished, _ = wait(running, return_when=FIRST_COMPLETED if ahead else ALL_COMPLETED)
+            if not taken and len(finished) == len(running):
+                pool.shutdown(wait=False)  # the processes end while the last results are used
             for future in finished:
                 results = future.result()
                 yield from zip(running.pop(future), results, strict=True)
@@ -97,6 +101,7 @@ def _alone(function: Callable[[Task], Result], task: Task, died: Callable[[], Re
 
 
 def _pool(num_workers: int, function: Callable[[Any], Any]) -> ProcessPoolExecutor:
+    give_back_free_memory()
     return ProcessPoolExecutor(num_workers, initializer=_Worker.start, initargs=(function,))
 
 
