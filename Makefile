@@ -9,6 +9,8 @@ STAMP := $(VENV)/.movl-monai
 # The MONAI Deploy App SDK changes what `import monai` does, so it has an environment of its own.
 DEPLOY_VENV ?= $(HOME)/.cache/movl_monai/deployvenv
 DEPLOY_RUN := $(DEPLOY_VENV)/bin
+# the last packager of applications; it is only asked what it reads of them, and wants other versions of what it depends on
+PACKAGER_VENV ?= $(DEPLOY_VENV)/packager
 # The dependencies are installed again when pyproject.toml changes, the project itself when this checkout moves.
 WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
@@ -82,7 +84,11 @@ deploy-test:  ## set up the environment of the MONAI Deploy applications in DEPL
 	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check -e '.[deploy,export]' 'pytest>=8.3' 'pytest-timeout>=2.3' && \
 	  echo "$(WANTED) $(HERE)" > "$(DEPLOY_VENV)/.movl-monai"; \
 	fi
-	@"$(DEPLOY_RUN)/python" -m pytest tests/deploy -W "ignore:Current stack size:RuntimeWarning" $(PYTEST_ARGS)
+	@if [ ! -x "$(PACKAGER_VENV)/bin/monai-deploy" ]; then \
+	  $(PYTHON) -m venv "$(PACKAGER_VENV)" && \
+	  "$(PACKAGER_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check 'holoscan-cli>=4,<4.3'; \
+	fi
+	@MOVL_PACKAGER="$(PACKAGER_VENV)/bin/python" "$(DEPLOY_RUN)/python" -m pytest tests/deploy -W "ignore:Current stack size:RuntimeWarning" $(PYTEST_ARGS)
 
 clean:  ## remove outputs and the phantom (not the virtual environment)
 	rm -rf data/phantom outputs
