@@ -18,8 +18,13 @@ from movl_monai.errors import MovlError
 __all__ = ["clear_leftovers", "jsonable", "to_json", "write_atomically"]
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "") -> None:
     """Write to a temporary neighbour and rename it; folders are made.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        called: what errors call the file, where its name is nothing that a message should repeat.
 
     Raises:
         MovlError: if it cannot be written; nothing is left behind.
@@ -38,8 +43,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             raise
     except OSError as error:
         raise MovlError(
-            f"{target.name} cannot be written: {error.strerror or error} ({target.parent}). Expected a folder that "
-            "exists or can be made, with space left; choose another output_dir."
+            f"{called or target.name} cannot be written: {error.strerror or error} ({target.parent}). Expected a "
+            "folder that exists or can be made, with space left; choose another output_dir."
         ) from error
 
 

@@ -222,7 +222,7 @@ class Outputs:
         from movl_monai.dicom_output import as_bytes
 
         name = f"{kind}/{dataset.SOPInstanceUID}.dcm"
-        write_atomically(self.folder / name, as_bytes(dataset))
+        write_atomically(self.folder / name, as_bytes(dataset), called=f"A DICOM object ({kind})")
         return name
 
     def _image(self, item: Item) -> np.ndarray:

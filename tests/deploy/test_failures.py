@@ -198,6 +198,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half(
     text = said(capfd)
     assert (code, "No space left on device" in text) == (2, True), text
     assert "Traceback" not in text
+    assert not [name for name in whole if name.endswith(".dcm") and Path(name).stem in text]
     assert not list(out.rglob(".*.tmp"))
     assert_nothing_half(out, whole | {"local/started": b"1700000000"})
     assert run(CLASSIFIER)[0] == 0
