@@ -108,9 +108,10 @@ def export_run(
     metadata = _metadata(run, network, parser) | {"trust": facts}
     sample = sample_images(run, images, count=_INT8_IMAGES if int8 else _PARITY_IMAGES)
     if int8 and sample.kind == "phantom":
+        first = "evaluate it first (`movl-monai evaluate RUN --dataset_dir DIR`), which makes known where val is, or "
         raise ExportError(
-            "What int8 does to the accuracy is not known without images of this run: evaluate it first (`movl-monai "
-            "evaluate RUN --dataset_dir DIR`), which makes known where its val images are, or name images (--images)."
+            "What int8 changes is not known without images of the kind that this run is for: "
+            f"{first if run.task == 'classification' else ''}name some (--images)."
         )
     if not int8:
         return [

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from movl_monai.phantom import write_phantom
 
@@ -38,6 +39,17 @@ ONLY_TRAINING = {"epochs", "warmup_epochs"}
 def for_inference(settings: dict[str, Any]) -> dict[str, Any]:
     """Leave out what inference configs do not have."""
     return {key: value for key, value in settings.items() if key not in ONLY_TRAINING}
+
+
+def check_same_logits(exported: Path, run: Path, *, image_size: int = 64) -> None:
+    """Fail unless a TorchScript file of MONAI's `ckpt_export` computes what the run's network does."""
+    from movl_monai.engines import open_run
+
+    image = torch.rand(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, got = open_run(run).network()(image), torch.jit.load(str(exported))(image)
+    assert float(expected.std(dim=0).max()) > 0  # images differ
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 
 def offline(bundle: Path) -> dict[str, Any]:

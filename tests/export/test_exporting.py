@@ -236,9 +236,15 @@ def _much_worse(describe: Any) -> Any:
     return worse
 
 
-def test_int8_is_refused_where_no_image_of_the_run_is_known(run_of: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"evaluate it first .* or name images \(--images\)"):
-        export_run(run_of["movl_classification"], "onnx", output=tmp_path / "m.onnx", int8=True)
+@pytest.mark.parametrize(
+    ("bundle", "advice"),
+    [("movl_classification", "evaluate it first .* or name some"), ("dvpt_segmentation", "this run is for: name some")],
+)
+def test_int8_is_refused_where_no_image_of_the_run_is_known(
+    bundle: str, advice: str, run_of: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=advice):
+        export_run(run_of[bundle], "onnx", output=tmp_path / "m.onnx", int8=True)
     assert _files(tmp_path) == []
 
 
