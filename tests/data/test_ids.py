@@ -64,6 +64,23 @@ def test_saving_closes_a_file_that_others_could_read(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_full_disk_leaves_the_map_as_it_was_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = IdMap(tmp_path / "map.json", salt=SALT)
+    ids.save()
+    before = (tmp_path / "map.json").read_bytes()
+    ids.add("a", path="/a")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        ids.save()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
 def test_a_map_in_memory_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     IdMap().save()
