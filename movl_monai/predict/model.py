@@ -158,6 +158,7 @@ def _open_run(
         state=state_sha256(network),
         depends=[
             getattr(network, "backbone").content_sha256(),  # noqa: B009
+            getattr(network, "facts")()["parts"],  # noqa: B009
             _preprocessing_of(run),
             settings,
             trust_sha256,
@@ -277,7 +278,10 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _inferer_facts(inferer: Any) -> Any:
-    return {"kind": type(inferer).__name__, "roi_size": str(getattr(inferer, "roi_size", ""))}
+    """The kind of an inferer and its settings, such as how its windows overlap."""
+    plain = (bool, int, float, str, list, tuple)
+    settings = {name: str(value) for name, value in vars(inferer).items() if isinstance(value, plain)}
+    return {"kind": type(inferer).__name__, **settings}
 
 
 def _trust_of(run: Run, parser: Any, network: torch.nn.Module) -> tuple[Any, str]:

@@ -30,6 +30,7 @@ __all__ = [
     "SEGMENTERS",
     "Segmented",
     "infer",
+    "judge_masks",
     "masks_of_files",
     "masks_of_segmentations",
     "pixel_difference",
@@ -96,9 +97,16 @@ def segmented(folder: Path, kind: str) -> Segmented:
     for split, side in product(("train", "val"), ("images", "masks")):  # what every data set has
         (data / split / side).mkdir(parents=True)
         Image.new("L", (8, 8)).save(data / split / side / "blank.png")
+    settings = {"mask_class_names": NAMES, "report_pictures": False}
+    return judge_masks(run.folder, data, images, folder / "evaluated", truth=truth, names=NAMES, **settings)
+
+
+def judge_masks(
+    run: Path, data: Path, images: Path, out: Path, *, truth: Masks, names: list[str], **settings: Any
+) -> Segmented:
+    """Evaluate a run with its bundle's own workflow, and keep what it says of every pixel."""
     logits: dict[str, torch.Tensor] = {}
     planes: dict[str, dict[int | None, np.ndarray]] = {}
-    settings = {"mask_class_names": NAMES, "report_pictures": False}
 
     def watch(workflow: Any) -> None:
         handler = workflow.get_parsed_content("handlers")[1]
@@ -111,17 +119,17 @@ def segmented(folder: Path, kind: str) -> Segmented:
 
         handler.take = taken
 
-    workflow = evaluate(run.folder, data, folder / "evaluated", listen=logits.__setitem__, prepare=watch, **settings)
+    workflow = evaluate(run, data, out, listen=logits.__setitem__, prepare=watch, **settings)
     ids = workflow.get_parsed_content("id_map")
     probabilities = {key_of(ids, name, images): one.softmax(dim=0) for name, one in logits.items()}
     return Segmented(
-        run=run.folder,
+        run=run,
         images=images,
         truth=truth,
         masks=_stored(planes, images),
         unclear=_stored(_unclear(probabilities, planes), images),
         probabilities=probabilities,
-        dice=_dice(folder / "evaluated" / "evaluation" / "cases.csv", ids, images),
+        dice=_dice(out / "evaluation" / "cases.csv", ids, images, names),
     )
 
 
@@ -237,7 +245,7 @@ def _stored(planes: dict[str, dict[int | None, np.ndarray]], images: Path) -> Ma
     }
 
 
-def _dice(table: Path, ids: IdMap, images: Path) -> dict[tuple[str, str], float]:
+def _dice(table: Path, ids: IdMap, images: Path, names: list[str]) -> dict[tuple[str, str], float]:
     with table.open(newline="", encoding="utf-8") as stream:
         rows = {key_of(ids, row["case"], images)[0]: row for row in csv.DictReader(stream)}
-    return {(case, name): float(row[f"dice_{name}"]) for case, row in rows.items() for name in NAMES[1:]}
+    return {(case, name): float(row[f"dice_{name}"]) for case, row in rows.items() for name in names[1:]}

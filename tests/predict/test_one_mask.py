@@ -12,6 +12,7 @@ import torch
 from movl_monai.engines import open_run
 from movl_monai.export.exporting import export_run
 from movl_monai.export.sealed import SUFFIXES
+from movl_monai.predict.model import open_model
 from movl_monai.predict.run import predict
 from tests.predict.mask_truth import (
     NAMES,
@@ -83,3 +84,19 @@ def test_predict_gives_the_pixels_and_masks_of_the_evaluation(judged: Segmented,
     predict(model, judged.images, out=tmp_path / "out", outputs=outputs, num_workers=0, batch_size=5, device=device)
     for read in (masks_of_files, masks_of_segmentations):
         assert unclear_differences(read(tmp_path / "out", judged.images), judged) < 10
+
+
+def test_whatever_changes_the_pixels_makes_another_model(segmenter_run: Path) -> None:
+    windows = {"_target_": "monai.inferers.SlidingWindowInferer", "roi_size": [32, 32], "mode": "gaussian"}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"resize_mode": "pad"},
+        {"image_inferer": windows},
+        {"image_inferer": windows | {"overlap": 0.5}},
+        {"image_inferer": windows | {"sigma_scale": 0.3}},
+    ]
+    models = [open_model(segmenter_run, device="cpu", overrides=change) for change in changes]
+    again = open_model(segmenter_run, device="cpu", overrides=changes[-1])
+    fingerprints = [model.facts.fingerprint for model in models]
+    assert len(set(fingerprints)) == len(changes)
+    assert again.facts.fingerprint == fingerprints[-1]

@@ -30,6 +30,7 @@ __all__ = [
     "Said",
     "differences",
     "evaluate",
+    "judge_images",
     "judged_classifier",
     "key_of",
     "said_by",
@@ -133,13 +134,19 @@ def judged_classifier(folder: Path, bundle: str) -> Judged:
     preprocessing = run.preprocessing()
     spread_logits(run, [preprocessing({"image": str(path)})["image"] for path in sorted(images.rglob("*.dcm"))])
     settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
-    workflow = evaluate(run.folder, folder / "data", folder / "evaluated", **settings)
-    outputs, ids = read_outputs(folder / "evaluated"), workflow.get_parsed_content("id_map")
+    return judge_images(run.folder, folder / "data", images, folder / "evaluated", **settings)
+
+
+def judge_images(run: Path, data: Path, images: Path, out: Path, **settings: Any) -> Judged:
+    """Evaluate a run with its bundle's own workflow, and keep what it says of every image."""
+    workflow = evaluate(run, data, out, **settings)
+    outputs, ids = read_outputs(out), workflow.get_parsed_content("id_map")
+    checkpoint = open_run(run).checkpoint
     return Judged(
-        run=run.folder,
+        run=run,
         images=images,
         outputs=outputs,
-        record=read_trust(run.checkpoint.with_name("trust.pt"), run.checkpoint),
+        record=read_trust(checkpoint.with_name("trust.pt"), checkpoint),
         keys=[key_of(ids, name, images) for name in outputs.predictions.ids],
         report=workflow.get_parsed_content("handlers")[1].report,
     )
