@@ -38,8 +38,10 @@ def describe_change(
         JSON-able: ``images``, ``kind``, ``unreadable``, ``available``; ``same_class`` (share of images, or of pixels),
         ``max_logit_difference``, ``max_probability_difference``; ``labeled``, with labels of whole images: for
         "balanced_accuracy" (null where a class has no images) and "accuracy" ``before``, ``after``, ``change`` and the
-        ``interval`` of the change (95 %, paired, by patient where patients are known), ``only_before_right`` and
-        ``only_after_right`` (images), ``p_value`` (McNemar), ``resampled``, ``level``, else null; ``marks``, with a
+        ``interval`` of the change (95 %, paired, by patient where patients are known; null where no image flips, which
+        resampling takes for certain), ``only_before_right`` and ``only_after_right`` (images), ``p_value`` (McNemar),
+        ``lost_at_most`` (if none is lost the share of patients, or images, that could be: upper end of the exact
+        interval, else null), ``resampled``, ``num_resampled``, ``level``, else null; ``marks``, with a
         trust record: for "outside" and "abstain" the share of images ``before``, ``after`` and ``changed``, else null.
     """
     before, after = _outputs(exact, sample), _outputs(quantized, sample)
@@ -85,20 +87,21 @@ def doubt(change: Mapping[str, Any]) -> str:
     """Return in words what the images cannot rule out although the change was accepted; "" if they can.
 
     Example:
-        >>> figure = {"before": 0.9, "after": 0.9, "change": 0.0, "interval": [-0.05, 0.04]}
-        >>> doubt({"images": 50, "max_drop": 0.02, "labeled": {"balanced_accuracy": figure, "level": 0.95}})
-        'on 50 images a fall of the balanced accuracy by 0.050 cannot be ruled out (95 % interval)'
+        >>> labeled = {"accuracy": None, "lost_at_most": 0.07, "level": 0.95, "resampled": "patients"}
+        >>> labeled["balanced_accuracy"] = {"before": 0.9, "after": 0.9, "change": 0.0, "interval": None}
+        >>> doubt({"images": 50, "max_drop": 0.02, "labeled": labeled})
+        'on 50 images none is lost, but a share of 0.070 of patients cannot be ruled out (95 % interval)'
     """
     labeled = change["labeled"]
     if labeled is None:
         return ""
     name, figure = _figure(labeled)
+    level = f"cannot be ruled out ({100 * labeled['level']:.0f} % interval)"
+    if (lost := labeled["lost_at_most"]) is not None and lost > change["max_drop"]:
+        return f"on {change['images']} images none is lost, but a share of {lost:.3f} of {labeled['resampled']} {level}"
     if figure["interval"] is None or -figure["interval"][0] <= change["max_drop"]:
         return ""
-    return (
-        f"on {change['images']} images a fall of the {name} by {-figure['interval'][0]:.3f} cannot be ruled out "
-        f"({100 * labeled['level']:.0f} % interval)"
-    )
+    return f"on {change['images']} images a fall of the {name} by {-figure['interval'][0]:.3f} {level}"
 
 
 def _figure(labeled: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -120,11 +123,12 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict[str, Any]:
-    from movl_monai.trust import mcnemar, paired_figures
+    from movl_monai.trust import binomial_interval, mcnemar, paired_figures
 
     labels = np.asarray(sample.labels)
     found = paired_figures(labels, after, before, patients=sample.patients, metrics=["balanced_accuracy", "accuracy"])
     flips = mcnemar(labels, after, before)
+    lost, won = flips["only_b"], flips["only_a"]
     return {
         **{
             name: None
@@ -133,14 +137,16 @@ def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict
                 "before": entry["b"],
                 "after": entry["a"],
                 "change": entry["difference"],
-                "interval": entry["interval"],
+                "interval": entry["interval"] if lost or won else None,
             }
             for name, entry in found["metrics"].items()
         },
-        "only_before_right": flips["only_b"],
-        "only_after_right": flips["only_a"],
+        "only_before_right": lost,
+        "only_after_right": won,
         "p_value": flips["p_value"],
+        "lost_at_most": None if lost else binomial_interval(0, found["num_resampled"])[1],
         "resampled": found["resampled"],
+        "num_resampled": found["num_resampled"],
         "level": found["level"],
     }
 

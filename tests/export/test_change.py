@@ -103,7 +103,19 @@ def test_images_about_which_the_record_changes_its_mind_are_counted() -> None:
 @pytest.mark.parametrize(("low", "said"), [(-0.05, "a fall of the balanced accuracy by 0.050"), (-0.01, "")])
 def test_a_fall_that_the_images_cannot_rule_out_is_said(low: float, said: str) -> None:
     figure: dict[str, Any] = {"before": 0.9, "after": 0.9, "change": 0.0, "interval": [low, 0.05]}
-    change = {"images": 60, "kind": "val", "max_drop": 0.02, "labeled": {"balanced_accuracy": figure, "level": 0.95}}
+    labeled = {"balanced_accuracy": figure, "level": 0.95, "lost_at_most": None, "resampled": "images"}
+    change = {"images": 60, "kind": "val", "max_drop": 0.02, "labeled": labeled}
     check_change(change, max_drop=0.02)
     assert said in doubt(change)
     assert bool(doubt(change)) == bool(said)
+
+
+@pytest.mark.parametrize(("count", "sure"), [(8, False), (400, True)])
+def test_no_flip_among_few_images_is_no_certainty(count: int, sure: bool) -> None:
+    labels = np.arange(count) % 3
+    logits = np.eye(3, dtype=np.float32)[labels]
+    same = _fixed(logits)
+    change = describe_change(same, same, ImageSample("val", _numbered(count), labels)) | {"max_drop": 0.02}
+    assert change["labeled"]["balanced_accuracy"] == {"before": 1.0, "after": 1.0, "change": 0.0, "interval": None}
+    assert change["labeled"]["lost_at_most"] == pytest.approx(1 - 0.025 ** (1 / count))
+    assert ("none is lost, but a share of" in doubt(change)) != sure

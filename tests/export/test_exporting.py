@@ -250,7 +250,7 @@ def test_int8_is_refused_where_no_image_of_the_run_is_known(
 
 def test_what_int8_changes_is_printed() -> None:
     figure = {"before": 0.9, "after": 0.885, "change": -0.015, "interval": [-0.03, 0.005]}
-    labeled = {"balanced_accuracy": figure, "level": 0.95, "resampled": "patients"}
+    labeled = {"balanced_accuracy": figure, "level": 0.95, "resampled": "patients", "lost_at_most": None}
     change = {
         "images": 200,
         "kind": "val",
