@@ -96,7 +96,7 @@ def test_the_packager_reads_what_the_bundle_states(bundle: str, packager: str, t
     target = tmp_path / "container"
     target.mkdir()
     command = re.findall(r"^monai-deploy (package .*)$", (folder / "README.md").read_text(), re.MULTILINE)[0].split()
-    command[command.index("model.ts")] = str(tmp_path / "model.ts")
+    command[command.index("MODEL_FOLDER/model.ts")] = str(tmp_path / "model.ts")
     done = subprocess.run(
         [packager, "-c", PACKAGE, str(target), *command], cwd=folder, capture_output=True, text=True, check=False
     )

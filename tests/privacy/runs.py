@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID
+from tests.privacy.search import Search
 
 __all__ = ["WORDS", "Runs"]
 
@@ -67,3 +68,13 @@ class Runs:
         said = self.run(name, "-c", RUN_COMMANDS, json.dumps(commands))
         if self.codes[name] == 0:
             self.codes |= json.loads(said.splitlines()[-1])
+
+    def searched(self, search: Search) -> str:
+        """Search everything that was written and said; return what was done, for people."""
+        search.folder(self.folder)
+        for name, content in self.said.items():
+            search.text(name, content)
+        return (
+            f"\n{self.planted} words planted; {search.files} files and {len(self.said)} streams, {search.size} bytes "
+            f"searched in {len(WORDS)} words' spellings; {len(search.hits)} hits"
+        )

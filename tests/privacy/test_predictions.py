@@ -89,14 +89,9 @@ def test_what_should_be_predicted_is_and_what_should_fail_fails(runs: Runs) -> N
 @pytest.mark.slow
 def test_no_planted_word_is_in_what_is_said_or_written(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     search = search_of(runs.folder)
-    search.folder(runs.folder)
-    for name, content in runs.said.items():
-        search.text(name, content)
+    told = runs.searched(search)
     with capsys.disabled():
-        print(
-            f"\n{runs.planted} words planted; {search.files} files and {len(runs.said)} streams of predict and export, "
-            f"{search.size} bytes searched in {len(WORDS)} words' spellings; {len(search.hits)} hits"
-        )
+        print(told)
     assert not search.hits, "\n".join(search.hits[:20])
     assert runs.planted > 10_000
     assert search.files > 50

@@ -114,14 +114,9 @@ def test_what_should_succeed_succeeds_and_what_should_fail_fails(runs: Runs) -> 
 @pytest.mark.slow
 def test_no_planted_word_is_in_any_output(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     search = Search(WORDS, PATHS_ALLOWED)
-    search.folder(runs.folder)
-    for name, content in runs.said.items():
-        search.text(name, content)
+    told = runs.searched(search)
     with capsys.disabled():
-        print(
-            f"\n{runs.planted} words planted; {search.files} files and {len(runs.said)} streams, {search.size} bytes "
-            f"searched in {len(WORDS)} words' spellings; {len(search.hits)} hits"
-        )
+        print(told)
     assert not search.hits, "\n".join(search.hits[:20])
     assert runs.planted > 10_000
     assert search.files > 20
