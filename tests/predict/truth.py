@@ -28,6 +28,7 @@ __all__ = [
     "Judged",
     "Key",
     "Said",
+    "change_without_gates",
     "differences",
     "evaluate",
     "judge_images",
@@ -163,6 +164,20 @@ def spread_logits(run: Any, images: list[torch.Tensor]) -> None:
         last.weight /= deviations.reshape(-1, *[1] * (last.weight.dim() - 1))
         last.bias.copy_((last.bias - means) / deviations)
     torch.save(network.state_dict(), run.checkpoint)
+
+
+def change_without_gates(run: Path) -> float:
+    """By how much logits change at most where the gates of DVPT are closed."""
+    network: Any = open_run(run).network()
+    size = network.backbone.spec.image_size
+    images = torch.rand(2, 3, size, size)
+    gates = [parameter for name, parameter in network.adapter.named_parameters() if name.endswith("gate")]
+    assert gates
+    with torch.no_grad():
+        before = network(images)
+        for gate in gates:
+            gate.zero_()
+        return float((network(images) - before).abs().max())
 
 
 def evaluate(
