@@ -20,7 +20,7 @@ from movl_monai.deploy.sdk import (
     StudySelectedSeries,
 )
 from movl_monai.errors import DataError
-from movl_monai.predict.series import REASONS, Selection, SeriesScan
+from movl_monai.predict.series import REASONS, Selection, SeriesScan, problem_of
 
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
 
@@ -189,7 +189,7 @@ def _header(path: Path) -> Any:
     from movl_monai.transforms.dicom import read_header, scan_header
 
     try:
-        if problem := scan_header(path).problem:
+        if problem := problem_of(scan_header(path)):
             return problem
         header = read_header(path)
     except MedicalImageError as error:

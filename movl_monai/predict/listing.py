@@ -16,7 +16,7 @@ from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
-from movl_monai.predict.series import HARMLESS, Selection, SeriesScan
+from movl_monai.predict.series import HARMLESS, Selection, SeriesScan, problem_of
 
 __all__ = ["Listed", "list_images"]
 
@@ -137,8 +137,8 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
         scan = scan_header(entry.path)
     except MedicalImageError as error:
         return _Found(entry, 1), error.reason
-    if scan.problem:
-        return _Found(entry, 1), scan.problem
+    if problem := problem_of(scan):
+        return _Found(entry, 1), problem
     return _Found(entry, len(scan.frames), (), SeriesScan.of(entry.path, scan)), None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from movl_monai.transforms.dicom import HeaderScan
 
-__all__ = ["CROSS_SECTIONAL", "HARMLESS", "REASONS", "Selection", "SeriesScan"]
+__all__ = ["CROSS_SECTIONAL", "HARMLESS", "REASONS", "Selection", "SeriesScan", "problem_of"]
 
 CROSS_SECTIONAL = ("CT", "MR", "PT", "NM")
 
@@ -19,6 +19,7 @@ REASONS = {
     "unsupported_modality": "the modality is not one of those that were asked for",
     "no_image_series": "the study has no series that could be predicted",
     "several_series": "the study has several series that could be predicted, and one was asked for",
+    "no_pixels": "an object of a class of images, without pixel data: a header alone, or a file that was cut",
     "not_selected": "a localizer or capture beside the one series of the study that is predicted",
 }
 """Why a readable DICOM file is not predicted."""
@@ -28,6 +29,15 @@ HARMLESS = frozenset(
     ("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "not_selected", "duplicate_row")
 )
 """Reasons of files that nobody expects a prediction for."""
+
+
+def problem_of(header: HeaderScan) -> str:
+    """Return the reason why nothing can be predicted of a file, "" for an image.
+
+    Reports and plans have no pixels either, but nobody expects a prediction for them.
+    """
+    is_lost = header.problem == "not_image" and "Image Storage" in header.sop_class
+    return "no_pixels" if is_lost else header.problem
 
 
 @dataclass(frozen=True, kw_only=True)

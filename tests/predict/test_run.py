@@ -67,6 +67,25 @@ def test_a_file_that_cannot_be_read_has_a_row_with_its_reason_and_the_others_go_
     assert "Predicted 6." in capsys.readouterr().out
 
 
+def test_an_image_object_without_pixels_is_lost_and_a_report_is_not(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path
+) -> None:
+    from pydicom import dcmread
+    from pydicom.uid import BasicTextSRStorage
+
+    source = tmp_path / "input"
+    shutil.copytree(phantom_files, source)
+    header = dcmread(next(phantom_files.rglob("*.dcm")), stop_before_pixels=True)
+    header.save_as(source / "cut.dcm")
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+    header.save_as(source / "report.dcm")
+    summary = predict(classifier_run, source, out=tmp_path / "out", num_workers=0, device="cpu")
+    assert summary is not None
+    assert (summary.predicted, summary.failed) == (6, 1)
+    found = {(row["status"], row["reason"]) for row in rows_of(tmp_path / "out")}
+    assert found == {("ok", ""), ("failed", "no_pixels"), ("skipped", "not_image")}
+
+
 def test_the_exit_code_is_0_where_all_that_should_be_is_predicted(
     classifier_run: Path, phantom_files: Path, tmp_path: Path
 ) -> None:
