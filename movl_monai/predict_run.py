@@ -47,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict, print a summary, and say by the exit code whether files failed."""
     from movl_monai.bundle_run import parse_overrides
+    from movl_monai.heap import keep_free_memory
     from movl_monai.predict.run import predict
 
+    keep_free_memory()
     summary = predict(
         options.model,
         options.input,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pydicom.uid import generate_uid
 from movl_monai.backbones import Backbone, prepare_frozen
 from movl_monai.engines import prepare_image_batch
 from movl_monai.heads import LinearHead
+from movl_monai.heap import keep_free_memory
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.predict.model import Facts, Model
 from movl_monai.predict.run import predict
@@ -22,7 +25,7 @@ from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImage
 
 from .clock import compare, interleave
 from .dicom_files import native_slice
-from .memory import peak_memory
+from .elsewhere import Action, Elsewhere, elsewhere
 from .settings import BenchSettings
 
 __all__ = ["bench_model", "run", "write_slices"]
@@ -33,37 +36,68 @@ def run(settings: BenchSettings) -> dict[str, float]:
     ``predict_vit_vs_network`` with a Transformer and a quarter of the images.
 
     Ours: :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder:
-    listing, decoding in worker processes, preprocessing, network, journal, table. Other: the same network on the same
-    images, float and on the device, in batches of the same size. The network is open in both.
+    listing, decoding in worker processes, preprocessing, network, journal, table, in a process that keeps free memory
+    as `movl-monai predict` does. Other: the same network on the same images, float and on the device, in batches of the
+    same size, in a process as torch leaves it. ``..._network_kept``: against the network in our process. The network is
+    open in all of them.
     """
-    figures = _compare(
-        "predict_vs_network", bench_model(settings.backbone(), settings), settings.feature_images, settings
-    )
-    large = bench_model(settings.transformer(), settings)
-    return figures | _compare("predict_vit_vs_network", large, max(1, settings.feature_images // 4), settings)
-
-
-def _compare(name: str, model: Model, count: int, settings: BenchSettings) -> dict[str, float]:
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        write_slices(root / "slices", count, size=settings.slice_size)
-        numbers = itertools.count()
+        for name, count in _counts(settings).items():
+            write_slices(Path(folder, name), count, size=settings.slice_size)
+        arguments = settings, Path(folder)
+        with (
+            elsewhere(_as_a_program, *arguments, device=settings.device) as program,
+            elsewhere(_as_torch_is, *arguments, device=settings.device) as plain,
+        ):
+            for name in _counts(settings):
+                figures |= _compare(name, program, plain, settings)
+    return figures
 
-        def ours() -> None:
-            predict(
-                model,
-                root / "slices",
-                out=root / f"out{next(numbers)}",
-                outputs=["csv"],
-                batch_size=settings.transformer_batch_size,
-                progress=False,
-            )
 
-        batches = _batches(model, root / "slices", settings)
-        actions = {"ours": ours, "other": lambda: _network_alone(model, batches)}
-        timings = interleave(actions, rounds=settings.rounds, warmup=settings.warmup, device=settings.device)
-        memory = [peak_memory(action, device=settings.device) for action in actions.values()]
-    return compare(name, ours=timings["ours"], other=timings["other"], memory=memory)
+def _counts(settings: BenchSettings) -> dict[str, int]:
+    return {"predict": settings.feature_images, "predict_vit": max(1, settings.feature_images // 4)}
+
+
+def _compare(name: str, program: Elsewhere, plain: Elsewhere, settings: BenchSettings) -> dict[str, float]:
+    actions = {"ours": program.action(name), "other": plain.action(f"{name} network")}
+    actions["kept"] = program.action(f"{name} network")
+    timings = interleave(actions, rounds=settings.rounds, warmup=settings.warmup, device=settings.device)
+    ours, other, kept = (
+        process.peak_memory(action)
+        for process, action in ((program, name), (plain, f"{name} network"), (program, f"{name} network"))
+    )
+    figures = compare(f"{name}_vs_network", ours=timings["ours"], other=timings["other"], memory=(ours, other))
+    return figures | compare(
+        f"{name}_vs_network_kept", ours=timings["ours"], other=timings["kept"], memory=(ours, kept)
+    )
+
+
+def _as_a_program(settings: BenchSettings, root: Path) -> dict[str, Action]:
+    keep_free_memory()
+    actions: dict[str, Action] = {}
+    for name in _counts(settings):
+        model = _model(name, settings)
+        actions[name] = partial(_predict, model, root / name, settings.transformer_batch_size, itertools.count())
+        actions[f"{name} network"] = partial(_network_alone, model, _batches(model, root / name, settings))
+    return actions
+
+
+def _as_torch_is(settings: BenchSettings, root: Path) -> dict[str, Action]:
+    models = {name: _model(name, settings) for name in _counts(settings)}
+    return {
+        f"{name} network": partial(_network_alone, model, _batches(model, root / name, settings))
+        for name, model in models.items()
+    }
+
+
+def _model(name: str, settings: BenchSettings) -> Model:
+    return bench_model((settings.backbone if name == "predict" else settings.transformer)(), settings)
+
+
+def _predict(model: Model, folder: Path, batch_size: int, numbers: Iterator[int]) -> None:
+    out = folder.with_name(f"{folder.name}_out{next(numbers)}")
+    predict(model, folder, out=out, outputs=["csv"], batch_size=batch_size, progress=False)
 
 
 def bench_model(backbone: Backbone, settings: BenchSettings) -> Model:

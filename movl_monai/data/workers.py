@@ -9,9 +9,11 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from movl_monai.heap import give_back_free_memory
+from movl_monai.heap import give_back_free_memory, keep_free_memory
 
 __all__ = ["map_in_workers"]
+
+_KEPT_MEGABYTES = 64  # by each process
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -115,6 +117,7 @@ class _Worker:
         import torch
 
         torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
+        keep_free_memory(_KEPT_MEGABYTES)
         # what decoders in C print can be muted in no other way; it tears the progress bar, and may quote the file
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         cls.function = staticmethod(function)

@@ -95,7 +95,9 @@ def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
         counts it; 2 for an error that a user can act on, which is printed as one paragraph.
     """
     from movl_monai.cli import user_error
+    from movl_monai.heap import keep_free_memory
 
+    keep_free_memory()
     # Holoscan would print each error with its traceback, and logs paths
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
     try:

@@ -213,8 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (a GPU where there is one)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    from movl_monai.heap import keep_free_memory
     from movl_monai.predict.model import open_model
 
+    keep_free_memory()
     listener = Listener(
         open_model(options.model, device=options.device),
         options.out,
