@@ -73,6 +73,8 @@ def _serve(
     threads: int,
 ) -> None:
     torch.set_num_threads(threads)
+    # it is to start processes as a program does, not as it was started itself
+    multiprocessing.set_start_method(None, force=True)
     actions = make(*arguments)
     while True:
         try:
