@@ -14,6 +14,7 @@ import numpy as np
 from movl_monai.errors import ExportError
 
 from .sealed import ExportFormat
+from .torchscript import quiet_torchscript
 
 __all__ = ["METADATA_FILE", "PREFIX", "Runtime", "TRUST_FILE", "open_runtime"]
 
@@ -89,7 +90,8 @@ def _open_torchscript(path: Path, num_threads: int | None) -> Runtime:
     import torch
 
     files = {METADATA_FILE: "", TRUST_FILE: ""}
-    module = torch.jit.load(str(path), map_location="cpu", _extra_files=files).eval()
+    with quiet_torchscript():
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=files).eval()
     return Runtime(_torch_run(module, num_threads), json.loads(files[METADATA_FILE] or "{}"), _text(files[TRUST_FILE]))
 
 

@@ -16,6 +16,7 @@ from movl_monai.errors import ExportError
 from .graph import ClassificationGraph, SegmentationGraph, as_program
 from .runtimes import METADATA_FILE, PREFIX, TRUST_FILE
 from .sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
+from .torchscript import quiet_torchscript
 
 __all__ = ["compile_graph", "write_compiled"]
 
@@ -52,7 +53,8 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
     files = {METADATA_FILE: json.dumps(metadata, sort_keys=True, allow_nan=False), TRUST_FILE: trust}
     if isinstance(compiled, torch.jit.ScriptModule):
         stream = io.BytesIO()
-        torch.jit.save(compiled, stream, _extra_files=files)
+        with quiet_torchscript():
+            torch.jit.save(compiled, stream, _extra_files=files)
         path.write_bytes(_without_debug_files(stream))
     elif isinstance(compiled, torch.export.ExportedProgram):
         # an open stream has no name; the writer would put the file's into the archive
@@ -66,7 +68,8 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
 
 def _script(graph: torch.nn.Module) -> torch.jit.ScriptModule:
     try:
-        return torch.jit.script(graph)
+        with quiet_torchscript():
+            return torch.jit.script(graph)
     except Exception as error:  # it raises many kinds of errors
         raise ExportError(
             f"TorchScript cannot take this network ({type(error).__name__}); use --format onnx or torch-export, which "
