@@ -12,6 +12,8 @@ from movl_monai.adapters import LayerAdapter
 from movl_monai.errors import ExportError
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
 
+from .quiet import quiet_exporters
+
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
@@ -99,9 +101,10 @@ def as_program(graph: nn.Module, *, input_size: tuple[int, int]) -> ExportedProg
     # it is kept in the file as an example, so it must show nobody
     example = torch.full((_TRACED_BATCH, 3, *input_size), 0.5)
     try:
-        program = torch.export.export(
-            graph.to(memory_format=torch.contiguous_format), (example,), dynamic_shapes={"image": {0: batch}}
-        )
+        with quiet_exporters():
+            program = torch.export.export(
+                graph.to(memory_format=torch.contiguous_format), (example,), dynamic_shapes={"image": {0: batch}}
+            )
     except Exception as error:  # it raises many kinds of errors
         raise ExportError(
             f"torch.export cannot trace this network ({type(error).__name__}: {_first_line(error)}); "

@@ -13,8 +13,8 @@ import numpy as np
 
 from movl_monai.errors import ExportError
 
+from .quiet import quiet_exporters
 from .sealed import ExportFormat
-from .torchscript import quiet_torchscript
 
 __all__ = ["METADATA_FILE", "PREFIX", "Runtime", "TRUST_FILE", "open_runtime"]
 
@@ -90,7 +90,7 @@ def _open_torchscript(path: Path, num_threads: int | None) -> Runtime:
     import torch
 
     files = {METADATA_FILE: "", TRUST_FILE: ""}
-    with quiet_torchscript():
+    with quiet_exporters():
         module = torch.jit.load(str(path), map_location="cpu", _extra_files=files).eval()
     return Runtime(_torch_run(module, num_threads), json.loads(files[METADATA_FILE] or "{}"), _text(files[TRUST_FILE]))
 
@@ -100,7 +100,7 @@ def _open_torch_export(path: Path, num_threads: int | None) -> Runtime:
 
     files = {METADATA_FILE: "", TRUST_FILE: ""}
     # torch warns of every name without .pt2, and puts the path into the warning; a stream has no name
-    with path.open("rb") as stream:
+    with path.open("rb") as stream, quiet_exporters():
         module = torch.export.load(stream, extra_files=files).module()
     return Runtime(_torch_run(module, num_threads), json.loads(files[METADATA_FILE] or "{}"), _text(files[TRUST_FILE]))
 

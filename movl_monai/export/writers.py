@@ -14,9 +14,9 @@ import torch
 from movl_monai.errors import ExportError
 
 from .graph import ClassificationGraph, SegmentationGraph, as_program
+from .quiet import quiet_exporters
 from .runtimes import METADATA_FILE, PREFIX, TRUST_FILE
 from .sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
-from .torchscript import quiet_torchscript
 
 __all__ = ["compile_graph", "write_compiled"]
 
@@ -53,13 +53,14 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
     files = {METADATA_FILE: json.dumps(metadata, sort_keys=True, allow_nan=False), TRUST_FILE: trust}
     if isinstance(compiled, torch.jit.ScriptModule):
         stream = io.BytesIO()
-        with quiet_torchscript():
+        with quiet_exporters():
             torch.jit.save(compiled, stream, _extra_files=files)
         path.write_bytes(_without_debug_files(stream))
     elif isinstance(compiled, torch.export.ExportedProgram):
         # an open stream has no name; the writer would put the file's into the archive
         stream = io.BytesIO()
-        torch.export.save(compiled, stream, extra_files=files)
+        with quiet_exporters():
+            torch.export.save(compiled, stream, extra_files=files)
         path.write_bytes(stream.getvalue())
     else:
         _set_properties(compiled, metadata, trust)
@@ -68,7 +69,7 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
 
 def _script(graph: torch.nn.Module) -> torch.jit.ScriptModule:
     try:
-        with quiet_torchscript():
+        with quiet_exporters():
             return torch.jit.script(graph)
     except Exception as error:  # it raises many kinds of errors
         raise ExportError(
@@ -86,9 +87,10 @@ def _onnx_model(program: torch.export.ExportedProgram, *, outputs: list[str]) ->
             f"{error.name} is not installed, which writes ONNX files; pip install 'movl-monai[export]'."
         ) from error
     try:
-        made: Any = torch.onnx.export(
-            program, input_names=["image"], output_names=outputs, dynamo=True, external_data=False, verbose=False
-        )
+        with quiet_exporters():
+            made: Any = torch.onnx.export(
+                program, input_names=["image"], output_names=outputs, dynamo=True, external_data=False, verbose=False
+            )
     except Exception as error:  # it raises many kinds of errors
         raise ExportError(
             f"This network cannot be had as ONNX ({type(error).__name__}); use --format torchscript or torch-export."
