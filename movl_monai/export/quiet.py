@@ -1,4 +1,4 @@
-"""Exporters without torch's announcements of what it will replace in its own code."""
+"""Exporters without what torch says of its own code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ __all__ = ["quiet_exporters"]
 
 # TorchScript as a format, whose name its users know; and what torch's exporters call of torch itself
 _ANNOUNCED = r".*(torch\.jit|LeafSpec).*is deprecated"
+# torch's own loader of programs takes weights from bytes, and only reads them
+_READ_ONLY = "The given buffer is not writable"
 
 
 @contextmanager
@@ -18,4 +20,5 @@ def quiet_exporters() -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", _ANNOUNCED, category)
+        warnings.filterwarnings("ignore", _READ_ONLY, UserWarning)
         yield
