@@ -29,6 +29,12 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _memory_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process does not change its memory for good: other tests measure how it grows."""
+    monkeypatch.setattr("movl_monai.heap.keep_free_memory", lambda megabytes=1024: None)
+
+
+@pytest.fixture(autouse=True)
 def _root_logger_as_before() -> Iterator[None]:
     """A workflow run in this process sets handlers on the streams of its test, which are closed afterwards."""
     root = logging.getLogger()

@@ -16,7 +16,6 @@ from pydicom.uid import generate_uid
 from movl_monai.backbones import Backbone, prepare_frozen
 from movl_monai.engines import prepare_image_batch
 from movl_monai.heads import LinearHead
-from movl_monai.heap import keep_free_memory
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.predict.model import Facts, Model
 from movl_monai.predict.run import predict
@@ -74,6 +73,8 @@ def _compare(name: str, program: Elsewhere, plain: Elsewhere, settings: BenchSet
 
 
 def _as_a_program(settings: BenchSettings, root: Path) -> dict[str, Action]:
+    from movl_monai.heap import keep_free_memory
+
     keep_free_memory()
     actions: dict[str, Action] = {}
     for name in _counts(settings):
