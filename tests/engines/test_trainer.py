@@ -201,16 +201,11 @@ def test_accumulating_two_half_batches_equals_one_whole_batch_to_rounding() -> N
 
 def test_a_compiled_network_trains_to_the_same_state_and_checkpoint_names() -> None:
     plain, compiled = _network(), _network()
-    before = _snapshot(plain)
-    for network, options in ((plain, {}), (compiled, {"compile": "eager"})):
-        trainer = _trainer(network, **options)
-        # Adam would turn the last bits of gradients near 0, which tracing may change, into whole steps
-        trainer.optimizer = torch.optim.SGD(optimizer_groups(network), lr=0.1)
-        trainer.run()
+    _trainer(plain).run()
+    _trainer(compiled, compile="eager").run()
     assert set(plain.state_dict()) == set(compiled.state_dict())
     for name, value in _snapshot(plain).items():
-        torch.testing.assert_close(_snapshot(compiled)[name], value, atol=1e-4, rtol=1e-5)
-    assert max(float((value - before[name]).abs().max()) for name, value in _snapshot(plain).items()) > 1e-2
+        torch.testing.assert_close(_snapshot(compiled)[name], value, atol=1e-5, rtol=1e-5)
 
 
 def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
