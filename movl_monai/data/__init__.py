@@ -1,7 +1,7 @@
 """Data sets: find the images, tell patients apart, split, and decode everything once."""
 
 from movl_monai.data.datalist import Datalist
-from movl_monai.data.dataset import ImageDataset, concatenate
+from movl_monai.data.dataset import FileOutcome, ImageDataset, concatenate
 from movl_monai.data.decode import ImageContractError
 from movl_monai.data.ids import IdMap
 from movl_monai.data.mask_dataset import SegmentationDataset
@@ -10,6 +10,7 @@ from movl_monai.data.reading import read_datalist, read_unlabelled
 
 __all__ = [
     "Datalist",
+    "FileOutcome",
     "IdMap",
     "ImageContractError",
     "ImageDataset",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -19,7 +20,33 @@ from movl_monai.data.duplicates import find_duplicates
 from movl_monai.data.report import mark_duplicates, report_rows, write_report
 from movl_monai.errors import DataError
 
-__all__ = ["ImageDataset", "concatenate"]
+__all__ = ["FileOutcome", "ImageDataset", "concatenate"]
+
+
+_FACTS = ("format", "modality", "frame", "rows", "columns")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOutcome:
+    """An image or file of a list, and what became of it.
+
+    Args:
+        id: salted id.
+        path: of the file.
+        frame: of a file with several, from 0; None for others.
+        reason: reason code, "" where it could be read.
+        detail: message without names or paths.
+        skipped: whether the list left it out before anything was decoded.
+        record: of the technical facts, those that tables of predictions have.
+    """
+
+    id: str
+    path: str
+    frame: int | None = None
+    reason: str = ""
+    detail: str = ""
+    skipped: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ImageDataset(Dataset[Item]):
@@ -40,6 +67,7 @@ class ImageDataset(Dataset[Item]):
         data: the N readable items of the list.
         class_names: names of the labels.
         duplicates: images with the pixels of an earlier one.
+        files: every file and image of the list in its order, with what became of it; they identify, and stay here.
 
     Args:
         datalist: see :func:`movl_monai.data.read_datalist`.
@@ -85,6 +113,7 @@ class ImageDataset(Dataset[Item]):
         self.data: list[Item] = [datalist[index] for index in readable]
         self._keep(_compact(masks, readable), [outcomes[index] for index in readable])
         self.labels = _labels(self.data)
+        self.files = _files(datalist, outcomes)
         self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain)
         report_path = None if report is None else Path(report)
         self._report(datalist, outcomes, readable, report_path)
@@ -217,6 +246,24 @@ def _decode(
             decoded.mask = None
         outcomes[index] = decoded
     return images, masks, outcomes
+
+
+def _files(datalist: Datalist, outcomes: Sequence[Decoded]) -> list[FileOutcome]:
+    images = [
+        FileOutcome(
+            id=item["id"],
+            path=os.fspath(item["image"]),
+            frame=item.get("frame"),
+            reason=outcome.reason,
+            detail=outcome.detail,
+            record={name: outcome.record[name] for name in _FACTS if name in outcome.record},
+        )
+        for item, outcome in zip(datalist, outcomes, strict=True)
+    ]
+    return images + [
+        FileOutcome(id=file.id or "", path=os.fspath(file.path), reason=file.reason, skipped=True)
+        for file in datalist.skipped
+    ]
 
 
 def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from movl_monai.predict.rows import OK
+from movl_monai.evaluation.rows import OK
 from movl_monai.predict.series import HARMLESS
 from movl_monai.predict_run import EXIT_SOME_FAILED
 

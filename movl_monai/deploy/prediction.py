@@ -13,7 +13,9 @@ from typing import Any
 from movl_monai.data import IdMap
 from movl_monai.deploy.outcome import LeftOut
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.rows import OK, failed_row, results_csv
 from movl_monai.predict.batches import Item, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import started_at
@@ -21,7 +23,6 @@ from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import Decoding, load_units
 from movl_monai.predict.model import Model, Task, open_model
 from movl_monai.predict.outputs import Outputs
-from movl_monai.predict.rows import OK, failed_row, results_csv
 from movl_monai.predict.tasks import SegmentedCase, worker_for
 
 __all__ = ["NotWrittenError", "Prediction", "find_model", "open_for", "predict_files", "write_outputs", "write_table"]
@@ -137,7 +138,7 @@ def predict_files(
     Args:
         model: the model.
         files: of the chosen series.
-        folder: of the outputs; ``local/id_map.json`` in it leads from ids back to files.
+        folder: of the outputs; ``local/id_map.json`` and ``local/files.csv`` in it lead from ids back to files.
         batch_size: images that are computed at once; None chooses by the free memory.
         num_workers: processes that decode; 0 decodes in this one.
         left_out: files and studies that were not chosen and should have been; each gets a row.
@@ -187,7 +188,9 @@ def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: S
             writer.writerow(["path"])
             writer.writerows([str(Path(file).absolute())] for file in files)
         listed = list_images(manifest, id_map=id_map, volumes=model.task == "segmentation", slice_axis=model.slice_axis)
-    return replace(listed, skipped=[*listed.skipped, *skipped])
+    listed = replace(listed, skipped=[*listed.skipped, *skipped])
+    write_file_table(folder, listed.places(id_map, by_case=model.task == "segmentation"))
+    return listed
 
 
 def _id_of(left_out: LeftOut, id_map: IdMap) -> str:
@@ -239,6 +242,6 @@ def write_outputs(
 
 def write_table(prediction: Prediction, *, folder: Path) -> str:
     """Write ``predictions.csv``, which names images by salted ids; returns the name."""
-    text = results_csv(prediction.rows, prediction.model.class_names)
+    text = results_csv(prediction.rows, prediction.model.class_names, task=prediction.model.task)
     write_atomically(folder / "predictions.csv", text.encode())
     return "predictions.csv"

@@ -11,6 +11,7 @@ from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from movl_monai.answers import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, no_answer
 from movl_monai.dicom_output.codes import ClassCodes, class_key, private_code, private_scheme
 from movl_monai.dicom_output.origin import (
     MANUFACTURER,
@@ -30,6 +31,10 @@ __all__ = ["ImageFinding", "classification_report", "read_classification_report"
 _CLASS = private_code("CLASS", "Most probable class")
 _OUTSIDE = private_code("OUTSIDE", "Outside of what the model was trained on")
 _ABSTAINED = private_code("ABSTAINED", "Model abstains from an answer")
+_REFUSALS = {
+    NO_ANSWER_OUTSIDE: private_code("NOANSWER-OUTSIDE", NO_ANSWER_OUTSIDE),
+    NO_ANSWER_UNSURE: private_code("NOANSWER-UNSURE", NO_ANSWER_UNSURE),
+}
 _CALIBRATED, _RAW = "calibrated", "not calibrated"
 _MOST_GROUPS = 10_000  # images in one report
 
@@ -44,7 +49,7 @@ class ImageFinding:
         frame: from 0, of a multi-frame image; None for others.
         predicted: the most probable class.
         probabilities: by class, in [0, 1].
-        calibrated: whether they are calibrated.
+        calibrated: whether they are calibrated; never where the network does not answer.
         outside: whether the image is outside of what the network was trained on; None where that is not known.
         abstained: whether the network does not answer; None where that is not known.
     """
@@ -70,6 +75,9 @@ def classification_report(
     is_partial: bool = False,
 ) -> Any:
     """Report on the images of one series: a measurement group for each.
+
+    The group of an image on which the network abstains has "No answer" and the reason as its finding, which stands
+    before the raw probabilities.
 
     The report is unverified, names the algorithm, refers to the images, and says that it is for research only.
 
@@ -148,7 +156,9 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
     kind = _CALIBRATED if finding.calibrated else _RAW
     yes_no = {True: codes.SCT.Yes, False: codes.SCT.No}
     flags = ((_OUTSIDE, finding.outside), (_ABSTAINED, finding.abstained))
+    refusal = no_answer(outside=finding.outside, abstain=finding.abstained)
     return sr.MeasurementsAndQualitativeEvaluations(
+        finding_type=_REFUSALS.get(refusal),
         tracking_identifier=sr.TrackingIdentifier(
             uid=origin.uid("tracking", finding.sop_instance_uid, str(finding.frame)), identifier=f"image {number}"
         ),

@@ -4,9 +4,9 @@ from .cases import Case, cases_csv
 from .checks import NonFiniteLogitsError, UndefinedMetricError
 from .classification import classification_figures
 from .figure import draw_figure
-from .handler import EvaluationReportHandler, PredictionWriter
+from .handler import EvaluationReportHandler
 from .html import render_html, write_html
-from .marked_writer import MarkedPredictionWriter
+from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
 from .mask_metrics import mask_figures
 from .mask_report import build_mask_report, mask_report_rows

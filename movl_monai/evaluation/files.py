@@ -18,13 +18,14 @@ from movl_monai.errors import MovlError
 __all__ = ["clear_leftovers", "jsonable", "to_json", "write_atomically"]
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "") -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "", private: bool = False) -> None:
     """Write to a temporary neighbour and rename it; folders are made.
 
     Args:
         path: of the file.
         content: all of it.
         called: what errors call the file, where its name is nothing that a message should repeat.
+        private: readable by its owner only.
 
     Raises:
         MovlError: if it cannot be written; nothing is left behind.
@@ -36,7 +37,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: st
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
+            if not private:
+                os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
             os.replace(temporary, target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

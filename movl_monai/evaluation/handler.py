@@ -21,22 +21,19 @@ from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.evaluation.explanations import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.files import write_atomically
-from movl_monai.evaluation.marks import append_columns
 from movl_monai.evaluation.options import ReportOptions
 from movl_monai.evaluation.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
-from movl_monai.evaluation.predictions import Predictions, predictions_csv
 from movl_monai.evaluation.provenance import bundle_facts, run_info
 from movl_monai.evaluation.report import report_of_outputs, write_report
 from movl_monai.evaluation.table import render_table, report_rows
 from movl_monai.evaluation.tracking import track_report
 
-__all__ = ["EvaluationReportHandler", "PredictionWriter"]
+__all__ = ["EvaluationReportHandler"]
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class _Collecting:
+class Collecting:
     """Collects the predictions of an evaluator's run and finishes with them."""
 
     def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
@@ -63,7 +60,7 @@ class _Collecting:
         raise NotImplementedError
 
 
-class EvaluationReportHandler(_Collecting):
+class EvaluationReportHandler(Collecting):
     """Write report.json, report.html, outputs.npz, predictions.csv and figure.png after a run, and log a table.
 
     outputs.npz keeps the logits and what the head read of every image (:func:`~movl_monai.evaluation.read_outputs`), so
@@ -237,41 +234,6 @@ class EvaluationReportHandler(_Collecting):
         """For each group the value of each image, "" where an item has none."""
         names = dict.fromkeys(name for groups in self.groups.values() for name in groups)
         return {name: [self.groups.get(image, {}).get(name, "") for image in ids] for name in names}
-
-
-class PredictionWriter(_Collecting):
-    """Write predictions.csv (id, predicted class, probabilities) for images with or without labels.
-
-    Args:
-        output_dir: folder of the file.
-        class_names: names in the order of the logits.
-        filename: name of the file.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        *,
-        class_names: Sequence[str],
-        filename: str = "predictions.csv",
-    ) -> None:
-        super().__init__(output_dir, class_names=class_names)
-        self.filename = filename
-
-    def finish(self, engine: Engine | None = None) -> None:
-        """Gather from all processes; the first one writes."""
-        predictions = self.collector.gather()
-        if idist.get_rank() == 0:
-            self.write(predictions)
-
-    def write(self, predictions: Predictions, *, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Write the file, with further columns behind its own, and log how often each class was predicted."""
-        path = self.output_dir / self.filename
-        text = predictions_csv(predictions, self.class_names, labeled=False)
-        write_atomically(path, append_columns(text, columns or {}).encode())
-        counts = np.bincount(predictions.logits.argmax(axis=1), minlength=len(self.class_names))
-        summary = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True))
-        _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)
 
 
 def _prompt_picture(network: Any) -> np.ndarray | None:

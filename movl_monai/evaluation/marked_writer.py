@@ -1,10 +1,14 @@
-"""Write predictions with how far to trust each of them."""
+"""Handlers that write the predictions of images without labels, in the format of `movl-monai predict`."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
@@ -12,18 +16,81 @@ from torch import nn
 
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.handler import PredictionWriter
+from movl_monai.evaluation.file_table import write_file_table
+from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.handler import Collecting
 from movl_monai.evaluation.marks import TrustMarks
+from movl_monai.evaluation.predictions import Predictions
+from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
+from movl_monai.predict.series import HARMLESS
 
-__all__ = ["MarkedPredictionWriter"]
+if TYPE_CHECKING:
+    from movl_monai.data import FileOutcome
+
+__all__ = ["MarkedPredictionWriter", "PredictionWriter"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class PredictionWriter(Collecting):
+    """Write predictions.csv, the table of `movl-monai predict`, for images with or without labels.
+
+    Files that could not be read, or were left out, have a row with their reason where the engine's data set is an
+    :class:`~movl_monai.data.ImageDataset`; then ``local/files.csv`` beside the table leads from ids back to files.
+
+    Args:
+        output_dir: folder of the file.
+        class_names: names in the order of the logits.
+        filename: name of the file.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        filename: str = "predictions.csv",
+    ) -> None:
+        super().__init__(output_dir, class_names=class_names)
+        self.filename = filename
+
+    def finish(self, engine: Engine | None = None) -> None:
+        """Gather from all processes; the first one writes."""
+        predictions, features = self.collector.gather_with_features()
+        if idist.get_rank() == 0:
+            self.write(predictions, features, files=_files_of(engine))
+
+    def write(self, predictions: Predictions, features: np.ndarray, *, files: Sequence[FileOutcome] = ()) -> None:
+        """Write the tables, and log how often each class was predicted."""
+        rows = self._rows(predictions, features, files)
+        path = self.output_dir / self.filename
+        write_atomically(path, results_csv(rows, self.class_names).encode())
+        if files:
+            write_file_table(self.output_dir, ((file.id, file.path, file.frame) for file in files))
+        counts = Counter(row.get("predicted") for row in rows)
+        summary = ", ".join(f"{name} {counts[name]}" for name in self.class_names)
+        _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)
+
+    def _rows(
+        self, predictions: Predictions, features: np.ndarray, files: Sequence[FileOutcome]
+    ) -> list[dict[str, Any]]:
+        """Rows in the order of the list; of images that are in no list, in that of the predictions."""
+        records = {file.id: file.record for file in files}
+        rows = self.judge(predictions, features, [records.get(image, {}) for image in predictions.ids])
+        done = {row["id"]: row for row in rows}
+        ordered = [done.pop(file.id) if file.id in done else _left_out(file) for file in files if _has_row(file, done)]
+        return ordered + list(done.values())
+
+    def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the row of each predicted image."""
+        return classification_rows(predictions.ids, records, predictions.logits, None, class_names=self.class_names)
 
 
 class MarkedPredictionWriter(PredictionWriter):
     """Write predictions.csv with the marks of a trust record, if there is one beside the checkpoint.
 
-    The columns of :class:`PredictionWriter` stay as they are, probabilities of raw logits among them; those of
-    :func:`~movl_monai.evaluation.marks.trust_columns` follow. The network runs once: the record's OOD score reads the
-    features that its head read. Put it behind the handler that loads the checkpoint.
+    The network runs once: the record's OOD score reads the features that its head read. Put it behind the handler that
+    loads the checkpoint.
 
     Args:
         output_dir: folder of the file.
@@ -55,6 +122,24 @@ class MarkedPredictionWriter(PredictionWriter):
         engine.add_event_handler(Events.STARTED, lambda: self._open())
         super().attach(engine)
 
+    def finish(self, engine: Engine | None = None) -> None:
+        """Gather from all processes; the first one writes."""
+        self.tap.close()
+        super().finish(engine)
+
+    def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the row of each predicted image with its marks, and log how many are marked."""
+        rows = classification_rows(
+            predictions.ids,
+            records,
+            predictions.logits,
+            features if features.shape[1] else None,
+            class_names=self.class_names,
+            trust=self.marks.record,
+        )
+        self.marks.log(rows)
+        return rows
+
     def _open(self) -> None:
         self.tap.close()
         self.marks.open(self.network, self.class_names)
@@ -66,9 +151,18 @@ class MarkedPredictionWriter(PredictionWriter):
             return None
         return self.tap.take(len(column(engine.state.batch, "id") or ()))
 
-    def finish(self, engine: Engine | None = None) -> None:
-        """Gather from all processes; the first one writes."""
-        self.tap.close()
-        predictions, features = self.collector.gather_with_features()
-        if idist.get_rank() == 0:
-            self.write(predictions, columns=self.marks.columns(predictions.logits, features))
+
+def _files_of(engine: Engine | None) -> list[FileOutcome]:
+    """The files of the engine's data set, none where it does not know them."""
+    loader = getattr(getattr(engine, "state", None), "dataloader", None)
+    return list(getattr(getattr(loader, "dataset", None), "files", ()))
+
+
+def _has_row(file: FileOutcome, done: dict[str, Any]) -> bool:
+    """Whether an image was predicted or left out; one that could be read and was not asked for has no row."""
+    return bool(file.reason) or file.id in done
+
+
+def _left_out(file: FileOutcome) -> dict[str, Any]:
+    status = SKIPPED if file.reason in HARMLESS else FAILED
+    return failed_row(file.id, file.reason, file.detail, status=status)

@@ -15,8 +15,8 @@ _FEW = 100  # labelled test images below which a figure is called rough
 _SPLITS = ("train", "val", "calibration", "test", "")
 _MODEL = ("prompt", "adapter", "head", "strategy", "trainable_parameters", "backbone_parameters", "trainable_percent")
 _RUN = (
-    *("seed", "git_commit", "git_modified", "device", "checkpoint_sha256", "checkpoint_bytes", "versions"),
-    *("threshold_selected_on",),
+    *("seed", "git_commit", "git_modified", "device", "checkpoint_sha256"),
+    *("checkpoint_file_sha256", "checkpoint_bytes", "versions", "threshold_selected_on"),
 )
 
 

@@ -128,28 +128,24 @@ def sections(predictions: Predictions, *, id_domain: str = "id", far_domains: Se
     )
 
 
-def predictions_csv(predictions: Predictions, class_names: Sequence[str], *, labeled: bool = True) -> str:
-    """CSV text with one row per image; floats are written so that reading them gives the same float64.
+def predictions_csv(predictions: Predictions, class_names: Sequence[str]) -> str:
+    """Return the CSV text of evaluated images, one row each; reading a float back gives the same float64.
 
-    Columns: id, label (if ``labeled``), predicted, ``probability_<class>`` for each class, and, if ``labeled``, split,
-    domain and the salted patient.
+    Columns: id, label, predicted, ``probability_<class>`` for each class, split, domain and the salted patient.
     """
     probabilities = softmax(predictions.logits)
     predicted = predictions.logits.argmax(axis=1)
-    after = ("split", "domain", "patient") if labeled else ()
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     probability_names = [f"{_PROBABILITY}{name}" for name in class_names]
-    writer.writerow(["id", *(["label"] if labeled else []), "predicted", *probability_names, *after])
-    labels = predictions.labels
+    writer.writerow(["id", "label", "predicted", *probability_names, "split", "domain", "patient"])
     for row, image_id in enumerate(predictions.ids):
-        label = [class_names[labels[row]] if labels[row] >= 0 else ""] if labeled else []
+        label = predictions.labels[row]
         numbers = [repr(float(value)) for value in probabilities[row]]
-        extra: list[Sequence[str | None]] = (
-            [predictions.splits, predictions.domains, predictions.patient_ids] if labeled else []
+        tail = [column[row] or "" for column in (predictions.splits, predictions.domains, predictions.patient_ids)]
+        writer.writerow(
+            [image_id, class_names[label] if label >= 0 else "", class_names[predicted[row]], *numbers, *tail]
         )
-        tail = [column[row] or "" for column in extra]
-        writer.writerow([image_id, *label, class_names[predicted[row]], *numbers, *tail])
     return stream.getvalue()
 
 

@@ -34,14 +34,15 @@ def run_info(
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
-        checkpoint: file whose size and sha256 are taken.
+        checkpoint: file whose size and sha256 are taken; ``network`` must hold it.
         seed: of the run.
         strategy: the list of stages, or its name.
         facts: further facts; they must not hold paths or anything of patients.
 
     Returns:
         JSON-able: ``seed``, ``versions``, ``git_commit`` and ``git_modified`` (None outside of a checkout),
-        ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_sha256``,
+        ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_file_sha256``,
+        ``checkpoint_sha256`` (of the trained state, as predictions and exported files name it),
         ``trainable_parameters``, ``backbone_parameters``, ``trainable_percent`` (of the backbone's parameters),
         ``adapter_percent`` (the adapter's alone), ``prompt``, ``adapter`` (with its settings), ``head``, ``strategy``,
         and the facts.
@@ -49,6 +50,7 @@ def run_info(
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
     info |= _network_facts(getattr(network, "module", network)) | _checkpoint_facts(checkpoint)
+    info["checkpoint_sha256"] = None if network is None else _state_sha256(network)
     return dict(jsonable({**info, "strategy": strategy, **(facts or {})}))
 
 
@@ -106,9 +108,15 @@ def _network_facts(network: Any) -> dict[str, Any]:
 
 def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
     if checkpoint is None or not Path(checkpoint).is_file():
-        return {"checkpoint_bytes": None, "checkpoint_sha256": None}
+        return {"checkpoint_bytes": None, "checkpoint_file_sha256": None}
     content = Path(checkpoint).read_bytes()
-    return {"checkpoint_bytes": len(content), "checkpoint_sha256": hashlib.sha256(content).hexdigest()}
+    return {"checkpoint_bytes": len(content), "checkpoint_file_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _state_sha256(network: nn.Module) -> str:
+    from movl_monai.trust.record_file import trained_state_sha256  # which imports this package
+
+    return trained_state_sha256(network)
 
 
 def _git() -> tuple[str | None, bool | None]:

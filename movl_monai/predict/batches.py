@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-__all__ = ["Unit", "cut", "make_units"]
+__all__ = ["Unit", "cut", "make_units", "paths_of"]
 
 Item = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from movl_monai.errors import DataError, MovlError
 
 __all__ = ["Journal", "started_at"]
 
-_FORMAT = 1
+_FORMAT = 2  # rows with answers
 _PATTERN = "journal*.jsonl"
 
 

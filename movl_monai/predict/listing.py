@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,6 +16,7 @@ from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
+from movl_monai.predict.batches import paths_of
 from movl_monai.predict.series import HARMLESS, Selection, SeriesScan, problem_of
 
 __all__ = ["Listed", "list_images"]
@@ -37,6 +38,20 @@ class Listed:
     items: list[dict[str, Any]]
     skipped: list[dict[str, str]]
     series: dict[str, SeriesScan] = field(default_factory=dict)
+
+    def places(self, ids: IdMap, *, by_case: bool) -> Iterator[tuple[str, str, int | None]]:
+        """Yield id, path and frame of every row; a volume has a line for each of its files.
+
+        Args:
+            ids: that gave the ids.
+            by_case: whether rows are about cases and not about images.
+        """
+        for item in self.items:
+            is_part = by_case and item["case"] != item["id"]
+            for path in paths_of(item):
+                yield item["case"] if by_case else item["id"], path, None if is_part else item.get("frame")
+        for file in self.skipped:
+            yield file["id"], ids.path_of(file["id"]), None
 
 
 @dataclass

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from movl_monai.answers import no_answer
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_files import MaskFiles
+from movl_monai.evaluation.rows import OK
 from movl_monai.predict.batches import Item
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.model import Model
-from movl_monai.predict.rows import OK
 from movl_monai.predict.series import SeriesScan
 from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
@@ -289,15 +290,13 @@ def _refuse_not_dicom() -> list[str]:
 
 
 def _said(row: Mapping[str, Any]) -> list[str]:
-    """What is written below an image."""
+    """Lines below an image: the answer, or why there is none."""
+    values = row.get("calibrated") or row["probabilities"]
+    refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
+    if refusal:
+        return [refusal, f"Raw output of the network, not to be relied on: {row['predicted']} {max(values):.2f}", _USE]
     kind = "calibrated" if row.get("calibrated") else "not calibrated"
-    highest = max(row.get("calibrated") or row["probabilities"])
-    lines = [f"Most probable: {row['predicted']}, probability {highest:.2f} ({kind})"]
-    if row.get("outside"):
-        lines.append("OUTSIDE of what this model was trained on")
-    if row.get("abstain"):
-        lines.append("The model abstains from an answer.")
-    return [*lines, _USE]
+    return [f"Most probable: {row['predicted']}, probability {max(values):.2f} ({kind})", _USE]
 
 
 def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: list[str]) -> ImageFinding:

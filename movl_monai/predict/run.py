@@ -13,7 +13,9 @@ import torch
 
 from movl_monai.data import IdMap
 from movl_monai.errors import ConfigError
+from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.files import clear_leftovers, to_json, write_atomically
+from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, results_csv
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
@@ -22,7 +24,6 @@ from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import load_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import FOLDERS, Outputs
-from movl_monai.predict.rows import FAILED, SKIPPED, failed_row, results_csv
 from movl_monai.predict.series import HARMLESS
 from movl_monai.predict.summary import Summary, summarize
 from movl_monai.predict.tasks import Sink, worker_for
@@ -174,14 +175,16 @@ def _listed(
     listed = None
     if world.is_first:
         clear_leftovers(folder, FOLDERS)
+        ids = IdMap(folder / "local" / "id_map.json")
         listed = list_images(
             source,
-            id_map=IdMap(folder / "local" / "id_map.json"),
+            id_map=ids,
             volumes=model.task == "segmentation",
             slice_axis=model.slice_axis,
             modalities=modalities,
             series=series,
         )
+        write_file_table(folder, listed.places(ids, by_case=model.task == "segmentation"))
         _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
     return world.share(listed)
 
@@ -219,12 +222,13 @@ def _write_files(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Which output files belong to which id; names of DICOM files are UIDs, so the list stays on this machine."""
     lines = [f"{row['id']},{name}\n" for row in rows for name in row.get("files", ())]
     if lines:
-        write_atomically(folder / "local" / "outputs.csv", ("id,file\n" + "".join(lines)).encode())
+        content = ("id,file\n" + "".join(lines)).encode()
+        write_atomically(folder / "local" / "outputs.csv", content, private=True)
 
 
 def _write_tables(folder: Path, kinds: frozenset[str], model: Model, rows: list[dict[str, Any]]) -> None:
     if "csv" in kinds:
-        write_atomically(folder / "predictions.csv", results_csv(rows, model.class_names).encode())
+        write_atomically(folder / "predictions.csv", results_csv(rows, model.class_names, task=model.task).encode())
     if "json" in kinds:
         facts = model.facts
         content = {

@@ -11,10 +11,10 @@ import torch
 from movl_monai.data.decode import Decoded
 from movl_monai.evaluation.mask_collect import largest_components
 from movl_monai.evaluation.mask_files import mask_amounts, voxel_spacing
+from movl_monai.evaluation.rows import OK, classification_rows, failed_row
 from movl_monai.predict.batches import Item, Unit
 from movl_monai.predict.compute import Computer
 from movl_monai.predict.model import Model
-from movl_monai.predict.rows import OK, classification_rows, failed_row
 from movl_monai.transforms import resize_back
 
 __all__ = ["ClassifiedImages", "Sink", "SegmentedCase", "SegmentedImages", "worker_for"]

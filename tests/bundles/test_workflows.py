@@ -186,8 +186,8 @@ def test_inference_predicts_and_marks_unlabelled_files_as_evaluation_did(
         row = inferred[names[image]]
         assert float(row["ood_score"]) == pytest.approx(score, rel=1e-3)
         # the threshold is the score of a val image, so batches of another size may put that image beyond it
-        assert row["outside"] == (OUTSIDE if float(row["ood_score"]) > record.detector.threshold else "")
-        assert row["abstain"] in ("yes", "no")
+        assert row["outside"] == ("yes" if float(row["ood_score"]) > record.detector.threshold else "no")
+        assert row["answer"].startswith("No answer: ") == (row["abstain"] == "yes") == (not row["calibrated_lesion"])
 
 
 def test_two_runs_with_one_seed_write_the_same_checkpoint(trained: Path, phantom: Path, tmp_path: Path) -> None:

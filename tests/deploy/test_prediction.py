@@ -197,7 +197,8 @@ def test_calibration_marks_and_abstention_are_in_the_rows(models: dict[str, Path
     model = dataclasses.replace(open_for(models[CLASSIFIER], task="classification"), trust=Trust())
     (row,) = predict_files(model, [tmp_path / "in" / "1.dcm"], folder=tmp_path / "out").rows
     assert row["predicted"] in model.class_names
-    assert (row["calibrated"], row["outside"], row["abstain"]) == ([0.5, 0.5], True, True)
+    assert (row["calibrated"], row["outside"], row["abstain"]) == (None, True, True)
+    assert row["answer"] == "No answer: unlike the training images"
     assert row["prediction_set"] == model.class_names
 
 

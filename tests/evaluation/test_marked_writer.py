@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ import torch
 from movl_monai.engines import LoadCheckpoint
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import MarkedPredictionWriter, Predictions, PredictionWriter, StoredOutputs
-from movl_monai.evaluation.marks import append_columns, trust_columns
 from movl_monai.networks import save_atomically
 from movl_monai.trust import (
-    OUTSIDE,
     TrustError,
     TrustRecord,
     fit_conformal,
@@ -26,10 +23,9 @@ from movl_monai.trust import (
     trained_state_sha256,
     write_trust,
 )
-from movl_monai.trust.record import Trusted
 from tests.evaluation.test_handler import CLASSES, Images, evaluator, rows_of, trained_like_network
 
-MARKS = [*(f"calibrated_{name}" for name in CLASSES), "ood_score", "outside", "conformal_set", "abstain"]
+MARKS = [*(f"calibrated_{name}" for name in CLASSES), "ood_score", "outside", "abstain", "prediction_set"]
 
 
 def all_outputs(network: torch.nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -72,15 +68,18 @@ def test_marks_are_what_the_record_says_of_logits_and_features_of_the_same_pass(
     with caplog.at_level(logging.INFO, logger="movl_monai"):
         rows = run(tmp_path, network, trust=tmp_path / "trust.pt", decollate=decollate)
     expected = read_trust(tmp_path / "trust.pt", network).apply(*all_outputs(network))
-    assert list(rows[0]) == ["id", "predicted", *(f"probability_{name}" for name in CLASSES), *MARKS]
-    calibrated = [[float(row[f"calibrated_{name}"]) for name in CLASSES] for row in rows]
-    np.testing.assert_array_equal(calibrated, expected.probabilities)
+    assert list(rows[0])[-len(MARKS) :] == MARKS
+    calibrated = np.array([[float(row[f"calibrated_{name}"] or "nan") for name in CLASSES] for row in rows])
+    np.testing.assert_array_equal(calibrated[~expected.abstain], expected.probabilities[~expected.abstain])
+    assert np.isnan(calibrated[expected.abstain]).all()
     np.testing.assert_array_equal([float(row["ood_score"]) for row in rows], expected.ood_scores)
-    assert [row["outside"] == OUTSIDE for row in rows] == expected.outside.tolist()
-    assert {row["outside"] for row in rows} == {OUTSIDE, ""}
+    assert [row["outside"] == "yes" for row in rows] == expected.outside.tolist()
+    assert {row["outside"] for row in rows} == {"yes", "no"}
+    assert [row["answer"] == "No answer: unlike the training images" for row in rows] == expected.outside.tolist()
+    assert [row["answer"].startswith("No answer: ") for row in rows] == expected.abstain.tolist()
     assert [row["abstain"] == "yes" for row in rows] == expected.abstain.tolist()
     names = [[name for name, belongs in zip(CLASSES, row, strict=True) if belongs] for row in expected.sets]
-    assert [json.loads(row["conformal_set"]) for row in rows] == names
+    assert [row["prediction_set"].split("|") if row["prediction_set"] else [] for row in rows] == names
     assert f"{expected.outside.sum()} of 22 images are outside what this model was trained on." in caplog.text
     assert f"The model abstains on {expected.abstain.sum()} of 22 images" in caplog.text
     assert not network.head._forward_pre_hooks
@@ -116,7 +115,8 @@ def test_probabilities_stay_those_of_raw_logits(tmp_path: Path) -> None:
     before = run(tmp_path, network, trust=None)
     write_trust(tmp_path / "trust.pt", record_of(network))
     after = run(tmp_path, network, trust=tmp_path / "trust.pt")
-    assert [{name: row[name] for name in before[0]} for row in after] == before
+    kept = ["id", "predicted", *(f"probability_{name}" for name in CLASSES)]
+    assert [[row[name] for name in kept] for row in after] == [[row[name] for name in kept] for row in before]
 
 
 def test_the_record_is_compared_with_the_checkpoint_that_is_loaded_at_the_start(tmp_path: Path) -> None:
@@ -156,14 +156,5 @@ def test_what_a_record_does_not_know_is_said(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.INFO, logger="movl_monai"):
         rows = run(tmp_path, network, trust=tmp_path / "trust.pt")
     assert "The trust record does not know: calibrated probabilities, images outside, conformal sets" in caplog.text
-    assert {tuple(row[name] for name in MARKS) for row in rows} == {("", "", "", "not known", "", "not known")}
+    assert {tuple(row[name] for name in MARKS) for row in rows} == {("",) * len(MARKS)}
     assert "are outside what" not in caplog.text
-
-
-def test_class_names_with_commas_and_quotes_come_back() -> None:
-    names = ['a "b", c', "d"]
-    nothing = dict.fromkeys(("probabilities", "ood_scores", "outside", "abstain"))
-    columns = trust_columns(Trusted(**nothing, sets=np.array([[True, True], [False, False]])), names, count=2)
-    assert [json.loads(value) for value in columns["conformal_set"]] == [names, []]
-    text = append_columns("id\n0a\n0b\n", {"conformal_set": columns["conformal_set"]})
-    assert text.startswith("id,conformal_set\n0a,")

@@ -14,6 +14,7 @@ from movl_monai.evaluation import run_info
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
+from movl_monai.trust import trained_state_sha256
 from tests.helpers import IMAGE_SIZE, tiny_backbone
 
 
@@ -30,7 +31,8 @@ def test_facts_count_what_the_checkpoint_holds_and_hash_it(tmp_path: Path) -> No
     assert info["trainable_parameters"] == border + 2 * (backbone.spec.num_features + 1)
     assert info["backbone_parameters"] == sum(part.numel() for part in backbone.parameters())
     assert info["checkpoint_bytes"] == path.stat().st_size
-    assert info["checkpoint_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert info["checkpoint_file_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert info["checkpoint_sha256"] == trained_state_sha256(network)
     assert (info["prompt"], info["head"], info["seed"]) == ("PadPrompt", "LinearHead", 3)
     assert info["backbone"]["name"] == backbone.spec.name
     assert info["strategy"][0]["lr"] == {"head": 0.1}

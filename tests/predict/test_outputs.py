@@ -47,8 +47,10 @@ def test_a_report_says_what_the_row_says_with_the_marks_of_the_trust_record(
     for row in rows:
         report, picture = (next(f for f in files[row["id"]] if f.startswith(kind)) for kind in ("sr", "pictures"))
         (finding,) = read_classification_report(tmp_path / "out" / report, NAMES)
-        assert list(finding.probabilities.values()) == pytest.approx(row["calibrated"], abs=1e-12)
-        assert (finding.calibrated, finding.predicted) == (True, row["predicted"])
+        shown = row["probabilities"] if row["abstain"] else row["calibrated"]
+        assert list(finding.probabilities.values()) == pytest.approx(shown, abs=1e-12)
+        assert (finding.calibrated, finding.predicted) == (not row["abstain"], row["predicted"])
+        assert row["calibrated"] is None or not row["abstain"]
         assert (finding.abstained, finding.outside) == (row["abstain"], None)
         assert Path(report).name == f"{dcmread(tmp_path / 'out' / report).SOPInstanceUID}.dcm"
         with Image.open(tmp_path / "out" / picture) as image:

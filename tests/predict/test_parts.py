@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from movl_monai.errors import DataError, MovlError
+from movl_monai.evaluation.rows import classification_rows, results_csv
 from movl_monai.predict import loader
 from movl_monai.predict.batches import make_units
 from movl_monai.predict.compute import Computer
 from movl_monai.predict.journal import Journal
 from movl_monai.predict.loader import Decoding, load_units, plan_decoding
-from movl_monai.predict.rows import classification_rows, results_csv
 from movl_monai.predict.series import Selection, SeriesScan
 from movl_monai.trust import TrustRecord
 
@@ -191,11 +191,17 @@ def test_rows_say_what_the_trust_record_knows() -> None:
     rows = classification_rows(["0a", "0b"], [{}, {"rows": 3}], logits, None, class_names=["no", "yes"], trust=record)
     assert rows[0]["calibrated"] == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))])
     assert [row["abstain"] for row in rows] == [False, True]
+    assert [row["answer"] for row in rows] == ["no", "No answer: not sure enough"]
+    assert (rows[1]["calibrated"], rows[1]["predicted"]) == (None, "yes")
     assert rows[0]["outside"] is None
     text = results_csv(rows, ["no", "yes"])
     header, first, second = text.splitlines()
-    assert (
-        header == "id,status,reason,predicted,probability_no,probability_yes,calibrated_no,calibrated_yes,abstain,rows"
+    facts, over_classes = "format,modality,frame,rows,columns", "probability_no,probability_yes,calibrated_no"
+    assert header == (
+        f"id,status,reason,detail,answer,{facts},predicted,{over_classes},calibrated_yes,"
+        "ood_score,outside,abstain,prediction_set"
     )
-    assert first.endswith(",no,")
-    assert second.endswith(",yes,3")
+    assert first.endswith(",,,no,")
+    assert second.startswith("0b,ok,,,No answer: not sure enough,,,,3,,yes,")
+    assert second.endswith(",,,,,yes,")
+    assert results_csv([], ["no", "yes"]).strip() == header

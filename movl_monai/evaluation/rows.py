@@ -1,14 +1,15 @@
-"""What is said about each image or case: rows, and their tables."""
+"""Rows of predictions: one for each image, case or file, and the table of them that every command writes."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from movl_monai.answers import answer_of, no_answer
 from movl_monai.evaluation.metrics import softmax
 
 __all__ = ["classification_rows", "failed_row", "results_csv"]
@@ -18,6 +19,13 @@ Row = dict[str, Any]
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # of the technical record, what goes into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
+_ALWAYS = ("id", "status", "reason", "detail")
+_OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
+# of the table of a classifier; always all of them, in this order
+_CLASSIFIED = (
+    *(*_ALWAYS, "answer", *_FACTS, "predicted", "probabilities", "calibrated"),
+    *("ood_score", "outside", "abstain", "prediction_set"),
+)
 
 
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:
@@ -45,12 +53,14 @@ def classification_rows(
         trust: a :class:`~movl_monai.trust.TrustRecord`, or None.
 
     Returns:
-        ``id``, ``status``, ``reason``, ``predicted``, ``probabilities`` (C), and of the trust record what it knows,
-        else None: ``calibrated`` (C), ``ood_score``, ``outside``, ``abstain``, ``prediction_set`` (names).
+        ``id``, ``status``, ``reason``, ``answer`` (the class, or the sentence that says why there is none),
+        ``predicted`` (the most probable class, also where the model abstains), ``probabilities`` (C) of the raw logits,
+        and of the trust record what it knows, else None: ``calibrated`` (C; None where the model abstains),
+        ``ood_score``, ``outside``, ``abstain``, ``prediction_set`` (names).
 
     Example:
         >>> rows = classification_rows(["0a"], [{}], np.array([[0.0, 0.0]]), None, class_names=["no", "yes"])
-        >>> rows[0]["predicted"], rows[0]["probabilities"], rows[0]["outside"]
+        >>> rows[0]["answer"], rows[0]["probabilities"], rows[0]["outside"]
         ('no', [0.5, 0.5], None)
     """
     values = np.asarray(logits, dtype=np.float64)
@@ -63,19 +73,21 @@ def classification_rows(
 
     rows: list[Row] = []
     for number, (image_id, record) in enumerate(zip(ids, records, strict=True)):
-        chosen = of("sets", number)
+        predicted, chosen = class_names[int(values[number].argmax())], of("sets", number)
+        marks = {name: of(name, number) for name in ("outside", "abstain")}
         rows.append(
             {
                 "id": image_id,
                 "status": OK,
                 "reason": "",
+                "answer": answer_of(predicted, **marks),
                 **{name: record[name] for name in _FACTS if record.get(name) not in (None, "")},
-                "predicted": class_names[int(values[number].argmax())],
+                "predicted": predicted,
                 "probabilities": probabilities[number].tolist(),
-                "calibrated": of("probabilities", number),
+                # the temperature was fitted on images that the model answers
+                "calibrated": None if no_answer(**marks) else of("probabilities", number),
                 "ood_score": of("ood_scores", number),
-                "outside": of("outside", number),
-                "abstain": of("abstain", number),
+                **marks,
                 "prediction_set": None
                 if chosen is None
                 else [name for name, inside in zip(class_names, chosen, strict=True) if inside],
@@ -84,15 +96,17 @@ def classification_rows(
     return rows
 
 
-def results_csv(rows: Sequence[Row], class_names: Sequence[str]) -> str:
-    """CSV text of rows: a column for each class of what is a list over classes, and numbers that read back the same.
+def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = "classification") -> str:
+    """Return the CSV text of rows; numbers read back the same.
 
-    Columns that no row fills are left out, but for ``id``, ``status``, ``reason`` and ``predicted``.
+    A classifier's table always has the same columns in the same order, with one for each class of a list over classes,
+    whichever command writes it. Other columns, and all but ``id``, ``status`` and ``reason`` of a segmenter's, are left
+    out where no row fills them.
     """
     flat = [_flat(row, class_names) for row in rows]
-    always = ("id", "status", "reason", "detail")
-    columns = list(dict.fromkeys([*always, *(name for row in flat for name in row)]))
-    filled = [name for name in columns if name in always[:3] or any(row.get(name) not in (None, "") for row in flat)]
+    fixed = list(_header(class_names)) if task == "classification" else list(_ALWAYS[:3])
+    columns = dict.fromkeys([*fixed, *_ALWAYS, *(name for row in flat for name in row)])
+    filled = [name for name in columns if name in fixed or any(row.get(name) not in (None, "") for row in flat)]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, filled, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -100,10 +114,16 @@ def results_csv(rows: Sequence[Row], class_names: Sequence[str]) -> str:
     return stream.getvalue()
 
 
+def _header(class_names: Sequence[str]) -> Iterator[str]:
+    for name in _CLASSIFIED:
+        prefix = _OVER_CLASSES.get(name)
+        yield from [name] if prefix is None else (f"{prefix}{label}" for label in class_names)
+
+
 def _flat(row: Row, class_names: Sequence[str]) -> Row:
     flat: Row = {}
     for name, value in row.items():
-        prefix = {"probabilities": "probability_", "calibrated": "calibrated_"}.get(name)
+        prefix = _OVER_CLASSES.get(name)
         if prefix is None:
             flat[name] = value
         elif value is not None:
