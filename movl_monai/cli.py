@@ -137,6 +137,16 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.inspection.cli import add_arguments, run
+
+    parser = commands.add_parser(
+        "inspect", help="look into a config, run, checkpoint, exported file or bundle without running any of it"
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
@@ -154,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_robustness,
         _add_export,
         _add_predict,
+        _add_inspect,
     ):
         add(commands)
     return parser
@@ -167,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for an error that the user can act on, 130 when interrupted; `check` also 3 for leakage and 4
-        for too many unreadable files; `predict` 4 where files could not be predicted. Other errors are raised.
+        for too many unreadable files; `predict` 4 where files could not be predicted; `inspect` 5 for
+        findings. Other errors are raised.
     """
     parser = _parser()
     options, words = parser.parse_known_args(arguments)

@@ -12,6 +12,7 @@ __all__ = [
     "ExportError",
     "MovlError",
     "NonFiniteLossError",
+    "UntrustedConfigError",
     "WeightsError",
 ]
 
@@ -22,6 +23,10 @@ class MovlError(ValueError):
 
 class ConfigError(MovlError):
     """A setting of a bundle or command is unknown or impossible."""
+
+
+class UntrustedConfigError(ConfigError):
+    """A config asks for code outside of the allow-list, and nobody said that it is trusted."""
 
 
 class DataError(MovlError):

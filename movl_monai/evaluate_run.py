@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="evaluated runs to compare with in pairs, on the same test images",
     )
     parser.add_argument("--bundle_dir", metavar="DIR", help="the bundle, where it is not found by itself")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
     parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
@@ -42,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from movl_monai.engines import open_run
 
     overrides: dict[str, Any] = {"dataset_dir": options.dataset_dir, **parse_overrides(options.overrides)}
-    trained = open_run(options.run_dir, bundle_dir=options.bundle_dir)
+    trained = open_run(options.run_dir, bundle_dir=options.bundle_dir, trust=options.trust)
     print(f"Report: {evaluate(trained, against=options.against, tracking=options.tracking, **overrides)}")
     return 0
 

@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without-trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
     )
     parser.add_argument("--bundle_dir", default=None, metavar="DIR", help="the run's bundle, where it is not found")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
     parser.epilog = (
         "Every further `--id value` overrides that setting of the run, e.g. `--backbone_weights FILE` where the "
         "weights are at another place now."
@@ -80,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
         int8_max_drop=options.int8_max_drop,
         trust=not options.without_trust,
         bundle_dir=options.bundle_dir,
+        trust_code=options.trust,
         overrides=parse_overrides(options.overrides),
     )
     for file in files:

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--series", choices=("all", "one"), default="all", help="all series, or exactly one of each study (all)"
     )
     parser.add_argument("--bundle_dir", metavar="DIR", help="the run's bundle, where it is not found")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
     parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
@@ -63,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         series=options.series,
         overrides=parse_overrides(options.overrides),
         bundle_dir=options.bundle_dir,
+        trust=options.trust,
         codes=_codes(options.codes),
     )
     if summary is None:  # another process than the first

@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
     parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
 
@@ -55,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
     cells = cells_of(names, _numbers(options.severities))
     folder = Path(options.output_dir)
-    runs, baseline = open_runs(options.runs, baseline=options.baseline)
+    runs, baseline = open_runs(options.runs, baseline=options.baseline, trust=options.trust)
     class_names = list(runs[0].run.class_names)
     id_map = IdMap(folder / "local" / "id_map.json")
     datalist, notes = _images(options, runs, class_names, id_map)

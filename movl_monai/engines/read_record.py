@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from movl_monai.errors import CheckpointMismatchError, ConfigError
+from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError
+from movl_monai.inspection import CODE, check_config
 from movl_monai.networks import read_facts
 
 from .keep_record import RECORD_FILE, RECORD_FORMAT
 
-__all__ = ["find_record", "read_record"]
+__all__ = ["check_trusted", "find_record", "read_record"]
 
 _AGAIN = "Copy it again from the machine of the training, or train again with the same settings."
 _ENTRIES: dict[str, Any] = {
@@ -58,6 +59,27 @@ def read_record(path: Path) -> dict[str, Any]:
     if wrong or "network_def" not in record["settings"]:
         raise ConfigError(f"{path} is damaged: {', '.join(wrong) or 'network_def'} is missing. {_AGAIN}")
     return record
+
+
+def check_trusted(config: Any, *, name: str) -> None:
+    """Refuse a config that asks for code outside of the allow-list; nothing of it is evaluated.
+
+    Args:
+        config: a record, or a merged config.
+        name: for the message.
+
+    Raises:
+        UntrustedConfigError: naming the first such place.
+    """
+    found = [finding for finding in check_config(config) if finding.kind in CODE]
+    if not found:
+        return
+    more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
+    raise UntrustedConfigError(
+        f"{name} asks for code outside of the allow-list, at {found[0].place or 'its start'}: {found[0].text}{more} "
+        "Expected parts of movl_monai, MONAI and torch, and plain expressions. `movl-monai inspect RUN` lists all "
+        "places. If you wrote this code or trust who did, say so: `--trust`, in Python `trust=True`."
+    )
 
 
 def _no_record(path: Path, folder: Path) -> str:

@@ -20,7 +20,7 @@ from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
 
 from .keep_record import FILES
 from .overrides import KNOWN_IDS, check_ids
-from .read_record import find_record, read_record
+from .read_record import check_trusted, find_record, read_record
 
 __all__ = ["Run", "Workflow", "open_run"]
 
@@ -32,8 +32,12 @@ def open_run(
     *,
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
+    trust: bool = False,
 ) -> Run:
-    """Open a run. Like any config it is code: its expressions are evaluated, so open only runs that you trust.
+    """Open a run. A record is a config: its targets are built and its expressions evaluated.
+
+    A record, or a file of its bundle, that asks for code outside of the allow-list of :mod:`movl_monai.inspection` is
+    refused unless ``trust`` is set.
 
     Args:
         path: the ``output_dir`` of a training, its folder `models`, or a checkpoint beside a `run.json`.
@@ -41,21 +45,26 @@ def open_run(
         bundle_dir: the bundle whose files define the workflows. None looks for the bundle of the record's name around
             the run, in the checkout of this package and in the working directory, and falls back on the copies of its
             files in the record.
+        trust: build targets and evaluate expressions outside of the allow-list too, such as classes of your own.
 
     Raises:
         ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle or
             another one than the run's.
+        UntrustedConfigError: if the record is outside of the allow-list, and ``trust`` is not set.
     """
     given = Path(path)
     file = find_record(given)
     record = read_record(file)
+    if not trust:
+        check_trusted(record, name=file.name)
     checkpoint = given if given.is_file() and given != file else file.parent / Path(record["checkpoint"]).name
     bundle = None if bundle_dir is None else Path(bundle_dir)
     if bundle is not None and not _is_bundle(bundle):
         raise ConfigError(f"{bundle} is no bundle: expected a folder with configs/inference.json and metadata.json.")
     if bundle is not None:
         _check_same_bundle(bundle, record)
-    return Run(record=record, checkpoint=checkpoint, overrides=dict(overrides or {}), given_bundle=bundle)
+    own = dict(overrides or {})
+    return Run(record=record, checkpoint=checkpoint, overrides=own, given_bundle=bundle, trust=trust)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +76,14 @@ class Run:
         checkpoint: the file with what was trained.
         overrides: ids that replace those of the record in every workflow.
         given_bundle: the bundle's folder if it is not to be looked for.
+        trust: use configs outside of the allow-list too.
     """
 
     record: Mapping[str, Any]
     checkpoint: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
     given_bundle: Path | None = None
+    trust: bool = False
 
     @property
     def folder(self) -> Path:
@@ -135,6 +146,7 @@ class Run:
 
         Raises:
             ConfigError: for a file of the bundle that is nowhere.
+            UntrustedConfigError: for one outside of the allow-list in a run that is not trusted.
         """
         settings = dict(self.record["settings"])
         if workflow == "inference":
@@ -150,6 +162,8 @@ class Run:
             known |= set(part)
         parser["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
         parser[KNOWN_IDS] = sorted(known)
+        if not self.trust:
+            check_trusted(parser.get(), name=f"{workflow}.json of the bundle")
         return dict(parser.get())
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:

@@ -68,6 +68,7 @@ def export_run(
     trust: bool = True,
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
+    trust_code: bool = False,
 ) -> list[ExportedFile]:
     """Write a trained run as one file.
 
@@ -86,6 +87,7 @@ def export_run(
         trust: put the trust record beside the checkpoint, if there is one, into the file.
         overrides: settings of the run to change, such as where its weights are now.
         bundle_dir: of the run; see :func:`~movl_monai.engines.run_record.open_run`.
+        trust_code: build parts outside of the allow-list; ``trust`` of the same function.
 
     Returns:
         the files: one, or with int8 two.
@@ -100,7 +102,7 @@ def export_run(
     _check_source(Path(source))
     from movl_monai.engines.run_record import open_run
 
-    run = open_run(source, overrides=overrides, bundle_dir=bundle_dir)
+    run = open_run(source, overrides=overrides, bundle_dir=bundle_dir, trust=trust_code)
     path = Path(output) if output is not None else run.checkpoint.with_name(f"model{SUFFIXES[form]}")
     network = run.network("cpu")
     parser = run.parser()

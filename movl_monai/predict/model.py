@@ -93,6 +93,7 @@ def open_model(
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
     task: Task | None = None,
+    trust: bool = False,
 ) -> Model:
     """Open a run, a checkpoint beside its record, or an exported file.
 
@@ -102,6 +103,7 @@ def open_model(
         overrides: ids of the run's config and their values, such as where its backbone's weights lie now.
         bundle_dir: see :func:`movl_monai.engines.open_run`.
         task: what it must be for; None takes both.
+        trust: see :func:`movl_monai.engines.open_run`.
 
     Raises:
         ConfigError: if there is nothing that can be opened, or it is for another task.
@@ -114,7 +116,10 @@ def open_model(
             f"There is no run and no exported model at {given}; give the output_dir of a training, its model.pt, or a "
             "file of `movl-monai export`."
         )
-    model = _open_exported(given, overrides) if _is_exported(given) else _open_run(given, device, overrides, bundle_dir)
+    if _is_exported(given):
+        model = _open_exported(given, overrides)
+    else:
+        model = _open_run(given, device, overrides, bundle_dir, trust=trust)
     if task is not None and model.task != task:
         raise ConfigError(f"{given.name} is for {model.task}, wanted was {task}; give the run of another bundle.")
     return model
@@ -140,11 +145,13 @@ def _open_run(
     device: str | torch.device | None,
     overrides: Mapping[str, Any] | None,
     bundle_dir: str | os.PathLike[str] | None,
+    *,
+    trust: bool,
 ) -> Model:
     from movl_monai.engines import check_device, open_run
     from movl_monai.export.metadata import state_sha256
 
-    run = open_run(path, overrides=overrides, bundle_dir=bundle_dir)
+    run = open_run(path, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = run.network(chosen)
     parser = run.parser("inference")

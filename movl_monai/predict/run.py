@@ -49,6 +49,7 @@ def predict(
     series: Literal["all", "one"] = "all",
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
+    trust: bool = False,
     codes: Mapping[str, Sequence[str]] | None = None,
     progress: bool | None = None,
 ) -> Summary | None:
@@ -69,6 +70,7 @@ def predict(
         series: "all", or exactly "one" of each study.
         overrides: ids of the run's config.
         bundle_dir: the run's bundle.
+        trust: see :func:`movl_monai.engines.open_run`.
         codes: codes of classes for DICOM objects, by name: (value, scheme designator, meaning).
         progress: show a bar; None shows it on terminals only.
 
@@ -84,7 +86,7 @@ def predict(
         if not isinstance(model, Model):
             several = device is None and world.size > 1 and torch.cuda.is_available()
             where = f"cuda:{world.local_rank}" if several else device
-            model = open_model(model, device=where, overrides=overrides, bundle_dir=bundle_dir)
+            model = open_model(model, device=where, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
         kinds = check_kinds(outputs, model.task)
         listed = _listed(world, model, source, folder, modalities, series)
         journal = _journal(world, folder, model, kinds, batch_size)

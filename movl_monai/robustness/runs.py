@@ -42,12 +42,13 @@ class NamedRun:
         return json.dumps(parts, sort_keys=True, default=str)
 
 
-def open_runs(paths: Sequence[str], *, baseline: str) -> tuple[list[NamedRun], str]:
+def open_runs(paths: Sequence[str], *, baseline: str, trust: bool = False) -> tuple[list[NamedRun], str]:
     """Open runs and check that they can be put into one table.
 
     Args:
         paths: folders of runs, or their ``model.pt``; ``NAME=FOLDER`` names one, else its folder does.
         baseline: the name or path of one of them, or another one, which is added.
+        trust: see :func:`movl_monai.engines.open_run`.
 
     Returns:
         the runs, and the name of the baseline.
@@ -69,7 +70,7 @@ def open_runs(paths: Sequence[str], *, baseline: str) -> tuple[list[NamedRun], s
         given.append((name, path))
         names = _names([*names, name], [path for _, path in given])
         chosen = names[-1]
-    runs = [NamedRun(name=name, run=open_run(path)) for name, (_, path) in zip(names, given, strict=True)]
+    runs = [NamedRun(name=name, run=open_run(path, trust=trust)) for name, (_, path) in zip(names, given, strict=True)]
     _check(runs)
     return runs, chosen
 

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from movl_monai.engines import KeepRunRecord, make_record, open_run
 from movl_monai.engines.keep_record import FILES, RECORD_FILE
-from movl_monai.errors import CheckpointMismatchError, ConfigError, WeightsError
+from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError, WeightsError
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
 from tests.helpers import IMAGE_SIZE
 
@@ -235,3 +235,41 @@ def test_the_task_is_that_of_the_network(tmp_path: Path) -> None:
     record["settings"]["network_def"]["_target_"] = f"{AdaptedSegmenter.__module__}.AdaptedSegmenter"
     (tmp_path / "models" / RECORD_FILE).write_text(json.dumps(record))
     assert open_run(tmp_path).task == "segmentation"
+
+
+def _plant(path: Path, *, where: str, touched: Path) -> None:
+    """Put into a config the code that a hostile one would run."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    place = config.get("settings", config)
+    if where == "target":
+        place["prompt"] = {"_target_": "pathlib.Path.touch", "self": str(touched)}
+    elif where == "network":
+        place["network_def"] = {**place["network_def"], "_target_": "tests.engines.absent_module.Network"}
+    else:
+        name = {"expression": "image_size", "workflow": "inferring"}[where]
+        place[name] = f"$__import__('pathlib').Path({str(touched)!r}).touch() or {IMAGE_SIZE}"
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("where", ["target", "network", "expression"])
+def test_a_record_with_foreign_code_is_refused_and_none_of_it_is_run(tmp_path: Path, where: str) -> None:
+    _train(tmp_path)
+    _plant(tmp_path / "models" / RECORD_FILE, where=where, touched=tmp_path / "run")
+    with pytest.raises(UntrustedConfigError, match=r"outside of the allow-list.*`--trust`"):
+        open_run(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bundle_around_the_run_with_foreign_code_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path)
+    _plant(tmp_path / "tiny/configs/inference.json", where="workflow", touched=tmp_path / "run")
+    with pytest.raises(UntrustedConfigError, match=r"inference\.json of the bundle"):
+        open_run(tmp_path, bundle_dir=tmp_path / "tiny").network()
+    assert not (tmp_path / "run").exists()
+
+
+def test_foreign_code_runs_for_whoever_trusts_it(tmp_path: Path) -> None:
+    _train(tmp_path)
+    _plant(tmp_path / "models" / RECORD_FILE, where="expression", touched=tmp_path / "run")
+    open_run(tmp_path, trust=True).preprocessing()
+    assert (tmp_path / "run").exists()

@@ -1,0 +1,62 @@
+"""`movl-monai inspect`: look into a config, run, checkpoint, exported file or bundle without running any of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from .findings import FileReport, Report
+from .folders import inspect_path
+
+__all__ = ["EXIT_FINDINGS", "add_arguments", "run", "table"]
+
+EXIT_FINDINGS = 5
+"""Something is outside of the rules."""
+
+_NOT_LISTED = ("other", "result")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai inspect`."""
+    parser.add_argument(
+        "path",
+        metavar="FILE|RUN|BUNDLE",
+        help="config, run.json, checkpoint, exported file, output_dir of a training, or folder of a bundle",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, with the SHA-256 of all files")
+    parser.epilog = (
+        "Nothing is evaluated, loaded or imported. Exit codes: 0 clean, 2 nothing that can be inspected, 5 findings. A "
+        "clean file asks for code of movl_monai, MONAI and torch alone; it can still read and write where its settings "
+        "say. SECURITY.md has the rules."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Inspect, print the table or JSON, and tell by the exit code whether there are findings."""
+    report = inspect_path(options.path)
+    print(json.dumps(report.as_json(), indent=2, ensure_ascii=True) if options.json else table(report))
+    return EXIT_FINDINGS if report.findings else 0
+
+
+def table(report: Report) -> str:
+    """Return the report as text: a line for each file, its notes and findings below it, and the verdict."""
+    listed = [file for file in report.files if file.findings or file.kind not in _NOT_LISTED]
+    width = max([len(file.name) for file in listed] + [4])
+    lines = [f"{'file':<{width}}  {'kind':<22}  {'sha256':<12}  result"]
+    for file in listed:
+        lines += _rows(file, width)
+    others = len(report.files) - len(listed)
+    if others:
+        lines.append(f"{others} other files (texts, pictures, tables), nothing in which is run")
+    verdict = f"{report.findings} finding{'s' * (report.findings != 1)}" if report.findings else "clean"
+    return "\n".join([*lines, f"{report.name} ({report.kind}): {verdict}"])
+
+
+def _rows(file: FileReport, width: int) -> list[str]:
+    result = f"{len(file.findings)} finding{'s' * (len(file.findings) != 1)}" if file.findings else "clean"
+    rows = [f"{file.name:<{width}}  {file.kind:<22}  {file.sha256[:12] or '-':<12}  {result}"]
+    rows += [f"    note: {note}" for note in file.notes]
+    for finding in file.findings:
+        place = f" {finding.place}" if finding.place else ""
+        rows.append(f"    {finding.kind}:{place}: {finding.text}" if place else f"    {finding.kind}: {finding.text}")
+    return rows
