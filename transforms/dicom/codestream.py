@@ -7,7 +7,8 @@ program, not just the file, on some JPEG headers that contradict what it was tol
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.errors import MedicalImageError
@@ -17,6 +18,11 @@ __all__ = ["Codestream", "check_codestream", "read_jpeg_2000_header", "read_jpeg
 
 _START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 _START_OF_SCAN = 0xDA
+_RGB_IDS = (b"RGB", b"rgb")
+_APPLICATIONS: dict[int, tuple[bytes, Literal["Adobe", "JFIF"]]] = {
+    0xE0: (b"JFIF\0", "JFIF"),
+    0xEE: (b"Adobe", "Adobe"),
+}
 # C0...CF without the tables C4, C8, CC; F7 is JPEG-LS
 _STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
@@ -31,6 +37,9 @@ class Codestream:
         components: samples per pixel.
         precision: bits per sample.
         component_ids: one byte each, JPEG and JPEG-LS only.
+        signed: samples are in two's complement, JPEG 2000 only.
+        subsampled: the components differ in size, as luminance and colour differences do.
+        application: marker of JPEG that names the colours of the samples: "Adobe", "JFIF", or "" for none.
     """
 
     rows: int
@@ -38,10 +47,21 @@ class Codestream:
     components: int
     precision: int
     component_ids: bytes = b""
+    signed: bool = False
+    subsampled: bool = False
+    application: Literal["Adobe", "JFIF", ""] = ""
+
+    @property
+    def holds_rgb(self) -> bool:
+        """Whether the components are named R, G, B."""
+        return self.component_ids in _RGB_IDS
 
 
-def check_codestream(encoded: bytes, layout: PixelLayout) -> None:
-    """Refuse a compressed frame that contradicts the header of the file; run lengths (RLE) say nothing to check.
+def check_codestream(encoded: bytes, layout: PixelLayout) -> Codestream | None:
+    """Refuse a compressed frame that contradicts the header of the file.
+
+    Returns:
+        The frame's own header; None for run lengths (RLE) and deflated frames, which have none.
 
     Raises:
         MedicalImageError: ``reason="decode_failed"`` if it has no usable header of its own, ``"bad_header"`` if that
@@ -52,7 +72,7 @@ def check_codestream(encoded: bytes, layout: PixelLayout) -> None:
     elif layout.transfer_syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
         codestream = read_jpeg_header(encoded)
     else:
-        return
+        return None
     if codestream is None:
         raise MedicalImageError(
             "The header of the compressed frame is damaged or of another codec; export the file again.",
@@ -66,21 +86,24 @@ def check_codestream(encoded: bytes, layout: PixelLayout) -> None:
             f"{codestream.precision} bits; export the file again.",
             reason="bad_header",
         )
+    return codestream
 
 
 def read_jpeg_header(encoded: bytes) -> Codestream | None:
     """Read the segments of a JPEG or JPEG-LS frame up to its first scan; None where they are damaged.
 
+    Where both markers of applications are there, Adobe's is the one kept.
+
     Reference:
         ITU-T T.81 B.2, ITU-T T.87 C.2.
 
     Example:
-        >>> read_jpeg_header(bytes.fromhex("ffd8 ffc0000b 08 0010 0020 01 011100 ffda0008 01 0100 003f00"))
-        Codestream(rows=16, columns=32, components=1, precision=8, component_ids=b'\\x01')
+        >>> read_jpeg_header(bytes.fromhex("ffd8 ffc0000b 08 0010 0020 01 011100 ffda0008 01 0100 003f00")).precision
+        8
     """
     if encoded[:2] != b"\xff\xd8":
         return None
-    found, position = None, 2
+    found, position, applications = None, 2, set[str]()
     while position + 4 <= len(encoded) and encoded[position] == 0xFF:
         marker = encoded[position + 1]
         if marker == 0xFF:  # fill byte
@@ -88,18 +111,28 @@ def read_jpeg_header(encoded: bytes) -> Codestream | None:
             continue
         segment = encoded[position + 4 : position + 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")]
         if marker == _START_OF_SCAN:
-            return found
+            return found and replace(found, application=_application(applications))
+        if marker in _APPLICATIONS and segment.startswith(_APPLICATIONS[marker][0]):
+            applications.add(_APPLICATIONS[marker][1])
         if marker in _STARTS_OF_FRAME:
             # a second frame header, or a cut one
             if found is not None or len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
                 return None
             precision, rows, columns, components = struct.unpack(">BHHB", segment[:6])
-            ids = segment[6::3]
             found = Codestream(
-                rows=rows, columns=columns, components=components, precision=precision, component_ids=ids
+                rows=rows,
+                columns=columns,
+                components=components,
+                precision=precision,
+                component_ids=segment[6::3],
+                subsampled=len(set(segment[7::3])) > 1,
             )
         position += 4 + len(segment)
     return None
+
+
+def _application(found: set[str]) -> Literal["Adobe", "JFIF", ""]:
+    return "Adobe" if "Adobe" in found else "JFIF" if "JFIF" in found else ""
 
 
 def read_jpeg_2000_header(encoded: bytes) -> Codestream | None:
@@ -113,6 +146,13 @@ def read_jpeg_2000_header(encoded: bytes) -> Codestream | None:
         return None
     right, bottom, left, top = struct.unpack(">4I", encoded[start + 8 : start + 24])
     components = int.from_bytes(encoded[start + 40 : start + 42], "big")
-    # the highest bit of the precision is the sign
-    precision = (encoded[start + 42] & 0x7F) + 1
-    return Codestream(rows=bottom - top, columns=right - left, components=components, precision=precision)
+    # three bytes for each component: precision, whose highest bit is the sign, and distances across and down
+    sizes = encoded[start + 42 : start + 42 + 3 * components]
+    return Codestream(
+        rows=bottom - top,
+        columns=right - left,
+        components=components,
+        precision=(sizes[0] & 0x7F) + 1,
+        signed=sizes[0] >= 0x80,
+        subsampled=len({*zip(sizes[1::3], sizes[2::3], strict=False)}) > 1,
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from movl_monai.transforms.dicom.decoder_options import decoder_options
@@ -14,6 +15,7 @@ from movl_monai.transforms.dicom.layout import PixelLayout
 from movl_monai.transforms.dicom.packed_frame import decode_deflated, decode_packed_bits
 from movl_monai.transforms.dicom.plain_frame import is_plain, read_plain_frame
 from movl_monai.transforms.dicom.record import transfer_syntax_name
+from movl_monai.transforms.dicom.samples import coded_layout, color_of_frame, within_stored_bits
 from movl_monai.transforms.dicom.source import remaining_bytes
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom.encaps import encapsulate
@@ -35,16 +37,38 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    JPEGLSTransferSyntaxes,
     MPEGTransferSyntaxes,
     RLELossless,
 )
 
-__all__ = ["DECODERS", "decode_frame"]
+__all__ = ["DECODERS", "DecodedFrame", "decode_frame"]
 
 Decoded = tuple[np.ndarray, str]
 """Values (H, W) or (H, W, 3) and the photometric interpretation after decoding."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedFrame:
+    """Stored values of one frame.
+
+    Args:
+        values: (H, W) or (H, W, 3), in the dtype of the file.
+        photometric: photometric interpretation after decoding.
+        decoder: name of the decoder.
+        layout: that of the file, with sign and depth of a compressed frame that says otherwise.
+    """
+
+    values: np.ndarray
+    photometric: str
+    decoder: str
+    layout: PixelLayout
+
+
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+_END_MARKER = b"\xff\xd9"
+_MOST_PADDING = 8
 
 DeflatedImageFrameCompression = UID("1.2.840.10008.1.2.8.1")
 """Each frame deflated by itself; newer than pydicom's list."""
@@ -73,9 +97,7 @@ is asked for nothing that only that plugin reads.
 """
 
 
-def decode_frame(
-    file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
-) -> tuple[np.ndarray, str, str]:
+def decode_frame(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags) -> DecodedFrame:
     """Decode one frame to stored values.
 
     Args:
@@ -85,16 +107,13 @@ def decode_frame(
         frame: index of the frame, from 0.
         flags: receives what was unusual about the data.
 
-    Returns:
-        The values, (H, W) or (H, W, 3), in the dtype of the file; the photometric interpretation after decoding; and
-        the name of the decoder.
-
     Raises:
         MedicalImageError: if there is too little data, no decoder for the transfer syntax, or all of them fail.
     """
     syntax = layout.transfer_syntax
     if syntax in _NATIVE:
-        return *_decode_native(file, pixels, layout, frame, flags), "native"
+        values, photometric = _decode_native(file, pixels, layout, frame, flags)
+        return DecodedFrame(values=values, photometric=photometric, decoder="native", layout=layout)
     if syntax in DECODERS:
         return _decode_compressed(file, pixels, layout, frame, flags)
     kind = "a video" if syntax in MPEGTransferSyntaxes else "compressed in a way that no decoder here reads"
@@ -157,27 +176,58 @@ def _check_length(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, f
 
 def _decode_compressed(
     file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
-) -> tuple[np.ndarray, str, str]:
-    encoded = encoded_frame(file, pixels, layout, frame, flags)
+) -> DecodedFrame:
+    encoded, codestream = encoded_frame(file, pixels, layout, frame, flags)
+    coded = layout if codestream is None else coded_layout(codestream, layout, flags)
+    values, photometric, decoder = _first_decoded(encoded, coded, flags)
+    if codestream is None:
+        return DecodedFrame(values=values, photometric=photometric, decoder=decoder, layout=layout)
+    if decoder == "pillow" and layout.samples == 3:
+        photometric = color_of_frame(codestream, layout, flags)
+    values, layout = within_stored_bits(values, codestream, replace(layout, signed=coded.signed), file.header, flags)
+    return DecodedFrame(values=values, photometric=photometric, decoder=decoder, layout=layout)
+
+
+def _first_decoded(encoded: bytes, layout: PixelLayout, flags: Flags) -> tuple[np.ndarray, str, str]:
+    """Return values, photometric interpretation and name of the first decoder that succeeds."""
     failures = []
     for name in DECODERS.get(layout.transfer_syntax, ()):
-        try:
-            decode = _decoder(name, layout)
-            if decode is None:
-                continue
-            return *decode(encoded, layout), name
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        # a panic in a decoder written in Rust (RLE) is no Exception
-        except BaseException as error:
-            failures.append(f"{name}: {type(error).__name__}")
+        for variant in _variants(encoded, layout):
+            try:
+                decode = _decoder(name, layout)
+                if decode is None:
+                    break
+                decoded = *decode(variant, layout), name
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            # a panic in a decoder written in Rust (RLE) is no Exception
+            except BaseException as error:
+                failures.append(f"{name}: {type(error).__name__}")
+            else:
+                if variant is not encoded:
+                    flags.add("padded_frame")
+                return decoded
     if failures:
-        raise _failed(layout, failures)
+        raise _failed(layout, list(dict.fromkeys(failures)))
     raise MedicalImageError(
         f"No installed decoder reads the transfer syntax {_syntax_name(layout.transfer_syntax)}; "
         "pip install SimpleITK pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls.",
         reason="no_decoder",
     )
+
+
+def _variants(encoded: bytes, layout: PixelLayout) -> Iterator[bytes]:
+    """Yield a frame as it is, then a JPEG-LS frame without the padding before its end marker, byte by byte."""
+    yield encoded
+    if layout.transfer_syntax not in JPEGLSTransferSyntaxes:
+        return
+    end = encoded.rfind(_END_MARKER)
+    body = encoded[:end] if end > 0 else encoded
+    for _ in range(_MOST_PADDING):
+        if body[-1:] not in (b"\0", b"\xff"):
+            return
+        body = body[:-1]
+        yield body + _END_MARKER
 
 
 def _decoder(name: str, layout: PixelLayout) -> Callable[[bytes, PixelLayout], Decoded] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from movl_monai.transforms.dicom.codestream import check_codestream
+from movl_monai.transforms.dicom.codestream import Codestream, check_codestream
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.header import ParsedFile, PixelElement
 from movl_monai.transforms.dicom.layout import PixelLayout
@@ -19,8 +19,10 @@ __all__ = ["encoded_frame"]
 _ITEM, _SEQUENCE_DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # (FFFE,E000) and (FFFE,E0DD) as little-endian words
 
 
-def encoded_frame(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags) -> bytes:
-    """Return the compressed bytes of one frame.
+def encoded_frame(
+    file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
+) -> tuple[bytes, Codestream | None]:
+    """Return the compressed bytes of one frame, and its own header where its codec has one.
 
     Raises:
         MedicalImageError: ``reason="truncated"`` if an item ends beyond the file or the frame is not there,
@@ -48,10 +50,10 @@ def encoded_frame(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, f
             f"Expected {layout.frames} compressed frames, frame {frame} is not there; export the file again.",
             reason="truncated",
         ) from None
-    check_codestream(encoded, layout)
+    codestream = check_codestream(encoded, layout)
     if encoded[:2] == b"\xff\xd8" and b"\xff\xd9" not in encoded[-16:]:
         flags.add("no_end_marker")
-    return encoded
+    return encoded, codestream
 
 
 def _check_items(file: BinaryIO, flags: Flags) -> None:

@@ -84,14 +84,14 @@ def stored_values(
         pixels = _image_pixels(file)
         layout = pixel_layout(file.header, keyword=pixels.keyword, flags=flags, limits=limits)
         index = _frame_index(frame, layout.frames)
-        values, photometric, decoder = decode_frame(file, pixels, layout, index, flags)
+        decoded = decode_frame(file, pixels, layout, index, flags)
     return StoredFrame(
-        values=values,
-        photometric=photometric,
-        decoder=decoder,
+        values=decoded.values,
+        photometric=decoded.photometric,
+        decoder=decoded.decoder,
         index=index,
         header=file.header,
-        layout=layout,
+        layout=decoded.layout,
         flags=flags,
     )
 

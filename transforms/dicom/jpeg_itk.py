@@ -14,8 +14,6 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 __all__ = ["decode_with_itk"]
 
-_RGB_IDS = (b"RGB", b"rgb")
-
 
 def decode_with_itk(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, str]:
     """Decode one JPEG frame with SimpleITK.
@@ -102,6 +100,6 @@ def _text(value: str) -> bytes:
 def _photometric(encoded: bytes, layout: PixelLayout) -> str:
     """Return what the samples are: component names R, G, B in the frame itself are believed."""
     codestream = read_jpeg_header(encoded)
-    if layout.samples == 3 and codestream is not None and codestream.component_ids in _RGB_IDS:
+    if layout.samples == 3 and codestream is not None and codestream.holds_rgb:
         return "RGB"
     return layout.photometric

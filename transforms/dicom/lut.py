@@ -10,7 +10,10 @@ from movl_monai.transforms.dicom.tags import numbers, raw_data
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset
 
-__all__ = ["LookupTable", "read_lut"]
+__all__ = ["LookupTable", "is_empty_lut", "read_lut"]
+
+_LEAST_SHARE_OF_DEPTH = 1 / 4
+_NOTHING: tuple[object, ...] = (None, b"", "", [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,7 @@ class LookupTable:
         first: input value of the first entry.
         entries: outputs, whole numbers in [0, 2 ** bits - 1].
         bits: depth of the outputs.
+        largest: output that is white: the largest of the depth, or the largest entry where the depth is wrong.
 
     Example:
         >>> LookupTable(first=10, entries=np.array([5, 7, 9]), bits=4)(np.array([0, 11, 99]))
@@ -30,12 +34,23 @@ class LookupTable:
     first: int
     entries: np.ndarray
     bits: int
+    largest: int | None = None
+
+    @property
+    def white(self) -> int:
+        """The output that is shown white."""
+        return 2**self.bits - 1 if self.largest is None else self.largest
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Map values of any real dtype and shape; fractions are rounded."""
         wide = np.rint(values) if values.dtype.kind == "f" else values
         index = np.clip(wide, self.first, self.first + len(self.entries) - 1).astype(np.int64) - self.first
         return self.entries[index]
+
+
+def is_empty_lut(item: Dataset) -> bool:
+    """Tell whether an item of a sequence of tables lacks its descriptor or its entries."""
+    return any(raw_data(item, keyword)[0] in _NOTHING for keyword in ("LUTDescriptor", "LUTData"))
 
 
 def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) -> LookupTable:
@@ -73,6 +88,11 @@ def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) 
     if not max(1, needed) <= bits <= 16:
         flags.add("wrong_lut_depth")
         bits = max(8, needed)
+    largest = int(entries.max())
+    if 0 < largest < _LEAST_SHARE_OF_DEPTH * 2**bits:
+        # 12 or 8 bits in what is called 16: by the depth that is stated they would be nearly black
+        flags.add("wrong_lut_depth")
+        return LookupTable(first=first, entries=entries, bits=bits, largest=largest)
     return LookupTable(first=first, entries=entries, bits=bits)
 
 

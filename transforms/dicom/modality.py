@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
 from movl_monai.transforms.dicom.layout import PixelLayout
-from movl_monai.transforms.dicom.lut import LookupTable, read_lut
+from movl_monai.transforms.dicom.lut import LookupTable, is_empty_lut, read_lut
 from movl_monai.transforms.dicom.tags import code_string, functional_group, items, number, uid
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset, FileDataset
@@ -48,7 +48,7 @@ class Modality:
     def range(self, layout: PixelLayout) -> tuple[float, float]:
         """Return the smallest and largest value that the stored bits (or the depth of the table) allow."""
         if self.lut is not None:
-            return 0.0, 2.0**self.lut.bits - 1
+            return 0.0, float(self.lut.white)
         ends = [self.slope * end + self.intercept for end in layout.stored_range]
         return min(ends), max(ends)
 
@@ -76,13 +76,17 @@ def read_modality(header: FileDataset, layout: PixelLayout, frame: int, flags: F
         DICOM PS3.3 C.11.1 and C.7.6.16.2.9.
     """
     group = functional_group(header, "PixelValueTransformationSequence", frame)
-    if group is not None:
+    if group is not None and any(tag in group for tag in ("RescaleSlope", "RescaleIntercept")):
         return _rescale(group, flags)
     has_transformation = any(tag in header for tag in ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"))
     if has_transformation and _gives_x_ray_intensity(header):
         flags.add("modality_lut_not_for_display")
         return Modality()
-    if tables := items(header, "ModalityLUTSequence", flags):
+    stated = items(header, "ModalityLUTSequence", flags)
+    tables = [item for item in stated if not is_empty_lut(item)]
+    if len(tables) < len(stated):
+        flags.add("empty", "ModalityLUTSequence")
+    if tables:
         lut = read_lut(tables[0], highest_input=layout.stored_range[1], flags=flags, reason="bad_rescale")
         return Modality(lut=lut, unit=code_string(tables[0], "ModalityLUTType"), is_stated=True)
     return _rescale(header, flags)

@@ -14,13 +14,14 @@ from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import modality_code, sop_class_name, transfer_syntax_name
 from movl_monai.transforms.dicom.source import Source
 from movl_monai.transforms.dicom.tags import code_string, uid
-from movl_monai.transforms.dicom.voi import VOI, FullRange, choose_voi, voi_choices
+from movl_monai.transforms.dicom.voi import VOI, FullRange, WindowVOI, choose_voi, voi_choices
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.windows import Window, resolve_windows, window_linear
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 __all__ = ["read_dicom"]
 
+_DENSEST_BONE, _DENSEST_METAL = 2000, 32000  # HU
 _CT = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
@@ -44,7 +45,8 @@ def read_dicom(
         ct_windows: for CT, whose own windows are not used: one window (repeated) or three, each a name of
             ``HU_PRESETS`` or ``[width, level]`` in HU.
         voi: for all other grey images: which of the VOI LUTs, then windows, of the file, by index or explanation.
-            Where the file has none, 0 is the full range that the stored bits and the rescaling allow.
+            Where the file has none, 0 is the full range that the stored bits and the rescaling allow. ``"full"`` is
+            that range whatever the file has.
         limits: what the file may ask for at most.
 
     Returns:
@@ -84,6 +86,8 @@ def _grey(
     if _is_in_hu(stored, frame):
         for channel, (width, level) in zip(image, windows, strict=True):
             window_linear(values, center=level, width=width, out=channel)
+        if _is_implausible(values, blank):
+            stored.flags.add("implausible_hu")
         applied: dict[str, Any] = {"source": "ct_windows", "windows": [list(window) for window in windows]}
     else:
         chosen, applied = _chosen_voi(stored, frame, values, blank, voi)
@@ -125,6 +129,14 @@ def _is_in_hu(stored: StoredFrame, frame: ModalityFrame) -> bool:
     return True
 
 
+def _is_implausible(values: np.ndarray, blank: np.ndarray | None) -> bool:
+    """Tell whether a tenth of the pixels are denser than any bone, or a thousandth than any metal."""
+    if values.max() < _DENSEST_BONE:
+        return False
+    measured = values if blank is None else values[~blank]
+    return bool((measured > _DENSEST_BONE).mean() > 0.1 or (measured > _DENSEST_METAL).mean() > 0.001)
+
+
 def _chosen_voi(
     stored: StoredFrame, frame: ModalityFrame, values: np.ndarray, blank: np.ndarray | None, voi: int | str
 ) -> tuple[VOI, dict[str, Any]]:
@@ -136,12 +148,26 @@ def _chosen_voi(
     choices = voi_choices(stored.header, stored.index, highest_input=high, flags=stored.flags)
     chosen = choose_voi(choices, voi, full_range=FullRange(low=low, high=high))
     if not isinstance(chosen, FullRange):
+        if isinstance(chosen, WindowVOI) and _is_in_stored_units(chosen, values, stored.values):
+            stored.flags.add("window_in_stored_units")
         return chosen, {**chosen.describe(), "index": [choice is chosen for choice in choices].index(True)}
     if stored.layout.is_float:
         stored.flags.add("range_from_data")
-    elif np.ptp(values) < (high - low) / 16:
+    elif np.ptp(values) < (high - low) / 8:
         stored.flags.add("little_of_range_used")
     return chosen, chosen.describe()
+
+
+def _is_in_stored_units(window: WindowVOI, values: np.ndarray, stored: np.ndarray) -> bool:
+    """Tell whether the values lie within 1/16 of a window, or beyond it, and the stored values span 1/4 of it."""
+    return _share_of(window, values) < 1 / 16 and _share_of(window, stored) > 1 / 4
+
+
+def _share_of(window: WindowVOI, values: np.ndarray) -> float:
+    """Return the part of a window, in [0, 1], between the smallest and the largest value."""
+    low, high = window.center - window.width / 2, window.center + window.width / 2
+    ends = np.clip([float(values.min()), float(values.max())], low, high)
+    return float(ends[1] - ends[0]) / window.width
 
 
 def _is_inverted(stored: StoredFrame) -> bool:

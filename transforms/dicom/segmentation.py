@@ -79,9 +79,9 @@ class OpenSegmentation:
         Raises:
             MedicalImageError: if it cannot be decoded; ``reason`` says why.
         """
-        values, _, decoder = decode_frame(self._file, self._pixels, self.layout, index, self.flags)
-        self.decoders.add(decoder)
-        return values
+        decoded = decode_frame(self._file, self._pixels, self.layout, index, self.flags)
+        self.decoders.add(decoded.decoder)
+        return decoded.values
 
 
 @contextmanager

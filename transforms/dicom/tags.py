@@ -12,7 +12,10 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-__all__ = ["code_string", "functional_group", "integer", "items", "number", "numbers", "raw_data", "uid", "values"]
+__all__ = [
+    *("code_string", "each_number", "functional_group", "integer", "items", "number", "numbers", "raw_data", "uid"),
+    "values",
+]
 
 
 @quiet()
@@ -50,6 +53,20 @@ def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[
         return found
     _flag(flags, "invalid", keyword)
     return []
+
+
+def each_number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
+    """Return the values of a tag as numbers, NaN for each one that is none; [] where it is missing or empty."""
+    tag = tag_of(keyword)
+    if too_long(dataset, tag):
+        _flag(flags, "invalid", keyword)
+        return []
+    if (plain := plain_numbers(dataset, tag)) is not None:
+        return plain
+    raw, _ = raw_data(dataset, keyword)
+    # one text that is no number must not cost the others
+    found = raw.split(b"\\") if isinstance(raw, bytes) and raw.strip(b" \0") else values(dataset, keyword, flags)
+    return [_as_number(value) for value in found]
 
 
 def number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> float | None:
@@ -121,6 +138,13 @@ def functional_group(header: Dataset, keyword: str, frame: int) -> Dataset | Non
         if found := items(group, keyword):
             return found[0]
     return None
+
+
+def _as_number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _is_list(value: Any) -> bool:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
-from movl_monai.transforms.dicom.lut import LookupTable, read_lut
-from movl_monai.transforms.dicom.tags import code_string, functional_group, items, numbers, values
+from movl_monai.transforms.dicom.lut import LookupTable, is_empty_lut, read_lut
+from movl_monai.transforms.dicom.tags import code_string, each_number, functional_group, items, values
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.windows import WindowFunction, apply_window
 from pydicom import Dataset, FileDataset
 
-__all__ = ["VOI", "FullRange", "LutVOI", "WindowVOI", "choose_voi", "voi_choices"]
+__all__ = ["FULL", "VOI", "FullRange", "LutVOI", "UnusableVOI", "WindowVOI", "choose_voi", "voi_choices"]
+
+FULL = "full"
+"""The value of the option ``voi`` that passes over all windows and tables of a file."""
+
+_STATED_BY = ("WindowCenter", "WindowWidth", "VOILUTSequence")
+_SMALLEST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +49,8 @@ class LutVOI:
     explanation: str = ""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Map values to [0, 1]: the output of the table over the largest its depth allows."""
-        return self.lut(values).astype(np.float32) / np.float32(2**self.lut.bits - 1)
+        """Map values to [0, 1]: the output of the table over the one that is white, at most 1."""
+        return self.lut(values).astype(np.float32) / np.float32(self.lut.white)
 
     def describe(self) -> dict[str, Any]:
         """Return what was applied; the free text of the explanation is left out."""
@@ -68,11 +75,22 @@ class FullRange:
         return {"source": "full_range", "low": self.low, "high": self.high}
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnusableVOI:
+    """A window or table of the file that says nothing; it keeps its place among the choices."""
+
+    explanation: str = ""
+
+
 VOI = WindowVOI | LutVOI | FullRange
+Choice = WindowVOI | LutVOI | UnusableVOI
 
 
-def voi_choices(header: FileDataset, frame: int, *, highest_input: float, flags: Flags) -> list[WindowVOI | LutVOI]:
-    """Return the choices that a file offers for a frame: its VOI LUTs, then its windows.
+def voi_choices(header: FileDataset, frame: int, *, highest_input: float, flags: Flags) -> list[Choice]:
+    """Return the choices that a file offers for a frame: its VOI LUTs, then its windows, the unusable ones too.
+
+    A table without descriptor or entries is unusable, and a window whose width is below the allowed minimum, or
+    whose center or width is no number. An unknown VOILUTFunction is taken as absent.
 
     Args:
         header: header of the file; a FrameVOILUTSequence of the frame wins over the tags of the whole file.
@@ -81,57 +99,97 @@ def voi_choices(header: FileDataset, frame: int, *, highest_input: float, flags:
         flags: receives what was unusual.
 
     Raises:
-        MedicalImageError: if a VOI LUT is damaged, or VOILUTFunction is unknown (``reason="bad_window"``).
+        MedicalImageError: if a VOI LUT is damaged (``reason="bad_window"``).
 
     Reference:
         DICOM PS3.3 C.11.2 and C.7.6.16.2.10.
     """
     group = functional_group(header, "FrameVOILUTSequence", frame)
-    dataset = header if group is None else group
-    tables = [
-        LutVOI(
-            lut=read_lut(item, highest_input=highest_input, flags=flags, reason="bad_window"),
-            explanation=_text(values(item, "LUTExplanation"), 0),
-        )
-        for item in items(dataset, "VOILUTSequence", flags)
-    ]
-    return [*tables, *_windows(dataset, flags)]
+    dataset = group if group is not None and any(keyword in group for keyword in _STATED_BY) else header
+    return [*_tables(dataset, highest_input, flags), *_windows(dataset, flags)]
 
 
-def choose_voi(choices: list[WindowVOI | LutVOI], voi: int | str, *, full_range: FullRange) -> VOI:
-    """Return the choice with an index or explanation; the full range where the file offers none and 0 is asked for.
+def choose_voi(choices: list[Choice], voi: int | str, *, full_range: FullRange) -> VOI:
+    """Return the choice with an index or explanation.
+
+    In place of an unusable choice comes the next usable one, else the first usable one, else the full range.
+
+    Args:
+        choices: of :func:`voi_choices`.
+        voi: index from 0, explanation, or ``"full"`` for the full range. 0 is the full range where there is no choice.
+        full_range: the full range.
 
     Raises:
         MedicalImageError: if there is no such choice (``reason="unknown_voi"``).
     """
+    index = _index(choices, voi)
+    if index is None:
+        return full_range
+    usable = [choice for choice in choices[index:] + choices[:index] if not isinstance(choice, UnusableVOI)]
+    return usable[0] if usable else full_range
+
+
+def _index(choices: list[Choice], voi: int | str) -> int | None:
+    """Return the index of the choice that is asked for, None for the full range."""
     if isinstance(voi, str):
-        matching = [choice for choice in choices if choice.explanation.casefold() == voi.strip().casefold()]
+        wanted = voi.strip().casefold()
+        if wanted == FULL:
+            return None
+        matching = [index for index, choice in enumerate(choices) if choice.explanation.casefold() == wanted]
         if matching:
             return matching[0]
     elif 0 <= voi < len(choices):
-        return choices[voi]
+        return voi
     elif voi == 0:
-        return full_range
+        return None
     raise MedicalImageError(
         f"voi must be one of the {len(choices)} windows and VOI LUTs of the file, by index from 0 or by explanation, "
-        f"got {voi!r}; 0 is always possible.",
+        f'or "full", got {voi!r}; 0 and "full" are always possible.',
         reason="unknown_voi",
     )
 
 
-def _windows(dataset: Dataset, flags: Flags) -> list[WindowVOI]:
-    centers, widths = numbers(dataset, "WindowCenter", flags), numbers(dataset, "WindowWidth", flags)
+def _tables(dataset: Dataset, highest_input: float, flags: Flags) -> list[Choice]:
+    found: list[Choice] = []
+    for item in items(dataset, "VOILUTSequence", flags):
+        explanation = _text(values(item, "LUTExplanation"), 0)
+        if is_empty_lut(item):
+            flags.add("empty", "VOILUTSequence")
+            found.append(UnusableVOI(explanation=explanation))
+        else:
+            lut = read_lut(item, highest_input=highest_input, flags=flags, reason="bad_window")
+            found.append(LutVOI(lut=lut, explanation=explanation))
+    return found
+
+
+def _windows(dataset: Dataset, flags: Flags) -> list[Choice]:
+    centers = each_number(dataset, "WindowCenter", flags)
+    widths = each_number(dataset, "WindowWidth", flags)
     if len(centers) != len(widths):
         flags.add("unequal_window_lists")
     if not centers or not widths:
         return []
     function = code_string(dataset, "VOILUTFunction") or "LINEAR"
+    if function not in _SMALLEST_WIDTH:
+        flags.add("invalid", "VOILUTFunction")
+        function = "LINEAR"
     explanations = values(dataset, "WindowCenterWidthExplanation")
     return [
-        # the function is checked where it is applied
-        WindowVOI(center=center, width=width, function=function, explanation=_text(explanations, index))
+        _window(center, width, function, _text(explanations, index), flags)
         for index, (center, width) in enumerate(zip(centers, widths, strict=False))
     ]
+
+
+def _window(center: float, width: float, function: str, explanation: str, flags: Flags) -> Choice:
+    smallest = _SMALLEST_WIDTH[function]
+    if not math.isfinite(center):
+        flags.add("invalid", "WindowCenter")
+        return UnusableVOI(explanation=explanation)
+    # the smallest width of LINEAR is allowed, 0 is not; written so that NaN fails
+    if not (math.isfinite(width) and width > 0 and width >= smallest):
+        flags.add("invalid", "WindowWidth")
+        return UnusableVOI(explanation=explanation)
+    return WindowVOI(center=center, width=width, function=cast(WindowFunction, function), explanation=explanation)
 
 
 def _text(texts: list[Any], index: int) -> str:

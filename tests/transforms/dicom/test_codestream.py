@@ -35,8 +35,14 @@ def test_a_jpeg_header_states_size_components_and_precision(name: str, size: tup
 def test_a_jpeg_2000_header_states_size_components_and_precision(
     name: str, rows: int, columns: int, components: int
 ) -> None:
-    precision = get_j2k_parameters(frame_of(name))["precision"]
-    expected = Codestream(rows=rows, columns=columns, components=components, precision=precision)
+    stated = get_j2k_parameters(frame_of(name))
+    expected = Codestream(
+        rows=rows,
+        columns=columns,
+        components=components,
+        precision=stated["precision"],
+        signed=stated["is_signed"],
+    )
     assert read_jpeg_2000_header(frame_of(name)) == expected
     assert read_jpeg_2000_header(b"JP2 boxes" * 9 + frame_of(name)) == expected
 

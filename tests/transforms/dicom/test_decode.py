@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 from movl_monai.transforms.dicom import read_dicom, stored_values
 from movl_monai.transforms.errors import MedicalImageError
+from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, encapsulate_extended, get_frame
 from pydicom.pixels import pixel_array
-from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    HTJ2K,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
-from tests.transforms.dicom.objects import as_file, grey_object, rgb_object, shipped
+from tests.transforms.dicom.objects import as_file, grey_object, rewritten, rgb_object, shipped
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.add.outer(np.arange(70), np.arange(50))
@@ -174,6 +183,106 @@ def test_colour_in_jpeg_2000_and_jpeg_ls_equals_the_uncompressed_twin(name: str)
 def test_reversible_colour_transforms_are_undone(name: str) -> None:
     expected = dcmread(shipped(name)).pixel_array.transpose(2, 0, 1) / 255
     np.testing.assert_allclose(read_dicom(shipped(name))[0], expected, atol=1e-6)
+
+
+def encapsulated(dataset: Any, frame: bytes, syntax: Any) -> BytesIO:
+    """An object whose pixel data is one compressed frame."""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    return as_file(dataset)
+
+
+def jpeg_2000(values: np.ndarray, bits: int) -> bytes:
+    """A lossless frame of a depth, signed as the values are."""
+    from openjpeg.utils import encode_buffer
+
+    return bytes(
+        encode_buffer(
+            values.tobytes(),
+            *values.shape[::-1],
+            samples_per_pixel=1,
+            bits_stored=bits,
+            is_signed=values.dtype.kind == "i",
+            photometric_interpretation=2,
+        )
+    )
+
+
+SLOPE = (SMOOTH * 17 - 1000).astype(np.int16)  # -1000 ... 1006
+
+
+@pytest.mark.parametrize(
+    ("coded", "bits", "stored", "signed", "expected", "flags"),
+    [
+        (SLOPE, 16, 16, 1, SLOPE, []),
+        (SLOPE, 16, 16, 0, SLOPE, ["sign_mismatch"]),
+        (SLOPE, 13, 16, 0, SLOPE, ["sign_mismatch"]),
+        (SLOPE, 12, 12, 0, SLOPE, ["sign_mismatch"]),
+        # two's complement in unsigned samples
+        ((SLOPE % 4096).astype(np.uint16), 12, 12, 1, SLOPE, ["sign_mismatch"]),
+        # with fewer bits than BitsStored they cannot be that
+        ((SLOPE % 4096).astype(np.uint16), 12, 16, 1, SLOPE % 4096, ["sign_mismatch"]),
+        ((SLOPE + 1000).astype(np.uint16), 12, 16, 0, SLOPE + 1000, []),
+        # more bits than BitsStored, in use
+        ((SLOPE + 1000).astype(np.uint16), 12, 10, 0, SLOPE + 1000, ["wrong_bits_stored"]),
+    ],
+)
+def test_sign_and_depth_are_those_of_the_compressed_frame(
+    coded: np.ndarray, bits: int, stored: int, signed: int, expected: np.ndarray, flags: list[str]
+) -> None:
+    dataset = grey_object(np.zeros(coded.shape, np.uint16), bits_stored=stored, PixelRepresentation=signed)
+    decoded = stored_values(encapsulated(dataset, jpeg_2000(coded, bits), JPEG2000Lossless))
+    np.testing.assert_array_equal(decoded.values, expected)
+    assert decoded.flags.codes == flags
+    low, high = decoded.layout.stored_range
+    assert low <= decoded.values.min()
+    assert decoded.values.max() <= high
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0\0", b"\xff"])
+@pytest.mark.parametrize("behind", [b"", b"\0\0"])
+def test_jpeg_ls_with_padding_around_its_end_marker_is_read(padding: bytes, behind: bytes) -> None:
+    import jpeg_ls
+
+    values = (SMOOTH * 30).astype(np.uint16)
+    frame = bytes(jpeg_ls.encode_array(values))
+    end = frame.rindex(b"\xff\xd9")
+    padded = frame[:end] + padding + frame[end : end + 2] + behind
+    decoded = stored_values(encapsulated(grey_object(values), padded, JPEGLSLossless))
+    np.testing.assert_array_equal(decoded.values, values)
+    assert set(decoded.flags.codes) <= {"padded_frame"}
+    assert ("padded_frame" in decoded.flags.codes) == padding.startswith(b"\0")
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_lossy_values_beyond_the_stored_bits_are_clipped(photometric: str) -> None:
+    whole = stored_values(shipped("JPEG-lossy.dcm")).values
+    assert whole.max() > 255
+    tags = {"BitsStored": 8, "HighBit": 7, "PhotometricInterpretation": photometric}
+    decoded = stored_values(as_file(rewritten("JPEG-lossy.dcm", **tags)))
+    np.testing.assert_array_equal(decoded.values, whole.clip(0, 255))
+    assert "lossy_overshoot" in decoded.flags.codes
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL_422"])
+@pytest.mark.parametrize("marker", ["none", "JFIF", "Adobe"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_colours_of_jpeg_follow_its_markers_and_sampling(subsampling: int, marker: str, photometric: str) -> None:
+    colours = np.array([[[200, 30, 30], [30, 180, 30]], [[30, 30, 200], [128, 128, 128]]], np.uint8)
+    samples = colours.repeat(32, axis=0).repeat(32, axis=1)
+    buffer = BytesIO()
+    Image.fromarray(samples).save(buffer, "JPEG", quality=95, subsampling=subsampling)
+    frame = buffer.getvalue()
+    bare = frame[4 + int.from_bytes(frame[4:6], "big") :]
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
+    frame = {"none": b"\xff\xd8" + bare, "JFIF": frame, "Adobe": b"\xff\xd8" + adobe + bare}[marker]
+    image, record = read_dicom(encapsulated(rgb_object(samples, photometric=photometric), frame, JPEGBaseline8Bit))
+    if (subsampling, marker, photometric) == (0, "none", "RGB"):
+        return  # nothing contradicts the header
+    np.testing.assert_allclose(image[:, 16::32, 16::32] * 255, colours.transpose(2, 0, 1), atol=2)
+    flagged = photometric == "RGB" and marker != "Adobe"
+    assert record["flags"] == (["color_mismatch"] if flagged else [])
 
 
 def test_subsampled_colour_that_is_not_is_read_as_it_is_and_flagged() -> None:

@@ -579,7 +579,6 @@ def test_f32_the_record_holds_no_patient_data_not_even_where_a_code_is_expected(
         {"RescaleSlope": 0},
         {"Rows": 9999},
         {"PhotometricInterpretation": SECRET},
-        {"VOILUTFunction": SECRET},
         {"SOPClassUID": "1.2.3.4.5.6.7", "PixelData": None},
         {"BitsStored": 99},
     ],

@@ -21,7 +21,7 @@ def read(item: Dataset, *, highest_input: float = 65535) -> tuple[LookupTable, F
 @pytest.mark.parametrize("first", [0, 100, -50])
 @pytest.mark.parametrize("vr", ["OW", "US"])
 def test_a_table_read_from_a_file_maps_as_pydicom_maps(first: int, vr: str) -> None:
-    entries = np.random.default_rng(0).integers(0, 4096, 300)
+    entries = np.random.default_rng(0).integers(0, 65536, 300)
     dataset = grey_object(np.zeros((2, 2), dtype=np.int16))
     item = lut_item(entries.tolist(), first=first, bits=16)
     item["LUTData"] = DataElement("LUTData", vr, entries.astype("<u2").tobytes() if vr == "OW" else entries.tolist())

@@ -9,6 +9,8 @@ import pytest
 from movl_monai.transforms.dicom import read_dicom
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -82,10 +84,101 @@ def test_a_choice_that_the_file_does_not_offer_is_refused(voi: int | str) -> Non
         assert reason_of(grey_object(RAMP), voi=voi) == "unknown_voi"
 
 
-@pytest.mark.parametrize(("width", "function"), [(0, None), (0.5, "LINEAR"), (0, "LINEAR_EXACT"), (-1, "SIGMOID")])
-def test_a_window_below_the_allowed_width_is_refused(width: float, function: str | None) -> None:
-    dataset = grey_object(RAMP, WindowCenter=5, WindowWidth=width, VOILUTFunction=function)
-    assert reason_of(dataset) == "bad_window"
+@pytest.mark.parametrize(
+    ("center", "width", "function", "flag"),
+    [
+        (5, 0, None, "invalid:WindowWidth"),
+        (5, 0.5, "LINEAR", "invalid:WindowWidth"),
+        (5, 0, "LINEAR_EXACT", "invalid:WindowWidth"),
+        (5, -1, "SIGMOID", "invalid:WindowWidth"),
+        (5, b"wide", None, "invalid:WindowWidth"),
+        (5, b"NaN", None, "invalid:WindowWidth"),
+        (b"inf", 9, None, "invalid:WindowCenter"),
+    ],
+)
+def test_an_unusable_window_gives_way_to_the_next_else_to_the_full_range(
+    center: Any, width: Any, function: str | None, flag: str
+) -> None:
+    def file(*usable: int) -> Any:
+        dataset = grey_object(RAMP, VOILUTFunction=function)
+        for tag, first in ((Tag("WindowCenter"), center), (Tag("WindowWidth"), width)):
+            text = b"\\".join(
+                [first if isinstance(first, bytes) else str(first).encode(), *(b"%d" % n for n in usable)]
+            )
+            dataset[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True)
+        return as_file(dataset)
+
+    image, record = read_dicom(file())
+    assert (record["voi"], record["flags"]) == ({"source": "full_range", "low": 0.0, "high": 255.0}, [flag])
+    np.testing.assert_allclose(image[0], RAMP / 255, atol=1e-7)
+    for voi in (0, 1):
+        record = read_dicom(file(100), voi=voi)[1]
+        assert (record["voi"]["index"], record["voi"]["width"], record["flags"]) == (1, 100, [flag])
+
+
+def test_an_unknown_function_is_taken_as_absent_and_flagged() -> None:
+    record = read_dicom(as_file(grey_object(RAMP, WindowCenter=5, WindowWidth=9, VOILUTFunction="CURVED")))[1]
+    assert (record["voi"]["function"], record["flags"]) == ("LINEAR", ["invalid:VOILUTFunction"])
+
+
+def test_empty_items_of_tables_are_passed_over() -> None:
+    empty = Dataset()
+    empty.LUTDescriptor = empty.LUTData = None
+    empty["LUTDescriptor"].VR = empty["LUTData"].VR = "US"
+    dataset = grey_object(RAMP, ModalityLUTSequence=[empty], VOILUTSequence=[empty], WindowCenter=9, WindowWidth=9)
+    record = read_dicom(as_file(dataset))[1]
+    assert (record["voi"]["source"], record["voi"]["index"]) == ("window", 1)
+    assert record["flags"] == ["empty:ModalityLUTSequence", "empty:VOILUTSequence"]
+    del dataset.WindowCenter, dataset.WindowWidth
+    image, record = read_dicom(as_file(dataset))
+    assert record["voi"]["source"] == "full_range"
+    np.testing.assert_allclose(image[0], RAMP / 255, atol=1e-7)
+
+
+def test_full_passes_over_all_windows_of_the_file() -> None:
+    dataset = grey_object(RAMP, WindowCenter=5, WindowWidth=5)
+    image, record = read_dicom(as_file(dataset), voi="Full")
+    assert record["voi"]["source"] == "full_range"
+    np.testing.assert_allclose(image[0], RAMP / 255, atol=1e-7)
+
+
+def test_functional_groups_that_state_nothing_leave_the_tags_of_the_file() -> None:
+    group = Dataset()
+    group.FrameVOILUTSequence = group.PixelValueTransformationSequence = [Dataset()]
+    tags = {"WindowCenter": 200, "WindowWidth": 100, "RescaleSlope": 2, "RescaleIntercept": -10}
+    dataset = grey_object(RAMP, SharedFunctionalGroupsSequence=[group], **tags)
+    expected = read_dicom(as_file(grey_object(RAMP, **tags)))[0]
+    np.testing.assert_array_equal(read_dicom(as_file(dataset))[0], expected)
+
+
+@pytest.mark.parametrize("largest", [255, 1023, 4095])
+@pytest.mark.parametrize("where", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_of_wrong_depth_is_scaled_by_its_entries(where: str, largest: int) -> None:
+    entries = (np.arange(256) * largest // 255).tolist()
+    dataset = grey_object(RAMP, **{where: [lut_item(entries, first=0, bits=16)]})
+    image, record = read_dicom(as_file(dataset))
+    np.testing.assert_allclose(image[0], np.asarray(entries)[RAMP] / largest, atol=1e-6)
+    assert record["flags"] == ["wrong_lut_depth"]
+
+
+def test_a_window_in_stored_units_is_flagged() -> None:
+    stored = (np.arange(4096, dtype=np.uint16)).reshape(64, 64)
+    tags = {"RescaleSlope": 0.02, "RescaleIntercept": 0}
+    for center, width, expected in ((2000, 4000, ["window_in_stored_units"]), (40, 80, [])):
+        window = {"WindowCenter": center, "WindowWidth": width}
+        assert read_dicom(as_file(grey_object(stored, bits_stored=12, **tags, **window)))[1]["flags"] == expected
+
+
+@pytest.mark.parametrize(
+    ("air", "bits", "expected"), [(-1000, 16, []), (64536, 16, ["implausible_hu"]), (3096, 12, ["implausible_hu"])]
+)
+def test_a_ct_whose_negative_values_became_positive_is_flagged(air: int, bits: int, expected: list[str]) -> None:
+    stored = np.full((10, 10), 40)
+    stored[:3] = air
+    stored[9, 9] = 3000  # a filling
+    dtype = np.int16 if air < 0 else np.uint16
+    tags = {"RescaleSlope": 1, "RescaleIntercept": 0, "sop_class": CTImageStorage, "modality": "CT"}
+    assert read_dicom(as_file(grey_object(stored.astype(dtype), bits_stored=bits, **tags)))[1]["flags"] == expected
 
 
 @pytest.mark.parametrize(("center", "width"), [("", ""), ("", 5), (5, ""), (None, 5)])
