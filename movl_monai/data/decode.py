@@ -89,10 +89,15 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
         ImageContractError: see :func:`to_uint8`.
     """
     try:
-        result = transform(dict(item))
+        return _decoded(transform(dict(item)))
+    except ImageContractError:
+        raise
     except Exception as error:  # a data set has every kind of broken file; none may end the run
         reason, detail = explain(error)
         return Decoded(reason=reason, detail=detail)
+
+
+def _decoded(result: Mapping[Any, Any]) -> Decoded:
     record = result.get("record")
     decoded = Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
     # a chain for classes of whole images leaves the path of a mask as it is

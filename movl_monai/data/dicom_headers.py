@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from movl_monai.data.entries import FileHeader
+from movl_monai.data.faults import fault_of
 
 __all__ = ["read_dicom_header"]
 
@@ -15,13 +16,12 @@ def read_dicom_header(path: Path) -> FileHeader:
     Reference:
         DICOM PS3.10, section 7.1 (preamble and prefix); PS3.3 C.7.1.1 (PatientID, IssuerOfPatientID).
     """
-    from movl_monai.transforms import MedicalImageError
     from movl_monai.transforms.dicom import scan_header
 
     try:
         scan = scan_header(path)
-    except MedicalImageError as error:
-        return FileHeader(problem=error.reason)
+    except Exception as error:  # damaged, in any way
+        return FileHeader(problem=fault_of(error)[0])
     if scan.problem:
         return FileHeader(problem=scan.problem)
     return FileHeader(patient=scan.patient, frames=len(scan.frames))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile
+from movl_monai.data.faults import ends_run
 from movl_monai.data.series_folders import read_series_header
 
 __all__ = ["SliceAxis", "expand", "read_header"]
@@ -52,7 +53,7 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     Raises nothing on the content: a file of no known format has the problem ``unsupported_format``; a damaged NIfTI or
     raster header is left to the transform, which says more about it.
     """
-    from movl_monai.transforms import MedicalImageError, raster_frame_count, slice_count, sniff_format
+    from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
 
     if path.is_dir():
         return read_series_header(path, slice_axis=slice_axis)
@@ -66,8 +67,9 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
             return FileHeader(frames=slice_count(path, axis=slice_axis))
         if image_format in ("tiff", "gif", "webp"):
             return FileHeader(frames=raster_frame_count(path))
-    except MedicalImageError:
-        pass
+    except Exception as error:  # the transform says more about it
+        if ends_run(error):
+            raise
     return FileHeader()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing
+from movl_monai.data.faults import ends_run, fault_of
 
 if TYPE_CHECKING:
     from movl_monai.data.expand import SliceAxis
@@ -27,14 +28,12 @@ def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis =
 
     Raises nothing on the content: what is wrong with the files is the ``problem``.
     """
-    from movl_monai.transforms import MedicalImageError
-
+    wanted = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
     try:
         files, shape, orientation = _geometry(source)
-    except MedicalImageError as error:
-        return FileHeader(problem=error.reason)
-    wanted = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
-    frames = shape[int(np.flatnonzero(orientation[:, 0] == wanted)[0])]
+        frames = shape[int(np.flatnonzero(orientation[:, 0] == wanted)[0])]
+    except Exception as error:  # damaged, in any way
+        return FileHeader(problem=fault_of(error)[0])
     return FileHeader(patient=read_dicom_header(files[0]).patient, frames=frames)
 
 
@@ -54,13 +53,15 @@ def group_series(listing: Listing) -> Listing:
 
 
 def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
-    from movl_monai.transforms import MedicalImageError, sniff_format
+    from movl_monai.transforms import sniff_format
 
     try:
         if len(entries) < 2 or any(sniff_format(entry.path) != "dicom" for entry in entries):
             return None
         files, shape, _ = _geometry(folder)
-    except MedicalImageError:
+    except Exception as error:  # damaged, in any way: its files are read one by one
+        if ends_run(error):
+            raise
         return None
     if len(files) != len(entries) or shape[2] < 2:
         return None

@@ -72,8 +72,11 @@ def name_problem(path: Path, root: Path) -> str | None:
 
 def file_at_problem(path: Path, root: Path) -> str | None:
     """Reason code if a path leads out of ``root`` by a link, or nothing can be read from it."""
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return "link_out_of_folder"
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            return "link_out_of_folder"
+    except (OSError, RuntimeError):  # of links in a circle
+        return "missing_file"
     return file_problem(path)
 
 

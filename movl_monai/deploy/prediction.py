@@ -153,7 +153,7 @@ def predict_files(
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
     keeper = _Keeper()
     worker = worker_for(model, Computer(model), keeper)
-    rows = [failed_row(file["id"], file["reason"]) for file in listed.skipped]
+    rows = [failed_row(file["id"], file["reason"], file["detail"]) for file in listed.skipped]
     units = make_units(listed.items, size, by_case=model.task == "segmentation")
     for unit, items, decoded, is_last in load_units(
         units, model.preprocessing, batch_size=size, decoding=Decoding(num_workers)
@@ -180,7 +180,7 @@ def predict_files(
 def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: Sequence[LeftOut]) -> Listed:
     """List the files through a manifest that is gone afterwards, as its paths identify."""
     id_map = IdMap(folder / "local" / "id_map.json")
-    skipped = [{"id": _id_of(one, id_map), "reason": one.reason} for one in left_out]
+    skipped = [{"id": _id_of(one, id_map), "reason": one.reason, "detail": ""} for one in left_out]
     with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:  # readable by its owner only
         manifest = Path(temporary) / "files.csv"
         with manifest.open("w", newline="", encoding="utf-8") as stream:

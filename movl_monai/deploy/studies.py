@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.faults import fault_of
 from movl_monai.deploy.errors import clean_errors
 from movl_monai.deploy.outcome import outcome_of
 from movl_monai.deploy.sdk import (
@@ -185,16 +186,15 @@ def files_of(selected_series: Sequence[Any]) -> list[str]:
 
 def _header(path: Path) -> Any:
     """The header of an image, with its path; of other files the reason code."""
-    from movl_monai.transforms import MedicalImageError
     from movl_monai.transforms.dicom import read_header, scan_header
 
     try:
         if problem := problem_of(scan_header(path)):
             return problem
         header = read_header(path)
-    except MedicalImageError as error:
-        return error.reason
-    header.filename = str(path)
+        header.filename = str(path)
+    except Exception as error:  # damaged, in any way
+        return fault_of(error)[0]
     return header
 
 

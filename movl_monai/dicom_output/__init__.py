@@ -6,7 +6,7 @@ each says that it is for research only.
 
 from .capture import secondary_capture
 from .codes import ClassCodes
-from .origin import DicomOutputError, Origin, Stamp, as_bytes
+from .origin import DicomOutputError, Origin, Stamp, as_bytes, check_source
 from .picture import draw_classes, draw_text
 from .report import ImageFinding, classification_report, read_classification_report
 from .segmentation import segmentation_object
@@ -18,6 +18,7 @@ __all__ = [
     "Origin",
     "Stamp",
     "as_bytes",
+    "check_source",
     "classification_report",
     "draw_classes",
     "draw_text",

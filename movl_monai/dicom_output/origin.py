@@ -16,10 +16,20 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, generate_uid
 
 import movl_monai
+from movl_monai.data.faults import ends_run
 from movl_monai.errors import MovlError
 from movl_monai.transforms.dicom.quiet import quiet
 
-__all__ = ["MANUFACTURER", "RESEARCH_USE", "DicomOutputError", "Origin", "Stamp", "as_bytes", "finish"]
+__all__ = [
+    "MANUFACTURER",
+    "RESEARCH_USE",
+    "DicomOutputError",
+    "Origin",
+    "Stamp",
+    "as_bytes",
+    "check_source",
+    "finish",
+]
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 MANUFACTURER = "movl_monai"
@@ -109,14 +119,25 @@ class Stamp:
         return 1000 * number + self.series_offset if 0 <= number < 2_000_000 else self.series_offset
 
 
+@quiet()
+def check_source(source: Dataset) -> None:
+    """Raise DicomOutputError if no object can be derived from an image, or refer to it."""
+    prepared(source)
+
+
 def prepared(source: Dataset) -> Dataset:
     """A copy of a source's header that objects can be derived from; patient and study are left for :func:`finish`.
 
     Whatever highdicom would copy beyond them is left out: physicians, institutions, equipment, trials, descriptions.
 
     Raises:
-        DicomOutputError: if a UID is missing or invalid.
+        DicomOutputError: if a UID is missing or invalid, or the header cannot be read.
     """
+    with deriving("object", "an element of its header is damaged. Ask for csv, json or png instead."):
+        return _prepared(source)
+
+
+def _prepared(source: Dataset) -> Dataset:
     header = Dataset()
     header.update({tag: source.get_item(tag) for tag in source.keys()})  # noqa: SIM118 - values would be converted
     if meta := getattr(source, "file_meta", None):
@@ -157,20 +178,22 @@ def orientation(header: Dataset) -> list[str] | str:
 
 @contextmanager
 def deriving(kind: str, lacks: str) -> Iterator[None]:
-    """Say of what highdicom refuses that the source is unfit; its own words would quote values.
+    """Turn errors of pydicom and highdicom into one that calls the source unfit; their own words would quote values.
 
     Args:
         kind: of the object, for the message.
         lacks: what the source may lack, and what to do.
 
     Raises:
-        DicomOutputError: instead of an error of highdicom.
+        DicomOutputError: instead of any error of the source's values.
     """
     try:
         yield
     except MovlError:
         raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # damaged, in any way
+        if ends_run(error):
+            raise
         raise DicomOutputError(f"No {kind} can be derived from this source ({type(error).__name__}): {lacks}") from None
 
 
@@ -206,7 +229,15 @@ def finish(dataset: Any, stamp: Stamp, source: Dataset, *, description: str) -> 
         stamp: when.
         source: a source image, as it was read.
         description: of the series.
+
+    Raises:
+        DicomOutputError: if patient or study cannot be copied.
     """
+    with deriving("object", "patient or study are damaged in its header. Ask for csv, json or png instead."):
+        return _finish(dataset, stamp, source, description=description)
+
+
+def _finish(dataset: Any, stamp: Stamp, source: Dataset, *, description: str) -> Any:
     dataset.SpecificCharacterSet = "ISO_IR 192"
     day, time = stamp.time.strftime("%Y%m%d"), stamp.time.strftime("%H%M%S")
     for keyword in ("InstanceCreation", "Content", "Series"):
@@ -254,7 +285,12 @@ def _elements(dataset: Dataset) -> Iterator[Any]:
 
 @quiet()
 def as_bytes(dataset: Any) -> bytes:
-    """The file of an object."""
+    """Return the file of an object.
+
+    Raises:
+        DicomOutputError: if a value that was copied from the source cannot be written.
+    """
     stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
+    with deriving("file", "a value of it cannot be written. Ask for csv, json or png instead."):
+        dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from movl_monai.answers import answer_of, no_answer
+from movl_monai.data.faults import fault_of
 from movl_monai.evaluation.metrics import softmax
 
-__all__ = ["classification_rows", "failed_row", "results_csv"]
+__all__ = ["classification_rows", "failed_row", "recordable", "results_csv"]
 
 Row = dict[str, Any]
 
@@ -31,6 +33,15 @@ _CLASSIFIED = (
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:
     """The row of what could not be predicted (``failed``), or was not to be (``skipped``)."""
     return {"id": item_id, "status": status, "reason": reason, "detail": detail}
+
+
+def recordable(row: Row) -> Row:
+    """Return a row that JSON can hold: the row itself, or one that says that it cannot be kept."""
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        return failed_row(row["id"], "unexpected_error", type(error).__name__)
+    return row
 
 
 def classification_rows(
@@ -103,14 +114,14 @@ def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = 
     whichever command writes it. Other columns, and all but ``id``, ``status`` and ``reason`` of a segmenter's, are left
     out where no row fills them.
     """
-    flat = [_flat(row, class_names) for row in rows]
+    flat = [_cells(row, class_names) for row in rows]
     fixed = list(_header(class_names)) if task == "classification" else list(_ALWAYS[:3])
     columns = dict.fromkeys([*fixed, *_ALWAYS, *(name for row in flat for name in row)])
     filled = [name for name in columns if name in fixed or any(row.get(name) not in (None, "") for row in flat)]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, filled, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
+    writer.writerows(flat)
     return stream.getvalue()
 
 
@@ -118,6 +129,13 @@ def _header(class_names: Sequence[str]) -> Iterator[str]:
     for name in _CLASSIFIED:
         prefix = _OVER_CLASSES.get(name)
         yield from [name] if prefix is None else (f"{prefix}{label}" for label in class_names)
+
+
+def _cells(row: Row, class_names: Sequence[str]) -> Row:
+    try:
+        return {name: _cell(value) for name, value in _flat(row, class_names).items()}
+    except Exception as error:  # the others are written
+        return failed_row(row["id"], *fault_of(error))
 
 
 def _flat(row: Row, class_names: Sequence[str]) -> Row:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,27 +73,34 @@ class Examine:
 
     def __call__(self, task: Task) -> FileRecord | None:
         """Return the record of a file, None if the known one still holds."""
+        record = FileRecord()
+        try:
+            return self._examined(task, record)
+        except Exception as error:  # a folder has every kind of broken file; none may end the run
+            record.status, record.detail = explain(error)
+            record.covered, record.frames, record.digest = record.size, [], ""
+            with suppress(Exception):  # where it cannot be read, it is read again the next time
+                record.digest = _digest(Path(task.path), record.covered)
+            return record
+
+    def _examined(self, task: Task, record: FileRecord) -> FileRecord | None:
         path = Path(task.path)
         if problem := file_problem(path):
-            return FileRecord(status=problem)
+            record.status = problem
+            return record
         status = os.stat(path)
+        record.size, record.modified, record.covered = status.st_size, status.st_mtime_ns, status.st_size
         known_still = task.known is not None and (status.st_size, status.st_mtime_ns) == (
             task.known.size,
             task.known.modified,
         )
         if task.known is not None and known_still and _digest(path, task.known.covered) == task.known.digest:
             return None
-        record = FileRecord(size=status.st_size, modified=status.st_mtime_ns, covered=status.st_size)
-        try:
-            self._read_header(path, record)
-            # taken before the pixels are read: a change in between makes the record one of an older file
-            record.digest = _digest(path, record.covered)
-            if record.status == "ok" and self.transform is not None:
-                self._read_pixels(path, record, self.transform)
-        except Exception as error:  # a folder has every kind of broken file; none may end the run
-            record.status, record.detail = explain(error)
-            record.covered, record.frames = status.st_size, []
-            record.digest = record.digest or _digest(path, record.covered)
+        self._read_header(path, record)
+        # taken before the pixels are read: a change in between makes the record one of an older file
+        record.digest = _digest(path, record.covered)
+        if record.status == "ok" and self.transform is not None:
+            self._read_pixels(path, record, self.transform)
         return record
 
     def _read_header(self, path: Path, record: FileRecord) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from movl_monai.data import IdMap
 from movl_monai.data.entries import Entry, FileHeader, Listing, natural_key
 from movl_monai.data.expand import SliceAxis, read_header
+from movl_monai.data.faults import fault_of
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
@@ -31,7 +32,7 @@ class Listed:
     Args:
         items: to be predicted, in order, as preprocessing takes them: ``id``, ``image`` (a path, or those of a series),
             ``frame`` where there are several, and ``case``, the id of the volume or else of the image.
-        skipped: files that are not predicted: ``id`` and ``reason``.
+        skipped: files that are not predicted: ``id``, ``reason`` and ``detail``.
         series: of items of DICOM files, by the item's case; identifies, so it stays in memory.
     """
 
@@ -88,17 +89,23 @@ def list_images(
     """
     listing = _read(Path(source))
     found: list[_Found] = []
-    skipped = [(file.path, file.key, file.reason) for file in listing.skipped]
+    skipped = [(file.path, file.key, file.reason, "") for file in listing.skipped]
     for entry in listing.entries:
-        one, problem = _look(entry, cast(SliceAxis, slice_axis))
+        try:
+            one, problem = _look(entry, cast(SliceAxis, slice_axis))
+            detail = ""
+        except Exception as error:  # damaged, in any way; the others go on
+            problem, detail = fault_of(error)
         if problem:
-            skipped.append((entry.path, entry.key, problem))
+            skipped.append((entry.path, entry.key, problem, detail))
         else:
             found.append(one)
     reasons = Selection(modalities=modalities, one=series == "one").reasons(
         {one.entry.key: one.scan for one in found if one.scan is not None}
     )
-    skipped += [(one.entry.path, one.entry.key, reasons[one.entry.key]) for one in found if one.entry.key in reasons]
+    skipped += [
+        (one.entry.path, one.entry.key, reasons[one.entry.key], "") for one in found if one.entry.key in reasons
+    ]
     found = [one for one in found if one.entry.key not in reasons]
     if volumes:
         found = _with_volumes(found, id_map, cast(SliceAxis, slice_axis))
@@ -106,7 +113,10 @@ def list_images(
     items = [item for one in found for item in _items(one, id_map, volumes)]
     result = Listed(
         items=items,
-        skipped=[{"id": id_map.add(key, path=path), "reason": reason} for path, key, reason in sorted(skipped)],
+        skipped=[
+            {"id": id_map.add(key, path=path), "reason": reason, "detail": detail}
+            for path, key, reason, detail in sorted(skipped)
+        ],
         series={item["case"]: one.scan for one, item in _first_items(found, items) if one.scan is not None},
     )
     id_map.save()
@@ -138,20 +148,17 @@ def _read(path: Path) -> Listing:
 
 
 def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
-    """What a file is, and the reason code if it is no image."""
-    from movl_monai.transforms import MedicalImageError, sniff_format
+    """A file, and the reason code if it is no image."""
+    from movl_monai.transforms import sniff_format
     from movl_monai.transforms.dicom import scan_header
 
     if entry.path.is_dir():
         header = read_header(entry.path, slice_axis=slice_axis)
         return _Found(entry, header.frames), header.problem
-    try:
-        if sniff_format(entry.path) != "dicom":
-            header = read_header(entry.path, slice_axis=slice_axis)
-            return _Found(entry, header.frames), header.problem
-        scan = scan_header(entry.path)
-    except MedicalImageError as error:
-        return _Found(entry, 1), error.reason
+    if sniff_format(entry.path) != "dicom":
+        header = read_header(entry.path, slice_axis=slice_axis)
+        return _Found(entry, header.frames), header.problem
+    scan = scan_header(entry.path)
     if problem := problem_of(scan):
         return _Found(entry, 1), problem
     return _Found(entry, len(scan.frames), (), SeriesScan.of(entry.path, scan)), None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from movl_monai.answers import no_answer
+from movl_monai.data.faults import fault_of
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_files import MaskFiles
 from movl_monai.evaluation.rows import OK
@@ -73,14 +74,18 @@ class Outputs:
         """Write the picture of an image."""
         if not self.kinds & {"sc", "png"}:
             return None
-        from movl_monai.dicom_output import draw_text
-
-        pixels = draw_text(self._image(item), _said(row))
         written = _Written()
+
+        @cache
+        def draw() -> np.ndarray:
+            from movl_monai.dicom_output import draw_text
+
+            return draw_text(self._image(item), _said(row))
+
         if "png" in self.kinds:
-            written.add("png", lambda: self._write_png(item["id"], pixels))
+            written.add("png", lambda: self._write_png(item["id"], draw))
         if "sc" in self.kinds:
-            written.add("sc", lambda: self._write_capture(item["case"], pixels, *item_place(item), number=1))
+            written.add("sc", lambda: self._write_capture(item["case"], draw, *item_place(item), number=1))
         return row | written.entries()
 
     @quiet()
@@ -91,14 +96,22 @@ class Outputs:
             written.add("nifti", lambda: [self._write_nifti(case)])
         if not case.is_volume and "png" in self.kinds:
             written.add("png", lambda: self._write_masks(case))
-        wanted = self.kinds & {"seg", "sc", "png"}
-        is_dicom = case.id in self.series
-        frames = stored_frames(case) if is_dicom and wanted else None
-        if "seg" in self.kinds:
-            written.add("seg", lambda: self._write_segmentation(frames))
-        if self.kinds & {"sc", "png"}:
-            self._draw(case, frames, written)
+        if wanted := self.kinds & {"seg", "sc", "png"}:
+            self._write_on_frames(case, written, sorted(wanted))
         return row | written.entries()
+
+    def _write_on_frames(self, case: SegmentedCase, written: _Written, wanted: Sequence[str]) -> None:
+        """Write what lies on the frames of the source: segmentation and pictures."""
+        try:
+            frames = stored_frames(case) if case.id in self.series else None
+            planes = list(case.planes if frames is None else frames.classes)
+        except Exception as error:
+            written.fail(wanted, error)
+            return
+        if "seg" in wanted:
+            written.add("seg", lambda: self._write_segmentation(frames))
+        if {"sc", "png"} & {*wanted}:
+            self._draw(case, frames, planes, written)
 
     @quiet()
     def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,28 +135,26 @@ class Outputs:
         return sorted(result, key=lambda row: order[row["id"]])
 
     def _report(self, rows: list[dict[str, Any]], items: Mapping[str, Item]) -> list[dict[str, Any]]:
-        done = [row for row in rows if row["status"] == OK]
-        if not done:
-            return rows
-        written = _Written()
-        written.add("sr", lambda: [self._write_report(done, items, is_partial=len(done) < len(rows))])
-        return [row | written.entries(row) if row["status"] == OK else row for row in rows]
+        """Report on the images of a series; one that no report can refer to is left out, and its row says so."""
+        written = {row["id"]: _Written() for row in rows if row["status"] == OK}
+        found = _Findings(self.model.class_names)
+        for row in rows:
+            if row["status"] == OK:
+                written[row["id"]].add("sr", partial(found.add, row, *item_place(items[row["id"]])))
+        reported = [one for one in written.values() if not one.problems]
+        if reported:
+            report = _Written()
+            report.add("sr", lambda: [self._write_report(found, is_partial=len(reported) < len(rows))])
+            for one in reported:
+                one.files, one.problems = report.files, report.problems
+        return [row | written[row["id"]].entries(row) if row["status"] == OK else row for row in rows]
 
-    def _write_report(self, rows: list[dict[str, Any]], items: Mapping[str, Item], *, is_partial: bool) -> str:
+    def _write_report(self, found: _Findings, *, is_partial: bool) -> str:
         from movl_monai.dicom_output import ClassCodes, classification_report
 
-        places = [item_place(items[row["id"]]) for row in rows]
-        files = list(dict.fromkeys(file for file, _ in places))
-        headers = dict(zip(files, headers_of(files), strict=True))
-        # copies of an image are reported once
-        findings: dict[tuple[str, int | None], ImageFinding] = {}
-        for row, (file, frame) in zip(rows, places, strict=True):
-            finding = _finding(row, headers[file], frame, self.model.class_names)
-            findings.setdefault((finding.sop_instance_uid, frame), finding)
-        unique = {str(header.SOPInstanceUID): header for header in headers.values()}
         report = classification_report(
-            list(findings.values()),
-            list(unique.values()),
+            list(found.findings.values()),
+            list(found.sources.values()),
             origin=self._origin(),
             stamp=self._stamp("sr"),
             codes_of=self._codes or ClassCodes(self.model.class_names),
@@ -178,39 +189,52 @@ class Outputs:
         path = self.masks.write_volume(case.id, slices, source=source, axis=axis, spacing=case.spacing)
         return f"masks/{path.name}"
 
-    def _draw(self, case: SegmentedCase, frames: StoredFrames | None, written: _Written) -> None:
+    def _draw(
+        self, case: SegmentedCase, frames: StoredFrames | None, planes: Sequence[np.ndarray], written: _Written
+    ) -> None:
         """Write pictures of the frames where something was found, or else of the middle one."""
-        from movl_monai.dicom_output import draw_classes
-
-        planes = list(case.planes if frames is None else frames.classes)
         shown = [number for number, plane in enumerate(planes) if plane.any()] or [len(planes) // 2]
-        lines = [] if any(plane.any() for plane in planes) else ["Nothing found."]
+        lines = [*([] if any(plane.any() for plane in planes) else ["Nothing found."]), _USE]
         for position, number in enumerate(shown, start=1):
             place = None if frames is None else frames.place(number)
-            image = self._image(case.items[number]) if place is None else self._frame(*place)
-            pixels = draw_classes(image, planes[number], self.model.class_names, [*lines, _USE])
+            draw = cache(partial(self._drawn, case, place, number, planes[number], lines))
             if "png" in self.kinds:
                 name = case.id if len(planes) == 1 else f"{case.id}_{number:04d}"
-                written.add("png", partial(self._write_png, name, pixels))
+                written.add("png", partial(self._write_png, name, draw))
             if "sc" in self.kinds:
                 where = place or ("", None)
-                written.add("sc", partial(self._write_capture, case.id, pixels, *where, number=position))
+                written.add("sc", partial(self._write_capture, case.id, draw, *where, number=position))
 
-    def _write_png(self, name: str, pixels: np.ndarray) -> list[str]:
+    def _drawn(
+        self,
+        case: SegmentedCase,
+        place: tuple[str, int | None] | None,
+        number: int,
+        plane: np.ndarray,
+        lines: Sequence[str],
+    ) -> np.ndarray:
+        from movl_monai.dicom_output import draw_classes
+
+        image = self._image(case.items[number]) if place is None else self._frame(*place)
+        return draw_classes(image, plane, self.model.class_names, lines)
+
+    def _write_png(self, name: str, draw: Callable[[], np.ndarray]) -> list[str]:
         from PIL import Image
 
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, format="PNG")
+        Image.fromarray(draw()).save(stream, format="PNG")
         write_atomically(self.folder / "pictures" / f"{name}.png", stream.getvalue())
         return [f"pictures/{name}.png"]
 
-    def _write_capture(self, case: str, pixels: np.ndarray, file: str, frame: int | None, *, number: int) -> list[str]:
+    def _write_capture(
+        self, case: str, draw: Callable[[], np.ndarray], file: str, frame: int | None, *, number: int
+    ) -> list[str]:
         from movl_monai.dicom_output import secondary_capture
 
         if case not in self.series:
             return _refuse_not_dicom()
         capture = secondary_capture(
-            pixels,
+            draw(),
             headers_of([file])[0],
             origin=self._origin(),
             stamp=self._stamp("sc"),
@@ -256,22 +280,32 @@ _USE = "Research use only. Not a medical device; not for diagnosis."
 
 
 class _Written:
-    """What was written of a row, and what could not be."""
+    """Files that were written of a row, and the reasons why others could not be."""
 
     def __init__(self) -> None:
         self.files: list[str] = []
         self.problems: dict[str, str] = {}
 
     def add(self, kind: str, write: Callable[[], list[str]]) -> None:
-        """Write, and remember why not where the source does not allow it; a full disk ends the run."""
-        from movl_monai.dicom_output import DicomOutputError
-
+        """Write, or keep the reason why not; a full disk ends the run."""
         try:
             self.files += write()
-        except _NotDicomError:
-            self.problems[kind] = _NOT_DICOM
-        except DicomOutputError:
-            self.problems[kind] = "unfit_source"
+        except Exception as error:
+            self.fail([kind], error)
+
+    def fail(self, kinds: Iterable[str], error: Exception) -> None:
+        """Keep the reason why outputs could not be written.
+
+        Raises:
+            Exception: the error itself, if it ends the run.
+        """
+        from movl_monai.dicom_output import DicomOutputError
+
+        if isinstance(error, _NotDicomError):
+            reason = _NOT_DICOM
+        else:
+            reason = "unfit_source" if isinstance(error, DicomOutputError) else fault_of(error)[0]
+        self.problems |= dict.fromkeys(kinds, reason)
 
     def entries(self, row: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """For a row, which may have some already."""
@@ -299,7 +333,34 @@ def _said(row: Mapping[str, Any]) -> list[str]:
     return [f"Most probable: {row['predicted']}, probability {max(values):.2f} ({kind})", _USE]
 
 
-def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: list[str]) -> ImageFinding:
+class _Findings:
+    """Findings of a report and the headers of their images; copies of an image are reported once."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self.findings: dict[tuple[str, int | None], ImageFinding] = {}
+        self.sources: dict[str, Any] = {}
+        self._read: dict[str, Any] = {}
+
+    def add(self, row: Mapping[str, Any], file: str, frame: int | None) -> list[str]:
+        """Take the row of an image.
+
+        Raises:
+            DicomOutputError: if no object can refer to the image.
+        """
+        from movl_monai.dicom_output import check_source
+
+        if file not in self._read:
+            (self._read[file],) = headers_of([file])
+            check_source(self._read[file])
+        header = self._read[file]
+        finding = _finding(row, header, frame, self.class_names)
+        self.sources.setdefault(finding.sop_instance_uid, header)
+        self.findings.setdefault((finding.sop_instance_uid, frame), finding)
+        return []
+
+
+def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: Sequence[str]) -> ImageFinding:
     from movl_monai.dicom_output import ImageFinding
 
     values = row.get("calibrated") or row["probabilities"]

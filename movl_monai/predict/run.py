@@ -15,7 +15,7 @@ from movl_monai.data import IdMap
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.files import clear_leftovers, to_json, write_atomically
-from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, results_csv
+from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable, results_csv
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
@@ -145,7 +145,7 @@ def predict_listed(
         for unit, items, decoded, is_last in batches:
             worker.add(items, decoded)
             if is_last:
-                journal.add(unit.key, worker.finish(unit))
+                journal.add(unit.key, [recordable(row) for row in worker.finish(unit)])
             bar.update(len(items))
     return resumed
 
@@ -216,7 +216,7 @@ def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]
     rows = [row for unit in units for row in journal.done[unit.key]]
     for file in listed.skipped:
         status = SKIPPED if file["reason"] in HARMLESS else FAILED
-        rows.append(failed_row(file["id"], file["reason"], status=status))
+        rows.append(failed_row(file["id"], file["reason"], file["detail"], status=status))
     return rows
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from movl_monai.data.decode import Decoded
+from movl_monai.data.faults import fault_of
+from movl_monai.evaluation.checks import NonFiniteLogitsError
 from movl_monai.evaluation.mask_collect import largest_components
 from movl_monai.evaluation.mask_files import mask_amounts, voxel_spacing
 from movl_monai.evaluation.rows import OK, classification_rows, failed_row
@@ -53,19 +55,31 @@ class ClassifiedImages:
             for number, one in enumerate(decoded)
             if one.image is None
         }
-        if readable:
-            logits, features = self.computer(_stacked([decoded[number] for number in readable]))
-            done = classification_rows(
-                [items[number]["id"] for number in readable],
-                [decoded[number].record for number in readable],
+        done = self._classify([items[number] for number in readable], [decoded[number] for number in readable])
+        for number, row in zip(readable, done, strict=True):
+            rows[number] = (self.sink.classified(items[number], row) or row) if row["status"] == OK else row
+        self._rows += [rows[number] for number in range(len(items))]
+
+    def _classify(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
+        """Rows of a batch; where it cannot be computed, of its images one by one."""
+        if not items:
+            return []
+        try:
+            logits, features = self.computer(_stacked(decoded))
+            return classification_rows(
+                [item["id"] for item in items],
+                [one.record for one in decoded],
                 logits.cpu().numpy(),
                 features,
                 class_names=self.model.class_names,
                 trust=self.model.trust,
             )
-            for number, row in zip(readable, done, strict=True):
-                rows[number] = self.sink.classified(items[number], row) or row
-        self._rows += [rows[number] for number in range(len(items))]
+        except Exception as error:
+            fault = _fault_of(error)
+            if len(items) == 1:
+                return [failed_row(items[0]["id"], *fault)]
+            pairs = zip(items, decoded, strict=True)
+            return [row for item, one in pairs for row in self._classify([item], [one])]
 
     def finish(self, unit: Unit) -> list[dict[str, Any]]:
         """Return the rows of the unit, and start the next one."""
@@ -123,9 +137,7 @@ class SegmentedImages:
 
     def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
         """Take a batch."""
-        readable = [one for one in decoded if one.image is not None]
-        logits = self.computer(_stacked(readable))[0] if readable else torch.empty(0)
-        found = iter(self._classes(one, record.record) for one, record in zip(logits, readable, strict=True))
+        found = iter(self._segment([one for one in decoded if one.image is not None]))
         self._items += items
         self._planes += [None if one.image is None else next(found) for one in decoded]
         for one in decoded:
@@ -135,9 +147,31 @@ class SegmentedImages:
     def finish(self, unit: Unit) -> list[dict[str, Any]]:
         """Return a row for each case of the unit, and start the next one."""
         parts = [slice(None)] if unit.is_volume else [slice(number, number + 1) for number in range(len(self._items))]
-        rows = [self._row(self._items[part], self._planes[part], self._decoded[part]) for part in parts]
+        rows = [self._row_or_fault(self._items[part], self._planes[part], self._decoded[part]) for part in parts]
         self._items, self._planes, self._decoded = [], [], []
         return rows
+
+    def _segment(self, decoded: Sequence[Decoded]) -> list[np.ndarray | None]:
+        """Classes of the pixels of a batch; where it cannot be computed, of its images one by one."""
+        if not decoded:
+            return []
+        try:
+            logits = self.computer(_stacked(decoded))[0]
+            return [self._classes(one, part.record) for one, part in zip(logits, decoded, strict=True)]
+        except Exception as error:
+            fault = _fault_of(error)
+            if len(decoded) > 1:
+                return [plane for one in decoded for plane in self._segment([one])]
+            decoded[0].reason, decoded[0].detail = fault
+            return [None]
+
+    def _row_or_fault(
+        self, items: Sequence[Item], planes: Sequence[np.ndarray | None], decoded: Sequence[Decoded]
+    ) -> dict[str, Any]:
+        try:
+            return self._row(items, planes, decoded)
+        except Exception as error:
+            return failed_row(items[0]["case"], *_fault_of(error))
 
     def _row(
         self, items: Sequence[Item], planes: Sequence[np.ndarray | None], decoded: Sequence[Decoded]
@@ -168,6 +202,11 @@ class SegmentedImages:
 def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
     """What turns units of a model's task into rows."""
     return (ClassifiedImages if model.task == "classification" else SegmentedImages)(model, computer, sink)
+
+
+def _fault_of(error: Exception) -> tuple[str, str]:
+    """See :func:`~movl_monai.data.faults.fault_of`; logits that are not finite are those of one image."""
+    return ("not_finite_logits", "") if isinstance(error, NonFiniteLogitsError) else fault_of(error)
 
 
 def _stacked(decoded: Sequence[Decoded]) -> torch.Tensor:

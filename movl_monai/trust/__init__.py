@@ -15,7 +15,7 @@ from .ood_detection import DEFAULT_SCORE, SCORES, OODDetector, fit_detector, fit
 from .ood_score import OODFitError, OODScore
 from .operating_points import choose_threshold, operating_figures, operating_points_report
 from .paired import compare_outputs, compare_runs, mcnemar, paired_figures
-from .record import OUTSIDE, Trusted, TrustRecord, trust_record
+from .record import Trusted, TrustRecord, trust_record
 from .record_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
 from .selective import RiskCoverage, abstention_report, abstention_threshold
 from .subgroups import GROUP_METRICS, SMALL_BELOW, group_figures, group_report
@@ -52,7 +52,6 @@ __all__ = [
     "OODScore",
     "operating_figures",
     "operating_points_report",
-    "OUTSIDE",
     "paired_figures",
     "read_image_names",
     "read_trust",

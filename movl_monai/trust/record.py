@@ -16,9 +16,7 @@ from movl_monai.trust.conformal import ConformalFit, ConformalMethod
 from movl_monai.trust.conformal_report import METHODS
 from movl_monai.trust.ood_detection import OODDetector, fit_detector
 
-__all__ = ["CONFORMAL_METHODS", "OUTSIDE", "Trusted", "TrustRecord", "trust_record"]
-
-OUTSIDE = "outside what this model was trained on"
+__all__ = ["CONFORMAL_METHODS", "Trusted", "TrustRecord", "trust_record"]
 
 # those of a report's sets that are the same whenever they are asked: no randomised ones
 CONFORMAL_METHODS: dict[str, tuple[ConformalMethod, bool]] = {

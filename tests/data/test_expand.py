@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -86,6 +87,28 @@ def test_the_bytes_decide_and_not_the_name(make_dicom: MakeDicom, tmp_path: Path
     make_dicom(tmp_path / "b.png", PatientID="1", frames=2)
     assert read_header(tmp_path / "a.dcm") == FileHeader()
     assert read_header(tmp_path / "b.png") == FileHeader(patient="|1", frames=2)
+
+
+@pytest.mark.parametrize("step", ["sniff_format", "dicom.scan_header"])
+def test_an_error_while_one_header_is_read_costs_that_file(
+    make_dicom: MakeDicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for name in "ab":
+        make_dicom(tmp_path / f"{name}.dcm")
+    module, _, name = f"movl_monai.transforms.{step}".rpartition(".")
+    owner, left = pkgutil.resolve_name(module), [1]
+    original = getattr(owner, name)
+
+    def fail_first(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise IndexError("DOE^JANE")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, fail_first)
+    listing = expand(dicom_listing(tmp_path))
+    assert {"b.dcm"} <= {one.path.name for one in listing.entries}
+    assert len(listing.entries) + len(listing.skipped) == 2
 
 
 def test_a_damaged_volume_is_left_to_the_transform(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pkgutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -164,3 +166,25 @@ def test_headers_alone_are_enough_for_all_but_the_pixels(tmp_path: Path, make_sl
     assert 0 < header.covered < whole.covered == path.stat().st_size
     assert (header.patient, header.series, header.frames[0].z) == (whole.patient, whole.series, whole.frames[0].z)
     assert header.frames[0].pixels == header.histogram == ""
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["file_problem", "os.stat", "sniff_format", "scan_header", "_fill_in", "_digest", "decode", "_fill_in_pixels"],
+)
+def test_an_error_in_any_step_is_the_status_of_the_file(
+    tmp_path: Path, make_slice: MakeSlice, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise IndexError("DOE^JANE")
+
+    path = make_slice(tmp_path / "a.dcm", z=7.0)
+    examine = Examine(root=tmp_path, salter=Salter(SALT), transform=SMALL.build())
+    monkeypatch.setattr(pkgutil.resolve_name("movl_monai.ingest.examine"), *_named(step, fail))
+    found = examine(Task("key", str(path), None))
+    assert found is not None
+    assert (found.status, found.detail, found.frames) == ("unexpected_error", "IndexError", [])
+
+
+def _named(step: str, fail: Any) -> tuple[str, Any]:
+    return ("os", SimpleNamespace(stat=fail)) if step == "os.stat" else (step, fail)

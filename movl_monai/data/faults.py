@@ -1,0 +1,55 @@
+"""Tell faults of one file, which cost that file only, from those that end a run."""
+
+from __future__ import annotations
+
+import errno
+
+from movl_monai.data.decode import explain
+from movl_monai.errors import MovlError
+
+__all__ = ["ends_run", "fault_of"]
+
+# the disk or the table of open files is full, or the disk cannot be written or read at all
+_OF_MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+
+
+def ends_run(error: BaseException) -> bool:
+    """Tell whether an error is one of the machine, the device, the model or the user, and not of one file.
+
+    Example:
+        >>> ends_run(KeyError("x")), ends_run(MemoryError()), ends_run(OSError(errno.ENOSPC, "full"))
+        (False, True, True)
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception) or isinstance(cause, (MemoryError, MovlError)):
+            return True
+        if isinstance(cause, OSError) and cause.errno in _OF_MACHINE:
+            return True
+        # after it the device computes nothing any more
+        if isinstance(cause, RuntimeError) and "CUDA error" in str(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def fault_of(error: Exception) -> tuple[str, str]:
+    """Return the reason code and detail of an error while one file was listed, read, predicted or written.
+
+    Args:
+        error: that was caught.
+
+    Returns:
+        see :func:`movl_monai.data.decode.explain`: of an error that is not one of reading, ``unexpected_error`` and the
+        name of its class, as its message may quote the file.
+
+    Raises:
+        Exception: the error itself, if it ends the run.
+
+    Example:
+        >>> fault_of(IndexError("DOE^JANE"))
+        ('unexpected_error', 'IndexError')
+    """
+    if ends_run(error):
+        raise error
+    return explain(error)
