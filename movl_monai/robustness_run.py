@@ -17,8 +17,9 @@ __all__ = ["add_arguments", "run"]
 
 _EPILOG = (
     "Every further `--id value` is a setting of the data set, over what the runs recorded: --id_domain, "
-    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --slice_axis. A suite that was stopped "
-    "goes on where it was when the same command is given again; runs, corruptions and severities can be added later."
+    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --merge_labels, --encoding, --slice_axis. "
+    "A suite that was stopped goes on where it was when the same command is given again; runs, corruptions and "
+    "severities can be added later."
 )
 
 

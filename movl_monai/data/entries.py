@@ -76,7 +76,8 @@ class Entry:
 class SkippedFile:
     """A file that is not in the list, with a reason code.
 
-    ``path`` and ``key`` stay in memory; reports name the file by the salted id of ``key``.
+    ``path`` and ``key`` stay in memory; reports name the file by the salted id of ``key``. ``row`` is the row or entry
+    of the list that names it, ``label`` the class that the list gives it; messages may say both.
     """
 
     path: Path
@@ -85,15 +86,18 @@ class SkippedFile:
     domain: str | None = None
     split: SplitName | None = None
     id: str = ""
+    row: int | str | None = None
+    label: str | None = None
 
 
 @dataclass
 class Listing:
-    """The entries of one source, the files left out, and the class order where the source gives one."""
+    """The entries of one source, the files left out, the class order where the source gives one, and what to know."""
 
     entries: list[Entry] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
     class_names: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def read_far_source(source: Path) -> Listing:
     if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         listing = Listing(entries=[Entry(path=source, key=source.name)])
     elif not source.is_dir() or any((source / name).is_file() for name in LISTS):
-        listing = read_source(source, labelled=False)
+        listing = read_source(source, labelled=False, splits=False)
     else:
         listing = with_images(read_pairs(source) if has_pairs(source) else read_files(source))
     for record in records(listing):

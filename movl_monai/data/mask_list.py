@@ -14,12 +14,13 @@ from movl_monai.data.patients import assign_patients_by_pattern, one_patient_eac
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_json import read_json
 from movl_monai.data.read_pairs import read_pairs
-from movl_monai.data.reading import build_datalist, inside_domain
-from movl_monai.data.sources import LISTS, PathLike, read_ood_sources, with_images
+from movl_monai.data.reading import build_datalist, inside_domain, log_notes
+from movl_monai.data.sources import LISTS, PathLike, no_list, read_ood_sources, with_images
+from movl_monai.data.spelling import unify_patients
 from movl_monai.data.splits import check_patients, complete_splits
 from movl_monai.errors import DataError
 
-__all__ = ["read_mask_datalist"]
+__all__ = ["read_mask_datalist", "read_mask_source"]
 
 _MASK_PROBLEMS = {
     "missing_file": "missing_mask",
@@ -40,6 +41,7 @@ def read_mask_datalist(
     one_image_per_patient: bool = False,
     allow_patient_overlap: bool = False,
     mask_suffix: str = "",
+    encoding: str | None = None,
     data_root: PathLike | None = None,
     slice_axis: SliceAxis = "axial",
     id_salt: str | bytes | None = None,
@@ -67,6 +69,7 @@ def read_mask_datalist(
         one_image_per_patient: see there; a volume counts as one image.
         allow_patient_overlap: see there.
         mask_suffix: what the names of masks in a folder have behind those of the images, such as "_mask".
+        encoding: see there.
         data_root: see there.
         slice_axis: see there.
         id_salt: see there.
@@ -77,8 +80,9 @@ def read_mask_datalist(
             two splits, or a list cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
-    read = partial(_read_source, mask_suffix=mask_suffix)
+    read = partial(read_mask_source, mask_suffix=mask_suffix, encoding=encoding)
     listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
+    log_notes(listing)
     names = check_class_names(class_names or listing.class_names or ["background", "foreground"])
     inside = inside_domain(listing, id_domain)
     if patient_pattern is not None:
@@ -87,20 +91,39 @@ def read_mask_datalist(
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
+    respelled = unify_patients(listing.entries)
     inside = inside_domain(listing, id_domain)
     if split_fractions is not None:
         _split(inside, split_fractions, seed)
-    check_patients(inside, allow_overlap=allow_patient_overlap)
+    check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
     others = read_ood_sources(
-        ood_dataset_dirs, taken=taken, patient_pattern=patient_pattern, slice_axis=slice_axis, read=read
+        ood_dataset_dirs,
+        taken=taken,
+        patient_pattern=patient_pattern,
+        slice_axis=slice_axis,
+        read=partial(read, splits=False),
     )
     return build_datalist([listing, *others], names, id_domain, ids, cases=True)
 
 
-def _read_source(source: Path, *, data_root: Path | None = None, mask_suffix: str = "") -> Listing:
+def read_mask_source(
+    source: Path,
+    *,
+    data_root: Path | None = None,
+    mask_suffix: str = "",
+    splits: bool = True,
+    encoding: str | None = None,
+) -> Listing:
     """The pairs of a source; what has no mask is skipped.
+
+    Args:
+        source: a folder, CSV or JSON file.
+        data_root: folder that relative paths of a list belong to, default the list's folder.
+        mask_suffix: what the names of masks in a folder have behind those of the images.
+        splits: whether the splits of a list count; a column of another name that holds them is then an error.
+        encoding: code page of a CSV file that is not Unicode.
 
     Raises:
         DataError: if there is no such source, it is of another kind, or it has no pair.
@@ -114,17 +137,17 @@ def _read_source(source: Path, *, data_root: Path | None = None, mask_suffix: st
         raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
     suffix = source.suffix.lower()
     if suffix == ".json":
-        listing = read_json(source, data_root=data_root, masks=True)
+        listing = read_json(source, data_root=data_root, masks=True, splits=splits)
     elif suffix in (".csv", ".tsv", ".txt"):
-        listing = read_csv(source, data_root=data_root, labelled=False, folders=True)
+        listing = read_csv(source, data_root=data_root, labelled=False, folders=True, splits=splits, encoding=encoding)
     else:
-        raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
+        raise no_list(suffix)
     return with_images(_with_masks(listing))
 
 
 def _with_masks(listing: Listing) -> Listing:
     """The listing without the images whose mask is not named or not there, which are skipped with the reason."""
-    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
+    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names, notes=listing.notes)
     for entry in listing.entries:
         entry.label = None  # a class of the whole image says nothing here
         if reason := _mask_problem(entry):

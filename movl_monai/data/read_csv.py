@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from movl_monai.data.columns import check_for_splits, is_absent, unused_columns
+from movl_monai.data.csv_text import ASSUMED, read_table
 from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, locate, parse_split, tidy
 from movl_monai.errors import DataError
 
@@ -15,6 +15,7 @@ __all__ = ["read_csv"]
 
 _REQUIRED = ("path", "label")
 _OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id")
+_WORDS = ("label", "patient_id", "split")
 
 
 def read_csv(
@@ -25,12 +26,16 @@ def read_csv(
     folders: bool = False,
     group_columns: Sequence[str] = (),
     groups_required: bool = True,
+    splits: bool = True,
+    encoding: str | None = None,
 ) -> Listing:
     """The entries of a CSV manifest.
 
-    Columns are found by name (in any case and order, others are ignored); comma, semicolon or tab; UTF-8 with or
-    without BOM, UTF-16 with BOM, else Windows-1252. An ``id`` counts if it looks like a salted one. A row given twice
-    is kept once and reported as ``duplicate_row``; a file that is not there as ``missing_file``.
+    Columns are found by name, in any case and order; the listing's notes name those that are not used. Delimiters are
+    comma, semicolon, tab or bar; line ends are any; text is UTF-8 or UTF-16, else of the given code page, else
+    Windows-1252, which a note says. Labels, patients and splits such as nan, NA and null are missing values. An
+    ``id`` counts if it looks like a salted one. A row given twice is kept once and reported as ``duplicate_row``; a
+    file that is not there as ``missing_file``.
 
     Args:
         source: the CSV file.
@@ -39,19 +44,26 @@ def read_csv(
         folders: whether a path may be a folder with one DICOM series.
         group_columns: further columns, found by name, whose values become the groups of an image.
         groups_required: whether such a column may not be missing.
+        splits: whether the splits of the list count; another column that names splits is then an error.
+        encoding: code page of a list that is not Unicode.
 
     Raises:
-        DataError: if a column is missing, a row has no path or label, a split or frame cannot be understood, a path
-            leads out of the folder, or one image has rows that contradict each other. Rows are numbered as a
-            spreadsheet shows them: the header is row 1.
+        DataError: if the file is no text, a column is missing, the splits are in a column of another name, a row has
+            no path or label, a split or frame cannot be understood, a path leads out of the folder, or one image has
+            rows that contradict each other. Rows are numbered as a spreadsheet shows them: the header is row 1.
     """
     root = (data_root or source.parent).absolute()
     needed = [*(_REQUIRED if labelled else _REQUIRED[:1])]
     needed += [name.lower() for name in group_columns] if groups_required else []
-    rows = _rows(source, needed)
-    listing = Listing()
+    table = read_table(source, required=needed, known=(*_REQUIRED, *_OPTIONAL), encoding=encoding)
+    used = (*_REQUIRED, *_OPTIONAL, *(name.lower() for name in group_columns))
+    if splits:
+        check_for_splits([row for _, row in table.rows], used, source.name)
+    listing = Listing(notes=unused_columns(table.columns, used, source.name))
+    if table.assumed:
+        listing.notes.append(_assumption(source.name))
     first: dict[tuple[str, int | None], Entry] = {}
-    for number, row in rows:
+    for number, row in ((number, _without_absent(row)) for number, row in table.rows):
         where = f"row {number} of {source.name}"
         entry = _entry(row, root, where, labelled)
         entry.groups = {name: tidy(row.get(name.lower())) or "" for name in group_columns}
@@ -61,68 +73,31 @@ def read_csv(
                 raise DataError(f"{where} contradicts an earlier row of the same image; keep one of them.")
             listing.skipped.append(SkippedFile(entry.path, entry.key, "duplicate_row", entry.domain, entry.split))
         elif problem := file_problem(entry.path, folders=folders):
-            listing.skipped.append(SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split))
+            lost = SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split, row=number, label=entry.label)
+            listing.skipped.append(lost)
         else:
             listing.entries.append(entry)
     return listing
 
 
-def _rows(source: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    text = _decode(source.read_bytes(), source.name)
-    header = text.partition("\n")[0]
-    # the delimiter is the one that makes a column called "path"; csv.Sniffer guesses wrong on quoted values
-    delimiter = next((d for d in ",;\t" if "path" in _columns(header, d)), ",")
-    columns = _columns(header, delimiter)
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise DataError(
-            f"{source.name} must have the columns {', '.join(required)} (and may have {', '.join(_OPTIONAL)}); "
-            f"missing: {', '.join(missing)}; found: {', '.join(columns) or 'none'}."
-        )
-    used = (*_REQUIRED, *_OPTIONAL, *required)
-    twice = {name for name in columns if columns.count(name) > 1 and name in used}
-    if twice:
-        raise DataError(f"{source.name} has more than one column {', '.join(sorted(twice))}; keep one.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = []
-    try:
-        next(reader)
-        for values in reader:
-            if any(value.strip() for value in values):
-                rows.append((reader.line_num, _named(values, columns, f"row {reader.line_num} of {source.name}")))
-    except csv.Error as error:
-        raise DataError(f"row {reader.line_num} of {source.name} is not valid CSV: {error}.") from error
-    return rows
+def _assumption(name: str) -> str:
+    return (
+        f"{name} is not Unicode; it was read as Windows-1252 ({ASSUMED}). If the class names are garbled, save it as "
+        "'CSV UTF-8' or name its code page with `--encoding`."
+    )
 
 
-def _decode(content: bytes, name: str) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        pass
-    try:
-        return content.decode("cp1252")  # what Excel writes on Windows in Western Europe
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} must be text in UTF-8; save it as 'CSV UTF-8'.") from error
-
-
-def _columns(header: str, delimiter: str) -> list[str]:
-    cells = next(csv.reader([header.rstrip("\r")], delimiter=delimiter), [])
-    return [cell.strip().lower() for cell in cells]
-
-
-def _named(values: list[str], columns: list[str], where: str) -> dict[str, str]:
-    if any(value.strip() for value in values[len(columns) :]):
-        raise DataError(
-            f"{where} has {len(values)} values for {len(columns)} columns; quote values that hold the comma."
-        )
-    return dict(zip(columns, values, strict=False))  # a short row lacks its last columns
+def _without_absent(row: Mapping[str, str]) -> dict[str, str]:
+    """The row with "" where a program wrote a missing value as a word."""
+    return {name: "" if name in _WORDS and is_absent(value) else value for name, value in row.items()}
 
 
 def _entry(row: dict[str, str], root: Path, where: str, labelled: bool) -> Entry:
     if not row.get("path", "").strip() or (labelled and not row.get("label", "").strip()):
-        raise DataError(f"{where} must have a path{' and a label' if labelled else ''}; complete or remove it.")
+        raise DataError(
+            f"{where} must have a path{' and a label (nan, NA and null are none)' if labelled else ''}; complete or "
+            "remove it."
+        )
     try:
         path, key = locate(row["path"], root)
         mask = locate(row["mask"], root)[0] if row.get("mask", "").strip() else None

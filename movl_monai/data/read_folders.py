@@ -25,6 +25,7 @@ def read_folders(root: Path) -> Listing:
     """
     root = root.absolute()
     folders = [path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)]
+    sheets = [path.name for path in root.iterdir() if path.suffix.lower() in (".xlsx", ".xls", ".xlsm", ".ods")]
     depth = class_depth(folders)
     listing = Listing()
     for path, problem in find_files(root):
@@ -39,6 +40,11 @@ def read_folders(root: Path) -> Listing:
         raise DataError(
             f"The folder must hold one folder per class with images in it, or train/val/test folders with class "
             f"folders; found {len(folders)} folders, no image in a class folder and {len(listing.skipped)} other files."
+            + (
+                " If a spreadsheet in it is the list, save it as 'CSV UTF-8' under the name manifest.csv."
+                if sheets
+                else ""
+            )
         )
     return listing
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.columns import check_for_splits, is_absent, unused_columns
 from movl_monai.data.entries import (
     Entry,
     Listing,
@@ -32,11 +33,17 @@ _SECTIONS: dict[str, SplitName | None] = {
     "testing": "test",
     "unsplit": None,
 }
+_FIELDS = ("image", "label", "mask", "patient_id", "domain", "frame", "id")
 _MASK_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".mha", ".nrrd")
 
 
 def read_json(
-    source: Path, *, data_root: Path | None = None, masks: bool = False, group_columns: Sequence[str] = ()
+    source: Path,
+    *,
+    data_root: Path | None = None,
+    masks: bool = False,
+    group_columns: Sequence[str] = (),
+    splits: bool = True,
 ) -> Listing:
     """The entries of a decathlon JSON file.
 
@@ -50,6 +57,7 @@ def read_json(
         data_root: folder that relative paths belong to, default the file's folder.
         masks: whether ``label`` (or ``mask``) is the path of a mask; a path may then be a folder with a DICOM series.
         group_columns: names of fields whose values become the groups of an image.
+        splits: whether the splits of the list count; a field that holds them is then an error.
 
     Raises:
         DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name; with
@@ -64,6 +72,11 @@ def read_json(
         raise DataError(f"{source.name} must be an object with a list under one of: {', '.join(_SECTIONS)}.")
     names = _class_names(content)
     listing = Listing(class_names=None if names is None else [names[number] for number in sorted(names)])
+    entries = [raw for section in _SECTIONS for raw in content.get(section) or [] if isinstance(raw, dict)]
+    used = (*_FIELDS, *group_columns)
+    if splits and sum(bool(content.get(section)) for section in _SECTIONS) == 1:
+        check_for_splits(entries, used, source.name, advice="Put the images under training, validation and test")
+    listing.notes = unused_columns((field for entry in entries for field in entry), used, source.name)
     for section, split in _SECTIONS.items():
         for position, raw in enumerate(content.get(section) or []):
             where = f"{section}[{position}] of {source.name}"
@@ -72,7 +85,7 @@ def read_json(
             mask = _mask(fields, root, where) if masks else None
             groups = {name: _text(fields.get(name)) or "" for name in group_columns}
             entry = replace(_entry(fields, split, root, where), label=label, mask=mask, groups=groups)
-            _add(listing, entry, folders=masks)
+            _add(listing, entry, folders=masks, row=f"{section}[{position}]")
     return listing
 
 
@@ -98,7 +111,7 @@ def _entry(fields: dict[str, Any], split: SplitName | None, root: Path, where: s
     return Entry(
         path=path,
         key=key,
-        patient=_text(fields.get("patient_id")),
+        patient=None if is_absent(str(fields.get("patient_id"))) else _text(fields.get("patient_id")),
         split=split,
         domain=_text(fields.get("domain")),
         frame=frame,
@@ -113,9 +126,10 @@ def _located(written: str, root: Path, where: str) -> tuple[Path, str]:
         raise DataError(f"In {where}, {error}.") from None
 
 
-def _add(listing: Listing, entry: Entry, *, folders: bool) -> None:
+def _add(listing: Listing, entry: Entry, *, folders: bool, row: str) -> None:
     if problem := file_problem(entry.path, folders=folders):
-        listing.skipped.append(SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split))
+        lost = SkippedFile(entry.path, entry.key, problem, entry.domain, entry.split, row=row, label=entry.label)
+        listing.skipped.append(lost)
     else:
         listing.entries.append(entry)
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.columns import missing_files
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
@@ -18,10 +19,11 @@ from movl_monai.data.patients import assign_patients_by_pattern, one_patient_eac
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import group_series
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
+from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
 
-__all__ = ["build_datalist", "inside_domain", "read_datalist", "read_unlabelled"]
+__all__ = ["build_datalist", "inside_domain", "log_notes", "read_datalist", "read_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ def read_datalist(
     patient_pattern: str | None = None,
     one_image_per_patient: bool = False,
     allow_patient_overlap: bool = False,
+    merge_labels: bool = False,
+    encoding: str | None = None,
     class_names: Sequence[str] | None = None,
     data_root: PathLike | None = None,
     slice_axis: SliceAxis = "axial",
@@ -72,6 +76,8 @@ def read_datalist(
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
         one_image_per_patient: state that files of the source without a patient are of as many patients.
         allow_patient_overlap: accept patients in two splits (logged) instead of raising.
+        merge_labels: make one class of labels that are equal but for case, blanks or width, instead of raising.
+        encoding: code page of CSV lists that are not Unicode, such as gbk; None assumes Windows-1252 and says so.
         class_names: all classes in the order of the labels, such as those of a trained network; a source may lack one.
         data_root: folder that the relative paths of ``source`` belong to, default the folder of the list.
         slice_axis: plane of NIfTI slices, each of which is an item with ``frame``; give the loading transform the same.
@@ -85,8 +91,12 @@ def read_datalist(
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     columns = check_group_columns(group_columns)
     root = None if data_root is None else Path(data_root)
-    listing = read_source(Path(source), data_root=root, group_columns=columns)
-    names = _class_names(inside_domain(listing, id_domain), class_names or listing.class_names)
+    listing = read_source(Path(source), data_root=root, group_columns=columns, encoding=encoding)
+    log_notes(listing)
+    _check_missing(listing)
+    given = class_names or listing.class_names
+    given = settle_labels(listing.entries, given, merge=merge_labels, apart=class_names is not None)
+    names = _class_names(inside_domain(listing, id_domain), given)
     _check_labels(listing.entries, names)
     if patient_pattern is not None:
         assign_patients_by_pattern(inside_domain(listing, id_domain), patient_pattern, required=True)
@@ -94,12 +104,13 @@ def read_datalist(
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
+    respelled = unify_patients(listing.entries)
     inside = inside_domain(listing, id_domain)
     if split_fractions is not None:
         complete_splits(inside, fractions=split_fractions, seed=seed)
         check_train_classes(inside, names)
     set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
-    check_patients(inside, allow_overlap=allow_patient_overlap)
+    check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
     others = read_ood_sources(
@@ -107,9 +118,11 @@ def read_datalist(
         taken=taken,
         patient_pattern=patient_pattern,
         slice_axis=slice_axis,
-        read=partial(read_source, group_columns=columns, groups_required=False),
+        read=partial(read_source, group_columns=columns, groups_required=False, splits=False, encoding=encoding),
     )
     for other in others:
+        log_notes(other)
+        settle_labels(other.entries, names, merge=merge_labels, apart=True)
         _check_labels(other.entries, names)
     labelled = [listing, *others]
     check_group_values([entry for part in labelled for entry in part.entries], columns)
@@ -150,7 +163,8 @@ def read_unlabelled(
     elif path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
     else:
-        listing = read_source(path, labelled=False)
+        listing = read_source(path, labelled=False, splits=False)
+        log_notes(listing)
     if series:
         listing = group_series(listing)
     listing = expand(listing, slice_axis=slice_axis, patients=False)
@@ -165,6 +179,15 @@ def read_unlabelled(
     for entry in listing.entries:
         entry.label = None
     return build_datalist([listing], list(class_names), domain, ids, cases=series)
+
+
+def log_notes(listing: Listing) -> None:
+    """Log what a list holds and training does not use, and which of its files are not there."""
+    for note in listing.notes:
+        logger.info(note)
+    total = len(listing.entries) + len(listing.skipped)
+    if missing := missing_files(listing.skipped, total):
+        logger.warning(missing)
 
 
 def inside_domain(listing: Listing, id_domain: str) -> list[Entry]:
@@ -194,6 +217,19 @@ def _class_names(entries: Sequence[Entry], given: Sequence[str] | None) -> list[
             "To evaluate images of one class, give the class_names of the network."
         )
     return found
+
+
+def _check_missing(listing: Listing) -> None:
+    """Check that no class is lost because its files are not there.
+
+    Raises:
+        DataError: if one is.
+    """
+    missing = [file for file in listing.skipped if file.reason == "missing_file"]
+    lost = natural_sorted({file.label for file in missing if file.label} - {entry.label for entry in listing.entries})
+    if lost:
+        total = len(listing.entries) + len(listing.skipped)
+        raise DataError(f"No image of class {', '.join(map(repr, lost[:5]))} is there. {missing_files(missing, total)}")
 
 
 def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:

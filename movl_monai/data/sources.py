@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.patients import assign_patients_by_pattern
@@ -17,11 +18,12 @@ from movl_monai.data.read_folders import read_folders
 from movl_monai.data.read_json import read_json
 from movl_monai.errors import DataError
 
-__all__ = ["LISTS", "PathLike", "read_ood_sources", "read_source", "records", "with_images"]
+__all__ = ["LISTS", "SPREADSHEETS", "PathLike", "no_list", "read_ood_sources", "read_source", "records", "with_images"]
 
 PathLike = str | os.PathLike[str]
 
 LISTS = ("manifest.csv", "dataset.json", "datalist.json")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
 def read_source(
@@ -31,6 +33,8 @@ def read_source(
     labelled: bool = True,
     group_columns: Sequence[str] = (),
     groups_required: bool = True,
+    splits: bool = True,
+    encoding: str | None = None,
 ) -> Listing:
     """The entries of a CSV file, a JSON file, or a folder: of the list in it, else of its class folders.
 
@@ -40,6 +44,8 @@ def read_source(
         labelled: False lets the rows of a CSV file be without a label.
         group_columns: columns of a list that become groups.
         groups_required: whether a list without such a column is an error; images have no value there otherwise.
+        splits: whether the splits of a list count; a column of another name that holds them is then an error.
+        encoding: code page of a CSV file that is not Unicode.
 
     Raises:
         DataError: if there is no such source, it is of another kind, or it has no image; if groups are required of
@@ -59,11 +65,18 @@ def read_source(
         raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
     suffix = source.suffix.lower()
     if suffix == ".json":
-        return with_images(read_json(source, data_root=data_root, group_columns=group_columns))
+        return with_images(read_json(source, data_root=data_root, group_columns=group_columns, splits=splits))
     if suffix in (".csv", ".tsv", ".txt"):
-        groups: dict[str, Any] = {"group_columns": group_columns, "groups_required": groups_required}
-        return with_images(read_csv(source, data_root=data_root, labelled=labelled, **groups))
-    raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}.")
+        options: dict[str, Any] = {"group_columns": group_columns, "groups_required": groups_required}
+        options |= {"splits": splits, "encoding": encoding}
+        return with_images(read_csv(source, data_root=data_root, labelled=labelled, **options))
+    raise no_list(suffix)
+
+
+def no_list(suffix: str) -> DataError:
+    """The error of a file that is no list, by its suffix."""
+    advice = "; save the spreadsheet as 'CSV UTF-8'" if suffix in SPREADSHEETS else ""
+    return DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}{advice}.")
 
 
 def records(listing: Listing) -> list[Entry | SkippedFile]:
@@ -80,9 +93,9 @@ def with_images(listing: Listing) -> Listing:
     if not listing.entries:
         reasons = Counter(file.reason for file in listing.skipped)
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "no rows"
-        raise DataError(
-            f"No image was found ({found}); paths are relative to the list's folder unless data_root is set."
-        )
+        missing = missing_files(listing.skipped, len(listing.skipped))
+        advice = missing or "Paths are relative to the list's folder unless data_root is set."
+        raise DataError(f"No image was found ({found}). {advice}")
     return listing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from movl_monai.data.entries import SPLITS, Entry, SplitName, natural_sorted
 from movl_monai.data.grouped_split import grouped_split
@@ -118,8 +118,13 @@ def _distribute(pool: list[Entry], targets: list[SplitName], fractions: list[flo
     logger.info("Split %d images by patient (seed %d): %s", len(pool), seed, shares)
 
 
-def check_patients(entries: Sequence[Entry], *, allow_overlap: bool) -> None:
+def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: Collection[str] = ()) -> None:
     """Check that no patient is in two splits.
+
+    Args:
+        entries: images of the in-distribution domain.
+        allow_overlap: accept it, and log it.
+        respelled: patients that were written in more than one way.
 
     Raises:
         DataError: if one is, with counts and no names; with ``allow_overlap`` it is logged instead.
@@ -132,7 +137,9 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool) -> None:
     if not shared:
         return
     counts = ", ".join(f"{where} {count}" for where, count in sorted(shared.items()))
-    message = f"{sum(shared.values())} of {len(splits)} patients have images in more than one split ({counts})"
+    twice = sum(len(found) > 1 and patient in respelled for patient, found in splits.items())
+    spelled = f", {twice} of them in more than one spelling, such as 7 and 007" if twice else ""
+    message = f"{sum(shared.values())} of {len(splits)} patients have images in more than one split ({counts}){spelled}"
     if not allow_overlap:
         raise DataError(
             f"{message}; move each to one split, leave the column split empty to have it made, "

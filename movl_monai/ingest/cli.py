@@ -57,6 +57,11 @@ def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="state that files without a patient are of as many patients",
     )
+    parser.add_argument(
+        "--merge-labels",
+        action="store_true",
+        help="make one class of labels that are equal but for case, blanks or width, such as Normal and normal",
+    )
     parser.add_argument("--salt", default=None, metavar="TEXT", help="of the ids, 16 or more characters")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs read")
     _add_reading_arguments(parser)
@@ -82,6 +87,12 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patient-pattern", default=None, metavar="REGEX", help="(?P<patient>...) in the relative path"
+    )
+    parser.add_argument(
+        "--encoding",
+        default=None,
+        metavar="NAME",
+        help="code page of a CSV list that is not Unicode, such as gbk (default: cp1252, with a note)",
     )
     parser.add_argument("--id-domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
@@ -116,6 +127,7 @@ def run_ingest(options: argparse.Namespace) -> int:
         split_fractions=_fractions(options.split_fractions),
         seed=options.seed,
         one_image_per_patient=options.one_image_per_patient,
+        merge_labels=options.merge_labels,
         id_map=None if options.id_map is None else Path(options.id_map),
         salt=options.salt,
         fresh=options.fresh,
@@ -181,6 +193,7 @@ def _reading(options: argparse.Namespace) -> Reading:
         thumbnails=options.thumbnails,
         patient_pattern=options.patient_pattern,
         id_domain=options.id_domain,
+        encoding=options.encoding,
         progress=False if options.no_progress else None,
     )
 

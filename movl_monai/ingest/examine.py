@@ -16,6 +16,7 @@ import numpy as np
 from movl_monai.data.decode import ItemTransform, decode, explain
 from movl_monai.data.entries import file_problem
 from movl_monai.data.ids import Salter
+from movl_monai.data.spelling import patient_key
 from movl_monai.data.walk import name_problem
 from movl_monai.ingest.codes import LATERALITIES, MODALITIES, PHOTOMETRICS, VIEWS, known
 from movl_monai.ingest.records import FileRecord, FrameRecord
@@ -163,6 +164,7 @@ def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
     record.secondary_capture = int(scan.is_secondary_capture)
     record.localizer = int("LOCALIZER" in scan.image_type)
     record.patient = salter.short("patient", scan.patient) if scan.patient else ""
+    record.person = salter.short("person", patient_key(scan.patient)) if scan.patient else ""
     for kind in ("study", "series", "instance"):
         uid = getattr(scan, kind)
         setattr(record, kind, salter.short(kind, uid) if uid else "")

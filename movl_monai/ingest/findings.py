@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from movl_monai.data.spelling import label_groups
 from movl_monai.ingest.journal import Journal
+from movl_monai.ingest.listing import label_counts
 from movl_monai.ingest.volumes import FLAGS
 
 __all__ = ["Finding", "find_problems"]
@@ -51,6 +53,11 @@ _GROUPED: tuple[tuple[str, Level, str, str, str, str], ...] = (
         "COUNT(DISTINCT split) > 1",
         "Patients with images in more than one split: figures on val and test would be too good. Move each patient to "
         "one split, or leave the splits out to have them made by patient.",
+    ),
+    (
+        *("patient_spellings", "warning", "patient", "TRUE", "COUNT(DISTINCT spelling) > 1"),
+        "Patients written in more than one way (zeros in front as in 7 and 007, decimals, case, blanks). Each is taken "
+        "as one patient. Write them alike, or rename those that are different people.",
     ),
     (
         *("pixels_in_two_splits", "leak", "pixels", "pixels != ''"),
@@ -110,6 +117,7 @@ def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
     """
     found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
     found += [_single(journal, *query) for query in _SINGLE]
+    found += [_label_spellings(journal, group) for group in label_groups(label_counts(journal))]
     found += [_mixed(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_shortcut(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_volumes(journal, flag) for flag in FLAGS]
@@ -144,6 +152,21 @@ def _single(journal: Journal, code: str, level: Level, rows: str, text: str) -> 
 def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
     query = f"SELECT id FROM listed WHERE {rows} ORDER BY id LIMIT {_IDS}"
     return [row[0] for row in journal.db.execute(query, values)]
+
+
+def _label_spellings(journal: Journal, group: Sequence[str]) -> Finding:
+    """Labels that are one class but for case, blanks or width."""
+    counts = label_counts(journal)
+    listed = ", ".join(f"{label!r} {counts[label]}" for label in group)
+    return Finding(
+        code="label_spellings",
+        level="warning",
+        text=f"Labels that are equal but for case, blanks or width: {listed}. Training refuses them until they "
+        "have one spelling, or other names; `movl-monai ingest` gives them one with --merge-labels.",
+        images=sum(counts[label] for label in group),
+        groups=len(group),
+        examples=[_ids(journal, "label = :value", {"value": label}) for label in group[:_EXAMPLES]],
+    )
 
 
 def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry, SplitName, parse_split, tidy
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import class_depth
@@ -64,12 +65,16 @@ def check_keyword(keyword: str) -> str:
     return keyword
 
 
-def labels_from(option: str | None, root: Path) -> LabelSource:
+def labels_from(
+    option: str | None, root: Path, *, encoding: str | None = None, notes: list[str] | None = None
+) -> LabelSource:
     """Make the source of labels.
 
     Args:
         option: ``folders``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
         root: the folder of the images.
+        encoding: code page of a CSV file that is not Unicode.
+        notes: gets what to know about the CSV file.
 
     Raises:
         DataError: if there is no such CSV or keyword, the CSV names files that are not there, or the folder has no
@@ -82,7 +87,7 @@ def labels_from(option: str | None, root: Path) -> LabelSource:
     if option.startswith("dicom:"):
         check_keyword(option.removeprefix("dicom:"))
         return lambda path, frame, tag: Entry(path=root / path, key=path, label=tidy(tag)) if tidy(tag) else "no_label"
-    return _from_csv(Path(option), root)
+    return _from_csv(Path(option), root, encoding, [] if notes is None else notes)
 
 
 def _from_folders(root: Path) -> LabelSource:
@@ -104,19 +109,17 @@ def _from_folders(root: Path) -> LabelSource:
     return source
 
 
-def _from_csv(source: Path, root: Path) -> LabelSource:
+def _from_csv(source: Path, root: Path, encoding: str | None, notes: list[str]) -> LabelSource:
     if not source.is_file():
         raise DataError(
             f"--labels {source.name}: there is no such CSV file; give folders, dicom:KEYWORD, or a CSV with the "
             "columns path (relative to the folder of the images) and label."
         )
-    listing = read_csv(source, data_root=root, labelled=False)
-    missing = [file for file in listing.skipped if file.reason == "missing_file"]
-    if missing:
-        raise DataError(
-            f"--labels {source.name}: {len(missing)} of its {len(listing.entries) + len(missing)} files are not there; "
-            "paths must be relative to the folder of the images. Correct or remove these rows."
-        )
+    listing = read_csv(source, data_root=root, labelled=False, encoding=encoding)
+    notes += listing.notes
+    total = len(listing.entries) + len(listing.skipped)
+    if missing := missing_files(listing.skipped, total, folder="the folder of the images"):
+        raise DataError(f"--labels {source.name}: {missing} Correct or remove these rows.")
     entries = {(entry.key, entry.frame): entry for entry in listing.entries}
 
     def look_up(path: str, frame: int, tag: str | None) -> Entry | str:

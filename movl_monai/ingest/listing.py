@@ -10,15 +10,26 @@ from pathlib import Path
 from movl_monai.data.entries import Entry, SplitName
 from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern
+from movl_monai.data.spelling import label_groups, patient_key, preferred_label
 from movl_monai.data.splits import complete_splits
 from movl_monai.errors import DataError
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.labels import LabelSource
 
-__all__ = ["ImageRow", "add_image", "assign_header_patients", "list_images", "make_images_table", "split_images"]
+__all__ = [
+    "ImageRow",
+    "add_image",
+    "assign_header_patients",
+    "give_one_spelling",
+    "label_counts",
+    "list_images",
+    "make_images_table",
+    "person_of",
+    "split_images",
+]
 
 _IMAGES = """
-SELECT placed.key, placed.frame, paths.path, files.patient, files.label,
+SELECT placed.key, placed.frame, paths.path, files.patient, files.person, files.label,
     (SELECT COUNT(*) FROM frames WHERE frames.key = placed.key) AS count
 FROM placed JOIN files USING (key) JOIN paths USING (key)
 ORDER BY placed.sort, placed.volume, placed."order", placed.key, placed.frame
@@ -28,7 +39,10 @@ _MOST_LABELS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
-    """A row of the table ``images``; ``frame`` is the one read, ``shown`` what the manifest says of it."""
+    """A row of the table ``images``; ``frame`` is the one read, ``shown`` what the manifest says of it.
+
+    Patients are salted; ``person`` and ``header_person`` without the differences of spelling.
+    """
 
     key: str
     frame: int
@@ -40,12 +54,14 @@ class ImageRow:
     split: str | None
     domain: str
     mask: str | None
+    person: str | None = None
+    header_person: str | None = None
 
 
 _LISTED = """
 CREATE TEMP VIEW listed AS
-SELECT images.key, frame, id, images.label, images.patient, split, domain, format, modality, view, laterality,
-    sop_class, transfer_syntax, photometric, bits, rows, columns, burned_in, secondary_capture, instance,
+SELECT images.key, frame, id, images.label, images.patient, images.spelling, split, domain, format, modality, view,
+    laterality, sop_class, transfer_syntax, photometric, bits, rows, columns, burned_in, secondary_capture, instance,
     pixels, mean, deviation, row_spacing, column_spacing
 FROM images JOIN files USING (key) JOIN frames USING (key, frame)
 """
@@ -58,7 +74,8 @@ def make_images_table(journal: Journal) -> None:
     """
     journal.db.execute(
         "CREATE TEMP TABLE images (key TEXT, frame INT, shown INT, id TEXT, label TEXT, patient TEXT, "
-        "header_patient TEXT, split TEXT, domain TEXT, mask TEXT, PRIMARY KEY (key, frame)) WITHOUT ROWID"
+        "header_patient TEXT, split TEXT, domain TEXT, mask TEXT, person TEXT, header_person TEXT, spelling TEXT, "
+        "PRIMARY KEY (key, frame)) WITHOUT ROWID"
     )
     journal.db.execute("CREATE TEMP TABLE statuses (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID")
     journal.db.execute(_LISTED)
@@ -68,9 +85,9 @@ def add_image(journal: Journal, row: ImageRow) -> None:
     """Add an image to the list."""
     values = (
         *(row.key, row.frame, row.shown, row.id, row.label, row.patient),
-        *(row.header_patient, row.split, row.domain, row.mask),
+        *(row.header_patient, row.split, row.domain, row.mask, row.person, row.header_person, row.patient),
     )
-    journal.db.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    journal.db.execute(f"INSERT OR REPLACE INTO images VALUES ({', '.join('?' * len(values))})", values)
 
 
 def list_images(
@@ -100,7 +117,7 @@ def list_images(
     make_images_table(journal)
     unmatched = 0
     labels: set[str] = set()
-    for key, frame, path, header_patient, tag, count in journal.db.execute(_IMAGES):
+    for key, frame, path, header_patient, header_person, tag, count in journal.db.execute(_IMAGES):
         name = os.fsdecode(path)
         found = source(name, frame, tag)
         if isinstance(found, str):
@@ -125,6 +142,8 @@ def list_images(
             label=found.label,
             patient=None if patient is None else ids.patient_id(patient),
             header_patient=header_patient or None,
+            person=person_of(ids, patient, name),
+            header_person=header_person or None,
             split=found.split,
             domain=domain,
             mask=None if found.mask is None else str(found.mask),
@@ -161,12 +180,41 @@ def assign_header_patients(journal: Journal) -> None:
     """Take the patients of the headers where the list names none.
 
     Not in a domain where all files have the same one, as after some de-identifications: that tells no patients apart.
+    Patients whose ids differ in spelling alone become one; ``spelling`` keeps the id as it was written.
     """
     journal.db.execute(
-        "UPDATE images SET patient = header_patient WHERE patient IS NULL AND domain IN (SELECT domain FROM images "
+        "UPDATE images SET patient = header_patient, person = header_person, spelling = header_patient "
+        "WHERE patient IS NULL AND domain IN (SELECT domain FROM images "
         "WHERE patient IS NULL GROUP BY domain "
         "HAVING COUNT(DISTINCT key) = 1 OR COUNT(DISTINCT COALESCE(header_patient, '')) > 1)"
     )
+    journal.db.execute(
+        "CREATE TEMP TABLE people AS SELECT person, MIN(patient) AS patient FROM images WHERE person IS NOT NULL "
+        "GROUP BY person HAVING COUNT(DISTINCT patient) > 1"
+    )
+    journal.db.execute(
+        "UPDATE images SET patient = (SELECT patient FROM people WHERE people.person = images.person) "
+        "WHERE person IN (SELECT person FROM people)"
+    )
+
+
+def person_of(ids: IdMap, patient: str | None, path: str) -> str | None:
+    """The salted patient without the differences of spelling; a stand-in for a file is no person."""
+    return None if patient in (None, f"file:{path}") else ids.salter.short("person", patient_key(str(patient)))
+
+
+def label_counts(journal: Journal) -> dict[str, int]:
+    """Return the number of images of each label, in all domains."""
+    query = "SELECT label, COUNT(*) FROM images WHERE label IS NOT NULL GROUP BY 1"
+    return dict(journal.db.execute(query).fetchall())
+
+
+def give_one_spelling(journal: Journal) -> None:
+    """Give labels that are equal but for case, blanks or width the commonest of their spellings."""
+    counts = label_counts(journal)
+    for group in label_groups(counts):
+        into = preferred_label(group, counts)
+        journal.db.executemany("UPDATE images SET label = ? WHERE label = ?", [(into, label) for label in group])
 
 
 def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str) -> None:
@@ -179,7 +227,10 @@ def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_
         "SELECT key, frame, label, patient, split FROM images WHERE domain = ? ORDER BY key, frame", (id_domain,)
     ).fetchall()
     nowhere = Path()
-    entries = [Entry(path=nowhere, key="", label=row[2], patient=row[3], split=row[4]) for row in rows]
+    counts = label_counts(journal)
+    # labels that are one class but for their spelling are shared out as one
+    one = {label: preferred_label(group, counts) for group in label_groups(counts) for label in group}
+    entries = [Entry(path=nowhere, key="", label=one.get(row[2], row[2]), patient=row[3], split=row[4]) for row in rows]
     try:
         complete_splits(entries, fractions=fractions, seed=seed)
     except DataError as error:

@@ -54,6 +54,7 @@ class FileRecord:
         burned_in: BurnedInAnnotation: "YES", "NO", "other" or "".
         secondary_capture, localizer: 1 or 0.
         patient, study, series, instance: salted.
+        person: the patient, salted without the differences of spelling.
         label: value of the tag that was asked for.
         instance_number: of a DICOM file.
         thickness: distance to the next slice where there is none, in mm.
@@ -82,6 +83,7 @@ class FileRecord:
     secondary_capture: int = 0
     localizer: int = 0
     patient: str = ""
+    person: str = ""
     study: str = ""
     series: str = ""
     instance: str = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry
 from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern
@@ -21,8 +22,10 @@ from movl_monai.ingest.listing import (
     ImageRow,
     add_image,
     assign_header_patients,
+    give_one_spelling,
     list_images,
     make_images_table,
+    person_of,
     split_images,
 )
 from movl_monai.ingest.page import render_page
@@ -49,6 +52,7 @@ class Reading:
         thumbnails: at most so many pictures on the page.
         patient_pattern: regular expression with a group ``patient`` for the relative path.
         id_domain: name of the in-distribution domain.
+        encoding: code page of CSV lists that are not Unicode.
         progress: show a progress bar; None shows it on terminals only.
     """
 
@@ -58,6 +62,7 @@ class Reading:
     thumbnails: int = 48
     patient_pattern: str | None = None
     id_domain: str = "id"
+    encoding: str | None = None
     progress: bool | None = None
 
     def settings(self, label: str | None) -> str:
@@ -107,6 +112,7 @@ def ingest_folder(
     split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
     seed: int = 0,
     one_image_per_patient: bool = False,
+    merge_labels: bool = False,
     id_map: Path | None = None,
     salt: str | None = None,
     fresh: bool = False,
@@ -125,6 +131,7 @@ def ingest_folder(
             none are made.
         seed: of the split.
         one_image_per_patient: states that files without a patient are of as many patients.
+        merge_labels: make one class of labels that are equal but for case, blanks or width.
         id_map: file with salt and map of the ids, default ``local/id_map.json``.
         salt: of the ids, 16 or more characters; None draws one, or takes that of the id map.
         fresh: forget what earlier runs read.
@@ -140,7 +147,8 @@ def ingest_folder(
     if out.is_dir():
         raise DataError(f"--out {out.name!r} is a folder; name the file of the manifest, such as manifest.csv.")
     check_writable(out.parent)
-    source = labels_from(labels, root)
+    notes: list[str] = []
+    source = labels_from(labels, root, encoding=reading.encoding, notes=notes)
     tag = labels.removeprefix("dicom:") if labels is not None and labels.startswith("dicom:") else None
     local = out.parent / _LOCAL
     id_map = (id_map or local / "id_map.json").absolute()
@@ -165,6 +173,8 @@ def ingest_folder(
         finally:
             # also where no list can be made: the report is what tells why
             write_report(journal, report, ids, root=root)
+        if merge_labels:
+            give_one_spelling(journal)
         if labels is not None and split_fractions is not None:
             split_images(journal, split_fractions, seed=seed, id_domain=reading.id_domain)
         write_manifest(journal, out, root=root)
@@ -173,7 +183,7 @@ def ingest_folder(
         quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
         files = _write_quality(journal, quality, out.parent, reading, root=root)
     ids.save()
-    notes = _notes(labels, root, out)
+    notes += _notes(labels, root, out)
     return Outcome(quality=quality, files=[out, report, *files], notes=notes, **counts)
 
 
@@ -198,7 +208,7 @@ def check_manifest(
     Raises:
         DataError: if the manifest cannot be understood or no file of it is there, or nothing can be written.
     """
-    listing = read_source(manifest, data_root=data_root, labelled=False)
+    listing = read_source(manifest, data_root=data_root, labelled=False, encoding=reading.encoding)
     root = (data_root or (manifest if manifest.is_dir() else manifest.parent)).absolute()
     if output_dir is not None:
         check_writable(output_dir)
@@ -234,14 +244,17 @@ def check_manifest(
             write_report(journal, report, ids, root=root)
             files = [report, *_write_quality(journal, quality, output_dir, reading, root=root)]
     ids.save()
-    return Outcome(quality=quality, files=files, notes=[], **counts)
+    missing = missing_files(listing.skipped, len(listing.entries) + len(listing.skipped))
+    notes = [*listing.notes, *([missing] if missing else [])]
+    return Outcome(quality=quality, files=files, notes=notes, **counts)
 
 
 def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> None:
     """List the frames of a manifest's row that could be read; a frame that is not there becomes the file's status."""
     key = file_key(ids.salter, entry.key)
-    patient, count = journal.db.execute(
-        "SELECT patient, (SELECT COUNT(*) FROM frames WHERE frames.key = files.key) FROM files WHERE key = ?", (key,)
+    patient, person, count = journal.db.execute(
+        "SELECT patient, person, (SELECT COUNT(*) FROM frames WHERE frames.key = files.key) FROM files WHERE key = ?",
+        (key,),
     ).fetchone()
     frames = journal.db.execute("SELECT frame, status FROM frames WHERE key = ?", (key,)).fetchall()
     if entry.frame is not None:
@@ -262,6 +275,8 @@ def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> 
             label=entry.label,
             patient=None if entry.patient is None else ids.patient_id(entry.patient),
             header_patient=patient or None,
+            person=person_of(ids, entry.patient, entry.key),
+            header_person=person or None,
             split=entry.split,
             domain=entry.domain or reading.id_domain,
             mask=None,

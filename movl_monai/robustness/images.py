@@ -19,7 +19,7 @@ __all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "images_csv", "read_te
 
 DATA_SETTINGS = (
     *("id_domain", "split_fractions", "calibration_fraction", "seed"),
-    *("patient_pattern", "one_image_per_patient", "slice_axis"),
+    *("patient_pattern", "one_image_per_patient", "merge_labels", "encoding", "slice_axis"),
 )
 """What runs record, and the command line may say, about the data set."""
 

@@ -110,8 +110,8 @@ def test_ood_folders_become_test_domains_with_other_ids(folder: Path, make_image
 
 
 def test_a_class_that_training_does_not_know_is_named(folder: Path, make_images: MakeImages) -> None:
-    outside = make_images(["Grade2/1.png"], root="clinic_b")
-    with pytest.raises(DataError, match=r"Class 'Grade2' \(domain clinic_b\) is not one of .* grade2, grade10"):
+    outside = make_images(["Grade5/1.png"], root="clinic_b")
+    with pytest.raises(DataError, match=r"Class 'Grade5' \(domain clinic_b\) is not one of .* grade2, grade10"):
         read_datalist(folder, ood_dataset_dirs=[outside], one_image_per_patient=True)
 
 

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from movl_monai.cli import main
 from movl_monai.data import read_datalist, read_unlabelled
 from movl_monai.data.ids import IdMap
 from movl_monai.errors import DataError
@@ -295,3 +296,33 @@ def test_a_manifest_without_any_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,label\nlost.png,x\n")
     with pytest.raises(DataError, match=r"No image was found \(missing_file 1\)"):
         check_manifest(tmp_path / "m.csv", reading=READING)
+
+
+def test_a_patient_under_two_spellings_in_two_splits_is_leakage(tmp_path: Path, make_png: MakePng) -> None:
+    listed = [("a", "7", "train"), ("b", "007", "test"), ("c", "P8", "train"), ("d", "p8", "train"), ("e", "9", "test")]
+    for seed, (name, _, _) in enumerate(listed):
+        make_png(tmp_path / f"{name}.png", seed=seed)
+    lines = [f"{name}.png,x,{patient},{split}" for name, patient, split in listed]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label,patient_id,split", *lines]))
+    arguments = ["check", str(tmp_path / "manifest.csv"), "--workers", "0", "--no-progress"]
+    assert main(arguments) == 3
+    found = {
+        finding["code"]: finding
+        for finding in check_manifest(tmp_path / "manifest.csv", reading=READING).quality["findings"]
+    }
+    assert (found["patient_in_two_splits"]["groups"], found["patient_spellings"]["groups"]) == (1, 2)
+
+
+def test_ingest_gives_labels_and_patients_one_spelling(tmp_path: Path, make_png: MakePng) -> None:
+    lines = [f"{n}.png,{('ill', 'ILL', 'well', 'ill', 'well')[n % 5]},{n // 2 if n % 2 else f'0{n // 2}'}" for n in range(30)]
+    for n in range(30):
+        make_png(tmp_path / f"{n}.png", seed=n)
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient_id", *lines]))
+    apart = ingest(tmp_path, labels=str(tmp_path / "labels.csv"))
+    assert "label_spellings" in {finding["code"] for finding in apart.quality["findings"]}
+    merged = ingest(tmp_path, labels=str(tmp_path / "labels.csv"), merge_labels=True)
+    codes = {finding["code"] for finding in merged.quality["findings"]}
+    assert "patient_spellings" in codes
+    assert not codes & {"label_spellings", "patient_in_two_splits"}
+    assert {row["label"] for row in merged.quality["sets"]} == {"ill", "well"}
+    assert merged.quality["patients"] == 15

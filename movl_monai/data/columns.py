@@ -1,0 +1,98 @@
+"""Columns and fields of a list that are not used, and those that name splits under another name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from movl_monai.data.entries import SkippedFile, parse_split
+from movl_monai.errors import DataError
+
+__all__ = ["check_for_splits", "is_absent", "missing_files", "unused_columns"]
+
+# written by `movl-monai ingest`, for people
+_FOR_PEOPLE = ("modality", "view", "laterality", "study", "series", "volume", "slice", "slice_position")
+_ABSENT = frozenset(("nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "nat", "#null!", "#name?", "#value!", "#ref!"))
+_SPLIT_WORDS = frozenset(
+    ("trn", "tst", "dev", "development", "eval", "evaluation", "tune", "tuning", "holdout", "hold-out", "held-out")
+)
+_SHOWN = 8
+_FOLDER = "the list's folder unless data_root is set"
+_NAME_IT = "Call the column 'split', with the values train, val, calibration and test"
+
+
+def is_absent(value: str) -> bool:
+    """Tell whether a cell is a missing value as programs write it.
+
+    Example:
+        >>> is_absent("NaN"), is_absent("none")
+        (True, False)
+    """
+    return value.strip().lower() in _ABSENT
+
+
+def unused_columns(columns: Iterable[str], used: Iterable[str], name: str) -> list[str]:
+    """Return a note that names the columns of a list that are not used, if there are any."""
+    unused = [column for column in dict.fromkeys(columns) if column and column not in {*used, *_FOR_PEOPLE}]
+    if not unused:
+        return []
+    more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+    return [f"Columns of {name} that are not used: {', '.join(unused[:_SHOWN])}{more}."]
+
+
+def check_for_splits(
+    rows: Sequence[Mapping[str, object]], used: Iterable[str], name: str, *, advice: str = _NAME_IT
+) -> None:
+    """Check that no unused column holds the splits; splits made anew would mix what the list keeps apart.
+
+    Args:
+        rows: values by column.
+        used: columns that are read.
+        name: of the list.
+        advice: how to give the splits instead.
+
+    Raises:
+        DataError: if nearly all values of an unused column are names of splits, one of them training.
+    """
+    taken = {*used}
+    if "split" in taken and any(str(row.get("split") or "").strip() for row in rows):
+        return
+    for column in dict.fromkeys(column for row in rows for column in row if column and column not in taken):
+        values = [str(row.get(column) or "").strip() for row in rows]
+        filled = [value for value in values if value and not is_absent(value)]
+        meant = [_split_word(value) for value in filled]
+        if {"train", "trn"} & set(meant) and len({*meant} - {None}) > 1 and 5 * meant.count(None) <= len(meant):
+            counts = ", ".join(f"{value!r} {filled.count(value)}" for value in sorted({*filled})[:_SHOWN])
+            raise DataError(
+                f"The splits of {name} seem to be in the column {column!r} ({counts}), which is not read: splits made "
+                f"anew would put test images into training. {advice}; or remove {column!r} to have splits made."
+            )
+
+
+def missing_files(skipped: Iterable[SkippedFile], total: int, *, folder: str = _FOLDER) -> str:
+    """Say which files of a list are not there, by their rows; "" where none is missing."""
+    missing = [file for file in skipped if file.reason == "missing_file" and file.row is not None]
+    if not missing:
+        return ""
+    unit = "rows" if isinstance(missing[0].row, int) else "entries"
+    shown = ", ".join(str(file.row) for file in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    one = missing[0].path
+    suffixes = sorted(
+        {path.suffix for path in one.parent.glob(f"{_quoted(one.name)}.*")} if one.parent.is_dir() else ()
+    )
+    hint = f"; files of these names end in {', '.join(suffixes[:3])}, which the list leaves out" if suffixes else ""
+    return (
+        f"{len(missing)} of {total} files that the list names are not there ({unit} {shown}){hint}. Paths are relative "
+        f"to {folder}."
+    )
+
+
+def _split_word(value: str) -> str | None:
+    word = " ".join(value.lower().replace("_", " ").split()).removesuffix(" set").removesuffix(" split")
+    try:
+        return parse_split(word)
+    except KeyError:
+        return word if word in _SPLIT_WORDS else None
+
+
+def _quoted(name: str) -> str:
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
