@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from importlib import import_module
 from typing import BinaryIO, Literal
 
@@ -169,12 +170,15 @@ def declared_bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO)
     return bits, ["16_to_8_bits"] if lossy else []
 
 
-def decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
+def decoded_upright(
+    image: Image.Image, flags: list[str], *, decode: Callable[[Image.Image], Image.Image] | None = None
+) -> Image.Image:
     """Decode the pixels and turn them as EXIF says.
 
     Args:
         image: an open image.
         flags: gets ``exif_rotated``, or ``bad_exif`` where EXIF cannot be read and is ignored.
+        decode: gives the decoded image, not turned; None lets Pillow decode.
 
     Raises:
         MedicalImageError: ``truncated`` or ``decode_failed``.
@@ -182,7 +186,12 @@ def decoded_upright(image: Image.Image, flags: list[str]) -> Image.Image:
     # asked before loading, because Pillow turns TIFF files while it loads them, and removes the tag
     orientation = _exif_orientation(image, flags)
     try:
-        image.load()
+        if decode is None:
+            image.load()
+        else:
+            image = decode(image)
+    except MedicalImageError:
+        raise
     except (*_DECODE_ERRORS, MemoryError) as error:
         raise _decode_error(error, reason="decode_failed") from None
     if orientation not in range(2, 9):

@@ -16,6 +16,7 @@ def raster_pixels(
     white_is_zero: bool,
     value_range: tuple[float, float] | None,
     flags: list[str],
+    signed: bool = False,
 ) -> np.ndarray:
     """Return the image contract of a decoded Pillow image.
 
@@ -23,20 +24,23 @@ def raster_pixels(
         image: decoded.
         bits: bits per sample in the file.
         white_is_zero: TIFF's PhotometricInterpretation 0, which Pillow does not apply to 16 bits.
-        value_range: (low, high) for modes without a defined range.
+        value_range: (low, high) for modes without a defined range, and for 16 bits.
         flags: gets the names of what happened.
+        signed: whether TIFF's SampleFormat says that whole numbers are signed; Pillow reads 8 bits without their sign.
 
     Returns:
         float32 (3, H, W) in [0, 1].
 
     Raises:
-        MedicalImageError: ``unsupported_format`` for float and 32-bit images without ``value_range`` and for modes that
-            have no RGB; ``not_finite`` if no finite value is left.
+        MedicalImageError: ``unsupported_format`` for float, 32-bit and signed images without ``value_range`` and for
+            modes that have no RGB; ``not_finite`` if no finite value is left.
     """
     if image.mode in ("F", "I"):
         return grey_to_rgb(_ranged(np.asarray(image), value_range, flags))
+    if signed and image.mode == "L":
+        return grey_to_rgb(_ranged(np.asarray(image).view(np.int8), value_range, flags))
     if image.mode.startswith("I;16"):
-        return grey_to_rgb(_sixteen_bits(np.asarray(image), bits, white_is_zero, flags))
+        return grey_to_rgb(_sixteen_bits(np.asarray(image), bits, white_is_zero, value_range, flags))
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return grey_to_rgb(np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255))
     levels = np.asarray(_to_rgb(image, flags), dtype=np.float32)
@@ -91,7 +95,12 @@ def _ranged(values: np.ndarray, value_range: tuple[float, float] | None, flags: 
     return scale_values(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
 
 
-def _sixteen_bits(values: np.ndarray, bits: int, white_is_zero: bool, flags: list[str]) -> np.ndarray:
+def _sixteen_bits(
+    values: np.ndarray, bits: int, white_is_zero: bool, value_range: tuple[float, float] | None, flags: list[str]
+) -> np.ndarray:
+    if value_range is not None:
+        scaled = scale_values(values, *value_range)
+        return 1 - scaled if white_is_zero else scaled
     largest = np.float32(2**bits - 1)
     levels = values.astype(np.float32)
     if bits == 16 and 0 < values.max() < 2**12:

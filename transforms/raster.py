@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from movl_monai.transforms.pillow_file import (
 )
 from movl_monai.transforms.pixels import raster_pixels
 from movl_monai.transforms.sniff import RASTER_FORMATS, ImageFormat, sniff_format
+from movl_monai.transforms.tiff_planes import has_deep_raw_planes, read_deep_planes
 
 __all__ = ["MAX_PIXELS", "raster_frame_count", "read_raster"]
 
@@ -45,9 +47,10 @@ def read_raster(
     Args:
         source: path of a regular file, or a seekable binary file object. The suffix does not matter.
         frame: index of the page, from 0; may be left out where the file has one.
-        value_range: the (low, high) values that become 0 and 1 in float and 32-bit images. Nothing in such a file says
-            what its white is, and its own minimum and maximum would give every image another scale; without this option
-            they are refused. It has no effect on other images.
+        value_range: the (low, high) values that become 0 and 1 in grey images of float, 32, 16 or signed bits. Nothing
+            in a float, 32-bit or signed file says what its white is, and its own minimum and maximum would give every
+            image another scale; without this option they are refused. Grey levels of 16 bits are divided by 65535
+            without it; (0, 4095) is right where they hold 12 bits. It has no effect on other images.
         max_pixels: the most rows x columns; checked in the header, before anything is decoded.
 
     Returns:
@@ -81,9 +84,17 @@ def read_raster(
                 check_size(image, max_pixels)
             bits, flags = declared_bits(image, image_format, file)
             white_is_zero = image_format == "tiff" and image.tag_v2.get(262) == 0
-            upright = decoded_upright(image, flags)
+            in_planes = image_format == "tiff" and has_deep_raw_planes(image)
+            upright = decoded_upright(
+                image, flags, decode=partial(read_deep_planes, file, index) if in_planes else None
+            )
             pixels = raster_pixels(
-                upright, bits=bits, white_is_zero=white_is_zero, value_range=value_range, flags=flags
+                upright,
+                bits=bits,
+                white_is_zero=white_is_zero,
+                signed=image_format == "tiff" and image.tag_v2.get(339, (1,))[0] == 2,
+                value_range=value_range,
+                flags=flags,
             )
     if caught:
         flags.append("decoder_warning")
@@ -95,7 +106,7 @@ def read_raster(
         "bits": bits,
         "frames": count,
         "frame": index,
-        "decoder": "pillow",
+        "decoder": "tifffile" if in_planes else "pillow",
         "flags": flags,
     }
     return pixels, record

@@ -15,6 +15,9 @@ RASTER_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "tiff", "bmp", "webp",
 """The formats that :func:`movl_monai.transforms.read_raster` reads."""
 
 _HEAD_BYTES = 1024
+_LONGEST_NIFTI_HEADER = 540
+_MOST_COMPRESSED = 2**16
+_GZIP = b"\x1f\x8b"
 _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 # PS3.5 section 7.1.2: these have a length of 32 bits, the others one of 16
 _LONG_REPRESENTATIONS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -57,9 +60,13 @@ def sniff_format(source: Source) -> ImageFormat:
     raster = _raster_format(head)
     if raster != "unknown":
         return raster
-    if head.startswith(b"\x1f\x8b"):
-        head = _first_inflated_bytes(head)
-        return _nifti_format(head)
+    if head.startswith(_GZIP):
+        found = _first_inflated_bytes(head)
+        if len(found) < _LONGEST_NIFTI_HEADER:
+            with open_source(source) as file:
+                found = _first_inflated_bytes(file.read(_MOST_COMPRESSED))
+                file.seek(0)
+        return _nifti_format(found)
     nifti = _nifti_format(head)
     if nifti != "unknown":
         return nifti
@@ -92,11 +99,17 @@ def _nifti_format(head: bytes) -> ImageFormat:
     return "unknown"
 
 
-def _first_inflated_bytes(head: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
-    except zlib.error:
-        return b""
+def _first_inflated_bytes(left: bytes) -> bytes:
+    """Return the first bytes of gzip, from as many members as they take: the first ones may be short, or empty."""
+    found = b""
+    while len(found) < _HEAD_BYTES and left.startswith(_GZIP):
+        member = zlib.decompressobj(wbits=31)
+        try:
+            found += member.decompress(left, _HEAD_BYTES - len(found))
+        except zlib.error:
+            break
+        left = member.unused_data.lstrip(b"\0")
+    return found
 
 
 def _starts_with_dicom_element(head: bytes) -> bool:

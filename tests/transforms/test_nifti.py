@@ -236,6 +236,17 @@ def test_a_truncated_volume_is_refused(compressed: bool, kept: float) -> None:
     assert caught.value.reason == "truncated"
 
 
+@pytest.mark.parametrize("cuts", [[0], [0, 0, 0, 100], [1, 2, 100, 349], list(range(0, 900, 100))], ids=str)
+def test_all_members_of_gzip_are_read_however_short(cuts: list[int], tmp_path: Path) -> None:
+    content = nifti(np.arange(60, dtype=np.int16).reshape(3, 4, 5)).getvalue()
+    ends = [*cuts, len(content)]
+    members = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(b"".join(gzip.compress(member) for member in [*members, b""]) + bytes(512))
+    expected = read_nifti(io.BytesIO(content))
+    np.testing.assert_array_equal(read_nifti(path).values, expected.values)
+
+
 def test_a_gzip_bomb_is_refused_from_its_header() -> None:
     header = bytearray(nifti(np.zeros((1, 1, 1), dtype=np.uint8)).getvalue()[:352])
     struct.pack_into("<hhh", header, 42, 1024, 1024, 256)  # 256 MiB

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.raster import raster_frame_count, read_raster
 from PIL import Image
@@ -310,3 +311,81 @@ def test_real_radiographs_equal_pillows_pixels(test_data: Path) -> None:
         image, _ = read_raster(path)
         expected = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / np.float32(255)
         assert np.array_equal(image, expected.transpose(2, 0, 1))
+
+
+PLANES = RNG.integers(0, 65536, (3, 40, 24), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("layout", [{}, {"rowsperstrip": 8}, {"tile": (16, 16)}, {"bigtiff": True}], ids=str)
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_colours_of_tiff_are_those_that_tifffile_reads(
+    bands: int, dtype: type, compression: str | None, order: str, planar: str, layout: dict
+) -> None:
+    if layout.get("bigtiff"):
+        order = "<"  # the other one is refused
+    opaque = np.full((1, 40, 24), 65535, np.uint16)
+    planes = np.concatenate([PLANES, opaque])[:bands]
+    planes = planes if dtype == np.uint16 else (planes >> 8).astype(np.uint8)
+    file = io.BytesIO()
+    samples = planes if planar == "separate" else planes.transpose(1, 2, 0)
+    extra = {"extrasamples": ["unassalpha"]} if bands == 4 else {}
+    tifffile.imwrite(
+        file,
+        samples,
+        photometric="rgb",
+        planarconfig=planar,
+        byteorder=order,
+        compression=compression,
+        **layout,
+        **extra,
+    )
+    image, record = read_raster(file)
+    file.seek(0)
+    expected = tifffile.imread(file)
+    expected = (expected if planar == "separate" else expected.transpose(2, 0, 1))[:3] / np.iinfo(dtype).max
+    np.testing.assert_allclose(image, expected, atol=1 / 255)
+    by_tifffile = (planar, dtype, compression) == ("separate", np.uint16, None)
+    assert record["decoder"] == ("tifffile" if by_tifffile else "pillow")
+
+
+def planes_file() -> io.BytesIO:
+    file = io.BytesIO()
+    tags = [(274, 3, 1, 6, True)]
+    tifffile.imwrite(file, PLANES, photometric="rgb", planarconfig="separate", extratags=tags, metadata=None)
+    return file
+
+
+def test_deep_planes_are_turned_as_their_tag_says() -> None:
+    image, record = read_raster(planes_file())
+    upright = np.rot90(PLANES >> 8, k=-1, axes=(1, 2)).astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(image, upright)
+    assert record["flags"] == ["16_to_8_bits", "exif_rotated"]
+
+
+def test_deep_planes_that_end_early_are_refused() -> None:
+    with pytest.raises(MedicalImageError) as caught:
+        read_raster(io.BytesIO(planes_file().getvalue()[:-1000]))
+    assert caught.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_signed_levels_need_the_range_that_is_shown(dtype: type) -> None:
+    levels = (np.arange(35).reshape(5, 7) * 7 - 120).astype(dtype)
+    file = io.BytesIO()
+    tifffile.imwrite(file, levels)
+    with pytest.raises(MedicalImageError, match="value_range") as caught:
+        read_raster(file)
+    assert caught.value.reason == "unsupported_format"
+    image, _ = read_raster(file, value_range=(-100, 100))
+    np.testing.assert_allclose(image[0], ((levels.astype(float) + 100) / 200).clip(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_the_range_that_is_given_holds_for_sixteen_bits(image_format: str) -> None:
+    image, record = read_raster(saved(Image.fromarray(DEEP % 4096), image_format), value_range=(0, 4095))
+    np.testing.assert_allclose(image, rgb(DEEP % 4096) / 4095, atol=1e-6)
+    assert record["flags"] == []
