@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.frames import choose_frame
@@ -19,6 +20,7 @@ __all__ = ["mask_classes", "read_label_map"]
 _SHOWN = 8
 
 
+@quiet()
 def read_label_map(
     source: Source, *, frame: int | None = None, as_grey: bool = False, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
@@ -55,6 +57,7 @@ def read_label_map(
             return _values(decoded_upright(image, []), as_grey=as_grey)
 
 
+@quiet()
 def mask_classes(
     values: np.ndarray,
     *,

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import nibabel as nib
 import numpy as np
 from movl_monai.transforms.dicom.limits import Limits
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.intensity import Intensity, check_intensity
@@ -23,6 +24,7 @@ from nibabel.arrayproxy import ArrayProxy
 __all__ = ["read_nifti", "read_nifti_slice", "slice_count"]
 
 
+@quiet()
 def read_nifti_slice(
     source: Source,
     *,
@@ -77,6 +79,7 @@ def read_nifti_slice(
     )
 
 
+@quiet()
 def slice_count(source: Source, *, axis: SliceAxis = "axial", limits: Limits = Limits()) -> int:  # noqa: B008 - frozen
     """Return the number of slices of a NIfTI volume from its header.
 
@@ -94,6 +97,7 @@ def slice_count(source: Source, *, axis: SliceAxis = "axial", limits: Limits = L
     return header.shape[int(np.flatnonzero(orientation[:, 0] == axis_index(axis))[0])]
 
 
+@quiet()
 def read_nifti(
     source: Source,
     *,

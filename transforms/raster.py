@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.frames import choose_frame
@@ -28,6 +29,7 @@ MAX_PIXELS = 64_000_000
 """The most pixels of one image, by default: 64 Mpx."""
 
 
+@quiet()
 def read_raster(
     source: Source,
     *,
@@ -112,6 +114,7 @@ def read_raster(
     return pixels, record
 
 
+@quiet()
 def raster_frame_count(source: Source) -> int:
     """Return the number of pages of a PNG, JPEG, TIFF, BMP, WebP or GIF file, without decoding them.
 

@@ -16,6 +16,7 @@ from PIL import Image
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.transforms import read_volume, slices_to_volume
+from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["MaskFiles", "mask_amounts", "voxel_spacing"]
 
@@ -69,6 +70,7 @@ class MaskFiles:
         self._add(case, path, classes, 1, spacing)
         return path
 
+    @quiet()
     def write_volume(
         self,
         case: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import ConfigError
+from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = [
     "OUT_OF_RESOURCES",
@@ -16,7 +18,10 @@ __all__ = [
     "VERIFICATION",
     "Limits",
     "Peer",
+    "check_address",
+    "check_titles",
     "image_classes",
+    "is_loopback",
     "pynetdicom_parts",
     "send",
     "transfer_syntaxes",
@@ -80,6 +85,54 @@ class Peer:
         return cls(host, int(port), title)
 
 
+@quiet()
+def check_titles(titles: Sequence[str]) -> list[str]:
+    """Return application entity titles without the spaces around them.
+
+    Raises:
+        ConfigError: if one is empty, longer than 16 characters, or has a backslash or a control character (PS3.5 6.2).
+
+    Example:
+        >>> check_titles(["PACS ", "CT_1"])
+        ['PACS', 'CT_1']
+    """
+    found = [title.strip(" ") for title in titles]
+    wrong = [title for title in found if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable()]
+    wrong += [title for title in found if "\\" in title]
+    if wrong:
+        raise ConfigError(
+            "A title of an application entity has 1 to 16 printable ASCII characters and no backslash, got "
+            f"{wrong[0]!r}."
+        )
+    return found
+
+
+def check_address(host: str, titles: Sequence[str]) -> None:
+    """Refuse to listen where other machines reach without a list of the titles that may send.
+
+    Raises:
+        ConfigError: if ``titles`` is empty and the address is not of this machine alone.
+    """
+    if not titles and not is_loopback(host):
+        raise ConfigError(
+            f"Other machines reach the address {host!r}: name the titles of those that may send, --allow_ae PACS,CT1, "
+            "or listen at --host 127.0.0.1 behind an archive or router on this machine."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reachable from this machine alone.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("")
+        (True, True, False, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: float = 60) -> int:
     """Send DICOM files to a peer.
 
@@ -110,7 +163,7 @@ def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: 
 
 
 def pynetdicom_parts() -> tuple[Any, Any]:
-    """Return ``AE`` and ``evt`` of pynetdicom, silenced.
+    """Return ``AE`` and ``evt`` of pynetdicom; its own lines quote what came, so mute it with :func:`mute`.
 
     Raises:
         ConfigError: if it is missing.
@@ -119,8 +172,6 @@ def pynetdicom_parts() -> tuple[Any, Any]:
         from pynetdicom import AE, evt
     except ImportError as error:
         raise ConfigError("The listener needs pynetdicom: pip install 'movl-monai[listener]'.") from error
-    # its own lines may quote what came
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     return AE, evt
 
 

@@ -1,9 +1,10 @@
 """`python -m movl_monai.predict.listener`: receive images over DICOM, predict them, send the results back.
 
-A C-STORE SCP on this machine alone unless told otherwise. What one association brings is predicted when it closes; the
-structured reports (or other objects) go to another SCP, or stay in a folder. What was accepted lies under `incoming` in
-that folder until it is predicted: a listener that was killed, or whose disk was full, goes on at its next start.
-DICOM over the network has neither encryption nor passwords here: put it behind what your site uses for both.
+A C-STORE SCP on this machine alone unless told otherwise; at other addresses it takes images of the titles that are
+given with --allow_ae. What one association brings is predicted when it closes; the structured reports (or other
+objects) go to another SCP, or stay in a folder. What was accepted lies under `incoming` in that folder until it is
+predicted: a listener that was killed, or whose disk was full, goes on at its next start. DICOM over the network has
+neither encryption nor passwords here, and titles are no secret: put an archive or router in front of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import logging
 import queue
 import secrets
 import shutil
+import sys
+import textwrap
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,16 +29,20 @@ from movl_monai.predict.dicom_network import (
     VERIFICATION,
     Limits,
     Peer,
+    check_address,
+    check_titles,
     image_classes,
     pynetdicom_parts,
     send,
     transfer_syntaxes,
 )
+from movl_monai.transforms.dicom.quiet import mute
 
 __all__ = ["Limits", "Listener", "Peer", "main"]
 
 _LOGGER = logging.getLogger(__name__)
 
+_EXIT_USER_ERROR = 2
 _DICOM_OUTPUTS = ("sr", "seg", "sc")
 
 
@@ -49,13 +56,15 @@ class Listener:
         outputs: of the prediction, "sr" among them by default.
         send_to: peer that the DICOM results are sent to; None leaves them in ``out``.
         ae_title: that peers must call.
+        allow_ae: titles of the peers that may send; () takes all, at an address of this machine alone.
         host: address to listen at; the default is reachable from this machine alone.
         port: TCP port, 0 takes a free one.
         limits: what peers may ask for.
         options: further arguments of :func:`movl_monai.predict.run.predict`.
 
     Raises:
-        ConfigError: if pynetdicom is missing, or the address cannot be listened at.
+        ConfigError: if pynetdicom is missing, the address cannot be listened at, a title is impossible, or other
+            machines reach the address and ``allow_ae`` is empty.
         MovlError: if ``out`` cannot be written.
     """
 
@@ -67,24 +76,29 @@ class Listener:
         outputs: Sequence[str] = ("csv", "sr"),
         send_to: Peer | None = None,
         ae_title: str = "MOVL",
+        allow_ae: Sequence[str] = (),
         host: str = "127.0.0.1",
         port: int = 11112,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         **options: Any,
     ) -> None:
         self.model, self.out, self.outputs, self.send_to = model, Path(out), list(outputs), send_to
-        self.ae_title, self.limits, self.options = ae_title, limits, options
+        (self.ae_title,), self.allow_ae = check_titles([ae_title]), check_titles(allow_ae)
+        self.limits, self.options = limits, options
+        check_address(host, self.allow_ae)
         self._spool = self.out / "incoming"
         self._arrived: dict[Any, _Arrival] = {}
         self._lock = threading.Lock()
         self._waiting: queue.Queue[_Arrival | None] = queue.Queue()
         self._worker = threading.Thread(target=self._work, name="movl-predict", daemon=True)
         self._server = self._start(host, port)
+        self._unmute = mute()  # lines of pynetdicom quote what comes
         try:
             self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)  # for its owner only
             self._take_up_what_was_left()
         except OSError as error:
             self._server.shutdown()
+            self._unmute()
             raise MovlError(
                 f"The output folder cannot be written: {error.strerror or error}; choose another --out."
             ) from error
@@ -102,6 +116,7 @@ class Listener:
         self._server.shutdown()
         self._waiting.put(None)
         self._worker.join()
+        self._unmute()
 
     def wait(self) -> None:
         """Wait until everything that has arrived is predicted."""
@@ -118,11 +133,16 @@ class Listener:
         ae_class, evt = pynetdicom_parts()
         ae = ae_class(self.ae_title)
         ae.require_called_aet = True
+        ae.require_calling_aet = self.allow_ae
         ae.maximum_associations = self.limits.associations
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.limits.seconds
         for sop_class in (*image_classes(), VERIFICATION):  # and C-ECHO
             ae.add_supported_context(sop_class, transfer_syntaxes() if sop_class != VERIFICATION else None)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._closed)]
+        handlers = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_REJECTED, self._rejected),
+        ]
         try:
             return ae.start_server((host, port), block=False, evt_handlers=handlers)
         except OSError as error:
@@ -148,6 +168,12 @@ class Listener:
             _LOGGER.error("An object could not be kept: the disk is full, or the output folder cannot be written.")
             return OUT_OF_RESOURCES
         return SUCCESS
+
+    def _rejected(self, event: Any) -> None:
+        """Say why an association was refused, and not who it was: titles are what strangers write into them."""
+        stranger = self.allow_ae and event.assoc.requestor.ae_title.strip() not in self.allow_ae
+        reason = "its calling title is not among --allow_ae" if stranger else "wrong called title, or too many at once"
+        _LOGGER.warning("An association was refused: %s.", reason)
 
     def _closed(self, event: Any) -> None:
         """Predict what came, also where the association was aborted: each object was accepted."""
@@ -208,21 +234,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--outputs", default="csv,sr", metavar="A,B,...", help="see movl-monai predict (csv,sr)")
     parser.add_argument("--send_to", metavar="AE@HOST:PORT", help="where DICOM results are sent")
     parser.add_argument("--ae_title", default="MOVL", metavar="AE", help="own title (MOVL)")
+    parser.add_argument(
+        "--allow_ae",
+        default="",
+        metavar="A,B,...",
+        help="titles that may send; needed with another --host",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=11112, help="TCP port (11112)")
     parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (a GPU where there is one)")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the record names outside of movl_monai, MONAI and torch",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        return _listen(options)
+    except MovlError as error:
+        print(textwrap.fill(f"listener: {error}", width=110, break_long_words=False), file=sys.stderr)
+        return _EXIT_USER_ERROR
+
+
+def _listen(options: argparse.Namespace) -> int:
+    titles = options.allow_ae.split(",") if options.allow_ae else []
+    check_address(options.host, check_titles(titles))  # before anything is opened
     from movl_monai.heap import keep_free_memory
     from movl_monai.predict.model import open_model
 
     keep_free_memory()
     listener = Listener(
-        open_model(options.model, device=options.device),
+        open_model(options.model, device=options.device, trust=options.trust),
         options.out,
         outputs=options.outputs.split(","),
         send_to=None if options.send_to is None else Peer.parse(options.send_to),
         ae_title=options.ae_title,
+        allow_ae=titles,
         host=options.host,
         port=options.port,
     )

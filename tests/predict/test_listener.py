@@ -14,7 +14,7 @@ pynetdicom = pytest.importorskip("pynetdicom")
 
 from movl_monai.dicom_output import read_classification_report  # noqa: E402
 from movl_monai.errors import ConfigError  # noqa: E402
-from movl_monai.predict.listener import Limits, Listener, Peer  # noqa: E402
+from movl_monai.predict.listener import Limits, Listener, Peer, main  # noqa: E402
 from movl_monai.predict.model import open_model  # noqa: E402
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -54,8 +54,8 @@ def listen(classifier_run: Path, tmp_path: Path) -> Iterator[Callable[..., Liste
         listener.stop()
 
 
-def send(listener: Listener, files: list[Path], *, ae_title: str = "MOVL") -> list[int]:
-    ae = pynetdicom.AE("SCANNER")
+def send(listener: Listener, files: list[Path], *, ae_title: str = "MOVL", calling: str = "SCANNER") -> list[int]:
+    ae = pynetdicom.AE(calling)
     ae.add_requested_context(DX)
     association = ae.associate("127.0.0.1", listener.port, ae_title=ae_title)
     if not association.is_established:
@@ -102,6 +102,42 @@ def test_an_association_over_its_limits_and_a_wrong_title_are_refused(
     assert send(listener, files[:1], ae_title="OTHER") == []
     listener.stop()
     assert len(list((tmp_path / "results").glob("*/sr/*.dcm"))) == 2
+
+
+def test_strangers_are_rejected_with_the_reason_of_the_standard(
+    listen: Callable[..., Listener], phantom_files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="movl_monai")
+    listener = listen(allow_ae=["SCANNER ", "OTHER"])
+    files = sorted(phantom_files.rglob("*.dcm"))[:1]
+    assert send(listener, files) == [0]
+    ae = pynetdicom.AE("STRANGER")
+    ae.add_requested_context(DX)
+    association = ae.associate("127.0.0.1", listener.port, ae_title="MOVL")
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    # rejected permanently, by the service user: calling-AE-title-not-recognized (PS3.8 9.3.4)
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+    listener.stop()
+    assert "its calling title is not among --allow_ae" in caplog.text
+    assert "STRANGER" not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])
+def test_an_address_of_other_machines_needs_the_titles_that_may_send(host: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--allow_ae"):
+        Listener("unused", tmp_path, host=host, port=0)
+
+
+@pytest.mark.parametrize("title", ["", "SEVENTEENLETTERSX", "A\\B", "A\n", "Ä"])
+def test_impossible_titles_are_refused(title: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 to 16 printable ASCII characters"):
+        Listener("unused", tmp_path, port=0, allow_ae=["PACS", title])
+
+
+def test_the_command_says_errors_as_a_paragraph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["unused", "--out", str(tmp_path), "--host", "0.0.0.0"]) == 2
+    assert "--allow_ae PACS,CT1" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_results_stay_where_the_peer_takes_none(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,9 @@ from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
 from tests.transforms.dicom.objects import as_file, grey_object
+from tests.transforms.segmentations import segmentation, slice_object
 
-__all__ = ["PATH", "TAG", "TAG_DATE", "TAG_TIME", "TAG_UID", "plant_folder", "plant_odd", "plant_series"]
+__all__ = ["PATH", "TAG", "TAG_DATE", "TAG_TIME", "TAG_UID", "plant_folder", "plant_odd", "plant_pairs", "plant_series"]
 
 TAG = "ZQXTAG"
 """Starts every word planted inside a file."""
@@ -32,6 +34,7 @@ _TEXT = {"PN", "LO", "SH", "LT", "ST", "UT", "UC", "AE", "UR"}
 _OTHER = {"DA": TAG_DATE, "DT": f"{TAG_DATE}134759", "TM": TAG_TIME}
 # not planted: what says how to read a file, and AS, whose four characters cannot be unmistakable
 _TECHNICAL = {"RescaleType", "ModalityLUTType"}
+_PLANTED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _SEQUENCES = ("RequestAttributesSequence", "ReferencedStudySequence", "OtherPatientIDsSequence", "SourceImageSequence")
 
 
@@ -132,6 +135,30 @@ def plant_series(folder: Path, *, slices: int = 3) -> int:
         as_file(dataset, folder / f"{PATH}-SLICE-{number}.dcm")
         count += words + 1
     return count
+
+
+@quiet()
+def plant_pairs(folder: Path, *, cases: int = 6, slices: int = 3) -> None:
+    """Write series and DICOM segmentations that name their sources twice, which highdicom complains of, UIDs included.
+
+    They lie in `images/<case>/` and `masks/<case>.dcm`.
+    """
+    for case in range(cases):
+        mask = np.zeros((slices, 32, 32), np.uint8)
+        mask[1:, 8:20, 8:20] = 1
+        noise = np.random.default_rng(case).integers(900, 1100, mask.shape) + 400 * mask.astype(int)
+        uids = {name: f"2.25.{TAG_UID}5{case}{number}" for number, name in enumerate(_PLANTED_UIDS)}
+        series = [slice_object(plane, (0, 0, 3 * k), **uids, InstanceNumber=k + 1) for k, plane in enumerate(noise)]
+        for k, one in enumerate(series):
+            one.PatientID, one.PatientName = f"{TAG}CASE{case}", f"{TAG}^NAME"
+            one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"2.25.{TAG_UID}6{case}{k}"
+        seg = segmentation(series, mask, labels=("Lesion",))
+        seg.ReferencedSeriesSequence.append(copy.deepcopy(seg.ReferencedSeriesSequence[0]))
+        seg.ContentCreatorName = seg.SegmentSequence[0].SegmentDescription = f"{TAG}" * 20
+        names = [folder / "images" / f"{PATH}{case}" / f"{k}.dcm" for k in range(slices)]
+        for one, path in zip([*series, seg], [*names, folder / "masks" / f"{PATH}{case}.dcm"], strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            as_file(one, path)
 
 
 @quiet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID
 from tests.privacy.search import Search
 
 __all__ = ["WORDS", "Runs"]
+
+_UID = re.compile(rb"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.])|2\.25\.\d{9,}")
+_TRACEBACK = re.compile(rb"Traceback \(most recent call last\)|panicked at|--- Logging error ---")
 
 WORDS = (TAG, TAG_DATE, TAG_TIME, TAG_UID, PATH)
 
@@ -68,6 +72,14 @@ class Runs:
         said = self.run(name, "-c", RUN_COMMANDS, json.dumps(commands))
         if self.codes[name] == 0:
             self.codes |= json.loads(said.splitlines()[-1])
+
+    def uids(self) -> list[str]:
+        """Return what looks like a UID on any stream, with the name of the stream."""
+        return [f"{name}: {found!r}" for name, content in self.said.items() for found in _UID.findall(content)]
+
+    def tracebacks(self) -> list[str]:
+        """Return the names of the streams that hold a traceback of Python or of a library below it."""
+        return [name for name, content in self.said.items() if _TRACEBACK.search(content)]
 
     def searched(self, search: Search) -> str:
         """Search everything that was written and said; return what was done, for people."""

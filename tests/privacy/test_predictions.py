@@ -93,6 +93,7 @@ def test_no_planted_word_is_in_what_is_said_or_written(runs: Runs, capsys: pytes
     with capsys.disabled():
         print(told)
     assert not search.hits, "\n".join(search.hits[:20])
+    assert not runs.uids()
     assert runs.planted > 10_000
     assert search.files > 50
 

@@ -118,6 +118,7 @@ def test_no_planted_word_is_in_any_output(runs: Runs, capsys: pytest.CaptureFixt
     with capsys.disabled():
         print(told)
     assert not search.hits, "\n".join(search.hits[:20])
+    assert not runs.uids()
     assert runs.planted > 10_000
     assert search.files > 20
 

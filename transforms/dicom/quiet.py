@@ -1,4 +1,4 @@
-"""Keep warnings and log lines of pydicom and highdicom to ourselves: they quote the file, names and ids included."""
+"""Keep warnings and log lines of the libraries that read images to ourselves: they quote names, ids and UIDs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from contextlib import ContextDecorator, ExitStack
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["quiet"]
+__all__ = ["LIBRARIES", "mute", "quiet"]
+
+LIBRARIES = (
+    *("PIL", "_openjpeg", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg", "pynetdicom", "tifffile"),
+)
+"""Packages whose loggers and warnings are muted."""
+
+_NOWHERE = logging.NullHandler()
+_OWN_HANDLER = "nibabel.global"  # prints by itself, whatever the program has set up
+# a library that warns with a stack level blames the line of ours that called it
+_CALLERS = ("movl_monai.transforms", "movl_monai.dicom_output")
 
 
 class _Muffler:
@@ -31,12 +41,25 @@ class _Muffler:
             if self._readers > 1:
                 return
             self._restore.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)($|\.)")
-            for name in ("pydicom", "highdicom"):
-                logger = logging.getLogger(name)
-                self._restore.callback(setattr, logger, "propagate", logger.propagate)
-                # not the level: changing that clears the caches of all loggers, half a millisecond per file
-                logger.propagate = False
+            for category, names in ((Warning, LIBRARIES), (UserWarning, _CALLERS)):
+                modules = "|".join(name.replace(".", r"\.") for name in names)
+                warnings.filterwarnings("ignore", category=category, module=rf"({modules})($|\.)")
+            for name in LIBRARIES:
+                self._mute(logging.getLogger(name))
+            printing = logging.getLogger(_OWN_HANDLER)
+            self._restore.callback(setattr, printing, "disabled", printing.disabled)
+            printing.disabled = True
+
+    def _mute(self, logger: logging.Logger) -> None:
+        """Keep a logger's lines from the handlers of the program.
+
+        Its level stays: changing that clears the caches of all loggers, half a millisecond per file. Without a handler
+        of its own, Python would print its lines on stderr as a last resort.
+        """
+        self._restore.callback(setattr, logger, "propagate", logger.propagate)
+        logger.propagate = False
+        logger.addHandler(_NOWHERE)
+        self._restore.callback(logger.removeHandler, _NOWHERE)
 
     def leave(self) -> None:
         with self._lock:
@@ -48,11 +71,20 @@ class _Muffler:
 _MUFFLER = _Muffler()
 _THIS_THREAD = threading.local()
 
+
+def mute() -> Callable[[], None]:
+    """Mute :data:`LIBRARIES` in all threads until the returned function is called, once or more often."""
+    _MUFFLER.enter()
+    scope = ExitStack()
+    scope.callback(_MUFFLER.leave)
+    return scope.close
+
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class quiet(ContextDecorator):
-    """Mute pydicom and highdicom within a block or function; what a caller must know becomes a flag or an error."""
+    """Mute :data:`LIBRARIES` within a block or function; what a caller must know becomes a flag or an error."""
 
     def __enter__(self) -> None:
         _THIS_THREAD.depth = getattr(_THIS_THREAD, "depth", 0) + 1

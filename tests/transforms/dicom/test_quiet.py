@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import warnings
 
 import pytest
-from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.quiet import LIBRARIES, quiet
 from pydicom import Dataset
 from pydicom.pixels.utils import get_nr_frames
 
@@ -34,3 +36,27 @@ def test_the_state_is_restored_after_an_error() -> None:
     with pytest.raises(KeyError), quiet():
         raise KeyError("x")
     assert (list(warnings.filters), logging.getLogger("pydicom").propagate) == before
+
+
+# pytest gives the root logger handlers, with which Python never prints as a last resort
+SPEAK = """
+import logging, sys, warnings
+import nibabel
+from movl_monai.transforms.dicom.quiet import LIBRARIES, quiet
+def speak(word):
+    for name in LIBRARIES:
+        for logger in (name, name + ".some.part"):
+            logging.getLogger(logger).warning(word)
+        warnings.warn_explicit(word, UserWarning, "x.py", 1, module=name + ".some.part", registry={})
+    logging.getLogger("nibabel.global").error(word)
+    warnings.warn_explicit(word, UserWarning, "x.py", 1, module="movl_monai.transforms.masks", registry={})
+with quiet():
+    speak("1.2.840.7.7.7.7")
+speak("aloud")
+"""
+
+
+def test_no_library_reaches_a_stream_by_pythons_last_resort() -> None:
+    said = subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, text=True, check=True)
+    assert "1.2.840" not in said.stdout + said.stderr
+    assert said.stderr.count("aloud") >= len(LIBRARIES)  # warnings, and the lines of loggers without a handler
