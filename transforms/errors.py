@@ -17,6 +17,7 @@ REASONS = MappingProxyType(
         "unsupported_format": "the bytes are of no format that this library reads",
         "not_image": "a valid object without pixel data: report, plan, structure set, waveform, DICOMDIR, palette",
         "segmentation": "the object is a label mask (DICOM SEG), not an image: read it with LoadSegmentation",
+        "label_image": "the label, overview or thumbnail of a glass slide, or an image that shows its label",
         "not_segmentation": "a mask was asked for, and the object is no DICOM segmentation",
         "unknown_segment": "the segmentation has no segment with the number or label that was asked for",
         "overlapping_segments": "segments share pixels, which one map of labels cannot hold: read them as channels",

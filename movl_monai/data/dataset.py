@@ -64,7 +64,8 @@ class ImageDataset(Dataset[Item]):
     Attributes:
         images: uint8 (N, 3, H, W), contiguous.
         labels: int64 (N,).
-        data: the N readable items of the list.
+        data: the N readable items of the list; those that may show a name have ``shows_names``, and no picture of them
+            is made.
         class_names: names of the labels.
         duplicates: images with the pixels of an earlier one.
         files: every file and image of the list in its order, with what became of it; they identify, and stay here.
@@ -110,7 +111,7 @@ class ImageDataset(Dataset[Item]):
         images, masks, outcomes = _decode(datalist, transform, num_workers, progress)
         readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
         self.images = _compact(images, readable)
-        self.data: list[Item] = [datalist[index] for index in readable]
+        self.data: list[Item] = [_marked(datalist[index], outcomes[index]) for index in readable]
         self._keep(_compact(masks, readable), [outcomes[index] for index in readable])
         self.labels = _labels(self.data)
         self.files = _files(datalist, outcomes)
@@ -246,6 +247,10 @@ def _decode(
             decoded.mask = None
         outcomes[index] = decoded
     return images, masks, outcomes
+
+
+def _marked(item: Item, outcome: Decoded) -> Item:
+    return {**item, "shows_names": True} if outcome.record.get("shows_names") else item
 
 
 def _files(datalist: Datalist, outcomes: Sequence[Decoded]) -> list[FileOutcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Explanations:
         num_images: right cases and wrong cases of each domain, as many of each; 0 for none.
         id_domain: the in-distribution domain, of which test images are taken; of other domains, all.
         far_domains: domains left out, for they have no labels.
+        withheld: ids of images that may show a name, and are left out.
         seed: of the sample.
     """
 
@@ -61,6 +62,7 @@ class Explanations:
         num_images: int = 0,
         id_domain: str = "id",
         far_domains: Sequence[str] = (),
+        withheld: Collection[str] = (),
         seed: int = 0,
     ) -> None:
         self.network = getattr(network, "module", network)
@@ -68,6 +70,7 @@ class Explanations:
         self.num_images = num_images
         self.id_domain = id_domain
         self.far_domains = set(far_domains)
+        self.withheld = set(withheld)
         self.seed = seed
         self.reset()
 
@@ -86,6 +89,8 @@ class Explanations:
         for row, (name, label) in enumerate(zip(ids, labels, strict=True)):
             domain = str(domains[row])
             if label < 0 or domain in self.far_domains or (domain == self.id_domain and splits[row] in _NO_TEST):
+                continue
+            if name in self.withheld:
                 continue
             place = hashlib.sha256(f"{self.seed}|{domain}|{name}".encode()).hexdigest()
             group = self.groups.setdefault((domain, label == predicted[row]), [])
@@ -114,7 +119,8 @@ class Explanations:
             return {"pictures": [], "notes": [f"Only an AdaptedClassifier can be looked into, this is a {kind}."]}, {}
         cases = self.cases()
         if not cases:
-            return {"pictures": [], "notes": ["There were no test images with labels to explain."]}, {}
+            left = " that show no names" if self.withheld else ""
+            return {"pictures": [], "notes": [f"There were no test images with labels{left} to explain."]}, {}
         try:
             panels, notes = self._panels(cases)
         except ConfigError as error:
@@ -130,6 +136,8 @@ class Explanations:
             methods[method] = _METHODS[method]
         notes = [*methods.values()]
         notes.append(f"A sample of up to {self.num_images} right and {self.num_images} wrong cases of each domain.")
+        if self.withheld:
+            notes.append(f"{len(self.withheld)} images that may show a name are left out.")
         domains = dict.fromkeys(domain for domain, _ in self.groups)
         for domain in domains:
             for right, word in ((True, "right"), (False, "wrong")):

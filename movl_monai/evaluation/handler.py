@@ -71,8 +71,9 @@ class EvaluationReportHandler(Collecting):
         output_dir: folder of the report.
         class_names: names in the order of the logits.
         id_domain: the in-distribution domain.
-        items: the items of the data set (``id``, ``patient_id``, ``groups``), so that intervals resample patients and
-            groups are known; None takes ``patient_id`` from the batches if they have it.
+        items: the items of the data set (``id``, ``patient_id``, ``groups``, ``shows_names``), so that intervals
+            resample patients, groups are known, and images that may show a name are not shown; None takes
+            ``patient_id`` from the batches if they have it.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in predictions.csv; None writes none.
         far_domains: domains of images of another kind, without labels, for OOD detection only.
         network: for the facts of the report and the picture of its prompt.
@@ -120,6 +121,7 @@ class EvaluationReportHandler(Collecting):
         super().__init__(output_dir, class_names=class_names, domain=id_domain)
         self.id_domain = id_domain
         items = list(items or ())
+        self.withheld = {item["id"] for item in items if item.get("shows_names")}
         self.patients = {item["id"]: item.get("patient_id") for item in items}
         self.groups: dict[str, Mapping[str, str]] = {item["id"]: item.get("groups") or {} for item in items}
         self.far_domains = list(far_domains)
@@ -137,6 +139,7 @@ class EvaluationReportHandler(Collecting):
             num_images=explanation_images,
             id_domain=id_domain,
             far_domains=self.far_domains,
+            withheld=self.withheld,
             seed=seed or 0,
         )
         self.tap = FeatureTap()
@@ -170,7 +173,12 @@ class EvaluationReportHandler(Collecting):
             return
         count = len(batch["image"])
         places = zip(batch.get("domain", [self.id_domain] * count), batch.get("split", ["test"] * count), strict=True)
-        chosen = [index for index, place in enumerate(places) if place == (self.id_domain, "test")]
+        ids = batch.get("id", [""] * count)
+        chosen = [
+            index
+            for index, place in enumerate(places)
+            if place == (self.id_domain, "test") and ids[index] not in self.withheld
+        ]
         self.attention.add(batch["image"][chosen])
 
     def finish(self, engine: Engine | None = None) -> None:

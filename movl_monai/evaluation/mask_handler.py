@@ -216,6 +216,7 @@ class SegmentationReportHandler(_CollectingCases):
         pictures: dict[str, bytes] = {}
         parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
         for number, (name, part) in enumerate(parts.items()):
+            part = [case for case in part if not self.dataset.data[case.shown].get("shows_names")]
             if part and self.pictures:
                 # a domain's name may hold what no file name can
                 files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"

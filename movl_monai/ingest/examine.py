@@ -18,10 +18,10 @@ from movl_monai.data.entries import file_problem
 from movl_monai.data.ids import Salter
 from movl_monai.data.spelling import patient_key
 from movl_monai.data.walk import name_problem
-from movl_monai.ingest.codes import LATERALITIES, MODALITIES, PHOTOMETRICS, VIEWS, known
 from movl_monai.ingest.records import FileRecord, FrameRecord
 from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
 from movl_monai.transforms.dicom import Geometry, HeaderScan, scan_header
+from movl_monai.transforms.dicom.codes import LATERALITIES, PHOTOMETRICS, VIEWS, known
 
 __all__ = ["Examine", "Known", "Task", "died"]
 
@@ -153,7 +153,7 @@ def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
     """Write what a DICOM header says; what identifies is salted here."""
     record.status = scan.problem or "ok"
     record.detail = scan.sop_class if scan.problem else ""
-    record.modality = known(scan.modality, MODALITIES)
+    record.modality = scan.modality
     record.view = known(scan.view, VIEWS)
     record.laterality = known(scan.laterality, LATERALITIES)
     record.photometric = known(scan.photometric, PHOTOMETRICS)
@@ -162,6 +162,7 @@ def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
     record.bits, record.label = scan.bits_stored, scan.label
     record.rows, record.columns = (size or None for size in scan.shape)
     record.secondary_capture = int(scan.is_secondary_capture)
+    record.shows_names = int(scan.shows_names)
     record.localizer = int("LOCALIZER" in scan.image_type)
     record.patient = salter.short("patient", scan.patient) if scan.patient else ""
     record.person = salter.short("person", patient_key(scan.patient)) if scan.patient else ""

@@ -32,7 +32,8 @@ SELECT COALESCE(statuses.status, files.status) AS reason, COUNT(*) FROM files LE
 GROUP BY reason ORDER BY 2 DESC, 1
 """
 _OBJECTS = """
-SELECT sop_class, COUNT(*) FROM files WHERE status IN ('not_image', 'segmentation') GROUP BY 1 ORDER BY 2 DESC, 1
+SELECT sop_class, COUNT(*) FROM files WHERE status IN ('not_image', 'segmentation', 'label_image')
+GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
 

@@ -46,13 +46,14 @@ class FileRecord:
         digest: of the bytes that all this follows from.
         covered: how many bytes from the beginning of the file these are.
         format: "dicom", "nifti", "png" and so on, "" where it is not known.
-        modality, view, laterality, photometric: of closed lists (:mod:`.codes`).
+        modality, view, laterality, photometric: of closed lists (:mod:`movl_monai.transforms.dicom.codes`).
         sop_class: name in the standard.
         transfer_syntax: UID of the standard.
         bits: stored bits.
         rows, columns: of one frame.
         burned_in: BurnedInAnnotation: "YES", "NO", "other" or "".
         secondary_capture, localizer: 1 or 0.
+        shows_names: 1 where the pixels may show a name, so that no picture is made of them.
         patient, study, series, instance: salted.
         person: the patient, salted without the differences of spelling.
         label: value of the tag that was asked for.
@@ -81,6 +82,7 @@ class FileRecord:
     columns: int | None = None
     burned_in: str = ""
     secondary_capture: int = 0
+    shows_names: int = 0
     localizer: int = 0
     patient: str = ""
     person: str = ""

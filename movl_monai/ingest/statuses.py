@@ -38,6 +38,7 @@ STATUSES = MappingProxyType({**_FOUND, **_NOT_READ, **_LEFT_OUT, **_FAILED, **RE
 LOST = frozenset({*_FAILED, *REASONS, "some_frames_unreadable", "missing_file", "folder_not_readable", "bad_name"}) - {
     "not_image",
     "segmentation",
+    "label_image",
     "unsupported_format",
 }
 """Statuses of files that should have been images; a report, a plan, a mask or a text is no loss."""

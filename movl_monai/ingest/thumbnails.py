@@ -18,10 +18,7 @@ __all__ = ["Thumbnail", "choose_images", "make_thumbnails", "withheld"]
 _SIDE = 112
 _QUALITY = 80
 
-# ultrasound machines write names into the frame, and many files do not say so
-_MAY_SHOW_NAMES = """
-(burned_in = 'YES' OR secondary_capture = 1 OR (modality = 'US' AND burned_in != 'NO'))
-"""
+_MAY_SHOW_NAMES = "shows_names = 1"
 
 
 @dataclass(frozen=True)

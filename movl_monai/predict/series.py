@@ -26,7 +26,10 @@ REASONS = {
 
 
 HARMLESS = frozenset(
-    ("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "not_selected", "duplicate_row")
+    (
+        *("hidden_file", "other_file", "linked_folder", "not_image", "segmentation", "label_image", "not_selected"),
+        "duplicate_row",
+    )
 )
 """Reasons of files that nobody expects a prediction for."""
 

@@ -96,6 +96,16 @@ def test_only_labelled_test_images_are_in_the_sample() -> None:
     assert sorted(total for *_, total in _shown(found)) == sums
 
 
+def test_images_that_may_show_a_name_are_not_explained() -> None:
+    batch, output = _batch(60)
+    every = _collected(batch, output, [list(range(60))], num_images=1000)
+    shown = _shown(every)
+    left = _collected(batch, output, [list(range(60))], num_images=1000, withheld=batch["id"][:30])
+    other = _collected(batch, output, [list(range(30, 60))], num_images=1000)
+    assert 0 < len(_shown(left)) < len(shown)
+    assert _shown(left) == _shown(other)
+
+
 def test_nothing_is_kept_unless_it_is_asked_for() -> None:
     batch, output = _batch(20)
     found = _collected(batch, output, [list(range(20))])

@@ -269,6 +269,15 @@ def test_nothing_that_identifies_is_written(
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_labels_of_slides_are_neither_listed_nor_pictured(tmp_path: Path, make_slice: MakeSlice) -> None:
+    make_slice(tmp_path / "tissue.dcm", Modality="SM")
+    make_slice(tmp_path / "label.dcm", Modality="SM", ImageType=["ORIGINAL", "PRIMARY", "LABEL"])
+    outcome = ingest_folder(tmp_path, out=tmp_path / "m.csv", reading=Reading(preprocessing=SMALL))
+    assert outcome.quality["statuses"] == {"label_image": 1, "ok": 1}
+    assert [row["path"] for row in rows(tmp_path / "m.csv")] == ["tissue.dcm"]
+    assert len(outcome.quality["pictures"]["shown"]) == 1
+
+
 def test_quality_json_is_the_outcome(tmp_path: Path, make_png: MakePng) -> None:
     make_png(tmp_path / "a.png")
     assert json.loads((ingest(tmp_path).files[-1]).read_text()) == ingest(tmp_path).quality

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from movl_monai.cli import main
-from movl_monai.data import IdMap
+from movl_monai.data import IdMap, read_unlabelled
 from movl_monai.data.decode import decode
 from movl_monai.engines import open_run, prepare_image_batch
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation import read_predictions
 from movl_monai.predict.run import predict
+from tests.transforms.dicom.objects import as_file, rgb_object
 
 
 @pytest.fixture
@@ -84,6 +85,24 @@ def test_an_image_object_without_pixels_is_lost_and_a_report_is_not(
     assert (summary.predicted, summary.failed) == (6, 1)
     found = {(row["status"], row["reason"]) for row in rows_of(tmp_path / "out")}
     assert found == {("ok", ""), ("failed", "no_pixels"), ("skipped", "not_image")}
+
+
+def test_the_label_of_a_slide_is_never_predicted_nor_pictured(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "input"
+    source.mkdir()
+    shutil.copy(next(phantom_files.rglob("*.dcm")), source / "0.dcm")
+    label = rgb_object(np.zeros((8, 8, 3), np.uint8), SpecimenLabelInImage="YES")
+    as_file(label, source / "label.dcm")
+    summary = predict(
+        classifier_run, source, out=tmp_path / "out", outputs=["csv", "png", "sc"], num_workers=0, device="cpu"
+    )
+    assert summary is not None
+    assert (summary.predicted, summary.failed, summary.reasons) == (1, 0, {"label_image": 1})
+    assert len(list((tmp_path / "out").glob("*/*.png"))) == 1
+    listed = read_unlabelled(source, class_names=["a", "b"])
+    assert ([one.reason for one in listed.skipped], len(listed)) == (["label_image"], 1)
 
 
 def test_the_exit_code_is_0_where_all_that_should_be_is_predicted(

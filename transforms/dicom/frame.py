@@ -14,9 +14,8 @@ from movl_monai.transforms.dicom.modality import Modality, read_modality
 from movl_monai.transforms.dicom.padding import padding_mask
 from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import sop_class_name
-from movl_monai.transforms.dicom.segmentation import SEGMENTATION_CLASSES
 from movl_monai.transforms.dicom.source import Source, open_source
-from movl_monai.transforms.dicom.tags import uid
+from movl_monai.transforms.dicom.visible import object_problem
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
 
@@ -122,10 +121,15 @@ def _image_pixels(file: ParsedFile) -> PixelElement:
         raise MedicalImageError(
             f"Expected an image, got an object without pixel data ({name}); leave it out.", reason="not_image"
         )
-    if uid(file.header, "SOPClassUID") in SEGMENTATION_CLASSES:
+    problem = object_problem(file.header, has_pixels=True)
+    if problem == "segmentation":
         raise MedicalImageError(
-            f"Expected an image, got a label mask ({name}); read it with LoadSegmentation.",
-            reason="segmentation",
+            f"Expected an image, got a label mask ({name}); read it with LoadSegmentation.", reason=problem
+        )
+    if problem:
+        raise MedicalImageError(
+            f"Expected an image of tissue, got one that shows the label of its slide ({name}); leave it out.",
+            reason=problem,
         )
     return file.pixels
 

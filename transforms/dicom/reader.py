@@ -14,6 +14,7 @@ from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import modality_code, sop_class_name, transfer_syntax_name
 from movl_monai.transforms.dicom.source import Source
 from movl_monai.transforms.dicom.tags import code_string, uid
+from movl_monai.transforms.dicom.visible import may_show_names
 from movl_monai.transforms.dicom.voi import VOI, FullRange, WindowVOI, choose_voi, voi_choices
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.windows import Window, resolve_windows, window_linear
@@ -52,7 +53,8 @@ def read_dicom(
     Returns:
         The image, float32 (3, H, W) in [0, 1], and a record of technical facts, without patient data, that can be
         written as JSON: modality, sop_class, rows, columns, photometric, bits_stored, transfer_syntax, decoder, voi,
-        frames, frame, pixel_spacing (mm, between rows and between columns, or None), flags.
+        frames, frame, pixel_spacing (mm, between rows and between columns, or None), flags, and shows_names where
+        the pixels may show a name.
 
     Raises:
         MedicalImageError: if the file cannot become an image; ``reason`` says why.
@@ -200,4 +202,5 @@ def _record(stored: StoredFrame, applied: dict[str, Any]) -> dict[str, Any]:
         "frame": stored.index,
         "pixel_spacing": None if spacing is None else list(spacing),
         "flags": flags.codes,
+        **({"shows_names": True} if may_show_names(header) else {}),
     }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
+from movl_monai.transforms.dicom.codes import MODALITIES, known
 from movl_monai.transforms.dicom.tags import code_string, uid
 from pydicom import FileDataset
 from pydicom.uid import UID
 
 __all__ = ["modality_code", "sop_class_name", "transfer_syntax_name"]
 
+_CODE = re.compile(r"[A-Z0-9]{2,16}")
 _STANDARD_UID = re.compile(r"1\.2\.840\.10008(\.\d+){1,8}")
-_MODALITY = re.compile(r"[A-Z]{2,8}")
 
 
 def sop_class_name(header: FileDataset) -> str:
@@ -29,6 +30,6 @@ def transfer_syntax_name(syntax: UID) -> str:
 
 
 def modality_code(header: FileDataset) -> str:
-    """Return Modality, "" where it is missing or does not look like a code."""
+    """Return Modality, "other" for a code that is not of the standard, "" for what is missing or looks like no code."""
     code = code_string(header, "Modality")
-    return code if _MODALITY.fullmatch(code) else ""
+    return known(code, MODALITIES) if _CODE.fullmatch(code) else ""

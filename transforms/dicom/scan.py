@@ -15,9 +15,9 @@ from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.record import modality_code, sop_class_name, transfer_syntax_name
 from movl_monai.transforms.dicom.source import Source, open_source
 from movl_monai.transforms.dicom.tags import code_string, integer, number, raw_data, uid, values
+from movl_monai.transforms.dicom.visible import is_secondary_capture, may_show_names, object_problem
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import FileDataset
-from pydicom.uid import SegmentationStorage
 
 __all__ = ["HeaderScan", "scan_header"]
 
@@ -26,12 +26,12 @@ _KEYWORDS = (
     *_TEXTS,
     *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality", "ImageType"),
     *("ViewPosition", "Laterality", "ImageLaterality", "BurnedInAnnotation", "ConversionType", "InstanceNumber"),
+    "SpecimenLabelInImage",
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
 )
 _WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in _KEYWORDS}
-_MASKS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second one: Label Map Segmentation Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,8 @@ class HeaderScan:
         instance_number: None where it is missing.
         thickness: distance to the next slice where there is none, in mm.
         frames: where each frame lies.
-        problem: ``not_image`` or ``segmentation`` for objects that are no images, else "".
+        shows_names: whether the pixels may show a name, see :func:`may_show_names`.
+        problem: ``not_image``, ``segmentation`` or ``label_image`` for objects that are no images, else "".
         header_bytes: length of the header, 0 where the full parser read it.
     """
 
@@ -83,6 +84,7 @@ class HeaderScan:
     instance_number: int | None
     thickness: float
     frames: tuple[Geometry, ...]
+    shows_names: bool
     problem: str
     header_bytes: int
 
@@ -122,9 +124,7 @@ def _is_plain(header: FileDataset) -> bool:
 
 
 def _scan(header: FileDataset, has_pixels: bool, header_bytes: int, *, label: str | None, limits: Limits) -> HeaderScan:
-    problem = "" if has_pixels else "not_image"
-    if has_pixels and uid(header, "SOPClassUID") in _MASKS:
-        problem = "segmentation"
+    problem = object_problem(header, has_pixels=has_pixels)
     issuer, patient = (_text(header, keyword) for keyword in reversed(_TEXTS))
     syntax = uid(header.file_meta, "TransferSyntaxUID")
     sop_class = sop_class_name(header)
@@ -141,7 +141,7 @@ def _scan(header: FileDataset, has_pixels: bool, header_bytes: int, *, label: st
         laterality=code_string(header, "ImageLaterality") or code_string(header, "Laterality"),
         image_type=tuple(str(value).strip().upper() for value in values(header, "ImageType")),
         burned_in=code_string(header, "BurnedInAnnotation"),
-        is_secondary_capture="Secondary Capture" in sop_class or bool(code_string(header, "ConversionType")),
+        is_secondary_capture=is_secondary_capture(header),
         photometric=code_string(header, "PhotometricInterpretation"),
         bits_stored=integer(header, "BitsStored"),
         shape=(integer(header, "Rows") or 0, integer(header, "Columns") or 0),
@@ -149,6 +149,7 @@ def _scan(header: FileDataset, has_pixels: bool, header_bytes: int, *, label: st
         instance_number=integer(header, "InstanceNumber"),
         thickness=_thickness(header),
         frames=() if problem else _frames(header, limits),
+        shows_names=may_show_names(header),
         problem=problem,
         header_bytes=header_bytes,
     )

@@ -564,7 +564,7 @@ def test_f32_the_record_holds_no_patient_data_not_even_where_a_code_is_expected(
     _, record = read_dicom(as_file(dataset))
     assert set(record) == {
         "modality", "sop_class", "rows", "columns", "photometric", "bits_stored", "transfer_syntax", "decoder", "voi",
-        "frames", "frame", "pixel_spacing", "flags",
+        "frames", "frame", "pixel_spacing", "flags", "shows_names",
     }  # fmt: skip
     text = repr(record)
     assert "GEHEIM" not in text

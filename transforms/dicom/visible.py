@@ -1,0 +1,53 @@
+"""Images that are none of tissue, and images that may show a name: one rule for lists, pictures and training."""
+
+from __future__ import annotations
+
+from movl_monai.transforms.dicom.record import sop_class_name
+from movl_monai.transforms.dicom.segmentation import SEGMENTATION_CLASSES
+from movl_monai.transforms.dicom.tags import code_string, uid, values
+from pydicom import FileDataset
+
+__all__ = ["is_secondary_capture", "may_show_names", "object_problem"]
+
+_BESIDE_TISSUE = frozenset(("LABEL", "OVERVIEW", "THUMBNAIL"))
+_SLIDE_MODALITIES = ("SM", "GM")
+
+
+def object_problem(header: FileDataset, *, has_pixels: bool) -> str:
+    """Return the reason code of an object that is no image to learn from, or to show: "" for all others.
+
+    ``not_image`` has no pixels, ``segmentation`` is a label mask, and ``label_image`` shows the label of a slide, the
+    slide as a whole with its label, or the thumbnail of either.
+
+    Reference:
+        DICOM PS3.3 C.8.12.4.1.1 (Image Type of whole slides), C.8.12.4.1.3 (Specimen Label in Image).
+    """
+    if not has_pixels:
+        return "not_image"
+    if uid(header, "SOPClassUID") in SEGMENTATION_CLASSES:
+        return "segmentation"
+    return "label_image" if _shows_slide_label(header) else ""
+
+
+def may_show_names(header: FileDataset) -> bool:
+    """Tell whether the pixels may show a name, so that no picture of them is made unless somebody asks for it.
+
+    Files that say so, captures of screens and films, and ultrasound that does not deny it: its machines write names
+    into the frame.
+    """
+    burned_in = code_string(header, "BurnedInAnnotation")
+    is_undenied_ultrasound = code_string(header, "Modality") == "US" and burned_in != "NO"
+    return burned_in == "YES" or is_undenied_ultrasound or is_secondary_capture(header)
+
+
+def is_secondary_capture(header: FileDataset) -> bool:
+    """Tell whether an object is a capture of a screen, a scan of film or the like."""
+    return "Secondary Capture" in sop_class_name(header) or bool(code_string(header, "ConversionType"))
+
+
+def _shows_slide_label(header: FileDataset) -> bool:
+    if code_string(header, "SpecimenLabelInImage") == "YES":
+        return True
+    is_slide = "Slide" in sop_class_name(header) or code_string(header, "Modality") in _SLIDE_MODALITIES
+    kinds = [str(value).strip().upper() for value in values(header, "ImageType")]
+    return is_slide and bool(_BESIDE_TISSUE & {*kinds[2:]})
