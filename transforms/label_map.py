@@ -10,30 +10,36 @@ from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.frames import choose_frame
-from movl_monai.transforms.pillow_file import check_size, decoded_upright, open_pillow, page_count, seek_page
+from movl_monai.transforms.pillow_file import Exif, check_size, decoded_upright, open_pillow, page_count, seek_page
 from movl_monai.transforms.raster import MAX_PIXELS
 from movl_monai.transforms.sniff import RASTER_FORMATS, sniff_format
 from PIL import Image
 
-__all__ = ["mask_classes", "read_label_map"]
+__all__ = ["looks_swapped", "mask_classes", "read_label_map"]
 
 _SHOWN = 8
 
 
 @quiet()
 def read_label_map(
-    source: Source, *, frame: int | None = None, as_grey: bool = False, max_pixels: int = MAX_PIXELS
+    source: Source,
+    *,
+    frame: int | None = None,
+    as_grey: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    exif: Exif = "apply",
 ) -> np.ndarray:
     """Read the stored values of a mask in a PNG, JPEG, TIFF, BMP, WebP or GIF file.
 
     Unlike an image nothing is scaled: values of 8, 16 and 32 bits and indices into a palette come as they are stored,
-    pixels of 1 bit as 0 and 1. A picture in colours whose channels are equal is grey. The EXIF rotation is applied.
+    pixels of 1 bit as 0 and 1. A picture in colours whose channels are equal is grey.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
         frame: index of the page, from 0; may be left out where the file has one.
         as_grey: turn colours into brightness instead of refusing them, for masks that get a threshold.
         max_pixels: the most rows x columns.
+        exif: "apply" turns the mask as its EXIF says, "ignore" leaves it as it is stored.
 
     Returns:
         (rows, columns), integers, or floating for TIFF files of floating values.
@@ -54,7 +60,7 @@ def read_label_map(
             if index:
                 seek_page(image, index)
                 check_size(image, max_pixels)
-            return _values(decoded_upright(image, []), as_grey=as_grey)
+            return _values(decoded_upright(image, [], exif=exif), as_grey=as_grey)
 
 
 @quiet()
@@ -100,6 +106,33 @@ def mask_classes(
         if number:
             classes[values == value] = number
     return classes
+
+
+def looks_swapped(image: np.ndarray, mask: np.ndarray) -> bool:
+    """Tell whether an image has the few levels of a mask, and its mask the many levels of an image.
+
+    Args:
+        image: (rows, columns), any real values.
+        mask: likewise, as it is stored.
+
+    Example:
+        >>> grey, marks = np.arange(4096).reshape(64, 64), np.eye(64)
+        >>> looks_swapped(marks, grey), looks_swapped(grey, marks)
+        (True, False)
+    """
+    seen, marked = (values[:: _step(values.shape[0]), :: _step(values.shape[1])] for values in (image, mask))
+    return _spread(seen) <= 3 and _spread(marked) >= 5 and len(np.unique(marked)) >= 32
+
+
+def _step(size: int) -> int:
+    return max(1, size // 256)
+
+
+def _spread(values: np.ndarray) -> int:
+    """How many of 16 ranges of equal width hold 95 % of the values."""
+    counts = np.histogram(values, bins=16)[0] if np.isfinite(values).all() else np.zeros(16)
+    held = np.cumsum(np.sort(counts)[::-1])
+    return int(np.searchsorted(held, 0.95 * held[-1])) + 1
 
 
 def _stray_values(stray: np.ndarray, known: np.ndarray, num_classes: int) -> MedicalImageError:

@@ -15,6 +15,7 @@ from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.intensity import Intensity, check_intensity
 from movl_monai.transforms.nifti import read_nifti, slice_count
+from movl_monai.transforms.pillow_file import Exif
 from movl_monai.transforms.raster import MAX_PIXELS, raster_frame_count, read_raster
 from movl_monai.transforms.slices import SliceAxis, Volume, axis_index, slice_image
 from movl_monai.transforms.sniff import sniff_format
@@ -40,6 +41,7 @@ class LoadMedicalImage(Transform):
         volume_index: which volume of a 4D NIfTI file.
         value_range: the (low, high) values that become 0 and 1 in float and 32-bit TIFF files, refused without it.
         max_pixels: the most rows x columns of PNG, JPEG, TIFF, BMP, WebP and GIF files.
+        exif: "apply" turns photos as EXIF says, "ignore" leaves them as they are stored.
         limits: what DICOM and NIfTI files may ask for at most.
 
     Raises:
@@ -65,8 +67,11 @@ class LoadMedicalImage(Transform):
         volume_index: int | None = None,
         value_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
+        exif: Exif = "apply",
         limits: Limits | Mapping[str, int] | None = None,
     ) -> None:
+        if exif not in ("apply", "ignore"):
+            raise ValueError(f"exif must be 'apply' or 'ignore', got {exif!r}.")
         check_intensity(nifti_range, nifti_percentiles)
         axis_index(slice_axis)
         resolve_windows(ct_windows)
@@ -78,6 +83,7 @@ class LoadMedicalImage(Transform):
         self.volume_index = volume_index
         self.value_range = value_range
         self.max_pixels = max_pixels
+        self.exif = exif
         self.limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
         self._last_volume: tuple[object, Volume] | None = None
 
@@ -130,7 +136,9 @@ class LoadMedicalImage(Transform):
             elif image_format == "unknown":
                 raise _unknown_format()
             else:
-                image, record = read_raster(file, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels)
+                image, record = read_raster(
+                    file, frame=frame, value_range=self.value_range, max_pixels=self.max_pixels, exif=self.exif
+                )
         return torch.from_numpy(np.ascontiguousarray(image)), record
 
     def frame_count(self, source: Source) -> int:
@@ -229,6 +237,7 @@ class LoadMedicalImaged(MapTransform):
         volume_index: int | None = None,
         value_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
+        exif: Exif = "apply",
         limits: Limits | Mapping[str, int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -244,6 +253,7 @@ class LoadMedicalImaged(MapTransform):
             volume_index=volume_index,
             value_range=value_range,
             max_pixels=max_pixels,
+            exif=exif,
             limits=limits,
         )
 

@@ -12,11 +12,13 @@ from monai.transforms import Transform
 from movl_monai.transforms.dicom import Limits
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.intensity import Intensity
-from movl_monai.transforms.label_map import mask_classes, read_label_map
+from movl_monai.transforms.label_map import looks_swapped, mask_classes, read_label_map
 from movl_monai.transforms.load import LoadMedicalImage
 from movl_monai.transforms.masks import read_segmentation
+from movl_monai.transforms.pillow_file import Exif, turn_array
+from movl_monai.transforms.raster import raster_turn
 from movl_monai.transforms.slices import SliceAxis, Volume, slice_image, take_slice
-from movl_monai.transforms.sniff import sniff_format
+from movl_monai.transforms.sniff import RASTER_FORMATS, sniff_format
 from movl_monai.transforms.volume_source import read_mask_volume, read_volume
 from movl_monai.transforms.windows import Window
 
@@ -47,6 +49,10 @@ class LoadImageMask(Transform):
         nifti_range: what becomes [0, 1] in volumes; the ``ct_windows`` in a DICOM series of CT.
         slice_axis: the plane of the slices of volumes.
         value_range: see :class:`LoadMedicalImage`.
+        exif: what an EXIF orientation of a photo means. "apply": images and masks are each turned as their own EXIF
+            says, for masks drawn on the photo as viewers show it. "ignore": both stay as they are stored. None: images
+            are turned, and masks with them where EXIF or the sizes tell on which of the two they were drawn; a pair
+            that tells neither is refused.
         limits: what files may ask for at most.
 
     Raises:
@@ -75,6 +81,7 @@ class LoadImageMask(Transform):
         nifti_range: Intensity = "percentile",
         slice_axis: SliceAxis = "axial",
         value_range: tuple[float, float] | None = None,
+        exif: Exif | None = None,
         limits: Limits | Mapping[str, int] | None = None,
     ) -> None:
         _check_mask_options(num_classes, mask_threshold, mask_values)
@@ -92,8 +99,10 @@ class LoadImageMask(Transform):
             nifti_range=nifti_range,
             slice_axis=slice_axis,
             value_range=value_range,
+            exif=exif or "apply",
             limits=limits,
         )
+        self.exif = exif
         self._volume: tuple[object, Volume] | None = None
         self._mask: tuple[object, np.ndarray] | None = None
 
@@ -113,7 +122,8 @@ class LoadImageMask(Transform):
 
         Returns:
             float32 (3, rows, columns) in [0, 1]; uint8 (1, rows, columns) in 0 .. num_classes - 1, or None; and the
-            record, which of a slice has ``slice_axis``.
+            record, which of a slice has ``slice_axis``. Its flag ``looks_swapped`` marks an image of few levels with a
+            mask of many.
 
         Raises:
             MedicalImageError: what reading the image raises; ``mask_mismatch`` where the mask does not lie on it;
@@ -135,7 +145,10 @@ class LoadImageMask(Transform):
                 f" {values.shape[1]}; give the mask that was drawn on this image.",
                 reason="mask_mismatch",
             )
-        return image, self._classes(values), record
+        swapped = looks_swapped(image[0].numpy(), values)
+        if swapped:
+            record = record | {"flags": [*record.get("flags", ()), "looks_swapped"]}
+        return image, self._classes(values, swapped=swapped), record
 
     def volume(self, source: Path | Sequence[Path]) -> Volume:
         """Read a volume; the last one is kept."""
@@ -180,13 +193,53 @@ class LoadImageMask(Transform):
                 " image as NIfTI too, or the mask as PNG.",
                 reason="mask_mismatch",
             )
-        return read_label_map(mask, frame=frame, as_grey=self.mask_threshold is not None)
+        as_grey = self.mask_threshold is not None
+        turn = _turn_with_image(source, mask, frame) if self.exif is None else None
+        if turn is not None:
+            return turn_array(read_label_map(mask, frame=frame, as_grey=as_grey, exif="ignore"), turn)
+        return read_label_map(mask, frame=frame, as_grey=as_grey, exif=self.images.exif)
 
-    def _classes(self, values: np.ndarray) -> torch.Tensor:
-        classes = mask_classes(
-            values, num_classes=self.num_classes, threshold=self.mask_threshold, mask_values=self.mask_values
-        )
+    def _classes(self, values: np.ndarray, *, swapped: bool) -> torch.Tensor:
+        try:
+            classes = mask_classes(
+                values, num_classes=self.num_classes, threshold=self.mask_threshold, mask_values=self.mask_values
+            )
+        except MedicalImageError as error:
+            if not swapped:
+                raise
+            raise MedicalImageError(
+                "Expected a mask of few values on an image of many levels, got the reverse: the two seem to be swapped;"
+                f" give the image as the image. As they are: {error}",
+                reason=error.reason,
+            ) from None
         return torch.from_numpy(np.ascontiguousarray(classes))[None]
+
+
+def _turn_with_image(image: Path, mask: Path, frame: int | None) -> int | None:
+    """The EXIF orientation of the image that its mask must be turned by, None where the mask's own EXIF is right.
+
+    Raises:
+        MedicalImageError: ``mask_mismatch`` if neither EXIF nor the sizes tell.
+    """
+    if sniff_format(image) not in RASTER_FORMATS or sniff_format(mask) not in RASTER_FORMATS:
+        return None
+    (turn, size), (own, mask_size) = (raster_turn(path, frame=frame) for path in (image, mask))
+    if turn == own:
+        return None
+    on_stored = size == mask_size
+    on_shown = _turned(size, turn) == _turned(mask_size, own)
+    if on_stored and on_shown:
+        raise MedicalImageError(
+            f"Expected an image and a mask that are turned alike, EXIF turns the image (orientation {turn}) and not the"
+            f" mask ({own}), and their sizes do not tell on which pixels the mask was drawn; set `--exif ignore` (exif="
+            "'ignore') if on the pixels as they are stored, `--exif apply` if on the image as viewers show it.",
+            reason="mask_mismatch",
+        )
+    return turn if on_stored else None
+
+
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation >= 5 else size
 
 
 def _check_mask_options(num_classes: int, threshold: float | None, mask_values: Sequence[int] | None) -> None:
@@ -250,6 +303,7 @@ class LoadImageMaskd(Transform):
         nifti_range: Intensity = "percentile",
         slice_axis: SliceAxis = "axial",
         value_range: tuple[float, float] | None = None,
+        exif: Exif | None = None,
         limits: Limits | Mapping[str, int] | None = None,
     ) -> None:
         self.image_key = image_key
@@ -267,6 +321,7 @@ class LoadImageMaskd(Transform):
             nifti_range=nifti_range,
             slice_axis=slice_axis,
             value_range=value_range,
+            exif=exif,
             limits=limits,
         )
 

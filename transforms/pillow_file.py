@@ -9,11 +9,25 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import BinaryIO, Literal
 
+import numpy as np
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.sniff import ImageFormat
 from PIL import Image
 
-__all__ = ["check_size", "declared_bits", "decoded_upright", "open_pillow", "page_count", "seek_page"]
+__all__ = [
+    "Exif",
+    "check_size",
+    "declared_bits",
+    "decoded_upright",
+    "exif_orientation",
+    "open_pillow",
+    "page_count",
+    "seek_page",
+    "turn_array",
+]
+
+Exif = Literal["apply", "ignore"]
+"""Whether the orientation that EXIF states turns the pixels."""
 
 _MAX_FRAMES = 10_000
 # what Pillow's plugins raise on damaged data
@@ -41,6 +55,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BACK = {6: 8, 8: 6}  # every other turn undoes itself
 _PLUGINS = {
     "png": ("PIL.PngImagePlugin", "PngImageFile"),
     "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -171,20 +186,25 @@ def declared_bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO)
 
 
 def decoded_upright(
-    image: Image.Image, flags: list[str], *, decode: Callable[[Image.Image], Image.Image] | None = None
+    image: Image.Image,
+    flags: list[str],
+    *,
+    exif: Exif = "apply",
+    decode: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Image.Image:
-    """Decode the pixels and turn them as EXIF says.
+    """Decode the pixels and turn them as EXIF says, or leave them as they are stored.
 
     Args:
         image: an open image.
-        flags: gets ``exif_rotated``, or ``bad_exif`` where EXIF cannot be read and is ignored.
+        flags: gets ``exif_rotated`` or ``exif_ignored``, or ``bad_exif`` where EXIF cannot be read.
+        exif: "apply" turns the pixels, "ignore" does not.
         decode: gives the decoded image, not turned; None lets Pillow decode.
 
     Raises:
         MedicalImageError: ``truncated`` or ``decode_failed``.
     """
     # asked before loading, because Pillow turns TIFF files while it loads them, and removes the tag
-    orientation = _exif_orientation(image, flags)
+    orientation = exif_orientation(image, flags)
     try:
         if decode is None:
             image.load()
@@ -196,17 +216,38 @@ def decoded_upright(
         raise _decode_error(error, reason="decode_failed") from None
     if orientation not in range(2, 9):
         return image
+    if exif == "ignore":
+        flags.append("exif_ignored")
+        return image.transpose(_TURNS[_BACK.get(orientation, orientation)]) if image.format == "TIFF" else image
     flags.append("exif_rotated")
     # not by ImageOps.exif_transpose: that also writes the EXIF data anew, and fails where they are damaged
     return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
-def _exif_orientation(image: Image.Image, flags: list[str]) -> int:
+def exif_orientation(image: Image.Image, flags: list[str]) -> int:
+    """Return the EXIF orientation of an open image, 1 where there is none; it may be any number.
+
+    Args:
+        image: an open image.
+        flags: gets ``bad_exif`` where EXIF cannot be read.
+    """
     try:
         return image.getexif().get(0x0112, 1)
     except _DECODE_ERRORS:
         flags.append("bad_exif")
         return 1
+
+
+def turn_array(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn stored pixels (rows, columns, ...) as an EXIF orientation from 1 to 8 says.
+
+    Example:
+        >>> turn_array(np.array([[1, 2, 3]]), 6)[:, 0].tolist()
+        [1, 2, 3]
+    """
+    turned = values.swapaxes(0, 1) if orientation >= 5 else values
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    return turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
 
 
 def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:

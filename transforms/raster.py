@@ -12,9 +12,11 @@ from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.frames import choose_frame
 from movl_monai.transforms.pillow_file import (
+    Exif,
     check_size,
     declared_bits,
     decoded_upright,
+    exif_orientation,
     open_pillow,
     page_count,
     seek_page,
@@ -23,7 +25,7 @@ from movl_monai.transforms.pixels import raster_pixels
 from movl_monai.transforms.sniff import RASTER_FORMATS, ImageFormat, sniff_format
 from movl_monai.transforms.tiff_planes import has_deep_raw_planes, read_deep_planes
 
-__all__ = ["MAX_PIXELS", "raster_frame_count", "read_raster"]
+__all__ = ["MAX_PIXELS", "raster_frame_count", "raster_turn", "read_raster"]
 
 MAX_PIXELS = 64_000_000
 """The most pixels of one image, by default: 64 Mpx."""
@@ -36,14 +38,15 @@ def read_raster(
     frame: int | None = None,
     value_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
+    exif: Exif = "apply",
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one page of a PNG, JPEG, TIFF, BMP, WebP or GIF file as an image.
 
     Whole numbers are divided by the largest number of their declared depth (1, 255, 4095, 65535); TIFF files whose 0 is
     white are inverted; palettes are applied; transparency is composited on black; CMYK is turned to RGB; the EXIF
     rotation is applied; colour profiles are ignored. What happened is in the record's ``flags``: ``palette``,
-    ``alpha_on_black``, ``cmyk``, ``exif_rotated``, ``bad_exif`` (ignored), ``16_to_8_bits`` (colours of 16 bits, of
-    which Pillow keeps the upper 8), ``dark_16_bit`` (16 bits that hold no value above 4095), ``non_finite_replaced``,
+    ``alpha_on_black``, ``cmyk``, ``exif_rotated``, ``exif_ignored``, ``bad_exif`` (ignored), ``16_to_8_bits`` (colours
+    of 16 bits, of which Pillow keeps the upper 8), ``dark_16_bit`` (16 bits that hold no value above 4095), ``non_finite_replaced``,
     ``decoder_warning`` (Pillow found damaged metadata).
 
     Args:
@@ -54,6 +57,7 @@ def read_raster(
             image another scale; without this option they are refused. Grey levels of 16 bits are divided by 65535
             without it; (0, 4095) is right where they hold 12 bits. It has no effect on other images.
         max_pixels: the most rows x columns; checked in the header, before anything is decoded.
+        exif: "apply" turns the image as EXIF says, "ignore" leaves it as it is stored.
 
     Returns:
         The image, float32 (3, H, W) in [0, 1], and a record: ``format``, ``rows``, ``columns``, ``mode`` (Pillow's),
@@ -87,9 +91,8 @@ def read_raster(
             bits, flags = declared_bits(image, image_format, file)
             white_is_zero = image_format == "tiff" and image.tag_v2.get(262) == 0
             in_planes = image_format == "tiff" and has_deep_raw_planes(image)
-            upright = decoded_upright(
-                image, flags, decode=partial(read_deep_planes, file, index) if in_planes else None
-            )
+            decode = partial(read_deep_planes, file, index) if in_planes else None
+            upright = decoded_upright(image, flags, exif=exif, decode=decode)
             pixels = raster_pixels(
                 upright,
                 bits=bits,
@@ -112,6 +115,27 @@ def read_raster(
         "flags": flags,
     }
     return pixels, record
+
+
+@quiet()
+def raster_turn(source: Source, *, frame: int | None = None) -> tuple[int, tuple[int, int]]:
+    """Return the EXIF orientation of a page, from 1 (none) to 8, and the rows and columns that are stored.
+
+    Raises:
+        MedicalImageError: as :func:`read_raster`, for what the header tells.
+    """
+    image_format = _raster_format(source)
+    with warnings.catch_warnings(), open_source(source) as file:
+        warnings.simplefilter("ignore")
+        with open_pillow(file, image_format) as image:
+            index = choose_frame(frame, page_count(image), "page")
+            if index:
+                seek_page(image, index)
+            turn = exif_orientation(image, [])
+            columns, rows = image.size
+            if image_format == "tiff" and turn in range(5, 9):  # Pillow states the size of the turned page
+                columns, rows = rows, columns
+            return (turn if turn in range(1, 9) else 1), (rows, columns)
 
 
 @quiet()

@@ -13,7 +13,12 @@ from movl_monai.data.decode import Decoded
 from movl_monai.data.duplicates import Duplicate
 from movl_monai.errors import DataError
 
-__all__ = ["check_duplicates", "check_unreadable"]
+__all__ = ["SWAPPED", "check_duplicates", "check_swapped", "check_unreadable"]
+
+SWAPPED = (
+    "Images and masks seem to be swapped: in {count} of {total} pairs the image has the few levels of a mask and "
+    "the mask the many levels of an image. Swap the folders (images, masks), or the columns path and mask of the list."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +43,37 @@ def check_unreadable(
     if not lost:
         return
     total = len(outcomes) + sum(file.reason in _LOST for file in datalist.skipped)
+    detail = _commonest_detail(outcomes, reasons)
     commonest = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
     message = f"{lost} of {total} images could not be read ({commonest})"
     where = "set `report` to have each file listed" if report is None else f"each file is listed in {report}"
     if lost > max_unreadable * total or lost == total:
-        raise DataError(f"{message}, more than max_unreadable={max_unreadable:g} allows; {where}.")
-    logger.warning("%s; %s.", message, where)
+        raise DataError(f"{message}, more than max_unreadable={max_unreadable:g} allows; {where}.{detail}")
+    logger.warning("%s; %s.%s", message, where, detail)
+
+
+def check_swapped(outcomes: Sequence[Decoded]) -> None:
+    """Check that images and masks are not swapped; a few pairs that look so are logged.
+
+    Raises:
+        DataError: if more than half of the pairs look so.
+    """
+    pairs = [outcome for outcome in outcomes if outcome.mask is not None or outcome.native_mask is not None]
+    swapped = sum("looks_swapped" in outcome.record.get("flags", ()) for outcome in pairs)
+    if 2 * swapped > len(pairs):
+        raise DataError(SWAPPED.format(count=swapped, total=len(pairs)))
+    if swapped:
+        logger.warning(
+            "%d of %d images have few levels and masks of many; the report flags them looks_swapped.",
+            *(swapped, len(pairs)),
+        )
+
+
+def _commonest_detail(outcomes: Sequence[Decoded], reasons: Counter[str]) -> str:
+    """The message of the commonest reason, which says what to do; messages hold no path and no patient data."""
+    (reason, _), *_ = reasons.most_common(1)
+    details = Counter(outcome.detail for outcome in outcomes if outcome.reason == reason and outcome.detail)
+    return f" {reason}: {details.most_common(1)[0][0]}" if details else ""
 
 
 def check_duplicates(duplicates: Sequence[Duplicate], on_leak: Literal["warn", "error"], report: Path | None) -> None:

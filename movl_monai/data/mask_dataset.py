@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from movl_monai.data.augmentation import call_seeded
+from movl_monai.data.checks import check_swapped
 from movl_monai.data.datalist import Item
 from movl_monai.data.dataset import ImageDataset, rows_of
 from movl_monai.data.decode import Decoded
@@ -98,6 +99,7 @@ class SegmentationDataset(ImageDataset):
         return result | ({"mask": moved["mask"].as_subclass(torch.Tensor)[0]} if "mask" in moved else {})
 
     def _keep(self, masks: torch.Tensor, outcomes: Sequence[Decoded]) -> None:
+        check_swapped(outcomes)
         self.masks = masks
         self.geometry = [{key: one.record[key] for key in _FACTS if key in one.record} for one in outcomes]
         self._native = [one.native_mask for one in outcomes]

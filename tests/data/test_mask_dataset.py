@@ -139,3 +139,15 @@ def test_a_chain_that_does_not_resize_the_mask_is_the_chains_fault(root: Path) -
     chain = Compose([LoadImageMaskd(num_classes=2), ResizeImaged("image", 16), QuantizeImaged("image")])
     with pytest.raises(ImageContractError, match="add ResizeMaskd"):
         SegmentationDataset(read_mask_datalist(root), chain, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"mask_threshold": 128}, "in 8 of 8 pairs"), ({"mask_values": [0, 230]}, "mask_values 8.*seem to be swapped")],
+)
+def test_swapped_images_and_masks_are_an_error(root: Path, options: dict[str, object], message: str) -> None:
+    for split in ("train", "val", "test"):
+        for one, other in (("images", "x"), ("masks", "images"), ("x", "masks")):
+            (root / split / one).rename(root / split / other)
+    with pytest.raises(DataError, match=message):
+        SegmentationDataset(read_mask_datalist(root), _chain(**options), progress=False)

@@ -323,7 +323,9 @@ def test_a_patient_under_two_spellings_in_two_splits_is_leakage(tmp_path: Path, 
 
 
 def test_ingest_gives_labels_and_patients_one_spelling(tmp_path: Path, make_png: MakePng) -> None:
-    lines = [f"{n}.png,{('ill', 'ILL', 'well', 'ill', 'well')[n % 5]},{n // 2 if n % 2 else f'0{n // 2}'}" for n in range(30)]
+    lines = [
+        f"{n}.png,{('ill', 'ILL', 'well', 'ill', 'well')[n % 5]},{n // 2 if n % 2 else f'0{n // 2}'}" for n in range(30)
+    ]
     for n in range(30):
         make_png(tmp_path / f"{n}.png", seed=n)
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient_id", *lines]))
