@@ -46,8 +46,8 @@ def read_raster(
     white are inverted; palettes are applied; transparency is composited on black; CMYK is turned to RGB; the EXIF
     rotation is applied; colour profiles are ignored. What happened is in the record's ``flags``: ``palette``,
     ``alpha_on_black``, ``cmyk``, ``exif_rotated``, ``exif_ignored``, ``bad_exif`` (ignored), ``16_to_8_bits`` (colours
-    of 16 bits, of which Pillow keeps the upper 8), ``dark_16_bit`` (16 bits that hold no value above 4095), ``non_finite_replaced``,
-    ``decoder_warning`` (Pillow found damaged metadata).
+    of 16 bits, of which Pillow keeps the upper 8), ``dark_16_bit`` (16 bits that hold no value above 4095),
+    ``non_finite_replaced``, ``decoder_warning`` (Pillow found damaged metadata).
 
     Args:
         source: path of a regular file, or a seekable binary file object. The suffix does not matter.

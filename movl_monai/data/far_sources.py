@@ -9,6 +9,7 @@ from pathlib import Path
 from movl_monai.data.entries import Entry, Listing
 from movl_monai.data.expand import SliceAxis
 from movl_monai.data.read_folders import read_files
+from movl_monai.data.read_nnunet import is_nnunet, read_nnunet
 from movl_monai.data.read_pairs import has_pairs, read_pairs
 from movl_monai.data.sources import LISTS, PathLike, read_ood_sources, read_source, records, with_images
 from movl_monai.errors import DataError
@@ -50,6 +51,8 @@ def read_far_source(source: Path) -> Listing:
     """
     if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         listing = Listing(entries=[Entry(path=source, key=source.name)])
+    elif is_nnunet(source):
+        listing = read_nnunet(source)
     elif not source.is_dir() or any((source / name).is_file() for name in LISTS):
         listing = read_source(source, labelled=False, splits=False)
     else:

@@ -13,6 +13,7 @@ from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_json import read_json
+from movl_monai.data.read_nnunet import is_nnunet, read_nnunet
 from movl_monai.data.read_pairs import read_pairs
 from movl_monai.data.reading import build_datalist, inside_domain, log_notes
 from movl_monai.data.sources import LISTS, PathLike, no_list, read_ood_sources, with_images
@@ -49,7 +50,8 @@ def read_mask_datalist(
 ) -> Datalist:
     """The images of a data set with their masks, patients, splits and salted ids; no pixel is read.
 
-    The source is a folder with ``images`` and ``masks`` (see ``read_pairs`` of this package), a CSV manifest with the
+    The source is a folder with ``images`` and ``masks`` (see ``read_pairs`` of this package), a data set of nnU-Net v2
+    (``read_nnunet``), a CSV manifest with the
     columns ``path`` and ``mask``, decathlon JSON whose ``label`` is the path of a mask, or a folder with such a list.
     Every slice of a NIfTI volume, or of a folder with one DICOM series, is an item; ``case`` is the id of its volume,
     and of an image its own. Images without a mask are left out and reported as ``image_without_mask``, likewise masks
@@ -129,6 +131,8 @@ def read_mask_source(
         DataError: if there is no such source, it is of another kind, or it has no pair.
     """
     if source.is_dir():
+        if is_nnunet(source):
+            return read_nnunet(source)
         lists = [source / name for name in LISTS if (source / name).is_file()]
         if not lists:
             return read_pairs(source, mask_suffix=mask_suffix)

@@ -16,6 +16,7 @@ from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import read_folders
 from movl_monai.data.read_json import read_json
+from movl_monai.data.read_nnunet import is_nnunet
 from movl_monai.errors import DataError
 
 __all__ = ["LISTS", "SPREADSHEETS", "PathLike", "no_list", "read_ood_sources", "read_source", "records", "with_images"]
@@ -52,6 +53,11 @@ def read_source(
             class folders, which have no columns.
     """
     if source.is_dir():
+        if is_nnunet(source):
+            raise DataError(
+                f"{source.name!r} is a data set of nnU-Net: images with masks, for segmentation. Classification needs "
+                "a class for each image: a manifest.csv with the columns path and label, or class folders."
+            )
         lists = [source / name for name in LISTS if (source / name).is_file()]
         if not lists:
             if group_columns and groups_required:

@@ -41,7 +41,8 @@ def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         default=None,
         metavar="SOURCE",
-        help="folders (class folders), a CSV file (path,label[,mask,patient_id,split,domain,frame]; paths relative to "
+        help="folders (class folders), masks (images with masks, paired as in training), a CSV file "
+        "(path,label[,mask,patient_id,split,domain,frame]; paths relative to "
         "the folder), or dicom:KEYWORD (such as dicom:BodyPartExamined); without it the images have no labels",
     )
     parser.add_argument(
@@ -56,6 +57,9 @@ def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
         "--one-image-per-patient",
         action="store_true",
         help="state that files without a patient are of as many patients",
+    )
+    parser.add_argument(
+        "--mask-suffix", default="", metavar="TEXT", help="what names of masks have behind those of images, as _mask"
     )
     parser.add_argument(
         "--merge-labels",
@@ -128,6 +132,7 @@ def run_ingest(options: argparse.Namespace) -> int:
         seed=options.seed,
         one_image_per_patient=options.one_image_per_patient,
         merge_labels=options.merge_labels,
+        mask_suffix=options.mask_suffix,
         id_map=None if options.id_map is None else Path(options.id_map),
         salt=options.salt,
         fresh=options.fresh,

@@ -10,10 +10,12 @@ from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry, SplitName, parse_split, tidy
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import class_depth
+from movl_monai.data.read_nnunet import is_nnunet
+from movl_monai.data.read_pairs import has_pairs
 from movl_monai.data.walk import is_hidden
 from movl_monai.errors import DataError
 
-__all__ = ["LabelSource", "check_keyword", "labels_from"]
+__all__ = ["LabelSource", "check_keyword", "is_paired", "labels_from"]
 
 LabelSource = Callable[[str, int, str | None], Entry | str]
 """Of a path relative to the root, a frame, and the value of the tag: what is said about the image, or a reason code."""
@@ -83,11 +85,23 @@ def labels_from(
     if option is None:
         return lambda path, frame, tag: Entry(path=root / path, key=path)
     if option == "folders":
+        if is_paired(root):
+            raise DataError(
+                "--labels folders: the folders are images and masks, not classes; give --labels masks to pair them."
+            )
         return _from_folders(root)
     if option.startswith("dicom:"):
         check_keyword(option.removeprefix("dicom:"))
         return lambda path, frame, tag: Entry(path=root / path, key=path, label=tidy(tag)) if tidy(tag) else "no_label"
     return _from_csv(Path(option), root, encoding, [] if notes is None else notes)
+
+
+def is_paired(folder: Path) -> bool:
+    """Tell whether a folder holds images and masks, in the folders that training pairs."""
+    try:
+        return is_nnunet(folder) or has_pairs(folder)
+    except DataError:
+        return False
 
 
 def _from_folders(root: Path) -> LabelSource:

@@ -41,6 +41,7 @@ _MOST_LABELS = 100
 class ImageRow:
     """A row of the table ``images``; ``frame`` is the one read, ``shown`` what the manifest says of it.
 
+    ``folder`` is the folder of a series that the manifest lists as one volume.
     Patients are salted; ``person`` and ``header_person`` without the differences of spelling.
     """
 
@@ -56,6 +57,7 @@ class ImageRow:
     mask: str | None
     person: str | None = None
     header_person: str | None = None
+    folder: str | None = None
 
 
 _LISTED = """
@@ -76,6 +78,7 @@ def make_images_table(journal: Journal) -> None:
     journal.db.execute(
         "CREATE TEMP TABLE images (key TEXT, frame INT, shown INT, id TEXT, label TEXT, patient TEXT, "
         "header_patient TEXT, split TEXT, domain TEXT, mask TEXT, person TEXT, header_person TEXT, spelling TEXT, "
+        "folder TEXT, "
         "PRIMARY KEY (key, frame)) WITHOUT ROWID"
     )
     journal.db.execute("CREATE TEMP TABLE statuses (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID")
@@ -87,6 +90,7 @@ def add_image(journal: Journal, row: ImageRow) -> None:
     values = (
         *(row.key, row.frame, row.shown, row.id, row.label, row.patient),
         *(row.header_patient, row.split, row.domain, row.mask, row.person, row.header_person, row.patient),
+        row.folder,
     )
     journal.db.execute(f"INSERT OR REPLACE INTO images VALUES ({', '.join('?' * len(values))})", values)
 
@@ -132,7 +136,7 @@ def list_images(
             patient = entry.patient
             unmatched += patient is None and domain == id_domain
         if patient is None and one_image_per_patient:
-            patient = f"file:{name}"
+            patient = f"file:{found.key}"
         labels |= {found.label} if found.label else set()
         shown = frame if count > 1 else None
         row = ImageRow(
@@ -143,7 +147,8 @@ def list_images(
             label=found.label,
             patient=None if patient is None else ids.patient_id(patient),
             header_patient=header_patient or None,
-            person=person_of(ids, patient, name),
+            person=person_of(ids, patient, found.key),
+            folder=None if found.key == name else found.key,
             header_person=header_person or None,
             split=found.split,
             domain=domain,
@@ -231,7 +236,11 @@ def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_
     counts = label_counts(journal)
     # labels that are one class but for their spelling are shared out as one
     one = {label: preferred_label(group, counts) for group in label_groups(counts) for label in group}
-    entries = [Entry(path=nowhere, key="", label=one.get(row[2], row[2]), patient=row[3], split=row[4]) for row in rows]
+    masks = journal.db.execute("SELECT COUNT(mask) FROM images").fetchone()[0] and not counts
+    entries = [
+        Entry(path=nowhere, key="", label="image" if masks else one.get(label, label), patient=patient, split=split)
+        for _, _, label, patient, split in rows
+    ]
     try:
         complete_splits(entries, fractions=fractions, seed=seed)
     except DataError as error:

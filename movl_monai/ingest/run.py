@@ -17,7 +17,7 @@ from movl_monai.errors import DataError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.ingest.examine import Examine
 from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.labels import labels_from
+from movl_monai.ingest.labels import is_paired, labels_from
 from movl_monai.ingest.listing import (
     ImageRow,
     add_image,
@@ -29,6 +29,14 @@ from movl_monai.ingest.listing import (
     split_images,
 )
 from movl_monai.ingest.page import render_page
+from movl_monai.ingest.pairs import (
+    check_pairs,
+    find_pairs,
+    mark_pairs,
+    pair_notes,
+    pair_source,
+    read_checked,
+)
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.quality import describe_quality
 from movl_monai.ingest.scan import add_files, file_key, read_files, sort_text
@@ -113,6 +121,7 @@ def ingest_folder(
     seed: int = 0,
     one_image_per_patient: bool = False,
     merge_labels: bool = False,
+    mask_suffix: str = "",
     id_map: Path | None = None,
     salt: str | None = None,
     fresh: bool = False,
@@ -125,13 +134,14 @@ def ingest_folder(
     Args:
         folder: holds the images.
         out: of the manifest.
-        labels: ``folders``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
+        labels: ``folders``, ``masks``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
         reading: how files are read.
         split_fractions: of train, val and test for splits that the labels do not give; None makes none. Without labels
             none are made.
         seed: of the split.
         one_image_per_patient: states that files without a patient are of as many patients.
         merge_labels: make one class of labels that are equal but for case, blanks or width.
+        mask_suffix: what the names of masks have behind those of their images, such as "_mask".
         id_map: file with salt and map of the ids, default ``local/id_map.json``.
         salt: of the ids, 16 or more characters; None draws one, or takes that of the id map.
         fresh: forget what earlier runs read.
@@ -148,7 +158,13 @@ def ingest_folder(
         raise DataError(f"--out {out.name!r} is a folder; name the file of the manifest, such as manifest.csv.")
     check_writable(out.parent)
     notes: list[str] = []
-    source = labels_from(labels, root, encoding=reading.encoding, notes=notes)
+    pairs = find_pairs(root, mask_suffix) if labels == "masks" or (labels is None and is_paired(root)) else None
+    if pairs is None:
+        source = labels_from(labels, root, encoding=reading.encoding, notes=notes)
+    else:
+        source = pair_source(pairs)
+        notes += pair_notes(pairs, "ingest_report.csv")
+        notes += [] if reading.headers_only else check_pairs(pairs.entries, reading.preprocessing)
     tag = labels.removeprefix("dicom:") if labels is not None and labels.startswith("dicom:") else None
     local = out.parent / _LOCAL
     id_map = (id_map or local / "id_map.json").absolute()
@@ -170,6 +186,8 @@ def ingest_folder(
                 one_image_per_patient=one_image_per_patient,
                 id_domain=reading.id_domain,
             )
+            if pairs is not None:
+                mark_pairs(journal, pairs, ids.salter, root)
         finally:
             # also where no list can be made: the report is what tells why
             write_report(journal, report, ids, root=root)
@@ -183,7 +201,7 @@ def ingest_folder(
         quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
         files = _write_quality(journal, quality, out.parent, reading, root=root)
     ids.save()
-    notes += _notes(labels, root, out)
+    notes += _notes(labels, root, out, paired=pairs is not None)
     return Outcome(quality=quality, files=[out, report, *files], notes=notes, **counts)
 
 
@@ -208,7 +226,11 @@ def check_manifest(
     Raises:
         DataError: if the manifest cannot be understood or no file of it is there, or nothing can be written.
     """
-    listing = read_source(manifest, data_root=data_root, labelled=False, encoding=reading.encoding)
+    listing = read_checked(manifest) or read_source(
+        manifest, data_root=data_root, labelled=False, encoding=reading.encoding
+    )
+    pairs = [entry for entry in listing.entries if entry.mask is not None]
+    looked_at = [] if reading.headers_only else check_pairs(pairs, reading.preprocessing)
     root = (data_root or (manifest if manifest.is_dir() else manifest.parent)).absolute()
     if output_dir is not None:
         check_writable(output_dir)
@@ -245,7 +267,8 @@ def check_manifest(
             files = [report, *_write_quality(journal, quality, output_dir, reading, root=root)]
     ids.save()
     missing = missing_files(listing.skipped, len(listing.entries) + len(listing.skipped))
-    notes = [*listing.notes, *([missing] if missing else [])]
+    notes = [*listing.notes, *([missing] if missing else []), *looked_at]
+    notes += pair_notes(listing, "the report of --output-dir")
     return Outcome(quality=quality, files=files, notes=notes, **counts)
 
 
@@ -320,12 +343,14 @@ def _named(labels: str | None) -> str:
     """How labels were given, without a path."""
     if labels is None:
         return "none"
-    return labels if labels == "folders" or labels.startswith("dicom:") else "CSV"
+    return labels if labels in ("folders", "masks") or labels.startswith("dicom:") else "CSV"
 
 
-def _notes(labels: str | None, root: Path, out: Path) -> list[str]:
+def _notes(labels: str | None, root: Path, out: Path, *, paired: bool) -> list[str]:
     notes = []
-    if labels is None:
+    if labels is None and paired:
+        notes.append("Images and masks were paired as training pairs them; give --labels masks to have splits made.")
+    elif labels is None:
         notes.append(
             "The images have no labels, and no splits were made: give --labels folders, --labels FILE.csv or --labels "
             "dicom:KEYWORD to have them."

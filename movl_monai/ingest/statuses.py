@@ -25,6 +25,11 @@ _LEFT_OUT = {
     "outside_class_folder": "an image that lies in no class folder",
     "not_in_list": "an image that the CSV with the labels does not name",
     "no_label": "an image without a label, in the CSV or in the DICOM tag",
+    "mask": "the mask of an image, no image of its own",
+    "image_without_mask": "an image in a folder of images and masks that has no mask",
+    "mask_without_image": "a mask that has no image",
+    "ambiguous_pair": "one of two files of one name, which cannot be paired",
+    "outside_pair_folders": "a file beside the folders of images and masks",
     "duplicate_row": "a row of a list that is there twice",
 }
 _FAILED = {
@@ -43,5 +48,5 @@ LOST = frozenset({*_FAILED, *REASONS, "some_frames_unreadable", "missing_file", 
 }
 """Statuses of files that should have been images; a report, a plan, a mask or a text is no loss."""
 
-UNREADABLE = frozenset(STATUSES) - {"ok", "duplicate_row"}
+UNREADABLE = frozenset(STATUSES) - {"ok", "duplicate_row", "mask"}
 """Statuses of files that a manifest names and nothing, or not everything, can be read from."""

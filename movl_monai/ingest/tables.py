@@ -17,7 +17,8 @@ __all__ = ["REPORT_COLUMNS", "check_writable", "write_manifest", "write_report"]
 
 _MANIFEST = """
 SELECT paths.path, images.label AS label, images.patient AS patient_id, split, domain, shown AS frame, id, mask,
-    modality, view, laterality, study, series, placed.volume, placed."order" AS slice, placed.place AS slice_position
+    modality, view, laterality, study, series, placed.volume, placed."order" AS slice, placed.place AS slice_position,
+    folder
 FROM images JOIN files USING (key) JOIN paths USING (key) JOIN placed USING (key, frame)
 ORDER BY placed.sort, placed.volume, placed."order", images.key, images.frame
 """
@@ -63,11 +64,17 @@ def write_manifest(journal: Journal, path: Path, *, root: Path) -> None:
     cursor = journal.db.execute(_MANIFEST)
     names = [column[0] for column in cursor.description]
     (masks,) = journal.db.execute("SELECT COUNT(mask) FROM images").fetchone()
-    dropped = set() if masks else {"mask"}
+    dropped = {"folder"} if masks else {"folder", "mask"}
+    folders: set[str] = set()
 
     def rows() -> Iterator[list[Any]]:
         for values in cursor:
             row = dict(zip(names, values, strict=True))
+            if row["folder"] in folders:
+                continue
+            if row["folder"]:  # a series with one mask is one volume, whose slices training counts itself
+                folders.add(row["folder"])
+                row |= {"path": os.fsencode(row["folder"]), "id": None, "slice": None, "slice_position": None}
             row["path"] = _shown(root / os.fsdecode(row["path"]), folder)
             row["mask"] = _shown(Path(row["mask"]), folder) if row["mask"] else None
             yield [value for name, value in row.items() if name not in dropped]
