@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from movl_monai.transforms.dicom import Limits, frame_count, read_dicom, read_header
+from movl_monai.transforms.dicom.series_range import SeriesRange
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source, open_source
 from movl_monai.transforms.intensity import Intensity, check_intensity
@@ -21,7 +23,10 @@ from movl_monai.transforms.slices import SliceAxis, Volume, axis_index, slice_im
 from movl_monai.transforms.sniff import sniff_format
 from movl_monai.transforms.windows import Window, resolve_windows
 
-__all__ = ["LoadMedicalImage", "LoadMedicalImaged"]
+__all__ = ["DicomRange", "LoadMedicalImage", "LoadMedicalImaged"]
+
+DicomRange = Literal["full", "percentile"]
+"""The range of the stored bits, or that between two percentiles of the series."""
 
 
 class LoadMedicalImage(Transform):
@@ -33,13 +38,16 @@ class LoadMedicalImage(Transform):
     Args:
         ct_windows: for CT (and NIfTI with ``nifti_range="ct"``): one window (repeated) or three, each a name of
             ``HU_PRESETS`` or ``[width, level]`` in HU.
-        voi: which VOI LUT or window of a DICOM file to use, by index or explanation (not for CT).
+        voi: which VOI LUT or window of a DICOM file to use, by index or explanation (not for CT); ``"full"`` for none.
+        dicom_range: what becomes [0, 1] in grey DICOM files without window, and with ``voi="full"``: the ``full`` range
+            of the stored bits, or the ``nifti_percentiles`` of the series (its files in the same folder).
         nifti_range: what becomes [0, 1] in NIfTI volumes: the ``nifti_percentiles`` of the volume, its minimum and
             maximum, or CT windows.
         nifti_percentiles: (lower, upper) in percent.
         slice_axis: the plane of NIfTI slices.
         volume_index: which volume of a 4D NIfTI file.
-        value_range: the (low, high) values that become 0 and 1 in float and 32-bit TIFF files, refused without it.
+        value_range: the (low, high) values that become 0 and 1 in float, 32-bit and signed TIFF files, which are
+            refused without it, and in grey levels of 16 bits (PNG, TIFF), which are divided by 65535 without it.
         max_pixels: the most rows x columns of PNG, JPEG, TIFF, BMP, WebP and GIF files.
         exif: "apply" turns photos as EXIF says, "ignore" leaves them as they are stored.
         limits: what DICOM and NIfTI files may ask for at most.
@@ -61,6 +69,7 @@ class LoadMedicalImage(Transform):
         *,
         ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
         voi: int | str = 0,
+        dicom_range: DicomRange = "full",
         nifti_range: Intensity = "percentile",
         nifti_percentiles: Sequence[float] = (0.5, 99.5),
         slice_axis: SliceAxis = "axial",
@@ -75,6 +84,7 @@ class LoadMedicalImage(Transform):
         check_intensity(nifti_range, nifti_percentiles)
         axis_index(slice_axis)
         resolve_windows(ct_windows)
+        _check_ranges(dicom_range, value_range)
         self.ct_windows = tuple(ct_windows)
         self.voi = voi
         self.nifti_range = nifti_range
@@ -85,6 +95,7 @@ class LoadMedicalImage(Transform):
         self.max_pixels = max_pixels
         self.exif = exif
         self.limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+        self._series_range = SeriesRange(nifti_percentiles, self.limits) if dicom_range == "percentile" else None
         self._last_volume: tuple[object, Volume] | None = None
 
     def __call__(self, source: Source, frame: int | None = None) -> torch.Tensor:
@@ -129,7 +140,7 @@ class LoadMedicalImage(Transform):
         with open_source(source) as file:
             image_format = sniff_format(file)
             if image_format == "dicom":
-                image, record = self._read_dicom(file, frame)
+                image, record = self._read_dicom(source, file, frame)
             elif image_format in ("nifti", "nifti_pair"):
                 # not the open file: volumes are kept by what names them
                 image, record = self._read_nifti(source, frame)
@@ -159,8 +170,15 @@ class LoadMedicalImage(Transform):
             raise _unknown_format()
         return raster_frame_count(source)
 
-    def _read_dicom(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
-        image, record = read_dicom(source, frame=frame, ct_windows=self.ct_windows, voi=self.voi, limits=self.limits)
+    def _read_dicom(self, source: Source, file: BinaryIO, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        image, record = read_dicom(
+            file,
+            frame=frame,
+            ct_windows=self.ct_windows,
+            voi=self.voi,
+            full_range=None if self._series_range is None else partial(self._series_range, source),
+            limits=self.limits,
+        )
         return image, {"format": "dicom"} | record
 
     def _read_nifti(self, source: Source, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -186,6 +204,13 @@ class LoadMedicalImage(Transform):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the kept volume out of what is sent to worker processes."""
         return self.__dict__ | {"_last_volume": None}
+
+
+def _check_ranges(dicom_range: str, value_range: Sequence[float] | None) -> None:
+    if dicom_range not in get_args(DicomRange):
+        raise ValueError(f"dicom_range must be one of {', '.join(get_args(DicomRange))}, got {dicom_range!r}.")
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        raise ValueError(f"value_range must be (black, white) with black < white, got {value_range!r}.")
 
 
 def _unknown_format() -> MedicalImageError:
@@ -231,6 +256,7 @@ class LoadMedicalImaged(MapTransform):
         record_key: str | None = None,
         ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
         voi: int | str = 0,
+        dicom_range: DicomRange = "full",
         nifti_range: Intensity = "percentile",
         nifti_percentiles: Sequence[float] = (0.5, 99.5),
         slice_axis: SliceAxis = "axial",
@@ -247,6 +273,7 @@ class LoadMedicalImaged(MapTransform):
         self.transform = LoadMedicalImage(
             ct_windows=ct_windows,
             voi=voi,
+            dicom_range=dicom_range,
             nifti_range=nifti_range,
             nifti_percentiles=nifti_percentiles,
             slice_axis=slice_axis,

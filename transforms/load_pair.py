@@ -13,7 +13,7 @@ from movl_monai.transforms.dicom import Limits
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.intensity import Intensity
 from movl_monai.transforms.label_map import looks_swapped, mask_classes, read_label_map
-from movl_monai.transforms.load import LoadMedicalImage
+from movl_monai.transforms.load import DicomRange, LoadMedicalImage
 from movl_monai.transforms.masks import read_segmentation
 from movl_monai.transforms.pillow_file import Exif, turn_array
 from movl_monai.transforms.raster import raster_turn
@@ -46,6 +46,7 @@ class LoadImageMask(Transform):
             (the slice itself at the ends), instead of the slice three times. Images are as without.
         ct_windows: see :class:`LoadMedicalImage`; one window with ``neighbors``.
         voi: likewise.
+        dicom_range: likewise; a DICOM series is shown by ``nifti_range``.
         nifti_range: what becomes [0, 1] in volumes; the ``ct_windows`` in a DICOM series of CT.
         slice_axis: the plane of the slices of volumes.
         value_range: see :class:`LoadMedicalImage`.
@@ -78,6 +79,7 @@ class LoadImageMask(Transform):
         neighbors: bool = False,
         ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
         voi: int | str = 0,
+        dicom_range: DicomRange = "full",
         nifti_range: Intensity = "percentile",
         slice_axis: SliceAxis = "axial",
         value_range: tuple[float, float] | None = None,
@@ -96,6 +98,7 @@ class LoadImageMask(Transform):
         self.images = LoadMedicalImage(
             ct_windows=ct_windows,
             voi=voi,
+            dicom_range=dicom_range,
             nifti_range=nifti_range,
             slice_axis=slice_axis,
             value_range=value_range,
@@ -300,6 +303,7 @@ class LoadImageMaskd(Transform):
         neighbors: bool = False,
         ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
         voi: int | str = 0,
+        dicom_range: DicomRange = "full",
         nifti_range: Intensity = "percentile",
         slice_axis: SliceAxis = "axial",
         value_range: tuple[float, float] | None = None,
@@ -318,6 +322,7 @@ class LoadImageMaskd(Transform):
             neighbors=neighbors,
             ct_windows=ct_windows,
             voi=voi,
+            dicom_range=dicom_range,
             nifti_range=nifti_range,
             slice_axis=slice_axis,
             value_range=value_range,

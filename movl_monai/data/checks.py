@@ -11,9 +11,10 @@ from typing import Literal
 from movl_monai.data.datalist import Datalist
 from movl_monai.data.decode import Decoded
 from movl_monai.data.duplicates import Duplicate
+from movl_monai.data.exposure import EXPOSURES
 from movl_monai.errors import DataError
 
-__all__ = ["SWAPPED", "check_duplicates", "check_swapped", "check_unreadable"]
+__all__ = ["SWAPPED", "check_duplicates", "check_exposure", "check_swapped", "check_unreadable"]
 
 SWAPPED = (
     "Images and masks seem to be swapped: in {count} of {total} pairs the image has the few levels of a mask and "
@@ -74,6 +75,20 @@ def _commonest_detail(outcomes: Sequence[Decoded], reasons: Counter[str]) -> str
     (reason, _), *_ = reasons.most_common(1)
     details = Counter(outcome.detail for outcome in outcomes if outcome.reason == reason and outcome.detail)
     return f" {reason}: {details.most_common(1)[0][0]}" if details else ""
+
+
+def check_exposure(outcomes: Sequence[Decoded], report: Path | None) -> None:
+    """Log how many images arrive blank, nearly black, nearly white or in few grey levels."""
+    found = Counter(flag for outcome in outcomes for flag in outcome.record.get("flags", ()) if flag in EXPOSURES)
+    if not found:
+        return
+    listed = ", ".join(f"{flag} {count}" for flag, count in found.most_common())
+    where = "set `report` to have their flags listed" if report is None else f"their flags are listed in {report}"
+    logger.warning(
+        "Of %d images the network sees: %s. A window or a depth may not fit the values; %s. `voi`, `dicom_range` and "
+        "`value_range` in the config choose what is shown.",
+        *(len(outcomes), listed, where),
+    )
 
 
 def check_duplicates(duplicates: Sequence[Duplicate], on_leak: Literal["warn", "error"], report: Path | None) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from movl_monai.data.augmentation import apply_seeded
-from movl_monai.data.checks import check_duplicates, check_unreadable
+from movl_monai.data.checks import check_duplicates, check_exposure, check_unreadable
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, decode_all
 from movl_monai.data.duplicates import find_duplicates
@@ -119,6 +119,7 @@ class ImageDataset(Dataset[Item]):
         report_path = None if report is None else Path(report)
         self._report(datalist, outcomes, readable, report_path)
         check_unreadable(datalist, outcomes, max_unreadable, report_path)
+        check_exposure(outcomes, report_path)
         check_duplicates(self.duplicates, on_leak, report_path)
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from movl_monai.data.exposure import exposure_flags, level_counts
 from movl_monai.data.workers import map_in_workers
 from movl_monai.errors import DataError
 
@@ -33,7 +34,8 @@ class Decoded:
         image: uint8 (3, H, W), None if the file could not be read.
         reason: reason code, "" if it could be read.
         detail: message without names or paths.
-        record: technical facts that the transform wrote under ``record``; with a mask also ``mask_classes``.
+        record: technical facts that the transform wrote under ``record``, with :data:`.exposure.EXPOSURES` among its
+            flags; with a mask also ``mask_classes``.
         mask: uint8 (H, W), the classes; None if the item has no mask, or the transform does not read it.
         native_mask: zlib-compressed uint8 classes of the mask before it was resized, where the transform kept them.
     """
@@ -100,6 +102,8 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
 def _decoded(result: Mapping[Any, Any]) -> Decoded:
     record = result.get("record")
     decoded = Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
+    if decoded.image is not None and "flags" in decoded.record:
+        decoded.record["flags"] = [*decoded.record["flags"], *exposure_flags(level_counts(decoded.image))]
     # a chain for classes of whole images leaves the path of a mask as it is
     if isinstance(result.get("mask"), torch.Tensor):
         _add_mask(decoded, result["mask"], result.get("native_mask"))

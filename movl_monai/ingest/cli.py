@@ -107,6 +107,21 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--image-size", type=int, default=224)
     shown.add_argument("--resize-mode", choices=("stretch", "pad", "crop"), default="stretch")
     shown.add_argument("--ct-windows", default="lungs,mediastinum,spine_bone", metavar="A[,B,C]")
+    shown.add_argument(
+        "--voi",
+        default="0",
+        metavar="CHOICE",
+        help="window or VOI LUT of other DICOM files: index, explanation, or full",
+    )
+    shown.add_argument(
+        "--dicom-range",
+        choices=("full", "percentile"),
+        default="full",
+        help="in DICOM files without window: the range of the stored bits, or percentiles of the series",
+    )
+    shown.add_argument(
+        "--value-range", default=None, metavar="LOW,HIGH", help="of grey PNG and TIFF files of 16 or more bits"
+    )
     shown.add_argument("--nifti-range", choices=("percentile", "minmax", "ct"), default="percentile")
     shown.add_argument("--slice-axis", choices=("axial", "coronal", "sagittal"), default="axial")
 
@@ -190,6 +205,9 @@ def _reading(options: argparse.Namespace) -> Reading:
             image_size=options.image_size,
             resize_mode=options.resize_mode,
             ct_windows=tuple(name.strip() for name in options.ct_windows.split(",")),
+            voi=int(options.voi) if options.voi.isdecimal() else options.voi,
+            dicom_range=options.dicom_range,
+            value_range=_value_range(options.value_range),
             nifti_range=options.nifti_range,
             slice_axis=options.slice_axis,
         ),
@@ -215,6 +233,18 @@ def _fractions(text: str) -> tuple[float, ...] | None:
     if len(fractions) != 3:
         raise ConfigError(f"--split-fractions must be three numbers such as 0.6,0.2,0.2, or none, got {text!r}.")
     return fractions
+
+
+def _value_range(text: str | None) -> tuple[float, float] | None:
+    from movl_monai.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--value-range must be two numbers such as 0,4095, got {text!r}.") from None
+    return low, high
 
 
 def _print(outcome: Outcome) -> None:

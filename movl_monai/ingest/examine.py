@@ -15,6 +15,7 @@ import numpy as np
 
 from movl_monai.data.decode import ItemTransform, decode, explain
 from movl_monai.data.entries import file_problem
+from movl_monai.data.exposure import EXPOSURES
 from movl_monai.data.ids import Salter
 from movl_monai.data.spelling import patient_key
 from movl_monai.data.walk import name_problem
@@ -133,6 +134,7 @@ class Examine:
                 failures[decoded.reason, decoded.detail] += 1
                 continue
             _fill_in_pixels(frame, decoded.image, counts)
+            frame.exposure = " ".join(flag for flag in decoded.record.get("flags", ()) if flag in EXPOSURES)
             _fill_in_record(record, decoded.record)
             flags.update(dict.fromkeys(decoded.record.get("flags", ())))
         readable = len(record.frames) - failures.total()

@@ -85,6 +85,17 @@ _GROUPED: tuple[tuple[str, Level, str, str, str, str], ...] = (
         "Patients with images of more than one label; as it should be for labels of slices, not for diagnoses.",
     ),
 )
+_RANGES = (
+    "A window or a depth may not fit the values; the flags in ingest_report.csv may name the cause. Correct the files, "
+    "or choose the range: --voi full, --dicom-range percentile, --value-range LOW,HIGH."
+)
+
+
+def _has(column: str, word: str) -> str:
+    """Return the condition that a column of words separated by blanks holds a word."""
+    return f"' ' || {column} || ' ' LIKE '% {word} %'"
+
+
 # code, level, condition on rows, text
 _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
     (
@@ -104,6 +115,32 @@ _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         *("blank", "warning", "pixels = '' AND mean IS NOT NULL"),
         "Images of one value after windowing: nothing to see in them.",
+    ),
+    (
+        *("nearly_black", "warning", _has("exposure", "nearly_black")),
+        f"Images that the network sees nearly black: 99 % of their pixels are darker than a fifth of white. {_RANGES}",
+    ),
+    (
+        *("nearly_white", "warning", _has("exposure", "nearly_white")),
+        f"Images that the network sees nearly white: 99 % of their pixels are lighter than four fifths. {_RANGES}",
+    ),
+    (
+        *("few_levels", "warning", _has("exposure", "few_levels")),
+        f"Images that the network sees in fewer than 32 of 256 grey levels. {_RANGES}",
+    ),
+    (
+        *("implausible_hu", "warning", _has("flags", "implausible_hu")),
+        "CT images with values that no tissue has: negative ones may have been stored as large positive ones. Export "
+        "them again with PixelRepresentation 1, or leave them out.",
+    ),
+    (
+        *("window_in_stored_units", "warning", _has("flags", "window_in_stored_units")),
+        "DICOM files whose window fits the stored values and not the rescaled ones, which it is defined for. Pass it "
+        "over with --voi full.",
+    ),
+    (
+        *("wrong_lut_depth", "note", _has("flags", "wrong_lut_depth")),
+        "DICOM files with a lookup table of another depth than it states. The depth of its entries was taken.",
     ),
 )
 

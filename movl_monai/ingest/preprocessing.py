@@ -19,7 +19,9 @@ class Preprocessing:
         image_size: side in pixels.
         resize_mode: see :class:`movl_monai.transforms.ResizeImage`.
         ct_windows: one or three windows for CT, names of ``HU_PRESETS``.
-        voi: which window or VOI LUT of other DICOM files.
+        voi: which window or VOI LUT of other DICOM files; "full" for none.
+        dicom_range: what becomes [0, 1] in DICOM files without window.
+        value_range: the values that become 0 and 1 in grey levels of 16 bits or more, float and signed ones.
         nifti_range: what becomes [0, 1] in NIfTI volumes.
         slice_axis: plane of NIfTI slices.
     """
@@ -28,6 +30,8 @@ class Preprocessing:
     resize_mode: Literal["stretch", "crop", "pad"] = "stretch"
     ct_windows: Sequence[str] = ("lungs", "mediastinum", "spine_bone")
     voi: int | str = 0
+    dicom_range: Literal["full", "percentile"] = "full"
+    value_range: tuple[float, float] | None = None
     nifti_range: Literal["percentile", "minmax", "ct"] = "percentile"
     slice_axis: Literal["axial", "coronal", "sagittal"] = "axial"
 
@@ -45,6 +49,8 @@ class Preprocessing:
             "image",
             ct_windows=self.ct_windows,
             voi=self.voi,
+            dicom_range=self.dicom_range,
+            value_range=self.value_range,
             nifti_range=self.nifti_range,
             slice_axis=self.slice_axis,
             record_key="record",
@@ -54,4 +60,5 @@ class Preprocessing:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them."""
-        return asdict(self) | {"ct_windows": list(self.ct_windows)}
+        value_range = None if self.value_range is None else list(self.value_range)
+        return asdict(self) | {"ct_windows": list(self.ct_windows), "value_range": value_range}

@@ -17,6 +17,7 @@ class FrameRecord:
         pixels: hash of the image that the model sees; "" for images of one value, or where no pixels were read.
         mean: of that image, in [0, 255].
         deviation: its standard deviation.
+        exposure: words of :data:`movl_monai.data.exposure.EXPOSURES`, separated by blanks.
         x, y, z: centre of the first pixel in mm, LPS.
         orientation: six cosines.
         row_spacing, column_spacing: in mm.
@@ -27,6 +28,7 @@ class FrameRecord:
     pixels: str = ""
     mean: float | None = None
     deviation: float | None = None
+    exposure: str = ""
     x: float | None = None
     y: float | None = None
     z: float | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import pydicom.data
 import pytest
 from PIL import Image
+from pydicom.uid import MRImageStorage
 
 from movl_monai.cli import main
 from movl_monai.ingest.cli import EXIT_LEAKAGE, EXIT_UNREADABLE
@@ -227,3 +228,24 @@ def test_quality_json_is_plain(mixed: Path) -> None:
     for row in quality["intensities"]:
         assert sum(row["histogram"]) == pytest.approx(1, abs=0.01)
         assert row["lowest_mean"] <= row["mean"] <= row["highest_mean"]
+
+
+def test_dark_images_are_found_and_the_options_named_brighten_them(
+    tmp_path: Path, make_slice: MakeSlice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        levels = np.random.default_rng(number).integers(0, 4095, (40, 40), dtype=np.uint16)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(levels).save(tmp_path / "in" / f"{number}.png")
+        make_slice(tmp_path / "in" / f"{number}.dcm", seed=number, Modality="MR", SOPClassUID=MRImageStorage, size=40)
+    command = ["ingest", str(tmp_path / "in"), *OPTIONS, "--out"]
+    assert main([*command, str(tmp_path / "dark" / "m.csv")]) == 0
+    assert "nearly_black: 6 images" in capsys.readouterr().out
+    assert "nearly_black" in (tmp_path / "dark" / "quality.html").read_text()
+    with (tmp_path / "dark" / "ingest_report.csv").open() as stream:
+        assert all("nearly_black" in row["flags"] for row in csv.DictReader(stream))
+    assert main(["check", str(tmp_path / "dark" / "m.csv"), *OPTIONS]) == 0
+    assert "nearly_black: 6 images" in capsys.readouterr().out
+    bright = ["--voi", "full", "--dicom-range", "percentile", "--value-range", "0,4095"]
+    assert main([*command, str(tmp_path / "bright" / "m.csv"), *bright]) == 0
+    assert "nearly_black" not in capsys.readouterr().out

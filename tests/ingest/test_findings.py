@@ -24,7 +24,8 @@ def problems(*images: dict[str, Any], volume: str = "") -> dict[str, Finding]:
         journal.db.execute("CREATE TEMP TABLE volumes (volume, slices, flags)")
         for number, changes in enumerate(images):
             values = {**IMAGE, "pixels": f"hash{number}", "mean": 9.0, "modality": "CT", **changes}
-            frame = FrameRecord(frame=0, pixels=values.pop("pixels"), mean=values.pop("mean"))
+            exposure = values.pop("exposure", "")
+            frame = FrameRecord(frame=0, pixels=values.pop("pixels"), mean=values.pop("mean"), exposure=exposure)
             row = {name: values.pop(name) for name in ("label", "patient", "split", "domain")}
             journal.put(str(number), FileRecord(frames=[frame], **values))
             add_image(
@@ -84,6 +85,12 @@ def test_contradicting_labels() -> None:
         ({"patient": None}, "patient_unknown"),
         ({"burned_in": "YES"}, "burned_in"),
         ({"secondary_capture": 1}, "secondary_capture"),
+        ({"exposure": "nearly_black"}, "nearly_black"),
+        ({"exposure": "nearly_white"}, "nearly_white"),
+        ({"exposure": "few_levels"}, "few_levels"),
+        ({"flags": "implausible_hu"}, "implausible_hu"),
+        ({"flags": "window_in_stored_units other"}, "window_in_stored_units"),
+        ({"flags": "other wrong_lut_depth"}, "wrong_lut_depth"),
     ],
 )
 def test_single_images_to_look_at(change: dict[str, Any], code: str) -> None:

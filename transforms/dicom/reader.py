@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def read_dicom(
     frame: int | None = None,
     ct_windows: Sequence[Window] = ("lungs", "mediastinum", "spine_bone"),
     voi: int | str = 0,
+    full_range: Callable[[], tuple[float, float]] | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one frame of a DICOM file as an image.
@@ -48,6 +49,8 @@ def read_dicom(
         voi: for all other grey images: which of the VOI LUTs, then windows, of the file, by index or explanation.
             Where the file has none, 0 is the full range that the stored bits and the rescaling allow. ``"full"`` is
             that range whatever the file has.
+        full_range: gives the (low, high) that stand for the full range, in the unit of the values; asked where no
+            window is used. None takes the range of the stored bits.
         limits: what the file may ask for at most.
 
     Returns:
@@ -65,7 +68,7 @@ def read_dicom(
     windows = resolve_windows(ct_windows)
     stored = stored_values(source, frame=frame, limits=limits)
     if stored.layout.is_grey:
-        image, applied = _grey(stored, windows, voi)
+        image, applied = _grey(stored, windows, voi, full_range)
     else:
         image, applied = _color(stored), {"source": "none"}
     return image, _record(stored, applied)
@@ -80,7 +83,10 @@ def _color(stored: StoredFrame) -> np.ndarray:
 
 
 def _grey(
-    stored: StoredFrame, windows: tuple[tuple[float, float], ...], voi: int | str
+    stored: StoredFrame,
+    windows: tuple[tuple[float, float], ...],
+    voi: int | str,
+    full_range: Callable[[], tuple[float, float]] | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     frame = modality_values(stored)
     values, blank = _finite(stored, frame)
@@ -93,6 +99,9 @@ def _grey(
         applied: dict[str, Any] = {"source": "ct_windows", "windows": [list(window) for window in windows]}
     else:
         chosen, applied = _chosen_voi(stored, frame, values, blank, voi)
+        if isinstance(chosen, FullRange):
+            chosen = _shown_range(stored, chosen, values, full_range)
+            applied = chosen.describe()
         image[:] = chosen(values)
     if _is_inverted(stored):
         np.subtract(1, image, out=image)
@@ -153,11 +162,21 @@ def _chosen_voi(
         if isinstance(chosen, WindowVOI) and _is_in_stored_units(chosen, values, stored.values):
             stored.flags.add("window_in_stored_units")
         return chosen, {**chosen.describe(), "index": [choice is chosen for choice in choices].index(True)}
+    return chosen, {}
+
+
+def _shown_range(
+    stored: StoredFrame, range_: FullRange, values: np.ndarray, given: Callable[[], tuple[float, float]] | None
+) -> FullRange:
+    """Return the range that is shown where no window is used: the one given, else that of the stored bits."""
+    if given is not None:
+        low, high = given()
+        return FullRange(low=low, high=high, source="series_percentiles")
     if stored.layout.is_float:
         stored.flags.add("range_from_data")
-    elif np.ptp(values) < (high - low) / 8:
+    elif np.ptp(values) < (range_.high - range_.low) / 8:
         stored.flags.add("little_of_range_used")
-    return chosen, chosen.describe()
+    return range_
 
 
 def _is_in_stored_units(window: WindowVOI, values: np.ndarray, stored: np.ndarray) -> bool:

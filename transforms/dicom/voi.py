@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from movl_monai.transforms.dicom.flags import Flags
@@ -63,6 +63,7 @@ class FullRange:
 
     low: float
     high: float
+    source: Literal["full_range", "series_percentiles"] = "full_range"
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Map ``low`` to 0 and ``high`` to 1; a range of one value becomes 0."""
@@ -72,7 +73,7 @@ class FullRange:
 
     def describe(self) -> dict[str, Any]:
         """Return what was applied."""
-        return {"source": "full_range", "low": self.low, "high": self.high}
+        return {"source": self.source, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, kw_only=True)
