@@ -83,6 +83,12 @@ def nested(depth: int) -> bytes:
     return before_pixels((sequence + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * depth)
 
 
+def empty_items() -> bytes:
+    """A sequence of 3 million empty items, 24 MB."""
+    sequence = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    return before_pixels(sequence + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 3_000_000)
+
+
 def deflated_bomb() -> bytes:
     """A private value of 1 GiB of zeros."""
     dataset = grey_object(SMALL)
@@ -277,6 +283,7 @@ DICOM_PROBES = [
     _dicom("10 000 frames that are not there", header(NumberOfFrames=10_000), "truncated"),
     _dicom("colour of 65535 x 65535", color(**_HUGE), "too_large"),
     _dicom("2000 nested sequences", lambda: nested(2000), "bad_header"),
+    _dicom("3 000 000 empty items of a sequence", empty_items, "too_large"),
     _dicom("50 000 nested sequences", lambda: nested(50_000), "bad_header"),
     _dicom("PixelData of 0xfffffff0 bytes, enough of them there", lambda: endless_pixels(is_cut=False), "image"),
     _dicom("PixelData of 0xfffffff0 bytes, not enough there", lambda: endless_pixels(is_cut=True), "truncated"),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END
 from typing import BinaryIO
 
+from movl_monai.transforms.dicom.budget import HeaderBudget
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.dicom.source import Source, inflate, is_dicom, open_source
 from movl_monai.transforms.dicom.tags import uid
 from movl_monai.transforms.errors import MedicalImageError
-from pydicom import Dataset, FileDataset, dcmread
+from pydicom import Dataset, FileDataset
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -109,7 +111,10 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
     file.seek(132 if has_preamble else 0)
     # the parser would inflate a deflated data set without any limit, so that is done here
     meta = read_dataset(
-        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
+        file,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=_stop(HeaderBudget(file, limits), lambda tag: tag >> 16 != 2),
     )
     syntax = uid(meta, "TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -117,11 +122,15 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
     elif _needs_no_guess(file, syntax):
         data = file
     else:
+        budget = HeaderBudget(file, limits, little_endian=_is_little_endian(file, syntax))
         file.seek(0)
-        header = dcmread(file, stop_before_pixels=True, force=True, defer_size=limits.header_value_bytes)
+        # what pydicom's dcmread calls, with a callback of our own
+        stop = _stop(budget, _PIXEL_KEYWORDS.__contains__)
+        header = read_partial(file, stop, defer_size=limits.header_value_bytes, force=True)
         return header, file
     is_implicit = syntax == ImplicitVRLittleEndian
-    dataset = read_dataset(data, is_implicit, True, stop_when=_at_pixels, defer_size=limits.header_value_bytes)
+    stop = _stop(HeaderBudget(data, limits), _PIXEL_KEYWORDS.__contains__)
+    dataset = read_dataset(data, is_implicit, True, stop_when=stop, defer_size=limits.header_value_bytes)
     header = FileDataset(
         data, dataset, file_meta=FileMetaDataset(meta), is_implicit_VR=is_implicit, is_little_endian=True
     )
@@ -139,8 +148,21 @@ def _needs_no_guess(file: BinaryIO, syntax: UID) -> bool:
     return group == b"\x08\x00"
 
 
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag in _PIXEL_KEYWORDS
+def _is_little_endian(file: BinaryIO, syntax: UID) -> bool:
+    group = file.read(2)
+    return syntax != ExplicitVRBigEndian and group != b"\x00\x08"
+
+
+def _stop(budget: HeaderBudget, is_end: Callable[[BaseTag], bool]) -> Callable[[BaseTag, str | None, int], bool]:
+    """Return the parser's callback, which ends it at an element and counts the ones before."""
+
+    def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if is_end(tag):
+            return True
+        budget.count(tag, vr, length)
+        return False
+
+    return stop
 
 
 def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:

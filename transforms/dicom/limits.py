@@ -17,6 +17,8 @@ class Limits:
         frames: number of frames.
         inflated_bytes: size of a deflated data set once inflated.
         inflation_ratio: inflated size over deflated size.
+        header_elements: elements of a header; an item of a sequence counts as 8, an empty one and an element outside of
+            sequences as 32.
         header_value_bytes: size of one header value; larger ones are skipped unread.
 
     Raises:
@@ -32,6 +34,7 @@ class Limits:
     frames: int = 10_000
     inflated_bytes: int = 512 * 2**20
     inflation_ratio: int = 200
+    header_elements: int = 2**21
     header_value_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
