@@ -4,6 +4,8 @@ VENV ?= .venv
 RUN := $(VENV)/bin
 DATA ?= data/phantom
 OUTPUT ?= outputs/movl_classification
+# `make train` replaces the training and the report in OUTPUT; `make evaluate` alone replaces no report of other data.
+OVERWRITE ?= false
 BUNDLE := bundles/movl_classification
 STAMP := $(VENV)/.movl-monai
 # The MONAI Deploy App SDK changes what `import monai` does, so it has an environment of its own.
@@ -42,13 +44,13 @@ data: setup  ## write the embedded phantom data set (DICOM)
 
 train: data  ## train and evaluate MoVL on the phantom; ends with where the checkpoint and the report are
 	@echo "==> Training MoVL on $(DATA)"
-	@"$(RUN)/movl-monai" run training --config_file $(BUNDLE)/configs/train.json --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)"
-	@$(MAKE) --no-print-directory evaluate
+	@"$(RUN)/movl-monai" run training --config_file $(BUNDLE)/configs/train.json --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)" --overwrite true
+	@$(MAKE) --no-print-directory evaluate OVERWRITE=true
 
 evaluate: setup  ## evaluate the trained checkpoint, in-distribution and out-of-distribution
 	@echo "==> Evaluating on the test split and on the other scanner"
 	@"$(RUN)/movl-monai" run evaluating --config_file $(BUNDLE)/configs/train.json $(BUNDLE)/configs/evaluate.json \
-	  --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)"
+	  --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)" --overwrite $(OVERWRITE)
 	@echo "Checkpoint: $(OUTPUT)/models/model.pt"
 	@echo "Report:     $(OUTPUT)/evaluation/report.html and report.json"
 

@@ -177,9 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes ``sys.argv``.
 
     Returns:
-        0 on success, 2 for an error that the user can act on, 130 when interrupted; `check` also 3 for leakage and 4
-        for too many unreadable files; `predict` 4 where files could not be predicted; `inspect` 5 for
-        findings. Other errors are raised.
+        0 on success, 2 for an error that the user can act on, 3 for leakage (images or patients that a network learned
+        from would be scored as test), 130 when interrupted; `check` also 4 for too many unreadable files; `predict` 4
+        where files could not be predicted; `inspect` 5 for findings. Other errors are raised.
     """
     parser = _parser()
     options, words = parser.parse_known_args(arguments)
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known is None or options.traceback or os.environ.get("MOVL_TRACEBACK"):
             raise
         print(textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False), file=sys.stderr)
-        return _EXIT_USER_ERROR
+        return int(getattr(known, "exit_code", _EXIT_USER_ERROR))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ExportError",
+    "LeakageError",
     "MovlError",
     "NonFiniteLossError",
     "UntrustedConfigError",
@@ -18,7 +19,13 @@ __all__ = [
 
 
 class MovlError(ValueError):
-    """Something the user gave cannot be used; the message says what was expected, what came, and what to do."""
+    """Something the user gave cannot be used; the message says what was expected, what came, and what to do.
+
+    Attributes:
+        exit_code: with which the command ends.
+    """
+
+    exit_code = 2
 
 
 class ConfigError(MovlError):
@@ -31,6 +38,12 @@ class UntrustedConfigError(ConfigError):
 
 class DataError(MovlError):
     """A data set cannot be used as it is: empty, one class, unreadable, patients not known."""
+
+
+class LeakageError(DataError):
+    """Images or patients that a network learned from would be scored as test; the command ends with exit code 3."""
+
+    exit_code = 3
 
 
 class WeightsError(MovlError):

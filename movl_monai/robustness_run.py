@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from movl_monai.errors import ConfigError
 
 if TYPE_CHECKING:
-    from movl_monai.data import Datalist
+    from movl_monai.data import Datalist, ImageDataset
+    from movl_monai.data.kept_splits import KeptSplits
     from movl_monai.robustness import Member
     from movl_monai.robustness.runs import NamedRun
 
@@ -93,13 +94,19 @@ def _images(
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.errors import DataError
     from movl_monai.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
-    from movl_monai.robustness.runs import data_settings
+    from movl_monai.robustness.runs import data_settings, kept_splits_of, splits_file_of
 
     settings = {**data_settings(runs, DATA_SETTINGS), **parse_overrides(options.overrides)}
     source, count = options.dataset_dir, options.images
-    images = read_test_images(source, class_names=class_names, id_map=id_map, count=count, settings=settings)
+    kept = {named.name: splits for named in runs if (splits := kept_splits_of(named)) is not None}
+    first = next((splits_file_of(named) for named in runs if named.name in kept), None)
+    images = read_test_images(
+        source, class_names=class_names, id_map=id_map, count=count, settings=settings, kept_splits=first
+    )
     items = list(images.datalist)
-    unchecked = [named.name for named in runs if not check_unseen(items, named.run.folder, name=named.name)]
+    _check_files(items, kept, options)
+    others = [named for named in runs if named.name not in kept]
+    unchecked = [named.name for named in others if not check_unseen(items, named.run.folder, name=named.name)]
     if not unchecked:
         return images.datalist, []
     what = (
@@ -134,6 +141,7 @@ def _members(
         network = named.run.network(device)
         facts = {**run_facts(named, network), "digest": named.digest()}
         images = decoded[key].images
+        _check_pixels(named, decoded[key], folder)
         members.append(Member(name=named.name, digest=facts["digest"], network=network, images=images, facts=facts))
     items = [[item["id"] for item in dataset.data] for dataset in decoded.values()]
     if any(ids != items[0] for ids in items):
@@ -142,6 +150,33 @@ def _members(
             "ingest reports in output_dir, and remove the unreadable images or compare the runs apart."
         )
     return members, next(iter(decoded.values())).data
+
+
+def _check_files(items: list[dict[str, Any]], kept: dict[str, KeptSplits], options: argparse.Namespace) -> None:
+    """Refuse test images whose files, or patients, a run learned from."""
+    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.data.keep import leakage_error, learned_items, told_by_file
+
+    overlap = parse_overrides(options.overrides).get("allow_patient_overlap", False)
+    for name, splits in kept.items():
+        leaks = learned_items(splits, told_by_file(splits, items))
+        leaks = [leak for leak in leaks if leak.found != "patient" or not overlap]
+        if leaks:
+            raise leakage_error(leaks, Path(options.output_dir) / "local", run=name)
+
+
+def _check_pixels(named: NamedRun, dataset: ImageDataset, folder: Path) -> None:
+    """Refuse test images that are copies of images that a run learned from."""
+    from movl_monai.data.keep import leakage_error, told_by_file
+    from movl_monai.data.recognise import pixel_leaks
+    from movl_monai.robustness.runs import kept_splits_of
+
+    splits = kept_splits_of(named)
+    if splits is not None:
+        items = told_by_file(splits, dataset.data)
+        leaks = pixel_leaks(splits, items, dataset.pixels, dataset.images, id_domain=dataset.id_domain)
+        if leaks:
+            raise leakage_error(leaks, folder / "local", run=named.name)
 
 
 def _device() -> str:

@@ -18,6 +18,8 @@ from movl_monai.compare.runs import Result, copy_training, final_run, read_resul
 from movl_monai.compare.search import Trial, search
 from movl_monai.compare.setup import ArmSetup, set_up
 from movl_monai.compare.training import Training, read_record, train_arm
+from movl_monai.data.keep import Keeping
+from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.engines import check_output_dir
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.files import to_json, write_atomically
@@ -112,6 +114,7 @@ class Comparison:
         """The train and val images, decoded at first use, with their shared features."""
         images = self._load(self.setup.train, datalist=self.data.training).get_parsed_content("images")
         data = TrainingData(self.data.training, images)
+        self._keep_splits(data)
         self._prepare_features(data)
         return data
 
@@ -206,8 +209,21 @@ class Comparison:
         return make_parser(config, own, progress=progress, **objects)
 
     def _read_lists(self) -> ComparisonData:
-        parser = self._load(self.setup.train)
+        kept: dict[str, Any] = {}
+        if self.folder.splits.is_file():
+            kept["datalist#kept_splits"] = str(self.folder.splits)
+        parser = self._load(self.setup.train, **kept)
         return split_lists(parser.get_parsed_content("datalist"), **self.chosen, seed=parser.get_parsed_content("seed"))
+
+    def _keep_splits(self, data: TrainingData) -> None:
+        """Keep the splits for later calls, for the folders of the runs, and for a look at the test images."""
+        if data.datalist.keeping is not None:
+            return
+        kept = make_kept_splits(data.datalist, data.images)
+        write_atomically(self.folder.splits, kept.write())
+        for item in data.datalist.whole:
+            item["known"] = item["split"] or "" if item["domain"] == data.datalist.id_domain else ""
+        self.data.training.keeping = self.data.test.keeping = Keeping(kept=kept)
 
     def _prepare_features(self, data: TrainingData) -> None:
         """Compute the features that arms share before any arm is timed."""

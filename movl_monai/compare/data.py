@@ -99,12 +99,7 @@ def split_lists(
     Raises:
         DataError: if there are no train, val or test images.
     """
-    known = Datalist(
-        [item for item in datalist if _is_known(item)],
-        class_names=datalist.class_names,
-        id_domain=datalist.id_domain,
-        id_map=datalist.id_map,
-    )
+    known = datalist.part(item for item in datalist if _is_known(item))
     chosen: list[dict[str, Any]] = []
     for split, count in ((_TRAIN, train_images), (_VAL, val_images)):
         items = list(known.select(split, datalist.id_domain))
@@ -119,10 +114,10 @@ def split_lists(
             _check_classes(items)
             items = choose_fraction(items, train_fraction, seed=seed, class_names=datalist.class_names)
         chosen += items
-    test = datalist.for_evaluation()
+    test = datalist.for_evaluation(by_pixels=False)
     if not any(_is_known(item) for item in test):
         raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")
-    training = Datalist(chosen, class_names=datalist.class_names, id_domain=datalist.id_domain, id_map=datalist.id_map)
+    training = datalist.part(chosen)
     return ComparisonData(training, test, {"training": fingerprint(training), "test": fingerprint(test)})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from movl_monai.compare.search import delete_study
 from movl_monai.compare.setup import ArmSetup
 from movl_monai.compare.training import read_record
+from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 
@@ -22,6 +23,7 @@ class ComparisonFolder:
     """Where a comparison keeps its results.
 
     - ``comparison.json``: the settings that all results share, and the digest of each arm
+    - ``splits.csv``: the splits, which later calls keep; see :class:`~movl_monai.data.kept_splits.KeptSplits`
     - ``search.sqlite3``: one optuna study per arm
     - ``search/<arm>/trial_<n>/``: the trainings of the trials
     - ``runs/<arm>/seed_<s>/``: the final runs: ``result.json``, ``models/model.pt``, ``evaluation/``
@@ -35,6 +37,7 @@ class ComparisonFolder:
         self.path = Path(path)
         self.storage = self.path / "search.sqlite3"
         self.record = self.path / "comparison.json"
+        self.splits = self.path / SPLITS_FILE
 
     def trial(self, arm: str, number: int) -> Path:
         """Folder of a trial."""

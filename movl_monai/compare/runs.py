@@ -14,6 +14,7 @@ from movl_monai.compare.data import TestData
 from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.compare.tasks import task_of
 from movl_monai.compare.training import Training, read_record, training_of
+from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.engines.keep_record import RECORD_FILE
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
@@ -125,7 +126,7 @@ def evaluate_arm(
     """Run the evaluation workflow on the test images and return its report."""
     parser = make_parser(
         setup.evaluate,
-        {**values, "seed": seed, "output_dir": str(folder)},
+        {**values, "seed": seed, "output_dir": str(folder), "overwrite": True},
         dataset=test.images,
         datalist=test.datalist,
         id_map=test.datalist.id_map,
@@ -144,7 +145,7 @@ def copy_training(source: Path, target: Path) -> None:
     if not (source / "training.json").is_file() or (target / "training.json").is_file():
         return
     (target / "models").mkdir(parents=True, exist_ok=True)
-    for name in ("models/model.pt", f"models/{RECORD_FILE}"):
+    for name in ("models/model.pt", f"models/{RECORD_FILE}", f"models/{SPLITS_FILE}"):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
     shutil.copyfile(source / "training.json", target / "training.json")

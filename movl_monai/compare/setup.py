@@ -18,11 +18,14 @@ from movl_monai.errors import ConfigError
 
 __all__ = ["ArmSetup", "Setup", "set_up", "settings_digest"]
 
-_SET_BY_COMPARE = ("output_dir", "checkpoint", "resume", "seed", "datalist", "images", "dataset", "id_map")
+_SET_BY_COMPARE = (
+    *("output_dir", "checkpoint", "resume", "overwrite", "seed", "datalist", "images", "dataset", "id_map"),
+    *("splits_file",),
+)
 # where things lie and how many processes help says nothing about the result; the data has its own fingerprint
 _NOT_SETTINGS = {
     *("bundle_root", "dataset_dir", "ood_dataset_dirs", "output_dir", "cache_dir", "checkpoint", "resume"),
-    *("seed", "num_workers", "_meta_"),
+    *("seed", "num_workers", "overwrite", "splits_file", "_meta_"),
 }
 
 

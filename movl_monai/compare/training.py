@@ -129,7 +129,7 @@ def _train(
 ) -> dict[str, Any]:
     parser = make_parser(
         setup.train,
-        {**values, "seed": seed, "output_dir": str(folder), "cache_dir": str(cache_dir)},
+        {**values, "seed": seed, "output_dir": str(folder), "cache_dir": str(cache_dir), "overwrite": True},
         datalist=data.datalist,
         images=data.images,
         id_map=data.datalist.id_map,

@@ -7,11 +7,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from movl_monai.data.entries import SPLITS, SkippedFile
 from movl_monai.data.ids import IdMap
 from movl_monai.errors import DataError
+
+if TYPE_CHECKING:
+    from movl_monai.data.keep import Keeping
 
 __all__ = ["Datalist"]
 
@@ -32,7 +35,8 @@ class Datalist(Sequence[Item]):
     "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from
     0) where the file has several, ``"mask": absolute path`` where the source names one, ``"groups": {column: value}``
     where columns for groups were named, and ``"case": salted id`` of the volume of a slice where masks are read.
-    ``label`` is the position in ``class_names``.
+    ``label`` is the position in ``class_names``. Where the splits of a training are kept, ``"known"`` is the split that
+    the image had in it, "" for one that it did not know.
     Items are ordered by domain (the in-distribution one first), split, and natural order of the path, whatever the
     order on disk.
 
@@ -45,6 +49,12 @@ class Datalist(Sequence[Item]):
         far_domains: domains of another kind of images, without labels, for OOD detection only.
         skipped: files that were found and left out, with the reason.
         id_map: salt and way back of the ids.
+        keeping: the splits of a training that the items keep, None where they were made anew.
+
+    Attributes:
+        whole: the list that this one is a part of, or itself.
+        wanted: splits that are evaluated, where images are still to be told by their pixels.
+        fingerprints: what is in the list, by domain and split, where a report is to keep it.
 
     Example:
         >>> item = {"image": "/a.png", "label": 1, "patient_id": None, "split": "val", "domain": "id", "id": "0" * 12}
@@ -62,8 +72,13 @@ class Datalist(Sequence[Item]):
         far_domains: Iterable[str] = (),
         skipped: Iterable[SkippedFile] = (),
         id_map: IdMap | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._items = list(items)
+        self.keeping = keeping
+        self.whole = self
+        self.wanted: tuple[str, ...] | None = None
+        self.fingerprints: dict[str, Any] = {}
         self.class_names = list(class_names)
         self.id_domain = id_domain
         self.far_domains = list(far_domains)
@@ -115,13 +130,17 @@ class Datalist(Sequence[Item]):
         skipped = [file for file in self.skipped if file.domain in (self.id_domain, None) and file.split in splits]
         return self._with(chosen, skipped)
 
-    def for_evaluation(self, splits: Sequence[str] = ("test",), *, far: bool = False) -> Datalist:
+    def for_evaluation(
+        self, splits: Sequence[str] = ("test",), *, far: bool = False, by_pixels: bool = True
+    ) -> Datalist:
         """In-distribution splits and every image of the other domains, for one pass of evaluation.
 
         Args:
             splits: those of "train", "val", "calibration" and "test"; what is fitted after training (a temperature,
                 conformal sets, OOD detectors) needs more than the test split.
             far: whether the far domains are among the others.
+            by_pixels: whether images that the training did not know by their files are in the list, too, so that
+                decoding tells by their pixels whether they are of these splits; see ``keeping``.
 
         Raises:
             DataError: if a split is unknown, or none is given.
@@ -134,10 +153,18 @@ class Datalist(Sequence[Item]):
         def wanted(domain: str | None, split: str | None) -> bool:
             return split in splits if domain == self.id_domain else domain not in left_out
 
-        chosen = [item for item in self._items if wanted(item["domain"], item["split"])]
+        # of an image whose file training did not know the pixels may tell the split
+        chosen = [
+            item
+            for item in self._items
+            if wanted(item["domain"], item["split"])
+            or (by_pixels and item["split"] is None and item.get("known") == "")
+        ]
         # a file skipped before its split was known may be of any
         skipped = [file for file in self.skipped if wanted(file.domain, file.split or splits[0])]
-        return self._with(chosen, skipped)
+        result = self._with(chosen, skipped)
+        result.wanted = tuple(splits) if by_pixels else None
+        return result
 
     def summary(self) -> str:
         """A table of images and patients per domain, split and class; no names of files or patients."""
@@ -191,15 +218,22 @@ class Datalist(Sequence[Item]):
             if members or name in named
         ]
 
+    def part(self, items: Iterable[Item]) -> Datalist:
+        """A list of some of the items, for other choices than splits and domains."""
+        return self._with(list(items), [])
+
     def _with(self, items: list[Item], skipped: list[SkippedFile]) -> Datalist:
-        return Datalist(
+        result = Datalist(
             items,
             class_names=self.class_names,
             id_domain=self.id_domain,
             far_domains=self.far_domains,
             skipped=skipped,
             id_map=self.id_map,
+            keeping=self.keeping,
         )
+        result.whole = self.whole
+        return result
 
 
 def _count_patients(items: list[Item]) -> str:

@@ -16,7 +16,8 @@ from movl_monai.data.augmentation import apply_seeded
 from movl_monai.data.checks import check_duplicates, check_exposure, check_unreadable
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, decode_all
-from movl_monai.data.duplicates import find_duplicates
+from movl_monai.data.duplicates import find_duplicates, pixel_digests
+from movl_monai.data.recognise import recognise
 from movl_monai.data.report import mark_duplicates, report_rows, write_report
 from movl_monai.errors import DataError
 
@@ -69,6 +70,7 @@ class ImageDataset(Dataset[Item]):
         class_names: names of the labels.
         duplicates: images with the pixels of an earlier one.
         files: every file and image of the list in its order, with what became of it; they identify, and stay here.
+        pixels: digest of the pixels of each image, "" for a blank one.
 
     Args:
         datalist: see :func:`movl_monai.data.read_datalist`.
@@ -82,6 +84,8 @@ class ImageDataset(Dataset[Item]):
         seed: of ``augment``.
 
     Raises:
+        LeakageError: if the list keeps the splits of a training, and an image that the network learned from would be
+            scored as test; see :func:`movl_monai.data.recognise.recognise`.
         DataError: if nothing can be read, or more than ``max_unreadable``, or pixels leak and ``on_leak="error"``; the
             report is written all the same.
         ImageContractError: if the transform gives something else than an image.
@@ -104,18 +108,28 @@ class ImageDataset(Dataset[Item]):
             raise DataError("The list has no images; see its summary() for the splits and domains there are.")
         self.class_names = list(datalist.class_names)
         self.id_domain = datalist.id_domain
+        self.transform = transform
+        self.num_workers = num_workers
         self.augment = augment
         self.seed = seed
         # in shared memory, so that persistent workers of a DataLoader see the next epoch
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         images, masks, outcomes = _decode(datalist, transform, num_workers, progress)
         readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
-        self.images = _compact(images, readable)
-        self.data: list[Item] = [_marked(datalist[index], outcomes[index]) for index in readable]
-        self._keep(_compact(masks, readable), [outcomes[index] for index in readable])
+        images, masks = _compact(images, readable), _compact(masks, readable)
+        items: list[Item] = [datalist[index] for index in readable]
+        digests = pixel_digests(images)
+        stay = recognise(datalist, items, digests, images)
+        readable = [readable[place] for place in stay]
+        self.images = _compact(images, stay)
+        self.data: list[Item] = [
+            _marked(items[place], outcomes[index]) for place, index in zip(stay, readable, strict=True)
+        ]
+        self.pixels = [digests[place] for place in stay]
+        self._keep(_compact(masks, stay), [outcomes[index] for index in readable])
         self.labels = _labels(self.data)
         self.files = _files(datalist, outcomes)
-        self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain)
+        self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain, digests=self.pixels)
         report_path = None if report is None else Path(report)
         self._report(datalist, outcomes, readable, report_path)
         check_unreadable(datalist, outcomes, max_unreadable, report_path)
@@ -169,15 +183,21 @@ class ImageDataset(Dataset[Item]):
         """Take what else was decoded; a data set of images alone has no use for it."""
 
     def _subset(self, chosen: Sequence[int], augment: Callable[[torch.Tensor], torch.Tensor] | None) -> ImageDataset:
-        return self._with(self.images[rows_of(chosen)], [self.data[index] for index in chosen], augment)
+        data, pixels = [self.data[index] for index in chosen], [self.pixels[index] for index in chosen]
+        return self._with(self.images[rows_of(chosen)], data, pixels, augment)
 
     def _with(
-        self, images: torch.Tensor, data: list[Item], augment: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self,
+        images: torch.Tensor,
+        data: list[Item],
+        pixels: list[str],
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> ImageDataset:
         result = copy.copy(self)
+        result.pixels = pixels
         result.images, result.data, result.labels, result.augment = images, data, _labels(data), augment
         result._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-        result.duplicates = find_duplicates(images, data, id_domain=self.id_domain)
+        result.duplicates = find_duplicates(images, data, id_domain=self.id_domain, digests=pixels)
         return result
 
     def _report(
@@ -212,7 +232,8 @@ def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
             sizes = tuple(first.images.shape[1:]), tuple(other.images.shape[1:])
             raise DataError(f"The data sets have images of other shapes: {sizes[0]} and {sizes[1]}; resize them alike.")
     images = torch.cat([dataset.images for dataset in datasets])
-    return first._with(images, [item for dataset in datasets for item in dataset.data])
+    pixels = [digest for dataset in datasets for digest in dataset.pixels]
+    return first._with(images, [item for dataset in datasets for item in dataset.data], pixels)
 
 
 def _decode(

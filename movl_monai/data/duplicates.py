@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Duplicate", "find_duplicates"]
+__all__ = ["Duplicate", "find_duplicates", "pixel_digests"]
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,39 @@ class Duplicate:
         return "+".join(kinds) or "repeated"
 
 
-def find_duplicates(images: torch.Tensor, items: Sequence[Mapping[str, Any]], *, id_domain: str) -> list[Duplicate]:
+def pixel_digests(images: torch.Tensor) -> list[str]:
+    """Compute a digest of the pixels of each image; "" for images of one value, which are alike without being copies.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+    """
+    digests = []
+    for image in images:
+        # the fast test comes first
+        blank = image[0, 0, 0] == image[-1, -1, -1] and image.min() == image.max()
+        digests.append("" if blank else hashlib.blake2b(image.numpy(), digest_size=16).hexdigest())
+    return digests
+
+
+def find_duplicates(
+    images: torch.Tensor,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    id_domain: str,
+    digests: Sequence[str] | None = None,
+) -> list[Duplicate]:
     """Images whose decoded pixels equal those of an earlier image; images of one value only are not compared.
 
     Args:
         images: uint8 (N, 3, H, W).
         items: the N items.
         id_domain: name of the in-distribution domain.
+        digests: what :func:`pixel_digests` gave for the images, where it is known.
     """
-    first: dict[bytes, int] = {}
+    first: dict[str, int] = {}
     duplicates = []
-    for index, image in enumerate(images):
-        # blank frames are alike without being copies; the fast test comes first
-        if image[0, 0, 0] == image[-1, -1, -1] and image.min() == image.max():
-            continue
-        of = first.setdefault(hashlib.blake2b(image.numpy(), digest_size=16).digest(), index)
+    for index, digest in enumerate(pixel_digests(images) if digests is None else digests):
+        of = first.setdefault(digest, index) if digest else index
         if of != index:
             one, other = items[of], items[index]
             places = {(one["domain"], one["split"]), (other["domain"], other["split"])}

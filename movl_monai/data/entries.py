@@ -58,6 +58,7 @@ class Entry:
         id: salted id that the source already carries.
         mask: absolute path of the mask, None if the source has none.
         groups: values of the columns that make groups, such as sex; "" where one is missing.
+        known: split in a training whose splits are kept, "" for an image that it did not know; None: not asked.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Entry:
     id: str | None = None
     mask: Path | None = None
     groups: dict[str, str] = field(default_factory=dict)
+    known: str | None = None
 
 
 @dataclass

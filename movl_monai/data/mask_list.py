@@ -10,12 +10,13 @@ from movl_monai.data.datalist import Datalist
 from movl_monai.data.entries import Entry, Listing, SkippedFile, check_class_names, file_problem
 from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.ids import IdMap
+from movl_monai.data.keep import NewImages, open_keeping
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_json import read_json
 from movl_monai.data.read_nnunet import is_nnunet, read_nnunet
 from movl_monai.data.read_pairs import read_pairs
-from movl_monai.data.reading import build_datalist, inside_domain, log_notes
+from movl_monai.data.reading import build_datalist, inside_domain, log_notes, refuse_leaks
 from movl_monai.data.sources import LISTS, PathLike, no_list, read_ood_sources, with_images
 from movl_monai.data.spelling import unify_patients
 from movl_monai.data.splits import check_patients, complete_splits
@@ -47,6 +48,8 @@ def read_mask_datalist(
     slice_axis: SliceAxis = "axial",
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
+    kept_splits: PathLike | None = None,
+    new_images: NewImages = None,
 ) -> Datalist:
     """The images of a data set with their masks, patients, splits and salted ids; no pixel is read.
 
@@ -76,8 +79,11 @@ def read_mask_datalist(
         slice_axis: see there.
         id_salt: see there.
         id_map: see there.
+        kept_splits: see there.
+        new_images: see there.
 
     Raises:
+        LeakageError: see there.
         DataError: if there is no image with a mask, patients cannot be told apart where a split must be made, one is in
             two splits, or a list cannot be understood.
     """
@@ -95,9 +101,12 @@ def read_mask_datalist(
         one_patient_each(listing.entries)
     respelled = unify_patients(listing.entries)
     inside = inside_domain(listing, id_domain)
-    if split_fractions is not None:
+    keeping = open_keeping(kept_splits, new_images=new_images, allow_patient_overlap=allow_patient_overlap)
+    leaks = [] if keeping is None else keeping.inside(inside)
+    if keeping is None and split_fractions is not None:
         _split(inside, split_fractions, seed)
-    check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
+    if not leaks:
+        check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
     others = read_ood_sources(
@@ -107,7 +116,9 @@ def read_mask_datalist(
         slice_axis=slice_axis,
         read=partial(read, splits=False),
     )
-    return build_datalist([listing, *others], names, id_domain, ids, cases=True)
+    if keeping is not None:
+        refuse_leaks(keeping, leaks, inside, [listing, *others], ids)
+    return build_datalist([listing, *others], names, id_domain, ids, cases=True, keeping=keeping)
 
 
 def read_mask_source(

@@ -15,6 +15,7 @@ from movl_monai.data.expand import SliceAxis, expand
 from movl_monai.data.far_sources import read_far_sources
 from movl_monai.data.groups import check_group_columns, check_group_values
 from movl_monai.data.ids import IdMap
+from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import group_series
@@ -23,7 +24,7 @@ from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
 
-__all__ = ["build_datalist", "inside_domain", "log_notes", "read_datalist", "read_unlabelled"]
+__all__ = ["build_datalist", "inside_domain", "log_notes", "read_datalist", "read_unlabelled", "refuse_leaks"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def read_datalist(
     slice_axis: SliceAxis = "axial",
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
+    kept_splits: PathLike | None = None,
+    new_images: NewImages = None,
 ) -> Datalist:
     """The images of a data set with labels, patients, splits and salted ids; no pixel is read.
 
@@ -75,7 +78,8 @@ def read_datalist(
         seed: of the split.
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
         one_image_per_patient: state that files of the source without a patient are of as many patients.
-        allow_patient_overlap: accept patients in two splits (logged) instead of raising.
+        allow_patient_overlap: accept patients in two splits, or of a training among the test images (logged), instead
+            of raising.
         merge_labels: make one class of labels that are equal but for case, blanks or width, instead of raising.
         encoding: code page of CSV lists that are not Unicode, such as gbk; None assumes Windows-1252 and says so.
         class_names: all classes in the order of the labels, such as those of a trained network; a source may lack one.
@@ -83,10 +87,16 @@ def read_datalist(
         slice_axis: plane of NIfTI slices, each of which is an item with ``frame``; give the loading transform the same.
         id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
         id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
+        kept_splits: ``splits.csv`` of a training, whose splits its images keep; none are made. Where the file is not
+            there, because the training is older, splits are made as without it.
+        new_images: "test" makes images test that the training did not know and whose split the list does not name;
+            None leaves them without a split.
 
     Raises:
+        LeakageError: if one patient is in two splits, or an image or patient that the training with the kept splits
+            learned from would be scored as test.
         DataError: if there are no images, one class only, a class that is not known, patients that cannot be told apart
-            where a split must be made, one patient in two splits, or a list that cannot be understood.
+            where a split must be made, or a list that cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     columns = check_group_columns(group_columns)
@@ -106,11 +116,15 @@ def read_datalist(
         one_patient_each(listing.entries)
     respelled = unify_patients(listing.entries)
     inside = inside_domain(listing, id_domain)
-    if split_fractions is not None:
+    keeping = open_keeping(kept_splits, new_images=new_images, allow_patient_overlap=allow_patient_overlap)
+    leaks = [] if keeping is None else keeping.inside(inside)
+    if keeping is None and split_fractions is not None:
         complete_splits(inside, fractions=split_fractions, seed=seed)
         check_train_classes(inside, names)
-    set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
-    check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
+    if keeping is None:
+        set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
+    if not leaks:
+        check_patients(inside, allow_overlap=allow_patient_overlap, respelled=respelled)
     warn_if_unknown(inside)
     taken = {entry.domain or "" for entry in listing.entries}
     others = read_ood_sources(
@@ -128,7 +142,24 @@ def read_datalist(
     check_group_values([entry for part in labelled for entry in part.entries], columns)
     taken |= {entry.domain or "" for part in others for entry in part.entries}
     far = read_far_sources(far_dataset_dirs, taken=taken, slice_axis=slice_axis)
-    return build_datalist([*labelled, *far], names, id_domain, ids, far=len(far))
+    if keeping is not None:
+        refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
+    return build_datalist([*labelled, *far], names, id_domain, ids, far=len(far), keeping=keeping)
+
+
+def refuse_leaks(
+    keeping: Keeping, leaks: Sequence[Leak], inside: Sequence[Entry], listings: Sequence[Listing], ids: IdMap
+) -> None:
+    """Look for images that a training learned from in the other domains, too.
+
+    Raises:
+        LeakageError: if there are any, or ``leaks`` of the in-distribution domain.
+    """
+    own = {id(entry) for entry in inside}
+    others = [entry for part in listings for entry in part.entries if id(entry) not in own]
+    found = [*leaks, *keeping.outside(others, inside=inside)]
+    if found:
+        raise leakage_error(found, None if ids.path is None else ids.path.parent)
 
 
 def read_unlabelled(
@@ -250,6 +281,7 @@ def build_datalist(
     *,
     cases: bool = False,
     far: int = 0,
+    keeping: Keeping | None = None,
 ) -> Datalist:
     """The list of all entries, ordered and with salted ids.
 
@@ -260,6 +292,7 @@ def build_datalist(
         ids: gives and keeps the ids, and is saved.
         cases: whether items have ``case``, the salted id of the volume that a slice is of.
         far: how many of the listings, the last ones, are far sets.
+        keeping: the splits of a training that were applied to the entries.
     """
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
@@ -281,6 +314,7 @@ def build_datalist(
         far_domains=[listing.entries[0].domain or "" for listing in listings[len(listings) - far :]],
         skipped=skipped,
         id_map=ids,
+        keeping=keeping,
     )
     ids.save()
     logger.info("Data set:\n%s", datalist.summary())
@@ -301,6 +335,7 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
         "id": image_id,
     }
     item |= {} if entry.frame is None else {"frame": entry.frame}
+    item |= {} if entry.known is None else {"known": entry.known}
     item |= {"groups": dict(entry.groups)} if entry.groups else {}
     return item if entry.mask is None else item | {"mask": str(entry.mask)}
 

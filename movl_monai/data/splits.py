@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from movl_monai.data.entries import SPLITS, Entry, SplitName, natural_sorted
 from movl_monai.data.grouped_split import grouped_split
 from movl_monai.data.patients import HOW_TO_NAME_PATIENTS
-from movl_monai.errors import DataError
+from movl_monai.errors import DataError, LeakageError
 
 __all__ = ["check_patients", "check_train_classes", "complete_splits", "set_aside_calibration"]
 
@@ -127,7 +127,7 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
         respelled: patients that were written in more than one way.
 
     Raises:
-        DataError: if one is, with counts and no names; with ``allow_overlap`` it is logged instead.
+        LeakageError: if one is, with counts and no names; with ``allow_overlap`` it is logged instead.
     """
     splits: dict[str, set[SplitName]] = defaultdict(set)
     for entry in entries:
@@ -141,9 +141,9 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
     spelled = f", {twice} of them in more than one spelling, such as 7 and 007" if twice else ""
     message = f"{sum(shared.values())} of {len(splits)} patients have images in more than one split ({counts}){spelled}"
     if not allow_overlap:
-        raise DataError(
+        raise LeakageError(
             f"{message}; move each to one split, leave the column split empty to have it made, "
-            "or accept figures that are too good with allow_patient_overlap=True."
+            "or accept figures that are too good with `--allow_patient_overlap true`."
         )
     logger.warning("%s; figures on val and test will be too good.", message)
 

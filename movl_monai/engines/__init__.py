@@ -8,6 +8,7 @@ from .class_weights import (
     resolve_class_weights,
     resolve_mask_weights,
 )
+from .earlier import check_evaluation
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .keep_record import KeepRunRecord, make_record
@@ -44,6 +45,7 @@ __all__ = [
     "ValidateStart",
     "balanced_sample_weights",
     "check_device",
+    "check_evaluation",
     "check_ids",
     "check_output_dir",
     "check_overrides",

@@ -10,6 +10,8 @@ import torch
 
 from movl_monai.errors import ConfigError, MovlError
 
+from .earlier import check_untrained
+
 __all__ = ["check_device", "check_output_dir"]
 
 
@@ -34,13 +36,23 @@ def check_device(device: str | torch.device) -> torch.device:
     return device
 
 
-def check_output_dir(folder: str | os.PathLike[str]) -> Path:
+def check_output_dir(
+    folder: str | os.PathLike[str], *, checkpoint: str | os.PathLike[str] | None = None, overwrite: bool = True
+) -> Path:
     """Make the folder for all outputs and try to write in it.
 
+    Args:
+        folder: made if it is missing.
+        checkpoint: of the training that is about to start; None for other workflows.
+        overwrite: whether an earlier training may be replaced, or is resumed.
+
     Raises:
+        ConfigError: if it holds an earlier training that must not be replaced.
         MovlError: if it cannot be made or written.
     """
     path = Path(folder)
+    if checkpoint is not None and not overwrite:
+        check_untrained(path, Path(checkpoint))
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from movl_monai.data.kept_splits import SPLITS_FILE
+from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.errors import ConfigError
 
 from .overrides import ENTRY_IDS, find_caller, reachable
+
+if TYPE_CHECKING:
+    from movl_monai.data import Datalist, ImageDataset
 
 __all__ = ["CONFIG_ROOT", "FILES", "RECORD_FILE", "RECORD_FORMAT", "KeepRunRecord", "make_record"]
 
@@ -28,28 +34,38 @@ CONFIG_ROOT = "_config_root_"
 
 # of one run on one machine, or what the workflows define each for themselves
 _OF_ONE_RUN = {
-    *("train", "validate", "network", "checkpoint", "resume", "device", "num_workers", "batch_size", "class_names"),
+    *("train", "validate", "network", "checkpoint", "resume", "overwrite", "device", "num_workers", "batch_size"),
+    "class_names",
     *("id_map", "datalist", "images", "dataset", "dataloader", "handlers", "evaluator"),
 }
 _WEIGHTS_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 
 class KeepRunRecord:
-    """Write `run.json` beside the checkpoint when training starts. Attach it to the trainer, before validation.
+    """Write `run.json` and `splits.csv` beside the checkpoint when training starts. Attach it before validation.
 
     The config is taken from the parser that builds this handler: raw, with its expressions, overlays and overrides
     merged. It is written when training starts and not earlier, so that a run that fails while it reads its data leaves
     checkpoint and record of the run before as they are.
 
     Args:
-        path: the checkpoint; the record is written into its folder.
+        path: the checkpoint; record and splits are written into its folder.
+        datalist: the images of the training, whose whole list says the splits; None keeps none.
+        images: the train and val images, decoded; those of other splits are decoded for their codes alone.
 
     Raises:
         ConfigError: if it is not built from a bundle config.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        datalist: Datalist | None = None,
+        images: ImageDataset | None = None,
+    ) -> None:
         self.path = Path(path)
+        self.datalist, self.images = datalist, images
         parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
         if parser is None:
             raise ConfigError("KeepRunRecord must be built from a bundle config, as an entry of `train#handlers`.")
@@ -62,10 +78,15 @@ class KeepRunRecord:
         engine.add_event_handler(Events.STARTED, lambda _: self.write())
 
     def write(self) -> None:
-        """Write the record now, all of it or nothing."""
+        """Write the splits and the record now, each whole or not at all."""
         from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
 
-        write_atomically(self.path.with_name(RECORD_FILE), to_json(self.record).encode())
+        record = dict(self.record)
+        if self.datalist is not None and self.images is not None:
+            content = make_kept_splits(self.datalist, self.images).write()
+            write_atomically(self.path.with_name(SPLITS_FILE), content)
+            record["splits_sha256"] = hashlib.sha256(content).hexdigest()
+        write_atomically(self.path.with_name(RECORD_FILE), to_json(record).encode())
 
 
 def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoint: str) -> dict[str, Any]:

@@ -15,7 +15,10 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 
-__all__ = ["clear_leftovers", "jsonable", "to_json", "write_atomically"]
+__all__ = ["EVALUATED_FILE", "clear_leftovers", "jsonable", "keep_evaluated", "to_json", "write_atomically"]
+
+EVALUATED_FILE = "evaluated.json"
+"""Beside a report, which images it is of: how many of each domain and split, and a SHA-256 of their bytes."""
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "", private: bool = False) -> None:
@@ -48,6 +51,12 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: st
             f"{called or target.name} cannot be written: {error.strerror or error} ({target.parent}). Expected a "
             "folder that exists or can be made, with space left; choose another output_dir."
         ) from error
+
+
+def keep_evaluated(folder: Path, datalist: Any) -> None:
+    """Keep which data a report is of, where :func:`~movl_monai.engines.check_evaluation` noted it in the list."""
+    if fingerprints := getattr(datalist, "fingerprints", None):
+        write_atomically(folder / EVALUATED_FILE, to_json({"format": 1, "images": fingerprints}).encode())
 
 
 def clear_leftovers(folder: Path, subfolders: Iterable[str]) -> None:

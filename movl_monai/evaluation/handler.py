@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
@@ -21,6 +23,7 @@ from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.evaluation.explanations import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
+from movl_monai.evaluation.files import keep_evaluated
 from movl_monai.evaluation.options import ReportOptions
 from movl_monai.evaluation.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.evaluation.provenance import bundle_facts, run_info
@@ -74,6 +77,7 @@ class EvaluationReportHandler(Collecting):
         items: the items of the data set (``id``, ``patient_id``, ``groups``, ``shows_names``), so that intervals
             resample patients, groups are known, and images that may show a name are not shown; None takes
             ``patient_id`` from the batches if they have it.
+        datalist: the data set, which says whether it has all images that the network learned from; None: not known.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in predictions.csv; None writes none.
         far_domains: domains of images of another kind, without labels, for OOD detection only.
         network: for the facts of the report and the picture of its prompt.
@@ -87,7 +91,8 @@ class EvaluationReportHandler(Collecting):
             where the network looks and where the prompt acts. Those are pictures of patients.
         against: folders of other runs to compare with in pairs; they must have been evaluated on the same test images.
         trust_record: file that keeps with the checkpoint what was fitted and chosen here, for inference; None writes
-            none. Without outputs of train, val and calibration images an earlier one stays.
+            none. Without outputs of train, val and calibration images, or with a part of those that the network learned
+            from only, an earlier one stays.
         tensorboard_dir: folder that gets the figures as TensorBoard events; None writes none.
         bootstrap_seed: of the resampling.
         options: those of :class:`~movl_monai.evaluation.ReportOptions`, such as ``rounds``, ``alpha`` or ``ood_score``.
@@ -103,6 +108,7 @@ class EvaluationReportHandler(Collecting):
         class_names: Sequence[str],
         id_domain: str = "id",
         items: Iterable[Mapping[str, Any]] | None = None,
+        datalist: Any = None,
         id_map: Any = None,
         far_domains: Sequence[str] = (),
         network: nn.Module | None = None,
@@ -120,6 +126,7 @@ class EvaluationReportHandler(Collecting):
     ) -> None:
         super().__init__(output_dir, class_names=class_names, domain=id_domain)
         self.id_domain = id_domain
+        self.datalist = datalist
         items = list(items or ())
         self.withheld = {item["id"] for item in items if item.get("shows_names")}
         self.patients = {item["id"]: item.get("patient_id") for item in items}
@@ -217,6 +224,7 @@ class EvaluationReportHandler(Collecting):
             attention_picture=self.attention.picture(),
             kept=shown,
         )
+        keep_evaluated(self.output_dir, self.datalist)
         track_report(self.report, engine=engine, tensorboard_dir=self.tensorboard_dir)
         table = render_table(report_rows(self.report))
         _LOGGER.info("Evaluation [%g %% intervals]:\n%s", 100 * self.options.level, table)
@@ -235,6 +243,13 @@ class EvaluationReportHandler(Collecting):
         fitted_on = {"train", "val", "calibration"} & set(outputs.sections())
         if self.trust_record is None or network is None or self.report is None or not fitted_on:
             return
+        keeping = getattr(self.datalist, "keeping", None)
+        if keeping is not None and Path(self.trust_record).exists() and not _has_all(outputs, keeping.kept):
+            _LOGGER.warning(
+                "The trust record stays as it is: it was fitted on images that the network learned from, some of which "
+                "the data set lacks."
+            )
+            return
         record = trust_record(outputs, self.report, checkpoint_sha256=trained_state_sha256(network))
         write_trust(self.trust_record, record)
 
@@ -242,6 +257,13 @@ class EvaluationReportHandler(Collecting):
         """For each group the value of each image, "" where an item has none."""
         names = dict.fromkeys(name for groups in self.groups.values() for name in groups)
         return {name: [self.groups.get(image, {}).get(name, "") for image in ids] for name in names}
+
+
+def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
+    """Whether the evaluated splits have all images that a network learned from and that training could decode."""
+    sections = outputs.sections()
+    wanted = Counter(image.split for image in kept.images if image.split in LEARNED and image.look)
+    return all(len(sections[name]) >= number for name, number in wanted.items() if name in sections)
 
 
 def _prompt_picture(network: Any) -> np.ndarray | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import to_json, write_atomically
 
-__all__ = ["add_mask_comparisons", "with_ids_of"]
+__all__ = ["add_mask_comparisons", "refuse_learned_cases", "with_ids_of"]
 
 _Row = TypeVar("_Row")
 
@@ -58,6 +59,18 @@ def with_ids_of(one: Mapping[str, Any], two: Mapping[str, _Row], *, runs: tuple[
     ids = list(two)
     rows = match_images(list(one), ids, names_a=names[0], names_b=names[1])
     return {name: two[ids[row]] for name, row in zip(one, rows, strict=True)}
+
+
+def refuse_learned_cases(cases: Mapping[str, Mapping[str, str]], *, runs: tuple[Path, Path]) -> None:
+    """Refuse test cases that one of two runs learned from.
+
+    Raises:
+        LeakageError: if one did.
+    """
+    from movl_monai.trust.unlearned import refuse_learned
+
+    test = [name for name, row in cases.items() if row["split"] not in LEARNED]
+    refuse_learned(runs, test, _names(runs[0]), domain="test")
 
 
 def _names(evaluation: Path) -> Any:

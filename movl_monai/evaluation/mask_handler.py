@@ -14,7 +14,7 @@ from torch import nn
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.cases import Case, case_sections, cases_csv
-from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.evaluation.files import keep_evaluated, to_json, write_atomically
 from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_figure import draw_cases
 from movl_monai.evaluation.mask_files import MaskFiles, voxel_spacing
@@ -92,6 +92,7 @@ class SegmentationReportHandler(_CollectingCases):
         output_dir: folder of the report.
         class_names: names in the order of the logits, the background first.
         dataset: the :class:`~movl_monai.data.SegmentationDataset` that is evaluated.
+        datalist: the whole data set, for what the report is of.
         id_domain: the in-distribution domain.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in cases.csv; None writes none.
         resize_mode: how the images were resized.
@@ -120,6 +121,7 @@ class SegmentationReportHandler(_CollectingCases):
         *,
         class_names: Sequence[str],
         dataset: Any,
+        datalist: Any = None,
         id_domain: str = "id",
         id_map: Any = None,
         resize_mode: str = "stretch",
@@ -143,6 +145,7 @@ class SegmentationReportHandler(_CollectingCases):
         )
         if not dataset.has_masks:
             raise MovlError("There is nothing to compare with: the images have no masks. Give masks, or run inference.")
+        self.datalist = datalist
         self.id_domain = id_domain
         self.id_map = id_map
         self.pictures = pictures
@@ -201,6 +204,7 @@ class SegmentationReportHandler(_CollectingCases):
             **self.resampling,
         )
         self.report = self._write(report)
+        keep_evaluated(self.output_dir, self.datalist)
         _LOGGER.info(
             "Evaluation [%g %% intervals]:\n%s",
             100 * self.resampling["level"],

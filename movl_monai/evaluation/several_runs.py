@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.errors import MovlError
+from movl_monai.errors import LeakageError, MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 from movl_monai.evaluation.html import read_report
-from movl_monai.evaluation.mask_comparisons import with_ids_of
+from movl_monai.evaluation.mask_comparisons import refuse_learned_cases, with_ids_of
 from movl_monai.evaluation.mask_metrics import FIGURES as MASK_FIGURES
 from movl_monai.evaluation.pages.figures import figure_sections
 from movl_monai.evaluation.pages.runs import draw_runs, render_runs
@@ -78,6 +78,8 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
     for name, folder in zip(others, folders[1:], strict=True):
         try:
             differences[name] = differ(folder, folders[0], name=first, **resampling)
+        except LeakageError:
+            raise
         except MovlError as error:
             # a gap that the page marks: the other columns are worth being seen
             differences[name] = {"name": first, "sections": {}, "notes": [str(error)]}
@@ -123,6 +125,7 @@ def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -
     """Differences of the means over cases, on the same resamples of patients."""
     one = _cases(run)
     two = with_ids_of(one, _cases(first), runs=(run, first))
+    refuse_learned_cases(one, runs=(run, first))
     sections: dict[str, Any] = {}
     notes = []
     report = read_report(run)

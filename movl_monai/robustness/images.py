@@ -12,7 +12,7 @@ from typing import Any
 
 from movl_monai.compare.data import choose_images
 from movl_monai.data import Datalist, IdMap, read_datalist
-from movl_monai.errors import ConfigError, DataError
+from movl_monai.errors import ConfigError, DataError, LeakageError
 from movl_monai.evaluation.table import render_table
 
 __all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "images_csv", "read_test_images"]
@@ -20,6 +20,7 @@ __all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "images_csv", "read_te
 DATA_SETTINGS = (
     *("id_domain", "split_fractions", "calibration_fraction", "seed"),
     *("patient_pattern", "one_image_per_patient", "merge_labels", "encoding", "slice_axis"),
+    *("allow_patient_overlap", "new_images"),
 )
 """What runs record, and the command line may say, about the data set."""
 
@@ -45,6 +46,7 @@ def read_test_images(
     count: int | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    kept_splits: Path | None = None,
 ) -> TestImages:
     """Read the labelled in-distribution test images of a data set.
 
@@ -56,6 +58,7 @@ def read_test_images(
         seed: of the choice.
         settings: of :data:`DATA_SETTINGS`, as in training. ``split_fractions`` and ``seed`` count where the data set
             gives no test split only.
+        kept_splits: of a training, whose test images are taken; None takes those of the data set.
 
     Raises:
         ConfigError: for another setting.
@@ -68,9 +71,9 @@ def read_test_images(
             f"`--{unknown[0]}` is not a setting of the data set; expected one of "
             f"{', '.join(f'--{name}' for name in DATA_SETTINGS)}, with the value it had in training."
         )
-    options: dict[str, Any] = {"class_names": class_names, "id_map": id_map, **given}
+    options: dict[str, Any] = {"class_names": class_names, "id_map": id_map, "kept_splits": kept_splits, **given}
     datalist = read_datalist(source, **{**options, "split_fractions": None})
-    made = not _test_items(datalist) and given.get("split_fractions") is not None
+    made = kept_splits is None and not _test_items(datalist) and given.get("split_fractions") is not None
     if made:
         datalist = read_datalist(source, **options)
     items = _test_items(datalist)
@@ -81,7 +84,7 @@ def read_test_images(
         )
     _check_classes(items, class_names)
     chosen = items if count is None else choose_images(items, count, seed=seed)
-    return TestImages(Datalist(chosen, class_names=class_names, id_domain=datalist.id_domain, id_map=id_map), made)
+    return TestImages(datalist.part(chosen), made)
 
 
 def _test_items(datalist: Datalist) -> list[dict[str, Any]]:
@@ -122,7 +125,7 @@ def check_unseen(items: Sequence[Mapping[str, Any]], run_dir: Path, *, name: str
         whether it could be checked.
 
     Raises:
-        DataError: if some were.
+        LeakageError: if some were.
     """
     report, id_map = run_dir / "ingest_report.csv", run_dir / "local" / "id_map.json"
     if not report.is_file() or not id_map.is_file():
@@ -133,7 +136,7 @@ def check_unseen(items: Sequence[Mapping[str, Any]], run_dir: Path, *, name: str
     learned = {(entry["path"], entry["frame"]) for image_id, entry in files.items() if image_id in seen}
     shared = sum((item["image"], item.get("frame")) in learned for item in items)
     if shared:
-        raise DataError(
+        raise LeakageError(
             f"{shared} of the {len(items)} test images were among the train or val images of the run '{name}', so that "
             "its figures would be too good. Give the --split_fractions and --seed of its training, or fill the column "
             "`split` of the manifest."

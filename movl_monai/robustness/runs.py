@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.engines.overrides import find_ids, reachable
 from movl_monai.engines.run_record import Run, open_run
 from movl_monai.errors import ConfigError
 
-__all__ = ["NamedRun", "data_settings", "open_runs", "run_facts"]
+__all__ = ["NamedRun", "data_settings", "kept_splits_of", "open_runs", "run_facts", "splits_file_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,16 @@ def data_settings(runs: Sequence[NamedRun], names: Sequence[str]) -> dict[str, A
         for name, value in common.items()
         if all(record[name] == value for record in records) and not str(value).startswith(("$", "@", "%"))
     }
+
+
+def splits_file_of(named: NamedRun) -> Path:
+    """The file of the splits of a run's training."""
+    return Path(named.run.checkpoint).with_name(SPLITS_FILE)
+
+
+def kept_splits_of(named: NamedRun) -> KeptSplits | None:
+    """The splits of a run's training; None of one that kept none."""
+    return read_kept_splits(splits_file_of(named))
 
 
 def _split(text: str) -> tuple[str | None, Path]:

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.checks import check_labeled
-from movl_monai.evaluation.outputs import StoredOutputs, read_outputs
+from movl_monai.evaluation.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.evaluation.predictions import Predictions
 from movl_monai.evaluation.resampling import PatientBootstrap
 from movl_monai.evaluation.weighted import METRICS, Metric, WeightedFigures
 from movl_monai.trust.matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
+from movl_monai.trust.unlearned import refuse_learned
 
 __all__ = ["compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
 
@@ -40,16 +41,22 @@ def compare_runs(
     Raises:
         MovlError: if outputs are missing or damaged, or images cannot be matched.
         DifferentTestSetsError: if the test images, their labels or the classes differ.
+        LeakageError: if one of the runs learned from test images.
     """
-    return compare_outputs(
-        read_outputs(run),
+    outputs, names = read_outputs(run), read_image_names(run)
+    result = compare_outputs(
+        outputs,
         read_outputs(against),
-        names_a=read_image_names(run),
+        names_a=names,
         names_b=read_image_names(against),
         name=name,
         strategy=strategy,
         **options,
     )
+    folders = [find_outputs(path).parent for path in (run, against)]
+    for section, part in _test_sections(outputs).items():
+        refuse_learned(folders, part.ids, names, domain=section)
+    return result
 
 
 def compare_outputs(

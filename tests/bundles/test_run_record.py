@@ -146,7 +146,7 @@ def test_a_run_that_fails_before_training_starts_leaves_the_record_before(phanto
     _train("movl_classification", ["strategy_linear_probe.json"], own)
     before = (tmp_path / "models/run.json").read_bytes()
     with pytest.raises(Exception, match="nowhere|dataset_dir"):
-        _train("movl_classification", [], {**own, "dataset_dir": str(tmp_path / "nowhere")})
+        _train("movl_classification", [], {**own, "dataset_dir": str(tmp_path / "nowhere"), "overwrite": True})
     assert (tmp_path / "models/run.json").read_bytes() == before
 
 

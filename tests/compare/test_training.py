@@ -37,7 +37,7 @@ def test_a_training_that_is_done_is_read_and_not_done_again(
     first = _train(comparison, tmp_path)
     monkeypatch.setattr(training_module, "_train", lambda *_, **__: pytest.fail("it ran again"))
     assert _train(comparison, tmp_path) == first
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["model.pt", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["model.pt", "run.json", "splits.csv"]
 
 
 def test_other_values_or_another_seed_are_another_training(finished: Finished, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Refuse to replace what an earlier training, or an evaluation of other data, left in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import defaultdict
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data import Datalist
+from movl_monai.data.kept_splits import SPLITS_FILE, digest_files
+from movl_monai.errors import ConfigError
+
+from .keep_record import RECORD_FILE
+
+__all__ = ["check_evaluation", "check_untrained", "free_folder"]
+
+_LOGGER = logging.getLogger(__name__)
+
+_TRUST_FILE = "trust.pt"  # as movl_monai.trust calls it, which imports engines
+
+
+def check_untrained(folder: Path, checkpoint: Path) -> None:
+    """Refuse a folder with an earlier training.
+
+    Raises:
+        ConfigError: if the checkpoint, its record, splits or trust record are there.
+    """
+    names = (checkpoint.name, "last.pt", RECORD_FILE, SPLITS_FILE, _TRUST_FILE)
+    found = [name for name in names if checkpoint.with_name(name).exists()]
+    if found:
+        raise ConfigError(
+            f"output_dir holds a training already ({', '.join(found)} in {checkpoint.parent.name}), which this one "
+            f"would replace. Choose another folder, e.g. `--output_dir {free_folder(folder)}`, go on with the earlier "
+            "training by `--resume true`, or replace it by `--overwrite true`."
+        )
+
+
+def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a folder with the report of other data; note in the list which data the new report is of.
+
+    The same images in the same splits are the same data, whatever their names; domains may be added to them. A report
+    of an earlier version does not say which data it is of, which is logged.
+
+    Args:
+        datalist: all of the data set, with its domains.
+        folder: of the evaluation.
+        overwrite: replace the report of other data.
+
+    Raises:
+        ConfigError: if the folder has a report of other data that must not be replaced.
+    """
+    from movl_monai.evaluation.files import EVALUATED_FILE  # evaluation itself imports engines
+
+    path, now = Path(folder), _fingerprints(datalist)
+    datalist.fingerprints = now
+    there = _read(path / EVALUATED_FILE)
+    if (path / "report.json").is_file() and not overwrite:
+        if there is None:
+            _LOGGER.warning(
+                "%s holds a report of an earlier version, which does not say of which data; it is replaced.", path.name
+            )
+        differing = [name for name, part in (there or {}).items() if now.get(name) != part]
+        # images that this report would have and that one has not are other data, too, unless they are of a new domain
+        domains = {_domain(name) for name in there or {}}
+        differing += [name for name in now if there is not None and name not in there and _domain(name) in domains]
+        if differing:
+            raise _other_data(path, there or {}, now, sorted(differing))
+
+
+def free_folder(folder: Path) -> Path:
+    """A folder beside this one that is not there yet, such as ``out_2``."""
+    return next(place for number in count(2) if not (place := folder.with_name(f"{folder.name}_{number}")).exists())
+
+
+def _fingerprints(datalist: Datalist) -> dict[str, Any]:
+    """Number of images and SHA-256 of their bytes for each domain and split."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    items = [item for item in datalist if item["split"] is not None]
+    digests = digest_files(Path(item["image"]) for item in items)
+    for item in items:
+        parts[f"{item['domain']}/{item['split']}"].append(f"{digests[Path(item['image'])]} {item.get('frame', '')}")
+    return {
+        name: {"images": len(part), "sha256": hashlib.sha256("\n".join(sorted(part)).encode()).hexdigest()}
+        for name, part in sorted(parts.items())
+    }
+
+
+def _domain(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _other_data(path: Path, there: dict[str, Any], now: dict[str, Any], names: list[str]) -> ConfigError:
+    def size(part: dict[str, Any] | None) -> str:
+        return "none" if part is None else str(part["images"])
+
+    shown = ", ".join(f"{name}: {size(there.get(name))} images there, {size(now.get(name))} now" for name in names[:4])
+    return ConfigError(
+        f"{path.name} holds the report of other data ({shown}; equal numbers are other images), which this evaluation "
+        f"would replace. Choose another folder, e.g. `--output_evaluation {free_folder(path)}`, or replace the report "
+        "by `--overwrite true`."
+    )
