@@ -57,9 +57,9 @@ def _is_planted(value: Any) -> bool:
 
 
 def search_of(folder: Path) -> Search:
-    """A search in which derived objects may hold what they copy, but no path, and `id_map.json` paths and no more."""
+    """A search in which derived objects may hold what they copy and no path, and tables of `local` paths alone."""
     allowed: dict[str, Any] = {path.name: (TAG, TAG_DATE, TAG_TIME, TAG_UID) for path in folder.rglob("*.dcm")}
-    return Search(WORDS, allowed | {"id_map.json": (PATH,)})
+    return Search(WORDS, allowed | {"files.csv": (PATH,), "id_map.json": (PATH,)})
 
 
 @quiet()

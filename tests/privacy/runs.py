@@ -15,7 +15,8 @@ from tests.privacy.search import Search
 
 __all__ = ["WORDS", "Runs"]
 
-_UID = re.compile(rb"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.])|2\.25\.\d{9,}")
+# of the standard itself (1.2.840.10008) are names of transfer syntaxes and classes
+_UID = re.compile(rb"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.])|2\.25\.\d{9,}")
 _TRACEBACK = re.compile(rb"Traceback \(most recent call last\)|panicked at|--- Logging error ---")
 
 WORDS = (TAG, TAG_DATE, TAG_TIME, TAG_UID, PATH)

@@ -99,15 +99,16 @@ def test_no_planted_word_is_in_what_is_said_or_written(runs: Runs, capsys: pytes
 
 
 @pytest.mark.slow
-def test_the_id_map_is_the_only_file_of_local_with_paths_and_only_its_owner_can_read_it(runs: Runs) -> None:
+def test_two_files_of_local_have_paths_and_only_their_owner_can_read_them(runs: Runs) -> None:
     search = Search(WORDS)
     places = [path for path in runs.folder.rglob("local") if path.is_dir()]
     for place in places:
         search.folder(place)
-        assert stat.S_IMODE((place / "id_map.json").stat().st_mode) == 0o600
+        for name in ("id_map.json", "files.csv"):
+            assert not (place / name).is_file() or stat.S_IMODE((place / name).stat().st_mode) == 0o600
     assert len(places) >= 4
     holders = {(hit.split(" in ")[1].split(" at ")[0], hit.split(" in ")[0]) for hit in search.hits}
-    assert holders == {("id_map.json", PATH)}
+    assert holders == {("id_map.json", PATH), ("files.csv", PATH)}
 
 
 @pytest.mark.slow

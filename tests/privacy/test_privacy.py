@@ -24,7 +24,7 @@ from tests.privacy.search import Search
 CONFIGS = ROOT / "bundles" / "movl_classification" / "configs"
 TRAIN, EVALUATE = str(CONFIGS / "train.json"), str(CONFIGS / "evaluate.json")
 # files that stay at the site and are there to lead back to the images: they may hold paths, and no tag
-PATHS_ALLOWED = {"id_map.json": (PATH,), "manifest.csv": (PATH,)}
+PATHS_ALLOWED = {"files.csv": (PATH,), "id_map.json": (PATH,), "manifest.csv": (PATH,)}
 
 READ_EVERYTHING = """
 import sys, traceback
@@ -128,9 +128,11 @@ def test_the_files_that_lead_back_to_the_images_are_the_only_ones_with_paths(run
     search = Search(WORDS)
     search.folder(runs.folder)
     holders = {Path(hit.split(" in ")[1].split(" at ")[0].split(" > ")[0]).name for hit in search.hits}
-    assert holders == {"id_map.json", "manifest.csv"}
+    assert holders == set(PATHS_ALLOWED)
     assert {hit.split(" in ")[0] for hit in search.hits} == {PATH}
-    for path in runs.folder.rglob("id_map.json"):
+    tables = [path for name in ("id_map.json", "files.csv") for path in runs.folder.rglob(name)]
+    for path in tables:
+        assert path.parent.name == "local"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
