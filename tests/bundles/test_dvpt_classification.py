@@ -258,37 +258,6 @@ def _tiny_overlay(settings: dict[str, Any], folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_same_result_as_one(phantom: Path, tmp_path: Path) -> None:
-    common = {**FAST_ADAPTED, "epochs": 2, "batch_size": 4, "dataset_dir": phantom}
-    tiny = _tiny_overlay(common, tmp_path)
-
-    def launch(words: list[str], files: list[str], output: Path) -> dict[str, torch.Tensor]:
-        values = [f"--{key}={value}" for key, value in {**common, "output_dir": output}.items()]
-        command = [
-            sys.executable,
-            *words,
-            "-m",
-            "monai.bundle",
-            "run",
-            "training",
-            "--config_file",
-            str(files),
-            *values,
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr[-3000:]
-        return torch.load(output / "models/last.pt", weights_only=True)["network"]
-
-    one = launch([], [TRAIN, tiny], tmp_path / "one")
-    del common["device"]
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    two = launch(several, [TRAIN, str(CONFIGS / "multi_gpu_train.json"), tiny], tmp_path / "two")
-    assert set(one) == set(two)
-    for name, value in one.items():
-        torch.testing.assert_close(two[name].float(), value.float(), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
 def test_monais_own_commands_verify_and_export_the_network_from_another_folder(trained: Path, tmp_path: Path) -> None:
     meta, tiny = str(CONFIGS / "metadata.json"), _tiny_overlay(dict(FAST_ADAPTED), tmp_path)
 

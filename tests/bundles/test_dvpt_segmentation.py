@@ -368,24 +368,3 @@ def test_monais_own_commands_verify_and_export_the_network_from_another_folder(t
     monai("ckpt_export", "network_def", *words, "--image_size=64", "--decoder_width=16", *shared)
     check_same_logits(exported, trained)
     assert not (tmp_path / "outputs").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_train_to_the_same_result_as_one(images: Path, tmp_path: Path) -> None:
-    # Dice over a process's share of a batch is another loss than over the whole, cross entropy is the same
-    common = {**_settings(images, tmp_path), "epochs": 2, "batch_size": 2, "ce_weight": 1.0, "dice_weight": 0.0}
-
-    def launch(words: list[str], files: list[str], output: Path) -> dict[str, torch.Tensor]:
-        values = [f"--{key}={value}" for key, value in {**common, "output_dir": output}.items()]
-        command = [sys.executable, *words, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
-        result = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr[-3000:]
-        return torch.load(output / "models/last.pt", weights_only=True)["network"]
-
-    one = launch([], [TRAIN], tmp_path / "one")
-    del common["device"]
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    two = launch(several, [TRAIN, str(CONFIGS / "multi_gpu_train.json")], tmp_path / "two")
-    assert set(one) == set(two)
-    for name, value in one.items():
-        torch.testing.assert_close(two[name].float(), value.float(), atol=1e-4, rtol=1e-4)

@@ -39,7 +39,7 @@ def _trainer(network: AdaptedClassifier, data: MemoryDataset, features: FeatureS
         network=network,
         stages=[Stage(epochs=1, lr={"prompt": 1e-2, "adapter": 1e-2, "head": 1e-2})],
         max_epochs=1,
-        optimizer=torch.optim.Adam(optimizer_groups(network)),
+        optimizer=torch.optim.SGD(optimizer_groups(network), lr=1.0),  # Adam would magnify the rounding of gradients
         loss_function=MoVLLoss(weight=1.0),
         train_data_loader=torch.utils.data.DataLoader(data, batch_size=6),
         features=features,
