@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from movl_monai.backbones.weight_names import explain_names, without_counters
 from movl_monai.errors import WeightsError
 
 __all__ = [
@@ -48,6 +49,8 @@ class WeightsFile:
         license: its licence.
         mean: mean of R, G, B in [0, 1] that the weights expect; None leaves it to the backbone.
         std: likewise, the standard deviation.
+        prefix: what is taken off the names of the file's tensors, such as "module." or "encoder_q."; tensors without it
+            are left out. None takes nothing off.
         order: "named" matches tensors by name; "positional" matches the file's tensors in their order with the
             network's, for the same architecture under other names (shapes are compared).
 
@@ -63,6 +66,7 @@ class WeightsFile:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     order: Literal["named", "positional"] = "named"
+    prefix: str | None = None
 
     @property
     def name(self) -> str:
@@ -100,7 +104,10 @@ class WeightsFile:
                 f"expected sha256 {self.sha256.lower()}, got {came}. "
                 "Download it again, or correct `sha256` if the change is meant."
             )
-        return {name: _to_float32(tensor) for name, tensor in _read_tensors(Path(self.path).expanduser()).items()}
+        tensors = _read_tensors(Path(self.path).expanduser())
+        if self.prefix is not None:
+            tensors = _without_prefix(tensors, self.prefix, Path(self.path).name)
+        return {name: _to_float32(tensor) for name, tensor in tensors.items()}
 
 
 # what every backbone accepts: None (random), "hub", the path of a file, or a WeightsFile
@@ -187,7 +194,9 @@ def load_weights(
         given = _rename_by_position(given, expected)
     if adapt is not None:
         given = adapt(dict(given))
-    dropped = [name for name in given if name not in expected and name.startswith(tuple(f"{part}." for part in head))]
+    dropped = [name for name in given if name not in expected]
+    if not (head and file.order == "positional" and len(dropped) <= 2):  # a head: a weight and a bias of any name
+        dropped = [name for name in dropped if name.startswith(tuple(f"{part}." for part in head))]
     # files made before torch 0.4.1, and converted ones, have no such counters; nothing in eval mode reads them
     counters = {n: t for n, t in expected.items() if n.endswith("num_batches_tracked") and n not in given}
     given = {name: tensor for name, tensor in given.items() if name not in dropped} | counters
@@ -195,7 +204,7 @@ def load_weights(
     if problems:
         raise WeightsError(
             f"The weights {file.name} do not fit {type(module).__name__}: {'; '.join(problems)}. "
-            "Choose the architecture (and image_size) that the file was made for, or another file."
+            f"{explain_names(expected, given, prefix=file.prefix)}"
         )
     module.load_state_dict(given, strict=True)
     return dropped
@@ -230,13 +239,26 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise WeightsError(f"{path.name} holds no tensors by name; expected a state_dict.")
+        inner = [key for key, value in content.items() if isinstance(value, Mapping) and _holds_tensors(value)]
+        several = f" It holds those of {', '.join(map(str, inner[:_SHOWN]))}: save one of them alone." if inner else ""
+        raise WeightsError(f"{path.name} holds no tensors by name; expected a state_dict.{several}")
     return tensors
+
+
+def _holds_tensors(content: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def _without_prefix(tensors: Mapping[str, torch.Tensor], prefix: str, name: str) -> dict[str, torch.Tensor]:
+    kept = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    if not kept:
+        raise WeightsError(f"No tensor of {name} begins with the prefix {prefix!r}; names are {_first(list(tensors))}.")
+    return kept
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     content = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
@@ -252,7 +274,8 @@ def _rename_by_position(
     given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Give the file's tensors the network's names in order; what is left over is the head and keeps its name."""
-    names = list(expected)
+    # files made before torch 0.4.1, and converted ones, have no batch counters
+    names = list(expected) if len(without_counters(list(given))) < len(given) else without_counters(list(expected))
     return {names[i] if i < len(names) else name.lstrip("_"): tensor for i, (name, tensor) in enumerate(given.items())}
 
 

@@ -218,3 +218,69 @@ def test_embedded_weights_equal_the_converted_file_after_rounding(test_data: Pat
     assert set(converted) - set(state) == {"classifier.weight", "classifier.bias"}
     for name, tensor in state.items():
         assert torch.equal(tensor.to(converted[name].dtype), converted[name]), name
+
+
+def resnet_state() -> dict[str, torch.Tensor]:
+    from torchvision.models import resnet18
+
+    with seeded(0):
+        return dict(resnet18().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "kind"),
+    [
+        *(("module.", "DataParallel"), ("model.", "Lightning"), ("net.", "Lightning"), ("backbone.", "")),
+        *(("module.encoder_q.", "DataParallel, MoCo"), ("encoder_q.", "MoCo"), ("_orig_mod.", "torch.compile")),
+        *(("a.b.c.", ""), ("teacher.backbone.", "DINO")),
+    ],
+)
+def test_a_prefix_is_named_and_can_be_taken_off(tmp_path: Path, prefix: str, kind: str) -> None:
+    state = resnet_state()
+    others = {"queue": torch.zeros(3)} if "encoder" in prefix else {}
+    torch.save({"state_dict": {prefix + name: tensor for name, tensor in state.items()} | others}, tmp_path / "w.pth")
+    said = f" ({kind})" if kind else ""
+    with pytest.raises(WeightsError) as caught:
+        ResNetBackbone("resnet18", weights=tmp_path / "w.pth", image_size=64)
+    assert f"begin with {prefix!r}{said}; take it off with prefix={prefix!r}" in str(caught.value)
+    backbone = ResNetBackbone("resnet18", weights=WeightsFile(tmp_path / "w.pth", prefix=prefix), image_size=64)
+    assert torch.equal(backbone.encoder.conv1.weight, state["conv1.weight"])
+
+
+def test_two_networks_in_one_file_are_both_named(tmp_path: Path) -> None:
+    state = resnet_state()
+    both = {f"encoder_{one}.{name}": tensor for one in "qk" for name, tensor in state.items()}
+    with pytest.raises(WeightsError, match=r"'encoder_q\.' \(MoCo\), 'encoder_k\.' \(MoCo\); take one of these off"):
+        ResNetBackbone("resnet18", weights=write(tmp_path / "w.pth", both), image_size=64)
+    torch.save({"student": state, "teacher": state}, tmp_path / "dino.pth")
+    with pytest.raises(WeightsError, match="those of student, teacher: save one"):
+        WeightsFile(tmp_path / "dino.pth").read()
+
+
+@pytest.mark.parametrize("counters", [True, False])
+@pytest.mark.parametrize("head", [True, False])
+def test_numbered_names_are_matched_by_order(tmp_path: Path, counters: bool, head: bool) -> None:
+    state = resnet_state()
+    children = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"]
+    renamed = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        if (head or first != "fc") and (counters or "num_batches" not in name):
+            renamed[f"backbone.{children.index(first)}.{rest}"] = tensor
+    path = write(tmp_path / "w.pt", renamed)
+    with pytest.raises(WeightsError, match="same shapes in the same order .*RadImageNet.*positional"):
+        ResNetBackbone("resnet18", weights=path, image_size=64)
+    backbone = ResNetBackbone("resnet18", weights=WeightsFile(path, order="positional"), image_size=64)
+    assert torch.equal(backbone.encoder.layer4[1].bn2.weight, state["layer4.1.bn2.weight"])
+    assert torch.equal(backbone.encoder.layer3[0].conv2.weight, state["layer3.0.conv2.weight"])
+
+
+def test_a_prefix_that_no_name_has_is_an_error(saved: Path) -> None:
+    with pytest.raises(WeightsError, match=r"begins with the prefix 'module\.'; names are"):
+        WeightsFile(saved, prefix="module.").read()
+
+
+def test_weights_of_another_architecture_are_not_taken_for_a_prefix(tmp_path: Path) -> None:
+    state = {f"module.{name}": tensor[..., :1] for name, tensor in resnet_state().items() if tensor.ndim}
+    with pytest.raises(WeightsError, match="Choose the architecture"):
+        ResNetBackbone("resnet18", weights=write(tmp_path / "w.pth", state), image_size=64)

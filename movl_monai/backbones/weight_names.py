@@ -1,0 +1,94 @@
+"""Explain why the names of a weights file are not those of the network: a prefix, other names, another architecture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+
+__all__ = ["explain_names", "without_counters"]
+
+_OTHER_FILE = "Choose the architecture (and image_size) that the file was made for, or another file."
+_ENOUGH = 0.9
+_KINDS = {
+    "module.": "DataParallel",
+    "model.": "Lightning",
+    "net.": "Lightning",
+    "encoder_q.": "MoCo",
+    "encoder_k.": "MoCo",
+    "_orig_mod.": "torch.compile",
+    "student.": "DINO",
+    "teacher.": "DINO",
+}
+
+
+def without_counters(names: Sequence[str]) -> list[str]:
+    """Return the names without those of batch counters, which many files leave out."""
+    return [name for name in names if not name.endswith("num_batches_tracked")]
+
+
+def explain_names(
+    expected: Mapping[str, torch.Tensor],
+    given: Mapping[str, torch.Tensor],
+    *,
+    prefix: str | None = None,
+) -> str:
+    """Say what to do about tensors that do not fit: take off a prefix, match by order, or take another file.
+
+    Args:
+        expected: tensors of the network.
+        given: tensors of the file, as they were matched.
+        prefix: what was taken off the names already.
+
+    Example:
+        >>> tensor = torch.zeros(2)
+        >>> explain_names({"a.weight": tensor}, {"module.a.weight": tensor})[:54]
+        "The file's names begin with 'module.' (DataParallel); "
+    """
+    wanted = without_counters(list(expected))
+    # where a part of the names was taken off, the user chose
+    found = [] if prefix is not None else _prefixes(wanted, expected, given)
+    if found:
+        named = ", ".join(f"{one!r}{_kind(one)}" for one in found)
+        choice = "one of these" if len(found) > 1 else "it"
+        return (
+            f"The file's names begin with {named}; take {choice} off with prefix={found[0]!r}. In a config: "
+            f'"weights": {{"_target_": "movl_monai.backbones.WeightsFile", "path": FILE, "prefix": "{found[0]}"}}.'
+        )
+    if _same_order(wanted, expected, given):
+        return (
+            "The file has the same shapes in the same order under other names, as RadImageNet and other exports do; "
+            'match them by order. In a config: "weights": {"_target_": "movl_monai.backbones.WeightsFile", "path": '
+            'FILE, "order": "positional"}.'
+        )
+    return _OTHER_FILE
+
+
+def _prefixes(
+    wanted: Sequence[str], expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Prefixes under which nearly all tensors of the network are in the file, with their shapes; the fullest first."""
+    anchors = wanted[:3]
+    candidates = dict.fromkeys(
+        name.removesuffix(anchor) for name in given for anchor in anchors if name.endswith(f".{anchor}")
+    )
+    counts: Counter[str] = Counter()
+    for one in candidates:
+        counts[one] = sum(one + name in given and given[one + name].shape == expected[name].shape for name in wanted)
+    return [one for one, count in counts.most_common() if wanted and count >= _ENOUGH * len(wanted)]
+
+
+def _same_order(
+    wanted: Sequence[str],
+    expected: Mapping[str, torch.Tensor],
+    given: Mapping[str, torch.Tensor],
+) -> bool:
+    shapes = [given[name].shape for name in without_counters(list(given))]
+    # a head has a weight and a bias
+    return [expected[name].shape for name in wanted] == shapes[: len(wanted)] and len(shapes) <= len(wanted) + 2
+
+
+def _kind(prefix: str) -> str:
+    kinds = [kind for part, kind in _KINDS.items() if part in prefix]
+    return f" ({', '.join(dict.fromkeys(kinds))})" if kinds else ""
