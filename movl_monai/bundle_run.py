@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the workflow in this process."""
     import monai.bundle.scripts as monai_bundle
 
-    overrides = parse_overrides(options.overrides)
+    from movl_monai.engines import keep_strings
+
+    overrides = keep_strings(parse_overrides(options.overrides))
     files = options.config_file if len(options.config_file) > 1 else options.config_file[0]
     monai_bundle.logger.addFilter(_is_no_argument)
     try:

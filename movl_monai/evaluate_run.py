@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and print where the report is."""
     from movl_monai.bundle_run import parse_overrides
-    from movl_monai.engines import open_run
+    from movl_monai.engines import open_run, verbatim
 
-    overrides: dict[str, Any] = {"dataset_dir": options.dataset_dir, **parse_overrides(options.overrides)}
+    overrides: dict[str, Any] = {"dataset_dir": verbatim(options.dataset_dir), **parse_overrides(options.overrides)}
     trained = open_run(options.run_dir, bundle_dir=options.bundle_dir, trust=options.trust)
     print(f"Report: {evaluate(trained, against=options.against, tracking=options.tracking, **overrides)}")
     return 0
@@ -89,6 +89,8 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
 def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
     from monai.bundle import ConfigWorkflow
 
+    from movl_monai.engines import keep_strings
+
     metadata = config.pop("_meta_")
     for name, content in (("evaluate.json", config), ("metadata.json", metadata)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -99,7 +101,7 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
         workflow_type="infer",
         run_id="evaluating",
         tracking=tracking,
-        **overrides,
+        **keep_strings(overrides),
     )
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from movl_monai.engines.keep_record import CONFIG_ROOT
-from movl_monai.engines.overrides import find_ids, reachable
+from movl_monai.engines.overlays import CONFIG_FILES, check_overlays
+from movl_monai.engines.overrides import ENTRY_IDS, find_ids, reachable
+from movl_monai.engines.verbatim import keep_strings
 
 __all__ = ["find_ids", "fits", "make_parser", "reachable", "read_config", "top_level"]
 
@@ -23,8 +25,9 @@ _DROPPED = ("StatsHandler", "TensorBoardStatsHandler")
 def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Merge config files and overrides, as a MONAI workflow does, without evaluating anything.
 
-    Left out are handlers that only show or log, and the check of overrides: a comparison replaces ids by objects, after
-    which that check would find ids that nothing reads; :func:`movl_monai.compare.setup.set_up` checks instead.
+    Files that do not count are refused. Left out are handlers that only show or log, and the check of overrides: a
+    comparison replaces ids by objects, after which that check would find ids that nothing reads;
+    :func:`movl_monai.compare.setup.set_up` checks instead.
     """
     parser = ConfigParser()
     parser.read_config([str(path) for path in files])
@@ -37,7 +40,8 @@ def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str
         handlers = config.get(section, {}).get("handlers")
         if isinstance(handlers, list):
             config[section]["handlers"] = [entry for entry in handlers if not _is_a(entry, *_DROPPED)]
-    config[CONFIG_ROOT] = str(files[0].parent)
+    check_overlays(files, read=reachable(config, ENTRY_IDS))
+    config[CONFIG_ROOT], config[CONFIG_FILES] = str(files[0].parent), [path.name for path in files]
     config["initialize"] = [entry for entry in config.get("initialize", []) if "check_overrides" not in entry]
     return config
 
@@ -54,8 +58,8 @@ def make_parser(
         objects: ids whose definition is replaced by an object, such as decoded images; MONAI hands objects on as
             they are.
     """
-    parser = ConfigParser(copy.deepcopy(dict(config)))
-    parser.update({**overrides, **objects})
+    parser = ConfigParser(keep_strings(copy.deepcopy(dict(config))))
+    parser.update(keep_strings({**overrides, **objects}))
     for section in ("train", "validate"):
         features = parser.get().get(section, {}).get("features")
         if _is_a(features, "FeatureSet"):

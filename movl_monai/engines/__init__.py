@@ -23,6 +23,7 @@ from .stage import Stage, stage_starts, total_epochs
 from .tokens import TokenSet
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
+from .verbatim import as_written, keep_strings, verbatim
 
 __all__ = [
     "DEFAULT_L2_GRID",
@@ -43,6 +44,7 @@ __all__ = [
     "StagedTrainer",
     "TokenSet",
     "ValidateStart",
+    "as_written",
     "balanced_sample_weights",
     "check_device",
     "check_evaluation",
@@ -52,6 +54,7 @@ __all__ = [
     "extract_features",
     "fit_linear_probe",
     "foreground_sample_weights",
+    "keep_strings",
     "make_record",
     "open_run",
     "optimizer_groups",
@@ -64,4 +67,5 @@ __all__ = [
     "total_epochs",
     "unreferenced_ids",
     "unwrap",
+    "verbatim",
 ]

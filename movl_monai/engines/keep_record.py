@@ -17,7 +17,9 @@ from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.errors import ConfigError
 
+from .overlays import CONFIG_FILES
 from .overrides import ENTRY_IDS, find_caller, reachable
+from .verbatim import as_written
 
 if TYPE_CHECKING:
     from movl_monai.data import Datalist, ImageDataset
@@ -35,7 +37,7 @@ CONFIG_ROOT = "_config_root_"
 # of one run on one machine, or what the workflows define each for themselves
 _OF_ONE_RUN = {
     *("train", "validate", "network", "checkpoint", "resume", "overwrite", "device", "num_workers", "batch_size"),
-    "class_names",
+    *("class_names", "prepare_processes"),
     *("id_map", "datalist", "images", "dataset", "dataloader", "handlers", "evaluator"),
 }
 _WEIGHTS_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
@@ -69,7 +71,7 @@ class KeepRunRecord:
         parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
         if parser is None:
             raise ConfigError("KeepRunRecord must be built from a bundle config, as an entry of `train#handlers`.")
-        config = parser.get()
+        config = as_written(parser.get())
         root = config.get(CONFIG_ROOT) if workflow is None else workflow.config_root_path
         self.record = make_record(config, config_root=None if root is None else Path(root), checkpoint=self.path.name)
 
@@ -99,7 +101,8 @@ def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoi
 
     Returns:
         JSON-able: ``format``, ``bundle`` (name of its folder), ``bundle_version``, ``versions``, ``git_commit``,
-        ``git_modified``, ``checkpoint``; ``imports`` (statements of the config); ``settings``: raw top-level ids that
+        ``git_modified``, ``checkpoint``; ``overlays`` (names of the config files beside the bundle's own; None
+        if not known); ``imports`` (statements of the config); ``settings``: raw top-level ids that
         ``network_def``, the preprocessing and the inferer depend on, with the preprocessing as ``preprocessing``;
         ``training``: the other raw ids, such as the split and the strategy, without what lies in folders or was made
         for this one run; ``files``: the bundle's own files as they were. No folder is named but that of a weights file.
@@ -115,6 +118,7 @@ def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoi
         "bundle_version": (config.get("_meta_") or files.get("metadata.json", {})).get("version"),
         **{name: info[name] for name in ("versions", "git_commit", "git_modified")},
         "checkpoint": checkpoint,
+        "overlays": _overlays(config),
         "imports": config.get("imports", []),
         "settings": settings,
         "training": _training(config, settings),
@@ -136,6 +140,11 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
                 "define it in the config files, or leave `KeepRunRecord` out of `train#handlers`."
             )
     return settings
+
+
+def _overlays(config: Mapping[str, Any]) -> list[str] | None:
+    names = config.get(CONFIG_FILES)
+    return None if names is None else [name for name in names if name not in FILES]
 
 
 def _training(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Find top-level ids of a bundle config that nothing refers to: a mistyped override is one of them."""
+"""Checks of a bundle config before its workflow runs: a mistyped override, a file that does not count."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any, TypeVar
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from movl_monai.errors import ConfigError
+
+from .overlays import CONFIG_FILES, ConfigSources, check_overlays, find_sources
+from .verbatim import keep_strings, restore_strings
 
 __all__ = [
     "ENTRY_IDS",
@@ -30,8 +34,9 @@ KNOWN_IDS = "_known_ids_"
 # What MONAI itself reads: run ids, metadata, and what `--tracking` adds.
 ENTRY_IDS = {
     *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
-    *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"),
+    *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "prepare_processes"),
 }
+_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 
@@ -88,17 +93,20 @@ def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
     return [key for key in config if key not in used and key not in ENTRY_IDS and not key.startswith("_")]
 
 
-def check_ids(config: Mapping[str, Any], *, known: Iterable[str] = ()) -> None:
+def check_ids(
+    config: Mapping[str, Any], *, known: Iterable[str] = (), elsewhere: Mapping[str, str] | None = None
+) -> None:
     """Refuse a config with top-level ids that nothing reads.
 
     Args:
         config: a parsed config before its expressions are evaluated.
         known: ids that may be unread, because the config files have them for other overlays.
+        elsewhere: ids of config files that were not chosen, with the name of the file.
 
     Raises:
         ConfigError: naming them and the nearest known id.
     """
-    known = set(known)
+    known, elsewhere = set(known), elsewhere or {}
     unknown = [name for name in unreferenced_ids(config) if name not in known]
     if not unknown:
         return
@@ -106,7 +114,10 @@ def check_ids(config: Mapping[str, Any], *, known: Iterable[str] = ()) -> None:
     hints = []
     for name in unknown:
         nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-        hints.append(f"'{name}'" + (f" (did you mean '{nearest[0]}'?)" if nearest else ""))
+        hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+        if name in elsewhere:
+            hint = f" (it is of {elsewhere[name]}: add that file, or leave '{name}' out)"
+        hints.append(f"'{name}'{hint}")
     raise ConfigError(
         f"Nothing in the config reads {', '.join(hints)}. Expected the ids of the config files, "
         "each written as `--id value`; correct the name or remove it."
@@ -114,22 +125,59 @@ def check_ids(config: Mapping[str, Any], *, known: Iterable[str] = ()) -> None:
 
 
 def check_overrides() -> None:
-    """Run :func:`check_ids` on the config in whose expression this is called, e.g. first in ``initialize``.
+    """Check the config in whose expression this is called, first in ``initialize``: files, ids, strings.
 
-    MONAI accepts any `--name value` and expressions cannot see the whole config, so it is taken from the parser that is
-    evaluating the expression, found among the callers. An id that a config file of the same folder has is known, even
-    where the chosen overlays leave it unread (`prompt_lr` of a linear probe), and so is one that the config itself
-    names under :data:`KNOWN_IDS`.
+    MONAI accepts any `--name value` and any order of files, and expressions cannot see the whole config, so it is taken
+    from the parser that is evaluating the expression, found among the callers. An id that a chosen config file has is
+    known, even where the chosen overlays leave it unread (`prompt_lr` of a linear probe), and so is one that the config
+    itself names under :data:`KNOWN_IDS`. Strings that the parser changed are restored.
 
     Raises:
-        ConfigError: see :func:`check_ids`; also if it is not called from a bundle config.
+        ConfigError: see :func:`check_ids` and :func:`~movl_monai.engines.overlays.check_overlays`; also if it is not
+            called from a bundle config.
     """
     parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
     if parser is None:
         raise ConfigError("check_overrides() must be called from an expression in a bundle config.")
-    folder = None if workflow is None else workflow.config_root_path
+    sources, folder = find_sources(), None if workflow is None else workflow.config_root_path
+    chosen = _config_files(folder) if sources is None else sources.files
+    elsewhere = {name: file.name for file in _config_files(folder) for name in _ids_of(file)}
     config = parser.get()
-    check_ids(config, known=_ids_in(folder) | set(config.get(KNOWN_IDS, ())))
+    known = {name for file in chosen for name in _ids_of(file)} | set(config.get(KNOWN_IDS, ()))
+    check_ids(config, known=known, elsewhere=elsewhere)
+    if sources is None:
+        _check_strings(config)
+        return
+    read = reachable(config, ENTRY_IDS)
+    check_overlays(sources.files, read=read)
+    unread = [name for name in sources.overrides if _top_level(name) not in read | ENTRY_IDS]
+    if unread:
+        _LOGGER.warning("Without effect with these config files: %s.", ", ".join(f"--{name}" for name in unread))
+    _check_strings({name: value for name, value in sources.overrides.items() if not isinstance(value, str)})
+    _restore(parser, sources)
+    parser.get()[CONFIG_FILES] = [file.name for file in sources.files]
+
+
+def _restore(parser: ConfigParser, sources: ConfigSources) -> None:
+    """Give a parser its strings as they were written, where it changed any."""
+    raw = ConfigParser()
+    raw.read_config([str(file) for file in sources.files])
+    raw.update(dict(sources.overrides))
+    if any(keep_strings(text) != text for text in _strings(raw.get())):
+        parser.set(restore_strings(parser.get(), raw.get()))
+        parser.parse(reset=True)
+
+
+def _check_strings(config: Mapping[str, Any]) -> None:
+    for name, value in config.items():
+        changed = not name.startswith("_") and [
+            text for text in _strings(value) if text[:1] not in "$@%" and "::" in text
+        ]
+        if changed:
+            raise ConfigError(
+                f"A value of '{name}' holds '::', which MONAI writes in the place of '#'. Use `movl-monai run`, which "
+                "keeps strings as they are written, or pass the value through movl_monai.engines.verbatim()."
+            )
 
 
 def find_caller(kind: type[_T]) -> _T | None:
@@ -145,6 +193,15 @@ def find_caller(kind: type[_T]) -> _T | None:
     return None
 
 
-def _ids_in(folder: Path | None) -> set[str]:
+def _config_files(folder: Path | None) -> list[Path]:
+    """The config files of a folder; metadata.json holds facts about the bundle and no ids of a workflow."""
     files = [] if folder is None else sorted(folder.glob("*.json"))
-    return {name for file in files for name in ConfigParser.load_config_file(str(file))}
+    return [file for file in files if file.name != "metadata.json"]
+
+
+def _ids_of(file: Path) -> set[str]:
+    return {_top_level(name) for name in ConfigParser.load_config_file(str(file))}
+
+
+def _top_level(name: str) -> str:
+    return re.split("#|::", name.lstrip("+"))[0]

@@ -21,6 +21,7 @@ from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
 from .keep_record import FILES
 from .overrides import KNOWN_IDS, check_ids
 from .read_record import check_trusted, find_record, read_record
+from .verbatim import keep_strings, verbatim
 
 __all__ = ["Run", "Workflow", "open_run"]
 
@@ -134,7 +135,7 @@ class Run:
             ConfigError: for an override that nothing reads, or a file of the bundle that is nowhere.
         """
         parser = ConfigParser(self.config(workflow))
-        parser.update({**self.overrides, **overrides})
+        parser.update(keep_strings({**self.overrides, **overrides}))
         check_ids(parser.get(), known=parser[KNOWN_IDS])
         parser.parse(reset=True)
         return parser
@@ -150,21 +151,21 @@ class Run:
         """
         settings = dict(self.record["settings"])
         if workflow == "inference":
-            parts = [self.file("inference.json"), settings, {"output_dir": str(self.folder / "inference")}]
+            parts = [self.file("inference.json"), settings, {"output_dir": verbatim(str(self.folder / "inference"))}]
         else:
             preprocessing = {"train#preprocessing": settings.pop("preprocessing", None)}
-            recorded = [settings, self.record["training"], {"output_dir": str(self.folder)}]
+            recorded = [settings, self.record["training"], {"output_dir": verbatim(str(self.folder))}]
             parts = [self.file("train.json"), *recorded, preprocessing, self.file("evaluate.json")]
         parser = ConfigParser()
         known: set[str] = set()
-        for part in [*parts, {"checkpoint": str(self.checkpoint), "_meta_": self.file("metadata.json")}]:
+        for part in [*parts, {"checkpoint": verbatim(str(self.checkpoint)), "_meta_": self.file("metadata.json")}]:
             parser.update(copy.deepcopy(part))
             known |= set(part)
         parser["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
         parser[KNOWN_IDS] = sorted(known)
         if not self.trust:
             check_trusted(parser.get(), name=f"{workflow}.json of the bundle")
-        return dict(parser.get())
+        return {name: value if name.startswith("_") else keep_strings(value) for name, value in parser.get().items()}
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The trained network, in eval mode.

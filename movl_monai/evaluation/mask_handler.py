@@ -23,7 +23,7 @@ from movl_monai.evaluation.mask_metrics import mask_figures
 from movl_monai.evaluation.mask_report import build_mask_report, mask_report_rows
 from movl_monai.evaluation.model_card import model_card_markdown
 from movl_monai.evaluation.pages.charts import draw_charts
-from movl_monai.evaluation.provenance import run_info
+from movl_monai.evaluation.provenance import bundle_facts, run_info
 from movl_monai.evaluation.table import render_table
 from movl_monai.transforms import ResizeMask
 
@@ -201,6 +201,7 @@ class SegmentationReportHandler(_CollectingCases):
             class_names=self.class_names,
             id_domain=self.id_domain,
             run_info=run_info(network=self.network, **self.origin),
+            bundle=bundle_facts(self.origin["checkpoint"]),
             **self.resampling,
         )
         self.report = self._write(report)

@@ -32,6 +32,7 @@ def build_mask_report(
     class_names: Sequence[str],
     id_domain: str = "id",
     run_info: Mapping[str, Any] | None = None,
+    bundle: Mapping[str, Any] | None = None,
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -43,6 +44,7 @@ def build_mask_report(
         class_names: the background first.
         id_domain: the in-distribution domain; every other one becomes an entry of ``ood``.
         run_info: what :func:`~movl_monai.evaluation.run_info` collected.
+        bundle: see :func:`~movl_monai.evaluation.model_card.model_card`.
         rounds: resamples of the intervals.
         level: probability that an interval is to cover.
         seed: of the resampling.
@@ -81,7 +83,7 @@ def build_mask_report(
     tested = {"id": inside, **{f"ood:{name}": part for name, part in others.items()}}
     tested = {name: part for name, part in tested.items() if part}
     report["groups"] = mask_groups(tested, rounds=rounds, level=level, seed=seed)
-    report["model_card"] = model_card(report, data=_data(ordered, id_domain))
+    report["model_card"] = model_card(report, data=_data(ordered, id_domain), bundle=bundle)
     return dict(jsonable(report))
 
 

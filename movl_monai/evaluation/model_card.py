@@ -31,7 +31,7 @@ def model_card(
     Args:
         report: with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``, ``ood``.
         data: of :func:`data_facts`; None where only the evaluated images are known.
-        bundle: ``bundle`` and ``bundle_version``, as the record of a run has them.
+        bundle: ``bundle``, ``bundle_version`` and ``overlays``, as the record of a run has them.
 
     Returns:
         JSON-able: ``intended_use``; ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``,
@@ -49,7 +49,9 @@ def model_card(
     run = report.get("run") or {}
     backbone = run.get("backbone") or {}
     card: dict[str, Any] = {"intended_use": INTENDED_USE}
-    card["model"] = {"bundle": (bundle or {}).get("bundle"), "bundle_version": (bundle or {}).get("bundle_version")}
+    card["model"] = {name: (bundle or {}).get(name) for name in ("bundle", "bundle_version", "overlays")}
+    if card["model"]["overlays"] == []:
+        card["model"]["overlays"] = "none"
     card["model"] |= {"backbone": backbone.get("name"), "image_size": backbone.get("image_size")}
     card["model"] |= {name: run.get(name) for name in _MODEL}
     if backbone:  # the network was there, so what it does not have is none and not unknown

@@ -55,8 +55,8 @@ def run_info(
 
 
 def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """``bundle`` and ``bundle_version`` from the record that training left beside a checkpoint; None without one."""
-    facts: dict[str, Any] = {"bundle": None, "bundle_version": None}
+    """``bundle``, ``bundle_version`` and ``overlays`` from the record beside a checkpoint; None without one."""
+    facts: dict[str, Any] = {"bundle": None, "bundle_version": None, "overlays": None}
     record = None if checkpoint is None else Path(checkpoint).with_name("run.json")
     try:
         content = json.loads(record.read_text(encoding="utf-8")) if record is not None else {}

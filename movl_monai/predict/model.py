@@ -148,14 +148,15 @@ def _open_run(
     *,
     trust: bool,
 ) -> Model:
-    from movl_monai.engines import check_device, open_run
+    from movl_monai.engines import as_written, check_device, open_run
     from movl_monai.export.metadata import state_sha256
 
     run = open_run(path, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = run.network(chosen)
     parser = run.parser("inference")
-    settings = {name: parser[name] for name in _SETTINGS if name in parser.get() and parser[name] is not None}
+    config = as_written(parser.get())
+    settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
     inferer = parser.get_parsed_content("inferer")
     spec: Any = getattr(network, "backbone").spec  # noqa: B009 - of no known class
     trust, trust_sha256 = _trust_of(run, parser, network)

@@ -1,0 +1,141 @@
+"""Check that every config file of a workflow counts: later files replace the values of earlier ones without a word."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.scripts import create_workflow
+from monai.utils import ensure_tuple
+
+from movl_monai.errors import ConfigError
+
+__all__ = ["CONFIG_FILES", "ConfigSources", "check_overlays", "find_sources", "own_ids"]
+
+_LOGGER = logging.getLogger(__name__)
+
+# names of the files that a config was merged from; MONAI reads no id that starts with "_"
+CONFIG_FILES = "_config_files_"
+# only the file of a workflow defines it: train.json, inference.json
+_BASE_ID = "bundle_root"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigSources:
+    """The sources of a merged config, in the order in which they were merged.
+
+    Args:
+        files: paths of the config files.
+        overrides: ids and values that were given beside the files.
+    """
+
+    files: list[Path]
+    overrides: Mapping[str, Any]
+
+
+def find_sources() -> ConfigSources | None:
+    """Return the sources of the workflow that is being initialized; None if no runner of MONAI made it.
+
+    A workflow keeps neither its files nor its overrides, but the function that made it is still running.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not create_workflow.__code__:
+        frame = frame.f_back
+    files = None if frame is None else frame.f_locals.get("config_file")
+    if frame is None or not files:
+        return None
+    own = inspect.signature(ConfigWorkflow.__init__).parameters
+    overrides = {name: value for name, value in frame.f_locals["_args"].items() if name not in own}
+    return ConfigSources(files=[Path(file) for file in ensure_tuple(files)], overrides=overrides)
+
+
+def own_ids(content: Mapping[str, Any]) -> list[str]:
+    """The ids that a config file sets, in MONAI's spelling; an appended list sets its id as a whole.
+
+    Example:
+        >>> own_ids({"+initialize": ["$f()"], "train#dataset": "$g()", "+backbone": {"name": "vit"}})
+        ['+initialize', 'train::dataset', 'backbone::name']
+    """
+    ids: list[str] = []
+    for name, value in content.items():
+        name = name.replace("#", "::")
+        merged = name.startswith("+") and isinstance(value, Mapping)
+        ids += [f"{name[1:]}::{part}" for part in value] if merged else [name]
+    return ids
+
+
+def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
+    """Refuse config files in an order in which one of them does not count; log which values were replaced.
+
+    Args:
+        files: in the order in which they are merged.
+        read: top-level ids that the merged config reads.
+
+    Raises:
+        ConfigError: if a workflow's own file follows another file, or no value of an overlay survives.
+    """
+    contents = [(file.name, ConfigParser.load_config_file(str(file))) for file in files]
+    _check_base_first(contents)
+    for place, (name, content) in enumerate(contents):
+        if _BASE_ID in content:
+            continue
+        later = contents[place + 1 :]
+        replaced = {own: by for own in own_ids(content) if (by := _replaced_by(own, later))}
+        survives = [own for own in own_ids(content) if own not in replaced and _top(own) in read]
+        if not survives and not any(content == other for _, other in later):
+            raise ConfigError(_no_value_survives(name, content, replaced))
+        if replaced:
+            listed = ", ".join(f"{own} (by {by})" for own, by in replaced.items())
+            _LOGGER.warning("Later config files replace values of %s: %s.", name, listed)
+
+
+def _check_base_first(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    bases = [name for name, content in contents[1:] if _BASE_ID in content]
+    if not bases:
+        return
+    names = [name for name, _ in contents]
+    if _BASE_ID in contents[0][1]:
+        raise ConfigError(
+            f"{names[0]} and {bases[0]} are two workflows, and the later one would replace the earlier. "
+            f"Give one of them as `--config_file`, with its overlays after it."
+        )
+    right = [bases[0], *(name for name in names if name != bases[0])]
+    raise ConfigError(
+        f"{bases[0]} must be the first config file: here it follows {names[0]} and would replace its values. Later "
+        f'files count; write `--config_file {" ".join(right)}` (for python -m monai.bundle: "{right!r}"), each with '
+        "its folder."
+    )
+
+
+def _no_value_survives(name: str, content: Mapping[str, Any], replaced: Mapping[str, str]) -> str:
+    unread = [own for own in own_ids(content) if own not in replaced]
+    reasons = [f"{own} is replaced by {by}" for own, by in replaced.items()]
+    reasons += [f"nothing reads {own.lstrip('+')}" for own in unread]
+    return (
+        f"The config file {name} changes nothing: {'; '.join(reasons) or 'it is empty'}. Later files count: leave it "
+        "out, or give it after the file that replaces it."
+    )
+
+
+def _replaced_by(own: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """The last of the later files that sets an id or one that it lies in."""
+    name = own.lstrip("+")
+    setters = [
+        file
+        for file, content in later
+        if any(name == part or name.startswith(f"{part}::") for part in _set_ids(content))
+    ]
+    return setters[-1] if setters else None
+
+
+def _set_ids(content: Mapping[str, Any]) -> Iterator[str]:
+    return (name for name in own_ids(content) if not name.startswith("+"))
+
+
+def _top(name: str) -> str:
+    return name.lstrip("+").split("::")[0]
