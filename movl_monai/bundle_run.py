@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
 import logging
+import tokenize
 from typing import Any
 
 from movl_monai.errors import ConfigError
@@ -53,6 +55,8 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
+    if _has_comment(text):  # a path with a "#" is no number with a comment behind it
+        return text
     words = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -60,6 +64,13 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _has_comment(text: str) -> bool:
+    try:
+        return any(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return False  # no literal either
 
 
 def run(options: argparse.Namespace) -> int:

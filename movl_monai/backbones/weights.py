@@ -82,8 +82,8 @@ class WeightsFile:
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"There is no weights file at {path}. Put the file there, or set `weights` to another path, "
-                "to 'hub' (downloads) or to null (random weights)."
+                f"There is no weights file at {path}. Put the file there, or give another with "
+                "`--backbone_weights FILE`; 'hub' downloads, and null takes random weights."
             )
         digest = hashlib.sha256()
         with path.open("rb") as stream:
@@ -217,7 +217,7 @@ def from_hub(name: str, download: Callable[[], _Result]) -> _Result:
     except Exception as error:  # urllib, httpx and the hubs' clients each raise their own
         raise WeightsError(
             f"The pretrained weights of {name} could not be loaded from the hub ({type(error).__name__}: {error}). "
-            "Check the network connection and the name, or set `weights` to a local file."
+            "Check the network connection and the name, or give a local file with `--backbone_weights FILE`."
         ) from error
 
 

@@ -41,6 +41,7 @@ def read_datalist(
     seed: int = 0,
     patient_pattern: str | None = None,
     one_image_per_patient: bool = False,
+    allow_missing_classes: bool = False,
     allow_patient_overlap: bool = False,
     merge_labels: bool = False,
     encoding: str | None = None,
@@ -78,6 +79,7 @@ def read_datalist(
         seed: of the split.
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
         one_image_per_patient: state that files of the source without a patient are of as many patients.
+        allow_missing_classes: accept a class without an image in val (logged), instead of raising.
         allow_patient_overlap: accept patients in two splits, or of a training among the test images (logged), instead
             of raising.
         merge_labels: make one class of labels that are equal but for case, blanks or width, instead of raising.
@@ -120,7 +122,7 @@ def read_datalist(
     leaks = [] if keeping is None else keeping.inside(inside)
     if keeping is None and split_fractions is not None:
         complete_splits(inside, fractions=split_fractions, seed=seed)
-        check_train_classes(inside, names)
+        check_train_classes(inside, names, allow_missing=allow_missing_classes)
     if keeping is None:
         set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
     if not leaks:

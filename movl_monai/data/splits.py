@@ -148,11 +148,16 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
     logger.warning("%s; figures on val and test will be too good.", message)
 
 
-def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
-    """Check that train has every class; another split without one is only logged.
+def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str], *, allow_missing: bool = False) -> None:
+    """Check that train and val have every class; a test set without one is only logged.
+
+    Args:
+        entries: images of the in-distribution domain.
+        class_names: the classes to be learned.
+        allow_missing: log a class without an image in val, instead of raising.
 
     Raises:
-        DataError: if a class has no training image.
+        DataError: if a class has no image in train, or in val, by which the state is selected.
     """
     for split in SPLITS:
         present = {entry.label for entry in entries if entry.split == split}
@@ -161,4 +166,10 @@ def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str]) ->
             continue
         if split == "train":
             raise DataError(f"No training image of class {', '.join(map(repr, absent))}; add some or remove the class.")
+        if split == "val" and not allow_missing:
+            raise DataError(
+                f"No image of class {', '.join(map(repr, absent))} in val, so that the state is selected without a "
+                "look at it. Move some images of it to val, or leave the column split empty to have splits made; "
+                "`--allow_missing_classes true` goes on without."
+            )
         logger.warning("No image of class %s in %s.", ", ".join(map(repr, absent)), split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,27 @@ def find_sources() -> ConfigSources | None:
         return None
     own = inspect.signature(ConfigWorkflow.__init__).parameters
     overrides = {name: value for name, value in frame.f_locals["_args"].items() if name not in own}
-    return ConfigSources(files=[Path(file) for file in ensure_tuple(files)], overrides=overrides)
+    return ConfigSources(
+        files=[Path(file) for file in ensure_tuple(files)], overrides={**overrides, **_typed(overrides)}
+    )
+
+
+def _typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with a `#` as they were typed: the reader of `python -m monai.bundle` takes it for a comment."""
+    from movl_monai.bundle_run import parse_overrides
+
+    typed: dict[str, Any] = {}
+    for word, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        name, equals, text = word.removeprefix("--").partition("=")
+        text = text if equals else value
+        if word.startswith("--") and "#" in text and not text.startswith(("$", "@", "%")):
+            typed |= parse_overrides([f"--{name}={text}"])
+    return {name: value for name, value in typed.items() if name in overrides and not _is_kept(overrides[name])}
+
+
+def _is_kept(value: Any) -> bool:
+    """Tell whether `movl-monai run` made an expression of a string already."""
+    return isinstance(value, str) and value.startswith("$")
 
 
 def own_ids(content: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,16 @@ class ValidateStart:
     def attach(self, engine: Engine) -> None:
         """Run at the trainer's start, after its first stage was entered and unless a run is resumed."""
         engine.add_event_handler(Events.STARTED, self._validate)
+        engine.add_event_handler(Events.COMPLETED, self._tell_start)
+
+    def _tell_start(self, trainer: Any) -> None:
+        if trainer.state.max_epochs and self.validator.state.best_metric_epoch == 0:
+            solved = any(stage.solve_head for stage in getattr(trainer, "stages", ()))
+            _LOGGER.warning(
+                "THE START WAS KEPT: no epoch of training was better on val than the state before the first step. The "
+                "checkpoint holds %s. Train longer (--epochs) or with another learning rate (--head_lr).",
+                "what was solved before it" if solved else "an untrained head",
+            )
 
     def _validate(self, trainer: Engine) -> None:
         if trainer.state.epoch > 0:

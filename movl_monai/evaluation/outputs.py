@@ -23,7 +23,7 @@ __all__ = ["OUTPUTS_FILE", "OUTPUTS_SCHEMA_VERSION", "StoredOutputs", "find_outp
 OUTPUTS_FILE = "outputs.npz"
 OUTPUTS_SCHEMA_VERSION = 1
 
-_AGAIN = "Evaluate the run again (`movl-monai run evaluating ...`) with this version of movl_monai."
+_AGAIN = "Evaluate the run again (`movl-monai evaluate RUN --dataset_dir DIR`) with this version of movl_monai."
 _HELD_BACK = ("train", "val", "calibration")
 
 

@@ -99,7 +99,7 @@ def evaluation_folder(run: str | os.PathLike[str]) -> Path:
             return folder.resolve()
     raise MovlError(
         f"There is no report in {given.name!r}: expected report.json there or in its folder evaluation. "
-        "Evaluate the run first: `movl-monai run evaluating ...`."
+        "Evaluate the run first: `movl-monai evaluate RUN --dataset_dir DIR`."
     )
 
 

@@ -79,7 +79,7 @@ def check_border(width: int, image_size: tuple[int, int]) -> int:
     if not 1 <= width <= largest:
         raise ValueError(
             f"width must be between 1 and {largest} pixels for {image_size[0]} x {image_size[1]} images, got {width}; "
-            "use FullImagePrompt to prompt every pixel."
+            "`--prompt_width N` sets it (FullImagePrompt in a config prompts every pixel)."
         )
     return int(width)
 

@@ -11,6 +11,7 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.scripts import create_workflow
 
+from movl_monai.bundle_run import parse_overrides
 from movl_monai.cli import user_error
 from movl_monai.engines.overlays import check_overlays, own_ids
 from movl_monai.engines.overrides import ENTRY_IDS, reachable
@@ -176,3 +177,13 @@ def test_a_workflow_of_unknown_sources_refuses_changed_strings(tmp_path: Path) -
         with pytest.raises(RuntimeError) as caught:
             make()
         assert "MONAI writes in the place of '#'" in str(user_error(caught.value))
+
+
+def test_typed_strings_are_taken_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["run", "--dataset_dir", "Out #8", "--names=['a #1', 'b']"])
+    assert _made(tmp_path, "train", dataset_dir="Out", names=["a ::1", "b"]).run() == [("Out #8", ["a #1", "b"])]
+
+
+@pytest.mark.parametrize(("text", "value"), [("2024 #3", "2024 #3"), ("['a#', 1]", ["a#", 1]), ("3", 3)])
+def test_a_number_sign_is_no_comment(text: str, value: Any) -> None:
+    assert parse_overrides(["--x", text]) == {"x": value}

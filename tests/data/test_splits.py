@@ -131,6 +131,14 @@ def test_a_class_without_training_image_is_refused() -> None:
         check_train_classes(listed, ["a", "b"])
 
 
+def test_a_class_missing_in_val_stops_unless_allowed(caplog: pytest.LogCaptureFixture) -> None:
+    listed = entries("train", 10) + entries("val", 1, 10)
+    with pytest.raises(DataError, match="No image of class 'b' in val.*--allow_missing_classes true"):
+        check_train_classes(listed, ["a", "b"])
+    check_train_classes(listed, ["a", "b"], allow_missing=True)
+    assert "No image of class 'b' in val" in caplog.text
+
+
 def test_a_class_missing_in_test_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     check_train_classes(entries("train", 10) + entries("test", 1, 10), ["a", "b"])
     assert "No image of class 'b' in test" in caplog.text
