@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from movl_monai.compare.statistics import DomainFigures
+from movl_monai.evaluation.pages.canvas import chart_names
 
 __all__ = ["draw_comparison"]
 
@@ -37,13 +38,11 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
     size = (1.6 + 3.4 * len(domains), rows * (1.3 + 0.32 * count))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, len(domains), squeeze=False, sharey="row")
-    for column, domain in enumerate(domains):
+    for column, (domain, called) in enumerate(zip(domains, chart_names(domains), strict=True)):
         entries = [entry for entry in figures if entry.domain == domain]
         _draw_values(axes[0, column], entries)
-        title = "in distribution" if domain == "id" else f"out of distribution: {domain}"
-        axes[0, column].set_title(
-            f"{title}\n{entries[0].images} {entries[0].task.unit}".replace("$", r"\$"), fontsize=10
-        )
+        title = "in distribution" if domain == "id" else f"out of distribution: {called}"
+        axes[0, column].set_title(f"{title}\n{entries[0].images} {entries[0].task.unit}", fontsize=10)
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
     meaning = "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, if not known); "
@@ -71,7 +70,7 @@ def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: st
         difference = entry.differences.get(reference, {}).get(entry.task.main)
         if difference is not None:
             _draw_point(axis, row, difference.value, difference.interval)
-    axis.set_xlabel(f"{_title(entries)} minus that of\n{reference}")
+    axis.set_xlabel(f"{_title(entries)} minus that of\n{chart_names([reference])[0]}")
     _finish(axis, [entry.arm for entry in others])
 
 
@@ -88,7 +87,7 @@ def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float,
 
 
 def _finish(axis: Any, names: Sequence[str]) -> None:
-    axis.set_yticks(range(len(names)), labels=list(names), fontsize=9)
+    axis.set_yticks(range(len(names)), labels=chart_names(names), fontsize=9)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(axis="x", linewidth=0.4, alpha=0.6)
     axis.tick_params(axis="x", labelsize=8)

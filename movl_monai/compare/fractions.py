@@ -13,6 +13,7 @@ from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.compare.statistics import DomainFigures, compare_results
 from movl_monai.evaluation import figure_with_interval, render_table
 from movl_monai.evaluation.files import write_atomically
+from movl_monai.evaluation.pages.canvas import chart_names
 
 __all__ = ["draw_fractions", "fraction_rows", "reached", "run_fractions", "write_fractions"]
 
@@ -116,11 +117,11 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
     figure = Figure(figsize=(1.2 + 3.8 * len(domains), 3.8), layout="constrained")
     axes = figure.subplots(1, len(domains), squeeze=False, sharey=True)[0]
     arms = list(dict.fromkeys(entry.arm for entries in figures.values() for entry in entries))
-    for axis, domain in zip(axes, domains, strict=True):
+    labels = dict(zip(arms, chart_names(arms), strict=True))
+    for axis, domain, called in zip(axes, domains, chart_names(domains), strict=True):
         for number, arm in enumerate(arms):
-            _draw_arm(axis, figures, domain, arm, color=_COLORS[number % len(_COLORS)])
-        title = "in distribution" if domain == "id" else f"out of distribution: {domain}"
-        axis.set_title(title.replace("$", r"\$"), fontsize=10)
+            _draw_arm(axis, figures, domain, arm, color=_COLORS[number % len(_COLORS)], label=labels[arm])
+        axis.set_title("in distribution" if domain == "id" else f"out of distribution: {called}", fontsize=10)
         axis.set_xlabel("fraction of the training labels")
         axis.grid(linewidth=0.4, alpha=0.6)
     axes[0].set_ylabel("balanced accuracy")
@@ -132,12 +133,12 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
 
 
 def _draw_arm(
-    axis: Any, figures: Mapping[float, Sequence[DomainFigures]], domain: str, arm: str, *, color: str
+    axis: Any, figures: Mapping[float, Sequence[DomainFigures]], domain: str, arm: str, *, color: str, label: str
 ) -> None:
     found = {f: e for f, entries in figures.items() for e in entries if (e.domain, e.arm) == (domain, arm)}
     means = {fraction: entry.mean(entry.task.main) for fraction, entry in found.items()}
     points = [(fraction, mean) for fraction, mean in means.items() if mean is not None]
-    axis.plot(*zip(*points, strict=True), "o-", color=color, label=arm, markersize=4, linewidth=1.4)
+    axis.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4, linewidth=1.4)
     for fraction, _ in points:
         interval = found[fraction].intervals[found[fraction].task.main]
         if interval is not None:

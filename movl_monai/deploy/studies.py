@@ -22,6 +22,7 @@ from movl_monai.deploy.sdk import (
 )
 from movl_monai.errors import DataError
 from movl_monai.predict.series import REASONS, Selection, SeriesScan, problem_of
+from movl_monai.transforms.dicom.codes import MODALITIES, known
 
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
 
@@ -216,7 +217,7 @@ def _scan(number: int, series: Any) -> SeriesScan:
         study="",
         series=str(number),
         instance="",
-        modality=str(first.get("Modality") or ""),
+        modality=known(str(first.get("Modality") or ""), MODALITIES),
         is_localizer="LOCALIZER" in [str(kind).upper() for kind in ([kinds] if isinstance(kinds, str) else kinds)],
         is_capture=str(first.get("SOPClassUID", "")).startswith(_CAPTURE) or bool(first.get("ConversionType")),
     )
@@ -228,7 +229,9 @@ def _folder_of(study: Any) -> Path:
 
 
 def _explain(problems: Counter[str], studies: Sequence[Any]) -> str:
-    modalities = sorted({str(one.Modality or "none") for study in studies for one in study.get_all_series()})
+    modalities = sorted(
+        {known(str(one.Modality or ""), MODALITIES) or "none" for study in studies for one in study.get_all_series()}
+    )
     said = "; ".join(f"{REASONS[reason]} ({count} of {len(studies)})" for reason, count in problems.items())
     return (
         f"No series was selected: {said}. The modalities there are: {', '.join(modalities)}. Give a folder with one "

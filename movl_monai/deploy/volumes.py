@@ -11,6 +11,7 @@ import numpy as np
 
 from movl_monai.errors import DataError
 from movl_monai.predict.model import Model
+from movl_monai.transforms.dicom.codes import MODALITIES, known
 
 __all__ = ["model_for_volumes", "write_volume"]
 
@@ -39,7 +40,7 @@ def write_volume(image: Any, path: Path) -> None:
     import nibabel
 
     values, facts = np.asarray(image.asnumpy()), dict(image.metadata())
-    modality = str(facts.get("modality") or facts.get("Modality") or "")
+    modality = known(str(facts.get("modality") or facts.get("Modality") or ""), MODALITIES)
     if modality != "CT":
         raise DataError(
             f"A volume of the SDK can be predicted for CT only, got {modality or 'no modality'}: the windows and the "

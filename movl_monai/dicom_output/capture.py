@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,19 @@ from movl_monai.dicom_output.origin import (
     prepared,
 )
 from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.tags import values
 
 __all__ = ["secondary_capture"]
 
 # stays true of what is derived: lossy once, lossy for ever (PS3.3 C.7.6.1.1.5); who can be seen can be seen still
-_KEPT = (
-    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
-    *("BurnedInAnnotation", "RecognizableVisualFeatures"),
-)
+_KEPT = {
+    "LossyImageCompression": "00|01",
+    "LossyImageCompressionRatio": r"\d+(\.\d+)?",
+    "LossyImageCompressionMethod": r"ISO_\d{5}_\d{1,2}",
+    "BurnedInAnnotation": "YES|NO",
+    "RecognizableVisualFeatures": "YES|NO",
+}
+"""Defined terms, so that no other text of the source is copied."""
 
 
 @quiet()
@@ -93,8 +99,9 @@ def secondary_capture(
     capture.SoftwareVersions = origin.software
     capture.DerivationDescription = f"{origin.name} {origin.version}: drawn on the source. {RESEARCH_USE}"[:1024]
     capture.SourceImageSequence = [_reference(header, frame)]
-    for keyword in _KEPT:
-        if header.get(keyword) not in (None, ""):
+    for keyword, form in _KEPT.items():
+        stated = values(header, keyword)
+        if stated and all(re.fullmatch(form, str(value).strip()) for value in stated):
             setattr(capture, keyword, header[keyword].value)
     for keyword in ("DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
         setattr(capture, keyword, stamp.time.strftime("%Y%m%d" if keyword.startswith("D") else "%H%M%S"))

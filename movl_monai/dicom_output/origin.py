@@ -173,7 +173,11 @@ def orientation(header: Dataset) -> list[str] | str:
     """PatientOrientation where the source states a valid one, else "" as a type 2C attribute may be."""
     value = header.get("PatientOrientation")
     parts = [] if value is None or isinstance(value, str) else [str(part) for part in value]
-    return parts if len(parts) == 2 and all(re.fullmatch("[A-Z]{1,4}", part) for part in parts) else ""
+    return (
+        parts
+        if len(parts) == 2 and all(re.fullmatch("[ALRPHF]{1,3}|LE|RT|D|V|CR|CD|M|PL|PA", part) for part in parts)
+        else ""
+    )
 
 
 @contextmanager

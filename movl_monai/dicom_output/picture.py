@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from movl_monai.fonts import font_file, legible_names
 
 __all__ = ["COLORS", "draw_classes", "draw_text"]
 
@@ -26,7 +27,7 @@ def draw_text(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:
 
     Args:
         image: float (3, H, W) in [0, 1], or uint8 (H, W, 3).
-        lines: the text.
+        lines: the text; names in it are those of :func:`movl_monai.fonts.legible_names`.
 
     Returns:
         uint8 (H', W', 3).
@@ -56,7 +57,7 @@ def draw_classes(
     Args:
         image: float (3, H, W) in [0, 1], or uint8 (H, W, 3).
         classes: uint8 (H, W), 0 is the background.
-        class_names: the background first.
+        class_names: the background first; one that cannot be read is "class" and its number in the mask.
         lines: further text.
 
     Returns:
@@ -69,7 +70,8 @@ def draw_classes(
     found = [number for number in range(1, len(class_names)) if (classes == number).any()]
     for number in found:
         pixels[_contour(large == number)] = _rgb(number)
-    text = draw_text(pixels, [*(f"■ {class_names[number]}" for number in found), *lines])
+    names = legible_names(class_names)
+    text = draw_text(pixels, [*(f"■ {names[number]}" for number in found), *lines])
     top = picture.height + _MARGIN
     for position, number in enumerate(found):
         text = text.copy()
@@ -121,8 +123,4 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has most scripts."""
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), _FONT_SIZE)
+    return ImageFont.truetype(str(font_file()), _FONT_SIZE)

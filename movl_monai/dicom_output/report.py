@@ -24,6 +24,7 @@ from movl_monai.dicom_output.origin import (
     finish,
     prepared,
 )
+from movl_monai.fonts import legible_names
 from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["ImageFinding", "classification_report", "read_classification_report"]
@@ -143,12 +144,21 @@ def _content(findings: Sequence[ImageFinding], origin: Origin, codes_of: ClassCo
         title=codes.DCM.ImagingMeasurementReport,
     )
     # TID 1500 may be extended
-    content[0].ContentSequence.append(
-        sr.TextContentItem(
-            name=codes.DCM.Comment, value=RESEARCH_USE, relationship_type=sr.RelationshipTypeValues.CONTAINS
-        )
-    )
+    for text in (RESEARCH_USE, _numbers(list(findings[0].probabilities))):
+        if text:
+            content[0].ContentSequence.append(
+                sr.TextContentItem(
+                    name=codes.DCM.Comment, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
+                )
+            )
     return content
+
+
+def _numbers(class_names: Sequence[str]) -> str:
+    """Return which class each number in a picture means, "" where pictures show the names."""
+    shown = enumerate(zip(legible_names(class_names), class_names, strict=True))
+    numbered = [f"class {number} is {name}" for number, (text, name) in shown if text == f"class {number}" != name]
+    return f"In pictures {', '.join(numbered)}." if numbered else ""
 
 
 def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCodes) -> Any:

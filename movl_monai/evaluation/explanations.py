@@ -13,6 +13,7 @@ from movl_monai.errors import ConfigError
 from movl_monai.evaluation.columns import column, label_column, logits_column
 from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
 from movl_monai.evaluation.explanations_maps import look
+from movl_monai.fonts import legible_names
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import VisualPrompt
 
@@ -158,10 +159,12 @@ class Explanations:
         with torch.no_grad():
             logits = self.network(image)[0]
         change, without = self._prompt_effect(image)
+        shown = legible_names(self.class_names)
         return Panel(
             place=f"{self._place(case.domain)}, {'right' if case.label == case.predicted else 'wrong'}",
             predicted=self.class_names[case.predicted],
             label=self.class_names[case.label],
+            shown=(shown[case.predicted], shown[case.label]),
             probability=float(logits.double().softmax(dim=0)[case.predicted]),
             logit=float(logits[case.predicted]),
             logit_without=None if without is None else float(without[case.predicted]),

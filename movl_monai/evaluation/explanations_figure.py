@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from movl_monai.fonts import legible
+
 __all__ = ["Panel", "describe", "draw_explanations"]
 
 
@@ -27,6 +29,7 @@ class Panel:
         look: (h, w) >= 0, where the network looks, in a grid over the image.
         method: how that was found.
         change: (H, W) >= 0, what the prompt changes; None where there is no prompt.
+        shown: predicted and true class as the picture can show them; None for their names.
     """
 
     place: str
@@ -39,16 +42,19 @@ class Panel:
     look: np.ndarray
     method: str
     change: np.ndarray | None
+    shown: tuple[str, str] | None = None
 
-    def said(self) -> str:
-        """What the network said, and the truth."""
-        return f"said {self.predicted} ({self.probability:.2f}), truth {self.label}"
+    def said(self, *, shown: bool = False) -> str:
+        """Return the network's answer and the truth, with whole names or, if ``shown``, those of the picture."""
+        predicted, label = (self.shown if shown else None) or (self.predicted, self.label)
+        return f"said {predicted} ({self.probability:.2f}), truth {label}"
 
-    def effect(self) -> str:
-        """What the prompt does to the logit of the predicted class; empty without a prompt."""
+    def effect(self, *, shown: bool = False) -> str:
+        """Return the prompt's effect on the logit of the predicted class; empty without a prompt."""
         if self.logit_without is None:
             return ""
-        return f"logit of {self.predicted} {self.logit:.2f} with the prompt, {self.logit_without:.2f} without"
+        predicted, _ = (self.shown if shown else None) or (self.predicted, self.label)
+        return f"logit of {predicted} {self.logit:.2f} with the prompt, {self.logit_without:.2f} without"
 
 
 def describe(panels: Sequence[Panel]) -> str:
@@ -82,18 +88,18 @@ def draw_explanations(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
     columns = 3 if prompted else 2
     figure = Figure(figsize=(2.3 * columns + 0.4, 2.6 * len(panels) + 0.3), layout="constrained")
     axes = figure.subplots(len(panels), columns, squeeze=False)
-    for row, panel in zip(axes, panels, strict=True):
+    for number, (row, panel) in enumerate(zip(axes, panels, strict=True), start=1):
         place = {"extent": (0, panel.image.shape[1], panel.image.shape[0], 0)}
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.imshow(panel.image, **place)
-        row[0].set_ylabel(panel.place, fontsize=8, parse_math=False)
-        row[0].set_title(_wrapped(panel.said()), fontsize=7, parse_math=False)
+        row[0].set_ylabel(legible(panel.place, number, word="case"), fontsize=8, parse_math=False)
+        row[0].set_title(_wrapped(panel.said(shown=True)), fontsize=7, parse_math=False)
         row[1].set_title(panel.method, fontsize=7)
         row[1].imshow(_scaled(panel.look), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear", **place)
         if panel.change is not None:
-            row[2].set_title(_wrapped(panel.effect()), fontsize=7, parse_math=False)
+            row[2].set_title(_wrapped(panel.effect(shown=True)), fontsize=7, parse_math=False)
             row[2].imshow(panel.change, cmap="magma", vmin=0, vmax=strongest or 1, interpolation="nearest", **place)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)

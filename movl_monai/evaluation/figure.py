@@ -70,7 +70,7 @@ def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) 
         color = "white" if shares[row, column] > 0.5 else "black" if matrix[row, column] else "#9a9a9a"
         text = f"{matrix[row, column]}{share}"
         axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
-    names = chart_names(class_names, longest=_LONGEST_NAME)
+    names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
     turn = max(map(len, names)) > (6 if len(names) > 3 else 9)
     axis.set_xticks(range(len(names)), names, rotation=45 if turn else 0, ha="right" if turn else "center")
     axis.set_yticks(range(len(names)), names)
@@ -82,7 +82,7 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     from sklearn.metrics import roc_curve
 
     labels, probabilities = images.labels, softmax(images.logits)
-    names = chart_names(class_names, longest=_LONGEST_NAME)
+    names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
     areas = auroc_per_class(labels, probabilities)
     axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
     # with two classes the second curve is the first one mirrored

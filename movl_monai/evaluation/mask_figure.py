@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation.cases import Case
+from movl_monai.evaluation.pages.canvas import chart_names
 
 __all__ = ["chosen_cases", "draw_cases"]
 
@@ -87,7 +88,7 @@ def _add_legend(figure: Any, class_names: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [
-        Patch(color=_COLORS[number % len(_COLORS)], label=str(name).replace("$", r"\$"))
-        for number, name in enumerate(class_names[1:])
+        Patch(color=_COLORS[number % len(_COLORS)], label=name)
+        for number, name in enumerate(chart_names(class_names, word="class", first=0)[1:])
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=9, frameon=False)

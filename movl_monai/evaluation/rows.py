@@ -25,7 +25,7 @@ _ALWAYS = ("id", "status", "reason", "detail")
 _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
 # of the table of a classifier; always all of them, in this order
 _CLASSIFIED = (
-    *(*_ALWAYS, "answer", *_FACTS, "predicted", "probabilities", "calibrated"),
+    *(*_ALWAYS, "answer", *_FACTS, "predicted", "predicted_number", "probabilities", "calibrated"),
     *("ood_score", "outside", "abstain", "prediction_set"),
 )
 
@@ -65,7 +65,8 @@ def classification_rows(
 
     Returns:
         ``id``, ``status``, ``reason``, ``answer`` (the class, or the sentence that says why there is none),
-        ``predicted`` (the most probable class, also where the model abstains), ``probabilities`` (C) of the raw logits,
+        ``predicted`` (the most probable class, also where the model abstains) and its ``predicted_number`` from 0, by
+        which pictures call it where its name cannot be read, ``probabilities`` (C) of the raw logits,
         and of the trust record what it knows, else None: ``calibrated`` (C; None where the model abstains),
         ``ood_score``, ``outside``, ``abstain``, ``prediction_set`` (names).
 
@@ -94,6 +95,7 @@ def classification_rows(
                 "answer": answer_of(predicted, **marks),
                 **{name: record[name] for name in _FACTS if record.get(name) not in (None, "")},
                 "predicted": predicted,
+                "predicted_number": int(values[number].argmax()),
                 "probabilities": probabilities[number].tolist(),
                 # the temperature was fitted on images that the model answers
                 "calibrated": None if no_answer(**marks) else of("probabilities", number),

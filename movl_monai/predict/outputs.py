@@ -16,6 +16,7 @@ from movl_monai.data.faults import fault_of
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_files import MaskFiles
 from movl_monai.evaluation.rows import OK
+from movl_monai.fonts import legible_names
 from movl_monai.predict.batches import Item
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.model import Model
@@ -80,7 +81,7 @@ class Outputs:
         def draw() -> np.ndarray:
             from movl_monai.dicom_output import draw_text
 
-            return draw_text(self._image(item), _said(row))
+            return draw_text(self._image(item), _said(row, self.model.class_names))
 
         if "png" in self.kinds:
             written.add("png", lambda: self._write_png(item["id"], draw))
@@ -323,14 +324,15 @@ def _refuse_not_dicom() -> list[str]:
     raise _NotDicomError
 
 
-def _said(row: Mapping[str, Any]) -> list[str]:
+def _said(row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
     """Lines below an image: the answer, or why there is none."""
+    predicted = legible_names(class_names)[list(class_names).index(row["predicted"])]
     values = row.get("calibrated") or row["probabilities"]
     refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
     if refusal:
-        return [refusal, f"Raw output of the network, not to be relied on: {row['predicted']} {max(values):.2f}", _USE]
+        return [refusal, f"Raw output of the network, not to be relied on: {predicted} {max(values):.2f}", _USE]
     kind = "calibrated" if row.get("calibrated") else "not calibrated"
-    return [f"Most probable: {row['predicted']}, probability {max(values):.2f} ({kind})", _USE]
+    return [f"Most probable: {predicted}, probability {max(values):.2f} ({kind})", _USE]
 
 
 class _Findings:

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from movl_monai.evaluation.pages.canvas import chart_names
+
 __all__ = ["draw_robustness"]
 
 # told apart without colours too
@@ -41,7 +43,8 @@ def draw_robustness(result: Mapping[str, Any], *, metric: str = "balanced_accura
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names, strict=False):
-        for number, (run, part) in enumerate(result["runs"].items()):
+        runs = zip(chart_names(list(result["runs"])), result["runs"].values(), strict=True)
+        for number, (run, part) in enumerate(runs):
             _draw_curve(axis, part, name, metric, number=number, label=run)
         _finish(axis, name)
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -64,9 +67,7 @@ def _draw_curve(axis: Any, part: Mapping[str, Any], name: str, metric: str, *, n
     # beside each other, so that bars can be seen
     shift = 0.09 * (number - 1)
     places, values = [x + shift for x, _ in points], [cell["value"] for _, cell in points]
-    axis.plot(
-        places, values, line, marker=marker, color=color, markersize=4, linewidth=1.2, label=label.replace("$", r"\$")
-    )
+    axis.plot(places, values, line, marker=marker, color=color, markersize=4, linewidth=1.2, label=label)
     for place, (_, cell) in zip(places, points, strict=True):
         if cell["interval"] is not None:
             axis.plot([place, place], cell["interval"], "-", color=color, linewidth=0.7, alpha=0.6)

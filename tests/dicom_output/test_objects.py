@@ -282,3 +282,18 @@ def test_codes_are_of_snomed_where_it_has_the_name_or_as_they_are_given() -> Non
         ClassCodes(["Liver"], {"lung": ["1", "SCT", "x"]})
     with pytest.raises(ConfigError, match="value, scheme"):
         ClassCodes(["Liver"], {"Liver": ["1"]})
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("BurnedInAnnotation", "DOE"),
+        ("RecognizableVisualFeatures", "JANE"),
+        ("LossyImageCompressionMethod", "DOE JANE"),
+        ("PatientOrientation", ["DOE", "JANE"]),
+    ],
+)
+def test_codes_are_copied_from_closed_lists_alone(radiograph: Dataset, keyword: str, value: Any) -> None:
+    source = without(radiograph, **{keyword: value})
+    capture = secondary_capture(np.zeros((8, 8, 3), np.uint8), source, origin=ORIGIN, stamp=STAMP)
+    assert not {"DOE", "JANE"} & set(str(capture.get(keyword, "")).replace("'", " ").split())

@@ -198,10 +198,10 @@ def test_rows_say_what_the_trust_record_knows() -> None:
     header, first, second = text.splitlines()
     facts, over_classes = "format,modality,frame,rows,columns", "probability_no,probability_yes,calibrated_no"
     assert header == (
-        f"id,status,reason,detail,answer,{facts},predicted,{over_classes},calibrated_yes,"
+        f"id,status,reason,detail,answer,{facts},predicted,predicted_number,{over_classes},calibrated_yes,"
         "ood_score,outside,abstain,prediction_set"
     )
     assert first.endswith(",,,no,")
-    assert second.startswith("0b,ok,,,No answer: not sure enough,,,,3,,yes,")
+    assert second.startswith("0b,ok,,,No answer: not sure enough,,,,3,,yes,1,")
     assert second.endswith(",,,,,yes,")
     assert results_csv([], ["no", "yes"]).strip() == header

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from movl_monai.fonts import legible_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,22 +47,17 @@ def finished(figure: Figure, *, legend: bool = True) -> bytes:
     return stream.getvalue()
 
 
-def chart_names(names: Sequence[str], *, longest: int = _LONGEST_NAME) -> list[str]:
-    """Names as a chart can show them: cut where long, and by their place in the list where the font lacks a letter.
+def chart_names(names: Sequence[str], *, longest: int = _LONGEST_NAME, word: str = "no.", first: int = 1) -> list[str]:
+    """Names as a chart can show them, see :func:`movl_monai.fonts.legible_names`; here without mathematics.
 
-    The table beside a chart always holds the whole name.
+    The table beside a chart always holds the whole name. Names of classes have ``word="class"`` and ``first=0``.
 
     Example:
         >>> chart_names(["normal", "p" * 40, "肺炎"])
         ['normal', 'ppppppppppppppppppppppppppppppp…', 'no. 3']
     """
-    known = _letters()
-    shown = []
-    for number, name in enumerate(map(str, names), start=1):
-        text = name if len(name) <= longest else name[: longest - 1] + "…"
-        # matplotlib reads $...$ as mathematics
-        shown.append(text.replace("$", r"\$") if {ord(letter) for letter in text} <= known else f"no. {number}")
-    return shown
+    # matplotlib reads $...$ as mathematics
+    return [text.replace("$", r"\$") for text in legible_names(names, word=word, first=first, longest=longest)]
 
 
 def dots(
@@ -90,10 +86,3 @@ def dots(
         label = None  # once in the legend
     axis.set_yticks(range(len(names)), chart_names(names))
     axis.set_ylim(len(names) - 0.4, -0.6)
-
-
-@functools.cache
-def _letters() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
