@@ -22,7 +22,15 @@ from movl_monai.data.walk import name_problem
 from movl_monai.ingest.records import FileRecord, FrameRecord
 from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
 from movl_monai.transforms.dicom import Geometry, HeaderScan, scan_header
-from movl_monai.transforms.dicom.codes import LATERALITIES, PHOTOMETRICS, VIEWS, known
+from movl_monai.transforms.dicom.codes import (
+    INTENTS,
+    LATERALITIES,
+    PHOTOMETRICS,
+    VIEWS,
+    image_kind,
+    known,
+    presentation_intent,
+)
 
 __all__ = ["Examine", "Known", "Task", "died"]
 
@@ -166,6 +174,8 @@ def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
     record.secondary_capture = int(scan.is_secondary_capture)
     record.shows_names = int(scan.shows_names)
     record.localizer = int("LOCALIZER" in scan.image_type)
+    record.kind = "" if scan.is_secondary_capture else image_kind(scan.image_type)
+    record.intent = known(presentation_intent(scan.intent, scan.sop_class), INTENTS)
     record.patient = salter.short("patient", scan.patient) if scan.patient else ""
     record.person = salter.short("person", patient_key(scan.patient)) if scan.patient else ""
     for kind in ("study", "series", "instance"):

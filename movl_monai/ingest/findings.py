@@ -16,7 +16,15 @@ __all__ = ["Finding", "find_problems"]
 Level = Literal["leak", "warning", "note"]
 
 _EXAMPLES, _IDS = 5, 8
-_SHOULD_BE_ONE = {"modality": "mixed_modalities", "view": "mixed_views", "format": "mixed_formats"}
+_SHOULD_BE_ONE = {"modality": "mixed_modalities", "view": "mixed_views", "format": "mixed_formats"} | {
+    "kind": "mixed_kinds",
+    "intent": "mixed_intents",
+}
+_WHY_NOT_MIXED = {
+    "kind": " Localizers, mosaics, projections, reformatted, subtracted and other derived images, and maps of computed "
+    "values, show something else than primary images.",
+    "intent": " Images FOR PROCESSING are raw: their grey levels are not those of images FOR PRESENTATION.",
+}
 # images of the in-distribution domain are told apart by split; each other domain is one place
 _PLACE = "CASE domain WHEN :id THEN 'split ' || split ELSE 'domain ' || domain END"
 
@@ -111,6 +119,10 @@ _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         *("secondary_capture", "warning", "secondary_capture = 1"),
         "Secondary captures: photographs of screens or films, scans, exports; often annotated, never in a unit.",
+    ),
+    (
+        *("mosaic", "warning", "kind = 'mosaic'"),
+        "Mosaics: pictures of many slices side by side, as some MR scanners store them. Take them apart into slices.",
     ),
     (
         *("blank", "warning", "pixels = '' AND mean IS NOT NULL"),
@@ -215,11 +227,12 @@ def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
     if len(counts) < 2:
         return None
     listed = ", ".join(f"{value} {count}" for value, count in counts)
+    why = _WHY_NOT_MIXED.get(column, "")
     examples = [_ids(journal, f"{column} = :value", {"value": value}) for value, _ in counts[1 : _EXAMPLES + 1]]
     return Finding(
         code=_SHOULD_BE_ONE[column],
         level="warning",
-        text=f"Images of more than one {column} in one data set: {listed}. Train on one, or know why not.",
+        text=f"Images of more than one {column} in one data set: {listed}. Train on one, or know why not.{why}",
         images=sum(count for _, count in counts),
         groups=len(counts),
         examples=examples,

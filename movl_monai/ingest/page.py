@@ -18,6 +18,8 @@ _TITLES = {
     "modality": "Modality",
     "view": "View (ViewPosition)",
     "laterality": "Laterality",
+    "kind": "Kind of image (ImageType)",
+    "intent": "Made for (PresentationIntentType)",
     "object": "Kind of object (SOP class)",
     "transfer_syntax": "Transfer syntax",
     "photometric": "Photometric interpretation",

@@ -19,6 +19,8 @@ _DISTRIBUTIONS = {
     "modality": "modality",
     "view": "view",
     "laterality": "laterality",
+    "kind": "kind",
+    "intent": "intent",
     "object": "sop_class",
     "transfer_syntax": "transfer_syntax",
     "photometric": "photometric",

@@ -55,6 +55,8 @@ class FileRecord:
         rows, columns: of one frame.
         burned_in: BurnedInAnnotation: "YES", "NO", "other" or "".
         secondary_capture, localizer: 1 or 0.
+        kind: kind of image by ImageType, see :func:`.codes.image_kind`.
+        intent: "FOR PRESENTATION", "FOR PROCESSING", "other" or "".
         shows_names: 1 where the pixels may show a name, so that no picture is made of them.
         patient, study, series, instance: salted.
         person: the patient, salted without the differences of spelling.
@@ -86,6 +88,8 @@ class FileRecord:
     secondary_capture: int = 0
     shows_names: int = 0
     localizer: int = 0
+    kind: str = ""
+    intent: str = ""
     patient: str = ""
     person: str = ""
     study: str = ""

@@ -19,7 +19,7 @@ from movl_monai.data.duplicates import find_duplicates
 from movl_monai.data.ids import Salter
 from movl_monai.ingest.examine import Examine, Known, Task
 from movl_monai.ingest.records import FileRecord
-from tests.ingest.conftest import SALT, SMALL, MakePng, MakeSlice
+from tests.ingest.conftest import SALT, SMALL, MakePng, MakeSlice, read_folder
 from tests.transforms.dicom.objects import as_file, grey_object, shipped
 
 
@@ -188,3 +188,25 @@ def test_an_error_in_any_step_is_the_status_of_the_file(
 
 def _named(step: str, fail: Any) -> tuple[str, Any]:
     return ("os", SimpleNamespace(stat=fail)) if step == "os.stat" else (step, fail)
+
+
+@pytest.mark.parametrize(
+    ("image_type", "kind"),
+    [
+        (["ORIGINAL", "PRIMARY", "AXIAL"], "primary"),
+        (["ORIGINAL", "PRIMARY", "LOCALIZER"], "localizer"),
+        (["ORIGINAL", "PRIMARY", "M", "ND", "NORM", "MOSAIC"], "mosaic"),
+        (["DERIVED", "SECONDARY", "MPR"], "reformatted"),
+        (["DERIVED", "PRIMARY", "PROJECTION IMAGE", "M"], "projection"),
+        (["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"], "map"),
+        (["DERIVED", "SECONDARY", "SUBTRACTION"], "subtraction"),
+        (["DERIVED", "SECONDARY"], "derived"),
+        (["DERIVED", "PRIMARY", "POST_PROCESSED"], "primary"),
+    ],
+)
+def test_the_kind_of_image_is_told_by_its_type(
+    tmp_path: Path, make_slice: MakeSlice, image_type: list[str], kind: str
+) -> None:
+    make_slice(tmp_path / "a.dcm", ImageType=image_type, PresentationIntentType="FOR PROCESSING")
+    with read_folder(tmp_path, pixels=False) as journal:
+        assert journal.db.execute("SELECT kind, intent FROM files").fetchall() == [(kind, "FOR PROCESSING")]

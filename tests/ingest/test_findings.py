@@ -85,6 +85,7 @@ def test_contradicting_labels() -> None:
         ({"patient": None}, "patient_unknown"),
         ({"burned_in": "YES"}, "burned_in"),
         ({"secondary_capture": 1}, "secondary_capture"),
+        ({"secondary_capture": 0, "kind": "mosaic"}, "mosaic"),
         ({"exposure": "nearly_black"}, "nearly_black"),
         ({"exposure": "nearly_white"}, "nearly_white"),
         ({"exposure": "few_levels"}, "few_levels"),
@@ -109,6 +110,8 @@ def test_two_files_of_one_instance() -> None:
         ("modality", ("CT", "MR"), "mixed_modalities"),
         ("view", ("PA", "LL"), "mixed_views"),
         ("format", ("dicom", "png"), "mixed_formats"),
+        ("kind", ("primary", "map"), "mixed_kinds"),
+        ("intent", ("FOR PRESENTATION", "FOR PROCESSING"), "mixed_intents"),
     ],
 )
 def test_mixed_modalities_views_and_formats(column: str, values: tuple[str, str], code: str) -> None:

@@ -7,7 +7,18 @@ Reference:
 
 from __future__ import annotations
 
-__all__ = ["LATERALITIES", "MODALITIES", "PHOTOMETRICS", "VIEWS", "known"]
+from collections.abc import Sequence
+
+__all__ = [
+    "INTENTS",
+    "LATERALITIES",
+    "MODALITIES",
+    "PHOTOMETRICS",
+    "VIEWS",
+    "image_kind",
+    "known",
+    "presentation_intent",
+]
 
 _MODALITIES = """
 AR ASMT AU BDUS BI BMD CD CFM CR CT CTPROTOCOL DD DF DG DM DMS DOC DS DX EC ECG EEG EMG EOG EPS ES FA FID FS GM HC HD
@@ -21,6 +32,22 @@ AP PA LL RL RLD LLD RLO LLO CC MLO ML LM LMO SIO FB XCC XCCL XCCM LATERAL LAT AX
 MODALITIES = frozenset(_MODALITIES.split())
 VIEWS = frozenset(_VIEWS.split())
 LATERALITIES = frozenset("RLBU")
+INTENTS = frozenset(("FOR PRESENTATION", "FOR PROCESSING"))
+# kind of image: words that a value of ImageType begins with, or is; the first kind that fits counts
+_BEGINNINGS = {
+    "mosaic": ("MOSAIC",),
+    "localizer": ("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVEY"),
+    "projection": ("PROJECTION IMAGE", "MIP", "MINIP", "MAX IP", "MIN IP", "VOLREN", "VOLUME REND", "VRT", "3D REND"),
+    "reformatted": ("MPR", "CSA MPR", "CSA RESAMPLED", "CURVED", "CPR", "REFORMATTED", "RESAMPLED"),
+    "subtraction": ("SUBTRACT",),
+}
+_MAPS = frozenset(
+    (
+        *("ADC", "EADC", "EXP ADC", "FA", "COLFA", "TRACE", "TRACEW", "TENSOR", "CBF", "RCBF", "CBV", "RCBV", "MTT"),
+        *("TTP", "TMAX", "PBP", "KTRANS", "FAT FRACTION"),
+        *("T1 MAP", "T2 MAP", "T2 STAR MAP", "R1 MAP", "R2 MAP", "R2 STAR MAP", "FIELD MAP", "B0 MAP", "PHASE MAP"),
+    )
+)
 PHOTOMETRICS = frozenset(
     ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 )
@@ -34,3 +61,40 @@ def known(value: str, allowed: frozenset[str]) -> str:
         ('PA', '', 'other')
     """
     return value if value in allowed else "other" if value else ""
+
+
+def image_kind(image_type: Sequence[str]) -> str:
+    """Return the kind of an image by ImageType: one word of a closed list, "" where it is not stated.
+
+    The words are ``primary``, ``mosaic``, ``localizer``, ``projection``, ``reformatted``, ``subtraction``, ``map`` and,
+    of other secondary images, ``derived``.
+
+    Reference:
+        DICOM PS3.3 C.7.6.1.1.2 (ImageType), C.8.2.1.1.1 (CT), C.8.3.1.1.1 (MR), C.8.16.1 (enhanced objects).
+
+    Example:
+        >>> image_kind(("ORIGINAL", "PRIMARY", "M", "MOSAIC")), image_kind(("DERIVED", "PRIMARY", "ADC"))
+        ('mosaic', 'map')
+        >>> image_kind(("DERIVED", "PRIMARY")), image_kind(())
+        ('primary', '')
+    """
+    words = [value.replace("_", " ").strip() for value in image_type]
+    for kind, beginnings in _BEGINNINGS.items():
+        if any(word.startswith(beginnings) for word in words[2:]):
+            return kind
+    if _MAPS.intersection(words[2:]):
+        return "map"
+    if not any(words):
+        return ""
+    return "derived" if words[:2] == ["DERIVED", "SECONDARY"] else "primary"
+
+
+def presentation_intent(stated: str, sop_class: str) -> str:
+    """Return PresentationIntentType, or what the name of the SOP class says where the tag is missing.
+
+    Example:
+        >>> presentation_intent("", "Digital Mammography X-Ray Image Storage - For Processing")
+        'FOR PROCESSING'
+    """
+    named = sop_class.rpartition(" - ")[2].upper()
+    return stated or (named if named in INTENTS else "")

@@ -26,7 +26,7 @@ _KEYWORDS = (
     *_TEXTS,
     *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality", "ImageType"),
     *("ViewPosition", "Laterality", "ImageLaterality", "BurnedInAnnotation", "ConversionType", "InstanceNumber"),
-    "SpecimenLabelInImage",
+    *("SpecimenLabelInImage", "PresentationIntentType"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
@@ -50,6 +50,7 @@ class HeaderScan:
         view: ViewPosition.
         laterality: ImageLaterality, else Laterality.
         image_type: the values of ImageType.
+        intent: PresentationIntentType.
         burned_in: BurnedInAnnotation.
         is_secondary_capture: whether it is a capture of a screen, a scan of film or the like.
         photometric: PhotometricInterpretation.
@@ -75,6 +76,7 @@ class HeaderScan:
     view: str
     laterality: str
     image_type: tuple[str, ...]
+    intent: str
     burned_in: str
     is_secondary_capture: bool
     photometric: str
@@ -140,6 +142,7 @@ def _scan(header: FileDataset, has_pixels: bool, header_bytes: int, *, label: st
         view=code_string(header, "ViewPosition"),
         laterality=code_string(header, "ImageLaterality") or code_string(header, "Laterality"),
         image_type=tuple(str(value).strip().upper() for value in values(header, "ImageType")),
+        intent=code_string(header, "PresentationIntentType"),
         burned_in=code_string(header, "BurnedInAnnotation"),
         is_secondary_capture=is_secondary_capture(header),
         photometric=code_string(header, "PhotometricInterpretation"),
