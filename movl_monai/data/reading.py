@@ -19,6 +19,7 @@ from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_k
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import group_series
+from movl_monai.data.several_labels import check_one_label_each
 from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
@@ -108,6 +109,7 @@ def read_datalist(
     _check_missing(listing)
     given = class_names or listing.class_names
     given = settle_labels(listing.entries, given, merge=merge_labels, apart=class_names is not None)
+    check_one_label_each(listing.entries, class_names or ())
     names = _class_names(inside_domain(listing, id_domain), given)
     _check_labels(listing.entries, names)
     if patient_pattern is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from movl_monai.data.several_labels import joined_labels
 from movl_monai.data.spelling import label_groups
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.listing import label_counts
@@ -167,6 +168,7 @@ def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
     found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
     found += [_single(journal, *query) for query in _SINGLE]
     found += [_label_spellings(journal, group) for group in label_groups(label_counts(journal))]
+    found += [_several_labels(journal, label) for label in joined_labels(label_counts(journal))[:_EXAMPLES]]
     found += [_mixed(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_shortcut(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_volumes(journal, flag) for flag in FLAGS]
@@ -201,6 +203,19 @@ def _single(journal: Journal, code: str, level: Level, rows: str, text: str) -> 
 def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
     query = f"SELECT id FROM listed WHERE {rows} ORDER BY id LIMIT {_IDS}"
     return [row[0] for row in journal.db.execute(query, values)]
+
+
+def _several_labels(journal: Journal, label: str) -> Finding:
+    """A label that joins several."""
+    return Finding(
+        code="several_labels",
+        level="warning",
+        text=f"The label {label!r} looks like several labels per image. Training takes one label per image and refuses "
+        "it; choose a column with one label each.",
+        images=label_counts(journal)[label],
+        groups=1,
+        examples=[_ids(journal, "label = :value", {"value": label})],
+    )
 
 
 def _label_spellings(journal: Journal, group: Sequence[str]) -> Finding:
