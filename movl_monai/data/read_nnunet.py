@@ -60,7 +60,7 @@ def read_nnunet(root: Path) -> Listing:
     for images, masks, split in _FOLDERS:
         _add_pairs(listing, root, images, masks, split, ending)
     known = {file.path for file in listing.skipped} | {entry.path for entry in listing.entries}
-    known |= {entry.mask for entry in listing.entries if entry.mask is not None}
+    known |= {entry.mask for entry in listing.entries if entry.mask is not None} | {root / _LIST}
     for path, problem in find_files(root):
         if path not in known:
             reason = problem or name_problem(path, root) or "outside_pair_folders"
@@ -119,7 +119,7 @@ def _add_pairs(listing: Listing, root: Path, images: str, masks: str, split: Spl
 def _files(listing: Listing, root: Path, folder: Path, split: SplitName | None, ending: str) -> dict[str, Path]:
     """The files of a folder by their name without the ending; others are skipped."""
     files: dict[str, Path] = {}
-    for path, problem in find_files(folder):
+    for path, problem in find_files(folder) if folder.is_dir() else ():
         other = None if path.name.endswith(ending) and path.parent == folder else "other_file"
         if reason := problem or name_problem(path, root) or other or file_at_problem(path, root):
             listing.skipped.append(SkippedFile(path, _key(path, root), reason, split=split))
