@@ -134,7 +134,7 @@ def read_segmentation_volume(
                 reason="too_large",
             )
         canvas = MaskCanvas(opened, chosen, shape, as_channels=False, threshold=threshold)
-        _paint_volume(opened, chosen, canvas, grid, shape)
+        _paint_volume(opened, chosen, canvas, grid, shape, None if like is None else like.offsets)
         record = _record(opened, chosen, threshold)
     values, flags = canvas.values[0], record.pop("flags")
     if like is None:
@@ -148,13 +148,14 @@ def _paint_volume(
     canvas: MaskCanvas,
     grid: np.ndarray,
     shape: tuple[int, int, int],
+    offsets: np.ndarray | None,
 ) -> None:
     size = (opened.layout.columns, opened.layout.rows)
     wanted = [frame for frame in opened.frames if frame.segment is None or frame.segment in chosen]
     outside = 0
     for frame in wanted:
         plane = _placed(frame.geometry)
-        placement = place_plane(plane, size, grid)
+        placement = place_plane(plane, size, _grid_at(plane, grid, shape, offsets))
         if placement is None or not placement.is_on_layer:
             raise MedicalImageError(
                 f"Expected frames on the voxels of the volume, frame {frame.index} lies between them; read the"
@@ -173,6 +174,22 @@ def _paint_volume(
             " made on.",
             reason="mask_mismatch",
         )
+
+
+def _grid_at(
+    plane: np.ndarray, grid: np.ndarray, shape: tuple[int, int, int], offsets: np.ndarray | None
+) -> np.ndarray:
+    """Return the grid moved so that the slice which lies nearest to a plane is where its file says."""
+    if offsets is None:
+        return grid
+    normal = plane[:3, 2] / np.linalg.norm(plane[:3, 2])
+    depth = int(np.abs(normal @ grid[:3, :3] / np.linalg.norm(grid[:3, :3], axis=0)).argmax())
+    places = np.arange(len(offsets))[:, None] * grid[:3, depth] + offsets
+    if len(offsets) != shape[depth]:
+        return grid
+    moved = grid.copy()
+    moved[:3, 3] += offsets[np.abs((places + grid[:3, 3] - plane[:3, 3]) @ normal).argmin()]
+    return moved
 
 
 def _own_grid(opened: OpenSegmentation) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +12,34 @@ from movl_monai.transforms.dicom.header import read_header
 from movl_monai.transforms.dicom.layout import frame_count
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.record import modality_code
-from movl_monai.transforms.dicom.tags import code_string, integer, number
+from movl_monai.transforms.dicom.tags import code_string, functional_group, integer, number
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source
 from pydicom import FileDataset
 
-__all__ = ["SAME_PLACE_MM", "SeriesSlice", "check_alike", "series_affine", "slices_of", "spacing_flags"]
+__all__ = [
+    "IRREGULAR",
+    "SAME_PLACE_MM",
+    "SeriesSlice",
+    "check_alike",
+    "group_alike",
+    "series_affine",
+    "slice_thicknesses",
+    "slices_of",
+    "spacing_flags",
+]
+
+IRREGULAR = frozenset(("gap", "variable_spacing", "uneven_shift", "unknown_thickness"))
+"""Flags of a series whose slices no affine places."""
 
 SAME_PLACE_MM = 0.01
 """Positions that are nearer than this are the same."""
 
 _UNEVEN = 0.01  # of the usual distance
+_GAP = 1.5  # usual distances
+_MOST_ODD = 2  # of more large distances in a row the slices are farther apart there, and none is missing
+_OFF_LINE = 0.1  # pixels: positions are written with few digits
+_ALIKE = (1e-3, 1e-3)  # cosines; share of the pixel spacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +55,7 @@ class SeriesSlice:
         orientation: ImageOrientationPatient.
         series: SeriesInstanceUID, which must not reach messages.
         modality: the code.
-        thickness: distance to the next slice where there is none, in mm.
+        thickness: distance to the next slice where there is none, in mm; None where the file does not state it.
     """
 
     source: Source
@@ -48,7 +66,7 @@ class SeriesSlice:
     orientation: np.ndarray
     series: str
     modality: str
-    thickness: float
+    thickness: float | None
 
     @property
     def normal(self) -> np.ndarray:
@@ -90,10 +108,48 @@ def _slice(source: Source, header: FileDataset, frame: int) -> SeriesSlice:
     )
 
 
-def _thickness(header: FileDataset) -> float:
+def _thickness(header: FileDataset) -> float | None:
     """Distance to the next slice where there is none: only the affine of a single slice depends on it."""
-    stated = [number(header, keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
-    return next((value for value in stated if value is not None and value > 0), 1.0)
+    groups = (functional_group(header, "PixelMeasuresSequence", 0), header)
+    keywords = ("SpacingBetweenSlices", "SliceThickness")
+    stated = [number(group, keyword) for group in groups if group is not None for keyword in keywords]
+    return next((value for value in stated if value is not None and value > 0), None)
+
+
+def group_alike(
+    exact: Sequence[Hashable], orientations: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]]
+) -> list[list[int]]:
+    """Group frames that may be slices of one volume: the same keys, and orientations and spacings within a tolerance.
+
+    A value that lies at a boundary of rounding does not divide a series, and the order of the frames changes nothing.
+
+    Args:
+        exact: of each frame, values that must be equal, such as series and size.
+        orientations: of each frame the six cosines of ImageOrientationPatient, alike within 0.001.
+        spacings: of each frame the distances of rows and columns in mm, alike within 0.1 %.
+
+    Returns:
+        indices of the frames of each group, in the order of the frames.
+
+    Example:
+        >>> group_alike("aaab", [[1, 0, 0, 0, 1, 0]] * 4, [[0.70499, 1], [0.70501, 1], [0.8, 1], [0.8, 1]])
+        [[0, 1], [2], [3]]
+    """
+    by_key: dict[Hashable, list[int]] = defaultdict(list)
+    for index, key in enumerate(exact):
+        by_key[key].append(index)
+    values = np.hstack([np.reshape(orientations, (-1, 6)), np.reshape(spacings, (-1, 2))]).astype(float)
+    groups: list[list[int]] = []
+    for members in by_key.values():
+        left = np.array(members)
+        while len(left):
+            # the reference does not depend on the order of the frames
+            reference = min(values[left].tolist())
+            bounds = np.array([_ALIKE[0]] * 6 + [_ALIKE[1] * abs(value) for value in reference[6:]])
+            alike = (np.abs(values[left] - reference) <= bounds).all(axis=1)
+            groups.append(left[alike].tolist())
+            left = left[~alike]
+    return sorted(groups)
 
 
 def check_alike(found: Sequence[SeriesSlice]) -> None:
@@ -103,14 +159,17 @@ def check_alike(found: Sequence[SeriesSlice]) -> None:
         MedicalImageError: ``bad_header``.
     """
     first = found[0]
-    different = {
-        "series": sum(part.series != first.series for part in found),
-        "orientation": sum(not np.allclose(part.orientation, first.orientation, atol=1e-3) for part in found),
-        "size": sum(part.shape != first.shape for part in found),
-        "pixel spacing": sum(not np.allclose(part.spacing, first.spacing, rtol=1e-3) for part in found),
+    same = [[0.0] * 6] * len(found)
+    square = [[1.0] * 2] * len(found)
+    keys = [None] * len(found)
+    divided = {
+        "series": group_alike([part.series for part in found], same, square),
+        "orientation": group_alike(keys, [part.orientation.tolist() for part in found], square),
+        "size": group_alike([part.shape for part in found], same, square),
+        "pixel spacing": group_alike(keys, same, [part.spacing for part in found]),
     }
-    for what, count in different.items():
-        if count:
+    for what, groups in divided.items():
+        if count := len(found) - len(groups[0]):
             raise MedicalImageError(
                 f"Expected the slices of one volume, got {count} of {len(found)} with another {what} than the first;"
                 " leave localizers out and read every series by itself.",
@@ -138,15 +197,51 @@ def series_affine(kept: Sequence[SeriesSlice]) -> tuple[np.ndarray, np.ndarray]:
     affine[:3, 0] = first.orientation[:3] * first.spacing[1]
     affine[:3, 1] = first.orientation[3:] * first.spacing[0]
     if len(kept) == 1:
-        affine[:3, 2] = first.normal * first.thickness
+        affine[:3, 2] = first.normal * (first.thickness or 1.0)
     else:
         affine[:3, 2] = (last.position - first.position) / (len(kept) - 1)
     affine[:3, 3] = first.position
     return affine, places
 
 
+def slice_thicknesses(places: np.ndarray) -> np.ndarray:
+    """Compute the thickness of each slice: half the distances to both neighbours along the normal.
+
+    At a gap, where slices are missing, a slice is as thick as on its other side; an end as its only distance.
+    A distance is a gap above 1.5 times the usual one and the distances beside it; more than two in a row are a
+    wider spacing instead.
+
+    Args:
+        places: of at least two slices along the normal in mm, ascending.
+
+    Example:
+        >>> slice_thicknesses(np.array([0.0, 3, 6, 27, 30, 33]))
+        array([3., 3., 3., 3., 3., 3.])
+        >>> slice_thicknesses(np.array([0.0, 1, 3]))
+        array([1. , 1.5, 2. ])
+    """
+    distances = np.diff(places)
+    usual = float(np.median(distances))
+    sides = np.where(_gaps(distances, usual), np.nan, distances)
+    before, after = np.append(np.nan, sides), np.append(sides, np.nan)
+    before, after = np.where(np.isnan(before), after, before), np.where(np.isnan(after), before, after)
+    return np.nan_to_num((before + after) / 2, nan=usual)
+
+
+def _gaps(distances: np.ndarray, usual: float) -> np.ndarray:
+    """Return which distances stand for missing slices."""
+    large = distances > _GAP * usual
+    found = np.zeros(len(distances), dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], large.astype(int), [0]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        beside = [distances[index] for index in (start - 1, stop) if 0 <= index < len(distances)]
+        is_run = stop - start <= _MOST_ODD
+        found[start:stop] = is_run and distances[start:stop].min() > _GAP * max(beside, default=usual)
+    return found
+
+
 def spacing_flags(kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.ndarray) -> list[str]:
-    """Return ``gap``, ``variable_spacing`` and ``sheared`` where they apply.
+    """Return ``gap``, ``variable_spacing``, ``sheared``, ``uneven_shift``, ``unknown_thickness`` where they apply.
 
     Args:
         kept: the slices, sorted, one for each position.
@@ -154,15 +249,24 @@ def spacing_flags(kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.nd
         affine: of :func:`series_affine`.
     """
     if len(kept) == 1:
-        return []
+        return ["unknown_thickness"] if kept[0].thickness is None else []
     distances = np.diff(places)
     usual = float(np.median(distances))
     flags = []
-    if distances.max() > 1.5 * usual:
+    if distances.max() > _GAP * usual:
         flags.append("gap")
     if np.abs(distances - usual).max() > max(_UNEVEN * usual, SAME_PLACE_MM):
         flags.append("variable_spacing")
     step = affine[:3, 2]
     if float(step @ kept[0].normal) < np.cos(np.radians(1)) * np.linalg.norm(step):
         flags.append("sheared")
+    if _drift(kept, places, step) > _OFF_LINE * min(kept[0].spacing):
+        flags.append("uneven_shift")
     return flags
+
+
+def _drift(kept: Sequence[SeriesSlice], places: np.ndarray, step: np.ndarray) -> float:
+    """Return the largest distance, within their planes, of slices from the line through the first and the last."""
+    along = step / float(step @ kept[0].normal)
+    positions = np.array([part.position - kept[0].position for part in kept])
+    return float(np.linalg.norm(positions - places[:, None] * along, axis=1).max())

@@ -40,7 +40,12 @@ class Volume:
         source_shape: shape of the array as it was stored.
         source_orientation: nibabel's orientation array that leads from LPS back to the stored axes.
         record: technical facts about the source.
-        flags: what a user should know: ``oblique``, ``orientation_unknown``, ``non_finite``, gaps of a series.
+        flags: what a user should know: ``oblique``, ``orientation_unknown``, ``non_finite``, ``sheared``, gaps of a
+            series.
+        voxel_mm3: volume of each voxel, of a shape that broadcasts to ``values``; None where all are |det(affine)|.
+            NaN where it is not known.
+        offsets: (slices, 3), in LPS order along the axis of the stored slices: distance in mm of each from the place
+            where the affine has it; None for no distance.
     """
 
     values: np.ndarray
@@ -49,6 +54,8 @@ class Volume:
     source_orientation: np.ndarray
     record: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    voxel_mm3: np.ndarray | None = None
+    offsets: np.ndarray | None = None
     _ranges: dict[tuple[object, ...], tuple[float, float, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -56,6 +63,14 @@ class Volume:
         """Distance of the voxel centers along the three axes, in mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
+
+    def slice_mm3(self, index: int, axis: SliceAxis = "axial") -> float | list[list[float]]:
+        """Return the volume of the voxels of a slice in mm3: a number, or a list that broadcasts to its pixels."""
+        if self.voxel_mm3 is None:
+            return float(abs(np.linalg.det(self.affine[:3, :3])))
+        along = min(index, self.voxel_mm3.shape[axis_index(axis)] - 1)
+        plane = take_slice(self.voxel_mm3, along, axis)
+        return float(plane[0, 0]) if plane.size == 1 else plane.tolist()
 
     def slice_count(self, axis: SliceAxis = "axial") -> int:
         """Number of slices along an axis."""
@@ -72,7 +87,13 @@ class Volume:
 
 
 def canonical_volume(
-    values: np.ndarray, affine_ras: np.ndarray, *, record: dict[str, Any], flags: Sequence[str] = ()
+    values: np.ndarray,
+    affine_ras: np.ndarray,
+    *,
+    record: dict[str, Any],
+    flags: Sequence[str] = (),
+    voxel_mm3: np.ndarray | None = None,
+    offsets: np.ndarray | None = None,
 ) -> Volume:
     """Flip and transpose a stored array to LPS; no voxel is interpolated.
 
@@ -80,7 +101,10 @@ def canonical_volume(
         values: (I, J, K) as stored.
         affine_ras: (4, 4), invertible, from stored indices to NIfTI's coordinates (right, front, head) in mm.
         record: technical facts, kept.
-        flags: flags so far; ``oblique`` is added beyond 0.1 rad, ``non_finite`` for NaN or infinite values.
+        flags: flags so far; ``oblique`` is added beyond 0.1 rad, ``sheared`` for axes that are not perpendicular
+            within a degree, ``non_finite`` for NaN or infinite values.
+        voxel_mm3: volume of the voxels of each stored slice, (K,); None for |det(affine)|.
+        offsets: see :class:`Volume`, in the stored order.
 
     Example:
         >>> volume = canonical_volume(np.arange(8.0).reshape(2, 2, 2), np.eye(4), record={})
@@ -99,8 +123,13 @@ def canonical_volume(
     found = list(flags)
     if nib.affines.obliquity(affine_ras).max() > 0.1:
         found.append("oblique")
+    if "sheared" not in found and _is_sheared(affine_ras):
+        found.append("sheared")
     if not np.isfinite(canonical).all():
         found.append("non_finite")
+    volumes = None if voxel_mm3 is None else nib.orientations.apply_orientation(voxel_mm3.reshape(1, 1, -1), to_lps)
+    if offsets is not None and to_lps[2, 1] < 0:
+        offsets = offsets[::-1]
     return Volume(
         values=canonical,
         affine=affine,
@@ -108,7 +137,15 @@ def canonical_volume(
         source_orientation=back,
         record=record,
         flags=tuple(found),
+        voxel_mm3=volumes,
+        offsets=offsets,
     )
+
+
+def _is_sheared(affine: np.ndarray) -> bool:
+    """Return True for axes that are not perpendicular within a degree."""
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > np.sin(np.radians(1)))
 
 
 def axis_index(axis: SliceAxis) -> int:
@@ -187,6 +224,7 @@ def slice_image(
         "slice_axis": axis,
         "pixel_spacing": [rows_mm, columns_mm],
         "slice_spacing": volume.spacing[axis_index(axis)],
+        "voxel_mm3": volume.slice_mm3(chosen, axis),
         "intensity": intensity,
         "flags": list(volume.flags),
     }

@@ -12,10 +12,12 @@ from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source
 from movl_monai.transforms.series import (
+    IRREGULAR,
     SAME_PLACE_MM,
     SeriesSlice,
     check_alike,
     series_affine,
+    slice_thicknesses,
     slices_of,
     spacing_flags,
 )
@@ -46,7 +48,9 @@ def read_dicom_volume(
         The volume. ``record`` has ``format``, ``modality``, ``files``, ``slice_positions`` (mm from the first slice, in
         the order of the stored axis) and ``decoder``. ``flags``: ``gap`` (a distance above 1.5 times the usual one),
         ``variable_spacing`` (distances that differ by more than 1 %), ``duplicate_positions``, ``sheared`` (the slices
-        are shifted against each other, as by a tilted gantry), ``oblique``, ``padding``.
+        are shifted against each other, as by a tilted gantry), ``uneven_shift`` (by unequal amounts),
+        ``unknown_thickness`` (of a single slice), ``oblique``, ``padding``. Of the first two and the last two but two
+        the voxels have a volume for each slice (``voxel_mm3``), as no affine fits them.
 
     Raises:
         MedicalImageError: ``missing_tag`` without positions; ``bad_header`` for files of several series, orientations,
@@ -81,9 +85,22 @@ def read_dicom_volume(
         "slice_positions": [round(float(place), 4) for place in places],
         "decoder": "+".join(sorted(decoders)),
     }
-    volume = canonical_volume(values, _LPS_TO_RAS @ affine, record=record, flags=flags)
+    sizes, offsets = _irregular_sizes(kept, places, affine) if IRREGULAR & {*flags} else (None, None)
+    volume = canonical_volume(
+        values, _LPS_TO_RAS @ affine, record=record, flags=flags, voxel_mm3=sizes, offsets=offsets
+    )
     # the NaN here are those of _decoded
     return replace(volume, flags=tuple("padding" if flag == "non_finite" else flag for flag in volume.flags))
+
+
+def _irregular_sizes(
+    kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the volume of the voxels of each slice in mm3, and its distance in mm from where the affine has it."""
+    area = float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])))
+    thicknesses = np.array([kept[0].thickness or np.nan]) if len(kept) == 1 else slice_thicknesses(places)
+    on_line = affine[:3, 3] + np.arange(len(kept))[:, None] * affine[:3, 2]
+    return area * thicknesses, np.array([part.position for part in kept]) - on_line
 
 
 def _pixels_by_position(

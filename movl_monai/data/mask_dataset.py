@@ -18,7 +18,10 @@ from movl_monai.errors import DataError
 
 __all__ = ["SegmentationDataset"]
 
-_FACTS = ("rows", "columns", "pixel_spacing", "slice_spacing", "slice_axis", "frame", "frames", "format")
+_FACTS = (
+    *("rows", "columns", "pixel_spacing", "slice_spacing", "slice_axis", "frame", "frames", "format"),
+    *("flags", "voxel_mm3"),
+)
 
 
 class SegmentationDataset(ImageDataset):

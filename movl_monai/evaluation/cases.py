@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.mask_metrics import FIGURES, NO_DISTANCES
 
 __all__ = ["Case", "case_sections", "cases_csv"]
 
@@ -26,6 +26,7 @@ class Case:
         predicted: uint8 (h, w), the predicted classes of that image at the size of the network.
         present: whether the truth has a pixel of each class, bool (C - 1,).
         in_mm: whether its distances are in mm, or in pixels because the file tells no spacing.
+        has_distances: False for a volume on no regular grid, whose distances are not available.
         complete: whether all slices of the volume were there.
         split: "train", "val", "test" or "".
         domain: its domain.
@@ -41,6 +42,7 @@ class Case:
     predicted: np.ndarray
     present: np.ndarray
     in_mm: bool
+    has_distances: bool = True
     complete: bool = True
     split: str = ""
     domain: str = "id"
@@ -83,7 +85,8 @@ def cases_csv(cases: Sequence[Case], class_names: Sequence[str]) -> str:
         facts = [case.id, case.domain, case.split, case.patient_id or "", case.images, case.complete]
         means = [_text(case.mean(figure)) for figure in FIGURES]
         values = [_text(case.figures[figure][number]) for number in range(len(foreground)) for figure in FIGURES]
-        writer.writerow([*facts, "mm" if case.in_mm else "pixels", *means, *values])
+        unit = ("mm" if case.in_mm else "pixels") if case.has_distances else NO_DISTANCES
+        writer.writerow([*facts, unit, *means, *values])
     return stream.getvalue()
 
 

@@ -13,12 +13,26 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.files import write_atomically
 from movl_monai.transforms import read_volume, slices_to_volume
 from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.series import IRREGULAR
 
-__all__ = ["MaskFiles", "mask_amounts", "voxel_spacing"]
+__all__ = [
+    "IrregularSpacingError",
+    "MaskFiles",
+    "flags_of",
+    "has_distances",
+    "mask_amounts",
+    "voxel_spacing",
+    "voxel_volumes",
+]
+
+
+class IrregularSpacingError(DataError):
+    """A mask in NIfTI was asked for of a series that no affine places."""
+
 
 # background, then the colours of Okabe and Ito
 _PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -67,7 +81,8 @@ class MaskFiles:
         image.save(stream, format="PNG")
         path = self.folder / f"{case}.png"
         write_atomically(path, stream.getvalue())
-        self._add(case, path, classes, 1, spacing)
+        row = {"case": case, "file": f"{self.folder.name}/{path.name}", "images": 1}
+        self.rows.append(row | mask_amounts(classes, self.class_names, spacing=spacing))
         return path
 
     @quiet()
@@ -78,49 +93,77 @@ class MaskFiles:
         *,
         source: str | os.PathLike[str] | Sequence[str],
         axis: str,
-        spacing: Sequence[float] | None,
+        records: Sequence[Mapping[str, Any]],
     ) -> Path:
         """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background.
 
-        The source is a file, the folder of a series, or the files of one.
+        Args:
+            case: salted id, the name of the file.
+            slices: classes (rows, columns) by index of the slice.
+            source: a file, the folder of a series, or the files of one.
+            axis: plane of the slices.
+            records: technical facts of each slice, in the order of ``slices``.
+
+        Raises:
+            IrregularSpacingError: for a series that no affine places; the table has its row without a file.
         """
-        mask = slices_to_volume(slices, read_volume(source), axis=axis)
+        volume = read_volume(source)
+        facts = {"case": case, "images": len(slices), "flags": " ".join(flags_of(records))}
+        amounts = _volume_amounts(slices, self.class_names, records)
+        if IRREGULAR & {*volume.flags}:
+            self.rows.append(facts | {"file": "", "not_written": "irregular_spacing"} | amounts)
+            raise IrregularSpacingError(
+                "A NIfTI mask has one affine, which places the slices of a regular series only; this one has "
+                f"{', '.join(flag for flag in volume.flags if flag in IRREGULAR)}. Take the segmentation of "
+                "`movl-monai predict --outputs seg` instead, whose frames lie on the files, or resample the series."
+            )
+        mask = slices_to_volume(slices, volume, axis=axis)
         is_nifti = isinstance(source, (str, os.PathLike)) and str(source).lower().endswith((".nii", ".nii.gz"))
         if is_nifti and not Path(str(source)).is_dir():
             mask = _in_place_of(mask, nib.load(str(source), mmap=False), keep_dtype=self.mask_dtype == "source")
         path = self.folder / f"{case}.nii.gz"
         write_atomically(path, _gzipped(mask))
-        self._add(case, path, np.asarray(mask.dataobj), len(slices), spacing)
+        self.rows.append(facts | {"file": f"{self.folder.name}/{path.name}"} | amounts)
         return path
 
     def table(self) -> str:
         """CSV text with one row per mask: case, file, images; for each class but the background its pixels, and their
-        area in mm² or volume in ml where the spacing is known.
+        area in mm² or volume in ml where the spacing is known. ``flags`` and ``not_written`` stand there if a row has
+        them.
         """
         stream = io.StringIO()
         names = [f"{kind}_{name}" for name in self.class_names[1:] for kind in ("pixels", "mm2", "ml")]
-        writer = csv.DictWriter(stream, ["case", "file", "images", *names], restval="", lineterminator="\n")
+        noted = [name for name in ("flags", "not_written") if any(row.get(name) for row in self.rows)]
+        columns = ["case", "file", "images", *noted, *names]
+        writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return stream.getvalue()
 
-    def _add(self, case: str, path: Path, classes: np.ndarray, images: int, spacing: Sequence[float] | None) -> None:
-        row: dict[str, Any] = {"case": case, "file": f"{self.folder.name}/{path.name}", "images": images}
-        self.rows.append(row | mask_amounts(classes, self.class_names, spacing=spacing))
+
+def _volume_amounts(
+    slices: Mapping[int, np.ndarray], class_names: Sequence[str], records: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    return mask_amounts(np.stack([*slices.values()], axis=-1), class_names, voxel_mm3=voxel_volumes(records))
 
 
 def mask_amounts(
-    classes: np.ndarray, class_names: Sequence[str], *, spacing: Sequence[float] | None
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    voxel_mm3: Sequence[np.ndarray] | None = None,
 ) -> dict[str, float]:
     """How much there is of each class but the background.
 
     Args:
         classes: (rows, columns), or (rows, columns, slices).
         class_names: the background first.
-        spacing: in mm along the axes; None where it is not known.
+        spacing: of an image in mm along the axes; None where it is not known.
+        voxel_mm3: of a volume, see :func:`voxel_volumes`.
 
     Returns:
-        ``pixels_<name>``, and where the spacing is known ``mm2_<name>`` of an image or ``ml_<name>`` of a volume.
+        ``pixels_<name>``, and where the sizes are known ``mm2_<name>`` of an image or ``ml_<name>`` of a volume.
 
     Example:
         >>> mask_amounts(np.array([[0, 1], [1, 1]]), ["background", "polyp"], spacing=(0.5, 0.5))
@@ -130,15 +173,42 @@ def mask_amounts(
     for number, name in enumerate(class_names[1:], start=1):
         pixels = int(np.count_nonzero(classes == number))
         amounts[f"pixels_{name}"] = pixels
-        if spacing is not None and len(spacing) == 2:
+        if spacing is not None and classes.ndim == 2:
             amounts[f"mm2_{name}"] = round(pixels * float(np.prod(spacing)), 4)
-        elif spacing is not None:
-            amounts[f"ml_{name}"] = round(pixels * float(np.prod(spacing)) / 1000, 6)
+        if voxel_mm3 is not None and classes.ndim == 3:
+            planes = zip(np.moveaxis(classes == number, -1, 0), voxel_mm3, strict=True)
+            amounts[f"ml_{name}"] = round(sum(float((plane * size).sum()) for plane, size in planes) / 1000, 6)
     return amounts
 
 
+def voxel_volumes(records: Sequence[Mapping[str, Any]]) -> list[np.ndarray] | None:
+    """Return the volumes of the voxels of slices in mm3, each an array that broadcasts to the slice's pixels.
+
+    Of a regular volume each is |det(affine)|; of an irregular series each slice has its own thickness.
+
+    Args:
+        records: technical facts of the slices, of :func:`movl_monai.transforms.slice_image`.
+
+    Returns:
+        None where a volume is not known, as of a single slice that states no thickness.
+    """
+    found = [np.asarray(record.get("voxel_mm3", np.nan), dtype=np.float64) for record in records]
+    return found if found and all(np.isfinite(one).all() and (one > 0).all() for one in found) else None
+
+
+def flags_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the flags of images, each once."""
+    return list(dict.fromkeys(flag for record in records for flag in record.get("flags") or ()))
+
+
+def has_distances(record: Mapping[str, Any]) -> bool:
+    """Return False for a slice of a volume whose voxels lie on no regular grid with perpendicular axes."""
+    irregular = (IRREGULAR | {"sheared"}) - {"unknown_thickness"}
+    return "slice_axis" not in record or not irregular & {*(record.get("flags") or ())}
+
+
 def voxel_spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | None:
-    """Distances in mm between rows, columns and, of a volume, slices; None where the record of a file tells none."""
+    """Distances in mm between rows, columns and, of a regular volume, slices; None where the record tells none."""
     within = facts.get("pixel_spacing")
     if not within or any(not value or value <= 0 for value in within):
         return None

@@ -17,7 +17,7 @@ from movl_monai.evaluation.cases import Case, case_sections, cases_csv
 from movl_monai.evaluation.files import keep_evaluated, to_json, write_atomically
 from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_figure import draw_cases
-from movl_monai.evaluation.mask_files import MaskFiles, voxel_spacing
+from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.mask_metrics import mask_figures
 from movl_monai.evaluation.mask_report import build_mask_report, mask_report_rows
@@ -174,17 +174,21 @@ class SegmentationReportHandler(_CollectingCases):
         shown = max(range(len(order)), key=lambda number: (np.count_nonzero(masks[number]), -number))
         small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)
         spacing = voxel_spacing(self.dataset.geometry[order[0]], predicted.ndim)
+        distances = has_distances(self.dataset.geometry[order[0]])
         item = self.dataset.data[order[0]]
         patient = item.get("patient_id")
         self.cases.append(
             Case(
                 id=case.id,
-                figures=mask_figures(truth, predicted, num_classes=len(self.class_names), spacing=spacing),
+                figures=mask_figures(
+                    truth, predicted, num_classes=len(self.class_names), spacing=spacing, distances=distances
+                ),
                 images=len(order),
                 shown=order[shown],
                 predicted=small(case.planes[order[shown]][None])[0].numpy(),
                 present=np.array([(truth == number).any() for number in range(1, len(self.class_names))]),
                 in_mm=spacing is not None,
+                has_distances=distances,
                 complete=len(order) == self.dataset.geometry[order[0]].get("frames", 1) or predicted.ndim == 2,
                 split=item["split"] or "",
                 domain=item["domain"],
@@ -289,9 +293,13 @@ class MaskWriter(_CollectingCases):
         if predicted.ndim == 2:
             self.files.write_image(case.id, predicted, spacing=spacing)
         else:
+            records = [self.dataset.geometry[index] for index in order]
             slices = {int(self.dataset.geometry[index]["frame"]): case.planes[index] for index in order}
             source = self.dataset.data[order[0]]["image"]
-            self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], spacing=spacing)
+            try:
+                self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], records=records)
+            except IrregularSpacingError as error:
+                _LOGGER.warning("The mask of case %s is not written: %s", case.id, error)
 
     def finish(self) -> None:
         """Write the table."""

@@ -18,14 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["FIGURES", "mask_figures"]
+__all__ = ["FIGURES", "NO_DISTANCES", "mask_figures"]
 
 FIGURES = ("dice", "iou", "sensitivity", "precision", "hd95", "asd")
 """Names of the figures; of the last two smaller is better."""
 
+NO_DISTANCES = "not available: irregular spacing"
+"""Stands where a distance would, of volumes whose voxels lie on no regular grid with perpendicular axes."""
+
 
 def mask_figures(
-    truth: np.ndarray, predicted: np.ndarray, *, num_classes: int, spacing: Sequence[float] | None = None
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    num_classes: int,
+    spacing: Sequence[float] | None = None,
+    distances: bool = True,
 ) -> dict[str, np.ndarray]:
     """Compute all figures for each class but the background.
 
@@ -34,6 +42,7 @@ def mask_figures(
         predicted: likewise, of the same shape.
         num_classes: number of classes, the background counts.
         spacing: distance of pixel centers along each axis in mm; None for 1, which gives distances in pixels.
+        distances: False leaves ``hd95`` and ``asd`` without a value, for voxels that lie on no regular grid.
 
     Returns:
         for each of :data:`FIGURES` float64 (num_classes - 1,), NaN where the class has no such value. ``hd95`` is the
@@ -56,17 +65,18 @@ def mask_figures(
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"Truth and prediction must have one shape, got {truth.shape} and {predicted.shape}.")
-    distances = [1.0] * truth.ndim if spacing is None else [float(value) for value in spacing]
+    steps = [1.0] * truth.ndim if spacing is None else [float(value) for value in spacing]
     # all voxels of a single slice would be its surface
     kept = [axis for axis, size in enumerate(truth.shape) if size > 1 or truth.ndim == 2]
     if len(kept) == 2 and truth.ndim == 3:
         truth, predicted = truth.squeeze(), predicted.squeeze()
-        distances = [distances[axis] for axis in kept]
-    rows = [_class_figures(truth == number, predicted == number, distances) for number in range(1, num_classes)]
+        steps = [steps[axis] for axis in kept]
+    used = steps if distances else None
+    rows = [_class_figures(truth == number, predicted == number, used) for number in range(1, num_classes)]
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in FIGURES}
 
 
-def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float]) -> dict[str, float]:
+def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float] | None) -> dict[str, float]:
     from monai.metrics import compute_dice, compute_iou
 
     values = dict.fromkeys(FIGURES, float("nan"))
@@ -81,7 +91,7 @@ def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float
         values["sensitivity"] = both / int(np.count_nonzero(truth))
     if predicted.any():
         values["precision"] = both / int(np.count_nonzero(predicted))
-    if truth.any() and predicted.any():
+    if spacing is not None and truth.any() and predicted.any():
         values |= _distances(one, other, spacing)
     return values
 

@@ -10,7 +10,7 @@ import numpy as np
 from movl_monai.evaluation.cases import Case, case_sections
 from movl_monai.evaluation.files import jsonable
 from movl_monai.evaluation.mask_groups import mask_groups
-from movl_monai.evaluation.mask_metrics import FIGURES
+from movl_monai.evaluation.mask_metrics import FIGURES, NO_DISTANCES
 from movl_monai.evaluation.model_card import data_facts, model_card
 from movl_monai.evaluation.report import SCHEMA_VERSION
 from movl_monai.evaluation.table import figure_with_interval
@@ -152,7 +152,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _unit(cases: Sequence[Case]) -> str:
-    units = {"mm" if case.in_mm else "pixels" for case in cases}
+    units = {"mm" if case.in_mm else "pixels" for case in cases if case.has_distances} or {"mm"}
     return units.pop() if len(units) == 1 else "mixed"
 
 
@@ -165,6 +165,11 @@ def _notes(cases: Sequence[Case]) -> list[str]:
         notes.append(
             f"{count} of {len(cases)} files tell no pixel spacing: their distances are in pixels, the others' in mm, "
             "and the means over both mean little."
+        )
+    if irregular := sum(not case.has_distances for case in cases):
+        notes.append(
+            f"Distances (HD95, ASD) of {irregular} of {len(cases)} cases are {NO_DISTANCES}, as their slices have "
+            "gaps or unequal distances, or are shifted as by a tilted gantry; the means leave them out."
         )
     if incomplete := sum(not case.complete for case in cases):
         notes.append(f"{incomplete} volumes lack slices that could not be read; see the ingest report.")

@@ -126,6 +126,11 @@ _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
         "Mosaics: pictures of many slices side by side, as some MR scanners store them. Take them apart into slices.",
     ),
     (
+        *("no_series_uid", "warning", "format = 'dicom' AND series = ''"),
+        "DICOM images without SeriesInstanceUID: which of them are slices of one volume cannot be told, and no DICOM "
+        "object can refer to them. Export them again, or give the files of each volume a folder of their own.",
+    ),
+    (
         *("blank", "warning", "pixels = '' AND mean IS NOT NULL"),
         "Images of one value after windowing: nothing to see in them.",
     ),

@@ -65,7 +65,7 @@ CREATE TEMP VIEW listed AS
 SELECT images.key, frame, id, images.label, images.patient, images.spelling, split, domain, format, modality, view,
     kind, intent, laterality, sop_class, transfer_syntax, photometric, bits, rows, columns, burned_in,
     secondary_capture, shows_names, instance,
-    pixels, mean, deviation, exposure, files.flags, row_spacing, column_spacing
+    series, pixels, mean, deviation, exposure, files.flags, row_spacing, column_spacing
 FROM images JOIN files USING (key) JOIN frames USING (key, frame)
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from movl_monai.data.ids import Salter
 from movl_monai.ingest.journal import Journal
-from movl_monai.transforms.series import SAME_PLACE_MM, SeriesSlice, series_affine, spacing_flags
+from movl_monai.transforms.series import SAME_PLACE_MM, SeriesSlice, group_alike, series_affine, spacing_flags
 
 __all__ = ["FLAGS", "Placed", "group_frames", "place_frames"]
 
@@ -20,6 +20,7 @@ FLAGS = {
     "gap": "a distance between slices above 1.5 times the usual one: slices are missing",
     "variable_spacing": "distances between slices that differ by more than 1 %",
     "sheared": "slices are shifted against each other, as by a tilted gantry",
+    "uneven_shift": "slices are shifted against each other by unequal amounts",
     "duplicate_positions": "the same slice more than once",
     "several_per_position": "different slices at one position: several echoes, phases or times (4D)",
     "no_positions": "slices without positions; they are in the order of their instance numbers",
@@ -30,7 +31,8 @@ _CROSS_SECTIONAL = ("CT", "MR", "PT")
 
 _SELECT = """
 SELECT files.key, frames.frame, files.format, files.modality, files.series, files.localizer, files.rows, files.columns,
-    files.thickness, files.instance_number, x, y, z, orientation, row_spacing, column_spacing, pixels, paths.sort
+    files.thickness, files.instance_number, x, y, z, orientation, row_spacing, column_spacing, pixels, mean, instance,
+    paths.sort
 FROM frames JOIN files USING (key) JOIN paths USING (key)
 WHERE frames.status = 'ok' AND files.status IN ('ok', 'some_frames_unreadable')
 ORDER BY CASE files.series WHEN '' THEN files.key ELSE files.series END, paths.sort, files.key, frames.frame
@@ -83,25 +85,19 @@ def place_frames(journal: Journal, salter: Salter) -> None:
 
 def group_frames(frames: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Divide the frames of a series by size, orientation, spacing, and being a localizer; in the order they come."""
-    groups: list[list[dict[str, Any]]] = []
-    for frame in frames:
-        for group in groups:
-            if _alike(frame, group[0]):
-                group.append(frame)
-                break
-        else:
-            groups.append([frame])
-    return groups
-
-
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    same = ("localizer", "rows", "columns", "format")
-    if any(one[name] != other[name] for name in same) or _has_position(one) != _has_position(other):
-        return False
-    if not _has_position(one):
-        return True
-    spacing, reference = ((frame["row_spacing"], frame["column_spacing"]) for frame in (one, other))
-    return np.allclose(_orientation(one), _orientation(other), atol=1e-3) and np.allclose(spacing, reference, rtol=1e-3)
+    placed = [_has_position(frame) for frame in frames]
+    groups = group_alike(
+        [
+            (*(frame[name] for name in ("localizer", "rows", "columns", "format")), is_placed)
+            for frame, is_placed in zip(frames, placed, strict=True)
+        ],
+        [_orientation(one).tolist() if is_placed else [0] * 6 for one, is_placed in zip(frames, placed, strict=True)],
+        [
+            (one["row_spacing"], one["column_spacing"]) if is_placed else (1, 1)
+            for one, is_placed in zip(frames, placed, strict=True)
+        ],
+    )
+    return [[frames[index] for index in group] for group in groups]
 
 
 def _has_position(frame: dict[str, Any]) -> bool:
@@ -174,6 +170,14 @@ def _slice(frame: dict[str, Any]) -> SeriesSlice:
     )
 
 
+def _are_copies(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return True for the same pixels; those of images of one value have no hash."""
+    if one["pixels"] or other["pixels"]:
+        return bool(one["pixels"] == other["pixels"])
+    is_blank = one["mean"] is not None and one["mean"] == other["mean"]
+    return is_blank or bool(one["instance"] and one["instance"] == other["instance"])
+
+
 def _problems(frames: Sequence[dict[str, Any]], parts: Sequence[SeriesSlice]) -> list[str]:
     """Flags of sorted slices; those that share a position count once for the distances."""
     flags: dict[str, None] = {}
@@ -182,7 +186,7 @@ def _problems(frames: Sequence[dict[str, Any]], parts: Sequence[SeriesSlice]) ->
         if np.linalg.norm(parts[index].position - parts[kept[-1]].position) >= SAME_PLACE_MM:
             kept.append(index)
             continue
-        same = frames[index]["pixels"] == frames[kept[-1]]["pixels"] and frames[index]["pixels"]
+        same = _are_copies(frames[index], frames[kept[-1]])
         flags["duplicate_positions" if same else "several_per_position"] = None
     slices = [parts[index] for index in kept]
     affine, places = series_affine(slices)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -166,20 +166,27 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
 
 def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis) -> list[_Found]:
     """Put the slices of each series together."""
-    groups: dict[object, list[_Found]] = defaultdict(list)
+    from movl_monai.transforms.series import group_alike
+
+    keys: list[Hashable] = []
+    places: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
     for number, one in enumerate(found):
-        is_slice = one.scan is not None and one.scan.is_slice and one.entry.frame is None
-        # copies of a series in two folders are two volumes
-        groups[(one.entry.path.parent, one.scan.volume) if one.scan and is_slice else number].append(one)
+        if one.scan is not None and one.scan.is_slice and one.scan.geometry and one.entry.frame is None:
+            # copies of a series in two folders are two volumes
+            keys.append((one.entry.path.parent, one.scan.volume))
+            places.append(one.scan.geometry[1:])
+        else:
+            keys.append(number)
+            places.append(((0.0,) * 6, (1.0,) * 2))
     result: list[_Found] = []
-    for members in groups.values():
-        members = sorted(members, key=lambda one: one.entry.key)
+    for group in group_alike(keys, [place[0] for place in places], [place[1] for place in places]):
+        members = sorted((found[number] for number in group), key=lambda one: one.entry.key)
         header = _series_header(members, slice_axis)
         if header is None:
             result += members
             continue
         first = members[0].scan
-        name = id_map.salter.short("series", repr(first.volume if first else ""))
+        name = id_map.salter.short("series", repr((first.volume, first.geometry) if first else ""))
         folder = members[0].entry.key.rpartition("/")[0]
         entry = Entry(path=members[0].entry.path.parent, key=f"{folder}/series {name}")
         result.append(_Found(entry, header.frames, tuple(str(one.entry.path) for one in members), first))

@@ -14,7 +14,7 @@ import numpy as np
 from movl_monai.answers import no_answer
 from movl_monai.data.faults import fault_of
 from movl_monai.evaluation.files import write_atomically
-from movl_monai.evaluation.mask_files import MaskFiles
+from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles
 from movl_monai.evaluation.rows import OK
 from movl_monai.fonts import legible_names
 from movl_monai.predict.batches import Item
@@ -187,7 +187,7 @@ class Outputs:
     def _write_nifti(self, case: SegmentedCase) -> str:
         slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
         source, axis = case.items[0]["image"], case.record["slice_axis"]
-        path = self.masks.write_volume(case.id, slices, source=source, axis=axis, spacing=case.spacing)
+        path = self.masks.write_volume(case.id, slices, source=source, axis=axis, records=case.records)
         return f"masks/{path.name}"
 
     def _draw(
@@ -304,6 +304,8 @@ class _Written:
 
         if isinstance(error, _NotDicomError):
             reason = _NOT_DICOM
+        elif isinstance(error, IrregularSpacingError):
+            reason = "irregular_spacing"
         else:
             reason = "unfit_source" if isinstance(error, DicomOutputError) else fault_of(error)[0]
         self.problems |= dict.fromkeys(kinds, reason)

@@ -55,7 +55,7 @@ class SeriesScan:
         modality: the code, "" where it is missing.
         is_localizer: by ImageType.
         is_capture: whether it shows a screen or a scan of film.
-        geometry: what the slices of one volume have in common; None without a position.
+        geometry: size, orientation and pixel spacing; None without a position.
     """
 
     path: str
@@ -65,7 +65,7 @@ class SeriesScan:
     modality: str
     is_localizer: bool = False
     is_capture: bool = False
-    geometry: tuple[object, ...] | None = None
+    geometry: tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def is_slice(self) -> bool:
@@ -74,17 +74,16 @@ class SeriesScan:
 
     @property
     def volume(self) -> tuple[object, ...]:
-        """What the slices of one volume have in common."""
-        return (self.study, self.series, self.is_localizer, self.geometry)
+        """Values that are equal in the slices of one volume; orientation and spacing are alike only."""
+        return (self.study, self.series, self.is_localizer, self.geometry[0] if self.geometry else None)
 
     @classmethod
     def of(cls, path: Path, header: HeaderScan) -> SeriesScan:
         """What a header says."""
         first = header.frames[0]
-        geometry: tuple[object, ...] | None = None
+        geometry: tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]] | None = None
         if len(header.frames) == 1 and first.position and first.orientation and first.spacing:
-            directions = tuple(round(value, 2) + 0.0 for value in first.orientation)
-            geometry = (header.shape, directions, tuple(round(value, 2) for value in first.spacing))
+            geometry = (header.shape, tuple(first.orientation), tuple(first.spacing))
         return cls(
             path=str(path),
             study=header.study,

@@ -26,6 +26,7 @@ class Summary:
         abstained: that the network does not answer; None where that is not known.
         resumed: rows that an earlier run had left.
         not_written: outputs that could not be written, by output and reason.
+        flags: how many images and cases had each flag.
     """
 
     out: Path
@@ -37,6 +38,7 @@ class Summary:
     abstained: int | None
     resumed: int = 0
     not_written: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """A few lines for people."""
@@ -48,6 +50,8 @@ class Summary:
         if self.reasons:
             listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
             lines.append(f"Not predicted: {listed}.")
+        if self.flags:
+            lines.append(f"Flagged: {', '.join(f'{flag} {count}' for flag, count in self.flags.items())}.")
         if self.not_written:
             listed = ", ".join(f"{what} {count}" for what, count in self.not_written.items())
             lines.append(f"Not written: {listed}.")
@@ -73,4 +77,5 @@ def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int) -> Summary
         abstained=count("abstain"),
         resumed=resumed,
         not_written=dict(Counter(what for row in done for what in row.get("not_written", ())).most_common()),
+        flags=dict(Counter(flag for row in done for flag in row.get("flags", ())).most_common()),
     )

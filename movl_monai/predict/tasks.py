@@ -12,7 +12,7 @@ from movl_monai.data.decode import Decoded
 from movl_monai.data.faults import fault_of
 from movl_monai.evaluation.checks import NonFiniteLogitsError
 from movl_monai.evaluation.mask_collect import largest_components
-from movl_monai.evaluation.mask_files import mask_amounts, voxel_spacing
+from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
 from movl_monai.evaluation.rows import OK, classification_rows, failed_row
 from movl_monai.predict.batches import Item, Unit
 from movl_monai.predict.compute import Computer
@@ -94,11 +94,14 @@ class SegmentedCase:
         id: of the case.
         items: its images, in the order of the slices.
         planes: uint8 (rows, columns), the class of every pixel, one per item.
-        record: technical facts of the first image.
+        records: technical facts of each image.
     """
 
-    def __init__(self, id: str, items: Sequence[Item], planes: Sequence[np.ndarray], record: Mapping[str, Any]) -> None:
-        self.id, self.items, self.planes, self.record = id, list(items), list(planes), dict(record)
+    def __init__(
+        self, id: str, items: Sequence[Item], planes: Sequence[np.ndarray], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.id, self.items, self.planes, self.records = id, list(items), list(planes), list(records)
+        self.record = dict(self.records[0])
 
     @property
     def is_volume(self) -> bool:
@@ -112,12 +115,12 @@ class SegmentedCase:
             return self.planes[0]
         return np.stack(self.planes, axis=-1)
 
-    @property
-    def spacing(self) -> tuple[float, ...] | None:
-        """In mm along the axes of ``classes``; None where it is not known."""
-        if self.classes.ndim == 3 and not self.is_volume:
-            return None  # frames of a film are no volume
-        return voxel_spacing(self.record, self.classes.ndim)
+    def amounts(self, class_names: Sequence[str]) -> dict[str, float]:
+        """Return the pixels of each class, and their area or volume where it is known; frames of a film have none."""
+        classes = self.classes
+        spacing = voxel_spacing(self.record, 2) if classes.ndim == 2 else None
+        volumes = voxel_volumes(self.records) if self.is_volume else None
+        return mask_amounts(classes, class_names, spacing=spacing, voxel_mm3=volumes)
 
 
 class SegmentedImages:
@@ -179,7 +182,8 @@ class SegmentedImages:
         case_id = items[0]["case"]
         if failed := next((one for one in decoded if one.reason), None):
             return failed_row(case_id, failed.reason, failed.detail)
-        case = SegmentedCase(case_id, items, [plane for plane in planes if plane is not None], decoded[0].record)
+        records = [one.record for one in decoded]
+        case = SegmentedCase(case_id, items, [plane for plane in planes if plane is not None], records)
         if self.model.largest_component:
             kept = largest_components(case.classes)
             case.planes = [kept] if kept.ndim == 2 else list(np.moveaxis(kept, -1, 0))
@@ -189,7 +193,8 @@ class SegmentedImages:
             "reason": "",
             **{name: case.record[name] for name in _FACTS if case.record.get(name)},
             "images": len(items),
-            **mask_amounts(case.classes, self.model.class_names, spacing=case.spacing),
+            **({"flags": flags} if (flags := flags_of(records)) else {}),
+            **case.amounts(self.model.class_names),
         }
         return self.sink.segmented(case, row) or row
 

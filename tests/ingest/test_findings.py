@@ -27,7 +27,7 @@ def problems(*images: dict[str, Any], volume: str = "") -> dict[str, Finding]:
             exposure = values.pop("exposure", "")
             frame = FrameRecord(frame=0, pixels=values.pop("pixels"), mean=values.pop("mean"), exposure=exposure)
             row = {name: values.pop(name) for name in ("label", "patient", "split", "domain")}
-            journal.put(str(number), FileRecord(frames=[frame], **values))
+            journal.put(str(number), FileRecord(frames=[frame], **{"series": "s", **values}))
             add_image(
                 journal,
                 ImageRow(key=str(number), frame=0, shown=None, id=f"id{number}", header_patient=None, mask=None, **row),
@@ -142,3 +142,8 @@ def test_the_worst_comes_first() -> None:
 
 def test_a_value_with_a_quote_does_no_harm(tmp_path: Path) -> None:
     assert problems({"patient": "o'hara"}, {"patient": "o'hara", "split": "val"})["patient_in_two_splits"].images == 2
+
+
+def test_dicom_without_series_uid_is_a_finding() -> None:
+    assert "no_series_uid" in problems({"format": "dicom", "series": ""}, {"format": "dicom"})
+    assert "no_series_uid" not in problems({"format": "png", "series": ""})

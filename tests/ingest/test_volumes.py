@@ -126,3 +126,9 @@ def test_slices_of_nifti_are_a_volume_and_pictures_are_none(tmp_path: Path, make
     assert found.pop("")[0] == ["a.png"]
     ((names, places, flags),) = found.values()
     assert (names, places, flags) == (["v.nii.gz"] * 3, [0.0, 2.5, 5.0], "")
+
+
+def test_blank_copies_of_a_slice_are_duplicates(tmp_path: Path, make_slice: MakeSlice) -> None:
+    for number, z in enumerate((0, 1, 1)):
+        make_slice(tmp_path / f"{number}.dcm", z=z, seed=number, PixelData=bytes(288))
+    assert only(tmp_path)[2] == "duplicate_positions"

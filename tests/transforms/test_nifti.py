@@ -87,6 +87,7 @@ def test_the_record_says_what_was_done() -> None:
     _, record = read_nifti_slice(nifti(VOLUME, oblique("LPS", 0)), slice_index=3, axis="coronal", intensity="minmax")
     assert record.pop("pixel_spacing") == pytest.approx([3.0, 0.7])
     assert record.pop("slice_spacing") == pytest.approx(0.9)
+    assert record.pop("voxel_mm3") == pytest.approx(0.7 * 0.9 * 3)
     assert record.pop("range") == pytest.approx([VOLUME.min(), VOLUME.max()])
     assert record == {
         "format": "nifti",

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from movl_monai.transforms.dicom import Limits
 from movl_monai.transforms.errors import MedicalImageError
-from movl_monai.transforms.series import SeriesSlice, check_alike, series_affine, slices_of, spacing_flags
+from movl_monai.transforms.series import (
+    SeriesSlice,
+    check_alike,
+    group_alike,
+    series_affine,
+    slice_thicknesses,
+    slices_of,
+    spacing_flags,
+)
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -79,3 +87,43 @@ def test_slices_that_are_alike_pass_and_one_that_is_not_is_counted() -> None:
     check_alike([at(0), at(3)])
     with pytest.raises(MedicalImageError, match="got 1 of 3 with another size"):
         check_alike([at(0), at(3), replace(at(6), shape=(4, 4))])
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ((0, 3, 6, 9), (3, 3, 3, 3)),
+        ((0, 3, 6, 27, 30, 33), (3,) * 6),  # a lone gap
+        ((0, 1, 2, 4, 7, 8, 9), (1,) * 7),  # three slices missing around one
+        ((0, 2, 4, 20, 25, 30), (2, 2, 2, 5, 5, 5)),  # two blocks
+        ((0, 1, 2, 3, 4, 9, 14, 19), (1, 1, 1, 1, 3, 5, 5, 5)),  # wider from there on
+        ((0, 1, 3, 6, 10), (1, 1.5, 2.5, 3.5, 4)),
+        ((0, 1, 2, 12), (1, 1, 1, 1)),
+        ((0, 7), (7, 7)),
+    ],
+)
+def test_each_slice_has_half_the_distances_to_its_neighbours(places: list[float], expected: list[float]) -> None:
+    assert slice_thicknesses(np.array(places, dtype=float)).tolist() == list(expected)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]])
+def test_values_at_a_boundary_of_rounding_are_one_group(order: list[int]) -> None:
+    keys = ["a", "a", "a", "b", "a"]
+    cosines = [
+        [1, 0.004999, 0, 0, 1, 0],
+        [1, 0.005001, 0, 0, 1, 0],
+        *[[1, 0.0050, 0, 0, 1, 0]] * 2,
+        [0, 1, 0, 0, 0, -1],
+    ]
+    spacings = [(0.704999, 0.7), (0.705001, 0.7), *[(0.705, 0.7)] * 3]
+    groups = group_alike(*([values[index] for index in order] for values in (keys, cosines, spacings)))
+    assert sorted(sorted(order[index] for index in group) for group in groups) == [[0, 1, 2], [3], [4]]
+
+
+def test_slices_off_the_line_and_of_no_thickness_are_flagged() -> None:
+    kept = [at(0), at(2, sideways=0.3), at(4)]
+    affine, places = series_affine(kept)
+    assert spacing_flags(kept, places, affine) == ["uneven_shift"]
+    alone = [replace(at(0), thickness=None)]
+    affine, places = series_affine(alone)
+    assert spacing_flags(alone, places, affine) == ["unknown_thickness"]

@@ -14,10 +14,12 @@ import pytest
 from movl_monai.transforms.dicom import Limits, read_dicom
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.nifti import read_nifti, read_nifti_slice
-from movl_monai.transforms.slices import slice_image
+from movl_monai.transforms.slices import slice_image, take_slice
 from movl_monai.transforms.volume import read_dicom_volume
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+
+from movl_monai.evaluation.mask_files import mask_amounts, voxel_volumes
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SAGITTAL = (0, 1, 0, 0, 0, -1)
@@ -277,3 +279,30 @@ def test_a_real_ct_slice_is_the_same_image_alone_and_in_a_volume(test_data: Path
     volume = read_dicom_volume([path])
     image, _ = slice_image(volume, intensity="ct")
     np.testing.assert_allclose(image, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, SAGITTAL, (-1, 0, 0, 0, -1, 0), (1, 0, 0, 0, 0, -1)])
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize(
+    ("places", "shift", "thicknesses"),
+    [
+        ((0, 3, 6, 9, 12, 15), 0, [3] * 6),
+        ((0, 3, 6, 27, 30, 33), 0, [3] * 6),
+        ((0, 1, 3, 6, 10, 15), 0, [1, 1.5, 2.5, 3.5, 4.5, 5]),
+        ((15, 12, 9, 6, 3, 0), 0, [3] * 6),
+        ((0, 3, 6, 9, 12, 15), 90, [3] * 6),  # far out of the line of the normal
+    ],
+)
+def test_a_mask_has_the_volume_of_its_slices(
+    orientation: Sequence[float], axis: Any, places: Sequence[float], shift: float, thicknesses: list[float]
+) -> None:
+    normal, sideways = np.cross(orientation[:3], orientation[3:]), np.array(orientation[:3])
+    files = [dicom(STORED[k], place * normal + k * shift * sideways, orientation) for k, place in enumerate(places)]
+    volume = read_dicom_volume(files)
+    records = [slice_image(volume, index, axis=axis)[1] for index in range(volume.slice_count(axis))]
+    marked = (volume.values > 900).astype(np.uint8)
+    planes = np.stack([take_slice(marked, index, axis) for index in range(volume.slice_count(axis))], axis=-1)
+    amounts = mask_amounts(planes, ["background", "organ"], voxel_mm3=voxel_volumes(records))
+    pixels = [(plane > 900).sum() for plane in STORED]
+    truth = sum(count * 0.5 * 0.8 * size for count, size in zip(pixels, thicknesses, strict=True)) / 1000
+    assert amounts["ml_organ"] == pytest.approx(truth, abs=2e-6)
