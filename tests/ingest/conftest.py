@@ -53,9 +53,8 @@ def make_slice() -> MakeSlice:
             stored,
             sop_class=CTImageStorage,
             modality="CT",
-            SeriesInstanceUID=generate_uid(entropy_srcs=["series", series]),
             StudyInstanceUID=generate_uid(entropy_srcs=["study", patient]),
-            **{**defaults, **placed, **tags},
+            **{"SeriesInstanceUID": generate_uid(entropy_srcs=["series", series]), **defaults, **placed, **tags},
         )
         if "SOPInstanceUID" not in tags:
             dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(path)])

@@ -337,3 +337,13 @@ def test_ingest_gives_labels_and_patients_one_spelling(tmp_path: Path, make_png:
     assert not codes & {"label_spellings", "patient_in_two_splits"}
     assert {row["label"] for row in merged.quality["sets"]} == {"ill", "well"}
     assert merged.quality["patients"] == 15
+
+
+def test_dicom_files_without_series_uid_are_read_and_found(tmp_path: Path, make_slice: MakeSlice) -> None:
+    class_folders(tmp_path, make_slice)
+    for number in range(3):
+        make_slice(tmp_path / f"ill/lone{number}.dcm", patient="p0", seed=100 + number, SeriesInstanceUID="")
+    outcome = ingest(tmp_path, labels="folders")
+    found = {finding["code"]: finding["images"] for finding in outcome.quality["findings"]}
+    assert found["no_series_uid"] == 3
+    assert len(rows(tmp_path / "manifest.csv")) == 15
