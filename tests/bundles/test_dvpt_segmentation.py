@@ -283,7 +283,7 @@ def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) 
     for case in range(4):
         (data / f"images/case{case}").mkdir(parents=True)
         (data / "masks").mkdir(exist_ok=True)
-        sources = source_series()
+        sources = source_series(seed=case)
         for number, source in enumerate(sources):
             as_file(source, data / f"images/case{case}/{(3 * number) % 5}.dcm")
         as_file(segmentation(sources), data / f"masks/case{case}.dcm")

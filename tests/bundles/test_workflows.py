@@ -127,7 +127,7 @@ def test_evaluation_of_the_test_split_alone_reads_no_other_image_of_the_domain(
     )
 
 
-def test_calibration_groups_and_far_images_come_from_the_settings(trained: Path, phantom: Path, tmp_path: Path) -> None:
+def test_calibration_groups_and_far_images_come_from_the_settings(phantom: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader((phantom / "manifest.csv").open(encoding="utf-8", newline="")))
     trained_on = sorted({row["patient_id"] for row in rows if (row["domain"], row["split"]) == ("id", "train")})
     for number, row in enumerate(rows):
@@ -141,8 +141,8 @@ def test_calibration_groups_and_far_images_come_from_the_settings(trained: Path,
     Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(tmp_path / "black.png")
     settings = {"dataset_dir": str(tmp_path / "manifest.csv"), "output_dir": str(tmp_path), **FAST}
     settings |= {"group_columns": ["sex"], "far_dataset_dirs": {"black": str(tmp_path / "black.png")}}
-    checkpoint = str(trained / "models/model.pt")
-    _run("infer", [TRAIN, EVALUATE], "evaluating", checkpoint=checkpoint, **settings)
+    _run("train", TRAIN, "training", **settings)
+    _run("infer", [TRAIN, EVALUATE], "evaluating", **settings)
     parts = read_outputs(tmp_path).sections()
     assert list(parts) == ["id", "ood:scanner_b", "val", "calibration", "train", "far:black"]
     assert len(parts["calibration"]) + len(parts["train"]) == 12

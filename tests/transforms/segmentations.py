@@ -51,10 +51,12 @@ def slice_object(
     return dataset
 
 
-def source_series(orientation: Sequence[float] = AXIAL, *, scale: int = 1, **tags: Any) -> list[FileDataset]:
+def source_series(
+    orientation: Sequence[float] = AXIAL, *, scale: int = 1, seed: int = 0, **tags: Any
+) -> list[FileDataset]:
     """Five slices of noise, 3 mm apart, from the first along the normal."""
     normal = np.cross(orientation[:3], orientation[3:])
-    noise = np.random.default_rng(0).integers(0, 4096, (5, scale * ROWS, scale * COLUMNS))
+    noise = np.random.default_rng(seed).integers(0, 4096, (5, scale * ROWS, scale * COLUMNS))
     origin = np.array([-10.0, 20.0, 30.0])
     return [slice_object(plane, origin + 3 * k * normal, orientation, **tags) for k, plane in enumerate(noise)]
 
