@@ -11,6 +11,8 @@ STAMP := $(VENV)/.movl-monai
 # The MONAI Deploy App SDK changes what `import monai` does, so it has an environment of its own.
 DEPLOY_VENV ?= $(HOME)/.cache/movl_monai/deployvenv
 DEPLOY_RUN := $(DEPLOY_VENV)/bin
+# the writer of the bill of materials depends on packages that do not belong into the list
+SBOM_VENV ?= $(HOME)/.cache/movl_monai/sbomvenv
 # the last packager of applications; it is only asked what it reads of them, and wants other versions of what it depends on
 PACKAGER_VENV ?= $(DEPLOY_VENV)/packager
 # The dependencies are installed again when pyproject.toml changes, the project itself when this checkout moves.
@@ -18,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile deploy-test clean
+.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -77,6 +79,13 @@ fuzz: setup  ## damage real files at random and read them (FUZZ_ARGS="--minutes 
 
 hostile: setup  ## read files made to exhaust memory or patience; prints the list with peak memory
 	@"$(RUN)/python" -m tests.hostile
+
+sbom: setup  ## write sbom.json, a bill of materials (CycloneDX) of the installed environment
+	@if [ ! -x "$(SBOM_VENV)/bin/cyclonedx-py" ]; then \
+	  $(PYTHON) -m venv "$(SBOM_VENV)" && \
+	  "$(SBOM_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'; \
+	fi
+	@"$(SBOM_VENV)/bin/cyclonedx-py" environment --pyproject pyproject.toml --output-reproducible -o sbom.json "$(RUN)/python"
 
 deploy-test:  ## set up the environment of the MONAI Deploy applications in DEPLOY_VENV, and run their tests in it
 	@if [ ! -x "$(DEPLOY_RUN)/python" ]; then $(PYTHON) -m venv "$(DEPLOY_VENV)"; fi
