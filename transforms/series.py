@@ -159,9 +159,22 @@ def check_alike(found: Sequence[SeriesSlice]) -> None:
         MedicalImageError: ``bad_header``.
     """
     first = found[0]
-    same = [[0.0] * 6] * len(found)
-    square = [[1.0] * 2] * len(found)
-    keys = [None] * len(found)
+    exact = [(part.series, part.shape) for part in found]
+    orientations, spacings = [part.orientation.tolist() for part in found], [part.spacing for part in found]
+    # together, as a listing groups them: one property alone may take another slice as its reference
+    if len(group_alike(exact, orientations, spacings)) > 1:
+        _refuse_unlike(found)
+    if not np.isclose(np.linalg.norm(first.normal), 1, atol=1e-2):
+        raise MedicalImageError(
+            "ImageOrientationPatient must hold two perpendicular directions of length 1; read the files as single"
+            " images.",
+            reason="bad_header",
+        )
+
+
+def _refuse_unlike(found: Sequence[SeriesSlice]) -> None:
+    """Raise the error that names the first property in which slices differ."""
+    same, square, keys = [[0.0] * 6] * len(found), [[1.0] * 2] * len(found), [None] * len(found)
     divided = {
         "series": group_alike([part.series for part in found], same, square),
         "orientation": group_alike(keys, [part.orientation.tolist() for part in found], square),
@@ -175,12 +188,6 @@ def check_alike(found: Sequence[SeriesSlice]) -> None:
                 " leave localizers out and read every series by itself.",
                 reason="bad_header",
             )
-    if not np.isclose(np.linalg.norm(first.normal), 1, atol=1e-2):
-        raise MedicalImageError(
-            "ImageOrientationPatient must hold two perpendicular directions of length 1; read the files as single"
-            " images.",
-            reason="bad_header",
-        )
 
 
 def series_affine(kept: Sequence[SeriesSlice]) -> tuple[np.ndarray, np.ndarray]:

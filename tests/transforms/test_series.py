@@ -89,6 +89,14 @@ def test_slices_that_are_alike_pass_and_one_that_is_not_is_counted() -> None:
         check_alike([at(0), at(3), replace(at(6), shape=(4, 4))])
 
 
+def test_what_is_grouped_together_is_alike() -> None:
+    # spacings on both sides of the reference, which is the slice of the smallest cosine
+    spacings, cosines = [(0.7, 0.8), (0.7006, 0.8), (0.6994, 0.8)], [[1, 0, 0, 0, 1, 0], *[[1, 5e-4, 0, 0, 1, 0]] * 2]
+    assert group_alike("aaa", cosines, spacings) == [[0, 1, 2]]
+    pairs = zip(cosines, spacings, strict=True)
+    check_alike([replace(at(0), orientation=np.array(turned), spacing=spacing) for turned, spacing in pairs])
+
+
 @pytest.mark.parametrize(
     ("places", "expected"),
     [
