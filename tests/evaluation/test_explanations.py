@@ -34,10 +34,11 @@ def _network(*, vit: bool = False, prompt: bool = True) -> AdaptedClassifier:
     backbone = tiny_vit() if vit else tiny_backbone()
     adapter = LoRA(backbone, rank=2) if vit else None
     visual = PadPrompt(image_size=backbone.spec.image_size, width=4) if prompt else None
-    for part in (visual, adapter):
+    head = LinearHead(backbone.spec.num_features, 2, init="uniform")
+    # the head as well, so that what the prompt does to a logit is far above rounding
+    for part in (visual, adapter, head):
         if part is not None:
             perturb(part)
-    head = LinearHead(backbone.spec.num_features, 2, init="uniform")
     return AdaptedClassifier(backbone=backbone, prompt=visual, adapter=adapter, head=head)
 
 
@@ -146,7 +147,9 @@ def test_a_panel_says_what_the_network_said_and_what_the_prompt_did(vit: bool) -
     assert panel.change[size // 2, size // 2] == 0
     assert panel.method == ("attention rollout" if vit else "Grad-CAM")
     if not vit:
-        np.testing.assert_allclose(panel.look, grad_cam(network, image, torch.tensor([said]))[0].numpy())
+        again = grad_cam(network, image, torch.tensor([said]))[0].numpy()
+        # the same up to rounding, which on some processors depends on where in memory an image lies
+        np.testing.assert_allclose(panel.look, again, rtol=1e-4, atol=1e-4 * again.max())
     assert any(panel.method.lower() in note.lower() for note in notes)
     assert any(f"the brightest {100 * change.max():.1f} %" in note for note in notes)
     assert "No case of ID test was right." in notes
