@@ -24,11 +24,12 @@ from .verbatim import as_written
 if TYPE_CHECKING:
     from movl_monai.data import Datalist, ImageDataset
 
-__all__ = ["CONFIG_ROOT", "FILES", "RECORD_FILE", "RECORD_FORMAT", "KeepRunRecord", "make_record"]
+__all__ = ["CONFIG_ROOT", "FILES", "RECORD_FILE", "RECORD_FORMAT", "KeepRunRecord", "make_record", "note_start"]
 
 _LOGGER = logging.getLogger(__name__)
 
 RECORD_FILE = "run.json"
+_START = "kept_start"
 RECORD_FORMAT = 1
 FILES = ("metadata.json", "train.json", "evaluate.json", "inference.json")
 # a config that no workflow read names its folder here; MONAI reads no id that starts with "_"
@@ -77,10 +78,14 @@ class KeepRunRecord:
 
     def attach(self, engine: Engine) -> None:
         """Write at the engine's start."""
-        engine.add_event_handler(Events.STARTED, lambda _: self.write())
+        engine.add_event_handler(Events.STARTED, lambda trainer: self.write(resumed=trainer.state.epoch > 0))
 
-    def write(self) -> None:
-        """Write the splits and the record now, each whole or not at all."""
+    def write(self, *, resumed: bool = False) -> None:
+        """Write the splits and the record now, each whole or not at all.
+
+        Args:
+            resumed: the checkpoint stays until a better one is found, and so does what the record says of it.
+        """
         from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
 
         record = dict(self.record)
@@ -88,7 +93,35 @@ class KeepRunRecord:
             content = make_kept_splits(self.datalist, self.images).write()
             write_atomically(self.path.with_name(SPLITS_FILE), content)
             record["splits_sha256"] = hashlib.sha256(content).hexdigest()
-        write_atomically(self.path.with_name(RECORD_FILE), to_json(record).encode())
+        place = self.path.with_name(RECORD_FILE)
+        if resumed and (start := _read(place).get(_START)):
+            record[_START] = start
+        write_atomically(place, to_json(record).encode())
+
+
+def note_start(checkpoint: Path, start: str | None) -> None:
+    """Write into the record beside a checkpoint whether it holds the start of training; nothing without a record.
+
+    Args:
+        checkpoint: the file.
+        start: "untrained" or "solved" (the head, exactly, before the first step); None for an epoch's state.
+    """
+    from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
+
+    place = checkpoint.with_name(RECORD_FILE)
+    record = _read(place)
+    if record and record.get(_START) != start:
+        rest = {name: value for name, value in record.items() if name != _START}
+        write_atomically(place, to_json(rest | ({} if start is None else {_START: start})).encode())
+
+
+def _read(place: Path) -> dict[str, Any]:
+    """Return a record; empty if there is none that can be read."""
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoint: str) -> dict[str, Any]:

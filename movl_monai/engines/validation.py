@@ -13,6 +13,7 @@ from monai.engines import Evaluator
 
 from movl_monai.networks import load_checkpoint, save_atomically
 
+from .keep_record import note_start
 from .parameters import unwrap
 
 __all__ = ["BestCheckpoint", "LoadCheckpoint", "ValidateStart"]
@@ -40,7 +41,7 @@ class ValidateStart:
 
     def _tell_start(self, trainer: Any) -> None:
         if trainer.state.max_epochs and self.validator.state.best_metric_epoch == 0:
-            solved = any(stage.solve_head for stage in getattr(trainer, "stages", ()))
+            solved = _solved_at_start(trainer)
             _LOGGER.warning(
                 "THE START WAS KEPT: no epoch of training was better on val than the state before the first step. The "
                 "checkpoint holds %s. Train longer (--epochs) or with another learning rate (--head_lr).",
@@ -51,12 +52,17 @@ class ValidateStart:
         if trainer.state.epoch > 0:
             return
         _LOGGER.info("Validating the state before the first step (shown as epoch 1 of the validation).")
+        state: Any = self.validator.state
+        if trainer.state.max_epochs:  # else nothing but the start was asked for
+            state.start = "solved" if _solved_at_start(trainer) else "untrained"
         self.validator.run(global_epoch=1)  # ignite engines cannot run an epoch 0
-        self.validator.state.best_metric_epoch = 0
+        state.best_metric_epoch, state.start = 0, None
 
 
 class BestCheckpoint:
     """Write the network's checkpoint whenever a validation is the best so far. Attach it to the evaluator.
+
+    The record beside the checkpoint says whether that state is the start of training, see :class:`ValidateStart`.
 
     Args:
         path: the checkpoint; holds what was trained and the sha256 of the frozen weights.
@@ -82,6 +88,12 @@ class BestCheckpoint:
             evaluator.state.best_metric_epoch,
         ):
             save_atomically(unwrap(self.network).state_dict(), self.path)
+            note_start(self.path, getattr(evaluator.state, "start", None))
+
+
+def _solved_at_start(trainer: Any) -> bool:
+    """Tell whether the first stage solves the head, which it does before the first validation."""
+    return any(stage.solve_head for stage in getattr(trainer, "stages", ())[:1])
 
 
 class LoadCheckpoint:

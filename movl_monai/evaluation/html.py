@@ -14,7 +14,7 @@ from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.pages.baselines import render_comparisons
 from movl_monai.evaluation.pages.calibration import render_calibration
-from movl_monai.evaluation.pages.card import render_explanations, render_model_card
+from movl_monai.evaluation.pages.card import render_explanations, render_model_card, render_origin
 from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.pages.conformal import render_abstention, render_conformal
 from movl_monai.evaluation.pages.detection import render_detection
@@ -119,6 +119,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     body = [
         '<a class="skip" href="#main">To the results</a>',
         "<header><h1>Evaluation report</h1>",
+        render_origin(report),
         f'<p dir="auto">Classes: {escape(", ".join(report["classes"]))}.</p>',
         '<p class="notice">For research only; not a medical device and not for diagnosis.</p></header>',
         '<main id="main">',

@@ -9,7 +9,7 @@ from typing import Any
 from movl_monai.evaluation.mask_metrics import FIGURES
 from movl_monai.evaluation.mask_summary import how_good, how_sure, on_change, when_not_to_trust
 from movl_monai.evaluation.pages.baselines import render_compared, render_comparisons
-from movl_monai.evaluation.pages.card import render_model_card
+from movl_monai.evaluation.pages.card import render_model_card, render_origin
 from movl_monai.evaluation.pages.figures import MASK_FIGURES, figure_sections
 from movl_monai.evaluation.pages.groups import render_groups
 from movl_monai.evaluation.pages.parts import (
@@ -53,6 +53,7 @@ def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
     body = [
         '<a class="skip" href="#main">To the results</a>',
         "<header><h1>Segmentation report</h1>",
+        render_origin(report),
         f'<p dir="auto">Classes: {escape(", ".join(report["classes"]))}. The first is the background and in no '
         "figure.</p>",
         '<p class="notice">For research only; not a medical device and not for diagnosis.</p></header>',

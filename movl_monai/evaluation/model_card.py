@@ -11,6 +11,9 @@ from movl_monai.evaluation.table import render_table, report_rows
 __all__ = ["data_facts", "model_card", "model_card_markdown"]
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis, screening or treatment of patients."
+KEPT_START = (
+    "THE START WAS KEPT: no epoch of training was better on val than the state before the first step of training."
+)
 _FEW = 100  # labelled test images below which a figure is called rough
 _SPLITS = ("train", "val", "calibration", "test", "")
 _MODEL = ("prompt", "adapter", "head", "strategy", "trainable_parameters", "backbone_parameters", "trainable_percent")
@@ -31,12 +34,13 @@ def model_card(
     Args:
         report: with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``, ``ood``.
         data: of :func:`data_facts`; None where only the evaluated images are known.
-        bundle: ``bundle``, ``bundle_version`` and ``overlays``, as the record of a run has them.
+        bundle: of :func:`~movl_monai.evaluation.provenance.bundle_facts`.
 
     Returns:
-        JSON-able: ``intended_use``; ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``,
-        ``license``, ``sha256``; ``classes``; ``data``: images and patients by domain and split; ``run``: seed, commit,
-        versions, checkpoint; ``limits``: sentences; ``notes``.
+        JSON-able: ``intended_use``; ``kept_start``, a sentence, where training kept the state before its first step;
+        ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``, ``license``, ``sha256``;
+        ``classes``; ``data``: images and patients by domain and split; ``run``: seed, commit, versions, checkpoint;
+        ``limits``: sentences; ``notes``.
 
     Reference:
         Mitchell et al., Model Cards for Model Reporting, FAT* 2019. The figures are in the report and not repeated.
@@ -49,6 +53,9 @@ def model_card(
     run = report.get("run") or {}
     backbone = run.get("backbone") or {}
     card: dict[str, Any] = {"intended_use": INTENDED_USE}
+    if (start := (bundle or {}).get("kept_start")) is not None:
+        held = "what was solved before it" if start == "solved" else "an untrained head"
+        card["kept_start"] = f"{KEPT_START} This model holds {held}."
     card["model"] = {name: (bundle or {}).get(name) for name in ("bundle", "bundle_version", "overlays")}
     if card["model"]["overlays"] == []:
         card["model"]["overlays"] = "none"
@@ -116,7 +123,8 @@ def model_card_markdown(report: Mapping[str, Any]) -> str:
         report: with ``model_card``; without one it is made from the report.
     """
     card = report.get("model_card") or model_card(report)
-    lines = ["# Model card", "", f"**{card['intended_use']}**", ""]
+    lines = ["# Model card", "", *([f"**{card['kept_start']}**", ""] if card.get("kept_start") else [])]
+    lines += [f"**{card['intended_use']}**", ""]
     lines += ["## Model", "", *_list(card["model"]), "", "## Weights", "", *_list(card["weights"]), "", "## Data", ""]
     lines += [f"Classes: {', '.join(map(_plain, card['classes']))}.", ""]
     if card["data"]:

@@ -55,8 +55,13 @@ def run_info(
 
 
 def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """``bundle``, ``bundle_version`` and ``overlays`` from the record beside a checkpoint; None without one."""
-    facts: dict[str, Any] = {"bundle": None, "bundle_version": None, "overlays": None}
+    """Facts of the record beside a checkpoint, None for what it does not say.
+
+    Returns:
+        ``bundle``, ``bundle_version``, ``overlays``, and ``kept_start``: "untrained" or "solved" where no epoch of
+        training was better on val than the state before the first step.
+    """
+    facts: dict[str, Any] = {"bundle": None, "bundle_version": None, "overlays": None, "kept_start": None}
     record = None if checkpoint is None else Path(checkpoint).with_name("run.json")
     try:
         content = json.loads(record.read_text(encoding="utf-8")) if record is not None else {}

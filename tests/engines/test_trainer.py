@@ -28,6 +28,7 @@ from movl_monai.engines import (
 )
 from movl_monai.errors import CheckpointMismatchError, ConfigError, NonFiniteLossError
 from movl_monai.evaluation import BalancedAccuracy, NegativeCrossEntropy
+from movl_monai.evaluation.provenance import bundle_facts
 from movl_monai.heads import LinearHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
@@ -310,8 +311,9 @@ def test_a_resumed_run_knows_the_best_state_and_what_decided_between_equals(tmp_
     assert again.state.best_tie_break < 0
 
 
-def test_the_state_before_the_first_step_is_a_candidate(tmp_path: Path) -> None:
+def test_the_state_before_the_first_step_is_a_candidate_and_recorded(tmp_path: Path) -> None:
     network = _network()
+    (tmp_path / "run.json").write_text('{"bundle": "b"}')
     start = copy.deepcopy(network.state_dict())
     evaluator = _evaluator(network, BestCheckpoint(tmp_path / "model.pt", network=network), wrong_labels=True)
     harmful = (
@@ -322,6 +324,28 @@ def test_the_state_before_the_first_step_is_a_candidate(tmp_path: Path) -> None:
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     assert evaluator.state.best_metric_epoch == 0
     assert torch.equal(saved["head.weight"], start["head.weight"])
+    facts = bundle_facts(tmp_path / "model.pt")
+    assert (facts["bundle"], facts["kept_start"]) == ("b", "untrained")
+
+
+@pytest.mark.parametrize(
+    ("stages", "wrong_labels", "start"),
+    [(STAGES[:1], False, None), (STAGES[:2], True, "solved"), ((Stage(epochs=2, lr={"head": 1e-2}),), False, None)],
+)
+def test_the_record_says_which_start_was_kept(
+    tmp_path: Path, stages: tuple[Stage, ...], wrong_labels: bool, start: str | None
+) -> None:
+    network, data = _network(), memory_dataset()
+    (tmp_path / "run.json").write_text('{"bundle": "b", "kept_start": "untrained"}')
+    features = FeatureSet(data, network.backbone, progress=False)
+    evaluator = _evaluator(network, BestCheckpoint(tmp_path / "model.pt", network=network), wrong_labels=wrong_labels)
+    _trainer(
+        network,
+        stages=stages,
+        head_solver=LinearProbe(features, features, num_classes=2),
+        train_handlers=[ValidateStart(evaluator), ValidationHandler(interval=1, validator=evaluator)],
+    ).run()
+    assert bundle_facts(tmp_path / "model.pt")["kept_start"] == start
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step() -> None:

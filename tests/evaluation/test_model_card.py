@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from movl_monai.evaluation import build_mask_report, render_html
+from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.model_card import data_facts, model_card, model_card_markdown
 from tests.evaluation.full_report import full_report
 
@@ -81,6 +83,32 @@ def test_the_text_has_every_section_and_the_figures_of_the_report() -> None:
     assert headings == ["Model", "Weights", "Data", "Figures", "Limits", "Run", "Not known"]
     assert f"{whole['id']['balanced_accuracy']:.3f}" in text
     assert "| scanner_b |" in text
+
+
+@pytest.mark.parametrize(
+    ("start", "held"), [("untrained", "This model holds an untrained head."), ("solved", "what was solved before it")]
+)
+def test_a_kept_start_is_said_first(start: str, held: str) -> None:
+    card = model_card(report(), bundle={"kept_start": start})
+    assert card["kept_start"].startswith("THE START WAS KEPT: no epoch of training was better on val")
+    assert held in card["kept_start"]
+    whole = {**full_report(), "model_card": card}
+    assert model_card_markdown(whole).splitlines()[2] == f"**{card['kept_start']}**"
+    mask = build_mask_report([], class_names=["background", "lesion"], rounds=10, bundle={"kept_start": start})
+    pages = [render_html(whole, {}), render_mask_html(mask | {"files": {}}, {})]
+    for page in pages:
+        assert page.index(held) < page.index("For research only") < page.index("How good here")
+        assert held in page.split('id="model-card"')[1]
+    assert "THE START" not in model_card_markdown(full_report()) + render_html(full_report(), {})
+
+
+def test_the_page_names_the_overlays_first() -> None:
+    overlays = ["strategy_lp.json", "<b>.json"]
+    whole = {**full_report(), "model_card": model_card(report(), bundle={"overlays": overlays})}
+    page = render_html(whole, {})
+    named = "Trained with these config files on top of train.json: strategy_lp.json, &lt;b&gt;.json."
+    assert page.index(named) < page.index("How good here")
+    assert "on top of train.json" not in render_html(full_report(), {})
 
 
 def test_names_cannot_start_markup_in_the_text() -> None:

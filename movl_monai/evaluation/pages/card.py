@@ -10,13 +10,26 @@ from movl_monai.evaluation.model_card import model_card
 from movl_monai.evaluation.pages.parts import gap, listed, notes_of, number_cell, picture
 from movl_monai.page import bullets, cell, facts_table, section, table, text_cell
 
-__all__ = ["render_explanations", "render_model_card"]
+__all__ = ["render_explanations", "render_model_card", "render_origin"]
+
+
+def render_origin(report: Mapping[str, Any]) -> str:
+    """The kept start of training, if it was kept, and the config files that training was given on top of its own."""
+    made = report.get("model_card") or {}
+    kept, overlays = made.get("kept_start"), (made.get("model") or {}).get("overlays")
+    lines = [f'<p class="notice alarm"><strong>{escape(kept)}</strong></p>'] if kept else []
+    if overlays and overlays != "none":
+        names = ", ".join(map(str, overlays))
+        lines.append(f'<p dir="auto">Trained with these config files on top of train.json: {escape(names)}.</p>')
+    return "".join(lines)
 
 
 def render_model_card(report: Mapping[str, Any]) -> str:
     """What was trained on what, for what it is meant, and where it ends."""
     made = report.get("model_card") or model_card(report)
+    kept = made.get("kept_start")
     body = [
+        f'<p class="notice alarm"><strong>{escape(kept)}</strong></p>' if kept else "",
         f'<p class="notice"><strong>{escape(made["intended_use"])}</strong></p>',
         "<h3>Limits</h3>",
         bullets(made["limits"]),

@@ -97,6 +97,8 @@ def _cards(compared: Mapping[str, Any]) -> str:
             big = big_figure(_value(value, metric), f"{name_of} here") + ruler(value, here["intervals"].get(metric))
         lines = [f"{domain}: {_value(part[metric], metric)}" for domain, part in (report.get("ood") or {}).items()]
         text = bullets(lines) if lines else paragraphs(["Not evaluated on images from elsewhere."])
+        kept = (report.get("model_card") or {}).get("kept_start")
+        big = (f'<p class="alarm">{escape(kept)}</p>' if kept else "") + big
         boxes.append(card(f"run-{number}", name, big + text + _than_first(compared, name), []))
     return f'<div class="cards">{"".join(boxes)}</div>'
 
