@@ -16,6 +16,7 @@ from movl_monai.transforms.dicom.codes import MODALITIES, known
 __all__ = ["model_for_volumes", "write_volume"]
 
 _AXES = 3
+_UNEVEN = 0.01
 _INSTEAD = "connect the selected series (`study_selected_series_list`) instead, whose files are read as in training"
 
 
@@ -34,8 +35,11 @@ def write_volume(image: Any, path: Path) -> None:
         image: with ``asnumpy()`` (slices, rows, columns) and ``metadata()``.
         path: of the file.
 
+    Of the distances of the slices it keeps the first (``depth_pixel_spacing``) and, in the affine, the mean one: a
+    series with gaps or unequal distances is known by their difference.
+
     Raises:
-        DataError: if it is no CT volume, or its place in the patient is not known.
+        DataError: if it is no CT volume, its place in the patient is not known, or its slices have unequal distances.
     """
     import nibabel
 
@@ -53,6 +57,7 @@ def write_volume(image: Any, path: Path) -> None:
             f"{values.shape} {'without' if affine is None else 'with'} one; {_INSTEAD}."
         )
     placed = _placed(np.array(affine, dtype=float), facts)
+    _check_distances(placed, facts)
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0).astype(np.float32), placed), path)
 
 
@@ -66,6 +71,22 @@ def _placed(affine: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
         if spacing and length:
             affine[:3, axis] *= float(spacing) / length
     return affine
+
+
+def _check_distances(affine: np.ndarray, facts: dict[str, Any]) -> None:
+    """Refuse a volume whose slices no affine places: its masks would have wrong volumes.
+
+    Raises:
+        DataError: if the first distance is not the mean one within 1 %.
+    """
+    first = facts.get("depth_pixel_spacing")
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    mean = abs(float(affine[:3, 2] @ normal)) / float(np.linalg.norm(normal))
+    if first and abs(float(first) - mean) > _UNEVEN * mean:
+        raise DataError(
+            f"The slices of a volume of the SDK must have equal distances, got {float(first):.3g} mm between the first "
+            f"two and {mean:.3g} mm on average; {_INSTEAD} and each slice counts with its own thickness."
+        )
 
 
 def model_for_volumes(model: Model) -> Model:

@@ -304,4 +304,5 @@ class MaskWriter(_CollectingCases):
     def finish(self) -> None:
         """Write the table."""
         write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
-        _LOGGER.info("Wrote %d masks and %s", len(self.files.rows), self.output_dir / "masks.csv")
+        written = sum(bool(row["file"]) for row in self.files.rows)
+        _LOGGER.info("Wrote %d masks and %s", written, self.output_dir / "masks.csv")

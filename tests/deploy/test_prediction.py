@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.util
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,14 @@ from pydicom import dcmread
 
 import movl_monai.deploy
 from movl_monai.deploy.errors import OperatorError, clean_errors
-from movl_monai.deploy.prediction import find_model, open_for, predict_files, write_outputs, write_table
+from movl_monai.deploy.prediction import (
+    NotWrittenError,
+    find_model,
+    open_for,
+    predict_files,
+    write_outputs,
+    write_table,
+)
 from movl_monai.deploy.volumes import model_for_volumes, write_volume
 from movl_monai.errors import ConfigError, DataError, ExportError
 from movl_monai.predict.run import predict
@@ -171,6 +179,43 @@ def test_a_volume_of_the_sdk_gives_the_numbers_of_its_files(
             assert pixels > 0
         with pytest.raises(DataError, match="not_dicom"):
             write_outputs(found, ["seg"], folder=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("move", "flags"), [(11.0, ["gap", "variable_spacing"]), (6.0, [])])
+def test_irregular_series_have_the_millilitres_of_predict(
+    models: dict[str, Path], tmp_path: Path, move: float, flags: list[str]
+) -> None:
+    ct_series(tmp_path / "in", count=4)
+    last = tmp_path / "in" / "series1.dcm"
+    moved = dcmread(last)
+    moved.ImagePositionPatient = [-10, -20, move]
+    moved.save_as(last)
+    model = open_for(models[f"{SEGMENTER}.ts"], task="segmentation")
+    found = predict_files(model, sorted((tmp_path / "in").iterdir()), folder=tmp_path / "found")
+    ((case, row),) = found.cases
+    expected = predict(models[f"{SEGMENTER}.ts"], tmp_path / "in", out=tmp_path / "expected", num_workers=0)
+    assert expected is not None
+    assert row["ml_hippocampus"] == expected.rows[0]["ml_hippocampus"]
+    assert row.get("flags", []) == expected.rows[0].get("flags", []) == flags
+    # four slices of 2 mm, whether or not some are missing between them
+    assert row["ml_hippocampus"] == pytest.approx((case.classes == 1).sum() * 0.8 * 0.5 * 2 / 1000, abs=1e-6)
+    if flags:
+        with pytest.raises(NotWrittenError, match="nifti:irregular_spacing 1.*take seg") as problem:
+            write_outputs(found, ["nifti", "seg", "sc"], folder=tmp_path / "found")
+        assert {name.partition("/")[0] for name in problem.value.files} == {"seg", "sc"}
+    else:
+        assert write_outputs(found, ["nifti"], folder=tmp_path / "found")
+
+
+@pytest.mark.parametrize(
+    ("first", "is_refused"), [(2.0, False), (2.01, False), (2.1, True), (1.2, True), (None, False)]
+)
+def test_a_volume_with_unequal_distances_is_refused(first: float | None, is_refused: bool, tmp_path: Path) -> None:
+    ct_series(tmp_path / "in")
+    volume = sdk_volume(tmp_path / "in", depth_pixel_spacing=first)
+    with pytest.raises(DataError, match="equal distances.*study_selected_series_list") if is_refused else nullcontext():
+        write_volume(volume, tmp_path / "volume.nii")
+    assert (tmp_path / "volume.nii").exists() != is_refused
 
 
 @pytest.mark.parametrize("facts", [{"modality": "MR"}, {"modality": None}, {"affine": None}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from monai.engines import SupervisedEvaluator
 from PIL import Image
+from pydicom.uid import generate_uid
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -21,7 +23,10 @@ from movl_monai.engines import prepare_image_batch
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import MaskWriter, NonFiniteLogitsError, SegmentationReportHandler, write_html
 from movl_monai.evaluation.mask_files import MaskFiles
+from movl_monai.evaluation.mask_metrics import NO_DISTANCES
 from tests.evaluation.masks import chain, dataset, write_images, write_volumes
+from tests.transforms.dicom.objects import as_file
+from tests.transforms.segmentations import AXIAL, segmentation, slice_object
 from tests.transforms.test_load_pair import AFFINES
 
 NAMES = ["background", "a", "b"]
@@ -94,6 +99,69 @@ def test_the_report_of_volumes_judges_them_as_volumes_in_mm(tmp_path: Path) -> N
     assert report["id"]["dice"] > 0.8
     assert all(row["images"] == "4" and row["complete"] == "True" for row in _rows(tmp_path / "out/cases.csv"))
     assert not [path for path in (tmp_path / "out").iterdir() if str(tmp_path).encode() in path.read_bytes()]
+
+
+class OneClass(nn.Module):
+    """Class 1 everywhere."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([0.0, 9, 0]).reshape(1, 3, 1, 1).expand(len(image), 3, *image.shape[2:])
+
+
+def _write_series(root: Path, name: str, places: Sequence[float], *, orientation: Sequence[float] = AXIAL) -> None:
+    """A DICOM series and the segmentation of a block on each of its slices."""
+    pixels = np.add.outer(50 * np.arange(24), 20 * np.arange(20))
+    uids = {f"{kind}InstanceUID": generate_uid(entropy_srcs=[name, kind]) for kind in ("Study", "Series")}
+    sources = [slice_object(pixels, (0, 0, place), orientation, **uids) for place in places]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "images" / name).mkdir()
+    for number, source in enumerate(sources):
+        as_file(source, root / "images" / name / f"{number}.dcm")
+    labels = np.zeros((len(places), 24, 20), dtype=np.uint8)
+    labels[:, 4:12, 5:15] = 1
+    as_file(segmentation(sources, labels), root / "masks" / f"{name}.dcm")
+
+
+_COSINE, _SINE = float(np.cos(np.radians(20))), float(np.sin(np.radians(20)))
+_SERIES: dict[str, dict[str, Any]] = {
+    "regular": {"places": (0, 3, 6, 9)},
+    "gap": {"places": (0, 3, 27, 30)},
+    "variable": {"places": (0, 1, 3, 6)},
+    "tilted": {"places": (0, 3, 6, 9), "orientation": (1, 0, 0, 0, _COSINE, _SINE)},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "has_distances", "is_written"),
+    [
+        ("regular", 12, True, True),
+        ("gap", 12, False, False),
+        ("variable", 1 + 1.5 + 2.5 + 3, False, False),
+        ("tilted", 12 * _COSINE, False, True),
+    ],
+)
+def test_irregular_series_have_true_volumes_and_no_distances(
+    name: str, length: float, has_distances: bool, is_written: bool, tmp_path: Path
+) -> None:
+    _write_series(tmp_path / "data/test", name, **_SERIES[name])
+    data = dataset(tmp_path / "data")
+    _run(OneClass(), SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=20), data)
+    (case,) = _rows(tmp_path / "out/cases.csv")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert float(case["dice_a"]) == pytest.approx(2 * 80 / (80 + 480))
+    assert (case["distance_unit"], bool(case["hd95_a"]), bool(case["asd_a"])) == (
+        ("mm", True, True) if has_distances else (NO_DISTANCES, False, False)
+    )
+    assert (report["id"]["hd95"] is None, any(NO_DISTANCES in note for note in report["notes"])) == (
+        (not has_distances,) * 2
+    )
+    _run(OneClass(), MaskWriter(tmp_path / "written", class_names=NAMES, dataset=data), data)
+    (row,) = _rows(tmp_path / "written/masks.csv")
+    assert float(row["ml_a"]) == pytest.approx(24 * 20 * 0.5 * 0.75 * length / 1000, abs=2e-6)
+    assert bool(row.get("flags")) == (name != "regular")
+    assert (bool(row["file"]), row.get("not_written", "")) == (is_written, "" if is_written else "irregular_spacing")
+    assert len(list((tmp_path / "written").rglob("*.nii.gz"))) == is_written
 
 
 def test_pictures_of_patients_can_be_left_out(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,14 +79,16 @@ def run_of_one_class(segmenter_run: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def write_series(folder: Path, series: Series, *, number: int = 1, **changes: dict[str, Any]) -> None:
-    """Write the files of a series; ``changes`` has tags of single slices, by ``slice_<index>``."""
+def write_series(
+    folder: Path, series: Series, *, number: int = 1, changes: Mapping[int, dict[str, Any]] | None = None
+) -> None:
+    """Write the files of a series; ``changes`` has tags of single slices, by number."""
     folder.mkdir(parents=True)
     gradient = np.add.outer(20 * np.arange(ROWS), 30 * np.arange(COLUMNS))
     for index, (place, shift) in enumerate(zip(series.places, series.shifts, strict=False)):
         tags = {"StudyInstanceUID": f"{SPACE}.{number}", "SeriesInstanceUID": f"{SPACE}.{number}.1"}
         file = slice_object(gradient + index, (shift, 0, place), series.orientation, **tags)
-        for keyword, value in changes.get(f"slice_{index}", {}).items():
+        for keyword, value in (changes or {}).get(index, {}).items():
             setattr(file, keyword, value)
         as_file(file, folder / f"{index:02d}.dcm")
 
@@ -150,24 +152,26 @@ def test_a_nifti_mask_lies_where_the_pixels_of_the_files_do(name: str, run_of_on
     # a qform holds no shear
     assert (int(mask.header["qform_code"]) > 0, int(mask.header["sform_code"]) > 0) == (name == "regular", True)
     # and the mask, read as a volume itself, says the same
-    _, (row,) = command(run_of_one_class, path, tmp_path / "again")
-    assert float(row["ml_hippocampus"]) == pytest.approx(volume, rel=1e-5)
-    assert {*row.get("flags", "").split("|")} - {"", "constant", "blank", "nearly_black"} == {*series.flags}
+    _, (said,) = command(run_of_one_class, path, tmp_path / "again")
+    assert float(said["ml_hippocampus"]) == pytest.approx(volume, rel=1e-5)
+    assert {*said.get("flags", "").split("|")} - {"", "constant", "blank", "nearly_black"} == {*series.flags}
 
 
-_WITHIN = {  # of the tolerances of 0.001 and 0.1 %, and at boundaries of rounding to three digits
-    "slice_0": {"PixelSpacing": [0.5004, 0.75]},
-    "slice_2": {"ImageOrientationPatient": [1, 0.000499, 0, -0.000499, 1, 0]},
-    "slice_3": {"ImageOrientationPatient": [1, 0.000501, 0, -0.000501, 1, 0], "PixelSpacing": [0.4997, 0.7504]},
-    "slice_4": {"PixelSpacing": [0.50049, 0.75]},
+_WITHIN: dict[
+    int, dict[str, Any]
+] = {  # of the tolerances of 0.001 and 0.1 %, and at boundaries of rounding to three digits
+    0: {"PixelSpacing": [0.5004, 0.75]},
+    2: {"ImageOrientationPatient": [1, 0.000499, 0, -0.000499, 1, 0]},
+    3: {"ImageOrientationPatient": [1, 0.000501, 0, -0.000501, 1, 0], "PixelSpacing": [0.4997, 0.7504]},
+    4: {"PixelSpacing": [0.50049, 0.75]},
 }
 
 
 def test_slices_within_the_tolerance_are_one_volume_with_the_same_id_at_every_reading(
     run_of_one_class: Path, tmp_path: Path
 ) -> None:
-    write_series(tmp_path / "in/a", REGULAR["regular"], **_WITHIN)
-    write_series(tmp_path / "in/b", REGULAR["regular"], number=2, slice_3={"PixelSpacing": [0.6, 0.75]})
+    write_series(tmp_path / "in/a", REGULAR["regular"], changes=_WITHIN)
+    write_series(tmp_path / "in/b", REGULAR["regular"], number=2, changes={3: {"PixelSpacing": [0.6, 0.75]}})
     found = []
     for name in ("first", "second"):
         ids = IdMap(tmp_path / name / "id_map.json", salt="0123456789abcdef")
@@ -189,9 +193,10 @@ def test_a_slice_that_comes_back_within_the_tolerance_keeps_the_id_of_its_volume
     run_of_one_class: Path, tmp_path: Path
 ) -> None:
     ids = set()
-    for name, changes in {"as it was": {}, "changed": {"slice_2": {"PixelSpacing": [0.5004, 0.75]}}}.items():
+    states: dict[str, dict[int, dict[str, Any]]] = {"as it was": {}, "changed": {2: {"PixelSpacing": [0.5004, 0.75]}}}
+    for name, changes in states.items():
         shutil.rmtree(tmp_path / "in", ignore_errors=True)
-        write_series(tmp_path / "in", REGULAR["regular"], **changes)
+        write_series(tmp_path / "in", REGULAR["regular"], changes=changes)
         _, (row,) = command(run_of_one_class, tmp_path / "in", tmp_path / "out")
         assert (row["status"], row["images"]) == ("ok", "6"), name
         ids.add(row["id"])
