@@ -66,8 +66,8 @@ class NotWrittenError(DataError):
         said = ", ".join(f"{problem} {count}" for problem, count in self.problems.items())
         super().__init__(
             f"Not all outputs could be written ({said}): not_dicom says that the source is no DICOM file, unfit_source "
-            "that it lacks what the object needs, such as UIDs or a place in the patient, irregular_spacing that no affine "
-            "of NIfTI places its slices (take seg)."
+            "that it lacks what the object needs, such as UIDs or a place in the patient, irregular_spacing that no "
+            "affine of NIfTI places its slices (take seg)."
         )
 
 
