@@ -107,7 +107,7 @@ class LoadImageMask(Transform):
         )
         self.exif = exif
         self._volume: tuple[object, Volume] | None = None
-        self._mask: tuple[object, np.ndarray] | None = None
+        self._mask: tuple[object, Volume] | None = None
 
     def __call__(self, source: Path, mask: Path | None = None, frame: int | None = None) -> torch.Tensor:
         """Load an image (3, rows, columns) alone; see :meth:`read`."""
@@ -125,8 +125,8 @@ class LoadImageMask(Transform):
 
         Returns:
             float32 (3, rows, columns) in [0, 1]; uint8 (1, rows, columns) in 0 .. num_classes - 1, or None; and the
-            record, which of a slice has ``slice_axis``. Its flag ``looks_swapped`` marks an image of few levels with a
-            mask of many.
+            record, which of a slice has ``slice_axis``. The flags of a DICOM segmentation follow those of its image;
+            ``looks_swapped`` marks an image of few levels with a mask of many.
 
         Raises:
             MedicalImageError: what reading the image raises; ``mask_mismatch`` where the mask does not lie on it;
@@ -134,12 +134,12 @@ class LoadImageMask(Transform):
         """
         if not _is_volume(source):
             image, record = self.images.read(cast(Path, source), frame)
-            values = None if mask is None else self._image_mask(mask, cast(Path, source), frame)
+            values, more = (None, []) if mask is None else self._image_mask(mask, cast(Path, source), frame)
         else:
             volume = self.volume(source)
             pixels, record = self._slice(volume, frame)
             image = torch.from_numpy(np.ascontiguousarray(pixels))
-            values = None if mask is None else self._slice_mask(mask, source, volume, record["frame"])
+            values, more = (None, []) if mask is None else self._slice_mask(mask, source, volume, record["frame"])
         if values is None:
             return image, None, record
         if values.shape != tuple(image.shape[1:]):
@@ -149,8 +149,9 @@ class LoadImageMask(Transform):
                 reason="mask_mismatch",
             )
         swapped = looks_swapped(image[0].numpy(), values)
-        if swapped:
-            record = record | {"flags": [*record.get("flags", ()), "looks_swapped"]}
+        more += ["looks_swapped"] if swapped else []
+        if more:
+            record = record | {"flags": list(dict.fromkeys([*record.get("flags", ()), *more]))}
         return image, self._classes(values, swapped=swapped), record
 
     def volume(self, source: Path | Sequence[Path]) -> Volume:
@@ -179,17 +180,21 @@ class LoadImageMask(Transform):
         sides = [slice_image(volume, min(max(chosen + step, 0), last), **options)[0][0] for step in (-1, 1)]
         return np.stack([sides[0], image[0], sides[1]]), record | {"neighbors": True}
 
-    def _slice_mask(self, mask: Path, source: Path | Sequence[Path], volume: Volume, index: int) -> np.ndarray:
+    def _slice_mask(
+        self, mask: Path, source: Path | Sequence[Path], volume: Volume, index: int
+    ) -> tuple[np.ndarray, list[str]]:
         key = (_identity(mask), _identity(source))
         if self._mask is None or self._mask[0] != key:
-            self._mask = (key, read_mask_volume(mask, volume, limits=self.images.limits).values)
-        return take_slice(self._mask[1], index, self.images.slice_axis)
+            self._mask = (key, read_mask_volume(mask, volume, limits=self.images.limits))
+        read = self._mask[1]
+        flags = read.flags if "segmentation_type" in read.record else ()
+        return take_slice(read.values, index, self.images.slice_axis), list(flags)
 
-    def _image_mask(self, mask: Path, source: Path, frame: int | None) -> np.ndarray:
+    def _image_mask(self, mask: Path, source: Path, frame: int | None) -> tuple[np.ndarray, list[str]]:
         mask_format = sniff_format(mask)
         if mask_format == "dicom":
-            values, _ = read_segmentation(mask, source, image_frame=frame, limits=self.images.limits)
-            return values[0]
+            values, record = read_segmentation(mask, source, image_frame=frame, limits=self.images.limits)
+            return values[0], record["flags"]
         if mask_format in ("nifti", "nifti_pair"):
             raise MedicalImageError(
                 "Expected the mask of an image as a raster file or DICOM segmentation, got a NIfTI volume; give the"
@@ -199,8 +204,8 @@ class LoadImageMask(Transform):
         as_grey = self.mask_threshold is not None
         turn = _turn_with_image(source, mask, frame) if self.exif is None else None
         if turn is not None:
-            return turn_array(read_label_map(mask, frame=frame, as_grey=as_grey, exif="ignore"), turn)
-        return read_label_map(mask, frame=frame, as_grey=as_grey, exif=self.images.exif)
+            return turn_array(read_label_map(mask, frame=frame, as_grey=as_grey, exif="ignore"), turn), []
+        return read_label_map(mask, frame=frame, as_grey=as_grey, exif=self.images.exif), []
 
     def _classes(self, values: np.ndarray, *, swapped: bool) -> torch.Tensor:
         try:

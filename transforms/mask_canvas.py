@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from movl_monai.transforms.dicom.segmentation import OpenSegmentation, SegmentFrame
+from movl_monai.transforms.dicom.tags import integer
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.placement import Placement
 
@@ -76,13 +77,16 @@ class MaskCanvas:
             dtype = np.uint8 if max(segments, default=0) < 2**8 else np.int32
         self.values: np.ndarray = np.zeros((len(segments) if as_channels else 1, *shape), dtype=dtype)
         self._size = (opened.layout.columns, opened.layout.rows)
+        self._painted: dict[object, int] = {}
+        self._numbers = {0, *opened.labels, integer(opened.header, "PixelPaddingValue")}
 
     def paint(self, frame: SegmentFrame, placement: Placement) -> None:
         """Decode a frame and put it where it lies, within the canvas.
 
         Raises:
             MedicalImageError: ``overlapping_segments`` in a map of segment numbers; ``mask_mismatch`` if the frame
-                goes beyond the canvas; and what decoding raises.
+                goes beyond the canvas, or another one of its segment lies there; ``bad_header`` if a label map holds a
+                number that is no segment's; and what decoding raises.
         """
         _, x, y, z = self.values.shape
         region = placement.region(self._size, (x, y, z))
@@ -92,13 +96,32 @@ class MaskCanvas:
                 " segmentation was made on.",
                 reason="mask_mismatch",
             )
+        place = (frame.segment, *np.rint(placement.start).tolist())
+        if (first := self._painted.setdefault(place, frame.index)) != frame.index:
+            raise MedicalImageError(
+                f"Expected one frame of a segment for each place, frames {first} and {frame.index} lie on the same"
+                " pixels. If the segmentation is of several times or phases, read it image by image; slices that share"
+                " one SOPInstanceUID cannot be told apart: give each its own.",
+                reason="mask_mismatch",
+            )
         stored = self._opened.stored(frame.index)
+        if frame.segment is None:
+            self._check_numbers(stored)
         numbers = self._segments if frame.segment is None else [frame.segment]
         for number in numbers:
             fraction = self._fraction(stored, number if frame.segment is None else None)
             channel = self._segments.index(number) if self._as_channels else 0
             target, turned = placement.paint(self.values[channel], fraction, region)
             self._merge(target, turned, number)
+
+    def _check_numbers(self, stored: np.ndarray) -> None:
+        unknown = set(np.unique(stored).tolist()) - self._numbers
+        if unknown:
+            raise MedicalImageError(
+                f"Expected segment numbers {', '.join(map(str, self._opened.labels))} or 0 in the label map, got"
+                f" {min(unknown)}, which SegmentSequence does not describe; export the segmentation again.",
+                reason="bad_header",
+            )
 
     def _fraction(self, stored: np.ndarray, number: int | None) -> np.ndarray:
         """Return bool (H, W), or without threshold float32 in [0, 1]."""

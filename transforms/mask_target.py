@@ -12,7 +12,8 @@ from movl_monai.transforms.dicom.header import read_header
 from movl_monai.transforms.dicom.layout import frame_count
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.segmentation import OpenSegmentation, SegmentFrame
-from movl_monai.transforms.dicom.tags import integer, items, uid
+from movl_monai.transforms.dicom.segments import referenced_images
+from movl_monai.transforms.dicom.tags import integer, uid
 from movl_monai.transforms.errors import MedicalImageError
 from movl_monai.transforms.files import Source
 from movl_monai.transforms.frames import choose_frame
@@ -163,11 +164,7 @@ def _cites(frame: SegmentFrame, image: ImageTarget) -> bool:
 
 def _names(opened: OpenSegmentation, image: ImageTarget) -> bool:
     """Whether the segmentation names the image at all, so that it has no segment where no frame shows one."""
-    listed = {
-        str(uid(instance, "ReferencedSOPInstanceUID"))
-        for series in items(opened.header, "ReferencedSeriesSequence")
-        for instance in items(series, "ReferencedInstanceSequence")
-    }
+    listed = {*referenced_images(opened.header)}
     listed |= {instance for frame in opened.frames for instance, _ in frame.sources}
     return bool(image.instance) and image.instance in listed
 

@@ -21,7 +21,7 @@ from movl_monai.data.spelling import patient_key
 from movl_monai.data.walk import name_problem
 from movl_monai.ingest.records import FileRecord, FrameRecord
 from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
-from movl_monai.transforms.dicom import Geometry, HeaderScan, scan_header
+from movl_monai.transforms.dicom import Geometry, HeaderScan, Limits, scan_header
 from movl_monai.transforms.dicom.codes import (
     INTENTS,
     LATERALITIES,
@@ -31,6 +31,8 @@ from movl_monai.transforms.dicom.codes import (
     known,
     presentation_intent,
 )
+from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.segmentation import open_segmentation
 
 __all__ = ["Examine", "Known", "Task", "died"]
 
@@ -118,6 +120,8 @@ class Examine:
         if record.format == "dicom":
             scan = scan_header(path, label=self.label)
             _fill_in(record, scan, self.salter)
+            if record.status == "segmentation":
+                _look_at_segmentation(path, record)
             if self.transform is None:
                 record.covered = scan.header_bytes or record.size
             return
@@ -157,6 +161,15 @@ class Examine:
         for frame in record.frames:
             item: dict[str, Any] = {"image": str(path)}
             yield frame, decode(item if len(record.frames) == 1 else item | {"frame": frame.frame}, transform)
+
+
+def _look_at_segmentation(path: Path, record: FileRecord) -> None:
+    """Write the flags of a DICOM segmentation, or why it cannot be a mask."""
+    try:
+        with quiet(), open_segmentation(path, limits=Limits()) as opened:
+            record.flags = " ".join(opened.flags.codes)
+    except Exception as error:  # the file is no image in any case
+        record.detail = ": ".join(filter(None, explain(error)))
 
 
 def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:

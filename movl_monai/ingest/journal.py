@@ -16,7 +16,7 @@ from movl_monai.ingest.records import FILE_COLUMNS, FRAME_COLUMNS, FileRecord
 
 __all__ = ["Journal"]
 
-_VERSION = 2  # of the tables and of what their values mean
+_VERSION = 3  # of the tables and of what their values mean
 _SECONDS = 1.0  # between two commits: what a killed run loses at most
 
 # exclusive: of two runs on one journal the second one stops at once, and says so

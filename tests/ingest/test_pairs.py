@@ -17,6 +17,8 @@ from movl_monai.errors import DataError
 from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder
 from tests.data.test_read_nnunet import nnunet
 from tests.ingest.conftest import SMALL, MakeSlice
+from tests.transforms.dicom.objects import as_file
+from tests.transforms.segmentations import segmentation, source_series
 
 READING = Reading(preprocessing=SMALL, progress=False, thumbnails=20)
 
@@ -123,3 +125,20 @@ def test_a_series_with_one_mask_is_one_row(tmp_path: Path, make_slice: MakeSlice
         ("images/b", "masks/b.nii.gz"),
     ]
     assert len(read_mask_datalist(tmp_path / "manifest.csv", split_fractions=None)) == 8
+
+
+def test_what_is_odd_about_a_segmentation_is_in_its_row(tmp_path: Path) -> None:
+    sources = source_series()
+    for case, keyword in (("a", ""), ("b", "DimensionIndexSequence"), ("c", "SegmentSequence")):
+        (tmp_path / "images" / case).mkdir(parents=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        for number, source in enumerate(sources):
+            as_file(source, tmp_path / "images" / case / f"{number}.dcm")
+        mask = segmentation(sources)
+        if keyword:
+            delattr(mask, keyword)
+        as_file(mask, tmp_path / "masks" / f"{case}.dcm")
+    ingest(tmp_path)
+    masks = [row for row in rows(tmp_path / "ingest_report.csv") if row["status"] == "mask"]
+    assert sorted(row["flags"] for row in masks) == ["", "", "nonconforming:DimensionIndexSequence"]
+    assert sorted(row["detail"].partition(":")[0] for row in masks) == ["Segmentation Storage"] * 2 + ["bad_header"]

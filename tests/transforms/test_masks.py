@@ -404,7 +404,7 @@ def test_a_listed_image_without_a_frame_has_an_empty_mask() -> None:
     listed[1].ReferencedSOPInstanceUID = images[2].SOPInstanceUID
     mask, record = read_segmentation(written(dataset), written(images[2]))
     assert not mask.any()
-    assert record["flags"] == ["no_segment_in_plane"]
+    assert record["flags"] == ["nonconforming:DimensionIndexSequence", "no_segment_in_plane"]
 
 
 def test_frames_of_a_multi_frame_image_are_told_apart_by_their_numbers() -> None:
@@ -420,7 +420,7 @@ def test_frames_of_a_multi_frame_image_are_told_apart_by_their_numbers() -> None
         read_segmentation(file, written(image))
     assert caught.value.reason == "multi_frame"
     unclear = written(segmented_photographs([image] * 3, labels))
-    with pytest.raises(MedicalImageError, match="does not say to which of its frames"):
+    with pytest.raises(MedicalImageError, match="nothing says to which slice or frame"):
         read_segmentation(unclear, written(image), image_frame=0)
 
 

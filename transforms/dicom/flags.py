@@ -36,12 +36,13 @@ FLAGS = MappingProxyType(
         "wrong_lut_depth": "a lookup table holds more bits than it states, or at least two fewer; its entries count",
         "palette_of_8_bit_values": "a 16-bit palette that holds 8-bit values was not shifted",
         "supplemental_palette_ignored": "the colours painted over a grey image were left out",
+        "nonconforming": "a segmentation breaks the standard at a tag that its mask does not need",
         "no_segment_in_plane": "a segmentation has no frame in the plane of the image; the mask is empty",
         "frames_outside_volume": "frames of a segmentation lie outside the volume and were left out",
         "imager_pixel_spacing": "the spacing is that at the detector, not in the patient",
     }
 )
-"""What each flag means; ``inferred``, ``empty`` and ``invalid`` are followed by ``:`` and a DICOM keyword."""
+"""What each flag means; ``:`` and a DICOM keyword follow ``inferred``, ``empty``, ``invalid`` and ``nonconforming``."""
 
 
 class Flags:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -15,11 +15,20 @@ from movl_monai.transforms.dicom.header import ParsedFile, PixelElement, parse
 from movl_monai.transforms.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.transforms.dicom.limits import Limits
 from movl_monai.transforms.dicom.record import sop_class_name
+from movl_monai.transforms.dicom.segments import flag_nonconforming, read_labels
 from movl_monai.transforms.dicom.source import Source, open_source
-from movl_monai.transforms.dicom.tags import code_string, functional_group, integer, items, numbers, uid
+from movl_monai.transforms.dicom.tags import (
+    code_string,
+    functional_group,
+    functional_groups,
+    integer,
+    items,
+    numbers,
+    uid,
+)
 from movl_monai.transforms.errors import MedicalImageError
 from pydicom import Dataset, FileDataset
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
 __all__ = ["SEGMENTATION_CLASSES", "OpenSegmentation", "SegmentFrame", "SegmentationType", "open_segmentation"]
 
@@ -27,6 +36,10 @@ SegmentationType = Literal["BINARY", "FRACTIONAL", "LABELMAP"]
 
 SEGMENTATION_CLASSES = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")
 """The SOP classes of label masks; the second one is Label Map Segmentation Storage."""
+
+_SINGLE = (
+    *("SegmentIdentificationSequence", "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +101,10 @@ class OpenSegmentation:
 def open_segmentation(source: Source, *, limits: Limits) -> Iterator[OpenSegmentation]:
     """Open a DICOM segmentation; for callers that mute the parsers with :func:`quiet`.
 
-    Limits are checked before highdicom sees the header, which it checks as a segmentation. The frames are decoded here
-    and not there, because there is no limit there, and neither big endian, run lengths of single bits, nor deflated
-    frames.
+    What the mask needs is the number and label of every segment, and for every frame the number of its segment; where
+    frames lie is for the callers to require. What else the standard requires is flagged where it is missing or wrong.
+    highdicom is not used here: it refuses such headers, has no limits, and reads neither big endian, run lengths of
+    single bits, nor deflated frames.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
@@ -100,8 +114,8 @@ def open_segmentation(source: Source, *, limits: Limits) -> Iterator[OpenSegment
         The segmentation, whose frames can be decoded until the block ends.
 
     Raises:
-        MedicalImageError: ``not_segmentation`` for other objects; ``bad_header`` where the header is none of a
-            segmentation; and what reading any DICOM file raises.
+        MedicalImageError: ``not_segmentation`` for other objects; ``bad_header`` where segments or frames are not
+            described; ``missing_tag`` for a segment without a label; and what reading any DICOM file raises.
 
     Reference:
         DICOM PS3.3 A.51 and C.8.20.
@@ -122,47 +136,29 @@ def _open(file: ParsedFile, limits: Limits) -> OpenSegmentation:
     flags = Flags()
     layout = pixel_layout(header, keyword=pixels.keyword, flags=flags, limits=limits)
     kind = code_string(header, "SegmentationType")
-    labels = _checked_segments(header)
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP") or layout.samples != 1 or layout.is_float:
         raise MedicalImageError(
             "SegmentationType must be BINARY, FRACTIONAL or LABELMAP with whole numbers of one sample, got something"
             " else; export the segmentation again.",
             reason="bad_header",
         )
+    labels = read_labels(header)
+    _check_frames(header, layout.frames)
+    flag_nonconforming(header, flags)
+    frames = tuple(_frame(header, index, labels, is_label_map=kind == "LABELMAP") for index in range(layout.frames))
+    _check_distinct(frames)
     return OpenSegmentation(
         header=header,
         layout=layout,
         kind=cast(SegmentationType, kind),
         labels=labels,
         largest=_largest(header) if kind == "FRACTIONAL" else 1,
-        frames=tuple(_frame(header, index, labels, is_label_map=kind == "LABELMAP") for index in range(layout.frames)),
+        frames=frames,
         flags=flags,
         decoders=set(),
         _file=file,
         _pixels=pixels,
     )
-
-
-def _checked_segments(header: FileDataset) -> dict[int, str]:
-    """Let highdicom check the header; return the labels of the segments by number."""
-    from highdicom.seg import Segmentation
-
-    # highdicom refuses other encodings for the sake of the pixel data, which it does not get
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.set_original_encoding(False, True)
-    try:
-        found = Segmentation.from_dataset(header, copy=False)
-        descriptions = {number: found.get_segment_description(number) for number in found.segment_numbers}
-        labels = {int(number): str(text.segment_label).strip() for number, text in descriptions.items() if number > 0}
-    except Exception as error:
-        # not chained: messages quote values and identifiers
-        raise MedicalImageError(
-            f"highdicom refuses the header as that of a segmentation ({type(error).__name__}); export it again.",
-            reason="bad_header",
-        ) from None
-    if not labels:
-        raise MedicalImageError("The segmentation describes no segment; export it again.", reason="bad_header")
-    return labels
 
 
 def _largest(header: FileDataset) -> int:
@@ -176,10 +172,28 @@ def _largest(header: FileDataset) -> int:
     return largest
 
 
+def _check_frames(header: FileDataset, count: int) -> None:
+    """Check that every frame is described, and once; a single frame may be described by the shared groups alone."""
+    groups = items(header, "PerFrameFunctionalGroupsSequence")
+    if len(groups) < count and (groups or count > 1):
+        raise MedicalImageError(
+            f"Expected an item of PerFrameFunctionalGroupsSequence for each of the {count} frames, got {len(groups)};"
+            " export the segmentation again.",
+            reason="bad_header",
+        )
+    for index, group in enumerate(groups[:count]):
+        repeated = [keyword for keyword in _SINGLE if len(items(group, keyword)) > 1]
+        if repeated:
+            raise MedicalImageError(
+                f"Expected one item of {repeated[0]} for frame {index}, got several; export the segmentation again.",
+                reason="bad_header",
+            )
+
+
 def _frame(header: FileDataset, index: int, labels: dict[int, str], *, is_label_map: bool) -> SegmentFrame:
     group = functional_group(header, "SegmentIdentificationSequence", index)
-    number = None if group is None else integer(group, "ReferencedSegmentNumber")
-    if not is_label_map and number not in labels:
+    named = [] if group is None else numbers(group, "ReferencedSegmentNumber")
+    if not is_label_map and (len(named) != 1 or named[0] not in labels):
         raise MedicalImageError(
             f"Frame {index} must name one of the segments {', '.join(map(str, labels))}, it does not; export the"
             " segmentation again.",
@@ -187,17 +201,33 @@ def _frame(header: FileDataset, index: int, labels: dict[int, str], *, is_label_
         )
     return SegmentFrame(
         index=index,
-        segment=None if is_label_map else number,
+        segment=None if is_label_map else int(named[0]),
         geometry=read_geometry(header, frame=index),
-        sources=tuple(_sources(functional_group(header, "DerivationImageSequence", index))),
+        sources=tuple(dict.fromkeys(_sources(functional_groups(header, "DerivationImageSequence", index)))),
     )
 
 
-def _sources(derivation: Dataset | None) -> Iterator[tuple[str, int | None]]:
-    for image in items(derivation, "SourceImageSequence") if derivation is not None else []:
-        instance = str(uid(image, "ReferencedSOPInstanceUID"))
-        for number in _numbers(image):
-            yield instance, number
+def _check_distinct(frames: Sequence[SegmentFrame]) -> None:
+    """Check that place or source tells the frames of a segment apart."""
+    seen: dict[object, int] = {}
+    for frame in frames:
+        key = (frame.segment, frame.geometry.position, frame.geometry.orientation, frame.sources)
+        if (first := seen.setdefault(key, frame.index)) != frame.index:
+            raise MedicalImageError(
+                f"Expected one frame of a segment for each place, frames {first} and {frame.index} have the same place"
+                " (or none) and the same sources: nothing says to which slice or frame each belongs. Slices that share"
+                " one SOPInstanceUID cannot be told apart: give each its own, or export the segmentation with a"
+                " PlanePositionSequence for each frame.",
+                reason="mask_mismatch",
+            )
+
+
+def _sources(derivations: Sequence[Dataset]) -> Iterator[tuple[str, int | None]]:
+    for derivation in derivations:
+        for image in items(derivation, "SourceImageSequence"):
+            instance = str(uid(image, "ReferencedSOPInstanceUID"))
+            for number in _numbers(image):
+                yield instance, number
 
 
 def _numbers(image: Dataset) -> list[int | None]:

@@ -13,7 +13,18 @@ from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
 __all__ = [
-    *("code_string", "each_number", "functional_group", "integer", "items", "number", "numbers", "raw_data", "uid"),
+    *(
+        "code_string",
+        "each_number",
+        "functional_group",
+        "functional_groups",
+        "integer",
+        "items",
+        "number",
+        "numbers",
+        "raw_data",
+        "uid",
+    ),
     "values",
 ]
 
@@ -132,12 +143,15 @@ def functional_group(header: Dataset, keyword: str, frame: int) -> Dataset | Non
     Reference:
         DICOM PS3.3 C.7.6.16.
     """
+    found = functional_groups(header, keyword, frame)
+    return found[0] if found else None
+
+
+def functional_groups(header: Dataset, keyword: str, frame: int) -> list[Dataset]:
+    """Return all items of a functional group that may have several, such as ``DerivationImageSequence``."""
     own = items(header, "PerFrameFunctionalGroupsSequence")
     groups = own[frame : frame + 1] + items(header, "SharedFunctionalGroupsSequence")[:1]
-    for group in groups:
-        if found := items(group, keyword):
-            return found[0]
-    return None
+    return next((found for group in groups if (found := items(group, keyword))), [])
 
 
 def _as_number(value: Any) -> float:
