@@ -24,6 +24,7 @@ from movl_monai.predict.series import SeriesScan
 from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.transforms.dicom.visible import may_show_names
 
 if TYPE_CHECKING:
     from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp
@@ -34,7 +35,7 @@ FOLDERS = (".", "local", "masks", "pictures", "sr", "seg", "sc")
 """Of the outputs."""
 
 _SERIES_OFFSETS = {"sr": 901, "seg": 902, "sc": 903}
-_NOT_DICOM = "not_dicom"
+_NOT_DICOM, _SHOWS_NAMES = "not_dicom", "shows_names"
 
 
 class Outputs:
@@ -84,7 +85,7 @@ class Outputs:
             return draw_text(self._image(item), _said(row, self.model.class_names))
 
         if "png" in self.kinds:
-            written.add("png", lambda: self._write_png(item["id"], draw))
+            written.add("png", lambda: self._write_png(item["id"], draw, item["case"], item_place(item)))
         if "sc" in self.kinds:
             written.add("sc", lambda: self._write_capture(item["case"], draw, *item_place(item), number=1))
         return row | written.entries()
@@ -201,7 +202,7 @@ class Outputs:
             draw = cache(partial(self._drawn, case, place, number, planes[number], lines))
             if "png" in self.kinds:
                 name = case.id if len(planes) == 1 else f"{case.id}_{number:04d}"
-                written.add("png", partial(self._write_png, name, draw))
+                written.add("png", partial(self._write_png, name, draw, case.id, place))
             if "sc" in self.kinds:
                 where = place or ("", None)
                 written.add("sc", partial(self._write_capture, case.id, draw, *where, number=position))
@@ -219,9 +220,14 @@ class Outputs:
         image = self._image(case.items[number]) if place is None else self._frame(*place)
         return draw_classes(image, plane, self.model.class_names, lines)
 
-    def _write_png(self, name: str, draw: Callable[[], np.ndarray]) -> list[str]:
+    def _write_png(
+        self, name: str, draw: Callable[[], np.ndarray], case: str, place: tuple[str, int | None] | None
+    ) -> list[str]:
+        """Write a picture, which like the tables names nobody; a capture names its patient in any case."""
         from PIL import Image
 
+        if place is not None and case in self.series and may_show_names(headers_of([place[0]])[0]):
+            raise _ShowsNamesError
         stream = io.BytesIO()
         Image.fromarray(draw()).save(stream, format="PNG")
         write_atomically(self.folder / "pictures" / f"{name}.png", stream.getvalue())
@@ -302,8 +308,8 @@ class _Written:
         """
         from movl_monai.dicom_output import DicomOutputError
 
-        if isinstance(error, _NotDicomError):
-            reason = _NOT_DICOM
+        if isinstance(error, (_NotDicomError, _ShowsNamesError)):
+            reason = _NOT_DICOM if isinstance(error, _NotDicomError) else _SHOWS_NAMES
         elif isinstance(error, IrregularSpacingError):
             reason = "irregular_spacing"
         else:
@@ -320,6 +326,10 @@ class _Written:
 
 class _NotDicomError(Exception):
     """A DICOM object was asked for of another file."""
+
+
+class _ShowsNamesError(Exception):
+    """A picture was asked for of an image that may show a name."""
 
 
 def _refuse_not_dicom() -> list[str]:

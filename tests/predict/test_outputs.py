@@ -103,3 +103,26 @@ def test_a_report_of_a_series_with_an_unreadable_image_is_partial(
     (report,) = (tmp_path / "out" / "sr").glob("*.dcm")
     assert dcmread(report).CompletionFlag == "PARTIAL"
     assert len(read_classification_report(report, NAMES)) == 2
+
+
+@pytest.mark.parametrize("run", ["classifier_run", "segmenter_run"])
+def test_no_picture_is_drawn_of_an_image_that_may_show_a_name(
+    run: str, phantom_files: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first, second = sorted(phantom_files.rglob("*.dcm"))[:2]
+    (tmp_path / "input").mkdir()
+    shutil.copy(first, tmp_path / "input" / "plain.dcm")
+    burned = dcmread(second)
+    burned.BurnedInAnnotation = "YES"
+    burned.save_as(tmp_path / "input" / "burned.dcm")
+    outputs = ["csv", "png", "sc"]
+    summary = predict(
+        request.getfixturevalue(run), tmp_path / "input", out=tmp_path / "out", outputs=outputs, **SETTINGS
+    )
+    assert summary is not None
+    assert summary.not_written == {"png:shows_names": 1}
+    (picture,) = (tmp_path / "out" / "pictures").glob("*.png")
+    (plain,) = (row["id"] for row in summary.rows if not row.get("not_written"))
+    assert picture.stem == plain
+    captures = [dcmread(path) for path in (tmp_path / "out" / "sc").glob("*.dcm")]
+    assert sorted(one.BurnedInAnnotation for one in captures) == ["NO", "YES"]

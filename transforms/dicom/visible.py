@@ -30,10 +30,11 @@ def object_problem(header: FileDataset, *, has_pixels: bool) -> str:
 
 
 def may_show_names(header: FileDataset) -> bool:
-    """Tell whether the pixels may show a name, so that no picture of them is made unless somebody asks for it.
+    """Tell whether the pixels may show a name, so that no picture is made of them.
 
-    Files that say so, captures of screens and films, and ultrasound that does not deny it: its machines write names
-    into the frame.
+    DICOM captures are made all the same: they name the patient, and repeat what their source says of burned-in text.
+    Such are files that say so, captures of screens and films, and ultrasound that does not deny it: its machines
+    write names into the frame.
     """
     burned_in = code_string(header, "BurnedInAnnotation")
     is_undenied_ultrasound = code_string(header, "Modality") == "US" and burned_in != "NO"
