@@ -27,6 +27,8 @@ from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]
 
+_ALIKE = 2e-3  # cosines: of two slices that are each within 0.001 of a third, see `group_alike`
+
 
 @quiet()
 def segmentation_object(
@@ -88,6 +90,7 @@ def segmentation_object(
     )
     with deriving("segmentation", lacks), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about empty masks, and about values of the source
+        _align(headers)
         made = hd.seg.Segmentation(
             source_images=headers,
             pixel_array=classes,
@@ -121,6 +124,18 @@ def _complete(headers: Sequence[Dataset]) -> None:
     for header in headers:
         header.pop("SliceThickness", None)  # the element itself is the source's
         header.SliceThickness = f"{distance:.6g}"
+
+
+def _align(headers: Sequence[Dataset]) -> None:
+    """Give slices whose orientation is alike within the tolerance of a volume that of the first: they must be equal."""
+    first = headers[0].get("ImageOrientationPatient")
+    if first is None:
+        return
+    for header in headers[1:]:
+        own = header.get("ImageOrientationPatient")
+        if own is not None and np.allclose(np.array(own, float), np.array(first, float), rtol=0, atol=_ALIKE):
+            header.pop("ImageOrientationPatient")  # the element itself is the source's
+            header.ImageOrientationPatient = list(first)
 
 
 def _shared(made: Dataset) -> Dataset:

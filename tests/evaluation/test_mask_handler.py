@@ -127,7 +127,7 @@ _COSINE, _SINE = float(np.cos(np.radians(20))), float(np.sin(np.radians(20)))
 _SERIES: dict[str, dict[str, Any]] = {
     "regular": {"places": (0, 3, 6, 9)},
     "gap": {"places": (0, 3, 27, 30)},
-    "variable": {"places": (0, 1, 3, 6)},
+    "variable": {"places": (0, 2, 5, 7)},
     "tilted": {"places": (0, 3, 6, 9), "orientation": (1, 0, 0, 0, _COSINE, _SINE)},
 }
 
@@ -137,7 +137,7 @@ _SERIES: dict[str, dict[str, Any]] = {
     [
         ("regular", 12, True, True),
         ("gap", 12, False, False),
-        ("variable", 1 + 1.5 + 2.5 + 3, False, False),
+        ("variable", 2 + 2.5 + 2.5 + 2, False, False),
         ("tilted", 12 * _COSINE, False, True),
     ],
 )
