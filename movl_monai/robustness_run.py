@@ -18,7 +18,8 @@ __all__ = ["add_arguments", "run"]
 
 _EPILOG = (
     "Every further `--id value` is a setting of the data set, over what the runs recorded: --id_domain, "
-    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --merge_labels, --encoding, --slice_axis. "
+    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --merge_labels, --encoding, --slice_axis, "
+    "--allow_patient_overlap, --new_images. "
     "A suite that was stopped goes on where it was when the same command is given again; runs, corruptions and "
     "severities can be added later."
 )
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
     parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
+    parser.add_argument("--bundle_dir", metavar="DIR", help="the runs' bundle, where it is not found by itself")
+    parser.add_argument("--backbone_weights", metavar="FILE", help="where the runs' pretrained weights lie now")
     parser.add_argument(
         "--trust",
         action="store_true",
@@ -62,7 +65,13 @@ def run(options: argparse.Namespace) -> int:
     names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
     cells = cells_of(names, _numbers(options.severities))
     folder = Path(options.output_dir)
-    runs, baseline = open_runs(options.runs, baseline=options.baseline, trust=options.trust)
+    runs, baseline = open_runs(
+        options.runs,
+        baseline=options.baseline,
+        bundle_dir=options.bundle_dir,
+        backbone_weights=options.backbone_weights,
+        trust=options.trust,
+    )
     class_names = list(runs[0].run.class_names)
     id_map = IdMap(folder / "local" / "id_map.json")
     datalist, notes = _images(options, runs, class_names, id_map)

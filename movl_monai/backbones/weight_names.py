@@ -53,16 +53,20 @@ def explain_names(
         named = ", ".join(f"{one!r}{_kind(one)}" for one in found)
         choice = "one of these" if len(found) > 1 else "it"
         return (
-            f"The file's names begin with {named}; take {choice} off with prefix={found[0]!r}. In a config: "
-            f'"weights": {{"_target_": "movl_monai.backbones.WeightsFile", "path": FILE, "prefix": "{found[0]}"}}.'
+            f"The file's names begin with {named}; take {choice} off with prefix={found[0]!r}: "
+            f"{_setting('prefix', found[0])}"
         )
     if _same_order(wanted, expected, given):
         return (
             "The file has the same shapes in the same order under other names, as RadImageNet and other exports do; "
-            'match them by order. In a config: "weights": {"_target_": "movl_monai.backbones.WeightsFile", "path": '
-            'FILE, "order": "positional"}.'
+            f"match them by order: {_setting('order', 'positional')}"
         )
     return _OTHER_FILE
+
+
+def _setting(name: str, value: str) -> str:
+    weights = {"_target_": "movl_monai.backbones.WeightsFile", "path": "FILE", name: value}
+    return f'train with `--backbone#weights "{weights}"`, or write this as "weights" of the backbone in a config.'
 
 
 def _prefixes(

@@ -124,6 +124,11 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shown.add_argument("--nifti-range", choices=("percentile", "minmax", "ct"), default="percentile")
     shown.add_argument("--slice-axis", choices=("axial", "coronal", "sagittal"), default="axial")
+    shown.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        help="turn photos as EXIF says, or not (default: turn them, and ask where a mask may be drawn on either)",
+    )
 
 
 def run_ingest(options: argparse.Namespace) -> int:
@@ -210,6 +215,7 @@ def _reading(options: argparse.Namespace) -> Reading:
             value_range=_value_range(options.value_range),
             nifti_range=options.nifti_range,
             slice_axis=options.slice_axis,
+            exif=options.exif,
         ),
         headers_only=options.headers_only,
         num_workers=options.workers,

@@ -117,7 +117,9 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
 
     step = max(1, len(entries) // _LOOKED_AT)
     chosen = entries[::step][:_LOOKED_AT]
-    load = LoadImageMask(num_classes=2, mask_threshold=0.5, slice_axis=preprocessing.slice_axis)
+    load = LoadImageMask(
+        num_classes=2, mask_threshold=0.5, slice_axis=preprocessing.slice_axis, exif=preprocessing.exif
+    )
     swapped, problems = 0, Counter[str]()
     for entry in chosen:
         try:

@@ -24,6 +24,8 @@ class Preprocessing:
         value_range: the values that become 0 and 1 in grey levels of 16 bits or more, float and signed ones.
         nifti_range: what becomes [0, 1] in NIfTI volumes.
         slice_axis: plane of NIfTI slices.
+        exif: "apply" turns photos as EXIF says, "ignore" leaves them as they are stored; None turns them, and their
+            masks where the sizes tell on which pixels they were drawn.
     """
 
     image_size: int = 224
@@ -34,6 +36,7 @@ class Preprocessing:
     value_range: tuple[float, float] | None = None
     nifti_range: Literal["percentile", "minmax", "ct"] = "percentile"
     slice_axis: Literal["axial", "coronal", "sagittal"] = "axial"
+    exif: Literal["apply", "ignore"] | None = None
 
     def build(self) -> ItemTransform:
         """Return the chain: load, resize, quantise.
@@ -53,6 +56,7 @@ class Preprocessing:
             value_range=self.value_range,
             nifti_range=self.nifti_range,
             slice_axis=self.slice_axis,
+            exif=self.exif or "apply",
             record_key="record",
         )
         resize = ResizeImaged("image", image_size=self.image_size, mode=self.resize_mode)

@@ -224,9 +224,10 @@ class _Arrival:
         self.bytes += len(content)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m movl_monai.predict.listener", description=__doc__)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m movl_monai.predict.listener", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "model", metavar="RUN|MODEL", help="output_dir of a training, its model.pt, or an exported file"
     )
@@ -248,7 +249,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="run code that the record names outside of movl_monai, MONAI and torch",
     )
-    options = parser.parse_args(arguments)
+    parser.add_argument("--bundle_dir", metavar="DIR", help="the bundle, where it is not found by itself")
+    parser.epilog = "Every further `--id value` overrides that id of the run's config, as in movl-monai predict."
+    parser.set_defaults(takes_overrides=True)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line until it is interrupted."""
+    options, words = _parser().parse_known_args(arguments)
+    options.overrides = words
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         return _listen(options)
@@ -260,12 +270,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _listen(options: argparse.Namespace) -> int:
     titles = options.allow_ae.split(",") if options.allow_ae else []
     check_address(options.host, check_titles(titles))  # before anything is opened
+    from movl_monai.bundle_run import parse_overrides
     from movl_monai.heap import keep_free_memory
     from movl_monai.predict.model import open_model
 
     keep_free_memory()
+    overrides = parse_overrides(options.overrides)
     listener = Listener(
-        open_model(options.model, device=options.device, trust=options.trust),
+        open_model(
+            options.model,
+            device=options.device,
+            overrides=overrides,
+            bundle_dir=options.bundle_dir,
+            trust=options.trust,
+        ),
         options.out,
         outputs=options.outputs.split(","),
         send_to=None if options.send_to is None else Peer.parse(options.send_to),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.engines.overrides import find_ids, reachable
 from movl_monai.engines.run_record import Run, open_run
+from movl_monai.engines.verbatim import verbatim
 from movl_monai.errors import ConfigError
 
 __all__ = ["NamedRun", "data_settings", "kept_splits_of", "open_runs", "run_facts", "splits_file_of"]
@@ -43,12 +44,22 @@ class NamedRun:
         return json.dumps(parts, sort_keys=True, default=str)
 
 
-def open_runs(paths: Sequence[str], *, baseline: str, trust: bool = False) -> tuple[list[NamedRun], str]:
+def open_runs(
+    paths: Sequence[str],
+    *,
+    baseline: str,
+    bundle_dir: str | None = None,
+    backbone_weights: str | None = None,
+    trust: bool = False,
+) -> tuple[list[NamedRun], str]:
     """Open runs and check that they can be put into one table.
 
     Args:
         paths: folders of runs, or their ``model.pt``; ``NAME=FOLDER`` names one, else its folder does.
         baseline: the name or path of one of them, or another one, which is added.
+        bundle_dir: see :func:`movl_monai.engines.open_run`.
+        backbone_weights: file of the pretrained weights, for all runs that have a setting of this name; None takes
+            the recorded ones.
         trust: see :func:`movl_monai.engines.open_run`.
 
     Returns:
@@ -71,9 +82,17 @@ def open_runs(paths: Sequence[str], *, baseline: str, trust: bool = False) -> tu
         given.append((name, path))
         names = _names([*names, name], [path for _, path in given])
         chosen = names[-1]
-    runs = [NamedRun(name=name, run=open_run(path, trust=trust)) for name, (_, path) in zip(names, given, strict=True)]
+    opened = [open_run(path, bundle_dir=bundle_dir, trust=trust) for _, path in given]
+    if backbone_weights is not None:
+        opened = [_with_weights(run, backbone_weights) for run in opened]
+    runs = [NamedRun(name=name, run=run) for name, run in zip(names, opened, strict=True)]
     _check(runs)
     return runs, chosen
+
+
+def _with_weights(run: Run, file: str) -> Run:
+    name = "backbone_weights"
+    return replace(run, overrides={name: verbatim(file)}) if name in run.parser().get() else run
 
 
 def data_settings(runs: Sequence[NamedRun], names: Sequence[str]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ TRUST_FORMAT = 1
 
 _LOGGER = logging.getLogger(__name__)
 _AGAIN = (
-    "Evaluate the checkpoint again (`movl-monai run evaluating ...`), which writes the record anew, or do without: set "
-    "`trust` to null."
+    "Evaluate the run again (`movl-monai evaluate RUN --dataset_dir DIR`), which writes the record anew; without the "
+    "file, predictions are not marked."
 )
 
 

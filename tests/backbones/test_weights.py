@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import nn
 
 from movl_monai.backbones import ResNetBackbone, TimmBackbone, WeightsFile, embedded_efficientnet_lite0
 from movl_monai.backbones.weights import from_hub, load_weights, seeded
+from movl_monai.bundle_run import parse_overrides
 from movl_monai.errors import WeightsError
 
 
@@ -227,6 +230,13 @@ def resnet_state() -> dict[str, torch.Tensor]:
         return dict(resnet18().state_dict())
 
 
+def advised(message: str, path: Path) -> Any:
+    """Build what a message says to give on the command line."""
+    (words,) = re.findall("`(--backbone#weights .*?)`", message)
+    (setting,) = parse_overrides(shlex.split(words.replace("FILE", str(path)))).values()
+    return ConfigParser({"weights": setting}).get_parsed_content("weights")
+
+
 @pytest.mark.parametrize(
     ("prefix", "kind"),
     [
@@ -243,7 +253,7 @@ def test_a_prefix_is_named_and_can_be_taken_off(tmp_path: Path, prefix: str, kin
     with pytest.raises(WeightsError) as caught:
         ResNetBackbone("resnet18", weights=tmp_path / "w.pth", image_size=64)
     assert f"begin with {prefix!r}{said}; take it off with prefix={prefix!r}" in str(caught.value)
-    backbone = ResNetBackbone("resnet18", weights=WeightsFile(tmp_path / "w.pth", prefix=prefix), image_size=64)
+    backbone = ResNetBackbone("resnet18", weights=advised(str(caught.value), tmp_path / "w.pth"), image_size=64)
     assert torch.equal(backbone.encoder.conv1.weight, state["conv1.weight"])
 
 
@@ -268,9 +278,9 @@ def test_numbered_names_are_matched_by_order(tmp_path: Path, counters: bool, hea
         if (head or first != "fc") and (counters or "num_batches" not in name):
             renamed[f"backbone.{children.index(first)}.{rest}"] = tensor
     path = write(tmp_path / "w.pt", renamed)
-    with pytest.raises(WeightsError, match="same shapes in the same order .*RadImageNet.*positional"):
+    with pytest.raises(WeightsError, match="same shapes in the same order .*RadImageNet.*positional") as caught:
         ResNetBackbone("resnet18", weights=path, image_size=64)
-    backbone = ResNetBackbone("resnet18", weights=WeightsFile(path, order="positional"), image_size=64)
+    backbone = ResNetBackbone("resnet18", weights=advised(str(caught.value), path), image_size=64)
     assert torch.equal(backbone.encoder.layer4[1].bn2.weight, state["layer4.1.bn2.weight"])
     assert torch.equal(backbone.encoder.layer3[0].conv2.weight, state["layer3.0.conv2.weight"])
 

@@ -98,6 +98,16 @@ def test_check_pairs_a_folder_and_names_pairs_that_do_not_fit(tmp_path: Path) ->
     assert any("6 of 6 pairs" in note and "--exif ignore" in note for note in outcome.notes)
 
 
+@pytest.mark.parametrize("command", ["ingest", "check"])
+@pytest.mark.parametrize(("exif", "fit"), [((), False), (("--exif", "ignore"), True), (("--exif", "apply"), True)])
+def test_the_way_out_that_is_named_for_turned_pairs_can_be_given(
+    tmp_path: Path, command: str, exif: tuple[str, ...], fit: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "m.csv")] if command == "ingest" else []
+    assert main([command, str(pairs(tmp_path / "data", turn=3)), *out, "--workers", "0", "--no-progress", *exif]) == 0
+    assert ("--exif ignore" in capsys.readouterr().out) is not fit
+
+
 def test_class_folders_cannot_be_images_and_masks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--labels masks"):
         ingest(pairs(tmp_path), labels="folders")

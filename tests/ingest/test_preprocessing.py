@@ -25,7 +25,8 @@ def test_the_defaults_give_what_the_bundle_gives(tmp_path: Path, make_png: MakeP
 
 
 def test_the_settings_have_the_names_and_defaults_of_the_bundle() -> None:
-    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    masks = CONFIG.parents[2] / "dvpt_segmentation/configs/inference.json"
+    config = {name: value for file in (masks, CONFIG) for name, value in json.loads(file.read_text()).items()}
     assert Preprocessing().describe() == {name: config[name] for name in Preprocessing().describe()}
 
 

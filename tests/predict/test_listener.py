@@ -140,6 +140,17 @@ def test_the_command_says_errors_as_a_paragraph(tmp_path: Path, capsys: pytest.C
     assert "--allow_ae PACS,CT1" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--bundle_dir", "/nowhere"], "no bundle"), (["--image_siz", "9"], "did you mean 'image_size'")],
+)
+def test_the_command_takes_what_opening_a_run_may_need(
+    classifier_run: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(classifier_run), "--out", str(tmp_path), "--device", "cpu", *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_results_stay_where_the_peer_takes_none(
     listen: Callable[..., Listener],
     archive: tuple[Peer, list[Dataset]],

@@ -171,14 +171,12 @@ def test_a_network_its_state_and_its_checkpoint_have_one_hash_and_any_change_ano
 
 def test_the_record_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
     write_trust(tmp_path / "trust.pt", full_record())
-    with pytest.raises(
-        TrustError, match=r"belongs to the trained state .* trained again, or .*Evaluate the checkpoint"
-    ):
+    with pytest.raises(TrustError, match=r"belongs to the trained state .* trained again, or .*Evaluate the run again"):
         read_trust(tmp_path / "trust.pt", network(seed=4))
 
 
 def test_a_missing_record_says_what_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(TrustError, match=r"There is no trust record trust.pt .*Evaluate the checkpoint again"):
+    with pytest.raises(TrustError, match=r"There is no trust record trust.pt .*Evaluate the run again"):
         read_trust(tmp_path / "trust.pt", network())
 
 
@@ -197,7 +195,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (b"", b"text", content[: len(content) // 2], content[:-100]):
         path.write_bytes(damaged)
-        with pytest.raises(TrustError, match=r"is no trust record that can be read.*Evaluate the checkpoint again"):
+        with pytest.raises(TrustError, match=r"is no trust record that can be read.*Evaluate the run again"):
             read_trust(path, network())
 
 
