@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from movl_monai.engines.run_record import Run
 from movl_monai.errors import ConfigError
 from movl_monai.robustness.images import DATA_SETTINGS
-from movl_monai.robustness.runs import NamedRun, _find, _names, _split, data_settings
+from movl_monai.robustness.runs import NamedRun, _find, _names, _split, _with_weights, data_settings
 
 
 def names(*texts: str) -> list[str]:
@@ -65,3 +66,10 @@ def test_settings_of_the_data_set_are_those_that_all_runs_recorded_alike() -> No
     ]
     expected = {"id_domain": "id", "split_fractions": [0.6, 0.2, 0.2], "slice_axis": "axial"}
     assert data_settings(runs, DATA_SETTINGS) == expected
+
+
+def test_weights_that_lie_elsewhere_are_for_the_runs_that_name_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "parser", lambda run: SimpleNamespace(get=lambda: run.record))
+    named, other = (Run(record=record, checkpoint=Path()) for record in ({"backbone_weights": "hub"}, {}))
+    assert _with_weights(named, "new.pt").overrides == {"backbone_weights": "new.pt"}
+    assert _with_weights(other, "new.pt").overrides == {}
