@@ -154,3 +154,8 @@ def _check(classes: np.ndarray, headers: Sequence[Dataset]) -> None:
         )
     if len({str(header.SeriesInstanceUID) for header in headers}) > 1:
         raise DicomOutputError("A segmentation is about the images of one series, got several; make one for each.")
+    if len({str(header.SOPInstanceUID) for header in headers}) < len(headers):
+        raise DicomOutputError(
+            f"Expected a SOPInstanceUID of its own for each of the {len(headers)} slices, some share one, so that a"
+            " segmentation cannot say which slice it is about. Give each slice its own, or ask for nifti masks."
+        )

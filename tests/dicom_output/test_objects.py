@@ -227,6 +227,14 @@ def test_a_volume_without_frame_of_reference_is_refused_for_segmentations_only(t
     assert report([bare]).VerificationFlag == "UNVERIFIED"
 
 
+def test_slices_that_share_a_uid_are_refused_for_segmentations(test_data: Path) -> None:
+    sources = headers(test_data / "data" / "mr_series_dicom" / "hippocampus_crop")[:4]
+    same = [*sources[:3], without(sources[3], SOPInstanceUID=sources[0].SOPInstanceUID)]
+    with pytest.raises(DicomOutputError, match="of its own for each of the 4 slices") as caught:
+        segmentation(classes_for(same), same)
+    assert str(sources[0].SOPInstanceUID) not in str(caught.value)
+
+
 def test_slices_without_thickness_get_their_distance(test_data: Path, store: Store, dciodvfy: Validator) -> None:
     sources = headers(test_data / "data" / "mr_series_dicom" / "hippocampus_crop")[:4]
     sources = [without(source, "SliceThickness") for source in sources]
