@@ -159,7 +159,7 @@ def ct_series(folder: Path, count: int, **last: Any) -> None:
         }
         tags |= {"PixelSpacing": [1, 1], "SliceThickness": 2, "RescaleSlope": 1, "RescaleIntercept": -1024}
         pixels = np.arange(1024, dtype=np.uint16).reshape(32, 32) + number
-        tags |= uids | (last if number == count - 1 else {})
+        tags |= uids | {"SOPInstanceUID": generate_uid()} | (last if number == count - 1 else {})
         as_file(grey_object(pixels, sop_class=CTImageStorage, modality="CT", **tags), folder / f"{number}.dcm")
 
 
