@@ -61,6 +61,12 @@ def explain_names(
             "The file has the same shapes in the same order under other names, as RadImageNet and other exports do; "
             f"match them by order: {_setting('order', 'positional')}"
         )
+    other = [] if prefix is not None else _prefixes_of_others(wanted, expected, given)
+    if other:
+        return (
+            f"The file's names begin with {other[0]!r}{_kind(other[0])}, and behind that it is of another architecture "
+            f"of the same family. {_OTHER_FILE} Take the prefix off then: {_setting('prefix', other[0])}"
+        )
     return _OTHER_FILE
 
 
@@ -73,14 +79,28 @@ def _prefixes(
     wanted: Sequence[str], expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
 ) -> list[str]:
     """Prefixes under which nearly all tensors of the network are in the file, with their shapes; the fullest first."""
-    anchors = wanted[:3]
-    candidates = dict.fromkeys(
-        name.removesuffix(anchor) for name in given for anchor in anchors if name.endswith(f".{anchor}")
-    )
     counts: Counter[str] = Counter()
-    for one in candidates:
+    for one in _candidates(wanted, given):
         counts[one] = sum(one + name in given and given[one + name].shape == expected[name].shape for name in wanted)
     return [one for one, count in counts.most_common() if wanted and count >= _ENOUGH * len(wanted)]
+
+
+def _prefixes_of_others(
+    wanted: Sequence[str], expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Prefixes behind which nearly all tensors of the file have names of the network, though not all of its names."""
+    counts: Counter[str] = Counter()
+    for one in _candidates(wanted, given):
+        behind = [name.removeprefix(one) for name in given if name.startswith(one)]
+        if sum(name in expected for name in behind) >= _ENOUGH * len(behind):
+            counts[one] = len(behind)
+    return [one for one, _ in counts.most_common()]
+
+
+def _candidates(wanted: Sequence[str], given: Mapping[str, torch.Tensor]) -> list[str]:
+    """What stands in the file in front of the first names of the network."""
+    found = (name.removesuffix(one) for name in given for one in wanted[:3] if name.endswith(f".{one}"))
+    return list(dict.fromkeys(found))
 
 
 def _same_order(

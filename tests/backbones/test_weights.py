@@ -294,3 +294,9 @@ def test_weights_of_another_architecture_are_not_taken_for_a_prefix(tmp_path: Pa
     state = {f"module.{name}": tensor[..., :1] for name, tensor in resnet_state().items() if tensor.ndim}
     with pytest.raises(WeightsError, match="Choose the architecture"):
         ResNetBackbone("resnet18", weights=write(tmp_path / "w.pth", state), image_size=64)
+
+
+def test_a_prefix_in_front_of_another_architecture_is_named_with_both_faults(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.pth", {f"module.{name}": tensor for name, tensor in resnet_state().items()})
+    with pytest.raises(WeightsError, match=r"begin with 'module\.' \(DataParallel\), .* another architecture"):
+        ResNetBackbone("resnet50", weights=path, image_size=64)
