@@ -12,7 +12,7 @@ from movl_monai.backbones import Backbone
 from movl_monai.errors import ConfigError
 
 from .base import Adapter, BlockHook
-from .dynamic_prompts import DynamicPrompts, MapHook, ReleasedMapHook, ReleasedSequenceHook, SequenceHook
+from .dynamic_prompts import DynamicPrompts, MapHook, ReleasedMapHook, SequenceHook, StaticHook
 from .vpt import AppendTokens, check_num_prompts, starting_tokens
 
 __all__ = ["DVPT", "block_groups"]
@@ -22,19 +22,20 @@ class DVPT(Adapter):
     r"""Dynamic visual prompts: a few queries attend to the sample's tokens in a bottleneck, and their results enter.
 
     .. math:: z = \mathrm{GELU}(f W_{down}), \quad
-              a = \mathrm{softmax}(P z^T / \sqrt{h})\, z, \quad p = \gamma\, a W_{up}
+              a = \mathrm{softmax}(P z^T / \sqrt{h})\, z, \quad p = a W_{up}
 
     f are the tokens that a block reads, and the module is shared by ``share_every`` consecutive blocks.
 
     In a plain ViT m learned tokens are appended to the sequence in front of the first adapted block; in every adapted
-    block p is added to them before it, and the parallel adapter :math:`\gamma_2\, z W_{up2}` to all tokens after it.
+    block p is added to them before it, and the parallel adapter :math:`z W_{up2}` to all tokens after it.
     The features are the mean over the pooled feature (class token) and the appended tokens, each behind the last
     LayerNorm. In a hierarchy, where no tokens can be appended, the results return to every token through the
-    transposed attention weights, :math:`f + \gamma (A^T a) W_{up}`.
+    transposed attention weights, :math:`f + (A^T a) W_{up}`.
 
-    All gates start at zero. In a hierarchy it therefore starts as the identity. In a plain ViT it cannot: the appended
-    tokens take a share of every attention, and the mean includes them; with them masked from the attention all other
-    tokens are those of the plain backbone.
+    Both projections up start at zero. In a hierarchy it therefore starts as the identity. In a plain ViT it cannot:
+    the appended tokens take a share of every attention, and the mean includes them; with them masked from the
+    attention all other tokens are those of the plain backbone. So the head behind it is solved on its
+    own features (:class:`~movl_monai.engines.LinearProbe`).
 
     Args:
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
@@ -48,6 +49,8 @@ class DVPT(Adapter):
             once and the parallel adapter, as the attention is computed there and never used (it is left out here); in
             a hierarchy queries (m, d) that attend outside of the bottleneck and whose results, passed through it, are
             added to the first m tokens, a fixed strip of the map.
+        dynamic: False leaves out the queries, to measure what they give. What remains is the parallel adapter, in a
+            plain ViT with appended tokens that are the same for every image, which is what ``as_released`` runs there.
         blocks: numbers of the blocks to adapt; None takes all.
         seed: of the start.
 
@@ -58,14 +61,14 @@ class DVPT(Adapter):
         DVPT, arXiv 2307.09787 (Neural Networks 185:107168, 2025). From the paper: bottleneck, queries that attend to
         the transformed features, projection up, aggregation with the frozen features, sharing between layers. From the
         released code: appended tokens, the mean read-out, the parallel adapter, ``share_every=3``. Our reading: all
-        dimensions, that attention is inside the bottleneck, no biases, gates as scalars at zero, where results enter
+        dimensions, that attention is inside the bottleneck, no biases, both projections up at zero, where results enter
         (before the block) and the branch (after it), keys without the prompts, the transposed return.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
         >>> adapter = DVPT(TimmBackbone("test_vit", image_size=64), num_prompts=4, bottleneck=8, share_every=3)
         >>> len(adapter.groups), adapter.num_parameters()
-        (2, 3396)
+        (2, 3392)
     """
 
     def __init__(
@@ -77,12 +80,18 @@ class DVPT(Adapter):
         share_every: int = 3,
         readout: Literal["prompts", "backbone"] = "prompts",
         as_released: bool = False,
+        dynamic: bool = True,
         blocks: Sequence[int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(backbone, blocks=blocks)
         self.num_prompts = check_num_prompts(num_prompts, self)
-        self.bottleneck, self.share_every, self.as_released = bottleneck, share_every, as_released
+        self.bottleneck, self.share_every, self.as_released, self.dynamic = (
+            bottleneck,
+            share_every,
+            as_released,
+            dynamic,
+        )
         _check_options(bottleneck, share_every, readout)
         self.in_sequence = self.layout.kind == "sequence"
         self.groups = block_groups(self.block_numbers, self.layout.stages, share_every)
@@ -112,13 +121,15 @@ class DVPT(Adapter):
             options["readout"] = "prompts" if self.averages_appended else "backbone"
         if self.as_released:
             options["as_released"] = True
+        if not self.dynamic:
+            options["dynamic"] = False
         return self._described(**options)
 
     def _module(self, number: int, generator: torch.Generator) -> DynamicPrompts:
         width = self.layout.widths[number]
         return DynamicPrompts(
             width=width,
-            num_prompts=0 if self.as_released and self.in_sequence else self.num_prompts,
+            num_prompts=self.num_prompts if self.dynamic and not (self.as_released and self.in_sequence) else 0,
             bottleneck=self.bottleneck,
             query_width=width if self.as_released else None,
             generator=generator,
@@ -126,12 +137,12 @@ class DVPT(Adapter):
 
     @torch.jit.ignore
     def _hook(self, module: DynamicPrompts, *, first: bool) -> BlockHook:
+        start = AppendTokens(self.start) if first and self.in_sequence else None
+        if not hasattr(module, "queries"):
+            return StaticHook(module, start)
         if not self.in_sequence:
             return ReleasedMapHook(module) if self.as_released else MapHook(module)
-        start = AppendTokens(self.start) if first else None
-        return (
-            ReleasedSequenceHook(module, start) if self.as_released else SequenceHook(module, self.num_prompts, start)
-        )
+        return SequenceHook(module, self.num_prompts, start)
 
 
 def block_groups(numbers: Sequence[int], stages: Sequence[int], share_every: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from .base import BlockHook, uniform_rows
 
-__all__ = ["DynamicPrompts", "MapHook", "ReleasedMapHook", "ReleasedSequenceHook", "SequenceHook"]
+__all__ = ["DynamicPrompts", "MapHook", "ReleasedMapHook", "SequenceHook", "StaticHook"]
 
 
 class DynamicPrompts(nn.Module):
@@ -17,8 +17,10 @@ class DynamicPrompts(nn.Module):
     .. math:: z = \mathrm{GELU}(f W_{down}), \quad A = \mathrm{softmax}(P z^T / \sqrt{h}), \quad a = A z
 
     with tokens f (B, N, d), z (B, N, h), queries P (m, h), A (B, m, N) and a (B, m, h). :meth:`raised` gives
-    :math:`\gamma\, a W_{up}`, :meth:`branch` gives :math:`\gamma_2\, z W_{up2}`, the parallel adapter of every token.
-    Both gates are scalars that start at zero.
+    :math:`a W_{up}`, :meth:`branch` gives :math:`z W_{up2}`, the parallel adapter of every token. Both matrices are
+    zero at the start, so that the module adds nothing before its first step, and all of them train from that step on.
+
+    A state of the earlier form, in which a scalar gate multiplied each matrix, is converted when it is loaded.
 
     Args:
         width: d.
@@ -39,13 +41,12 @@ class DynamicPrompts(nn.Module):
     ) -> None:
         super().__init__()
         self.down = uniform_rows((bottleneck, width), fan_in=width, generator=generator)
-        self.branch_up = uniform_rows((width, bottleneck), fan_in=bottleneck, generator=generator)
-        self.branch_gate = nn.Parameter(torch.zeros(()))
+        self.branch_up = nn.Parameter(torch.zeros(width, bottleneck))
         if num_prompts:
             size = query_width or bottleneck
             self.queries = nn.Parameter(torch.randn(num_prompts, size, generator=generator))
-            self.up = uniform_rows((width, bottleneck), fan_in=bottleneck, generator=generator)
-            self.gate = nn.Parameter(torch.zeros(()))
+            self.up = nn.Parameter(torch.zeros(width, bottleneck))
+        self.register_load_state_dict_pre_hook(_without_gates)
 
     def squeeze(self, tokens: torch.Tensor) -> torch.Tensor:
         """Compute z (B, N, h) of tokens (B, N, d)."""
@@ -57,12 +58,18 @@ class DynamicPrompts(nn.Module):
         return (scores / self.queries.shape[1] ** 0.5).softmax(dim=2)
 
     def raised(self, results: torch.Tensor) -> torch.Tensor:
-        """Compute gated tokens (B, M, d) of results (B, M, h) in the bottleneck."""
-        return self.gate * F.linear(results, self.up)
+        """Compute tokens (B, M, d) of results (B, M, h) in the bottleneck."""
+        return F.linear(results, self.up)
 
     def branch(self, squeezed: torch.Tensor) -> torch.Tensor:
         """Compute what the parallel adapter adds, (B, N, d), from z (B, N, h)."""
-        return self.branch_gate * F.linear(squeezed, self.branch_up)
+        return F.linear(squeezed, self.branch_up)
+
+
+def _without_gates(_module: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    for matrix, gate in (("up", "gate"), ("branch_up", "branch_gate")):
+        if prefix + gate in state and prefix + matrix in state:
+            state[prefix + matrix] = state.pop(prefix + gate) * state[prefix + matrix]
 
 
 class SequenceHook(BlockHook):
@@ -104,12 +111,12 @@ class SequenceHook(BlockHook):
         return self.module.weights(self.module.squeeze(tokens[:, : tokens.shape[1] - self.num_prompts]))
 
 
-class ReleasedSequenceHook(BlockHook):
-    """What runs in the released ViT code: prompts that were appended once, and the parallel adapter.
+class StaticHook(BlockHook):
+    """DVPT without its dynamic part: the parallel adapter, and in a plain ViT tokens that were appended once.
 
     Args:
         module: without queries.
-        start: as in :class:`SequenceHook`.
+        start: as in :class:`SequenceHook`; None in a hierarchy.
     """
 
     def __init__(self, module: DynamicPrompts, start: BlockHook | None) -> None:
@@ -130,7 +137,7 @@ class ReleasedSequenceHook(BlockHook):
 class MapHook(BlockHook):
     r"""DVPT in a hierarchy, tokens (B, H, W, d): the results return to every token by the transposed attention.
 
-    .. math:: f \leftarrow f + \gamma\, (A^T a) W_{up}
+    .. math:: f \leftarrow f + (A^T a) W_{up}
     """
 
     def __init__(self, module: DynamicPrompts) -> None:

@@ -24,7 +24,7 @@ def mask_appended(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 def perturb(module: nn.Module, *, scale: float = 0.3, seed: int = 5) -> None:
-    """Move every parameter away from its start, gates included."""
+    """Move every parameter away from its start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -45,8 +45,8 @@ def _attend(query: torch.Tensor, keys: list[list[float]]) -> tuple[list[float], 
     return weights, [sum(w * key[i] for w, key in zip(weights, keys, strict=True)) for i in range(size)]
 
 
-def _raise(result: list[float], up: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    rows = [float(gate) * sum(float(w) * r for w, r in zip(row, result, strict=True)) for row in up]
+def _raise(result: list[float], up: torch.Tensor) -> torch.Tensor:
+    rows = [sum(float(w) * r for w, r in zip(row, result, strict=True)) for row in up]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -61,9 +61,9 @@ def _reference_vit(backbone: Backbone, adapter: DVPT, image: torch.Tensor) -> to
             own = len(sequence) - count
             for index in range(count):
                 _, result = _attend(module.queries[index], squeezed[:own])
-                sequence[own + index] = sequence[own + index] + _raise(result, module.up, module.gate)
+                sequence[own + index] = sequence[own + index] + _raise(result, module.up)
             sequence = list(block(torch.stack(sequence)[None])[0])
-            branch = [_raise(z, module.branch_up, module.branch_gate) for z in squeezed]
+            branch = [_raise(z, module.branch_up) for z in squeezed]
             sequence = [token + added for token, added in zip(sequence, branch, strict=True)]
         read = [path.pool(torch.stack(sequence[:-count])[None])[0]]
         read += [path.read(token[None, None])[0, 0] for token in sequence[-count:]]
@@ -83,8 +83,8 @@ def _reference_swin(backbone: Backbone, adapter: DVPT, image: torch.Tensor) -> t
             returned = []
             for place in range(len(flat)):
                 back = [sum(weights[place] * result[i] for weights, result in found) for i in range(len(squeezed[0]))]
-                returned.append(flat[place] + _raise(back, module.up, module.gate))
-            branch = torch.stack([_raise(z, module.branch_up, module.branch_gate) for z in squeezed])
+                returned.append(flat[place] + _raise(back, module.up))
+            branch = torch.stack([_raise(z, module.branch_up) for z in squeezed])
             tokens = block(torch.stack(returned).reshape(tokens.shape)) + branch.reshape(tokens.shape)
         features.append(path.pool(tokens)[0])
     return torch.stack(features)
@@ -147,20 +147,63 @@ def test_what_the_appended_tokens_change_is_the_attention_and_the_mean(
         torch.testing.assert_close(path(image), (appended + plain) / 4, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("as_released", [False, True])
-def test_a_hierarchy_starts_as_the_plain_one(as_released: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"as_released": True}, {"dynamic": False}], ids=str)
+def test_a_hierarchy_starts_as_the_plain_one(options: dict[str, bool]) -> None:
     backbone = tiny_swin()
-    adapter, image = DVPT(backbone, num_prompts=3, as_released=as_released), _image(backbone)
+    adapter, image = DVPT(backbone, num_prompts=3, **options), _image(backbone)  # type: ignore[arg-type]
     with torch.no_grad():
         torch.testing.assert_close(AdaptedPath(backbone, adapter)(image), backbone.encoder(image), atol=1e-6, rtol=0)
 
 
-def test_the_released_vit_ignores_the_attention_and_has_no_parameters_for_it() -> None:
+@pytest.mark.parametrize("option", ["as_released", "dynamic"])
+def test_without_its_dynamic_part_a_vit_has_no_parameters_for_it_and_computes_what_closed_queries_give(
+    option: str,
+) -> None:
     backbone = tiny_vit()
-    paper, released = (DVPT(backbone, num_prompts=3, as_released=flag) for flag in (False, True))
-    names = {name.rpartition(".")[2] for name, _ in released.named_parameters()}
-    assert names == {"start", "down", "branch_up", "branch_gate"}
-    assert released.num_parameters() < paper.num_parameters()
+    whole = DVPT(backbone, num_prompts=3)
+    static = DVPT(backbone, num_prompts=3, **{option: option == "as_released"})  # type: ignore[arg-type]
+    names = {name.rpartition(".")[2] for name, _ in static.named_parameters()}
+    assert names == {"start", "down", "branch_up"}
+    perturb(whole)
+    static.load_state_dict({name: whole.state_dict()[name] for name in static.state_dict()})
+    image = _image(backbone)
+    with torch.no_grad():
+        dynamic = AdaptedPath(backbone, whole)(image)
+        for module in whole.shared:
+            module.up.zero_()  # type: ignore[operator, union-attr]
+        closed, without = AdaptedPath(backbone, whole)(image), AdaptedPath(backbone, static)(image)
+    torch.testing.assert_close(without, closed, atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(dynamic, closed, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [tiny_vit, tiny_swin], ids=["vit", "swin"])
+def test_all_of_it_trains_from_the_second_step_on(make: Callable[[], Backbone]) -> None:
+    """Zero matrices block the gradient of what is before them in the first step, and in that step alone."""
+    backbone = make()
+    adapter, image = DVPT(backbone, num_prompts=3), _image(backbone)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+    path = AdaptedPath(backbone, adapter)
+    weights = torch.randn(path(image).shape, generator=torch.Generator().manual_seed(2))
+    for _ in range(2):
+        optimizer.zero_grad()
+        (path(image) * weights).sum().backward()
+        optimizer.step()
+    assert all(float(parameter.grad.abs().max()) > 0 for parameter in adapter.parameters())  # type: ignore[union-attr]
+
+
+def test_a_state_with_gates_is_converted_and_computes_the_same() -> None:
+    backbone = tiny_vit()
+    trained, adapter = (DVPT(backbone, num_prompts=3) for _ in range(2))
+    perturb(trained)
+    state = dict(trained.state_dict())
+    for number in range(len(trained.shared)):
+        for matrix, gate, value in (("up", "gate", 0.05), ("branch_up", "branch_gate", -0.5)):
+            state[f"shared.{number}.{gate}"] = torch.tensor(value)
+            state[f"shared.{number}.{matrix}"] = state[f"shared.{number}.{matrix}"] / value
+    adapter.load_state_dict(state)
+    image = _image(backbone)
+    with torch.no_grad():
+        torch.testing.assert_close(AdaptedPath(backbone, adapter)(image), AdaptedPath(backbone, trained)(image))
 
 
 def test_the_released_hierarchy_changes_the_first_tokens_only_before_the_block() -> None:

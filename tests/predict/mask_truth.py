@@ -44,7 +44,7 @@ SEGMENTERS: dict[str, dict[str, Any]] = {
     "DVPT": {
         "decoder_width": 16,
         # with this seed no mask is of one class alone
-        "backbone": {**VIT, "model_options": {"depth": 4}, "seed": 1},
+        "backbone": {**VIT, "model_options": {"depth": 4}, "seed": 3},
         "image_size": 64,
         "adapter": {
             "_target_": "movl_monai.adapters.DVPT",

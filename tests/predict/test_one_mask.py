@@ -23,7 +23,7 @@ from tests.predict.mask_truth import (
     segmented,
     unclear_differences,
 )
-from tests.predict.truth import TOLERANCE, change_without_gates
+from tests.predict.truth import TOLERANCE, change_without_adapter
 
 pytest.importorskip("onnxruntime")
 
@@ -48,7 +48,7 @@ def test_the_masks_that_are_compared_show_mistakes_in_order_and_orientation(judg
 
 @pytest.mark.parametrize("judged", ["DVPT"], indirect=True)
 def test_dvpt_acts_in_the_network_that_is_compared(judged: Segmented) -> None:
-    assert change_without_gates(judged.run) > 0.01
+    assert change_without_adapter(judged.run) > 0.01
 
 
 def test_the_report_judges_the_masks_as_their_sources_lie(judged: Segmented) -> None:

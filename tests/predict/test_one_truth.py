@@ -27,7 +27,7 @@ from tests.predict.truth import (
     CLASSIFIERS,
     TOLERANCE,
     Judged,
-    change_without_gates,
+    change_without_adapter,
     differences,
     judged_classifier,
     said_by,
@@ -57,7 +57,7 @@ def test_what_is_compared_differs_between_images_and_has_marks_of_both_kinds(jud
 
 @pytest.mark.parametrize("judged", ["dvpt_classification"], indirect=True)
 def test_dvpt_acts_in_the_network_that_is_compared(judged: Judged) -> None:
-    assert change_without_gates(judged.run) > 0.01
+    assert change_without_adapter(judged.run) > 0.01
 
 
 @pytest.mark.parametrize("route", ["run", *SUFFIXES])

@@ -28,7 +28,7 @@ __all__ = [
     "Judged",
     "Key",
     "Said",
-    "change_without_gates",
+    "change_without_adapter",
     "differences",
     "evaluate",
     "judge_images",
@@ -51,7 +51,7 @@ VIT = {
 _CLASSES = ["no_lesion", "lesion"]
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "movl_classification": {"class_names": _CLASSES, "prompt_width": 4},
-    # 4 x 4 tokens; the gates of DVPT are moved away from zero as all that trains is
+    # 4 x 4 tokens; what DVPT adds is moved away from zero as all that trains is
     "dvpt_classification": {
         "class_names": _CLASSES,
         "backbone": {**VIT, "model_options": {"depth": 4}},
@@ -166,17 +166,17 @@ def spread_logits(run: Any, images: list[torch.Tensor]) -> None:
     torch.save(network.state_dict(), run.checkpoint)
 
 
-def change_without_gates(run: Path) -> float:
-    """By how much logits change at most where the gates of DVPT are closed."""
+def change_without_adapter(run: Path) -> float:
+    """By how much logits change at most where DVPT adds nothing."""
     network: Any = open_run(run).network()
     size = network.backbone.spec.image_size
     images = torch.rand(2, 3, size, size)
-    gates = [parameter for name, parameter in network.adapter.named_parameters() if name.endswith("gate")]
-    assert gates
+    matrices = [parameter for name, parameter in network.adapter.named_parameters() if name.endswith("up")]
+    assert matrices
     with torch.no_grad():
         before = network(images)
-        for gate in gates:
-            gate.zero_()
+        for matrix in matrices:
+            matrix.zero_()
         return float((network(images) - before).abs().max())
 
 
