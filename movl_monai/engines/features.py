@@ -20,7 +20,7 @@ from movl_monai.errors import MovlError
 
 from .batch import prepare_image_batch
 
-__all__ = ["FeatureSet", "extract_features"]
+__all__ = ["FeatureSet", "FeaturesOf", "extract_features"]
 
 _LOGGER = logging.getLogger(__name__)
 _FORMAT = "1"
@@ -53,6 +53,18 @@ def extract_features(
             image, _ = prepare_image_batch({"image": images[start : start + batch_size]}, device)
             rows.append(encoder(image).float().cpu())
     return torch.cat(rows)
+
+
+class FeaturesOf(nn.Module):
+    """What the head of a network reads, with prompt and adapter: (B, 3, H, W) to (B, num_features)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the features of images."""
+        return self.network.features(image)  # type: ignore[operator]
 
 
 def _digest(parts: Iterable[bytes | memoryview]) -> str:
@@ -113,6 +125,17 @@ class FeatureSet:
             self._values = self._load_or_compute()
         return self._values
 
+    def extract(self, encoder: nn.Module, count: int | None = None) -> torch.Tensor:
+        """Compute the features (N, num_features) that another encoder gives of these images; they are not kept.
+
+        Args:
+            encoder: (B, 3, H, W) in [0, 1] to (B, num_features).
+            count: of the first images only; None takes all.
+        """
+        images, progress = self.dataset.images[:count], self.progress and count is None
+        encoder.to(self.device)
+        return extract_features(encoder, images, batch_size=self.batch_size, device=self.device, progress=progress)
+
     def key(self) -> str:
         """Return the SHA-256 that names the features: of the images, the encoder's weights and the format."""
         images = self.dataset.images
@@ -133,10 +156,7 @@ class FeatureSet:
         return values
 
     def _compute(self) -> torch.Tensor:
-        self.encoder.to(self.device)
-        return extract_features(
-            self.encoder, self.dataset.images, batch_size=self.batch_size, device=self.device, progress=self.progress
-        )
+        return self.extract(self.encoder)
 
     def _load(self, path: Path) -> torch.Tensor | None:
         if not path.is_file():

@@ -9,7 +9,7 @@ from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .features import extract_features
+from .features import FeaturesOf, extract_features
 
 __all__ = ["HeadSolver", "LabelMappingFit"]
 
@@ -50,18 +50,7 @@ class LabelMappingFit:
         if not hasattr(head, "fit"):
             raise ConfigError(f"A label mapping needs a MappedHead, this network has a {type(head).__name__}.")
         features = extract_features(
-            _FeaturesOf(network), self.dataset.images, batch_size=self.batch_size, device=self.device, progress=False
+            FeaturesOf(network), self.dataset.images, batch_size=self.batch_size, device=self.device, progress=False
         )
         head.fit(features.to(self.device), torch.as_tensor(self.dataset.labels).to(self.device))
         return 0.0
-
-
-class _FeaturesOf(nn.Module):
-    """What the head of a network reads, with prompt and adapter."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network.features(image)  # type: ignore[operator]

@@ -14,6 +14,7 @@ from torch import nn
 from movl_monai.errors import DataError, MovlError
 
 from .class_weights import ClassWeights, resolve_class_weights
+from .features import FeatureSet, FeaturesOf
 
 __all__ = ["DEFAULT_L2_GRID", "LinearProbe", "LinearProbeSolution", "fit_linear_probe", "standardization"]
 
@@ -140,9 +141,12 @@ def fit_linear_probe(
 class LinearProbe:
     """Solve the linear probe of a network's head exactly, with the L2 strength chosen on the validation set.
 
+    The head is solved on the features that this network gives as it stands, with its prompt and its adapter. Where
+    they do not change a feature yet, those are the plain ones, which are at hand.
+
     Args:
-        train: features and labels to fit on (:class:`~movl_monai.engines.FeatureSet` or anything with ``values``,
-            ``labels``).
+        train: the plain features of the images to fit on (:class:`~movl_monai.engines.FeatureSet`; for :meth:`solve`
+            anything with ``values`` and ``labels``).
         val: the same for the choice of the L2 strength; never the test set.
         num_classes: number of logits.
         l2: L2 strengths to try, from strong to weak (each starts from the one before), or one number for no choice.
@@ -175,11 +179,16 @@ class LinearProbe:
         self.class_weights = class_weights
         self.device = device
 
-    def solve(self) -> LinearProbeSolution:
-        """Solve for every L2 strength and return the solution with the smallest cross entropy on ``val``."""
-        mean, scale = standardization(self.train.values.double())
-        train = ((self.train.values.double() - mean) / scale).to(self.device)
-        val = ((self.val.values.double() - mean) / scale).to(self.device)
+    def solve(self, network: nn.Module | None = None) -> LinearProbeSolution:
+        """Solve for every L2 strength and return the solution with the smallest cross entropy on ``val``.
+
+        Args:
+            network: whose own features are taken, with ``features``; None takes the plain ones.
+        """
+        values, val_values = _features_of(network, self.train, self.val)
+        mean, scale = standardization(values.double())
+        train = ((values.double() - mean) / scale).to(self.device)
+        val = ((val_values.double() - mean) / scale).to(self.device)
         labels, val_labels = self.train.labels.to(self.device), self.val.labels.to(self.device)
         best, start = None, None
         for l2 in sorted(self.l2, reverse=True):
@@ -199,7 +208,7 @@ class LinearProbe:
 
     def apply(self, network: nn.Module) -> float:
         """Solve, load the solution into the network's head, and return the L2 strength that was chosen."""
-        solution = self.solve()
+        solution = self.solve(network)
         head: Any = network.head
         head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)
         return solution.l2
@@ -207,3 +216,16 @@ class LinearProbe:
     def _weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         weights = resolve_class_weights(self.class_weights, labels.cpu(), self.num_classes)
         return None if weights is None else torch.tensor(weights, dtype=torch.float64)
+
+
+def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:
+    """Return the features of data sets as a network gives them, the plain ones where it does not change them."""
+    plain = [one.values for one in sets]
+    if not hasattr(network, "features") or not isinstance(sets[0], FeatureSet):
+        return plain
+    own = FeaturesOf(network)
+    few = sets[0].extract(own, 4)
+    if torch.allclose(few, plain[0][: len(few)], rtol=1e-5, atol=1e-5 * float(few.abs().max())):
+        return plain
+    _LOGGER.info("The head is solved on the features of this network, which differ from the plain ones.")
+    return [one.extract(own) for one in sets]
