@@ -220,12 +220,10 @@ class LinearProbe:
 
 def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:
     """Return the features of data sets as a network gives them, the plain ones where it does not change them."""
-    plain = [one.values for one in sets]
-    if not hasattr(network, "features") or not isinstance(sets[0], FeatureSet):
-        return plain
-    own = FeaturesOf(network)
-    few = sets[0].extract(own, 4)
-    if torch.allclose(few, plain[0][: len(few)], rtol=1e-5, atol=1e-5 * float(few.abs().max())):
-        return plain
-    _LOGGER.info("The head is solved on the features of this network, which differ from the plain ones.")
-    return [one.extract(own) for one in sets]
+    if hasattr(network, "features") and isinstance(sets[0], FeatureSet):
+        own = FeaturesOf(network)
+        few = sets[0].extract(own, 4)
+        if not torch.allclose(few, sets[0].values[: len(few)], rtol=1e-5, atol=1e-5 * float(few.abs().max())):
+            _LOGGER.info("The head is solved on the features of this network, which differ from the plain ones.")
+            return [one.extract(own) for one in sets]
+    return [one.values for one in sets]

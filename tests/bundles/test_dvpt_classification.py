@@ -94,6 +94,7 @@ def test_all_properties_are_there(kind: str, files: list[str], phantom: Path, tm
     ("overlays", "changed", "overrides"),
     [
         ([], {"adapter", "head"}, {}),
+        (["adapter_dvpt_static.json"], {"adapter", "head"}, {}),
         (["adapter_dvpt_as_released.json"], {"adapter", "head"}, {}),
         (["adapter_vpt_shallow.json"], {"adapter", "head"}, {}),
         (["adapter_vpt_deep.json"], {"adapter", "head"}, {}),
@@ -106,7 +107,7 @@ def test_all_properties_are_there(kind: str, files: list[str], phantom: Path, tm
         (["prompt_pad.json", "augment.json"], {"prompt", "adapter", "head"}, {"prompt_width": 8}),
         (["strategy_movl.json"], {"prompt", "head"}, {"prompt_width": 8}),
         (["strategy_linear_probe.json"], {"head"}, {}),
-        (["strategy_lp_then_adapter.json"], {"adapter", "head"}, {}),
+        (["strategy_adapter_from_zero.json"], {"adapter", "head"}, {}),
         (["strategy_full_finetune.json"], {"backbone", "head"}, {}),
         (["adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
         (["adapter_lora.json", "adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
@@ -243,7 +244,7 @@ def test_a_checkpoint_of_another_adapter_is_refused(trained: Path, phantom: Path
 def test_the_arms_of_the_comparison_can_be_read_and_each_adapter_has_one() -> None:
     plan = read_plan(BUNDLE / "compare.json", bundle=BUNDLE)
     assert list(plan.arms) == [
-        *("linear_probe", "joint", "dvpt", "dvpt_as_released", "vpt_deep"),
+        *("linear_probe", "joint", "dvpt", "dvpt_static", "dvpt_as_released", "vpt_deep"),
         *("adaptformer", "lora", "ssf", "bitfit", "full_finetune"),
     ]
     assert plan.references == ("linear_probe", "full_finetune")

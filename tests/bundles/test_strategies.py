@@ -43,19 +43,20 @@ def _train(overlays: list[str], phantom: Path, output: Path, **overrides: Any) -
         (["prompt_random_border.json"], {"head"}),
         (["strategy_vp_only.json"], {"prompt", "head"}),  # of the head, the label mapping alone
         (["strategy_lp_then_vp.json"], {"prompt", "head"}),
-        (["strategy_lp_then_joint.json"], {"prompt", "head"}),
+        ([], {"prompt", "head"}),
+        (["strategy_joint.json"], {"prompt", "head"}),
         (["strategy_lp_ft.json"], {"backbone", "head"}),
         (["strategy_full_finetune.json"], {"backbone", "head"}),
         (["augment.json"], {"prompt", "head"}),
         (["early_stop.json"], {"prompt", "head"}),
         (["sampling_balanced.json"], {"prompt", "head"}),
     ],
-    ids=lambda value: value[0].removesuffix(".json") if isinstance(value, list) else "",
+    ids=lambda value: "+".join(value).replace(".json", "") if isinstance(value, list) else "",
 )
 def test_a_strategy_changes_exactly_its_parts(
     overlays: list[str], changed: set[str], phantom: Path, tmp_path: Path
 ) -> None:
-    overrides = {"warmup_epochs": 0} if "ft" in overlays[0] or "finetune" in overlays[0] else {}
+    overrides = {"warmup_epochs": 0} if "ft.json" in str(overlays) or "finetune" in str(overlays) else {}
     workflow, parts = _train(overlays, phantom, tmp_path, **overrides)
     assert parts == changed
     assert (tmp_path / "models/model.pt").is_file()

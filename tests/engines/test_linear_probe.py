@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from movl_monai.engines import LinearProbe, fit_linear_probe, standardization
+from movl_monai.adapters import DVPT, LoRA
+from movl_monai.engines import FeatureSet, LinearProbe, fit_linear_probe, standardization
+from movl_monai.engines.features import FeaturesOf
 from movl_monai.errors import DataError
+from movl_monai.heads import LinearHead
+from movl_monai.networks import AdaptedClassifier
+from tests.helpers import tiny_vit
 
 
 def _problem(num_classes: int, count: int = 120, width: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,3 +89,37 @@ def test_one_class_is_refused() -> None:
 def test_l2_strengths_must_be_positive(l2: object) -> None:
     with pytest.raises(ValueError, match="l2 must be"):
         LinearProbe(None, None, num_classes=2, l2=l2)  # type: ignore[arg-type]
+
+
+class _Images:
+    """Noise whose classes differ in brightness."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.labels = [number % 2 for number in range(count)]
+        noise = torch.randint(0, 128, (count, 3, 64, 64), generator=torch.Generator().manual_seed(seed))
+        self.images = (noise + 60 * torch.tensor(self.labels)[:, None, None, None]).to(torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@pytest.mark.parametrize("adapter", [DVPT, LoRA])
+def test_the_head_is_solved_on_what_the_network_gives(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appended tokens change the features before the first step. LoRA does not: no image is computed a second time."""
+    backbone = tiny_vit()
+    network = AdaptedClassifier(backbone=backbone, adapter=adapter(backbone), head=LinearHead(64, 2))
+    train, val = (FeatureSet(_Images(count, count), backbone, progress=False) for count in (24, 16))
+    plain, own = train.values, train.extract(FeaturesOf(network))
+    assert torch.allclose(plain, own, atol=1e-4) == (adapter is LoRA)
+    extracted = []
+    extract = FeatureSet.extract
+    monkeypatch.setattr(FeatureSet, "extract", lambda *args: extracted.append(args[2:]) or extract(*args))
+    probe = LinearProbe(train, val, num_classes=2, l2=0.01)
+    probe.apply(network)
+    assert extracted == ([(4,), ()] if adapter is LoRA else [(4,), (), ()])
+    mean, scale = standardization(own.double())
+    weight, bias = fit_linear_probe((own.double() - mean) / scale, train.labels, num_classes=2, l2=0.01)
+    expected = ((own.double() - mean) / scale) @ weight.T + bias
+    with torch.no_grad():
+        found = network(train.dataset.images.float() / 255)
+    torch.testing.assert_close(found, expected.float(), atol=1e-3, rtol=1e-3)

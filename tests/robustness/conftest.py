@@ -51,7 +51,7 @@ def probe(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def joint(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output_dir of a linear probe and a prompt trained behind each other, then together."""
     folder = tmp_path_factory.mktemp("runs") / "joint"
-    return train(folder, phantom, "strategy_lp_then_joint.json", epochs=2, prompt_width=6, prompt_lr=0.1)
+    return train(folder, phantom, "strategy_joint.json", epochs=2, prompt_width=6, prompt_lr=0.1)
 
 
 @pytest.fixture
