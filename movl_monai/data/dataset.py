@@ -157,6 +157,11 @@ class ImageDataset(Dataset[Item]):
         """Draw other augmentations: they depend on (seed, epoch, index) and not on the order or number of workers."""
         self._epoch.fill_(epoch)
 
+    @property
+    def patients(self) -> list[str | None]:
+        """Patient of each image, None for one that is not known."""
+        return [item["patient_id"] for item in self.data]
+
     def select(
         self,
         split: str | Sequence[str] | None = None,

@@ -17,7 +17,7 @@ from .parameters import unwrap
 __all__ = ["Resume"]
 
 _LOGGER = logging.getLogger(__name__)
-_BEST = ("best_metric", "best_metric_epoch", "best_tie_break")
+_BEST = ("best_metric", "best_metric_epoch", "best_tie_break", "first_logits")
 
 
 class Resume:

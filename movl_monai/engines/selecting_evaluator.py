@@ -1,32 +1,58 @@
-"""MONAI's evaluator with a second figure that decides where the first one is equal."""
+"""MONAI's evaluator that selects a state by the key metric, by a second figure among equals, and against the start."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
+import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
+from monai.utils.enums import CommonKeys as Keys
 
 from movl_monai.errors import ConfigError
+from movl_monai.evaluation.resampling import PatientBootstrap
+from movl_monai.evaluation.weighted import METRICS, WeightedFigures
 
-__all__ = ["SelectingEvaluator"]
+__all__ = ["Selection", "SelectingEvaluator", "share_ahead"]
+
+_LOGGER = logging.getLogger(__name__)
+Selection = Literal["clear", "best"]
+_LEVEL = 0.95
 
 
 class SelectingEvaluator(SupervisedEvaluator):
     """Select by the key metric; among equals by another metric, and among equals of both the earliest.
 
     On a small ``val`` many states have the same number of right answers; a figure of the probabilities still tells
-    them apart. ``state.best_tie_break`` is that figure of the best state, None before the first validation.
+    them apart. And among many states one has the highest figure by chance: with ``selection="clear"`` a state replaces
+    the first one that was validated, the start of training, only if it is ahead of it in 95 % of resamples of the
+    patients, by the key metric, and where that is equal by cross entropy.
+
+    ``state.best_tie_break`` is the tie-break of the best state, None before the first validation;
+    ``state.first_logits`` (N, C) are those of the start.
 
     Args:
         tie_break: name of a metric in ``additional_metrics``, higher is better; None keeps the earliest of equals.
+        selection: "clear" as above, for logits (C,) of classes; "best" compares the figures alone.
+        patients: patient of each image of the loader, in its order, None for one that is not known; None: none is.
         options: as of MONAI's ``SupervisedEvaluator``; without ``metric_cmp_fn``, which is what this class sets.
 
     Raises:
-        ConfigError: if ``tie_break`` is no metric of this evaluator, or ``metric_cmp_fn`` is given too.
+        ConfigError: if ``tie_break`` is no metric of this evaluator, ``metric_cmp_fn`` is given too, or ``selection``
+            is another word or "clear" with a key metric that cannot be resampled.
     """
 
-    def __init__(self, *, tie_break: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        tie_break: str | None = None,
+        selection: Selection = "best",
+        patients: Sequence[str | None] | None = None,
+        **options: Any,
+    ) -> None:
         known = list(options.get("additional_metrics") or {})
         if tie_break is not None and tie_break not in known:
             raise ConfigError(
@@ -35,17 +61,112 @@ class SelectingEvaluator(SupervisedEvaluator):
             )
         if "metric_cmp_fn" in options:
             raise ConfigError("SelectingEvaluator compares by itself; leave metric_cmp_fn out.")
+        self.figure = _figure(selection, list(options.get("key_val_metric") or {}))
+        self.patients = patients
         super().__init__(metric_cmp_fn=self._is_better, **options)
         self.tie_break = tie_break
         self.state.best_tie_break = None
+        self.state.first_logits = None
+        self._rows: list[tuple[np.ndarray, int]] = []
+        if self.figure is not None:
+            self.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
+            self.add_event_handler(Events.ITERATION_COMPLETED, self._keep_rows)
         # behind MONAI's own comparison, which the base class registered
-        self.add_event_handler(Events.EPOCH_COMPLETED, self._keep_tie_break)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._keep_best)
 
     def _is_better(self, current: float, best: float) -> bool:
         if current != best or self.tie_break is None or self.state.best_tie_break is None:
-            return current > best
-        return bool(self.state.metrics[self.tie_break] > self.state.best_tie_break)
+            better = current > best
+        else:
+            better = bool(self.state.metrics[self.tie_break] > self.state.best_tie_break)
+        if not better or self.figure is None or self.state.first_logits is None:
+            return better
+        share = share_ahead(
+            [label for _, label in self._rows],
+            np.stack([logits for logits, _ in self._rows]),
+            self.state.first_logits.numpy(),
+            figure=self.figure,
+            patients=self.patients,
+        )
+        clear = share >= _LEVEL
+        _LOGGER.info(
+            "On val this state is ahead of the start in %.1f %% of resamples of the patients%s.",
+            100 * share,
+            "" if clear else f"; it needs {100 * _LEVEL:.0f} % to be selected (--selection best takes it)",
+        )
+        return clear
 
-    def _keep_tie_break(self, engine: Engine) -> None:
+    def _keep_rows(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for one in [output] if isinstance(output, dict) else output:
+            logits, labels = torch.as_tensor(one[Keys.PRED]), torch.as_tensor(one[Keys.LABEL])
+            for row, label in zip(logits.reshape(-1, logits.shape[-1]).float().cpu(), labels.reshape(-1), strict=True):
+                self._rows.append((row.numpy(), int(label)))
+
+    def _keep_best(self, engine: Engine) -> None:
         if self.tie_break is not None and self.state.best_metric_epoch == self.state.epoch:
             self.state.best_tie_break = float(self.state.metrics[self.tie_break])
+        if self.figure is not None and self.state.first_logits is None:
+            self.state.first_logits = torch.from_numpy(np.stack([logits for logits, _ in self._rows]))
+
+
+def share_ahead(
+    labels: Sequence[int],
+    logits: np.ndarray,
+    others: np.ndarray,
+    *,
+    figure: str = "balanced_accuracy",
+    patients: Sequence[str | None] | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Share of resamples of the patients in which one network is ahead of another on the same images.
+
+    Ahead is who has the higher figure, and where both are equal the lower cross entropy. Resamples in which the figure
+    has no value, as a class is missing, do not count.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits: (N, C), before softmax.
+        others: (N, C), of the other network.
+        figure: a name of :data:`~movl_monai.evaluation.weighted.METRICS` of which more is better.
+        patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
+        rounds: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        in [0, 1]; 0 where no resample has a value.
+
+    Example:
+        >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 2.0]])
+        >>> share_ahead([0, 1, 0, 1], logits, logits / 2), share_ahead([0, 1, 0, 1], logits, logits)
+        (1.0, 0.0)
+    """
+    names: Any = [figure, "cross_entropy"]
+    one, two = (WeightedFigures(labels, values, metrics=names) for values in (logits, others))
+
+    def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
+        a, b = one(weights), two(weights)
+        return {name: a[name] - b[name] for name in names}
+
+    found = PatientBootstrap(len(labels), patients, rounds=rounds, seed=seed).resample(differences)
+    gain, loss = found[figure], found["cross_entropy"]
+    defined = np.isfinite(gain)
+    equal = np.isclose(gain, 0, atol=1e-12)
+    ahead = np.where(equal, loss < 0, gain > 0)[defined]
+    return float(ahead.mean()) if len(ahead) else 0.0
+
+
+def _figure(selection: str, key_metrics: Sequence[str]) -> str | None:
+    """The figure that is resampled for a clear choice, None for the best one."""
+    if selection not in get_args(Selection):
+        raise ConfigError(f"selection must be 'clear' or 'best', got {selection!r}.")
+    if selection == "best":
+        return None
+    figure = key_metrics[0].removeprefix("val_") if key_metrics else ""
+    if figure not in METRICS:
+        raise ConfigError(
+            f"selection='clear' resamples one of {', '.join(METRICS)}, the key metric is '{figure}'; "
+            "set selection to 'best'."
+        )
+    return figure

@@ -43,8 +43,9 @@ class ValidateStart:
         if trainer.state.max_epochs and self.validator.state.best_metric_epoch == 0:
             solved = _solved_at_start(trainer)
             _LOGGER.warning(
-                "THE START WAS KEPT: no epoch of training was better on val than the state before the first step. The "
+                "THE START WAS KEPT: no epoch of training was %s on val than the state before the first step. The "
                 "checkpoint holds %s. Train longer (--epochs) or with another learning rate (--head_lr).",
+                "better" if getattr(self.validator, "figure", None) is None else "clearly better",
                 "what was solved before it" if solved else "an untrained head",
             )
 
