@@ -1,6 +1,7 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resuming."""
 
 from .batch import prepare_image_batch
+from .candidates import MoreCandidates
 from .checks import check_device, check_output_dir
 from .class_weights import (
     balanced_sample_weights,
@@ -37,6 +38,7 @@ __all__ = [
     "LinearProbeSolution",
     "LoadCheckpoint",
     "MapSet",
+    "MoreCandidates",
     "Resume",
     "Run",
     "SelectingEvaluator",

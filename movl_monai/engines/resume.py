@@ -56,6 +56,7 @@ class Resume:
                 "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
                 "epoch": trainer.state.epoch,
                 "head_l2": trainer.head_l2,
+                "kept_states": trainer.kept_states,
                 "strategy": _strategy(trainer),
                 "best": None
                 if self.evaluator is None
@@ -79,6 +80,7 @@ class Resume:
         if trainer.scaler is not None and state["scaler"] is not None:
             trainer.scaler.load_state_dict(state["scaler"])
         trainer.head_l2 = float(state["head_l2"])
+        trainer.kept_states = dict(state["kept_states"])
         trainer.state.epoch = int(state["epoch"])
         trainer.state.iteration = trainer.state.epoch * int(trainer.state.epoch_length)
         if self.evaluator is not None and state["best"] is not None:

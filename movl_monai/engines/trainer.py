@@ -127,6 +127,7 @@ class StagedTrainer(SupervisedTrainer):
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
         self.head_l2 = 0.0  # penalty of the solved head, kept while it trains on
+        self.kept_states: dict[str, dict[str, torch.Tensor]] = {}  # of handlers, over a resumed run
         self._entered = -1
         self._plain: torch.Tensor | None = None
         handlers = [_StageHandler(), *(train_handlers or []), *([] if resume is None else [resume])]

@@ -17,6 +17,7 @@ from movl_monai.engines import (
     BestCheckpoint,
     FeatureSet,
     LinearProbe,
+    MoreCandidates,
     Resume,
     SelectingEvaluator,
     Stage,
@@ -264,7 +265,11 @@ def _run_with_validation(folder: Path, *, kill_at: int | None = None, resume: bo
     network, data = _network(), memory_dataset()
     features = FeatureSet(data, network.backbone, progress=False)
     evaluator = _evaluator(network, BestCheckpoint(folder / "model.pt", network=network))
-    handlers: list[object] = [ValidateStart(evaluator), ValidationHandler(interval=1, validator=evaluator)]
+    handlers: list[object] = [
+        MoreCandidates(evaluator, interpolate=[0.5], average_last=3),
+        ValidateStart(evaluator),
+        ValidationHandler(interval=1, validator=evaluator),
+    ]
     if kill_at is not None:
         handlers.append(_KillAt(kill_at))
     _trainer(
