@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,12 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from movl_monai.errors import ConfigError
 
+from .layers import Layers, read_layers
 from .token_path import TokenPath
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "BackboneSpec", "digest_tensors"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# a second way through the encoder's tensors, which have their own names already
+_READER = "layer_reader."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,12 @@ class Backbone(nn.Module):
         spec: what it is; see :class:`BackboneSpec`.
         frozen: freeze it for good.
         batchnorm_eval: keep every BatchNorm layer in eval mode while the backbone trains.
+        layers: what the features are: "last" for the encoder's own output; "all" or numbers from 0 for those of every
+            block of a ViT (class token and mean of the image's tokens) or every map of ``forward_features`` (its mean),
+            each brought to unit length, one behind the other. It is part of ``spec.name`` and ``spec.num_features``.
+
+    Raises:
+        ConfigError: if there are no such ``layers``.
 
     Example:
         >>> spec = BackboneSpec(name="mean", image_size=2, mean=(0.5,) * 3, std=(0.5,) * 3, num_features=3)
@@ -97,9 +106,17 @@ class Backbone(nn.Module):
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
         mean: torch.Tensor
         std: torch.Tensor
+        layers: Any
+        layer_reader: Any
 
     def __init__(
-        self, encoder: nn.Module, spec: BackboneSpec, *, frozen: bool = True, batchnorm_eval: bool = False
+        self,
+        encoder: nn.Module,
+        spec: BackboneSpec,
+        *,
+        frozen: bool = True,
+        batchnorm_eval: bool = False,
+        layers: Layers = "last",
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -109,12 +126,21 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.encoder = encoder
+        self.num_pooled_features = spec.num_features
+        # registered behind the encoder, whose modules it runs, so that every tensor keeps its name there
+        self.layer_reader = read_layers(self, layers)
+        self.layers = "last" if self.layer_reader is None else self.layer_reader.layers
+        if self.layer_reader is not None:
+            name = f"{spec.name} (layers={self.layers})"
+            self.spec = replace(spec, name=name, num_features=self.layer_reader.num_features)
+        self._register_state_dict_hook(_leave_out_reader)
+        self.register_load_state_dict_post_hook(_forgive_reader)
         if frozen:
             self.requires_grad_(False)
         self.train(not frozen)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute the pooled features.
+        """Compute the features: pooled ones, or those of its ``layers``.
 
         Args:
             image: (B, 3, H, W), floating, in [0, 1].
@@ -126,6 +152,8 @@ class Backbone(nn.Module):
             TypeError: if the image is not floating (eager mode only).
             ValueError: if its shape is not (B, 3, H, W), or not the fixed size of a Transformer (eager mode only).
         """
+        if self.layer_reader is not None:
+            return self.layer_reader(self.normalize(image))
         return self.encoder(self.normalize(image))
 
     @torch.jit.ignore
@@ -146,8 +174,11 @@ class Backbone(nn.Module):
         )
 
     @torch.jit.ignore
-    def token_path(self) -> TokenPath:
+    def token_path(self, *, own: bool = False) -> TokenPath:
         """Return the steps of a Transformer, over modules that share this backbone's tensors, for an adapter.
+
+        Args:
+            own: over this backbone's modules themselves, which nobody may then change.
 
         Raises:
             ConfigError: if this backbone has no blocks that host adapters.
@@ -235,6 +266,15 @@ def _tensor_parts(items: Sequence[tuple[str, torch.Tensor]]) -> Iterator[bytes |
         yield f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode()
         # as bytes, because numpy has no bfloat16
         yield memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+def _leave_out_reader(_module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix + _READER)]:
+        del state[key]
+
+
+def _forgive_reader(_module: nn.Module, incompatible: Any) -> None:
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if f".{_READER}" not in f".{key}"]
 
 
 def _is_fixed(module: nn.Module) -> bool:

@@ -14,8 +14,9 @@ from movl_monai.errors import ConfigError
 from .base import Backbone, BackboneSpec
 from .clip_loading import CLIPSource, load_clip
 from .clip_path import clip_path
+from .layers import Layers
 from .timm_backbone import four_maps, map_strides
-from .token_path import TokenPath
+from .token_path import TokenPath, share_tensors
 from .weights import Weights
 
 __all__ = ["CLIPBackbone"]
@@ -42,6 +43,7 @@ class CLIPBackbone(Backbone):
         std: likewise, the standard deviation.
         frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
+        layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
         seed: of random weights.
 
     Raises:
@@ -78,6 +80,7 @@ class CLIPBackbone(Backbone):
         std: tuple[float, float, float] | None = None,
         frozen: bool = True,
         batchnorm_eval: bool = False,
+        layers: Layers = "last",
         seed: int = 0,
     ) -> None:
         source = CLIPSource(
@@ -102,7 +105,7 @@ class CLIPBackbone(Backbone):
             fixed_image_size=True,
             **source.facts(),
         )
-        super().__init__(tower, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
+        super().__init__(tower, spec, frozen=frozen, batchnorm_eval=batchnorm_eval, layers=layers)
 
     @torch.jit.ignore
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -118,9 +121,10 @@ class CLIPBackbone(Backbone):
         return list(found["image_intermediates"])
 
     @torch.jit.ignore
-    def token_path(self) -> TokenPath:
+    def token_path(self, *, own: bool = False) -> TokenPath:
         """Return the steps of a ViT tower; see :class:`~movl_monai.backbones.TokenPath`."""
-        return clip_path(self.encoder, name=self.spec.name, num_features=self.spec.num_features)
+        encoder = self.encoder if own else share_tensors(self.encoder)
+        return clip_path(encoder, name=self.spec.name, num_features=self.num_pooled_features)
 
 
 def _side(size: Any) -> int:

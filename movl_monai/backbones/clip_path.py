@@ -10,7 +10,7 @@ from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .token_path import TokenLayout, TokenPath, share_tensors
+from .token_path import TokenLayout, TokenPath
 
 __all__ = ["CLIPViTPath", "OpenAttention", "clip_path"]
 
@@ -107,7 +107,7 @@ def clip_path(encoder: nn.Module, *, name: str, num_features: int) -> TokenPath:
     from open_clip.transformer import VisionTransformer
 
     if type(encoder) is VisionTransformer:
-        return CLIPViTPath(share_tensors(encoder), num_features=num_features)
+        return CLIPViTPath(encoder, num_features=num_features)
     raise ConfigError(
         f"{name} ({type(encoder).__name__}) hosts no adapters: it hosts visual prompts in front of it and heads behind "
         "it. Adapters live in the blocks of CLIP's own ViTs (ViT-B-16, ViT-B-32) and of timm's ViTs and Swins; choose "

@@ -11,6 +11,7 @@ from torch import nn
 from movl_monai.errors import ConfigError
 
 from .base import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
+from .layers import Layers
 from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ResNetBackbone(Backbone):
         image_size: side of the images in pixels; any size >= 32 works, this one is recorded.
         frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
+        layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
         seed: of random weights.
 
     Raises:
@@ -80,6 +82,7 @@ class ResNetBackbone(Backbone):
         image_size: int = 224,
         frozen: bool = True,
         batchnorm_eval: bool = False,
+        layers: Layers = "last",
         seed: int = 0,
     ) -> None:
         _check_options(arch, weights=weights, strides=strides)
@@ -98,7 +101,7 @@ class ResNetBackbone(Backbone):
             strides=(4, 8, 16, 32),
             **describe_weights(weights, seed=seed, hub=f"torchvision {arch}, default weights"),
         )
-        super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
+        super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval, layers=layers)
 
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Compute the outputs of layer1 to layer4, strides 4, 8, 16 and 32."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .base import Backbone
+if TYPE_CHECKING:
+    from .base import Backbone
 
 __all__ = ["StageMaps", "map_channels", "stage_maps"]
 
@@ -61,6 +63,14 @@ class StageMaps(nn.Module):
             if self.taken[number]:
                 maps.append(x)
         return maps
+
+    def keep(self, numbers: Sequence[int]) -> StageMaps:
+        """Give the maps of these numbers alone from now on, and run no stage behind the last of them."""
+        given = [position for position, taken in enumerate(self.taken) if taken]
+        kept = {given[number] for number in numbers}
+        self.stages = self.stages[: max(kept) + 1]
+        self.taken = [position in kept for position in range(len(self.stages))]
+        return self
 
     def train(self, mode: bool = True) -> StageMaps:
         """Keep the modes of the layers, which are the backbone's."""

@@ -14,8 +14,9 @@ from torch import nn
 from movl_monai.errors import ConfigError
 
 from .base import Backbone, BackboneSpec
+from .layers import Layers
 from .timm_paths import timm_path
-from .token_path import TokenPath
+from .token_path import TokenPath, share_tensors
 from .weights import Weights, as_weights_file, describe_weights, from_hub, load_weights, seeded
 
 __all__ = ["TimmBackbone", "four_maps", "map_strides"]
@@ -39,6 +40,7 @@ class TimmBackbone(Backbone):
         std: likewise, the standard deviation.
         frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
+        layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
         drop_path: stochastic depth rate in [0, 1) while it trains; only for a backbone that is not frozen.
         model_options: further arguments of ``timm.create_model``, e.g. ``{"global_pool": "avg"}``.
         seed: of random weights.
@@ -69,6 +71,7 @@ class TimmBackbone(Backbone):
         std: tuple[float, float, float] | None = None,
         frozen: bool = True,
         batchnorm_eval: bool = False,
+        layers: Layers = "last",
         drop_path: float = 0.0,
         model_options: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -103,7 +106,7 @@ class TimmBackbone(Backbone):
             fixed_image_size=bool(config.fixed_input_size and not options.get("dynamic_img_size")),
             **({"license": config.license} if weights == "hub" else {}) | found,
         )
-        super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval)
+        super().__init__(encoder, spec, frozen=frozen, batchnorm_eval=batchnorm_eval, layers=layers)
 
     @torch.jit.ignore
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -115,9 +118,10 @@ class TimmBackbone(Backbone):
         return four_maps(self.encoder, self.normalize(image))
 
     @torch.jit.ignore
-    def token_path(self) -> TokenPath:
+    def token_path(self, *, own: bool = False) -> TokenPath:
         """Return the steps of a plain ViT or a Swin; see :class:`~movl_monai.backbones.TokenPath`."""
-        return timm_path(self.encoder, name=self.spec.name, num_features=self.spec.num_features)
+        encoder = self.encoder if own else share_tensors(self.encoder)
+        return timm_path(encoder, name=self.spec.name, num_features=self.num_pooled_features)
 
 
 def _fit_positions(given: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tensor]:

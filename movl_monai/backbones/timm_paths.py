@@ -9,7 +9,7 @@ from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .token_path import TokenLayout, TokenPath, share_tensors
+from .token_path import TokenLayout, TokenPath
 
 __all__ = ["TimmSwinPath", "TimmViTPath", "timm_path"]
 
@@ -94,9 +94,9 @@ def timm_path(encoder: nn.Module, *, name: str, num_features: int) -> TokenPath:
 
     # a subclass that changes what happens between the blocks must not be run by a loop that does not know of it
     if isinstance(encoder, VisionTransformer) and type(encoder).forward_features is VisionTransformer.forward_features:
-        return TimmViTPath(share_tensors(encoder), num_features=num_features)
+        return TimmViTPath(encoder, num_features=num_features)
     if isinstance(encoder, SwinTransformer) and type(encoder).forward_features is SwinTransformer.forward_features:
-        return TimmSwinPath(share_tensors(encoder), num_features=num_features)
+        return TimmSwinPath(encoder, num_features=num_features)
     raise ConfigError(
         f"{name} ({type(encoder).__name__}) hosts no adapters: it hosts visual prompts in front of it and heads behind "
         "it. Adapters live in the blocks of plain ViTs (ViT, DeiT, DINO, DINOv2) and Swins of timm and of CLIP's "

@@ -10,6 +10,7 @@ from torch import nn
 from movl_monai.adapters import Adapter
 from movl_monai.adapters.base import check_frozen
 from movl_monai.backbones import Backbone, TokenPath
+from movl_monai.errors import ConfigError
 
 __all__ = ["AdaptedPath"]
 
@@ -21,16 +22,21 @@ class AdaptedPath(nn.Module):
     memory, and ``state_dict`` of a network leaves it out. It is always in eval mode. Where the features are read from a
     class token and appended tokens, the last block's MLP, which mixes no tokens, runs on those alone.
 
+    A backbone that is read at several ``layers`` is read there with the adapter in place: class token and mean of the
+    image's own tokens behind each block. Appended tokens are not read then, also where the adapter averages them.
+
     Args:
         backbone: a frozen Transformer.
         adapter: built for it; its modules are used, not copied.
 
     Raises:
-        ConfigError: if the adapter was built for another architecture, or the backbone is not frozen.
+        ConfigError: if the adapter was built for another architecture, the backbone is not frozen, or none of its
+            ``layers`` comes behind the first adapted block.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
         hooks: Any
+        readout: Any
 
     def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
         super().__init__()
@@ -40,7 +46,14 @@ class AdaptedPath(nn.Module):
         self.hooks = nn.ModuleList(adapter.hooks())
         self.num_appended = adapter.num_appended
         self.averages_appended = adapter.averages_appended
-        _skip_unread(self.path, num_last=adapter.num_appended if adapter.averages_appended else 0)
+        self.readout = getattr(backbone.layer_reader, "readout", None)
+        if self.readout is None:
+            _skip_unread(self.path, num_last=adapter.num_appended if adapter.averages_appended else 0)
+        elif self.readout.last < adapter.first_block:
+            raise ConfigError(
+                f"The adapter starts in block {adapter.first_block}, and no layer from there on is read "
+                f"(layers={backbone.layers}): it would change nothing. Add a later layer, or adapt earlier blocks."
+            )
         self.train(False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -52,15 +65,27 @@ class AdaptedPath(nn.Module):
         Returns:
             (B, num_features).
         """
-        return self.resume(self.path.embed(image), 0)
+        return self._run(self.path.embed(image), [], 0)
 
+    @torch.jit.ignore
     def resume(self, tokens: torch.Tensor, start: int) -> torch.Tensor:
-        """Compute features (B, num_features) from the tokens that reach block ``start``."""
+        """Compute features (B, num_features) from what :meth:`prefix` gives for block ``start``."""
+        if self.readout is None:
+            return self._run(tokens, [], start)
+        tokens, parts = self.readout.unpack(tokens, start)
+        return self._run(tokens, parts, start)
+
+    def _run(self, tokens: torch.Tensor, parts: list[torch.Tensor], start: int) -> torch.Tensor:
+        own = tokens.shape[1]
         steps = zip(self.path.entries, self.path.blocks, self.hooks)  # noqa: B905 - TorchScript knows no `strict`
         for number, (entry, block, hook) in enumerate(steps):
             if number >= start:
                 tokens, kept = hook.before(entry(tokens))
                 tokens = hook.after(block(tokens), kept)
+                if self.readout is not None and self.readout.taken[number]:
+                    parts.append(self.readout(tokens, own))
+        if self.readout is not None:
+            return torch.cat(parts, dim=1)
         return self.pool(tokens)
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -75,11 +100,17 @@ class AdaptedPath(nn.Module):
 
     @torch.jit.ignore
     def prefix(self, image: torch.Tensor, stop: int) -> torch.Tensor:
-        """Compute the tokens that reach block ``stop`` from normalised images, if nothing before it is adapted."""
+        """Compute the tokens that reach block ``stop`` from normalised images, if nothing before it is adapted.
+
+        Where layers before that block are read, their features follow the tokens in one row per image.
+        """
         tokens = self.path.embed(image)
+        own, parts = tokens.shape[1], []
         for number in range(stop):
             tokens = self.path.blocks[number](self.path.entries[number](tokens))
-        return tokens
+            if self.readout is not None and self.readout.taken[number]:
+                parts.append(self.readout(tokens, own))
+        return tokens if self.readout is None else self.readout.pack(tokens, parts)
 
     @torch.jit.ignore
     @torch.no_grad()

@@ -81,12 +81,15 @@ class TrainedStateNetwork(nn.Module):
     @torch.jit.ignore
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says about the network it belongs to; JSON-able, free of paths and patients' data."""
+        # checkpoints of pooled features say nothing of layers, as older ones do
+        layers = {} if self.backbone.layers == "last" else {"layers": self.backbone.layers}
         return {
             "format": _FORMAT,
             "backbone": {
                 "name": self.backbone.spec.name,
                 "frozen": bool(self.backbone.frozen),
                 "sha256": self.backbone.content_sha256() if self.backbone.frozen else None,
+                **layers,
             },
             "class_names": list(self.class_names),
             "parts": {name: _described(part) for name, part in self.named_children() if name not in _UNSAVED},
@@ -158,6 +161,11 @@ def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> No
         raise CheckpointMismatchError(
             f"In the checkpoint the backbone is {words[theirs['frozen']]}, here it is {words[ours['frozen']]}. "
             "Use the same config files, overlays included, as in training."
+        )
+    if theirs.get("layers", "last") != ours.get("layers", "last"):
+        raise CheckpointMismatchError(
+            f"The checkpoint's head reads the layers {theirs.get('layers', 'last')!r} of its backbone, this network's "
+            f"{ours.get('layers', 'last')!r}. Set layers to {json.dumps(theirs.get('layers', 'last'))}, or train again."
         )
     if theirs["sha256"] != ours["sha256"]:
         raise CheckpointMismatchError(
