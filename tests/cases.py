@@ -65,6 +65,13 @@ BACKBONES = [
     ),
     BackboneCase("vit", lambda **o: TimmBackbone("test_vit", weights=None, image_size=IMAGE_SIZE, **o)),
 ]
+# the same read at several depths
+LAYERED = [
+    BackboneCase("vit", lambda **o: TimmBackbone("test_vit", image_size=IMAGE_SIZE, layers="all", **o)),
+    BackboneCase(
+        "efficientnet", lambda **o: TimmBackbone("test_efficientnet", image_size=IMAGE_SIZE, layers=[1, 3], **o)
+    ),
+]
 
 TRANSFORMERS = [
     BACKBONES[3],

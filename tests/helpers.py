@@ -12,21 +12,23 @@ from movl_monai.backbones import Backbone, CLIPBackbone, TimmBackbone
 IMAGE_SIZE = 32
 
 
-def tiny_backbone(*, seed: int = 0, frozen: bool = True) -> Backbone:
+def tiny_backbone(*, seed: int = 0, frozen: bool = True, **options: Any) -> Backbone:
     """A real timm network of 0.4 M parameters with random weights, for images of 32 px."""
-    return TimmBackbone("test_efficientnet", weights=None, image_size=IMAGE_SIZE, seed=seed, frozen=frozen)
+    return TimmBackbone("test_efficientnet", weights=None, image_size=IMAGE_SIZE, seed=seed, frozen=frozen, **options)
 
 
-def tiny_vit(*, name: str = "test_vit", seed: int = 0, frozen: bool = True, image_size: int = 64) -> Backbone:
+def tiny_vit(
+    *, name: str = "test_vit", seed: int = 0, frozen: bool = True, image_size: int = 64, **options: Any
+) -> Backbone:
     """A real plain ViT of timm with random weights: 6 blocks of width 64, 4 x 4 tokens of 16 px at 64 px."""
-    return TimmBackbone(name, image_size=image_size, seed=seed, frozen=frozen)
+    return TimmBackbone(name, image_size=image_size, seed=seed, frozen=frozen, **options)
 
 
-def tiny_swin(*, seed: int = 0, frozen: bool = True) -> Backbone:
+def tiny_swin(*, seed: int = 0, frozen: bool = True, **options: Any) -> Backbone:
     """A real Swin of timm with random weights for images of 32 px: 2 + 3 blocks of widths 16 and 32, windows of 4."""
-    options = {"embed_dim": 16, "depths": (2, 3), "num_heads": (1, 2), "window_size": 4}
+    sizes = {"embed_dim": 16, "depths": (2, 3), "num_heads": (1, 2), "window_size": 4}
     return TimmBackbone(
-        "swin_tiny_patch4_window7_224", image_size=IMAGE_SIZE, model_options=options, seed=seed, frozen=frozen
+        "swin_tiny_patch4_window7_224", image_size=IMAGE_SIZE, model_options=sizes, seed=seed, frozen=frozen, **options
     )
 
 

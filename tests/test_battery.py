@@ -13,6 +13,7 @@ from tests.cases import (
     ADAPTERS,
     BACKBONES,
     HEADS,
+    LAYERED,
     NO_ADAPTER,
     NUM_CLASSES,
     PROMPTS,
@@ -35,6 +36,12 @@ ROWS = [
         for adapter in ADAPTERS
         for backbone in TRANSFORMERS
         if backbone.name in adapter.hosted
+    ),
+    *(pytest.param(one, PROMPTS[1], HEADS[0], NO_ADAPTER, id=f"layers-{one.name}") for one in LAYERED),
+    *(
+        pytest.param(LAYERED[0], PROMPTS[1], HEADS[0], adapter, id=f"layers-{adapter.name}-vit")
+        for adapter in ADAPTERS
+        if adapter.name in ("dvpt", "dvpt_last_blocks", "vpt_deep", "lora")
     ),
 ]
 battery = pytest.mark.parametrize(("backbone", "prompt", "head", "adapter"), ROWS)

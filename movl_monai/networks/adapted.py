@@ -82,8 +82,9 @@ class AdaptedPath(nn.Module):
             if number >= start:
                 tokens, kept = hook.before(entry(tokens))
                 tokens = hook.after(block(tokens), kept)
-                if self.readout is not None and self.readout.taken[number]:
-                    parts.append(self.readout(tokens, own))
+                if self.readout is not None:  # noqa: SIM102 - TorchScript drops a branch by this test alone
+                    if self.readout.taken[number]:
+                        parts.append(self.readout(tokens, own))
         if self.readout is not None:
             return torch.cat(parts, dim=1)
         return self.pool(tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,14 @@ def _train(network: AdaptedClassifier, data: MemoryDataset, tokens: TokenSet | N
 
 
 @towers
-def test_logits_from_cached_tokens_are_those_of_the_images(make: Callable[[], Backbone], tmp_path: Path) -> None:
-    backbone = make()
+@pytest.mark.parametrize("layers", ["last", "all", "ends"])
+def test_logits_from_cached_tokens_are_those_of_the_images(
+    make: Callable[..., Backbone], layers: Any, tmp_path: Path
+) -> None:
+    if layers == "ends":
+        layout = make().token_path().layout
+        layers = [0, (layout.depth if layout.kind == "sequence" else len(set(layout.stages))) - 1]
+    backbone = make(layers=layers)
     network, data = _network(backbone).eval(), _data(backbone)
     perturb(network.adapter, scale=0.1)
     tokens = TokenSet(data, network, batch_size=5, cache_dir=tmp_path, progress=False)

@@ -15,7 +15,7 @@ from movl_monai.export import read_exported
 from movl_monai.export.graph import exportable
 from movl_monai.heads import FirstMapHead
 from movl_monai.networks import AdaptedClassifier
-from tests.cases import ADAPTERS, BACKBONES, HEADS, PROMPTS, TRANSFORMERS
+from tests.cases import ADAPTERS, BACKBONES, HEADS, LAYERED, PROMPTS, TRANSFORMERS
 from tests.export.networks import CLASS_NAMES, classifier, images, metadata_of, perturbed, segmenter, write
 from tests.helpers import IMAGE_SIZE, tiny_backbone, tiny_clip, tiny_swin
 
@@ -74,6 +74,9 @@ ROWS: dict[str, Make] = {
     },
     **{f"backbone-{one.name}": (lambda one=one: classifier(one.make())) for one in (BACKBONES[0], TRANSFORMERS[2])},
     **{f"head-{one.name}": _with_head(one) for one in HEADS[1:]},
+    **{f"layers-{one.name}": (lambda one=one: classifier(one.make())) for one in LAYERED},
+    "layers-dvpt-vit": _adapted(lambda: LAYERED[0].make(), _named(ADAPTERS, "dvpt_last_blocks")),
+    "layers-lora-swin": _adapted(lambda: tiny_swin(layers=[1]), _named(ADAPTERS, "lora")),
     "fine_tuned": lambda: classifier(tiny_backbone(frozen=False)),
     "segmenter-resnet18": _segmenter(BACKBONES[0].make),
     "segmenter-vit": _segmenter(_small_vit, "dvpt"),
@@ -101,7 +104,9 @@ def test_onnx_predicts_as_the_network_for_any_batch_size(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", ["torchscript", "torch-export"])
-@pytest.mark.parametrize("name", ["adapter-dvpt-vit", "adapter-vpt_deep-clip", "segmenter-swin"])
+@pytest.mark.parametrize(
+    "name", ["adapter-dvpt-vit", "adapter-vpt_deep-clip", "segmenter-swin", "layers-dvpt-vit", "layers-efficientnet"]
+)
 def test_the_formats_of_torch_predict_as_the_network(name: str, form: Any, tmp_path: Path) -> None:
     network = ROWS[name]()
     model = read_exported(write(network, tmp_path, form))

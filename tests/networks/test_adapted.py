@@ -196,3 +196,57 @@ def test_the_log_says_the_number_of_parameters_and_the_percentage(caplog: pytest
         _network(backbone, LoRA(backbone, rank=2))
     assert "3072 trainable parameters, " in caplog.text
     assert "% of test_vit" in caplog.text
+
+
+@pytest.mark.parametrize("make", [tiny_vit, tiny_clip], ids=["vit", "clip"])
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        lambda b: VPT(b, num_prompts=2),
+        lambda b: DVPT(b, num_prompts=3, bottleneck=4, blocks=[2, 3]),
+        lambda b: LoRA(b, rank=2, blocks=[2, 3]),
+    ],
+    ids=["vpt", "dvpt", "lora"],
+)
+def test_layers_are_read_with_the_adapter_in_place_and_without_appended_tokens(
+    adapter: Callable[[Backbone], Adapter], make: Callable[..., Backbone]
+) -> None:
+    backbone = make(layers="all")
+    network = _network(backbone, adapter(backbone), prompt=False)
+    perturb(network.adapter, scale=0.1)
+    path, size = make().token_path(), backbone.spec.image_size  # of the backbone without the option
+    network.adapter.attach(path)
+    image = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(3))
+    tokens, parts = path.embed(backbone.normalize(image)), []
+    own = tokens.shape[1]
+    for block, hook in zip(path.blocks, network.adapter.hooks(), strict=True):
+        tokens, kept = hook.before(tokens)
+        tokens = hook.after(block(tokens), kept)
+        parts += [tokens[:, 0], tokens[:, 1:own].mean(dim=1)]
+    assert tokens.shape[1] == own + network.adapter.num_appended
+    expected = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts], dim=1)
+    features, plain = network.features(image), network.plain_features(image)
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
+    first = 2 * backbone.token_path().layout.widths[0] * network.adapter.first_block
+    torch.testing.assert_close(features[:, :first], plain[:, :first])
+    assert (features[:, first:] - plain[:, first:]).abs().max() > 1e-3
+
+
+def test_an_adapter_behind_the_last_layer_that_is_read_is_refused() -> None:
+    backbone = tiny_vit(layers=[0, 1])
+    with pytest.raises(ConfigError, match=r"starts in block 2, and no layer from there on is read \(layers=\[0, 1\]\)"):
+        _network(backbone, LoRA(backbone, blocks=[2, 3]))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_checkpoint_of_other_layers_is_refused(frozen: bool) -> None:
+    def network(layers: Any) -> AdaptedClassifier:
+        return _network(tiny_vit(layers=layers, frozen=frozen), None)
+
+    state = network([0, 1]).state_dict()
+    network([1, 0]).load_state_dict(state)
+    for layers in ([2, 3], "last"):  # the first has as many features
+        with pytest.raises(CheckpointMismatchError, match=r"reads the layers \[0, 1\] .* Set layers to \[0, 1\]"):
+            network(layers).load_state_dict(state)
+    assert "layers" not in network("last").facts()["backbone"]
+    assert not [key for key in state if "reader" in key]
