@@ -3,6 +3,7 @@
 from .base import Backbone, BackboneSpec
 from .clip_backbone import CLIPBackbone
 from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
+from .layers import Layers
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
 from .source_classifier import SourceClassifier, source_classifier
@@ -17,6 +18,7 @@ __all__ = [
     "BackboneSpec",
     "CLIPBackbone",
     "ClassEmbeddings",
+    "Layers",
     "ResNetBackbone",
     "SourceClassifier",
     "TimmBackbone",

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from movl_monai.errors import ConfigError
 
 from .layers import Layers, read_layers
-from .token_path import TokenPath
+from .token_path import TokenPath, share_tensors
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "BackboneSpec", "digest_tensors"]
 
@@ -126,13 +126,8 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.encoder = encoder
-        self.num_pooled_features = spec.num_features
-        # registered behind the encoder, whose modules it runs, so that every tensor keeps its name there
-        self.layer_reader = read_layers(self, layers)
-        self.layers = "last" if self.layer_reader is None else self.layer_reader.layers
-        if self.layer_reader is not None:
-            name = f"{spec.name} (layers={self.layers})"
-            self.spec = replace(spec, name=name, num_features=self.layer_reader.num_features)
+        self._pooled = spec
+        self._read(layers)
         self._register_state_dict_hook(_leave_out_reader)
         self.register_load_state_dict_post_hook(_forgive_reader)
         if frozen:
@@ -189,6 +184,20 @@ class Backbone(nn.Module):
             "backbone, or set the adapter to null."
         )
 
+    @torch.jit.ignore
+    def with_layers(self, layers: Layers) -> Backbone:
+        """Return this backbone with other ``layers``; it shares all tensors with this one.
+
+        Example:
+            >>> from movl_monai.backbones import TimmBackbone
+            >>> every = TimmBackbone("test_vit", image_size=64).with_layers("all")
+            >>> every.spec.name, every.spec.num_features
+            ('test_vit (layers=all)', 768)
+        """
+        twin = share_tensors(self)
+        twin._read(layers)
+        return twin.train(self.training)
+
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """Subtract ``mean`` and divide by ``std``, after checking the image's shape and type (eager mode only)."""
         if not torch.jit.is_scripting():
@@ -230,6 +239,16 @@ class Backbone(nn.Module):
         """
         self._stands_for = None
         self._stands_for = (self.content_sha256(), sha256)
+
+    @torch.jit.ignore
+    def _read(self, layers: Layers) -> None:
+        self.spec, self.layers = self._pooled, "last"
+        # registered behind the encoder, whose modules it runs, so that every tensor keeps its name there
+        self.layer_reader = reader = read_layers(self, layers)
+        if reader is not None:
+            self.layers = "all" if len(reader.numbers) == reader.num_layers else list(reader.numbers)
+            name = f"{self.spec.name} (layers={self.layers})"
+            self.spec = replace(self.spec, name=name, num_features=reader.num_features)
 
     @torch.jit.unused
     def _check_image(self, image: torch.Tensor) -> None:

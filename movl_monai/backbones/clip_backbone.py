@@ -124,7 +124,7 @@ class CLIPBackbone(Backbone):
     def token_path(self, *, own: bool = False) -> TokenPath:
         """Return the steps of a ViT tower; see :class:`~movl_monai.backbones.TokenPath`."""
         encoder = self.encoder if own else share_tensors(self.encoder)
-        return clip_path(encoder, name=self.spec.name, num_features=self.num_pooled_features)
+        return clip_path(encoder, name=self.spec.name, num_features=self._pooled.num_features)
 
 
 def _side(size: Any) -> int:

@@ -38,7 +38,8 @@ class BlockReadout(nn.Module):
         name: of the network, for messages.
 
     Attributes:
-        layers: "all", or the numbers of the layers that are read.
+        numbers: of the layers that are read.
+        num_layers: how many the network has.
         taken: for each block, whether it is read.
         sizes: for each block, how many features it gives.
         last: number of the last block that is read.
@@ -48,7 +49,7 @@ class BlockReadout(nn.Module):
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
-        layers: Any
+        numbers: Any
         shapes: Any
 
     def __init__(self, path: TokenPath, layers: Layers, *, name: str) -> None:
@@ -59,10 +60,11 @@ class BlockReadout(nn.Module):
         # registers are in front of the image's tokens too
         self.has_class_token = bool(getattr(path.encoder, "has_class_token", layout.num_prefix > 0))
         ends = list(range(layout.depth)) if self.is_sequence else _stage_ends(layout.stages)
-        numbers = check_layers(layers, len(ends), name=name, what="blocks" if self.is_sequence else "stages")
-        self.layers = _named(numbers, len(ends))
-        self.taken = [block in {ends[number] for number in numbers} for block in range(layout.depth)]
-        self.last = ends[numbers[-1]]
+        self.num_layers = len(ends)
+        what = "blocks" if self.is_sequence else "stages"
+        self.numbers = check_layers(layers, self.num_layers, name=name, what=what)
+        self.taken = [block in {ends[number] for number in self.numbers} for block in range(layout.depth)]
+        self.last = ends[self.numbers[-1]]
         widths = zip(self.taken, layout.widths, strict=True)
         self.sizes = [width * (1 + self.has_class_token) if taken else 0 for taken, width in widths]
         grids = [(-1,) if self.is_sequence else grid for grid in layout.grids]
@@ -108,13 +110,14 @@ class TokenLayers(nn.Module):
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
-        layers: Any
+        numbers: Any
 
     def __init__(self, path: TokenPath, readout: BlockReadout) -> None:
         super().__init__()
         self.path = path
         self.readout = readout
-        self.layers = readout.layers
+        self.numbers = readout.numbers
+        self.num_layers = readout.num_layers
         self.num_features = sum(readout.sizes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -135,17 +138,19 @@ class StageLayers(nn.Module):
 
     Args:
         maps: normalised images to maps (B, C_i, H_i, W_i).
-        layers: "all", or the numbers of the stages.
+        numbers: of the stages that give them.
+        num_layers: how many the network has.
         num_features: channels of all maps.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
-        layers: Any
+        numbers: Any
 
-    def __init__(self, maps: nn.Module, layers: str | list[int], *, num_features: int) -> None:
+    def __init__(self, maps: nn.Module, numbers: tuple[int, ...], *, num_layers: int, num_features: int) -> None:
         super().__init__()
         self.maps = maps
-        self.layers = layers
+        self.numbers = numbers
+        self.num_layers = num_layers
         self.num_features = num_features
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -232,13 +237,10 @@ def _stage_layers(backbone: Backbone, layers: Layers) -> StageLayers:
     numbers = check_layers(layers, len(channels), name=name, what="stages")
     first = len(getattr(encoder, "feature_info", ())) - len(channels)
     maps = IntermediateMaps(encoder, [first + one for one in numbers]) if found is None else found.keep(numbers)
-    return StageLayers(maps, _named(numbers, len(channels)), num_features=sum(channels[number] for number in numbers))
+    num_features = sum(channels[number] for number in numbers)
+    return StageLayers(maps, numbers, num_layers=len(channels), num_features=num_features)
 
 
 def _stage_ends(stages: Sequence[int]) -> list[int]:
     """Return the number of the last block of each stage."""
     return [block for block in range(len(stages)) if block + 1 == len(stages) or stages[block + 1] != stages[block]]
-
-
-def _named(numbers: tuple[int, ...], count: int) -> str | list[int]:
-    return "all" if len(numbers) == count else list(numbers)

@@ -121,7 +121,7 @@ class TimmBackbone(Backbone):
     def token_path(self, *, own: bool = False) -> TokenPath:
         """Return the steps of a plain ViT or a Swin; see :class:`~movl_monai.backbones.TokenPath`."""
         encoder = self.encoder if own else share_tensors(self.encoder)
-        return timm_path(encoder, name=self.spec.name, num_features=self.num_pooled_features)
+        return timm_path(encoder, name=self.spec.name, num_features=self._pooled.num_features)
 
 
 def _fit_positions(given: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from .earlier import check_evaluation
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .keep_record import KeepRunRecord, make_record
+from .layer_choice import layer_losses
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .map_cache import MapSet
 from .overrides import check_ids, check_overrides, unreferenced_ids
@@ -57,6 +58,7 @@ __all__ = [
     "fit_linear_probe",
     "foreground_sample_weights",
     "keep_strings",
+    "layer_losses",
     "make_record",
     "open_run",
     "optimizer_groups",

@@ -105,6 +105,18 @@ def test_the_layers_change_name_and_hash_and_no_tensor(row: str) -> None:
     assert len(keys) == (2 if row == "swin" else 3)
 
 
+@rows
+def test_with_layers_shares_the_tensors(row: str) -> None:
+    make = ROWS[row][0]
+    backbone, every = make(), make(layers="all")
+    twin = backbone.with_layers("all")
+    assert (twin.spec, twin.layers, twin.frozen) == (every.spec, "all", True)
+    assert torch.equal(twin(_images(twin)), every(_images(every)))
+    assert all(one is other for one, other in zip(backbone.parameters(), twin.parameters(), strict=True))
+    assert backbone.layers == "last"
+    assert twin.with_layers("last").content_sha256() == backbone.content_sha256()
+
+
 def test_last_is_what_the_encoder_gives_to_the_last_bit() -> None:
     backbone = tiny_vit(layers="last")
     image = _images(backbone)
@@ -155,7 +167,8 @@ def test_a_network_without_known_layers_is_refused() -> None:
 
 
 def test_a_hierarchy_that_is_no_sequence_of_stages_is_read_by_its_own_code() -> None:
-    plain = TimmBackbone("swinv2_cr_tiny_224", image_size=64, model_options={"window_size": 2, "embed_dim": 24})
+    sizes = {"window_size": 2, "embed_dim": 24, "depths": (1, 1, 1, 1)}
+    plain = TimmBackbone("swinv2_tiny_window8_256", image_size=64, model_options=sizes)  # its stages give (B, H, W, C)
     reader = read_layers(plain, [1, 3])
     image = plain.normalize(_images(plain))
     maps = plain.forward_features(_images(plain))

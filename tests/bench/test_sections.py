@@ -31,6 +31,7 @@ RATIOS = {
     "trainer_overhead": "trainer_overhead",
     "linear_probe": "linear_probe_vs_epochs",
     "features": "features_vs_torch",
+    "layers": "layers_vs_last",
     "dvpt_step": "dvpt_step_vs_bare",
     "prefix_cache": "prefix_cached_vs_uncached",
     "segmenter_step": "segmenter_step_vs_bare",
