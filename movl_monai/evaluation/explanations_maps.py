@@ -102,7 +102,7 @@ def attention_rollout(network: Any, image: torch.Tensor) -> torch.Tensor:
 
     with the mean over heads :math:`A_\ell`. Tokens that an adapter appends hold nothing of the image when they come
     in; what an adapter moves between tokens without the attention of the blocks is not followed. The class is not
-    asked for: all classes look at the same map.
+    asked for: all classes look at the same map. Of a backbone that is read at several layers it follows the last block.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier` with a plain ViT, in eval mode.

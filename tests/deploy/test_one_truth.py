@@ -37,9 +37,9 @@ def run_all(run: Path, images: Path, folder: Path, bundle: str, **options: Any) 
     return {route: folder / route for route in ("run", "onnx", "application")}
 
 
-@pytest.mark.parametrize("bundle", CLASSIFIERS)
-def test_images_are_judged_alike(bundle: str, tmp_path: Path) -> None:
-    judged = judged_classifier(tmp_path / "judged", bundle)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_images_are_judged_alike(name: str, tmp_path: Path) -> None:
+    judged, bundle = judged_classifier(tmp_path / "judged", name), name.partition(",")[0]
     for route, out in run_all(judged.run, judged.images, tmp_path, bundle).items():
         found = differences(said_by(out, judged.images, list(judged.outputs.class_names)), judged)
         assert max(found.values()) <= TOLERANCE, (route, found)

@@ -57,6 +57,7 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
         "backbone": {**VIT, "model_options": {"depth": 4}},
         "image_size": 64,
     },
+    "movl_classification, all layers": {"class_names": _CLASSES, "prompt_width": 4, "layers": "all"},
 }
 
 Key = tuple[str, int | None]
@@ -127,11 +128,11 @@ class Judged:
         return np.all([one == marks[1] for one in marks], axis=(0, 2))
 
 
-def judged_classifier(folder: Path, bundle: str) -> Judged:
-    """Make a tiny run of a bundle, and evaluate it with the bundle's own workflow on a phantom."""
+def judged_classifier(folder: Path, name: str) -> Judged:
+    """Make a tiny run of one of the CLASSIFIERS, and evaluate it with the bundle's own workflow on a phantom."""
     write_phantom(folder / "data", patients=(6, 12, 3, 3), images_per_patient=2, size=64, progress=False)
     images = folder / "data" / "images"
-    run = open_run(make_run(folder / "run", bundle, **CLASSIFIERS[bundle]))
+    run = open_run(make_run(folder / "run", name.partition(",")[0], **CLASSIFIERS[name]))
     preprocessing = run.preprocessing()
     spread_logits(run, [preprocessing({"image": str(path)})["image"] for path in sorted(images.rglob("*.dcm"))])
     settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
