@@ -11,8 +11,8 @@ from movl_monai.errors import ConfigError
 from tests.compare.conftest import BUNDLE
 
 ARMS = [
-    *("linear_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint", "joint_lambda0", "joint"),
-    *("lp_ft", "full_finetune"),
+    *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint"),
+    *("joint_lambda0", "joint", "lp_ft", "full_finetune"),
 ]
 
 
@@ -30,7 +30,7 @@ def test_the_shipped_arms_are_all_methods_and_both_references(plan: Plan) -> Non
 
 
 def test_every_shipped_arm_that_trains_is_searched_and_so_is_the_control(plan: Plan) -> None:
-    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe"]
+    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe", "layer_probe"]
 
 
 def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
