@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .space import Dimension, parse_space
 
 __all__ = ["Arm", "Plan", "nearest", "read_plan"]
 
-_PLAN_KEYS = {"workflow", "overrides", "references", "arms"}
+_PLAN_KEYS = {"workflow", "overrides", "references", "aliases", "arms"}
 _ARM_KEYS = {"about", "overlays", "overrides", "search"}
 
 
@@ -47,8 +47,9 @@ class Plan:
         train: config files of the training workflow.
         evaluate: config files merged over them for the evaluation.
         overrides: ids that all arms share, unless the command line or the arm sets them.
-        references: arms that the others are compared with.
+        references: arms that the others are compared with; the first one joins every comparison.
         arms: by name.
+        aliases: further names of arms.
     """
 
     train: tuple[Path, ...]
@@ -56,21 +57,30 @@ class Plan:
     overrides: Mapping[str, Any]
     references: tuple[str, ...]
     arms: Mapping[str, Arm]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, names: Sequence[str]) -> list[Arm]:
-        """The arms of those names, in that order, each once.
+        """The arms of those names or aliases, in that order, each once.
 
         Raises:
             ConfigError: for a name that is not in the file, with the nearest one.
         """
         if not names:
             raise ConfigError(f"No arm was named. Choose from: {', '.join(self.arms)}.")
-        for name in names:
+        known = [self.aliases.get(name, name) for name in names]
+        for name in known:
             if name not in self.arms:
+                also = "".join(f", {alias} (= {arm})" for alias, arm in self.aliases.items())
                 raise ConfigError(
-                    f"There is no arm '{name}'{nearest(name, self.arms)}; the arms file has: {', '.join(self.arms)}."
+                    f"There is no arm '{name}'{nearest(name, [*self.arms, *self.aliases])}; the arms file has: "
+                    f"{', '.join(self.arms)}{also}."
                 )
-        return [self.arms[name] for name in dict.fromkeys(names)]
+        return [self.arms[name] for name in dict.fromkeys(known)]
+
+    def joined(self, names: Sequence[str]) -> list[str]:
+        """The first reference, if it is not among the arms of those names: without it nothing can be compared."""
+        chosen = {arm.name for arm in self.select(names)}
+        return [name for name in self.references[:1] if name not in chosen]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -85,8 +95,8 @@ def read_plan(
     """Read an arms file.
 
     Args:
-        path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references`` and
-            ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``.
+        path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references``,
+            ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``.
         bundle: the bundle's folder; the files in the arms file are relative to it.
         overlays: config files merged over the training configuration of all arms, below those of an arm: paths, or
             names of files in the bundle's ``configs``.
@@ -105,11 +115,16 @@ def read_plan(
         overrides=content.get("overrides", {}),
         references=tuple(content.get("references", ())),
         arms=arms,
+        aliases=content.get("aliases", {}),
     )
     plan.select(list(arms))  # refuses a file without arms
     for name in plan.references:
         if name not in arms:
             raise ConfigError(f"The reference '{name}' is not an arm of the arms file{nearest(name, arms)}.")
+    for alias, name in plan.aliases.items():
+        if alias in arms or name not in arms:
+            wrong = "is an arm itself" if alias in arms else f"means '{name}', which is not an arm{nearest(name, arms)}"
+            raise ConfigError(f"The alias '{alias}' of the arms file {wrong}.")
     return plan
 
 

@@ -37,6 +37,20 @@ def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
     assert [arm.name for arm in plan.select(["joint", "linear_probe", "joint"])] == ["joint", "linear_probe"]
 
 
+@pytest.mark.parametrize("bundle", ["movl_classification", "dvpt_classification"])
+def test_the_usual_names_of_the_arms_are_accepted(bundle: str) -> None:
+    folder = BUNDLE.parent / bundle
+    plan = read_plan(folder / "compare.json", bundle=folder)
+    assert [arm.name for arm in plan.select(["movl", "lp", "joint"])] == ["joint", "linear_probe"]
+    with pytest.raises(ConfigError, match=r"did you mean 'movl'.*lp \(= linear_probe\), movl \(= joint\)"):
+        plan.select(["mvl"])
+
+
+def test_the_first_reference_joins_unless_it_is_there_by_any_name(plan: Plan) -> None:
+    assert plan.joined(["joint"]) == ["linear_probe"]
+    assert plan.joined(["joint", "lp"]) == plan.joined(["linear_probe"]) == []
+
+
 def test_an_unknown_arm_is_refused_with_the_nearest_name(plan: Plan) -> None:
     with pytest.raises(ConfigError, match="did you mean 'full_finetune'"):
         plan.select(["linear_probe", "full_finetuning"])
@@ -52,6 +66,8 @@ def test_an_unknown_arm_is_refused_with_the_nearest_name(plan: Plan) -> None:
         ({"arms": {"a/b": {}}}, "letters, digits"),
         ({"arms": {"joint": {"search": {"prompt_lr": {"log": [1]}}}}}, "Arm 'joint'.*two numbers"),
         ({"references": ["lp"]}, "not an arm of the arms file"),
+        ({"aliases": {"movl": "joints"}}, "alias 'movl'.*means 'joints', which is not an arm.*did you mean 'joint'"),
+        ({"aliases": {"joint": "joint"}}, "alias 'joint' of the arms file is an arm itself"),
     ],
 )
 def test_a_bad_arms_file_is_one_clear_error(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
