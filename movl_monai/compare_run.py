@@ -1,4 +1,4 @@
-"""`movl-monai compare`: arms x seeds on one data set, one table."""
+"""`movl-monai compare`: arms x seeds x draws on one data set, one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ __all__ = ["add_arguments", "run"]
 _EPILOG = (
     "Every further `--id value` overrides that id of the config for all arms, e.g. `--image_size 128 --epochs 6`; an "
     "id that is set in this way is not searched. A run that was stopped goes on where it was when the same command is "
-    "given again; more arms, seeds or trials can be added later."
+    "given again; more arms, seeds, draws or trials can be added later. The same command given twice shares the "
+    "work: each takes the searches and runs that the other is not at."
+)
+
+
+_ARMS = (
+    "arms to compare (default: all in the arms file); its first reference, such as linear_probe, always joins; for "
+    "classification movl stands for joint and lp for linear_probe"
 )
 
 
@@ -26,15 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
-    parser.add_argument("--arms", metavar="A,B,...", help="arms to compare (default: all in the arms file)")
+    parser.add_argument("--arms", metavar="A,B,...", help=_ARMS)
     parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
     parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
     parser.add_argument("--train-images", type=int, metavar="K", help="use K training images, the same for all arms")
     parser.add_argument("--val-images", type=int, metavar="K", help="use K validation images, the same for all arms")
     parser.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train on N seeded draws of --train-images (and --val-images); intervals hold their chance (default: 1)",
+    )
+    parser.add_argument(
         "--label-fractions",
         metavar="0.1,...,1.0",
         help="repeat all of it on nested parts of the training patients, and draw the curve",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="run N searches and runs at once, each in a process of its own"
+    )
+    parser.add_argument(
+        "--task", metavar="ARM:SEED:DRAW", help="do this run alone, without a table; ARM alone does its search"
     )
     parser.add_argument("--restart", default="", metavar="A,...", help="delete these arms' search and results first")
     parser.epilog = _EPILOG
@@ -62,16 +82,55 @@ def run(options: argparse.Namespace) -> int:
             train_images=options.train_images,
             val_images=options.val_images,
             train_fraction=fraction,
+            draws=options.draws,
             restart=_words(options.restart),
         )
 
     folder, command = Path(options.output_dir), _command(options)
     if options.label_fractions is not None:
+        if options.jobs is not None or options.task is not None:
+            raise ConfigError(
+                "--label-fractions takes neither --jobs nor --task; to run side by side, give the same command again "
+                "in another terminal: both share the work."
+            )
         _run_fractions(make, folder, options.label_fractions, command)
         return 0
     comparison = make(None, folder)
+    if options.task is not None:
+        comparison.run_task(_task(comparison, options.task))
+        return 0
+    if options.jobs is not None:
+        from movl_monai.compare.jobs import run_jobs
+
+        run_jobs(comparison, options.jobs, _given(options))
     write_tables(comparison, comparison.run(), command=command)
     return 0
+
+
+def _task(comparison: Any, text: str) -> Any:
+    """The run or search that `--task` names, with the arm's own name."""
+    from movl_monai.compare.work import RunTask
+
+    arm = text.partition(":")[0]
+    named = comparison.plan.aliases.get(arm, arm) + text[len(arm) :]
+    task = RunTask.parse(named) if ":" in named else named
+    known = [*comparison.searches(), *comparison.tasks()]
+    if task not in known:
+        raise ConfigError(
+            f"--task {text} is not of this comparison; expected one of --arms {','.join(comparison.searches())}, of "
+            f"--seeds {','.join(map(str, comparison.seeds))} and a draw below --draws {comparison.draws}, such as "
+            f"{comparison.tasks()[0]}."
+        )
+    return task
+
+
+def _given(options: argparse.Namespace) -> list[str]:
+    """The arguments of the comparison, without those that say who does what."""
+    names = ("bundle", "arms_file", "overlays", "dataset_dir", "output_dir", "arms", "seeds", "search")
+    named = {name: getattr(options, name) for name in names}
+    named |= {"train-images": options.train_images, "val-images": options.val_images, "draws": options.draws}
+    pairs = [(f"--{name}", str(value)) for name, value in named.items() if value not in (None, "")]
+    return [word for pair in pairs for word in pair] + list(options.overrides)
 
 
 def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
@@ -127,7 +186,7 @@ def _command(options: argparse.Namespace) -> str:
         words.append("--overlays " + ",".join(Path(name).name for name in _words(options.overlays)))
     named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
     named |= {"train-images": options.train_images, "val-images": options.val_images}
-    named["label-fractions"] = options.label_fractions
+    named |= {"draws": options.draws if options.draws > 1 else None, "label-fractions": options.label_fractions}
     words += [f"--{name} {value}" for name, value in named.items() if value is not None]
     shown = [Path(word).name if Path(word).is_absolute() else word for word in options.overrides]
     return " ".join([*words, *shown])

@@ -1,28 +1,26 @@
-"""Run a comparison: read the data once, search every arm, run every arm and seed, and collect the results."""
+"""Run a comparison: read the data once, search every arm, run every arm, seed and draw, and collect the results."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from movl_monai.compare.arms import Plan
-from movl_monai.compare.configs import make_parser
-from movl_monai.compare.data import ComparisonData, TestData, TrainingData, split_lists
+from movl_monai.compare.data import ComparisonData, TestData, TrainingData
 from movl_monai.compare.folder import ComparisonFolder
+from movl_monai.compare.images import ComparisonImages
 from movl_monai.compare.runs import Result, copy_training, final_run, read_result, result_settings
-from movl_monai.compare.search import Trial, search
+from movl_monai.compare.search import Trial, is_searched, prepare_storage, search
 from movl_monai.compare.setup import ArmSetup, set_up
-from movl_monai.compare.training import Training, read_record, train_arm
-from movl_monai.data.keep import Keeping
-from movl_monai.data.make_splits import make_kept_splits
+from movl_monai.compare.training import Training, train_arm
+from movl_monai.compare.work import RunTask, share_work
 from movl_monai.engines import check_output_dir
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.files import to_json, write_atomically
 
 __all__ = ["Comparison", "Outcome"]
 
@@ -35,7 +33,7 @@ class Outcome:
     """What a comparison found.
 
     Args:
-        results: of every arm and seed.
+        results: of every arm, seed and draw.
         trials: of every arm that was searched.
         best: number of the trial whose values were used, by arm; None if nothing was searched.
     """
@@ -46,10 +44,13 @@ class Outcome:
 
 
 class Comparison:
-    """Arms x seeds on one data set, in one resumable run.
+    """Arms x seeds x draws on one data set, in one resumable run.
 
     Everything that can be wrong with the settings is found by the constructor, before an image is decoded. The data is
     read with the configuration's own ``seed``, so that all seeds of the comparison have the same splits.
+
+    Several comparisons may work on one folder at once: each claims one search or run at a time, leaves those of others
+    alone, and waits for them in the end, so that each has all results.
 
     A bundle that can be compared has the ids ``datalist``, ``images`` (train and val, decoded), ``id_map``,
     ``output_dir``, ``cache_dir``, ``checkpoint``, ``resume``, ``seed``, ``train#trainer`` and ``validate#evaluator``
@@ -57,7 +58,7 @@ class Comparison:
 
     Args:
         plan: the arms file.
-        arms: names of the arms.
+        arms: names of the arms; the first reference joins them.
         seeds: of the runs; the first one is that of the search.
         output_dir: for everything.
         dataset_dir: the data set.
@@ -66,6 +67,7 @@ class Comparison:
         train_images: how many training images to use, see :func:`choose_images`; None uses all.
         val_images: the same for val.
         train_fraction: part of the training images to use, in whole patients; None uses all.
+        draws: how often training (and val) images are chosen; the search has those of the first draw.
         restart: arms whose search and results are deleted first.
 
     Raises:
@@ -86,76 +88,139 @@ class Comparison:
         train_images: int | None = None,
         val_images: int | None = None,
         train_fraction: float | None = None,
+        draws: int = 1,
         restart: Sequence[str] = (),
     ) -> None:
         if not seeds or budget < 0:
             raise ConfigError(f"A comparison needs one or more seeds and a budget >= 0, got {list(seeds)}, {budget}.")
-        self.plan, self.seeds, self.budget = plan, list(dict.fromkeys(seeds)), budget
+        if draws < 1:
+            raise ConfigError(f"--draws must be 1 or more, got {draws}.")
+        self.plan, self.seeds, self.budget, self.draws = plan, list(dict.fromkeys(seeds)), budget, draws
         self.overrides = dict(overrides or {})
-        self.setup = set_up(plan, plan.select(arms), self.overrides)
+        self.joined = plan.joined(arms)
+        self.renamed = {name: plan.aliases[name] for name in arms if name in plan.aliases}
+        self.setup = set_up(plan, plan.select([*self.joined, *arms]), self.overrides)
         self.setups = self.setup.arms
         again = [arm.name for arm in plan.select(restart)] if restart else []
         self.folder = ComparisonFolder(check_output_dir(output_dir))
-        self._paths = {"dataset_dir": dataset_dir, "output_dir": str(output_dir)}
         self.chosen: dict[str, Any] = {"train_images": train_images, "val_images": val_images}
         if train_fraction is not None:
             self.chosen["train_fraction"] = train_fraction
-        with self.folder.locked():
-            self.data = self._read_lists()
+        with self.folder.opened(alone=bool(again)):
+            self.images = ComparisonImages(
+                self.setup,
+                self.folder,
+                dataset_dir=dataset_dir,
+                cache_dir=self.cache_dir,
+                draws=draws,
+                chosen=self.chosen,
+            )
             self.folder.claim(self._settings(), self.setups, restart=again)
+            if budget:
+                prepare_storage(self.folder.storage)
+        self._found: dict[str, tuple[Trial, list[Trial]]] = {}
+        self._results: dict[RunTask, Result] = {}
 
     def run(self) -> Outcome:
         """Search and run what is not done yet; return all of it."""
-        with self.folder.locked():
-            return self._run()
+        self._say_arms()
+        with self.folder.at_work():
+            self._work([*self.searches(), *self.tasks()])
+        return Outcome(
+            results=[self._results[task] for task in self.tasks()],
+            trials={name: trials for name, (_, trials) in self._found.items()},
+            best={name: best.number if trials else None for name, (best, trials) in self._found.items()},
+        )
 
-    @cached_property
+    def run_task(self, task: RunTask | str) -> None:
+        """Do one run, after the search of its arm if that is not done, or, for the name of an arm, its search alone."""
+        with self.folder.at_work():
+            self._work([task] if isinstance(task, str) else [task.arm, task])
+
+    def searches(self) -> list[str]:
+        """The arms, each a piece of work: its search, which may be none."""
+        return [setup.name for setup in self.setups]
+
+    def tasks(self) -> list[RunTask]:
+        """All runs: a draw after the other, so that its images are decoded once."""
+        return [
+            RunTask(arm, seed, draw) for draw in range(self.draws) for seed in self.seeds for arm in self.searches()
+        ]
+
+    def is_searched(self, arm: str) -> bool:
+        """Whether the search of an arm is done, or there is none."""
+        return is_searched(self._setup(arm), budget=self.budget, storage=self.folder.storage, data_digest=self._digest)
+
+    def is_done(self, task: RunTask) -> bool:
+        """Whether a run has its result, once the search of its arm is done."""
+        self._search(task.arm)
+        return self._known(task) is not None
+
+    @property
+    def data(self) -> ComparisonData:
+        """The lists of the first draw."""
+        return self.images.lists[0]
+
+    @property
     def training_data(self) -> TrainingData:
-        """The train and val images, decoded at first use, with their shared features."""
-        images = self._load(self.setup.train, datalist=self.data.training).get_parsed_content("images")
-        data = TrainingData(self.data.training, images)
-        self._keep_splits(data)
-        self._prepare_features(data)
-        return data
+        """The train and val images of the first draw."""
+        return self.images.training()
 
-    @cached_property
+    @property
     def test_data(self) -> TestData:
-        """The images that are reported, decoded at first use: after the search."""
-        images = self._load(self.setup.evaluate, datalist=self.data.test).get_parsed_content("dataset")
-        return TestData(self.data.test, images)
+        """The images that are reported."""
+        return self.images.test
 
     @property
     def cache_dir(self) -> Path:
         """Features that all arms share."""
         return Path(self.overrides.get("cache_dir") or self.folder.path / "cache")
 
-    def feature_seconds(self) -> float | None:
-        """Seconds that the shared features took, if they were computed here."""
-        return read_record(self.folder.path / "features.json").get("seconds")
+    @property
+    def _digest(self) -> str:
+        """The images and the seed that are searched with."""
+        return self.data.fingerprints["training"] + f"-seed{self.seeds[0]}"
 
-    def _run(self) -> Outcome:
-        outcome = Outcome(results=[])
-        _say(f"{len(self.setups)} arms, {len(self.seeds)} seeds, {self.budget} trials per arm with a search")
-        chosen: dict[str, dict[str, Any]] = {}
-        for setup in self.setups:
-            best, trials = self._search(setup)
-            chosen[setup.name] = best.values
-            outcome.trials[setup.name] = trials
-            outcome.best[setup.name] = best.number if trials else None
-        total, number = len(self.setups) * len(self.seeds), 0
-        for seed in self.seeds:
-            for setup in self.setups:
-                number += 1
-                result = self._final(setup, chosen[setup.name], seed, f"[{number}/{total}]", outcome.best[setup.name])
-                outcome.results.append(result)
-        return outcome
+    def _work(self, tasks: Sequence[RunTask | str]) -> None:
+        def claim(task: RunTask | str) -> AbstractContextManager[bool]:
+            name = f"search-{task}" if isinstance(task, str) else f"run-{task.arm}-{task.folder}"
+            return self.folder.piece(name)
 
-    def _search(self, setup: ArmSetup) -> tuple[Trial, list[Trial]]:
+        def do(task: RunTask | str) -> None:
+            if isinstance(task, str):
+                self._search(task)
+            else:
+                self._final(task)
+
+        share_work(
+            tasks,
+            do,
+            claim=claim,
+            ready=lambda task: isinstance(task, str) or task.arm in self._found,
+            waiting=lambda left: _say(f"waiting for another command that is at work on {', '.join(map(str, left))}"),
+        )
+
+    def _say_arms(self) -> None:
+        for name, arm in self.renamed.items():
+            _say(f"{name} is the arm {arm}")
+        for name in self.joined:
+            _say(f"{name} joins as the reference")
+        draws = f"{self.draws} draws, " if self.draws > 1 else ""
+        _say(f"{len(self.setups)} arms, {len(self.seeds)} seeds, {draws}{self.budget} trials per arm with a search")
+
+    def _setup(self, arm: str) -> ArmSetup:
+        return next(setup for setup in self.setups if setup.name == arm)
+
+    def _search(self, arm: str) -> None:
+        if arm in self._found:
+            return
+        setup, first = self._setup(arm), RunTask(arm, self.seeds[0])
+
         def evaluate(trial: Trial) -> Trial:
             started = time.perf_counter()
-            training = self._train(setup, trial.values, self.seeds[0], self.folder.trial(setup.name, trial.number))
+            training = self._train(first, trial.values, self.folder.trial(arm, trial.number))
             score = "diverged" if training.score is None else f"{training.metric} {training.score:.4f}"
-            _say(f"search {setup.name}: trial {trial.number + 1}/{self.budget}: {score}, {_since(started)}")
+            _say(f"search {arm}: trial {trial.number + 1}/{self.budget}: {score}, {_since(started)}")
             return replace(trial, score=training.score, tie_break=training.tie_break)
 
         best, trials = search(
@@ -163,78 +228,55 @@ class Comparison:
             evaluate,
             budget=self.budget,
             storage=self.folder.storage,
-            data_digest=self.data.fingerprints["training"] + f"-seed{self.seeds[0]}",
+            data_digest=self._digest,
         )
         for trial in trials:
             if trial.number != best.number:
-                (self.folder.trial(setup.name, trial.number) / "models/model.pt").unlink(missing_ok=True)
-        return best, trials
+                (self.folder.trial(arm, trial.number) / "models/model.pt").unlink(missing_ok=True)
+        self._found[arm] = best, trials
 
-    def _final(self, setup: ArmSetup, values: Mapping[str, Any], seed: int, place: str, best: int | None) -> Result:
-        folder, prints = self.folder.run(setup.name, seed), self.data.fingerprints
-        known = read_result(folder, result_settings(setup, values, seed, prints))
+    def _known(self, task: RunTask) -> Result | None:
+        values, prints = self._found[task.arm][0].values, self.images.lists[task.draw].fingerprints
+        settings = result_settings(self._setup(task.arm), values, task.seed, prints)
+        return read_result(self.folder.run(task.arm, task.seed, task.draw), settings)
+
+    def _final(self, task: RunTask) -> None:
+        every = self.tasks()
+        place = f"[{every.index(task) + 1}/{len(every)}] {task.said(self.draws)}"
+        known = self._known(task)
         if known is not None:
-            _say(f"{place} {setup.name}, seed {seed}: done before")
-            return known
-        if best is not None and seed == self.seeds[0]:
-            copy_training(self.folder.trial(setup.name, best), folder)
+            self._results[task] = known
+            _say(f"{place}: done before")
+            return
+        folder = self.folder.run(task.arm, task.seed, task.draw)
+        best, trials = self._found[task.arm]
+        if trials and (task.seed, task.draw) == (self.seeds[0], 0):
+            copy_training(self.folder.trial(task.arm, best.number), folder)
         started = time.perf_counter()
         result = final_run(
-            setup,
-            values=values,
-            seed=seed,
+            self._setup(task.arm),
+            values=best.values,
+            seed=task.seed,
+            draw=task.draw,
             folder=folder,
-            fingerprints=prints,
-            train=lambda: self._train(setup, values, seed, folder),
-            test=lambda: self.test_data,
+            fingerprints=self.images.lists[task.draw].fingerprints,
+            train=lambda: self._train(task, best.values, folder),
+            test=lambda: self.images.evaluated(task.draw),
         )
         score = result.training.failed or f"{result.training.metric} {result.training.score:.4f}"
-        _say(f"{place} {setup.name}, seed {seed}: {score}, {_since(started)}")
-        return result
+        _say(f"{place}: {score}, {_since(started)}")
+        self._results[task] = result
 
-    def _train(self, setup: ArmSetup, values: Mapping[str, Any], seed: int, folder: Path) -> Training:
+    def _train(self, task: RunTask, values: Mapping[str, Any], folder: Path) -> Training:
         return train_arm(
-            setup,
-            self.training_data,
+            self._setup(task.arm),
+            self.images.training(task.draw),
             values=values,
-            seed=seed,
+            seed=task.seed,
             folder=folder,
             cache_dir=self.cache_dir,
-            data_digest=self.data.fingerprints["training"],
+            data_digest=self.images.lists[task.draw].fingerprints["training"],
         )
-
-    def _load(self, config: Mapping[str, Any], *, progress: bool = False, **objects: Any) -> Any:
-        """A parser of what all arms share."""
-        own = {"cache_dir": str(self.cache_dir), **self._paths}
-        return make_parser(config, own, progress=progress, **objects)
-
-    def _read_lists(self) -> ComparisonData:
-        kept: dict[str, Any] = {}
-        if self.folder.splits.is_file():
-            kept["datalist#kept_splits"] = str(self.folder.splits)
-        parser = self._load(self.setup.train, **kept)
-        return split_lists(parser.get_parsed_content("datalist"), **self.chosen, seed=parser.get_parsed_content("seed"))
-
-    def _keep_splits(self, data: TrainingData) -> None:
-        """Keep the splits for later calls, for the folders of the runs, and for a look at the test images."""
-        if data.datalist.keeping is not None:
-            return
-        kept = make_kept_splits(data.datalist, data.images)
-        write_atomically(self.folder.splits, kept.write())
-        for item in data.datalist.whole:
-            item["known"] = item["split"] or "" if item["domain"] == data.datalist.id_domain else ""
-        self.data.training.keeping = self.data.test.keeping = Keeping(kept=kept)
-
-    def _prepare_features(self, data: TrainingData) -> None:
-        """Compute the features that arms share before any arm is timed."""
-        parser = self._load(self.setup.train, progress=True, datalist=data.datalist, images=data.images)
-        begin = time.perf_counter()
-        for section in ("train", "validate"):
-            if "features" in parser.get().get(section, {}):
-                _ = parser.get_parsed_content(f"{section}#features").values
-        path = self.folder.path / "features.json"
-        if not path.is_file():
-            write_atomically(path, to_json({"seconds": time.perf_counter() - begin}).encode())
 
     def _settings(self) -> dict[str, Any]:
         """What all results of the folder share, by name, for the message where it differs."""

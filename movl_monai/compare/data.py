@@ -14,7 +14,7 @@ from movl_monai.compare.fraction_choice import choose_fraction
 from movl_monai.data import Datalist, ImageDataset
 from movl_monai.errors import DataError
 
-__all__ = ["ComparisonData", "TestData", "TrainingData", "choose_images", "fingerprint", "split_lists"]
+__all__ = ["ComparisonData", "TestData", "TrainingData", "choose_images", "draw_lists", "fingerprint", "split_lists"]
 
 _TRAIN, _VAL = "train", "val"
 
@@ -43,7 +43,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """What is reported: the in-distribution test images and those of all other domains.
+    """The evaluated images: the in-distribution test images and those of all other domains, which are reported.
+
+    A classification has those of val, too, which a threshold is moved by.
 
     Args:
         datalist: their items.
@@ -85,6 +87,7 @@ def split_lists(
     val_images: int | None = None,
     train_fraction: float | None = None,
     seed: int = 0,
+    digests: dict[str, str] | None = None,
 ) -> ComparisonData:
     """Divide a list into what is learned from and what is reported.
 
@@ -95,9 +98,10 @@ def split_lists(
         train_fraction: part of the (chosen) training images to keep, in whole patients, see
             :func:`~movl_monai.compare.fraction_choice.choose_fraction`; None keeps all.
         seed: of the choices.
+        digests: of files by path, which are not read again; filled here.
 
     Raises:
-        DataError: if there are no train, val or test images.
+        DataError: if there are no train, val or test images, or a choice leaves a class without an image.
     """
     known = datalist.part(item for item in datalist if _is_known(item))
     chosen: list[dict[str, Any]] = []
@@ -109,7 +113,8 @@ def split_lists(
                 f"it: methods are trained on train, and searched and selected on val. Fill the column `split` of the "
                 "manifest, or leave it empty and set `split_fractions`, e.g. `--split_fractions '[0.6, 0.2, 0.2]'`."
             )
-        items = items if count is None else choose_images(items, count, seed=seed)
+        if count is not None:
+            items = choose_images(items, count, seed=seed, option=f"--{split}-images {count}")
         if split == _TRAIN and train_fraction is not None:
             _check_classes(items)
             items = choose_fraction(items, train_fraction, seed=seed, class_names=datalist.class_names)
@@ -118,7 +123,36 @@ def split_lists(
     if not any(_is_known(item) for item in test):
         raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")
     training = datalist.part(chosen)
-    return ComparisonData(training, test, {"training": fingerprint(training), "test": fingerprint(test)})
+    digests = {} if digests is None else digests
+    parts = {"training": training, "test": test}
+    return ComparisonData(training, test, {name: fingerprint(part, digests) for name, part in parts.items()})
+
+
+def draw_lists(datalist: Datalist, *, draws: int = 1, seed: int = 0, **choices: Any) -> list[ComparisonData]:
+    """Divide a list several times, with other training (and val) images chosen each time.
+
+    Draw k has the choice of ``seed + k``, so that draws can be added later. Classes take turns in a choice, see
+    :func:`choose_images`, so that no draw leaves one without an image. Test images are the same in all draws.
+
+    Args:
+        datalist: the whole list.
+        draws: how many, >= 1.
+        seed: of the first one.
+        choices: the choices of :func:`split_lists`.
+
+    Raises:
+        DataError: if all training images are used, so that every draw would be the same, or as in
+            :func:`split_lists`.
+    """
+    digests: dict[str, str] = {}
+    found = [split_lists(datalist, seed=seed + draw, digests=digests, **choices) for draw in range(draws)]
+    train = [item for item in datalist.select(_TRAIN, datalist.id_domain) if _is_known(item)]
+    if draws > 1 and len(found[0].training.select(_TRAIN)) == len(train):
+        raise DataError(
+            f"--draws {draws} draws training images anew, but all {len(train)} of them are used, so that every draw "
+            f"would be the same. Expected --train-images K with K below {len(train)}."
+        )
+    return found
 
 
 def _check_classes(items: Sequence[dict[str, Any]]) -> None:
@@ -134,7 +168,9 @@ def _is_known(item: dict[str, Any]) -> bool:
     return item["label"] is not None or "mask" in item
 
 
-def choose_images(items: Sequence[dict[str, Any]], count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+def choose_images(
+    items: Sequence[dict[str, Any]], count: int, *, seed: int = 0, option: str = ""
+) -> list[dict[str, Any]]:
     """Choose images, as many of each class as possible and of as many patients as possible.
 
     Classes take turns, so that they get equally many until one has no more. Within a class every patient, in a
@@ -144,6 +180,7 @@ def choose_images(items: Sequence[dict[str, Any]], count: int, *, seed: int = 0)
         items: of one split, with ``label``, ``patient_id`` (None counts as a patient of its own) and ``id``.
         count: how many, > 0; all if there are fewer.
         seed: of the shuffle; the result depends on the images, not on their order.
+        option: as it was typed, for the message.
 
     Returns:
         the chosen items in the order of ``items``.
@@ -159,7 +196,10 @@ def choose_images(items: Sequence[dict[str, Any]], count: int, *, seed: int = 0)
     """
     classes = sorted({item["label"] for item in items})
     if count < len(classes):
-        raise DataError(f"Choosing {count} images of {len(classes)} classes leaves one without; choose more.")
+        raise DataError(
+            f"{option + ': ' if option else ''}Choosing {count} images of {len(classes)} classes leaves one without; "
+            f"choose {len(classes)} or more."
+        )
     waiting = {label: _by_patient([item for item in items if item["label"] == label], seed) for label in classes}
     chosen: set[str] = set()
     while len(chosen) < count and any(waiting.values()):
@@ -187,13 +227,17 @@ def _name(item: dict[str, Any]) -> tuple[str, int, str]:
     return str(item.get("image", "")), int(item.get("frame") or 0), str(item["id"])
 
 
-def fingerprint(datalist: Datalist) -> str:
+def fingerprint(datalist: Datalist, digests: dict[str, str] | None = None) -> str:
     """SHA-256 of the files' bytes (also of masks), labels, splits, domains, frames and of who shares a patient.
 
     Names are not in it.
+
+    Args:
+        datalist: the list.
+        digests: of files by path, which are not read again; filled here.
     """
     digest = hashlib.sha256()
-    files: dict[str, str] = {}
+    files = {} if digests is None else digests
     patients: dict[Any, int] = {}
     for item in datalist:
         path = item["image"]
@@ -204,7 +248,8 @@ def fingerprint(datalist: Datalist) -> str:
         facts = (files[path], item["label"], item["split"], item["domain"], item.get("frame"), number)
         digest.update(repr(facts).encode())
         if (mask := item.get("mask")) is not None and item["label"] is None:
-            files.setdefault(mask, _digest(Path(mask)))
+            if mask not in files:
+                files[mask] = _digest(Path(mask))
             digest.update(files[mask].encode())
     digest.update(repr(datalist.class_names).encode())
     return digest.hexdigest()

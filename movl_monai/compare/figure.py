@@ -18,7 +18,7 @@ _MEAN, _SEED = "#0072B2", "#999999"
 def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[str] = (), dpi: int = 150) -> bytes:
     """Draw one column per domain: figures above, differences to each reference below.
 
-    Points are means over the seeds, bars 95 % intervals over patients, grey points single seeds.
+    Points are means, bars 95 % intervals over patients (and draws), grey points single runs.
 
     Args:
         figures: what :func:`compare_results` gave.
@@ -45,9 +45,12 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
         axes[0, column].set_title(f"{title}\n{entries[0].images} {entries[0].task.unit}", fontsize=10)
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
-    meaning = "diamonds: mean over the seeds; bars: 95 % intervals over patients (images, if not known); "
+    several = any(len({*entry.draws}) > 1 for entry in figures)
+    meaning = (
+        f"diamonds: mean; bars: 95 % intervals over {'draws and ' if several else ''}patients (images, if not known); "
+    )
     # one domain alone is too narrow for one line
-    figure.supxlabel(textwrap.fill(meaning + "grey: single seeds", 70 * len(domains)), fontsize=8)
+    figure.supxlabel(textwrap.fill(meaning + "grey: single runs", 70 * len(domains)), fontsize=8)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
@@ -56,8 +59,8 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
 
 def _draw_values(axis: Any, entries: Sequence[DomainFigures]) -> None:
     for row, entry in enumerate(entries):
-        metric = entry.task.main
-        axis.plot(entry.values[metric], [row] * len(entry.seeds), "o", color=_SEED, markersize=3, zorder=3)
+        metric = entry.main
+        axis.plot(entry.values[metric], [row] * len(entry.values[metric]), "o", color=_SEED, markersize=3, zorder=3)
         _draw_point(axis, row, entry.mean(metric), entry.intervals[metric])
     axis.set_xlabel(_title(entries))
     _finish(axis, [entry.arm for entry in entries])
@@ -67,7 +70,7 @@ def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: st
     axis.axvline(0, color="black", linewidth=0.8)
     others = [entry for entry in entries if entry.arm != reference]
     for row, entry in enumerate(others):
-        difference = entry.differences.get(reference, {}).get(entry.task.main)
+        difference = entry.differences.get(reference, {}).get(entry.main)
         if difference is not None:
             _draw_point(axis, row, difference.value, difference.interval)
     axis.set_xlabel(f"{_title(entries)} minus that of\n{chart_names([reference])[0]}")
@@ -75,7 +78,7 @@ def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: st
 
 
 def _title(entries: Sequence[DomainFigures]) -> str:
-    return entries[0].task.titles[entries[0].task.main]
+    return entries[0].task.titles[entries[0].main]
 
 
 def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float, float] | None) -> None:

@@ -6,12 +6,15 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from movl_monai.compare.locks import lock
 from movl_monai.compare.search import delete_study
 from movl_monai.compare.setup import ArmSetup
 from movl_monai.compare.training import read_record
+from movl_monai.compare.work import RunTask
 from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
@@ -26,7 +29,9 @@ class ComparisonFolder:
     - ``splits.csv``: the splits, which later calls keep; see :class:`~movl_monai.data.kept_splits.KeptSplits`
     - ``search.sqlite3``: one optuna study per arm
     - ``search/<arm>/trial_<n>/``: the trainings of the trials
-    - ``runs/<arm>/seed_<s>/``: the final runs: ``result.json``, ``models/model.pt``, ``evaluation/``
+    - ``runs/<arm>/seed_<s>/``, ``draw_<d>_seed_<s>`` for later draws: the final runs: ``result.json``,
+      ``models/model.pt``, ``evaluation/``
+    - ``locks/``: of the pieces of work; empty files
     - ``cache/``: features; ``local/``: the way back from ids to files, not to be shared
 
     Args:
@@ -43,9 +48,9 @@ class ComparisonFolder:
         """Folder of a trial."""
         return self.path / "search" / arm / f"trial_{number}"
 
-    def run(self, arm: str, seed: int) -> Path:
+    def run(self, arm: str, seed: int, draw: int = 0) -> Path:
         """Folder of a final run."""
-        return self.path / "runs" / arm / f"seed_{seed}"
+        return self.path / "runs" / arm / RunTask(arm, seed, draw).folder
 
     def claim(self, settings: Mapping[str, Any], setups: Sequence[ArmSetup], *, restart: Sequence[str] = ()) -> None:
         """Make the folder that of this comparison.
@@ -79,27 +84,31 @@ class ComparisonFolder:
                 )
         write_atomically(self.record, to_json({"format": 1, "settings": wanted, "arms": arms}).encode())
 
+    def at_work(self) -> AbstractContextManager[bool]:
+        """Tell others while this command works in the folder; several may at once."""
+        return lock(self.path / ".lock", wait=True, shared=True)
+
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder; the lock ends with the process, however it ends.
+    def opened(self, *, alone: bool = False) -> Iterator[None]:
+        """Keep other commands from reading or writing what all share, such as the record.
+
+        Args:
+            alone: no other command may be at work.
 
         Raises:
-            ConfigError: if another comparison is running in the folder.
+            ConfigError: if another one is.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        with lock(self.path / ".record.lock", wait=True), contextlib.ExitStack() as stack:
+            if alone and not stack.enter_context(lock(self.path / ".lock", wait=False)):
                 raise ConfigError(
-                    "Another comparison is running in this output_dir; wait for it, or choose another output_dir."
-                ) from error
+                    "Another comparison is running in this output_dir, and --restart would delete what it works on; "
+                    "wait for it, or choose another output_dir."
+                )
             yield
+
+    def piece(self, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+        """Claim a piece of work; it is not given while another command is at it, unless it is waited for."""
+        return lock(self.path / "locks" / f"{name}.lock", wait=wait)
 
     def _restart(self, arm: str) -> None:
         delete_study(self.storage, arm)

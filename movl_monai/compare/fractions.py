@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -61,7 +62,7 @@ def write_fractions(finished: Finished, folder: Path, *, command: str) -> str:
             "smaller one. They are the same for all arms and seeds. val is whole for every fraction, and selects and "
             "searches.",
             "- Intervals: 95 %, paired bootstrap over patients, as in the comparison of each fraction, which is in its "
-            "folder. They hold the chance of the test images, not that of the training images.",
+            f"folder. {_chance(finished)}",
             "",
         ]
     )
@@ -165,12 +166,20 @@ def _figures(finished: Finished) -> dict[float, list[DomainFigures]]:
     return figures
 
 
+def _chance(finished: Finished) -> str:
+    if next(iter(finished.values()))[0].draws > 1:
+        return "They hold the chance of the test images and that of the draws of training images."
+    return "They hold the chance of the test images, not that of the training images."
+
+
 def _share_ids(first: Path, own: Path) -> None:
     """Let a fraction use the salt of the first one, so that an image has one id in all of them."""
     source, target = (folder / "local" / "id_map.json" for folder in (first, own))
     if source.is_file() and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target)  # with its permissions: it is the way back to patients
+        temporary = target.with_name(f".{target.name}-{os.getpid()}")
+        shutil.copy2(source, temporary)  # with its permissions: it is the way back to patients
+        temporary.replace(target)
 
 
 def _at_least(mean: float | None, goal: float) -> bool:

@@ -24,12 +24,13 @@ __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "read_result"
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What ``result.json`` of an arm and a seed says.
+    """What ``result.json`` of an arm, a seed and a draw says.
 
     Args:
         settings: SHA-256 of everything it depends on.
         arm: name of the arm.
         seed: of the run.
+        draw: of the training images.
         values: of the searched ids.
         training: figures of the training.
         figures: those of the task by domain, such as balanced accuracy; the table computes them again from the file.
@@ -47,6 +48,7 @@ class Result:
     predictions_sha256: str
     versions: Mapping[str, Any]
     folder: Path
+    draw: int = 0  # files of earlier versions have none
 
     @property
     def predictions(self) -> Path:
@@ -80,6 +82,7 @@ def final_run(
     fingerprints: Mapping[str, str],
     train: Callable[[], Training],
     test: Callable[[], TestData],
+    draw: int = 0,
 ) -> Result:
     """Train, evaluate once, and write ``result.json``, which appears whole or not at all.
 
@@ -90,7 +93,8 @@ def final_run(
         folder: of this run; ``models/model.pt`` is made there.
         fingerprints: of the data.
         train: does the training in the folder.
-        test: gives the decoded test images; called only if the training did not fail.
+        test: gives the decoded images to evaluate; called only if the training did not fail.
+        draw: of the training images.
     """
     training = train()
     figures: dict[str, Any] = {}
@@ -99,7 +103,7 @@ def final_run(
     if not training.failed:
         report = evaluate_arm(setup, test(), values=values, seed=seed, folder=folder)
         sections = {"id": report["id"], **report["ood"]}
-        names = task_of(folder / "evaluation").metrics
+        names = task_of(folder / "evaluation").reported
         figures = {domain: {name: part[name] for name in names} for domain, part in sections.items() if part}
         versions = {**report["run"]["versions"], "git_commit": report["run"]["git_commit"]}
         digest = _digest(folder)
@@ -107,6 +111,7 @@ def final_run(
         "settings": result_settings(setup, values, seed, fingerprints),
         "arm": setup.name,
         "seed": seed,
+        "draw": draw,
         "values": dict(values),
         "training": asdict(training),
         "figures": figures,
@@ -123,10 +128,10 @@ def final_run(
 def evaluate_arm(
     setup: ArmSetup, test: TestData, *, values: Mapping[str, Any], seed: int, folder: Path
 ) -> dict[str, Any]:
-    """Run the evaluation workflow on the test images and return its report."""
+    """Run the evaluation workflow on the images and return its report."""
     parser = make_parser(
         setup.evaluate,
-        {**values, "seed": seed, "output_dir": str(folder), "overwrite": True},
+        {**values, "seed": seed, "output_dir": str(folder), "overwrite": True, **_without_trust(setup.evaluate)},
         dataset=test.images,
         datalist=test.datalist,
         id_map=test.datalist.id_map,
@@ -138,6 +143,17 @@ def evaluate_arm(
     if not report:
         raise MovlError("The evaluation workflow wrote no evaluation/report.json below output_dir.")
     return report
+
+
+def _without_trust(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides that keep no trust record: one fitted on val without train has no detector of images from outside."""
+    handlers = config.get("handlers")
+    entries = enumerate(handlers if isinstance(handlers, list) else [])
+    return {
+        f"handlers#{index}#trust_record": None
+        for index, entry in entries
+        if isinstance(entry, Mapping) and "trust_record" in entry
+    }
 
 
 def copy_training(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from movl_monai.compare.setup import ArmSetup
 from movl_monai.errors import ConfigError
 
-__all__ = ["Trial", "delete_study", "search"]
+__all__ = ["Trial", "delete_study", "is_searched", "prepare_storage", "search"]
 
 _SPACE = "search_space_sha256"
 _DIVERGED = "diverged"
@@ -101,6 +101,20 @@ def delete_study(storage: Path, arm: str) -> None:
             optuna.delete_study(study_name=arm, storage=opened)
 
 
+def is_searched(setup: ArmSetup, *, budget: int, storage: Path, data_digest: str) -> bool:
+    """Whether all trials of the budget are done, or there is nothing to search."""
+    if budget == 0 or not setup.space:
+        return True
+    with _study(storage, setup, data_digest) as study:
+        return len(_finished(study, setup)) >= budget
+
+
+def prepare_storage(path: Path) -> None:
+    """Make the file of the studies, which two processes cannot do at once."""
+    with _storage(path):
+        pass
+
+
 def _run_trial(study: Any, setup: ArmSetup, evaluate: Callable[[Trial], Trial], *, number: int, seed: int) -> None:
     import optuna
 
@@ -161,7 +175,8 @@ def _storage(path: Path) -> Iterator[Any]:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    # several commands may search, each an arm of its own
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
     try:
         yield storage
     finally:

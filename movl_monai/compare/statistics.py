@@ -1,9 +1,10 @@
-"""Figures of the arms over seeds, and their paired differences with intervals, from the files of predictions."""
+"""Figures of the arms over seeds and draws, and their paired differences with intervals, from files of predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from movl_monai.errors import MovlError
 
 __all__ = ["Difference", "DomainFigures", "compare_results"]
 
+Run = tuple[int, int]  # draw and seed
+Rows = dict[Run, dict[str, np.ndarray]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Mean over the seeds of (arm - reference).
+    """Mean over the draws and seeds of (arm - reference).
 
     Args:
         value: the difference on the images as they are; None without a value.
@@ -41,11 +45,12 @@ class DomainFigures:
         domain: "id", or the name of another domain.
         images: labelled images, or cases of a segmentation.
         patients: None if they are not known.
-        seeds: those with a result.
-        values: by metric, one value per seed (NaN where it has none).
-        intervals: by metric, percentile interval of the mean over the seeds.
+        seeds: of each value; those with a result.
+        values: by metric, one value per seed and draw (NaN where it has none).
+        intervals: by metric, percentile interval of the mean.
         differences: by reference and metric.
         task: whose metrics these are.
+        draws: of each value; () where all are of the first draw.
     """
 
     arm: str
@@ -57,14 +62,29 @@ class DomainFigures:
     intervals: Mapping[str, tuple[float, float] | None]
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
     task: Task = CLASSIFICATION
+    draws: tuple[int, ...] = ()
+
+    @property
+    def main(self) -> str:
+        """The main figure on this domain."""
+        return self.task.main_of(self.domain)
 
     def mean(self, metric: str) -> float | None:
-        """Mean over the seeds."""
-        return _number(float(np.mean(self.values[metric])))
+        """Mean over the draws of the means over the seeds."""
+        return _number(float(np.mean(self._by_draw(metric))))
 
     def sd(self, metric: str) -> float | None:
-        """Standard deviation over the seeds (n - 1); None with one seed."""
-        return _number(float(np.std(self.values[metric], ddof=1))) if len(self.seeds) > 1 else None
+        """Standard deviation (n - 1) over the draws of the means over the seeds; with one draw, over the seeds.
+
+        None with one value.
+        """
+        by_draw = self._by_draw(metric)
+        values = by_draw if len(by_draw) > 1 else self.values[metric]
+        return _number(float(np.std(values, ddof=1))) if len(values) > 1 else None
+
+    def _by_draw(self, metric: str) -> np.ndarray:
+        draws = self.draws or (0,) * len(self.seeds)
+        return _draw_means(dict(zip(zip(draws, self.seeds, strict=True), self.values[metric], strict=True)))
 
 
 def compare_results(
@@ -78,18 +98,23 @@ def compare_results(
 ) -> list[DomainFigures]:
     r"""Compute figures and paired differences.
 
-    With :math:`m_{a,s}(w)` the figure of arm a trained with seed s when image i counts :math:`w_i` times, the
-    difference of arm a and reference b is
+    With :math:`m_{a,k,s}(w)` the figure of arm a trained on draw k with seed s when image i counts :math:`w_i` times,
+    the difference of arm a and reference b is
 
-    .. math:: d(w) = \frac{1}{|S|} \sum_{s \in S} m_{a,s}(w) - m_{b,s}(w)
+    .. math:: d(w, u) = \frac{1}{\sum_k u_k} \sum_k u_k \frac{1}{|S_k|} \sum_{s \in S_k} m_{a,k,s}(w) - m_{b,k,s}(w)
 
-    over the seeds S that both have. Each round draws whole patients with replacement; the same rounds serve all arms,
-    seeds and metrics, so what makes images hard for both cancels out. Logits are not averaged over seeds: that would
-    be the figure of an ensemble, which nobody trained. The interval tells what other patients would change, for
-    these trained networks; it does not hold what other training images would change.
+    over the draws k and seeds :math:`S_k` that both have. Each round draws whole test patients (w) and draws (u) with
+    replacement; the same rounds serve all arms, seeds and metrics, so what makes images hard for both cancels out. Of
+    K draws a round takes K - 1, for which the spread of their mean is unbiased; K of K would be too narrow by
+    :math:`\sqrt{(K-1)/K}`, which counts for few draws. With one draw :math:`u_1 = 1`, and the interval holds nothing
+    of what other training images would change. Logits are not averaged over seeds: that would be the figure of an
+    ensemble, which nobody trained.
+
+    Reference: J. N. K. Rao and C. F. J. Wu, Resampling inference with complex survey data, JASA 83 (1988): the
+    bootstrap of n - 1.
 
     Args:
-        results: of all arms and seeds; those that failed are left out.
+        results: of all arms, seeds and draws; those that failed are left out.
         references: arms to compare with; one that is not among the results is left out.
         id_domain: the in-distribution domain.
         rounds: resamples.
@@ -106,32 +131,33 @@ def compare_results(
     finished = [result for result in results if not result.training.failed]
     task = task_of(finished[0].folder / "evaluation") if finished else CLASSIFICATION
     arms = list(dict.fromkeys(result.arm for result in results))
-    seeds = {
-        arm: [result.seed for result in results if result.arm == arm and not result.training.failed] for arm in arms
+    runs = {
+        arm: [(result.draw, result.seed) for result in results if result.arm == arm and not result.training.failed]
+        for arm in arms
     }
     entries = []
-    for domain in dict.fromkeys(domain for _, _, domain in parts):
-        first = next(part for (_, _, name), part in parts.items() if name == domain)
+    for domain in dict.fromkeys(domain for *_, domain in parts):
+        first = next(part for (*_, name), part in parts.items() if name == domain)
         groups = first.groups()
-        draws: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        rows: dict[str, Rows] = {arm: {} for arm in arms}
         for arm in arms:
-            for number in seeds[arm]:
-                part = parts[arm, number, domain]
+            for run in runs[arm]:
+                part = parts[arm, run, domain]
                 if part.ids != first.ids or part.truth != first.truth:
                     raise MovlError(f"The arms were evaluated on different images of the domain '{domain}'.")
-                draws[arm, number] = part.draws(groups, rounds=rounds, seed=seed)
+                rows[arm][run] = part.draws(groups, rounds=rounds, seed=seed)
         for arm in arms:
-            if seeds[arm]:
-                entries.append(_entry(arm, domain, first, seeds, draws, references, level, task))
+            if runs[arm]:
+                entries.append(_entry(arm, domain, first, rows, references, level, task, seed))
     return entries
 
 
-def _read(results: Sequence[Result], id_domain: str) -> dict[tuple[str, int, str], Judged]:
+def _read(results: Sequence[Result], id_domain: str) -> dict[tuple[str, Run, str], Judged]:
     parts = {}
     for result in results:
         if not result.training.failed:
             for domain, part in read_judged(result.folder / "evaluation", id_domain=id_domain).items():
-                parts[result.arm, result.seed, domain] = part
+                parts[result.arm, (result.draw, result.seed), domain] = part
     return parts
 
 
@@ -139,36 +165,58 @@ def _entry(
     arm: str,
     domain: str,
     images: Judged,
-    seeds: Mapping[str, Sequence[int]],
-    draws: Mapping[tuple[str, int], Mapping[str, np.ndarray]],
+    rows: Mapping[str, Rows],
     references: Sequence[str],
     level: float,
     task: Task,
+    seed: int,
 ) -> DomainFigures:
-    own = {metric: np.stack([draws[arm, number][metric] for number in seeds[arm]]) for metric in task.metrics}
+    own = rows[arm]
     differences: dict[str, dict[str, Difference]] = {}
     for reference in references:
-        common = [number for number in seeds[arm] if number in seeds.get(reference, ())]
+        other = rows.get(reference, {})
+        common = [run for run in own if run in other]
         if reference == arm or not common:
             continue
         differences[reference] = {}
         for metric in task.metrics:
-            pairs = [draws[arm, number][metric] - draws[reference, number][metric] for number in common]
-            change = np.mean(pairs, axis=0)
+            change = _mean_rounds({run: own[run][metric] - other[run][metric] for run in common}, seed)
             interval = _interval(change[1:], level)
             differences[reference][metric] = Difference(value=_number(float(change[0])), interval=interval)
+    means = {metric: _mean_rounds({run: row[metric] for run, row in own.items()}, seed) for metric in task.metrics}
     patients = set(images.patients)
     return DomainFigures(
         arm=arm,
         domain=domain,
         images=len(images),
         patients=None if None in patients else len(patients),
-        seeds=tuple(seeds[arm]),
-        values={metric: values[:, 0] for metric, values in own.items()},
-        intervals={metric: _interval(values.mean(axis=0)[1:], level) for metric, values in own.items()},
+        seeds=tuple(number for _, number in own),
+        draws=tuple(draw for draw, _ in own),
+        values={metric: np.array([row[metric][0] for row in own.values()]) for metric in task.metrics},
+        intervals={metric: _interval(values[1:], level) for metric, values in means.items()},
         differences=differences,
         task=task,
     )
+
+
+def _draw_means(values: Mapping[Run, Any]) -> np.ndarray:
+    """Means over the seeds, one row per draw."""
+    by_draw: dict[int, list[Any]] = {}
+    for (draw, _), value in values.items():
+        by_draw.setdefault(draw, []).append(value)
+    return np.array([np.mean(by_draw[draw], axis=0) for draw in sorted(by_draw)])
+
+
+def _mean_rounds(values: Mapping[Run, np.ndarray], seed: int) -> np.ndarray:
+    """Mean over the draws of the data as they are (first), then of resampled draws: (1 + rounds,)."""
+    stack = _draw_means(values)
+    count, rounds = len(stack), stack.shape[1] - 1
+    taken = np.ones((count, 1 + rounds))
+    if count > 1:
+        drawn = np.random.default_rng((seed, count)).integers(count, size=(rounds, count - 1))
+        taken[:, 1:] = (drawn[:, :, None] == np.arange(count)).sum(axis=1).T
+    total: np.ndarray = np.where(taken > 0, stack * taken, 0).sum(axis=0) / taken.sum(axis=0)
+    return total
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float] | None:

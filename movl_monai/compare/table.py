@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from movl_monai.compare.comparison import Comparison, Outcome
+from movl_monai.compare.facts import facts
 from movl_monai.compare.statistics import Difference, DomainFigures
-from movl_monai.compare.tasks import CLASSIFICATION, Task
 from movl_monai.evaluation import figure_with_interval, render_table
 
 __all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows"]
@@ -24,7 +19,8 @@ def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures], reference
     costs = {arm: _cost(outcome, arm) for arm in dict.fromkeys(entry.arm for entry in figures)}
     rows = []
     for entry in figures:
-        row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "seeds": len(entry.seeds)}
+        row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "seeds": len({*entry.seeds})}
+        row["draws"] = len({*entry.draws}) or 1
         row |= {"images": entry.images, "patients": entry.patients}
         for metric in entry.task.metrics:
             row |= {f"{metric}_mean": entry.mean(metric), f"{metric}_sd": entry.sd(metric)}
@@ -43,12 +39,13 @@ def comparison_markdown(
 ) -> str:
     """The whole table as a page."""
     references = _used(figures, comparison.plan.references)
+    pictured = " and ".join(dict.fromkeys(_title(entry) for entry in figures))
     lines = [
         "# Comparison",
         "",
         *conclusions(figures, references),
         "",
-        f"![{_title(_task(figures)).capitalize()} by arm and domain]({picture})",
+        f"![{pictured[:1].upper() + pictured[1:]} by arm and domain]({picture})",
         "",
     ]
     for domain in dict.fromkeys(entry.domain for entry in figures):
@@ -58,20 +55,28 @@ def comparison_markdown(
         lines += [f"## {title}: {part[0].images} {part[0].task.unit}{people}", ""]
         lines += [render_table(domain_rows(part, references), style="markdown")]
     lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
-    lines += ["## How it was made", "", *_facts(comparison, outcome, figures, command), ""]
+    lines += ["## How it was made", "", *facts(comparison, outcome, figures, command), ""]
     return "\n".join(lines)
 
 
 def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows for readers: mean ± sd over the seeds, and the task's main figure against each reference."""
+    """Rows for readers: mean ± sd, and the domain's main figure against each reference.
+
+    Figures with a moved threshold are left out where no arm has one.
+    """
     rows = []
+    metrics = [
+        name
+        for name in (entries[0].task.metrics if entries else ())
+        if name in entries[0].task.reported or any(entry.mean(name) is not None for entry in entries)
+    ]
     for entry in entries:
         row: dict[str, Any] = {"arm": entry.arm}
         titles = entry.task.titles
-        row |= {titles[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in entry.task.metrics}
+        row |= {titles[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in metrics}
         for reference in references:
-            difference = entry.differences.get(reference, {}).get(entry.task.main)
-            row[f"{_title(entry.task)} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
+            difference = entry.differences.get(reference, {}).get(entry.main)
+            row[f"{_title(entry)} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
         rows.append(row)
     return rows
 
@@ -107,13 +112,14 @@ def conclusions(figures: Sequence[DomainFigures], references: Sequence[str]) -> 
     for reference in _used(figures, references):
         for domain in dict.fromkeys(entry.domain for entry in figures):
             pairs = [
-                (entry.arm, entry.differences[reference][entry.task.main])
+                (entry.arm, entry.differences[reference][entry.main])
                 for entry in figures
                 if entry.domain == domain and reference in entry.differences
             ]
+            title = _title(next(entry for entry in figures if entry.domain == domain))
             found = [f"{arm} ({_signed(change)})" for arm, change in pairs if change.excludes_zero]
             lines.append(
-                f"- {domain}, {_title(_task(figures))} against {reference}: the 95 % interval of the difference "
+                f"- {domain}, {title} against {reference}: the 95 % interval of the difference "
                 f"excludes 0 for {', '.join(found) or 'none'} (of {len(pairs)} arms)."
             )
     count = sum(len(entry.differences) for entry in figures)
@@ -123,88 +129,6 @@ def conclusions(figures: Sequence[DomainFigures], references: Sequence[str]) -> 
             "would exclude 0 by chance."
         )
     return lines or ["No reference arm is among the arms, so there are no differences."]
-
-
-def _facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], command: str) -> list[str]:
-    example = next((result for result in outcome.results if not result.training.failed), outcome.results[0])
-    sizes = [
-        f"{name}: {part['images']} images ({', '.join(f'{key} {count}' for key, count in part['classes'].items())}; "
-        f"patients: {'not known' if part['patients'] is None else part['patients']})"
-        for name, part in comparison.data.sizes().items()
-    ]
-    settings = (
-        ", ".join(f"{name} {_shown(value)}" for name, value in comparison.overrides.items()) or "as in the config"
-    )
-    epochs = sorted({result.training.epochs for result in outcome.results})
-    seconds = comparison.feature_seconds()
-    patients = all(entry.patients is not None for entry in figures)
-    lines = [
-        f"Command: `{command}`",
-        "",
-        *[f"- {line}" for line in sizes],
-        *_chosen(comparison),
-        f"- image size: {comparison.setups[0].image_size or 'as in the config'}; epochs trained: "
-        f"{', '.join(map(str, epochs))}; settings for all arms: {settings}",
-        f"- seeds: {', '.join(map(str, comparison.seeds))}. A seed changes the order of the images, the random border "
-        "and where an adapter starts; arms without these (the exact linear probe) have the same result for all seeds, "
-        "so their sd is 0. The data set's splits are the same for all seeds. ± is the standard deviation over the "
-        "seeds.",
-        _search_fact(comparison, outcome),
-        "- Selection: of the states after each epoch and the start, the one with the best "
-        f"{example.training.metric} on val, of equals the one with the lower cross entropy on val; test images are "
-        "evaluated once per final run.",
-        "- Intervals: 95 %, paired bootstrap with 2000 rounds that draw "
-        + ("whole patients" if patients else "images one by one where patients are not known, else whole patients")
-        + "; mean over the seeds of the difference of each seed. They hold the chance of the test images, not that of "
-        "the training images.",
-        "- Trained parameters: numbers in the parts that are trained or solved. Train seconds: wall time of training "
-        "with its validations, one run at a time."
-        + (
-            f" The features of the plain images are computed once for all arms ({seconds:.1f} s, not in the table); "
-            "those of a fixed prompt belong to its arm."
-            if seconds
-            else ""
-        ),
-        "- Peak memory: " + _memory(example.training.memory),
-        f"- Machine: {_machine()}; versions: {', '.join(f'{k} {v}' for k, v in example.versions.items() if v)}",
-        *[f"- {setup.name}: {setup.arm.about}" for setup in comparison.setups if setup.arm.about],
-    ]
-    failed = [result for result in outcome.results if result.training.failed]
-    return lines + [f"- {run.arm}, seed {run.seed}, has no result: {run.training.failed}" for run in failed]
-
-
-def _shown(value: Any) -> Any:
-    """A full path as its last part: the table may leave this machine."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
-    if not any(outcome.trials.values()):
-        return "- Search: none (`--search 0`); every arm has its own values."
-    nothing = [name for name, trials in outcome.trials.items() if not trials]
-    probes = any("head_solver" in setup.train for setup in comparison.setups)
-    solved = " but the L2 strength, whose whole path is solved" if probes else ""
-    without = f" {', '.join(nothing)}: nothing to search{solved}." if nothing else ""
-    return (
-        f"- Search: {comparison.budget} trials per arm on val with seed {comparison.seeds[0]} (optuna TPE, random for "
-        "its first ten; trial 0 has the arm's own values; of equal trials the one with the lower cross entropy on val "
-        "wins); the best values are used for "
-        f"all seeds.{without}"
-        + (" Exact linear probes choose their L2 strength on val inside of every run." if probes else "")
-    )
-
-
-def _chosen(comparison: Comparison) -> list[str]:
-    lines = []
-    for name, count in comparison.chosen.items():
-        if name == "train_fraction":
-            lines.append(f"- train: {count:.0%} of the images, whole patients in a seeded order that mixes the classes")
-        elif count is not None:
-            lines.append(
-                f"- {name.replace('_', ' ')}: {count} asked for; a seeded choice, the same for all arms and seeds, "
-                "with equally many of each class and as many patients as possible"
-            )
-    return lines
 
 
 def _cost(outcome: Outcome, arm: str) -> dict[str, Any]:
@@ -240,12 +164,8 @@ def _selected(results: Sequence[Any]) -> str:
     return f"start in {start} of {len(trainings)} (epochs {epochs})"
 
 
-def _task(figures: Sequence[DomainFigures]) -> Task:
-    return figures[0].task if figures else CLASSIFICATION
-
-
-def _title(task: Task) -> str:
-    return task.titles[task.main]
+def _title(entry: DomainFigures) -> str:
+    return entry.task.titles[entry.main]
 
 
 def _used(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:
@@ -272,15 +192,3 @@ def _spread(mean: float | None, sd: float | None, *, digits: int = 3) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _memory(kind: str) -> str:
-    if kind == "cuda":
-        return "largest memory of tensors on the CUDA device while training."
-    return "resident memory of the whole process while training, with libraries and the shared images in it."
-
-
-def _machine() -> str:
-    facts: Mapping[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{platform.machine()}, " + ", ".join(f"{count} {name}" for name, count in facts.items()) + gpu

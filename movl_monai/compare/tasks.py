@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from movl_monai.compare.thresholds import moved_offsets
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
 from movl_monai.evaluation.predictions import sections
@@ -23,33 +24,54 @@ class Task:
     Args:
         name: as in the report's ``task``.
         file: below ``evaluation``, with one row per image or case.
-        metrics: names of the figures that are compared.
-        main: the one that conclusions and pictures are about.
+        reported: names of the figures that are taken over from ``report.json``.
+        metrics: names of the figures that are compared, in the order of the table.
+        main: the one that conclusions and pictures are about, in distribution.
+        main_outside: the same for other domains.
         titles: of the figures, for readers.
         unit: what a row of the file is.
     """
 
     name: str
     file: str
+    reported: tuple[str, ...]
     metrics: tuple[str, ...]
     main: str
+    main_outside: str
     titles: Mapping[str, str]
     unit: str
 
+    def main_of(self, domain: str) -> str:
+        """The main figure on a domain."""
+        return self.main if domain == "id" else self.main_outside
 
+
+_REPORTED = ("accuracy", "balanced_accuracy", "auroc")
+_MOVED = "_moved"
 CLASSIFICATION = Task(
     name="classification",
     file="predictions.csv",
-    metrics=("accuracy", "balanced_accuracy", "auroc"),
+    reported=_REPORTED,
+    # a threshold that does not fit another scanner is no fault of the ranking
+    metrics=("auroc", "balanced_accuracy", "balanced_accuracy_moved", "accuracy", "accuracy_moved"),
     main="balanced_accuracy",
-    titles={"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"},
+    main_outside="auroc",
+    titles={
+        "auroc": "macro AUROC",
+        "balanced_accuracy": "balanced accuracy",
+        "balanced_accuracy_moved": "balanced accuracy, moved threshold",
+        "accuracy": "accuracy",
+        "accuracy_moved": "accuracy, moved threshold",
+    },
     unit="images",
 )
 SEGMENTATION = Task(
     name="segmentation",
     file="cases.csv",
+    reported=("dice", "iou", "hd95"),
     metrics=("dice", "iou", "hd95"),
     main="dice",
+    main_outside="dice",
     titles={"dice": "Dice", "iou": "IoU", "hd95": "HD95 (smaller is better)"},
     unit="cases",
 )
@@ -80,6 +102,7 @@ class Judged:
         truth: what was to be found, (N,), the same for all networks; empty where the file does not tell.
         predictions: of a classification.
         values: of a segmentation, each figure's value in each case, (N,), NaN for none.
+        offsets: of a classification, those that move its thresholds, (C,); None without validation images.
     """
 
     ids: list[str]
@@ -87,6 +110,7 @@ class Judged:
     truth: list[int]
     predictions: Predictions | None = None
     values: Mapping[str, np.ndarray] | None = None
+    offsets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,14 +125,27 @@ class Judged:
         """Each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
         weightings = [np.ones((len(self), 1)), *bootstrap_weights(groups, rounds=rounds, seed=seed)]
         if self.predictions is not None:
-            labels, logits = self.predictions.labels, self.predictions.logits
-            figures = {name: WeightedFigure(labels, logits, metric=name) for name in CLASSIFICATION.metrics}  # type: ignore[arg-type]
-            return {name: np.concatenate([figure(part) for part in weightings]) for name, figure in figures.items()}
+            figures = {name: self._figure(self.predictions, name) for name in CLASSIFICATION.metrics}
+            return {
+                name: np.full(1 + rounds, np.nan)
+                if figure is None
+                else np.concatenate([figure(part) for part in weightings])
+                for name, figure in figures.items()
+            }
         values = self.values or {}
         return {
             name: np.concatenate([_weighted_mean(column, part) for part in weightings])
             for name, column in values.items()
         }
+
+    def _figure(self, predictions: Predictions, name: str) -> WeightedFigure | None:
+        """A figure; None for one with a moved threshold where nothing moves it."""
+        plain = name.removesuffix(_MOVED)
+        if plain == name:
+            return WeightedFigure(predictions.labels, predictions.logits, metric=plain)  # type: ignore[arg-type]
+        if self.offsets is None:
+            return None
+        return WeightedFigure(predictions.labels, predictions.logits + self.offsets, metric=plain)  # type: ignore[arg-type]
 
 
 def read_judged(evaluation: Path, *, id_domain: str) -> dict[str, Judged]:
@@ -124,8 +161,16 @@ def read_judged(evaluation: Path, *, id_domain: str) -> dict[str, Judged]:
     found = sections(predictions, id_domain=id_domain)  # in the order of the data set, whatever the salt of the ids
     named = {"id": found.id, **{name: found.ood[name] for name in sorted(found.ood)}}
     known = {domain: part.labeled() for domain, part in named.items()}
+    val = found.val.labeled()
+    offsets = moved_offsets(val.labels, val.logits) if len(val) else None
     return {
-        domain: Judged(ids=part.ids, patients=[*part.patients], truth=part.labels.tolist(), predictions=part)
+        domain: Judged(
+            ids=part.ids,
+            patients=[*part.patients],
+            truth=part.labels.tolist(),
+            predictions=part,
+            offsets=offsets,
+        )
         for domain, part in known.items()
         if len(part)
     }

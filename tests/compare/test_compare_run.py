@@ -31,6 +31,18 @@ def test_the_command_finds_what_is_done_and_writes_and_prints_the_table(
     assert (folder / "comparison.csv").read_text(encoding="utf-8").startswith("domain,arm,seeds")
 
 
+def test_the_reference_joins_and_is_said(
+    finished: tuple[Comparison, Outcome], phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = _words(phantom, finished[0].folder.path, "--arms", "movl", "--seeds", "0,1", "--search", "2")
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "compare: movl is the arm joint\ncompare: linear_probe joins as the reference\n" in said.err
+    assert said.err.count("done before") == 4
+    assert "- linear_probe joined as the reference; `--arms` did not name it." in said.out
+    assert "macro AUROC against linear_probe" in said.out
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

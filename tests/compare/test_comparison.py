@@ -43,6 +43,7 @@ def test_every_run_can_be_opened_again_with_the_values_that_were_found(finished:
         assert run.network().class_names == run.class_names == list(comparison.data.test.class_names)
         kept = {**run.record["training"], **run.record["settings"]}
         assert {name: kept.get(name) for name in result.values} == result.values
+        assert not list(result.folder.glob("models/trust.pt")), "without train it would lack its detectors"
 
 
 def test_every_searched_arm_had_the_same_budget_and_all_seeds_its_best_values(finished: Finished) -> None:
@@ -69,7 +70,7 @@ def test_trials_and_trainings_see_train_and_val_only_and_test_is_decoded_after_t
     def watched(setup: Any, data: TrainingData, **options: Any) -> Any:
         seen.append({item["id"] for item in (*data.datalist, *data.images.data)})
         if "search" in options["folder"].parts:
-            assert "test_data" not in comparison.__dict__
+            assert "test" not in vars(comparison.images)
         config = json.dumps(options, default=str) + str(dict(options["values"]))
         assert not any(item["image"] in config for item in comparison.data.test)
         return train(setup, data, **options)
@@ -90,7 +91,8 @@ def test_a_finished_comparison_is_read_without_decoding_or_running_anything(
     again = make(comparison.folder.path, phantom, plan)
     assert again.run() == outcome
     assert _state(comparison.folder.path) == before
-    assert not {"training_data", "test_data"} & again.__dict__.keys()
+    assert not again.images._training
+    assert "test" not in vars(again.images)
 
 
 def test_a_killed_comparison_goes_on_and_leaves_finished_results_alone(
@@ -199,10 +201,14 @@ def test_a_changed_arm_is_refused_until_it_is_restarted(
     assert "runs/joint/seed_1/result.json" not in after
 
 
-def test_two_comparisons_in_one_folder_at_once_are_refused(finished: Finished, phantom: Path, plan: Plan) -> None:
+def test_an_arm_is_not_restarted_while_another_command_is_at_work(
+    finished: Finished, phantom: Path, plan: Plan
+) -> None:
     comparison, _ = finished
-    with comparison.folder.locked(), pytest.raises(ConfigError, match="Another comparison is running"):
-        make(comparison.folder.path, phantom, plan)
+    before = _state(comparison.folder.path)
+    with comparison.folder.at_work(), pytest.raises(ConfigError, match="Another comparison is running.*--restart"):
+        make(comparison.folder.path, phantom, plan, restart=("joint",))
+    assert _state(comparison.folder.path) == before
 
 
 def test_fewer_images_are_the_same_for_all_runs_and_balanced(phantom: Path, plan: Plan, tmp_path: Path) -> None:

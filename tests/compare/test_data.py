@@ -10,7 +10,7 @@ import pytest
 
 from movl_monai.compare import TrainingData, choose_images
 from movl_monai.compare.comparison import Comparison, Outcome
-from movl_monai.compare.data import fingerprint, split_lists
+from movl_monai.compare.data import draw_lists, fingerprint, split_lists
 from movl_monai.data import Datalist
 from movl_monai.errors import DataError
 
@@ -45,6 +45,44 @@ def test_a_choice_of_more_than_there_are_is_all_and_of_too_few_an_error() -> Non
     assert choose_images(items, 99) == items
     with pytest.raises(DataError, match="3 classes leaves one without"):
         choose_images(items, 2)
+
+
+def _many(folder: Path = Path("/data")) -> Datalist:
+    splits = ["train"] * 30 + ["val"] * 12 + ["test"] * 6
+    items = [
+        _item(n, label=n % 3, split=split, patient=f"p{n // 2}", image=str(folder / f"{n}.png"))
+        for n, split in enumerate(splits)
+    ]
+    return Datalist(items, class_names=["a", "b", "c"])
+
+
+def test_draws_differ_hold_every_class_and_share_the_test_images(tmp_path: Path) -> None:
+    for number in range(48):
+        (tmp_path / f"{number}.png").write_bytes(bytes([number]))
+    lists = draw_lists(_many(tmp_path), draws=3, seed=5, train_images=6, val_images=3)
+    chosen = [frozenset(item["id"] for item in part.training) for part in lists]
+    assert len(set(chosen)) == 3
+    for part in lists:
+        for split, count in (("train", 2), ("val", 1)):
+            assert Counter(item["label"] for item in part.training.select(split)) == dict.fromkeys(range(3), count)
+    assert len({part.fingerprints["test"] for part in lists}) == 1
+    assert len({part.fingerprints["training"] for part in lists}) == 3
+    alone = split_lists(_many(tmp_path), seed=6, train_images=6, val_images=3)
+    assert alone.fingerprints == lists[1].fingerprints, "a draw does not depend on how many there are"
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({}, "--draws 2 draws training images anew, but all 30.*--train-images K with K below 30"),
+        ({"train_images": 40, "val_images": 3}, "all 30 of them are used"),
+        ({"train_images": 2}, "--train-images 2: Choosing 2 images of 3 classes leaves one without; choose 3 or more"),
+        ({"train_images": 6, "val_images": 1}, "--val-images 1: Choosing 1 images of 3 classes"),
+    ],
+)
+def test_draws_that_cannot_be_are_one_clear_error(choices: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        draw_lists(_many(), draws=2, **choices)
 
 
 def _datalist(*splits: str, **facts: Any) -> Datalist:

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from movl_monai.compare import Result, Training, compare_results
+from movl_monai.compare.statistics import _mean_rounds
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, paired_bootstrap, predictions_csv
 
@@ -31,11 +32,11 @@ def _predictions(shift: float, seed: int, *, count: int = COUNT, known_patients:
     )
 
 
-def _result(folder: Path, arm: str, seed: int, predictions: Predictions, **training: Any) -> Result:
-    path = folder / arm / f"seed_{seed}"
+def _result(folder: Path, arm: str, seed: int, predictions: Predictions, *, draw: int = 0, **training: Any) -> Result:
+    path = folder / arm / f"draw_{draw}_seed_{seed}"
     (path / "evaluation").mkdir(parents=True)
     (path / "evaluation/predictions.csv").write_text(predictions_csv(predictions, ["a", "b"]), encoding="utf-8")
-    facts = {"values": {}, "figures": {}, "versions": {}, "predictions_sha256": ""}
+    facts = {"values": {}, "figures": {}, "versions": {}, "predictions_sha256": "", "draw": draw}
     return Result(settings="", arm=arm, seed=seed, training=Training(settings="", **training), folder=path, **facts)
 
 
@@ -122,3 +123,62 @@ def test_images_without_patients_are_drawn_one_by_one(tmp_path: Path) -> None:
     )
     assert entry.patients is None
     assert entry.differences["plain"]["accuracy"].interval == pytest.approx(expected["interval"])
+
+
+@pytest.mark.parametrize("draws", [2, 3, 8])
+def test_the_spread_over_draws_is_that_of_their_mean(draws: int) -> None:
+    means = np.random.default_rng(draws).normal(size=draws)
+    values = {(draw, seed): np.full(20001, means[draw] + seed) for draw in range(draws) for seed in (0, 1)}
+    found = _mean_rounds(values, 0)
+    assert found[0] == pytest.approx(means.mean() + 0.5)
+    assert found[1:].std() == pytest.approx(means.std(ddof=1) / np.sqrt(draws), rel=0.03)
+
+
+def test_draws_are_paired_between_arms_and_widen_the_interval_of_one(tmp_path: Path) -> None:
+    shifts = {0: 0.2, 1: 2.0, 2: 6.0}
+    results = [
+        _result(tmp_path, arm, 0, _predictions(shift, 0), draw=draw)
+        for arm in ("plain", "copy")
+        for draw, shift in shifts.items()
+    ]
+    entry = _pick(results, "copy", "id")
+    alone = _pick([result for result in results if result.draw == 1], "copy", "id")
+    assert entry.differences["plain"]["accuracy"].interval == (0.0, 0.0)
+    low, high = entry.intervals["accuracy"]
+    assert high - low > alone.intervals["accuracy"][1] - alone.intervals["accuracy"][0]
+    assert (entry.draws, entry.seeds) == ((0, 1, 2), (0, 0, 0))
+    assert entry.sd("accuracy") == pytest.approx(np.std(entry.values["accuracy"], ddof=1))
+
+
+def test_the_mean_and_the_spread_are_over_draws_of_the_means_over_seeds(tmp_path: Path) -> None:
+    runs = [(0, 0, 0.2), (0, 1, 1.0), (1, 0, 4.0)]  # draw 1 has lost a seed
+    results = [_result(tmp_path, "plain", seed, _predictions(shift, seed), draw=draw) for draw, seed, shift in runs]
+    entry = _pick(results, "plain", "id")
+    first, second, third = entry.values["accuracy"]
+    by_draw = [(first + second) / 2, third]
+    assert entry.mean("accuracy") == pytest.approx(np.mean(by_draw))
+    assert entry.sd("accuracy") == pytest.approx(np.std(by_draw, ddof=1))
+
+
+def test_val_moves_the_threshold_and_is_in_no_figure(tmp_path: Path) -> None:
+    tested = _predictions(2.0, 0)
+    tested.logits[:, 0] += 3  # all say "a"
+    splits = ["val"] * 10 + ["test"] * 10 + ["train"] * 20
+    mixed = Predictions(
+        ids=tested.ids,
+        logits=tested.logits,
+        labels=LABELS,
+        splits=splits,
+        domains=["id"] * 20 + ["far"] * 20,
+        patient_ids=PATIENTS,
+    )
+    found = [_result(tmp_path, "plain", 0, mixed), _result(tmp_path, "old", 0, tested)]
+    entry = _pick(found[:1], "plain", "far")
+    margin = tested.logits[:, 1] - tested.logits[:, 0]
+    cuts = np.sort(margin[:10])
+    best = max(balanced_accuracy_score(LABELS[:10], margin[:10] > cut) for cut in cuts - 1e-9)
+    assert entry.values["balanced_accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert entry.values["balanced_accuracy_moved"] > entry.values["balanced_accuracy"]
+    assert best > 0.7
+    assert _pick(found[:1], "plain", "id").images == 10
+    assert _pick(found[1:], "old", "far").mean("accuracy_moved") is None, "without val there is no moved threshold"

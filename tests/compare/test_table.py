@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from movl_monai.compare import Difference, DomainFigures, compare_results
 from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.compare.figure import draw_comparison
-from movl_monai.compare.table import comparison_csv, comparison_markdown, conclusions, cost_rows
+from movl_monai.compare.table import comparison_csv, comparison_markdown, conclusions, cost_rows, domain_rows
+from movl_monai.compare.tasks import CLASSIFICATION
 
 Finished = tuple[Comparison, Outcome]
 REFERENCES = ("linear_probe", "full_finetune")
@@ -37,7 +38,9 @@ def test_the_numbers_of_the_csv_are_those_of_the_predictions(finished: Finished,
     for (domain, arm), row in table.items():
         expected: dict[str, list[float]] = {"accuracy": [], "balanced_accuracy": [], "auroc": []}
         for seed in comparison.seeds:
-            rows = _rows(comparison.folder.run(arm, seed) / "evaluation/predictions.csv", domain)
+            every = _rows(comparison.folder.run(arm, seed) / "evaluation/predictions.csv", domain)
+            rows = [part for part in every if part["split"] != "val"]
+            assert len(every) - len(rows) == (6 if domain == "id" else 0)
             truth = [part["label"] for part in rows]
             said = [part["predicted"] for part in rows]
             scores = [float(part["probability_lesion"]) for part in rows]
@@ -74,13 +77,13 @@ def test_the_cost_table_tells_when_the_start_was_selected(finished: Finished) ->
     assert joint["selected state"] == f"start in {starts} of 2 (epochs {epochs[0]}, {epochs[1]})"
 
 
-def _entry(arm: str, interval: tuple[float, float]) -> DomainFigures:
-    values = {name: np.array([0.8, 0.9]) for name in ("accuracy", "balanced_accuracy", "auroc")}
+def _entry(arm: str, interval: tuple[float, float], *, domain: str = "id") -> DomainFigures:
+    values = {name: np.array([0.8, 0.9]) for name in CLASSIFICATION.metrics}
     change = {name: Difference(value=0.1, interval=interval) for name in values}
     differences = {} if arm == "linear_probe" else {"linear_probe": change}
     bounds = dict.fromkeys(values, (0.7, 0.95))
     facts = {"images": 10, "patients": 5, "seeds": (0, 1), "values": values, "intervals": bounds}
-    return DomainFigures(arm=arm, domain="id", differences=differences, **facts)
+    return DomainFigures(arm=arm, domain=domain, differences=differences, **facts)
 
 
 def test_the_conclusion_names_the_arms_whose_interval_excludes_0_or_says_none() -> None:
@@ -90,6 +93,18 @@ def test_the_conclusion_names_the_arms_whose_interval_excludes_0_or_says_none() 
     assert "about 0.1 of them" in said[-1]
     assert "for none (of 1 arms)" in conclusions([base, _entry("same", (-0.1, 0.2))], REFERENCES)[0]
     assert conclusions([base], REFERENCES) == ["No reference arm is among the arms, so there are no differences."]
+
+
+def test_other_domains_are_judged_by_auroc_which_comes_first_and_old_results_have_no_moved_threshold() -> None:
+    entries = [_entry(arm, (0.02, 0.2), domain="far") for arm in ("linear_probe", "better")]
+    assert conclusions(entries, REFERENCES)[0].startswith("- far, macro AUROC against linear_probe: ")
+    assert list(domain_rows(entries, ["linear_probe"])[1]) == [
+        *("arm", "macro AUROC", "balanced accuracy", "balanced accuracy, moved threshold", "accuracy"),
+        *("accuracy, moved threshold", "macro AUROC - linear_probe [95 %]"),
+    ]
+    for entry in entries:
+        entry.values["accuracy_moved"][:] = entry.values["balanced_accuracy_moved"][:] = np.nan  # type: ignore[index]
+    assert list(domain_rows(entries, [])[1]) == ["arm", "macro AUROC", "balanced accuracy", "accuracy"]
 
 
 def test_the_picture_grows_with_the_references_and_stays_the_same(figures: list[DomainFigures]) -> None:

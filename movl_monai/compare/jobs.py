@@ -1,0 +1,69 @@
+"""Run the pieces of a comparison side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from movl_monai.compare.comparison import Comparison
+from movl_monai.compare.work import RunTask
+from movl_monai.errors import ConfigError
+
+__all__ = ["run_jobs"]
+
+_POLL = 0.1  # seconds
+
+
+def run_jobs(comparison: Comparison, jobs: int, words: Sequence[str]) -> None:
+    """Do every search and run that is not done, each by a command of its own, some at once.
+
+    The cores are shared out by ``OMP_NUM_THREADS``, unless it is set already.
+
+    Args:
+        comparison: checked, with nothing decoded.
+        jobs: how many processes at once.
+        words: arguments of `movl-monai compare`, which ``--task`` is put behind.
+
+    Raises:
+        ConfigError: if ``jobs`` is below 1, or pieces failed; those that ran at the same time are finished first.
+    """
+    if jobs < 1:
+        raise ConfigError(f"--jobs must be 1 or more, got {jobs}.")
+    searches = [arm for arm in comparison.searches() if not comparison.is_searched(arm)]
+    pending: list[RunTask | str] = [*searches, *comparison.tasks()]
+    running: dict[RunTask | str, subprocess.Popen[bytes]] = {}
+    failed: list[str] = []
+    environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **os.environ}
+    command = [sys.executable, "-m", "movl_monai", "compare", *words, "--task"]
+    try:
+        while running or (pending and not failed):
+            for piece in [piece for piece, process in running.items() if process.poll() is not None]:
+                if running.pop(piece).returncode != 0:
+                    failed.append(str(piece))
+            unsearched = {piece for piece in (*pending, *running) if isinstance(piece, str)}
+            for piece in list(pending):
+                if failed or len(running) >= jobs:
+                    break
+                if isinstance(piece, RunTask) and piece.arm in unsearched:
+                    continue
+                pending.remove(piece)
+                if isinstance(piece, str) or not comparison.is_done(piece):
+                    running[piece] = subprocess.Popen([*command, str(piece)], env=environment)
+            time.sleep(_POLL if running else 0)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    if failed:
+        raise ConfigError(
+            f"These pieces of the comparison failed, with their messages above: {', '.join(failed)}. What is done is "
+            "kept; give the same command again to go on."
+        )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
