@@ -90,7 +90,18 @@ ATTRIBUTES = frozenset(
     {
         # of objects of this package and of trainers
         *("class_names", "data", "far_domains", "for_evaluation", "for_training", "labels", "masks", "num_classes"),
-        *("num_features", "pixel_counts", "select", "set_trainer", "spec", "run", "image_size", "items_of", "splits"),
+        *(
+            "num_features",
+            "patients",
+            "pixel_counts",
+            "select",
+            "set_trainer",
+            "spec",
+            "run",
+            "image_size",
+            "items_of",
+            "splits",
+        ),
         *("state", "metrics", "key_metric_name", "best_metric", "best_metric_epoch", "epoch", "iteration", "output"),
         *("max_epochs", "batch", "optimizer", "trainer", "evaluator", "network", "handlers", "transforms"),
         # of networks and tensors
