@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
 
 from movl_monai.adapters import LayerAdapter
 from movl_monai.errors import ExportError
-from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
+from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier
 
 from .quiet import quiet_exporters
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable", "merge_adapter"]
 
+_Network: TypeAlias = AdaptedClassifier | AdaptedSegmenter | EnsembleClassifier
+
 _TRACED_BATCH = 2  # 0 and 1 are special to torch.export
 
 
 class ClassificationGraph(nn.Module):
     """Images (B, 3, H, W) to logits (B, C) and to the features (B, F) that the head read, both float32."""
 
-    def __init__(self, network: AdaptedClassifier) -> None:
+    def __init__(self, network: AdaptedClassifier | EnsembleClassifier) -> None:
         super().__init__()
         self.network = network
 
@@ -47,11 +49,16 @@ class SegmentationGraph(nn.Module):
         return self.network(image)
 
 
-def merge_adapter(network: AdaptedClassifier | AdaptedSegmenter) -> AdaptedClassifier | AdaptedSegmenter:
+def merge_adapter(network: _Network) -> _Network:
     """Return a network without adapter that computes the same, where the adapter can be folded into the weights.
 
-    Those are LoRA, SSF and BitFit; with another adapter, or none, it is the network itself.
+    Those are LoRA, SSF and BitFit; with another adapter, or none, it is the network itself. In an ensemble it is done
+    for each member.
     """
+    if isinstance(network, EnsembleClassifier):
+        members = [merge_adapter(member) for member in network.members]
+        temperatures = network.head.temperatures.tolist()
+        return EnsembleClassifier(members=members, temperatures=temperatures, class_names=network.class_names).eval()
     if not isinstance(network.adapter, LayerAdapter):
         return network
     parts: dict[str, Any] = {"prompt": network.prompt, "head": network.head, "class_names": network.class_names}
@@ -65,14 +72,15 @@ def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
     Raises:
         ExportError: if it is of another kind, or has weights that are not finite.
     """
-    if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter)):
+    if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier)):
         raise ExportError(
-            f"Only AdaptedClassifier and AdaptedSegmenter can be exported, got {type(network).__name__}; "
+            f"Only AdaptedClassifier, AdaptedSegmenter and EnsembleClassifier can be exported, got "
+            f"{type(network).__name__}; "
             "unwrap a distributed or compiled network first."
         )
     _check_finite(network)
     own = merge_adapter(copy.deepcopy(network).cpu().eval())
-    graph = ClassificationGraph(own) if isinstance(own, AdaptedClassifier) else SegmentationGraph(own)
+    graph = SegmentationGraph(own) if isinstance(own, AdaptedSegmenter) else ClassificationGraph(own)
     return graph.requires_grad_(False).eval()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from movl_monai.errors import ExportError
-from movl_monai.networks import AdaptedClassifier
+from movl_monai.networks import AdaptedClassifier, EnsembleClassifier
 
 from .exported import ExportedModel, ExportedOutput
 from .images import ImageSample
@@ -65,7 +65,8 @@ def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Calla
     def plain(image: np.ndarray) -> ExportedOutput:
         with torch.inference_mode():
             given = torch.from_numpy(image).to(device)
-            features = network.features(given) if isinstance(network, AdaptedClassifier) else None
+            whole = isinstance(network, (AdaptedClassifier, EnsembleClassifier))
+            features = network.features(given) if whole else None
             logits = network(given)
         return ExportedOutput(_array(logits), None if features is None else _array(features))
 

@@ -2,6 +2,7 @@
 
 from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
 from .classifier import AdaptedClassifier
+from .ensemble import EnsembleClassifier
 from .prompted import PromptedEncoder
 from .segmenter import AdaptedSegmenter
 from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
@@ -9,6 +10,7 @@ from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
 __all__ = [
     "AdaptedClassifier",
     "AdaptedSegmenter",
+    "EnsembleClassifier",
     "PromptedEncoder",
     "TrainedStateNetwork",
     "checkpoint_class_names",

@@ -1,0 +1,208 @@
+"""Several classification networks as one: the mean of their calibrated probabilities."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from movl_monai.backbones import BackboneSpec
+from movl_monai.errors import ConfigError
+
+from .trained_state import TrainedStateNetwork
+
+__all__ = ["EnsembleClassifier", "EnsembleHead"]
+
+_BORROWED = "head.heads."  # their tensors have names of their own below `members`
+
+
+class EnsembleHead(nn.Module):
+    r"""Compute the logarithm of the mean of calibrated probabilities.
+
+    .. math:: \log \frac{1}{M} \sum_m \mathrm{softmax}(h_m(f_m) / T_m)
+
+    It is its own log-softmax, so that the softmax of it is the mean.
+
+    Args:
+        heads: M modules, features (B, F_m) to logits (B, num_classes).
+        sizes: F_m, in the order of the heads.
+        num_classes: number of logits.
+        temperatures: T_m > 0; None for 1, until a checkpoint says others.
+    """
+
+    temperatures: torch.Tensor
+
+    def __init__(
+        self, heads: Sequence[nn.Module], *, sizes: Sequence[int], num_classes: int, temperatures: Any = None
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.sizes = [int(size) for size in sizes]
+        self.num_features = sum(self.sizes)
+        self.num_classes = num_classes
+        self.log_count = math.log(len(self.sizes))
+        values = torch.ones(len(self.sizes)) if temperatures is None else torch.as_tensor(temperatures).float()
+        self.register_buffer("temperatures", values)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute log-probabilities (B, num_classes), float32, of features (B, sum of F_m)."""
+        parts = features.split(self.sizes, dim=1)
+        found: list[torch.Tensor] = []
+        for number, head in enumerate(self.heads):
+            found.append(F.log_softmax(head(parts[number]).float() / self.temperatures[number], dim=1))
+        return torch.logsumexp(torch.stack(found), dim=0) - self.log_count
+
+
+class EnsembleBackbone:
+    """The backbones of an ensemble, for those who ask what a network stands on; it computes nothing.
+
+    Args:
+        members: networks with a ``backbone``.
+
+    Attributes:
+        spec: the names joined by " + ", the number of all features; the members normalise, each by its own numbers.
+        frozen: whether all are.
+        layers: "last"; those of the members are in their names.
+    """
+
+    layers = "last"
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self.parts = [member.backbone for member in members]
+        specs: list[BackboneSpec] = [part.spec for part in self.parts]
+        hashes = {spec.weights_sha256 for spec in specs}
+        self.spec = replace(
+            specs[0],
+            name=" + ".join(spec.name for spec in specs),
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            num_features=sum(spec.num_features for spec in specs),
+            strides=(),
+            patch_size=None,
+            fixed_image_size=any(spec.fixed_image_size for spec in specs),
+            weights=_joined([spec.weights for spec in specs]),
+            weights_sha256=hashes.pop() if len(hashes) == 1 else None,
+            license=_joined([spec.license or "unknown" for spec in specs]),
+        )
+        self.frozen = all(part.frozen for part in self.parts)
+
+    def content_sha256(self) -> str:
+        """Hash the hashes of all backbones, in their order."""
+        return hashlib.sha256("|".join(part.content_sha256() for part in self.parts).encode()).hexdigest()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters, those of one that is shared once for each member."""
+        for part in self.parts:
+            yield from part.parameters()
+
+
+class EnsembleClassifier(TrainedStateNetwork):
+    """Classify images by the mean of the calibrated probabilities of several networks.
+
+    All members read the same images and name the same classes; each normalises inside. The state holds what was trained
+    of every member, below ``members.<number>``, and the temperatures. Members are used, not copied.
+
+    Args:
+        members: :class:`~movl_monai.networks.AdaptedClassifier`, or ensembles themselves; at least two.
+        temperatures: what the logits of each member are divided by, > 0; None for 1, until a checkpoint says others.
+        class_names: names of the classes in the order of the logits; None takes those of the members.
+
+    Raises:
+        ConfigError: if there are fewer than two members, they differ in their classes, or a temperature is missing or
+            not positive.
+
+    Reference:
+        Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS
+        2017, equation 2; each member calibrated first, as in Rahaman and Thiery, Uncertainty Quantification and Deep
+        Ensembles, NeurIPS 2021.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> from movl_monai.heads import LinearHead
+        >>> from movl_monai.networks import AdaptedClassifier
+        >>> backbones = [TimmBackbone(name, image_size=64) for name in ("test_efficientnet", "test_vit")]
+        >>> members = [AdaptedClassifier(backbone=one, head=LinearHead(one.spec.num_features, 2)) for one in backbones]
+        >>> network = EnsembleClassifier(members=members, temperatures=[1.0, 2.0], class_names=["no", "yes"])
+        >>> network(torch.rand(3, 3, 64, 64)).softmax(dim=1)[0]
+        tensor([0.5000, 0.5000], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(
+        self,
+        *,
+        members: Sequence[Any],
+        temperatures: Sequence[float] | None = None,
+        class_names: list[str] | None = None,
+    ) -> None:
+        names = _class_names(members, class_names)
+        _check_temperatures(members, temperatures)
+        super().__init__(backbone=EnsembleBackbone(members), class_names=names)  # type: ignore[arg-type]
+        self.members = nn.ModuleList(members)
+        self.head = EnsembleHead(
+            [member.head for member in members],
+            sizes=[member.backbone.spec.num_features for member in members],
+            num_classes=len(names) or 2,
+            temperatures=temperatures,
+        )
+        self._register_state_dict_hook(_drop_borrowed)
+        self.register_load_state_dict_post_hook(_forgive_borrowed)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the logarithm of the mean probability (B, num_classes), float32, of images (B, 3, H, W) in [0, 1]."""
+        return self.head(self.features(image))
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute what the members' heads read, one behind the other: (B, sum of their numbers of features)."""
+        found: list[torch.Tensor] = []
+        for member in self.members:
+            found.append(member.features(image).float())  # type: ignore[operator]
+        return torch.cat(found, dim=1)
+
+    @torch.jit.ignore
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says about the network; the parts of each member in one line."""
+        said: dict[str, Any] = super().facts()
+        parts = {f"member {number}": _described(member) for number, member in enumerate(self.members)}
+        return said | {"parts": parts}
+
+
+def _described(member: Any) -> str:
+    facts = member.facts()
+    parts = ", ".join(f"{name} {kind}" for name, kind in facts["parts"].items())
+    return f"{facts['backbone']['name']} with {parts}"
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " + ".join(dict.fromkeys(words))
+
+
+def _class_names(members: Sequence[Any], class_names: Sequence[str] | None) -> list[str]:
+    if len(members) < 2:
+        raise ConfigError(f"An ensemble needs at least 2 members, got {len(members)}.")
+    known = [list(names) for names in (class_names, *(member.class_names for member in members)) if names]
+    if any(names != known[0] for names in known):
+        raise ConfigError(f"The members of an ensemble must have the same classes in the same order, got {known}.")
+    return known[0] if known else []
+
+
+def _check_temperatures(members: Sequence[Any], temperatures: Sequence[float] | None) -> None:
+    if temperatures is None:
+        return
+    if len(temperatures) != len(members) or not all(0 < float(value) < math.inf for value in temperatures):
+        raise ConfigError(
+            f"An ensemble needs one temperature above 0 for each of its {len(members)} members, got "
+            f"{list(temperatures)}."
+        )
+
+
+def _drop_borrowed(_module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix + _BORROWED)]:
+        del state[key]
+
+
+def _forgive_borrowed(_module: nn.Module, incompatible: Any) -> None:
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if f".{_BORROWED}" not in f".{key}"]
