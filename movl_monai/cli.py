@@ -86,6 +86,18 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def _add_ensemble(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from movl_monai.ensemble_run import add_arguments, run
+
+    parser = commands.add_parser(
+        "ensemble",
+        help="join runs in one that gives the mean of their calibrated probabilities",
+        allow_abbrev=False,
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from movl_monai.ingest.cli import add_check_arguments, add_ingest_arguments, run_check, run_ingest
 
@@ -161,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_report,
         _add_compare,
+        _add_ensemble,
         _add_robustness,
         _add_export,
         _add_predict,

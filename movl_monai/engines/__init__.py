@@ -10,6 +10,7 @@ from .class_weights import (
     resolve_mask_weights,
 )
 from .earlier import check_evaluation
+from .ensemble import make_ensemble
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .keep_record import KeepRunRecord, make_record
@@ -59,6 +60,7 @@ __all__ = [
     "foreground_sample_weights",
     "keep_strings",
     "layer_losses",
+    "make_ensemble",
     "make_record",
     "open_run",
     "optimizer_groups",

@@ -56,7 +56,7 @@ def merge_adapter(network: _Network) -> _Network:
     for each member.
     """
     if isinstance(network, EnsembleClassifier):
-        members = [merge_adapter(member) for member in network.members]
+        members: list[Any] = [merge_adapter(member) for member in network.members]  # type: ignore[arg-type]
         temperatures = network.head.temperatures.tolist()
         return EnsembleClassifier(members=members, temperatures=temperatures, class_names=network.class_names).eval()
     if not isinstance(network.adapter, LayerAdapter):

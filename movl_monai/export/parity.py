@@ -65,8 +65,8 @@ def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Calla
     def plain(image: np.ndarray) -> ExportedOutput:
         with torch.inference_mode():
             given = torch.from_numpy(image).to(device)
-            whole = isinstance(network, (AdaptedClassifier, EnsembleClassifier))
-            features = network.features(given) if whole else None
+            classifies = isinstance(network, (AdaptedClassifier, EnsembleClassifier))
+            features = network.features(given) if classifies else None  # type: ignore[operator]
             logits = network(given)
         return ExportedOutput(_array(logits), None if features is None else _array(features))
 

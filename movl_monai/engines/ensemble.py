@@ -1,0 +1,276 @@
+"""Join trained runs in one run: the mean of their calibrated probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
+from movl_monai.data.looks import find_looks
+from movl_monai.errors import ConfigError
+from movl_monai.networks import EnsembleClassifier, save_atomically
+
+from .checks import check_output_dir
+from .keep_record import RECORD_FILE, RECORD_FORMAT
+from .overrides import reachable
+from .run_record import Run, open_run
+
+__all__ = ["make_ensemble"]
+
+_OWN = ("network_def",)  # what a member brings; everything else is of the first
+_SHARED = ("preprocessing", "image_inferer", "image_size")
+_REFERENCE = re.compile(r"([@%])(\w+)")
+
+
+def make_ensemble(
+    runs: Sequence[str | os.PathLike[str]],
+    output_dir: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    trust: bool = False,
+) -> Run:
+    """Write a run whose network gives the mean of the calibrated probabilities of other runs.
+
+    The new run holds all that it needs, so that the others may go: their trained states, their settings, and the splits
+    that they share. It has no trust record until it is evaluated.
+
+    Args:
+        runs: at least two trained and evaluated runs of classification, of one preprocessing, with the same classes and
+            the same images in every split. Their backbones, methods and bundles may differ.
+        output_dir: of the new run.
+        overwrite: replace a run that is there.
+        trust: see :func:`~movl_monai.engines.open_run`.
+
+    Returns:
+        the run, opened.
+
+    Raises:
+        ConfigError: if there are fewer than two runs, one of them twice, or they differ in what they must share.
+        TrustError: if a run was not evaluated, or its trust record is of another checkpoint.
+        MovlError: what opening a run, or writing one, raises.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"An ensemble needs at least two runs, got {len(runs)}; give two or more output folders.")
+    checkpoint = Path(output_dir) / "models" / "model.pt"
+    opened = [open_run(path, trust=trust) for path in runs]
+    names = [os.fspath(path) for path in runs]
+    for name, run in zip(names, opened, strict=True):
+        if run.checkpoint.resolve() == checkpoint.resolve():
+            raise ConfigError(f"--output_dir is {name}, one of the runs; choose another folder.")
+        if run.task != "classification":
+            raise ConfigError(f"{name} is for {run.task}; an ensemble joins runs of classification.")
+    splits = _check_alike(names, opened)
+    members = [run.network() for run in opened]
+    _check_distinct(names, members)
+    temperatures = [_temperature(*known) for known in zip(names, opened, members, strict=True)]
+    network = EnsembleClassifier(members=members, temperatures=temperatures, class_names=opened[0].class_names)
+    _check_free(checkpoint, overwrite=overwrite)
+    check_output_dir(output_dir)
+    record = _record(opened, members, temperatures) | {"splits_sha256": hashlib.sha256(splits).hexdigest()}
+    _write(checkpoint, network, record, splits)
+    made = open_run(output_dir, trust=trust)
+    made.network()  # that it can be built is known now and not when it is needed
+    return made
+
+
+def _check_free(checkpoint: Path, *, overwrite: bool) -> None:
+    found = [name for name in (checkpoint.name, RECORD_FILE, SPLITS_FILE) if checkpoint.with_name(name).exists()]
+    if found and not overwrite:
+        raise ConfigError(
+            f"--output_dir holds a run already ({', '.join(found)} in {checkpoint.parent.name}), which the ensemble "
+            "would replace. Choose another folder, or replace it by `--overwrite true`."
+        )
+
+
+def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: bytes) -> None:
+    from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
+    from movl_monai.trust import TRUST_FILE
+
+    checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the run before
+    save_atomically(network.state_dict(), checkpoint)
+    write_atomically(checkpoint.with_name(SPLITS_FILE), splits)
+    write_atomically(checkpoint.with_name(RECORD_FILE), to_json(dict(record)).encode())
+
+
+def _check_alike(names: Sequence[str], runs: Sequence[Run]) -> bytes:
+    """Raise ConfigError unless all share what an ensemble has once; return the splits of the first."""
+    first, facts = names[0], [_facts(name, run) for name, run in zip(names, runs, strict=True)]
+    for name, other in zip(names[1:], facts[1:], strict=True):
+        for what, value in facts[0].items():
+            if value != other[what]:
+                raise ConfigError(
+                    f"{first} and {name} differ in {_difference(what, value, other[what])}. The runs of an ensemble "
+                    f"must share {_MUST[what]}."
+                )
+    known = [_splits_of(name, run) for name, run in zip(names, runs, strict=True)]
+    for name, kept in zip(names[1:], known[1:], strict=True):
+        if said := _splits_differ(known[0], kept):
+            raise ConfigError(
+                f"{first} and {name} differ in their splits: {said}. The runs of an ensemble must have learned from "
+                "the same images, or it would be tested on images that one of them knows; train them with the same "
+                "dataset_dir, split settings and seed."
+            )
+    return runs[0].checkpoint.with_name(SPLITS_FILE).read_bytes()
+
+
+_MUST = {
+    "classes": "classes and their order; train again with the same data set",
+    "preprocessing": "one preprocessing, as they see the same image; train again with the same settings",
+    "id_domain": "the in-distribution domain; train again with the same id_domain",
+}
+
+
+def _facts(name: str, run: Run) -> dict[str, Any]:
+    from movl_monai.export.preprocessing import literal_config
+
+    parser = run.parser("inference")
+    try:
+        preprocessing = literal_config(parser, "preprocessing")
+    except ConfigError:  # with a part that JSON cannot hold
+        preprocessing = run.record["settings"].get("preprocessing")
+    domain = run.record["training"].get("id_domain", "id")
+    return {"classes": run.class_names, "preprocessing": preprocessing, "id_domain": domain}
+
+
+def _difference(place: str, one: Any, other: Any) -> str:
+    """Say where two JSON values differ first: ``preprocessing, transforms, 1, image_size: 32 and 64``."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        key = next(key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key))
+        return _difference(f"{place}, {key}", one.get(key), other.get(key))
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other) and place != "classes":
+        number = next(number for number in range(len(one)) if one[number] != other[number])
+        kind = one[number].get("_target_", "") if isinstance(one[number], Mapping) else ""
+        return _difference(f"{place}, {kind.rpartition('.')[2] or number}", one[number], other[number])
+    return f"{place}: {json.dumps(one)} and {json.dumps(other)}"
+
+
+def _splits_of(name: str, run: Run) -> KeptSplits:
+    kept = read_kept_splits(run.checkpoint.with_name(SPLITS_FILE))
+    if kept is None:
+        raise ConfigError(
+            f"{name} keeps no {SPLITS_FILE} beside its checkpoint, so that its test images are not known; train it "
+            "again with this version."
+        )
+    return kept
+
+
+def _splits_differ(one: KeptSplits, other: KeptSplits) -> str:
+    """Say how many images are in other splits or with other patients; "" where nothing differs.
+
+    Codes of files and patients have a salt for each run; the look of an image has none, and may differ by a few bits
+    between machines.
+    """
+    looks = [image.look for image in one.images]
+    theirs = [image.look for image in other.images]
+    same = [
+        look if place is None else looks[place] for look, place in zip(theirs, find_looks(theirs, looks), strict=True)
+    ]
+    if _patients(one, looks) == _patients(other, same):
+        return ""
+    rows = [
+        Counter((look, image.split) for image, look in zip(kept.images, found, strict=True))
+        for kept, found in ((one, looks), (other, same))
+    ]
+    if rows[0] == rows[1]:
+        return "the same images belong to other patients"
+    sizes = [Counter(split or "none" for _, split in row.elements()) for row in rows]
+    counts = [", ".join(f"{name} {size[name]}" for name in sorted(size)) for size in sizes]
+    where = sorted({split or "none" for row in (rows[0] - rows[1], rows[1] - rows[0]) for _, split in row})
+    return (
+        f"{(rows[0] - rows[1]).total()} of {rows[0].total()} images of the first ({counts[0]}) are in another split of "
+        f"the second ({counts[1]}) or not in it; {', '.join(where)} differ"
+    )
+
+
+def _patients(kept: KeptSplits, looks: Sequence[str]) -> Counter[tuple[tuple[str, str], ...]]:
+    """Looks and splits of the images of each patient; images without a known one stand alone."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for number, (image, look) in enumerate(zip(kept.images, looks, strict=True)):
+        groups[image.patient or f"image {number}"].append((look, image.split))
+    return Counter(tuple(sorted(group)) for group in groups.values())
+
+
+def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:
+    from movl_monai.trust import trained_state_sha256
+
+    seen: dict[str, str] = {}
+    for name, member in zip(names, members, strict=True):
+        state = trained_state_sha256(member)
+        if state in seen:
+            raise ConfigError(f"{seen[state]} and {name} hold the same trained state; give each run once.")
+        seen[state] = name
+
+
+def _temperature(name: str, run: Run, network: Any) -> float:
+    from movl_monai.trust import TRUST_FILE, TrustError, read_trust
+
+    path = run.checkpoint.with_name(TRUST_FILE)
+    if not path.is_file():
+        raise TrustError(
+            f"{name} was not evaluated, so that its probabilities are not calibrated; run `movl-monai evaluate {name} "
+            "--dataset_dir DIR` first."
+        )
+    found = read_trust(path, network).temperature
+    if found is None:
+        raise TrustError(
+            f"{name} was evaluated without images that say its temperature; evaluate it on a data set with val images."
+        )
+    return float(found)
+
+
+def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[float]) -> dict[str, Any]:
+    """Return the record of the ensemble: the first run's, with the settings of every network under its own names."""
+    from movl_monai.evaluation.provenance import run_info
+    from movl_monai.trust import trained_state_sha256
+
+    first, info = runs[0].record, run_info()
+    settings = {name: first["settings"][name] for name in reachable(first["settings"], _SHARED)}
+    for number, run in enumerate(runs):
+        settings |= _renamed(run.record["settings"], f"member_{number}_")
+    settings["network_def"] = {
+        "_target_": "movl_monai.networks.EnsembleClassifier",
+        "members": [f"@member_{number}_network_def" for number in range(len(runs))],
+        "class_names": "@class_names",
+    }
+    about = [
+        {
+            "bundle": run.record.get("bundle"),
+            "backbone": member.backbone.spec.name,
+            "checkpoint_sha256": trained_state_sha256(member),
+            "temperature": temperature,
+        }
+        for run, member, temperature in zip(runs, members, temperatures, strict=True)
+    ]
+    return {
+        **{name: first.get(name) for name in ("bundle", "bundle_version", "files")},
+        **{name: info[name] for name in ("versions", "git_commit", "git_modified")},
+        "format": RECORD_FORMAT,
+        "checkpoint": "model.pt",
+        "overlays": None,
+        "imports": list(dict.fromkeys(line for run in runs for line in run.record["imports"])),
+        "settings": settings,
+        "training": {**first["training"], "strategy": f"ensemble of {len(runs)} runs"},
+        "members": about,
+    }
+
+
+def _renamed(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the settings that a network depends on, under other names, with their references."""
+    names = reachable(settings, _OWN)
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: renamed(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [renamed(part) for part in value]
+        if not isinstance(value, str) or not value.startswith(("$", "@", "%")):
+            return value
+        return _REFERENCE.sub(lambda found: f"{found[1]}{prefix if found[2] in names else ''}{found[2]}", value)
+
+    return {prefix + name: renamed(settings[name]) for name in sorted(names)}

@@ -1,0 +1,76 @@
+"""`movl-monai ensemble`: join trained runs in one that gives the mean of their calibrated probabilities."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG = (
+    "`--overwrite true` replaces a run that is in OUT. With --dataset_dir, every further `--id value` overrides that id "
+    "of the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai ensemble`."""
+    parser.add_argument(
+        "run_dirs",
+        nargs="+",
+        metavar="RUN",
+        help="two or more evaluated runs of classification with the same classes, preprocessing and splits",
+    )
+    parser.add_argument(
+        "--output_dir", required=True, metavar="OUT", help="the new run, which needs the others no more"
+    )
+    parser.add_argument(
+        "--dataset_dir",
+        metavar="DIR",
+        help="the data set of the training, to evaluate the ensemble on; this writes its trust record",
+    )
+    parser.add_argument(
+        "--export",
+        choices=("onnx", "torchscript", "torch-export"),
+        default=None,
+        help="write the ensemble as one file, too, as movl-monai export does",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the records name outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
+    parser.epilog = _EPILOG
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the ensemble, evaluate it where a data set is given, and write its file where one is asked for."""
+    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.engines import make_ensemble, verbatim
+    from movl_monai.errors import ConfigError
+    from movl_monai.evaluate_run import evaluate
+
+    overrides = parse_overrides(options.overrides)
+    overwrite = bool(overrides.get("overwrite", False))
+    unread = [name for name in overrides if name != "overwrite"]
+    if unread and options.dataset_dir is None:
+        raise ConfigError(
+            f"--{unread[0]} is no option of `movl-monai ensemble`; ids of the config go with --dataset_dir, "
+            "for the evaluation."
+        )
+    made = make_ensemble(options.run_dirs, options.output_dir, overwrite=overwrite, trust=options.trust)
+    for number, member in enumerate(made.record["members"]):
+        print(f"member {number}: {member['backbone']}, temperature {member['temperature']:.3f}")
+    print(f"Run: {made.folder}")
+    if options.dataset_dir is not None:
+        print(f"Report: {evaluate(made, dataset_dir=verbatim(options.dataset_dir), **overrides)}")
+    if options.export is not None:
+        _export(options)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    from movl_monai.export.exporting import export_run
+
+    for file in export_run(options.output_dir, options.export, trust_code=options.trust):
+        print(f"{file.path} ({file.megabytes:.1f} MB), logits within {file.parity.logits:.1e} of the network")
