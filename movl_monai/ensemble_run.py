@@ -7,7 +7,7 @@ import argparse
 __all__ = ["add_arguments", "run"]
 
 _EPILOG = (
-    "`--overwrite true` replaces a run that is in OUT. With --dataset_dir, every further `--id value` overrides that id "
+    "`--overwrite true` replaces a run that is in OUT. With --dataset_dir, every further `--id value` overrides an id "
     "of the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
 )
 
