@@ -44,8 +44,8 @@ def run_info(
         ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_file_sha256``,
         ``checkpoint_sha256`` (of the trained state, as predictions and exported files name it),
         ``trainable_parameters``, ``backbone_parameters``, ``trainable_percent`` (of the backbone's parameters),
-        ``adapter_percent`` (the adapter's alone), ``prompt``, ``adapter`` (with its settings), ``head``, ``strategy``,
-        and the facts.
+        ``adapter_percent`` (the adapter's alone), ``prompt``, ``adapter`` (with its settings), ``head`` (of an ensemble
+        those of its members, joined by " + "), ``strategy``, and the facts.
     """
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
@@ -108,6 +108,10 @@ def _network_facts(network: Any) -> dict[str, Any]:
     for name in ("prompt", "head"):
         part = getattr(network, name, None)
         facts[name] = None if part is None or isinstance(part, nn.Identity) else type(part).__name__
+    if (members := getattr(network, "members", None)) is not None:  # an ensemble
+        own = [_network_facts(member) for member in members]
+        for name in ("prompt", "adapter", "head"):
+            facts[name] = " + ".join(str(part[name] or "none") for part in own)
     return facts
 
 
