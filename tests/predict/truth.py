@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ import torch
 from ignite.engine import Events
 
 from movl_monai.data import IdMap
-from movl_monai.engines import open_run
+from movl_monai.data.make_splits import make_kept_splits
+from movl_monai.engines import make_ensemble, open_run
 from movl_monai.evaluation import StoredOutputs, read_outputs
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.metrics import softmax
 from movl_monai.phantom import write_phantom
-from movl_monai.trust import Trusted, TrustRecord, read_trust
+from movl_monai.trust import Trusted, TrustRecord, read_trust, trained_state_sha256, write_trust
 from tests.predict.conftest import make_run
 
 __all__ = [
@@ -58,7 +60,12 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
         "image_size": 64,
     },
     "movl_classification, all layers": {"class_names": _CLASSES, "prompt_width": 4, "layers": "all"},
+    "movl_classification, ensemble": {},
 }
+_MEMBERS: list[tuple[str, dict[str, Any]]] = [
+    ("movl_classification", {**CLASSIFIERS["movl_classification"], "image_size": 64}),
+    ("dvpt_classification", CLASSIFIERS["dvpt_classification"]),
+]
 
 Key = tuple[str, int | None]
 """An image: its path below the folder of the images, and the number of its slice or frame."""
@@ -132,11 +139,36 @@ def judged_classifier(folder: Path, name: str) -> Judged:
     """Make a tiny run of one of the CLASSIFIERS, and evaluate it with the bundle's own workflow on a phantom."""
     write_phantom(folder / "data", patients=(6, 12, 3, 3), images_per_patient=2, size=64, progress=False)
     images = folder / "data" / "images"
-    run = open_run(make_run(folder / "run", name.partition(",")[0], **CLASSIFIERS[name]))
+    settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
+    if name.endswith("ensemble"):
+        members = [_spread(folder / kind, kind, images, **own) for kind, own in _MEMBERS]
+        for member, temperature in zip(members, (0.8, 1.3), strict=True):
+            _keep(member, folder / "data", temperature, **settings)
+        run = make_ensemble(members, folder / "run")
+        for member in members:
+            shutil.rmtree(member)
+        return judge_images(run.folder, folder / "data", images, folder / "evaluated")
+    made = _spread(folder / "run", name.partition(",")[0], images, **CLASSIFIERS[name])
+    return judge_images(made, folder / "data", images, folder / "evaluated", **settings)
+
+
+def _spread(folder: Path, bundle: str, images: Path, **own: Any) -> Path:
+    """Make a run whose logits differ between images."""
+    run = open_run(make_run(folder, bundle, **own))
     preprocessing = run.preprocessing()
     spread_logits(run, [preprocessing({"image": str(path)})["image"] for path in sorted(images.rglob("*.dcm"))])
-    settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
-    return judge_images(run.folder, folder / "data", images, folder / "evaluated", **settings)
+    return folder
+
+
+def _keep(run: Path, data: Path, temperature: float, **settings: Any) -> None:
+    """Write what an ensemble asks its members for: their splits, and a trust record with a temperature."""
+    opened = open_run(run)
+    own = {"dataset_dir": str(data.resolve()), "output_dir": str(run), "num_workers": 0, "device": "cpu"}
+    parser = opened.parser("evaluate", **own, **settings)
+    splits = make_kept_splits(parser.get_parsed_content("datalist"), parser.get_parsed_content("images"))
+    opened.checkpoint.with_name("splits.csv").write_bytes(splits.write())
+    known = {"checkpoint_sha256": trained_state_sha256(opened.checkpoint), "class_names": opened.class_names}
+    write_trust(opened.checkpoint.with_name("trust.pt"), TrustRecord(**known, temperature=temperature))
 
 
 def judge_images(run: Path, data: Path, images: Path, out: Path, **settings: Any) -> Judged:
