@@ -7,8 +7,9 @@ import argparse
 __all__ = ["add_arguments", "run"]
 
 _EPILOG = (
-    "`--overwrite true` replaces a run that is in OUT. With --dataset_dir, every further `--id value` overrides an id "
-    "of the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
+    "`--overwrite true` replaces a run that is in OUT. A setting of a member, such as member_0_backbone_weights where "
+    "weights lie elsewhere now, is given like any id. With --dataset_dir, every other `--id value` overrides one of the "
+    "evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
 )
 
 
@@ -46,19 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the ensemble, evaluate it where a data set is given, and write its file where one is asked for."""
     from movl_monai.bundle_run import parse_overrides
-    from movl_monai.engines import make_ensemble, verbatim
+    from movl_monai.engines import verbatim
+    from movl_monai.engines.ensemble import MEMBER_ID, make_ensemble
     from movl_monai.errors import ConfigError
     from movl_monai.evaluate_run import evaluate
 
     overrides = parse_overrides(options.overrides)
     overwrite = bool(overrides.get("overwrite", False))
+    of_members = {name: overrides.pop(name) for name in list(overrides) if MEMBER_ID.fullmatch(name)}
     unread = [name for name in overrides if name != "overwrite"]
     if unread and options.dataset_dir is None:
         raise ConfigError(
             f"--{unread[0]} is no option of `movl-monai ensemble`; ids of the config go with --dataset_dir, "
             "for the evaluation."
         )
-    made = make_ensemble(options.run_dirs, options.output_dir, overwrite=overwrite, trust=options.trust)
+    made = make_ensemble(
+        options.run_dirs, options.output_dir, overwrite=overwrite, trust=options.trust, overrides=of_members
+    )
     for number, member in enumerate(made.record["members"]):
         print(f"member {number}: {member['backbone']}, temperature {member['temperature']:.3f}")
     print(f"Run: {made.folder}")

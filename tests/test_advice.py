@@ -29,7 +29,9 @@ ON_ONE = {
     "movl_monai/bench/readers/": ("movl_monai.bench.readers",),
     "movl_monai/compare": ("compare",),
     "movl_monai/engines/earlier.py": ("training", "evaluating"),
+    "movl_monai/engines/ensemble.py": ("ensemble",),
     "movl_monai/engines/validation.py": ("training",),
+    "movl_monai/ensemble_run.py": ("ensemble",),
     "movl_monai/export": ("export",),
     "movl_monai/ingest/": ("ingest", "check"),
     "movl_monai/ingest/README.md": ("ingest", "check", "training"),
@@ -136,7 +138,7 @@ def accepts(command: str, option: str, *, bundle: str = "") -> bool:
         return False
     if command == "robustness":
         return option in DATA_SETTINGS
-    workflows = {"evaluate": "evaluating", "compare": "training"}
+    workflows = {"evaluate": "evaluating", "ensemble": "evaluating", "compare": "training"}
     if command == "run":
         return any(option in ids_of(workflow, bundle=bundle) for workflow in WORKFLOWS)
     return option in ids_of(workflows.get(command, "inferring"), bundle=bundle)

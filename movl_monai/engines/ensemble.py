@@ -13,15 +13,18 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.data.looks import find_looks
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.networks import EnsembleClassifier, save_atomically
 
 from .checks import check_output_dir
-from .keep_record import RECORD_FILE, RECORD_FORMAT
+from .keep_record import RECORD_FILE, RECORD_FORMAT, find_again
 from .overrides import reachable
 from .run_record import Run, open_run
 
-__all__ = ["make_ensemble"]
+__all__ = ["MEMBER_ID", "make_ensemble"]
+
+MEMBER_ID = re.compile(r"member_(\d+)_(.+)")
+"""Name of a setting of a member, in an ensemble."""
 
 _OWN = ("network_def",)  # what a member brings; everything else is of the first
 _SHARED = ("preprocessing", "image_inferer", "image_size")
@@ -34,6 +37,7 @@ def make_ensemble(
     *,
     overwrite: bool = False,
     trust: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Run:
     """Write a run whose network gives the mean of the calibrated probabilities of other runs.
 
@@ -46,6 +50,7 @@ def make_ensemble(
         output_dir: of the new run.
         overwrite: replace a run that is there.
         trust: see :func:`~movl_monai.engines.open_run`.
+        overrides: settings of members under their names in the ensemble, such as ``member_0_backbone_weights``.
 
     Returns:
         the run, opened.
@@ -58,7 +63,8 @@ def make_ensemble(
     if len(runs) < 2:
         raise ConfigError(f"An ensemble needs at least two runs, got {len(runs)}; give two or more output folders.")
     checkpoint = Path(output_dir) / "models" / "model.pt"
-    opened = [open_run(path, trust=trust) for path in runs]
+    own = _split(overrides or {}, count=len(runs))
+    opened = [open_run(path, trust=trust, overrides=own[number]) for number, path in enumerate(runs)]
     names = [os.fspath(path) for path in runs]
     for name, run in zip(names, opened, strict=True):
         if run.checkpoint.resolve() == checkpoint.resolve():
@@ -66,7 +72,7 @@ def make_ensemble(
         if run.task != "classification":
             raise ConfigError(f"{name} is for {run.task}; an ensemble joins runs of classification.")
     splits = _check_alike(names, opened)
-    members = [run.network() for run in opened]
+    members = [_network(number, *known) for number, known in enumerate(zip(names, opened, strict=True))]
     _check_distinct(names, members)
     temperatures = [_temperature(*known) for known in zip(names, opened, members, strict=True)]
     network = EnsembleClassifier(members=members, temperatures=temperatures, class_names=opened[0].class_names)
@@ -77,6 +83,29 @@ def make_ensemble(
     made = open_run(output_dir, trust=trust)
     made.network()  # that it can be built is known now and not when it is needed
     return made
+
+
+def _split(overrides: Mapping[str, Any], *, count: int) -> list[dict[str, Any]]:
+    """Return the overrides of each member, under their names in its own run."""
+    own: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, value in overrides.items():
+        match = MEMBER_ID.fullmatch(name)
+        if match is None or int(match[1]) >= count:
+            raise ConfigError(
+                f"'{name}' is no setting of a member; expected member_0_ to member_{count - 1}_ and an id of its run."
+            )
+        own[int(match[1])][match[2]] = value
+    return own
+
+
+def _network(number: int, name: str, run: Run) -> Any:
+    try:
+        return run.network()
+    except WeightsError as error:
+        # the message names the option of the commands that take one run
+        raise WeightsError(
+            f"{name}: {error} Of this member of an ensemble it is member_{number}_backbone_weights."
+        ) from error
 
 
 def _check_free(checkpoint: Path, *, overwrite: bool) -> None:
@@ -232,7 +261,7 @@ def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[
     first, info = runs[0].record, run_info()
     settings = {name: first["settings"][name] for name in reachable(first["settings"], _SHARED)}
     for number, run in enumerate(runs):
-        settings |= _renamed(run.record["settings"], f"member_{number}_")
+        settings |= _renamed({**run.record["settings"], **find_again(run.overrides)}, f"member_{number}_")
     settings["network_def"] = {
         "_target_": "movl_monai.networks.EnsembleClassifier",
         "members": [f"@member_{number}_network_def" for number in range(len(runs))],

@@ -24,7 +24,16 @@ from .verbatim import as_written
 if TYPE_CHECKING:
     from movl_monai.data import Datalist, ImageDataset
 
-__all__ = ["CONFIG_ROOT", "FILES", "RECORD_FILE", "RECORD_FORMAT", "KeepRunRecord", "make_record", "note_start"]
+__all__ = [
+    "CONFIG_ROOT",
+    "FILES",
+    "RECORD_FILE",
+    "RECORD_FORMAT",
+    "KeepRunRecord",
+    "find_again",
+    "make_record",
+    "note_start",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -165,7 +174,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if preprocessing is not None:
         own["preprocessing"] = preprocessing
     names = reachable(own, ("network_def", "preprocessing", "image_inferer"))
-    settings = {name: _found_again(value) for name, value in own.items() if name in names}
+    settings = {name: find_again(value) for name, value in own.items() if name in names}
     for name, value in settings.items():
         if not _is_json(value):
             raise ConfigError(
@@ -204,12 +213,12 @@ def _read_files(root: Path | None) -> dict[str, Any]:
     return {name: ConfigParser.load_config_file(str(root / name)) for name in FILES if (root / name).is_file()}
 
 
-def _found_again(value: Any) -> Any:
-    """Settings with the paths of weights files made absolute: the next command may run in another folder."""
+def find_again(value: Any) -> Any:
+    """Return settings with the paths of weights files made absolute: the next command may run in another folder."""
     if isinstance(value, Mapping):
-        return {name: _found_again(part) for name, part in value.items()}
+        return {name: find_again(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_found_again(part) for part in value]
+        return [find_again(part) for part in value]
     if isinstance(value, str) and Path(value).suffix in _WEIGHTS_SUFFIXES and Path(value).is_file():
         return str(Path(value).resolve())
     return value

@@ -222,9 +222,10 @@ class Run:
         except Exception as error:
             known = user_error(error)
             if isinstance(known, WeightsError):
+                name = "member_0_backbone_weights" if self.record.get("members") else "backbone_weights"
                 raise WeightsError(
                     f"The network of this run cannot be built: {known} If its weights lie elsewhere now, override "
-                    "the id that names them, e.g. `--backbone_weights FILE` (overrides={'backbone_weights': FILE})."
+                    f"the id that names them, e.g. `--{name} FILE` (overrides={{'{name}': FILE}})."
                 ) from error
             if known is not None and known is not error:
                 raise known from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,25 @@ __all__ = ["quiet_exporters"]
 _ANNOUNCED = r".*(torch\.jit|LeafSpec).*is deprecated"
 # torch's own loader of programs takes weights from bytes, and only reads them
 _READ_ONLY = "The given buffer is not writable"
+# they say of every constant what became of it, once an evaluation in the same process has set the level to INFO
+_TALKING = ("onnx_ir", "onnxscript")
 
 
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """Ignore warnings that only torch's developers can act on."""
+    """Ignore warnings and log lines that only the exporters' developers can act on."""
+    loggers = [logging.getLogger(name) for name in _TALKING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield from _without_warnings()
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", _ANNOUNCED, category)

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+from movl_monai.backbones import TimmBackbone
 from movl_monai.cli import main
 from movl_monai.data.kept_splits import KeptImage, KeptSplits
 from movl_monai.engines import make_ensemble, open_run
-from movl_monai.errors import ConfigError, MovlError
+from movl_monai.errors import ConfigError, MovlError, WeightsError
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.inspection import check_config
 from movl_monai.trust import TrustRecord, trained_state_sha256, write_trust
-from tests.predict.conftest import make_run
+from tests.predict.conftest import BACKBONE, make_run
 
 SIZE = 64
 CLASSES = ["no_lesion", "lesion"]
@@ -115,6 +116,25 @@ def test_looks_that_differ_by_a_few_bits_are_the_same_images(runs: list[Path], t
     near = [replace(row, look=f"{int(row.look, 16) ^ 5:064x}") for row in ROWS]
     _write_splits(runs[1], list(reversed(near)))
     assert make_ensemble(runs, tmp_path / "out").class_names == CLASSES
+
+
+def test_weights_that_moved_are_named_for_each_member(runs: list[Path], tmp_path: Path) -> None:
+    shutil.rmtree(runs[0])
+    weights = tmp_path / "weights.pt"
+    torch.save(TimmBackbone("test_efficientnet", weights=None, image_size=SIZE, seed=3).encoder.state_dict(), weights)
+    own = {**BACKBONE, "weights": "@backbone_weights"}
+    _member(runs[0], "movl_classification", prompt_width=4, backbone=own, backbone_weights=str(weights))
+    moved = weights.rename(tmp_path / "moved.pt")
+    with pytest.raises(WeightsError, match="Of this member of an ensemble it is member_1_backbone_weights"):
+        make_ensemble(runs[::-1], tmp_path / "out")
+    with pytest.raises(ConfigError, match="'member_2_x' is no setting of a member; expected member_0_ to member_1_"):
+        make_ensemble(runs[::-1], tmp_path / "out", overrides={"member_2_x": 1})
+    found = {"member_1_backbone_weights": str(moved)}
+    make_ensemble(runs[::-1], tmp_path / "out", overrides=found)
+    again = moved.rename(tmp_path / "again.pt")
+    with pytest.raises(WeightsError, match="--member_0_backbone_weights FILE"):
+        open_run(tmp_path / "out").network()
+    open_run(tmp_path / "out", overrides={"member_1_backbone_weights": str(again)}).network()
 
 
 Change = Callable[[list[Path]], list[Path] | None]
