@@ -8,8 +8,8 @@ __all__ = ["add_arguments", "run"]
 
 _EPILOG = (
     "`--overwrite true` replaces a run that is in OUT. A setting of a member, such as member_0_backbone_weights where "
-    "weights lie elsewhere now, is given like any id. With --dataset_dir, every other `--id value` overrides one of the "
-    "evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
+    "weights lie elsewhere now, is given like any id. With --dataset_dir, every other `--id value` overrides one of "
+    "the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
 )
 
 
