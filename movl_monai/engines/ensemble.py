@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
-from movl_monai.data.looks import find_looks
+from movl_monai.data.same_splits import splits_differ
 from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.networks import EnsembleClassifier, save_atomically
 
@@ -139,7 +138,7 @@ def _check_alike(names: Sequence[str], runs: Sequence[Run]) -> bytes:
                 )
     known = [_splits_of(name, run) for name, run in zip(names, runs, strict=True)]
     for name, kept in zip(names[1:], known[1:], strict=True):
-        if said := _splits_differ(known[0], kept):
+        if said := splits_differ(known[0], kept):
             raise ConfigError(
                 f"{first} and {name} differ in their splits: {said}. The runs of an ensemble must have learned from "
                 "the same images, or it would be tested on images that one of them knows; train them with the same "
@@ -187,42 +186,6 @@ def _splits_of(name: str, run: Run) -> KeptSplits:
             "again with this version."
         )
     return kept
-
-
-def _splits_differ(one: KeptSplits, other: KeptSplits) -> str:
-    """Say how many images are in other splits or with other patients; "" where nothing differs.
-
-    Codes of files and patients have a salt for each run; the look of an image has none, and may differ by a few bits
-    between machines.
-    """
-    looks = [image.look for image in one.images]
-    theirs = [image.look for image in other.images]
-    same = [
-        look if place is None else looks[place] for look, place in zip(theirs, find_looks(theirs, looks), strict=True)
-    ]
-    if _patients(one, looks) == _patients(other, same):
-        return ""
-    rows = [
-        Counter((look, image.split) for image, look in zip(kept.images, found, strict=True))
-        for kept, found in ((one, looks), (other, same))
-    ]
-    if rows[0] == rows[1]:
-        return "the same images belong to other patients"
-    sizes = [Counter(split or "none" for _, split in row.elements()) for row in rows]
-    counts = [", ".join(f"{name} {size[name]}" for name in sorted(size)) for size in sizes]
-    where = sorted({split or "none" for row in (rows[0] - rows[1], rows[1] - rows[0]) for _, split in row})
-    return (
-        f"{(rows[0] - rows[1]).total()} of {rows[0].total()} images of the first ({counts[0]}) are in another split of "
-        f"the second ({counts[1]}) or not in it; {', '.join(where)} differ"
-    )
-
-
-def _patients(kept: KeptSplits, looks: Sequence[str]) -> Counter[tuple[tuple[str, str], ...]]:
-    """Looks and splits of the images of each patient; images without a known one stand alone."""
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for number, (image, look) in enumerate(zip(kept.images, looks, strict=True)):
-        groups[image.patient or f"image {number}"].append((look, image.split))
-    return Counter(tuple(sorted(group)) for group in groups.values())
 
 
 def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:

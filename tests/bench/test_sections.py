@@ -32,6 +32,7 @@ RATIOS = {
     "linear_probe": "linear_probe_vs_epochs",
     "features": "features_vs_torch",
     "layers": "layers_vs_last",
+    "ensemble": "ensemble_vs_sum",
     "dvpt_step": "dvpt_step_vs_bare",
     "prefix_cache": "prefix_cached_vs_uncached",
     "segmenter_step": "segmenter_step_vs_bare",
