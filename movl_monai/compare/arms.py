@@ -17,7 +17,7 @@ from .space import Dimension, parse_space
 __all__ = ["Arm", "Plan", "nearest", "read_plan"]
 
 _PLAN_KEYS = {"workflow", "overrides", "references", "aliases", "arms"}
-_ARM_KEYS = {"about", "overlays", "overrides", "search"}
+_ARM_KEYS = {"about", "overlays", "overrides", "search", "members"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Arm:
         overlays: config files merged over the training configuration.
         overrides: ids that define the arm; nothing overrides them.
         space: ids that are searched on ``val``; empty for an arm without anything to search.
+        members: of an ensemble, the arms whose calibrated probabilities are averaged; it trains nothing itself.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Arm:
     overlays: tuple[Path, ...]
     overrides: Mapping[str, Any]
     space: Mapping[str, Dimension]
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,12 @@ class Plan:
         chosen = {arm.name for arm in self.select(names)}
         return [name for name in self.references[:1] if name not in chosen]
 
+    def members(self, names: Sequence[str]) -> list[str]:
+        """The members of ensembles among the arms of those names that are not among them and do not join."""
+        chosen = [arm.name for arm in self.select(names)] + self.joined(names)
+        wanted = dict.fromkeys(name for arm in self.select(names) for name in arm.members)
+        return [name for name in wanted if name not in chosen]
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean '...'?)" with the nearest known name, or nothing."""
@@ -96,7 +104,8 @@ def read_plan(
 
     Args:
         path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references``,
-            ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``.
+            ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``, or ``about`` and
+            ``members``.
         bundle: the bundle's folder; the files in the arms file are relative to it.
         overlays: config files merged over the training configuration of all arms, below those of an arm: paths, or
             names of files in the bundle's ``configs``.
@@ -118,6 +127,8 @@ def read_plan(
         aliases=content.get("aliases", {}),
     )
     plan.select(list(arms))  # refuses a file without arms
+    for arm in arms.values():
+        _check_members(arm, arms)
     for name in plan.references:
         if name not in arms:
             raise ConfigError(f"The reference '{name}' is not an arm of the arms file{nearest(name, arms)}.")
@@ -142,7 +153,24 @@ def _arm(name: str, entry: Mapping[str, Any], root: Path) -> Arm:
         overlays=_files(entry.get("overlays", []), root),
         overrides=entry.get("overrides", {}),
         space=space,
+        members=tuple(entry.get("members", ())),
     )
+
+
+def _check_members(arm: Arm, arms: Mapping[str, Arm]) -> None:
+    if not arm.members:
+        return
+    for name in arm.members:
+        if name not in arms or arms[name].members:
+            wrong = "is an ensemble itself" if name in arms else f"is not an arm{nearest(name, arms)}"
+            raise ConfigError(f"The member '{name}' of the arm '{arm.name}' {wrong}.")
+    if len({*arm.members}) < 2 or len({*arm.members}) < len(arm.members):
+        raise ConfigError(f"The arm '{arm.name}' needs two or more different members, got {list(arm.members)}.")
+    if arm.overlays or arm.overrides or arm.space:
+        raise ConfigError(
+            f"The arm '{arm.name}' has members, which are trained, so that it has no overlays, overrides and search of "
+            "its own."
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

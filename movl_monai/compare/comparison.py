@@ -12,6 +12,7 @@ from typing import Any
 
 from movl_monai.compare.arms import Plan
 from movl_monai.compare.data import ComparisonData, TestData, TrainingData
+from movl_monai.compare.ensembles import ensemble_run, ensemble_settings
 from movl_monai.compare.folder import ComparisonFolder
 from movl_monai.compare.images import ComparisonImages
 from movl_monai.compare.runs import Result, copy_training, final_run, read_result, result_settings
@@ -58,7 +59,7 @@ class Comparison:
 
     Args:
         plan: the arms file.
-        arms: names of the arms; the first reference joins them.
+        arms: names of the arms; the first reference joins them, and so do the members of ensembles.
         seeds: of the runs; the first one is that of the search.
         output_dir: for everything.
         dataset_dir: the data set.
@@ -97,9 +98,11 @@ class Comparison:
             raise ConfigError(f"--draws must be 1 or more, got {draws}.")
         self.plan, self.seeds, self.budget, self.draws = plan, list(dict.fromkeys(seeds)), budget, draws
         self.overrides = dict(overrides or {})
-        self.joined = plan.joined(arms)
+        self.joined, self.members = plan.joined(arms), plan.members(arms)
         self.renamed = {name: plan.aliases[name] for name in arms if name in plan.aliases}
-        self.setup = set_up(plan, plan.select([*self.joined, *arms]), self.overrides)
+        chosen = plan.select([*self.joined, *arms, *self.members])
+        # an ensemble is made of what the others left
+        self.setup = set_up(plan, sorted(chosen, key=lambda arm: bool(arm.members)), self.overrides)
         self.setups = self.setup.arms
         again = [arm.name for arm in plan.select(restart)] if restart else []
         self.folder = ComparisonFolder(check_output_dir(output_dir))
@@ -135,7 +138,11 @@ class Comparison:
     def run_task(self, task: RunTask | str) -> None:
         """Do one run, after the search of its arm if that is not done, or, for the name of an arm, its search alone."""
         with self.folder.at_work():
-            self._work([task] if isinstance(task, str) else [task.arm, task])
+            self._work([task] if isinstance(task, str) else self._with_members(task))
+
+    def needed(self, arm: str) -> list[str]:
+        """The arms that must be done before a run of an arm: its members, if it is an ensemble."""
+        return list(self._setup(arm).arm.members)
 
     def searches(self) -> list[str]:
         """The arms, each a piece of work: its search, which may be none."""
@@ -153,7 +160,8 @@ class Comparison:
 
     def is_done(self, task: RunTask) -> bool:
         """Whether a run has its result, once the search of its arm is done."""
-        self._search(task.arm)
+        for arm in (*self.needed(task.arm), task.arm):
+            self._search(arm)
         return self._known(task) is not None
 
     @property
@@ -196,15 +204,29 @@ class Comparison:
             tasks,
             do,
             claim=claim,
-            ready=lambda task: isinstance(task, str) or task.arm in self._found,
+            ready=self._is_ready,
             waiting=lambda left: _say(f"waiting for another command that is at work on {', '.join(map(str, left))}"),
         )
+
+    def _is_ready(self, task: RunTask | str) -> bool:
+        if isinstance(task, str):
+            return True
+        return task.arm in self._found and all(member in self._results for member in self._member_tasks(task))
+
+    def _member_tasks(self, task: RunTask) -> list[RunTask]:
+        return [replace(task, arm=arm) for arm in self.needed(task.arm)]
+
+    def _with_members(self, task: RunTask) -> list[RunTask | str]:
+        tasks = [*self._member_tasks(task), task]
+        return [piece for one in tasks for piece in (one.arm, one)]
 
     def _say_arms(self) -> None:
         for name, arm in self.renamed.items():
             _say(f"{name} is the arm {arm}")
         for name in self.joined:
             _say(f"{name} joins as the reference")
+        for name in self.members:
+            _say(f"{name} joins as a member of an ensemble")
         draws = f"{self.draws} draws, " if self.draws > 1 else ""
         _say(f"{len(self.setups)} arms, {len(self.seeds)} seeds, {draws}{self.budget} trials per arm with a search")
 
@@ -236,9 +258,15 @@ class Comparison:
         self._found[arm] = best, trials
 
     def _known(self, task: RunTask) -> Result | None:
+        folder = self.folder.run(task.arm, task.seed, task.draw)
+        if self.needed(task.arm):
+            members = [self._results.get(one) or self._known(one) for one in self._member_tasks(task)]
+            known = [one for one in members if one is not None]
+            whole = len(known) == len(members)
+            return read_result(folder, ensemble_settings(self._setup(task.arm), known)) if whole else None
         values, prints = self._found[task.arm][0].values, self.images.lists[task.draw].fingerprints
         settings = result_settings(self._setup(task.arm), values, task.seed, prints)
-        return read_result(self.folder.run(task.arm, task.seed, task.draw), settings)
+        return read_result(folder, settings)
 
     def _final(self, task: RunTask) -> None:
         every = self.tasks()
@@ -249,11 +277,21 @@ class Comparison:
             _say(f"{place}: done before")
             return
         folder = self.folder.run(task.arm, task.seed, task.draw)
+        started = time.perf_counter()
+        if self.needed(task.arm):
+            members = [self._results[one] for one in self._member_tasks(task)]
+            result = ensemble_run(self._setup(task.arm), members, folder=folder)
+        else:
+            result = self._trained(task, folder)
+        score = result.training.failed or f"{result.training.metric} {result.training.score:.4f}"
+        _say(f"{place}: {score}, {_since(started)}")
+        self._results[task] = result
+
+    def _trained(self, task: RunTask, folder: Path) -> Result:
         best, trials = self._found[task.arm]
         if trials and (task.seed, task.draw) == (self.seeds[0], 0):
             copy_training(self.folder.trial(task.arm, best.number), folder)
-        started = time.perf_counter()
-        result = final_run(
+        return final_run(
             self._setup(task.arm),
             values=best.values,
             seed=task.seed,
@@ -263,9 +301,6 @@ class Comparison:
             train=lambda: self._train(task, best.values, folder),
             test=lambda: self.images.evaluated(task.draw),
         )
-        score = result.training.failed or f"{result.training.metric} {result.training.score:.4f}"
-        _say(f"{place}: {score}, {_since(started)}")
-        self._results[task] = result
 
     def _train(self, task: RunTask, values: Mapping[str, Any], folder: Path) -> Training:
         return train_arm(

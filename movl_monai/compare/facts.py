@@ -60,6 +60,13 @@ def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigu
         "- Peak memory: " + _memory(example.training.memory),
         f"- Machine: {_machine()}; versions: {', '.join(f'{k} {v}' for k, v in example.versions.items() if v)}",
         *[f"- {name} joined as the reference; `--arms` did not name it." for name in comparison.joined],
+        *[f"- {name} joined as a member of an ensemble; `--arms` did not name it." for name in comparison.members],
+        *[
+            f"- {setup.name}: mean of the calibrated probabilities of {', '.join(setup.arm.members)}, of one seed and "
+            "draw each; what it costs is the sum of its members, and its memory that of the largest."
+            for setup in comparison.setups
+            if setup.arm.members
+        ],
         *[f"- {setup.name}: {setup.arm.about}" for setup in comparison.setups if setup.arm.about],
     ]
     failed = [result for result in outcome.results if result.training.failed]

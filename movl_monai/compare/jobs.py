@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from movl_monai.compare.comparison import Comparison
 from movl_monai.compare.work import RunTask
@@ -47,7 +48,9 @@ def run_jobs(comparison: Comparison, jobs: int, words: Sequence[str]) -> None:
             for piece in list(pending):
                 if failed or len(running) >= jobs:
                     break
-                if isinstance(piece, RunTask) and piece.arm in unsearched:
+                if isinstance(piece, RunTask) and unsearched & {piece.arm, *comparison.needed(piece.arm)}:
+                    continue
+                if isinstance(piece, RunTask) and _has_waiting_members(comparison, piece, [*pending, *running]):
                     continue
                 pending.remove(piece)
                 if isinstance(piece, str) or not comparison.is_done(piece):
@@ -63,6 +66,10 @@ def run_jobs(comparison: Comparison, jobs: int, words: Sequence[str]) -> None:
             f"These pieces of the comparison failed, with their messages above: {', '.join(failed)}. What is done is "
             "kept; give the same command again to go on."
         )
+
+
+def _has_waiting_members(comparison: Comparison, task: RunTask, left: Sequence[RunTask | str]) -> bool:
+    return any(replace(task, arm=arm) in left for arm in comparison.needed(task.arm))
 
 
 def _cores() -> int:

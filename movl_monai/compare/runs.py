@@ -19,7 +19,7 @@ from movl_monai.engines.keep_record import RECORD_FILE
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 
-__all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "read_result", "result_settings"]
+__all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result", "read_result", "result_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +97,54 @@ def final_run(
         draw: of the training images.
     """
     training = train()
+    report = {} if training.failed else evaluate_arm(setup, test(), values=values, seed=seed, folder=folder)
+    return keep_result(
+        folder,
+        settings=result_settings(setup, values, seed, fingerprints),
+        arm=setup.name,
+        seed=seed,
+        draw=draw,
+        values=values,
+        training=training,
+        report=report,
+    )
+
+
+def keep_result(
+    folder: Path,
+    *,
+    settings: str,
+    arm: str,
+    seed: int,
+    draw: int,
+    values: Mapping[str, Any],
+    training: Training,
+    report: Mapping[str, Any],
+) -> Result:
+    """Write ``result.json``, and return what it says.
+
+    Args:
+        folder: of the run, with its ``evaluation``.
+        settings: SHA-256 of everything that the result depends on.
+        arm: name of the arm.
+        seed: of the run.
+        draw: of the training images.
+        values: of the searched ids.
+        training: figures of the training.
+        report: of the evaluation; empty where the training failed.
+    """
     figures: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     digest = ""
-    if not training.failed:
-        report = evaluate_arm(setup, test(), values=values, seed=seed, folder=folder)
+    if report:
         sections = {"id": report["id"], **report["ood"]}
         names = task_of(folder / "evaluation").reported
         figures = {domain: {name: part[name] for name in names} for domain, part in sections.items() if part}
         versions = {**report["run"]["versions"], "git_commit": report["run"]["git_commit"]}
         digest = _digest(folder)
     content: dict[str, Any] = {
-        "settings": result_settings(setup, values, seed, fingerprints),
-        "arm": setup.name,
+        "settings": settings,
+        "arm": arm,
         "seed": seed,
         "draw": draw,
         "values": dict(values),
@@ -121,7 +156,7 @@ def final_run(
     write_atomically(folder / "result.json", to_json(jsonable(content)).encode())
     result = read_result(folder, content["settings"])
     if result is None:
-        raise MovlError(f"The result of '{setup.name}', seed {seed}, cannot be read back; is the disk full?")
+        raise MovlError(f"The result of '{arm}', seed {seed}, cannot be read back; is the disk full?")
     return result
 
 

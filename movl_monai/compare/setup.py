@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -84,7 +84,7 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Set
 
     Args:
         plan: the arms file.
-        arms: those to run.
+        arms: those to run, with the members of ensembles.
         overrides: ids from the command line.
 
     Raises:
@@ -105,6 +105,8 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Set
                 "ids of the config files, each written as `--id value`."
             )
     setups = [_set_up(plan, arm, configs[arm.name], shared, overrides) for arm in arms]
+    digests = {one.name: one.digest for one in setups}
+    setups = [_of_members(one, digests) if one.arm.members else one for one in setups]
     common = {name: value for name, value in shared.items() if fits(plain, name)}
     setup = Setup(
         arms=setups,
@@ -143,6 +145,11 @@ def _set_up(
         image_size=image_size,
         digest=settings_digest([_settings(train, ("train", "validate")), _settings(evaluate, ("evaluator",))]),
     )
+
+
+def _of_members(setup: ArmSetup, digests: Mapping[str, str]) -> ArmSetup:
+    """An ensemble depends on its members, and on no configuration of its own."""
+    return replace(setup, digest=settings_digest(["ensemble", [digests[name] for name in setup.arm.members]]))
 
 
 def _settings(config: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:

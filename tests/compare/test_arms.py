@@ -12,7 +12,7 @@ from tests.compare.conftest import BUNDLE
 
 ARMS = [
     *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint"),
-    *("joint_lambda0", "joint", "lp_ft", "full_finetune"),
+    *("joint_lambda0", "joint", "lp_ft", "full_finetune", "ensemble"),
 ]
 
 
@@ -30,7 +30,7 @@ def test_the_shipped_arms_are_all_methods_and_both_references(plan: Plan) -> Non
 
 
 def test_every_shipped_arm_that_trains_is_searched_and_so_is_the_control(plan: Plan) -> None:
-    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe", "layer_probe"]
+    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe", "layer_probe", "ensemble"]
 
 
 def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
@@ -51,6 +51,12 @@ def test_the_first_reference_joins_unless_it_is_there_by_any_name(plan: Plan) ->
     assert plan.joined(["joint", "lp"]) == plan.joined(["linear_probe"]) == []
 
 
+def test_members_of_an_ensemble_join_unless_they_are_there(plan: Plan) -> None:
+    assert plan.members(["ensemble"]) == ["layer_probe", "joint"]
+    assert plan.members(["ensemble", "movl"]) == ["layer_probe"]
+    assert plan.members(["joint", "layer_probe"]) == []
+
+
 def test_an_unknown_arm_is_refused_with_the_nearest_name(plan: Plan) -> None:
     with pytest.raises(ConfigError, match="did you mean 'full_finetune'"):
         plan.select(["linear_probe", "full_finetuning"])
@@ -67,6 +73,16 @@ def test_an_unknown_arm_is_refused_with_the_nearest_name(plan: Plan) -> None:
         ({"arms": {"joint": {"search": {"prompt_lr": {"log": [1]}}}}}, "Arm 'joint'.*two numbers"),
         ({"references": ["lp"]}, "not an arm of the arms file"),
         ({"aliases": {"movl": "joints"}}, "alias 'movl'.*means 'joints', which is not an arm.*did you mean 'joint'"),
+        ({"arms": {"joint": {}, "both": {"members": ["joint", "lp"]}}}, "member 'lp' of the arm 'both' is not an arm"),
+        ({"arms": {"joint": {}, "both": {"members": ["joint"] * 2}}}, "needs two or more different members"),
+        (
+            {"arms": {"a": {}, "b": {}, "ab": {"members": ["a", "b"]}, "aba": {"members": ["ab", "a"]}}},
+            "member 'ab' of the arm 'aba' is an ensemble itself",
+        ),
+        (
+            {"arms": {"a": {}, "b": {}, "ab": {"members": ["a", "b"], "overrides": {"epochs": 1}}}},
+            "'ab' has members, which are trained",
+        ),
         ({"aliases": {"joint": "joint"}}, "alias 'joint' of the arms file is an arm itself"),
     ],
 )
