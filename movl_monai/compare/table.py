@@ -99,7 +99,7 @@ def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
                 "train seconds": _spread(cost["train_seconds_mean"], cost["train_seconds_sd"], digits=1),
                 "peak memory MB": None if cost["peak_memory"] is None else round(cost["peak_memory"] / 1e6),
                 "val": _spread(cost["val_mean"], cost["val_sd"]),
-                "selected state": _selected(results),
+                "selected state": "those of its members" if setup.arm.members else _selected(results),
                 "searched values": f"{chosen}: {values}" if values else "nothing searched",
             }
         )

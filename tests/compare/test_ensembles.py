@@ -73,6 +73,7 @@ def test_an_ensemble_is_the_mean_of_calibrated_probabilities_and_costs_its_membe
     write_tables(comparison, outcome, command="compare")
     page = (begun / "comparison.md").read_text()
     assert "- both: mean of the calibrated probabilities of linear_probe, joint" in page
+    assert "| those of its members | nothing searched |" in page
     assert "- joint joined as a member of an ensemble" in page
 
 
