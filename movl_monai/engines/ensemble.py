@@ -128,7 +128,7 @@ def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: by
 
 def _check_alike(names: Sequence[str], runs: Sequence[Run]) -> bytes:
     """Raise ConfigError unless all share what an ensemble has once; return the splits of the first."""
-    first, facts = names[0], [_facts(name, run) for name, run in zip(names, runs, strict=True)]
+    first, facts = names[0], [_facts(run) for run in runs]
     for name, other in zip(names[1:], facts[1:], strict=True):
         for what, value in facts[0].items():
             if value != other[what]:
@@ -154,7 +154,7 @@ _MUST = {
 }
 
 
-def _facts(name: str, run: Run) -> dict[str, Any]:
+def _facts(run: Run) -> dict[str, Any]:
     from movl_monai.export.preprocessing import literal_config
 
     parser = run.parser("inference")
@@ -222,7 +222,8 @@ def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[
     from movl_monai.trust import trained_state_sha256
 
     first, info = runs[0].record, run_info()
-    settings = {name: first["settings"][name] for name in reachable(first["settings"], _SHARED)}
+    own = {**first["settings"], **find_again(runs[0].overrides)}
+    settings = {name: own[name] for name in reachable(own, _SHARED)}
     for number, run in enumerate(runs):
         settings |= _renamed({**run.record["settings"], **find_again(run.overrides)}, f"member_{number}_")
     settings["network_def"] = {
