@@ -37,12 +37,14 @@ def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
     assert [arm.name for arm in plan.select(["joint", "linear_probe", "joint"])] == ["joint", "linear_probe"]
 
 
-@pytest.mark.parametrize("bundle", ["movl_classification", "dvpt_classification"])
-def test_the_usual_names_of_the_arms_are_accepted(bundle: str) -> None:
+@pytest.mark.parametrize(
+    ("bundle", "movl"), [("movl_classification", "joint"), ("dvpt_classification", "lp_then_joint")]
+)
+def test_the_usual_names_of_the_arms_are_accepted(bundle: str, movl: str) -> None:
     folder = BUNDLE.parent / bundle
     plan = read_plan(folder / "compare.json", bundle=folder)
-    assert [arm.name for arm in plan.select(["movl", "lp", "joint"])] == ["joint", "linear_probe"]
-    with pytest.raises(ConfigError, match=r"did you mean 'movl'.*lp \(= linear_probe\), movl \(= joint\)"):
+    assert [arm.name for arm in plan.select(["movl", "lp", movl])] == [movl, "linear_probe"]
+    with pytest.raises(ConfigError, match=rf"did you mean 'movl'.*lp \(= linear_probe\), movl \(= {movl}\)"):
         plan.select(["mvl"])
 
 
@@ -52,8 +54,8 @@ def test_the_first_reference_joins_unless_it_is_there_by_any_name(plan: Plan) ->
 
 
 def test_members_of_an_ensemble_join_unless_they_are_there(plan: Plan) -> None:
-    assert plan.members(["ensemble"]) == ["layer_probe", "joint"]
-    assert plan.members(["ensemble", "movl"]) == ["layer_probe"]
+    assert plan.members(["ensemble"]) == ["layer_probe", "lp_then_joint"]
+    assert plan.members(["ensemble", "lp_then_joint"]) == ["layer_probe"]
     assert plan.members(["joint", "layer_probe"]) == []
 
 
