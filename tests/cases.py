@@ -10,7 +10,7 @@ from torch import nn
 
 from movl_monai.adapters import DVPT, SSF, VPT, Adapter, AdaptFormer, BitFit, LoRA
 from movl_monai.backbones import Backbone, ResNetBackbone, TimmBackbone
-from movl_monai.heads import LabelMapping, LinearHead, MappedHead, ZeroShotHead
+from movl_monai.heads import LabelMapping, LinearHead, MappedHead, QueryHead, ZeroShotHead
 from movl_monai.prompts import ExpandPrompt, FullImagePrompt, LowRankPrompt, PadPrompt, PatchPrompt
 from tests.helpers import IMAGE_SIZE, tiny_clip, tiny_swin
 
@@ -137,8 +137,17 @@ def _mapped(num_features: int) -> MappedHead:
     return head
 
 
+def _query(num_features: int) -> QueryHead:
+    head = QueryHead(num_features, NUM_CLASSES, token_width=num_features, num_queries=4)
+    head.linear = _linear(num_features)
+    with torch.no_grad():
+        head.output.normal_(generator=torch.Generator().manual_seed(5))
+    return head
+
+
 HEADS = [
     HeadCase("linear", _linear),
     HeadCase("zero_shot", _zero_shot, trainable=False),
     HeadCase("mapped", _mapped, trainable=False),
+    HeadCase("query", _query),
 ]

@@ -41,7 +41,7 @@ class FromTokens(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Compute logits (B, num_classes) from the tokens that reach block ``start``."""
-        return self.module.head(self.module.adapted.resume(tokens, self.start))
+        return self.module.resume(tokens, self.start)
 
 
 class TokenSet:
@@ -55,8 +55,10 @@ class TokenSet:
 
     Args:
         dataset: with ``images`` (N, 3, H, W) uint8.
-        network: an :class:`~movl_monai.networks.AdaptedClassifier` with an adapter and without a prompt.
-        start: number of the block in front of which the tokens are taken; None takes the first adapted one.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier` without a prompt, with an adapter or a head that
+            reads tokens.
+        start: number of the block in front of which the tokens are taken; None takes the first adapted one, and
+            without an adapter what is behind the last block, which such a head alone is behind.
         batch_size: images per forward pass.
         device: where the network runs.
         cache_dir: folder for the file; None keeps the tokens in memory.
@@ -98,6 +100,8 @@ class TokenSet:
     @property
     def what(self) -> str:
         """What is kept, for messages."""
+        if self.start == self.network.adapted.depth:
+            return "Tokens behind the last block"
         return f"Tokens in front of block {self.start}"
 
     def fits(self) -> bool:
@@ -188,16 +192,21 @@ def check_prefix(network: Any, start: int | None) -> int:
     """Return the number of the block in front of which tokens can be taken.
 
     Raises:
-        ConfigError: if there is no adapter, or something before the block trains.
+        ConfigError: if there is neither an adapter nor a head that reads tokens, or something before the block trains.
     """
     adapter = getattr(network, "adapter", None)
-    if adapter is None:
-        raise ConfigError("Tokens can be cached in front of an adapter, this network has none; use cached features.")
+    if adapter is None and not getattr(network, "reads_tokens", None):
+        raise ConfigError(
+            "Tokens can be cached in front of an adapter or of a head that reads tokens, this network has none; use "
+            "cached features."
+        )
     if not isinstance(network.prompt, nn.Identity):
         raise ConfigError(
             f"A prompt on the image ({type(network.prompt).__name__}) changes every token, so that none can be cached; "
             "set the prompt to null, or leave the token cache out."
         )
+    if adapter is None:
+        return _check_behind(network.adapted.depth, start)
     first = adapter.first_block
     start = first if start is None else int(start)
     if not 1 <= start <= first:
@@ -207,6 +216,15 @@ def check_prefix(network: Any, start: int | None) -> int:
             f"further back (blocks={list(range(max(1, start), adapter.layout.depth))}), or leave the token cache out."
         )
     return start
+
+
+def _check_behind(depth: int, start: int | None) -> int:
+    if start not in (None, depth):
+        raise ConfigError(
+            f"Tokens are to be cached in front of block {start}, and the head alone trains: give {depth}, which is "
+            "behind the last block, or null."
+        )
+    return depth
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -355,3 +355,8 @@ def _check_parts(
             "The discrepancy loss compares with the plain images' logits of a frozen backbone, but a stage trains the "
             "backbone. Set the loss's weight (lambda) to 0 for this strategy."
         )
+    if getattr(unwrap(network), "reads_tokens", None) and getattr(loss_function, "needs_plain", False):
+        raise ConfigError(
+            "The discrepancy loss compares with logits of plain features, and this head reads tokens too. Set "
+            "discrepancy_weight to 0, or take a LinearHead."
+        )

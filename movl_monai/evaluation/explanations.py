@@ -181,9 +181,7 @@ class Explanations:
         if not isinstance(network.prompt, VisualPrompt):
             return None, None
         change = (network.prompt(image) - image).abs().mean(dim=1)[0]
-        plain = network.backbone.normalize(image)
-        features = network.backbone(image) if network.adapted is None else network.adapted(plain)
-        return change.cpu().numpy(), network.head(features)[0]
+        return change.cpu().numpy(), network.from_prompted(image)[0][0]
 
     def _place(self, domain: str) -> str:
         return "ID test" if domain == self.id_domain else f"OOD {domain}"

@@ -107,7 +107,9 @@ def _network_facts(network: Any) -> dict[str, Any]:
         facts["adapter"], facts["adapter_percent"] = adapter.settings(), adapter.share_of_backbone()
     for name in ("prompt", "head"):
         part = getattr(network, name, None)
-        facts[name] = None if part is None or isinstance(part, nn.Identity) else type(part).__name__
+        settings = getattr(part, "settings", None)  # of a head that has some
+        known = settings() if callable(settings) else type(part).__name__
+        facts[name] = None if part is None or isinstance(part, nn.Identity) else known
     if (members := getattr(network, "members", None)) is not None:  # an ensemble
         own = [_network_facts(member) for member in members]
         for name in ("prompt", "adapter", "head"):

@@ -33,8 +33,8 @@ class ClassificationGraph(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute both."""
-        features = self.network.features(image)
-        return self.network.head(features).float(), features.float()
+        logits, features = self.network.outputs(image)
+        return logits.float(), features.float()
 
 
 class SegmentationGraph(nn.Module):

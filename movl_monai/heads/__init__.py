@@ -3,7 +3,8 @@
 from .first_map import FirstMapHead
 from .label_mapping import LabelMapping, MappedHead
 from .linear import LinearHead
+from .query import QueryHead
 from .segmentation import SegmentationHead
 from .zero_shot import ZeroShotHead
 
-__all__ = ["FirstMapHead", "LabelMapping", "LinearHead", "MappedHead", "SegmentationHead", "ZeroShotHead"]
+__all__ = ["FirstMapHead", "LabelMapping", "LinearHead", "MappedHead", "QueryHead", "SegmentationHead", "ZeroShotHead"]

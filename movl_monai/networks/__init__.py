@@ -3,6 +3,7 @@
 from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
 from .classifier import AdaptedClassifier
 from .ensemble import EnsembleClassifier
+from .last_tokens import token_width
 from .prompted import PromptedEncoder
 from .segmenter import AdaptedSegmenter
 from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
@@ -19,4 +20,5 @@ __all__ = [
     "load_checkpoint",
     "read_facts",
     "save_atomically",
+    "token_width",
 ]

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from movl_monai.adapters import Adapter
-from movl_monai.adapters.base import check_frozen
+from movl_monai.adapters.base import BlockHook, check_frozen
 from movl_monai.backbones import Backbone, TokenPath
 from movl_monai.errors import ConfigError
+
+from .last_tokens import last_norm
 
 __all__ = ["AdaptedPath"]
 
@@ -25,9 +27,13 @@ class AdaptedPath(nn.Module):
     A backbone that is read at several ``layers`` is read there with the adapter in place: class token and mean of the
     image's own tokens behind each block. Appended tokens are not read then, also where the adapter averages them.
 
+    A head that reads tokens gets those of the image behind the last block and the LayerNorm behind it
+    (:meth:`with_tokens`), without class token, registers and appended tokens.
+
     Args:
         backbone: a frozen Transformer.
-        adapter: built for it; its modules are used, not copied.
+        adapter: built for it; its modules are used, not copied. None for none.
+        reads_tokens: whether a head reads the tokens too; the last MLP then runs on all of them.
 
     Raises:
         ConfigError: if the adapter was built for another architecture, the backbone is not frozen, or none of its
@@ -38,18 +44,24 @@ class AdaptedPath(nn.Module):
         hooks: Any
         readout: Any
 
-    def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
+    def __init__(self, backbone: Backbone, adapter: Adapter | None, *, reads_tokens: bool = False) -> None:
         super().__init__()
         check_frozen(backbone)
         self.path = backbone.token_path()
-        adapter.attach(self.path)
-        self.hooks = nn.ModuleList(adapter.hooks())
-        self.num_appended = adapter.num_appended
-        self.averages_appended = adapter.averages_appended
+        layout = self.path.layout
+        if adapter is not None:
+            adapter.attach(self.path)
+        self.hooks = nn.ModuleList([BlockHook() for _ in layout.widths] if adapter is None else adapter.hooks())
+        self.num_appended = 0 if adapter is None else adapter.num_appended
+        self.averages_appended = adapter is not None and adapter.averages_appended
         self.readout = getattr(backbone.layer_reader, "readout", None)
-        if self.readout is None:
-            _skip_unread(self.path, num_last=adapter.num_appended if adapter.averages_appended else 0)
-        elif self.readout.last < adapter.first_block:
+        self.depth = layout.depth
+        self.is_sequence, self.num_prefix = layout.kind == "sequence", layout.num_prefix
+        # behind the adapter, which may have replaced it
+        self.norm = last_norm(self.path) if reads_tokens else nn.Identity()
+        if self.readout is None and not reads_tokens:
+            _skip_unread(self.path, num_last=self.num_appended if self.averages_appended else 0)
+        elif self.readout is not None and adapter is not None and self.readout.last < adapter.first_block:
             raise ConfigError(
                 f"The adapter starts in block {adapter.first_block}, and no layer from there on is read "
                 f"(layers={backbone.layers}): it would change nothing. Add a later layer, or adapt earlier blocks."
@@ -65,17 +77,21 @@ class AdaptedPath(nn.Module):
         Returns:
             (B, num_features).
         """
+        return self.with_tokens(image)[0]
+
+    def with_tokens(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute features (B, num_features), and the image's tokens (B, N, d) behind the last block, in one pass."""
         return self._run(self.path.embed(image), [], 0)
 
     @torch.jit.ignore
-    def resume(self, tokens: torch.Tensor, start: int) -> torch.Tensor:
-        """Compute features (B, num_features) from what :meth:`prefix` gives for block ``start``."""
-        if self.readout is None:
-            return self._run(tokens, [], start)
-        tokens, parts = self.readout.unpack(tokens, start)
+    def resume(self, tokens: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute what :meth:`with_tokens` gives, from what :meth:`prefix` gives for block ``start``."""
+        parts: list[torch.Tensor] = []
+        if self.readout is not None:
+            tokens, parts = self.readout.unpack(tokens, start)
         return self._run(tokens, parts, start)
 
-    def _run(self, tokens: torch.Tensor, parts: list[torch.Tensor], start: int) -> torch.Tensor:
+    def _run(self, tokens: torch.Tensor, parts: list[torch.Tensor], start: int) -> tuple[torch.Tensor, torch.Tensor]:
         own = tokens.shape[1]
         steps = zip(self.path.entries, self.path.blocks, self.hooks)  # noqa: B905 - TorchScript knows no `strict`
         for number, (entry, block, hook) in enumerate(steps):
@@ -85,9 +101,18 @@ class AdaptedPath(nn.Module):
                 if self.readout is not None:  # noqa: SIM102 - TorchScript drops a branch by this test alone
                     if self.readout.taken[number]:
                         parts.append(self.readout(tokens, own))
-        if self.readout is not None:
-            return torch.cat(parts, dim=1)
-        return self.pool(tokens)
+        if self.readout is not None:  # noqa: SIM108 - TorchScript drops a branch by this test alone
+            features = torch.cat(parts, dim=1)
+        else:
+            features = self.pool(tokens)
+        return features, self.own_tokens(tokens)
+
+    def own_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the image's tokens (B, N, d) of what is behind the last block; normalised if a head reads them."""
+        tokens = self.norm(tokens)
+        if self.is_sequence:
+            return tokens[:, self.num_prefix : tokens.shape[1] - self.num_appended]
+        return tokens.flatten(1, 2)
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
         """Compute features (B, num_features) from the tokens behind the last block, appended ones included."""

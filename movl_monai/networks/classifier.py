@@ -1,6 +1,7 @@
 """The classification network: prompt, frozen backbone, adapter, head."""
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from movl_monai.backbones import Backbone
 from movl_monai.errors import ConfigError
 
 from .adapted import AdaptedPath
+from .last_tokens import MapTokens
 from .trained_state import TrainedStateNetwork
 
 __all__ = ["AdaptedClassifier"]
@@ -27,14 +29,17 @@ class AdaptedClassifier(TrainedStateNetwork):
 
     Args:
         backbone: :math:`f`, (B, 3, H, W) in [0, 1] to (B, num_features); it normalises inside.
-        head: LP, (B, num_features) to logits (B, num_classes).
+        head: LP, (B, num_features) to logits (B, num_classes). A head with ``reads_tokens``
+            (:class:`~movl_monai.heads.QueryHead`) also gets the tokens behind the last block of the backbone, which
+            must be frozen.
         prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for none.
         adapter: built for this backbone, which must be frozen; None for none. It never touches ``self.backbone``.
         class_names: names of the classes in the order of the logits; None takes them from the checkpoint.
 
     Raises:
         ConfigError: if the head reads another number of features than the backbone gives, if there are fewer or more
-            class names than logits, or if the adapter was built for another backbone.
+            class names than logits, if the adapter was built for another backbone, or if the head reads tokens that
+            the backbone does not give.
 
     Reference:
         MoVL, arXiv 2405.07411, figure 1.
@@ -47,6 +52,10 @@ class AdaptedClassifier(TrainedStateNetwork):
         >>> network(torch.rand(1, 3, 64, 64)).shape
         torch.Size([1, 2])
     """
+
+    if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class
+        adapted: Any
+        reads_tokens: Any
 
     def __init__(
         self,
@@ -62,8 +71,10 @@ class AdaptedClassifier(TrainedStateNetwork):
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter
         self.head = head
+        # None or True, because TorchScript drops a branch by `is None` alone
+        self.reads_tokens = True if getattr(head, "reads_tokens", False) else None
         # not part of any state: its tensors are those of the backbone and of the adapter
-        self.adapted = None if adapter is None else AdaptedPath(backbone, adapter)
+        self.adapted = _adapted(backbone, adapter, head)
         if adapter is not None:
             _LOGGER.info(
                 "%s: %d trainable parameters, %.3f %% of %s.",
@@ -82,19 +93,40 @@ class AdaptedClassifier(TrainedStateNetwork):
         Returns:
             logits (B, num_classes), float32, before softmax.
         """
-        return self.head(self.features(image))
+        return self.outputs(image)[0]
+
+    def outputs(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the logits (B, num_classes) and the features (B, num_features) of images, in one pass."""
+        return self.from_prompted(self.prompt(image))
+
+    def from_prompted(self, prompted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute what :meth:`outputs` does, of images that have their prompt already, or are to have none."""
+        if self.reads_tokens is not None:
+            features, tokens = self.adapted.with_tokens(self.backbone.normalize(prompted))
+            return self.head(features, tokens), features
+        else:  # noqa: RET505 - TorchScript drops what is in a branch only
+            features = self._features(prompted)
+            return self.head(features), features
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Compute what the head reads, (B, num_features), of images (B, 3, H, W): with prompt and adapter."""
-        prompted = self.prompt(image)
+        return self._features(self.prompt(image))
+
+    def _features(self, prompted: torch.Tensor) -> torch.Tensor:
         if self.adapted is None:
             return self.backbone(prompted)
         return self.adapted(self.backbone.normalize(prompted))
 
     @torch.jit.ignore
+    def resume(self, tokens: torch.Tensor, start: int) -> torch.Tensor:
+        """Compute logits (B, num_classes) from the tokens that reach block ``start``; see :class:`AdaptedPath`."""
+        features, last = self.adapted.resume(tokens, start)
+        return self.head(features) if self.reads_tokens is None else self.head(features, last)
+
+    @torch.jit.ignore
     def prompt_attention(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
         """Compute where an adapter's dynamic prompts look in images (B, 3, H, W); see :class:`AdaptedPath`."""
-        if self.adapted is None:
+        if self.adapter is None or self.adapted is None:
             return {}
         with torch.no_grad():
             return self.adapted.prompt_attention(self.backbone.normalize(self.prompt(image)))
@@ -104,6 +136,33 @@ class AdaptedClassifier(TrainedStateNetwork):
         """Compute the features (B, num_features) of images (B, 3, H, W) without prompt, adapter and graph."""
         with torch.no_grad():
             return self.backbone(image)
+
+
+def _adapted(backbone: Backbone, adapter: Adapter | None, head: nn.Module) -> AdaptedPath | MapTokens | None:
+    """Return the way to features, and tokens if the head reads them, that is not the backbone's own."""
+    reads_tokens = bool(getattr(head, "reads_tokens", False))
+    if not reads_tokens:
+        return None if adapter is None else AdaptedPath(backbone, adapter)
+    if not backbone.frozen:
+        raise ConfigError(
+            f"A {type(head).__name__} reads the tokens of a frozen backbone, {backbone.spec.name} trains "
+            "(frozen=False); set frozen to true, or take a LinearHead."
+        )
+    try:
+        width = backbone.token_path(own=True).layout.widths[-1]
+    except ConfigError:  # no Transformer whose blocks are known
+        if adapter is not None:
+            raise
+        reader: AdaptedPath | MapTokens = MapTokens(backbone)
+        width = reader.token_width
+    else:
+        reader = AdaptedPath(backbone, adapter, reads_tokens=True)
+    if width != head.token_width:
+        raise ConfigError(
+            f"The head reads tokens of width {head.token_width}, {backbone.spec.name} gives {width}; set the head's "
+            "token_width with movl_monai.networks.token_width."
+        )
+    return reader
 
 
 def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | None) -> None:

@@ -19,9 +19,10 @@ __all__ = ["compute_logits", "plain_backbone"]
 def plain_backbone(network: nn.Module) -> str | None:
     """SHA-256 of the backbone if the head reads its plain features: no prompt, no adapter, nothing of it trained.
 
-    Networks with the same one, such as linear probes of several seeds, can share its features.
+    Networks with the same one, such as linear probes of several seeds, can share its features. A head that reads
+    tokens too is no such head.
     """
-    if not isinstance(network, AdaptedClassifier) or network.adapter is not None or not network.backbone.frozen:
+    if not isinstance(network, AdaptedClassifier) or network.adapted is not None or not network.backbone.frozen:
         return None
     return network.backbone.content_sha256() if isinstance(network.prompt, nn.Identity) else None
 

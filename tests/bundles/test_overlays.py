@@ -60,7 +60,7 @@ def test_every_pair_of_overlays_keeps_its_values_in_both_orders(bundle: str) -> 
 def test_only_alternatives_set_the_same_id(bundle: str) -> None:
     contents = {name: content for name, content in _contents(bundle).items() if name not in OWN}
     # what replaces what: a method, its parts and the data come once each
-    method = {"strategy", "adapter", "prompt", "backbone", "model"}
+    method = {"strategy", "adapter", "prompt", "backbone", "model", "head"}
     kinds = {name: "method" if name.split("_")[0] in method else name for name in contents}
     alternatives = {
         frozenset({"augment.json", "windows_train.json"}),
