@@ -47,6 +47,8 @@ def _train(overlays: list[str], phantom: Path, output: Path, **overrides: Any) -
         (["strategy_joint.json"], {"prompt", "head"}),
         (["strategy_lp_ft.json"], {"backbone", "head"}),
         (["strategy_full_finetune.json"], {"backbone", "head"}),
+        (["head_query.json"], {"head"}),
+        (["head_query.json", "cache_tokens.json"], {"head"}),
         (["augment.json"], {"prompt", "head"}),
         (["early_stop.json"], {"prompt", "head"}),
         (["sampling_balanced.json"], {"prompt", "head"}),

@@ -12,7 +12,7 @@ from tests.compare.conftest import BUNDLE
 
 ARMS = [
     *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint"),
-    *("joint_lambda0", "joint", "lp_ft", "full_finetune", "ensemble"),
+    *("joint_lambda0", "joint", "query_head", "lp_ft", "full_finetune", "ensemble"),
 ]
 
 
