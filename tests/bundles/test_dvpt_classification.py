@@ -15,7 +15,11 @@ from monai.bundle import ConfigWorkflow
 
 from movl_monai.cli import user_error
 from movl_monai.compare import read_plan
+from movl_monai.engines import open_run
 from movl_monai.errors import CheckpointMismatchError, ConfigError
+from movl_monai.evaluation import read_outputs
+from movl_monai.export import read_exported
+from movl_monai.export.exporting import export_run
 from tests.bundles.conftest import BUNDLES, FAST_ADAPTED, check_same_logits, for_inference
 
 pytestmark = [
@@ -168,18 +172,48 @@ def test_evaluation_reports_id_ood_and_the_adapter(trained: Path) -> None:
 def test_inference_predicts_unlabelled_files_as_evaluation_did(trained: Path, phantom: Path, tmp_path: Path) -> None:
     settings = {"dataset_dir": str(phantom / "images"), "output_dir": str(tmp_path), **for_inference(FAST_ADAPTED)}
     _run("infer", [INFERENCE], "inferring", checkpoint=str(trained / "models/model.pt"), **settings)
-    paths = {
-        folder: json.loads(Path(folder, "local/id_map.json").read_text())["files"] for folder in (trained, tmp_path)
-    }
-
-    def probabilities(folder: Path, file: str) -> dict[str, float]:
-        with (folder / file).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        return {Path(paths[folder][row["id"]]["path"]).as_posix(): float(row["probability_lesion"]) for row in rows}
-
-    evaluated = probabilities(trained, "evaluation/predictions.csv")
-    inferred = probabilities(tmp_path, "predictions.csv")
+    evaluated = _probabilities(trained, "evaluation/predictions.csv")
+    inferred = _probabilities(tmp_path, "predictions.csv")
     assert {path: inferred[path] for path in evaluated} == pytest.approx(evaluated, abs=1e-5)
+
+
+def _probabilities(folder: Path, file: str) -> dict[str, float]:
+    paths = json.loads(Path(folder, "local/id_map.json").read_text())["files"]
+    with (folder / file).open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {Path(paths[row["id"]]["path"]).as_posix(): float(row["probability_lesion"]) for row in rows}
+
+
+def test_a_query_head_is_evaluated_scored_and_exported_as_it_predicts(phantom: Path, tmp_path: Path) -> None:
+    overlays = ["head_query.json", "cache_tokens.json"]
+    workflow, _ = _train(overlays, phantom, tmp_path)
+    checkpoint = tmp_path / "models/model.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    for name in ("head.output", "head.queries"):  # as after a long training
+        state[name].normal_(generator=torch.Generator().manual_seed(0))
+    torch.save(state, checkpoint)
+    overlays = [str(CONFIGS / name) for name in overlays]
+    settings = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), **FAST_ADAPTED}
+    _run("infer", [TRAIN, *overlays, EVALUATE], "evaluating", **settings)
+    report = json.loads((tmp_path / "evaluation/report.json").read_text(encoding="utf-8"))
+    assert report["run"]["head"] == "QueryHead(num_queries=8, value_width=128)"
+    network, outputs = open_run(tmp_path).network(), read_outputs(tmp_path / "evaluation/outputs.npz")
+    images = torch.stack([workflow.parser.get_parsed_content("images").images[0]]).float() / 255
+    assert outputs.features.shape[1] == 64, "scores read the features of the backbone"
+    inference = tmp_path / "inference"
+    settings |= {"dataset_dir": str(phantom / "images"), "output_dir": str(inference)}
+    files = [INFERENCE, overlays[0]]
+    _run("infer", files, "inferring", checkpoint=str(checkpoint), **for_inference(settings))
+    evaluated, inferred = (
+        _probabilities(tmp_path, "evaluation/predictions.csv"),
+        _probabilities(inference, "predictions.csv"),
+    )
+    assert {path: inferred[path] for path in evaluated} == pytest.approx(evaluated, abs=1e-5)
+    assert len({round(value, 4) for value in evaluated.values()}) > 1
+    export_run(tmp_path, "torchscript")
+    exported = read_exported(tmp_path / "models/model.ts")
+    with torch.no_grad():
+        torch.testing.assert_close(torch.as_tensor(exported(images.numpy()).logits), network(images), atol=1e-4, rtol=0)
 
 
 def test_two_runs_with_one_seed_write_the_same_checkpoint(trained: Path, phantom: Path, tmp_path: Path) -> None:
