@@ -80,7 +80,8 @@ def _seeds(comparison: Comparison) -> str:
     several = comparison.draws > 1
     return (
         f"- seeds: {', '.join(map(str, comparison.seeds))}. A seed changes the order of the images, the random border "
-        "and where an adapter starts; arms without these (the exact linear probe) have the same result for all seeds"
+        "and where an adapter or queries start; arms without these (the exact linear probe) have the same result for "
+        "all seeds"
         + ("" if several else ", so their sd is 0")
         + ". The data set's splits are the same for all seeds. ± is the standard deviation over the "
         + ("draws of the means over the seeds." if several else "seeds.")

@@ -16,6 +16,9 @@ from movl_monai.errors import ConfigError
 from movl_monai.evaluation.resampling import PatientBootstrap
 from movl_monai.evaluation.weighted import METRICS, WeightedFigures
 
+from .batch import prepare_image_batch
+from .tokens import TokenSet
+
 __all__ = ["Selection", "SelectingEvaluator", "share_ahead"]
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ class SelectingEvaluator(SupervisedEvaluator):
         tie_break: name of a metric in ``additional_metrics``, higher is better; None keeps the earliest of equals.
         selection: "clear" as above, for logits (C,) of classes; "best" compares the figures alone.
         patients: patient of each image of the loader, in its order, None for one that is not known; None: none is.
+        tokens: cached tokens of the loader's images, which a validation then starts from; their rows are the batch's
+            ``index``. Values are rounded to float16 in the cache.
         options: as of MONAI's ``SupervisedEvaluator``; without ``metric_cmp_fn``, which is what this class sets.
 
     Raises:
@@ -51,6 +56,7 @@ class SelectingEvaluator(SupervisedEvaluator):
         tie_break: str | None = None,
         selection: Selection = "best",
         patients: Sequence[str | None] | None = None,
+        tokens: TokenSet | None = None,
         **options: Any,
     ) -> None:
         known = list(options.get("additional_metrics") or {})
@@ -63,6 +69,8 @@ class SelectingEvaluator(SupervisedEvaluator):
             raise ConfigError("SelectingEvaluator compares by itself; leave metric_cmp_fn out.")
         self.figure = _figure(selection, list(options.get("key_val_metric") or {}))
         self.patients = patients
+        if tokens is not None and tokens.fits():
+            options |= {"network": tokens.behind(options["network"]), "prepare_batch": _TokenBatch(tokens)}
         super().__init__(metric_cmp_fn=self._is_better, **options)
         self.tie_break = tie_break
         self.state.best_tie_break = None
@@ -108,6 +116,19 @@ class SelectingEvaluator(SupervisedEvaluator):
             self.state.best_tie_break = float(self.state.metrics[self.tie_break])
         if self.figure is not None and self.state.first_logits is None:
             self.state.first_logits = torch.from_numpy(np.stack([logits for logits, _ in self._rows]))
+
+
+class _TokenBatch:
+    """Take the cached tokens of a batch in the place of its images."""
+
+    def __init__(self, tokens: TokenSet) -> None:
+        self.tokens = tokens
+
+    def __call__(
+        self, batchdata: dict[str, Any], device: str | torch.device = "cpu", non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        _, label = prepare_image_batch(batchdata, device, non_blocking, **kwargs)
+        return self.tokens.rows(batchdata["index"], device), label
 
 
 def share_ahead(

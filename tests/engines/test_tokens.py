@@ -13,9 +13,18 @@ import torch
 
 from movl_monai.adapters import DVPT, SSF, Adapter, LoRA, last_blocks
 from movl_monai.backbones import Backbone
-from movl_monai.engines import Stage, StagedTrainer, TokenSet, optimizer_groups, unwrap
+from movl_monai.engines import (
+    SelectingEvaluator,
+    Stage,
+    StagedTrainer,
+    TokenSet,
+    optimizer_groups,
+    prepare_image_batch,
+    unwrap,
+)
 from movl_monai.engines.tokens import FromTokens
 from movl_monai.errors import ConfigError, MovlError
+from movl_monai.evaluation import NegativeCrossEntropy
 from movl_monai.heads import LinearHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
@@ -100,6 +109,33 @@ def test_a_step_from_cached_tokens_does_not_run_the_blocks_before() -> None:
         block.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
     _train(network, data, tokens)
     assert set(ran) == {4, 5}
+
+
+def test_a_validation_from_cached_tokens_runs_no_block_before_and_judges_alike() -> None:
+    backbone = tiny_vit()
+    network, data = _network(backbone).eval(), _data(backbone)
+    perturb(network.adapter, scale=0.1)
+    ran: list[int] = []
+    for number, block in enumerate(network.adapted.path.blocks):
+        block.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
+    losses = []
+    for tokens in (None, TokenSet(data, network, progress=False)):
+        if tokens is not None:
+            _ = tokens.values
+            ran.clear()
+        evaluator = SelectingEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=torch.utils.data.DataLoader(data, batch_size=5),
+            network=network,
+            prepare_batch=prepare_image_batch,
+            key_val_metric={"loss": NegativeCrossEntropy()},
+            tokens=tokens,
+        )
+        evaluator.run()
+        losses.append(evaluator.state.metrics["loss"])
+    assert set(ran) == {4, 5}
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] != losses[0]  # float16
 
 
 def test_the_size_is_said_before_the_file_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
