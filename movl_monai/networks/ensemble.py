@@ -17,8 +17,6 @@ from .trained_state import TrainedStateNetwork
 
 __all__ = ["EnsembleClassifier", "EnsembleHead"]
 
-_BORROWED = "head.heads."  # their tensors have names of their own below `members`
-
 
 class EnsembleHead(nn.Module):
     r"""Compute the logarithm of the mean of calibrated probabilities.
@@ -28,32 +26,30 @@ class EnsembleHead(nn.Module):
     It is its own log-softmax, so that the softmax of it is the mean.
 
     Args:
-        heads: M modules, features (B, F_m) to logits (B, num_classes).
-        sizes: F_m, in the order of the heads.
+        num_features: number of features that the heads of all members read.
         num_classes: number of logits.
-        temperatures: T_m > 0; None for 1, until a checkpoint says others.
+        temperatures: T_m > 0 of the M members.
     """
 
     temperatures: torch.Tensor
 
-    def __init__(
-        self, heads: Sequence[nn.Module], *, sizes: Sequence[int], num_classes: int, temperatures: Any = None
-    ) -> None:
+    def __init__(self, num_features: int, num_classes: int, *, temperatures: Sequence[float]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(heads)
-        self.sizes = [int(size) for size in sizes]
-        self.num_features = sum(self.sizes)
+        self.num_features = num_features
         self.num_classes = num_classes
-        self.log_count = math.log(len(self.sizes))
-        values = torch.ones(len(self.sizes)) if temperatures is None else torch.as_tensor(temperatures).float()
-        self.register_buffer("temperatures", values)
+        self.log_count = math.log(len(temperatures))
+        self.register_buffer("temperatures", torch.tensor(list(temperatures), dtype=torch.float32))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Compute log-probabilities (B, num_classes), float32, of features (B, sum of F_m)."""
-        parts = features.split(self.sizes, dim=1)
+    def forward(self, features: torch.Tensor, logits: list[torch.Tensor]) -> torch.Tensor:
+        """Compute log-probabilities (B, num_classes), float32.
+
+        Args:
+            features: (B, sum of F_m), for those who listen to what a head reads.
+            logits: of each member, (B, num_classes).
+        """
         found: list[torch.Tensor] = []
-        for number, head in enumerate(self.heads):
-            found.append(F.log_softmax(head(parts[number]).float() / self.temperatures[number], dim=1))
+        for number, one in enumerate(logits):
+            found.append(F.log_softmax(one.float() / self.temperatures[number], dim=1))
         return torch.logsumexp(torch.stack(found), dim=0) - self.log_count
 
 
@@ -143,17 +139,25 @@ class EnsembleClassifier(TrainedStateNetwork):
         super().__init__(backbone=EnsembleBackbone(members), class_names=names)  # type: ignore[arg-type]
         self.members = nn.ModuleList(members)
         self.head = EnsembleHead(
-            [member.head for member in members],
-            sizes=[member.backbone.spec.num_features for member in members],
-            num_classes=len(names) or 2,
-            temperatures=temperatures,
+            self.backbone.spec.num_features,
+            len(names) or 2,
+            temperatures=[1.0] * len(members) if temperatures is None else temperatures,
         )
-        self._register_state_dict_hook(_drop_borrowed)
-        self.register_load_state_dict_post_hook(_forgive_borrowed)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Compute the logarithm of the mean probability (B, num_classes), float32, of images (B, 3, H, W) in [0, 1]."""
-        return self.head(self.features(image))
+        return self.outputs(image)[0]
+
+    def outputs(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the log-probabilities (B, num_classes) and the features of all members, in one pass of each."""
+        logits: list[torch.Tensor] = []
+        features: list[torch.Tensor] = []
+        for member in self.members:
+            one, read = member.outputs(image)  # type: ignore[operator]
+            logits.append(one)
+            features.append(read.float())
+        joined = torch.cat(features, dim=1)
+        return self.head(joined, logits), joined
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Compute what the members' heads read, one behind the other: (B, sum of their numbers of features)."""
@@ -197,12 +201,3 @@ def _check_temperatures(members: Sequence[Any], temperatures: Sequence[float] | 
             f"An ensemble needs one temperature above 0 for each of its {len(members)} members, got "
             f"{list(temperatures)}."
         )
-
-
-def _drop_borrowed(_module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
-    for key in [key for key in state if key.startswith(prefix + _BORROWED)]:
-        del state[key]
-
-
-def _forgive_borrowed(_module: nn.Module, incompatible: Any) -> None:
-    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if f".{_BORROWED}" not in f".{key}"]
