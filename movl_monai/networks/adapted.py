@@ -43,6 +43,7 @@ class AdaptedPath(nn.Module):
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
         hooks: Any
         readout: Any
+        norm: Any
 
     def __init__(self, backbone: Backbone, adapter: Adapter | None, *, reads_tokens: bool = False) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class AdaptedPath(nn.Module):
         self.depth = layout.depth
         self.is_sequence, self.num_prefix = layout.kind == "sequence", layout.num_prefix
         # behind the adapter, which may have replaced it
-        self.norm = last_norm(self.path) if reads_tokens else nn.Identity()
+        self.norm = last_norm(self.path) if reads_tokens else None
         if self.readout is None and not reads_tokens:
             _skip_unread(self.path, num_last=self.num_appended if self.averages_appended else 0)
         elif self.readout is not None and adapter is not None and self.readout.last < adapter.first_block:
@@ -109,7 +110,8 @@ class AdaptedPath(nn.Module):
 
     def own_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the image's tokens (B, N, d) of what is behind the last block; normalised if a head reads them."""
-        tokens = self.norm(tokens)
+        if self.norm is not None:
+            tokens = self.norm(tokens)
         if self.is_sequence:
             return tokens[:, self.num_prefix : tokens.shape[1] - self.num_appended]
         return tokens.flatten(1, 2)

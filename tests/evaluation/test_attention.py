@@ -27,7 +27,7 @@ def _network(adapter: type[Adapter] | None = DVPT) -> AdaptedClassifier:
     options = {"num_prompts": 3} if adapter is DVPT else {}
     made = None if adapter is None else adapter(backbone, **options)
     if made is not None:
-        perturb(made)
+        perturb(made, scale=0.1)  # so that no softmax saturates
     return AdaptedClassifier(backbone=backbone, adapter=made, head=LinearHead(64, 2, init="uniform")).eval()
 
 
