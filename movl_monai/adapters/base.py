@@ -71,6 +71,11 @@ class Adapter(nn.Module):
         return [BlockHook() for _ in range(self.layout.depth)]
 
     @torch.jit.ignore
+    def first_prompts(self) -> nn.Parameter | None:
+        """Return the tokens (m, d) that it appends in front of its first block, None if it appends none."""
+        return None
+
+    @torch.jit.ignore
     def attach(self, path: TokenPath) -> None:
         """Wrap layers of the path; nothing for an adapter that has hooks only.
 

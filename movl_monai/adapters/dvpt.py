@@ -113,6 +113,11 @@ class DVPT(Adapter):
         return hooks
 
     @torch.jit.ignore
+    def first_prompts(self) -> nn.Parameter | None:
+        """See :meth:`Adapter.first_prompts`."""
+        return self.start if self.in_sequence else None
+
+    @torch.jit.ignore
     def settings(self) -> str:
         """See :meth:`Adapter.settings`."""
         options: dict[str, object] = {"num_prompts": self.num_prompts, "bottleneck": self.bottleneck}

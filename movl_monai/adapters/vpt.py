@@ -77,6 +77,12 @@ class VPT(Adapter):
         return hooks
 
     @torch.jit.ignore
+    def first_prompts(self) -> nn.Parameter | None:
+        """See :meth:`Adapter.first_prompts`."""
+        first: nn.Parameter = self.prompts[0]
+        return first
+
+    @torch.jit.ignore
     def settings(self) -> str:
         """See :meth:`Adapter.settings`."""
         return self._described(num_prompts=self.num_appended, deep=self.deep)

@@ -19,6 +19,7 @@ from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit
 from .map_cache import MapSet
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
+from .prototypes import start_prompts
 from .resume import Resume
 from .run_record import Run, open_run
 from .selecting_evaluator import SelectingEvaluator
@@ -70,6 +71,7 @@ __all__ = [
     "set_trainable_parts",
     "stage_starts",
     "standardization",
+    "start_prompts",
     "total_epochs",
     "unreferenced_ids",
     "unwrap",
