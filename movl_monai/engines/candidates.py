@@ -36,6 +36,8 @@ class MoreCandidates:
         validator: the validation engine.
         interpolate: the factors :math:`\alpha`, each in (0, 1); none for no such candidates.
         average_last: epochs at the end of which the state enters the mean; 0 or 1 takes the last epoch as it is.
+        solve_head: one more candidate is that end with its head solved again, by the trainer's head solver, on the
+            features that prompt or adapter give there; one more pass over the training and validation images.
 
     Raises:
         ConfigError: for factors out of range, or a negative number of epochs.
@@ -45,10 +47,18 @@ class MoreCandidates:
         (SWA), arXiv 1803.05407, here with the schedule of the stage and no constant rate.
     """
 
-    def __init__(self, validator: Evaluator, *, interpolate: Sequence[float] = (), average_last: int = 0) -> None:
+    def __init__(
+        self,
+        validator: Evaluator,
+        *,
+        interpolate: Sequence[float] = (),
+        average_last: int = 0,
+        solve_head: bool = False,
+    ) -> None:
         self.validator = validator
         self.interpolate = [float(factor) for factor in interpolate]
         self.average_last = int(average_last)
+        self.solve_head = solve_head
         if any(not 0 < factor < 1 for factor in self.interpolate):
             raise ConfigError(
                 f"interpolate must be numbers between 0 (the start) and 1 (the end), got {list(interpolate)}; both "
@@ -88,6 +98,12 @@ class MoreCandidates:
                 (f"{factor:g} of the way from the start to {name}", _mixed(start, end, factor))
                 for factor in self.interpolate
             ]
+        if self.solve_head:
+            if trainer.head_solver is None:
+                raise ConfigError("A head can be solved again by a trainer with a head_solver, this one has none.")
+            _load(trainer.network, end)
+            trainer.head_solver.apply(unwrap(trainer.network))
+            candidates.append((f"{name} with its head solved again", _copied(trainer.network)))
         for number, (what, state) in enumerate(candidates, start=trainer.state.epoch + 1):
             _LOGGER.info("Validating %s (shown as epoch %d of the validation).", what, number)
             _load(trainer.network, state)

@@ -98,7 +98,7 @@ def test_all_properties_are_there(kind: str, files: list[str], phantom: Path, tm
     ("overlays", "changed", "overrides"),
     [
         ([], {"adapter", "head"}, {}),
-        ([], {"adapter", "head"}, {"prompt_start": "kmeans", "num_prompts": 2}),
+        ([], {"adapter", "head"}, {"prompt_start": "kmeans", "num_prompts": 2, "solve_head_again": True}),
         (["adapter_dvpt_static.json"], {"adapter", "head"}, {}),
         (["adapter_dvpt_as_released.json"], {"adapter", "head"}, {}),
         (["adapter_vpt_shallow.json"], {"adapter", "head"}, {}),
