@@ -96,15 +96,16 @@ def test_no_planted_word_is_in_what_is_said_or_written(runs: Runs, capsys: pytes
     assert runs.planted > 10_000
 
 
-def test_the_id_map_is_the_only_file_with_paths_and_only_its_owner_can_read_it(runs: Runs) -> None:
+def test_only_the_id_map_and_the_list_of_files_have_paths_and_only_their_owner_can_read_them(runs: Runs) -> None:
     places = [path for path in runs.folder.rglob("local") if path.is_dir()]
     search = Search(WORDS)
     for place in places:
         search.folder(place)
     assert {(hit.split(" in ")[1].split(" at ")[0], hit.split(" in ")[0]) for hit in search.hits} == {
-        ("id_map.json", PATH)
+        ("id_map.json", PATH),
+        ("files.csv", PATH),
     }
-    for path in runs.folder.rglob("id_map.json"):
+    for path in (path for name in ("id_map.json", "files.csv") for path in runs.folder.rglob(name)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
