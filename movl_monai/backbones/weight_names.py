@@ -98,7 +98,7 @@ def _prefixes_of_others(
 
 
 def _candidates(wanted: Sequence[str], given: Mapping[str, torch.Tensor]) -> list[str]:
-    """What stands in the file in front of the first names of the network."""
+    """Prefixes of the file in front of the first names of the network."""
     found = (name.removesuffix(one) for name in given for one in wanted[:3] if name.endswith(f".{one}"))
     return list(dict.fromkeys(found))
 

@@ -114,7 +114,7 @@ class MoreCandidates:
 
 
 def _tensors(network: nn.Module) -> State:
-    """What was trained: the checkpoint's tensors of floating point, which share the network's memory."""
+    """The trained tensors of floating point, as the checkpoint holds them; they share the network's memory."""
     return {name: value for name, value in unwrap(network).state_dict().items() if value.is_floating_point()}
 
 
