@@ -95,7 +95,7 @@ def _temperature(member: Result) -> float:
 
 
 def _joined(members: Sequence[Result], report: dict[str, Any]) -> dict[str, Any]:
-    """What the trainings of the members cost together, and the figure of the ensemble on val."""
+    """Cost of the trainings of the members together, and the figure of the ensemble on val."""
     parts = [one.training for one in members]
     metric = parts[0].metric
     percents = [part.backbone_percent for part in parts if part.backbone_percent is not None]

@@ -24,7 +24,7 @@ __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result"
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What ``result.json`` of an arm, a seed and a draw says.
+    """Contents of ``result.json`` of an arm, a seed and a draw.
 
     Args:
         settings: SHA-256 of everything it depends on.

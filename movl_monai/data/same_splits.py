@@ -1,4 +1,4 @@
-"""Whether two trainings kept the same images and patients in the same splits."""
+"""Compare the splits that two trainings kept: the same images and patients in each."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def extract_features(
 
 
 class FeaturesOf(nn.Module):
-    """What the head of a network reads, with prompt and adapter: (B, 3, H, W) to (B, num_features)."""
+    """Features that the head of a network reads, with prompt and adapter: (B, 3, H, W) to (B, num_features)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

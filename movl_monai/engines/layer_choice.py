@@ -1,4 +1,4 @@
-"""Which layers of a backbone to read, by the exact linear probe on ``val``."""
+"""Choose the layers of a backbone to read, by the exact linear probe on ``val``."""
 
 from __future__ import annotations
 

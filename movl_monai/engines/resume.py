@@ -70,10 +70,10 @@ class Resume:
         if not self.enabled or not self.path.is_file():
             return
         state = load_checkpoint(self.path)
-        if state.get("strategy") != _strategy(trainer):
+        if state.get("strategy") != _strategy(trainer) or "kept_states" not in state:
             raise CheckpointMismatchError(
-                f"{self.path} keeps the state of another strategy, learning rate, seed or data set size. "
-                "Use the same settings to go on, or `--resume false` to start again."
+                f"{self.path} keeps the state of another strategy, learning rate, seed or data set size, or of "
+                "an earlier version. Use the same settings to go on, or `--resume false --overwrite true` to start again."
             )
         unwrap(trainer.network).load_state_dict(state["network"])
         trainer.optimizer.load_state_dict(state["optimizer"])

@@ -298,6 +298,11 @@ def test_a_kept_state_of_another_strategy_is_refused_and_ignored_without_resume(
     other = (Stage(epochs=3, lr={"head": 1e-2}),)
     with pytest.raises(CheckpointMismatchError, match="another strategy"):
         _trainer(_network(), stages=other, resume=Resume(tmp_path / "last.pt")).run()
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["kept_states"]  # as of an earlier version, which kept no start
+    torch.save(state, tmp_path / "earlier.pt")
+    with pytest.raises(CheckpointMismatchError, match="an earlier version"):
+        _trainer(_network(), resume=Resume(tmp_path / "earlier.pt")).run()
     _trainer(_network(), stages=other, resume=Resume(tmp_path / "last.pt", enabled=False)).run()
 
 
