@@ -73,7 +73,8 @@ class Resume:
         if state.get("strategy") != _strategy(trainer) or "kept_states" not in state:
             raise CheckpointMismatchError(
                 f"{self.path} keeps the state of another strategy, learning rate, seed or data set size, or of "
-                "an earlier version. Use the same settings to go on, or `--resume false --overwrite true` to start again."
+                "an earlier version. Use the same settings to go on, or `--resume false --overwrite true` to start "
+                "again."
             )
         unwrap(trainer.network).load_state_dict(state["network"])
         trainer.optimizer.load_state_dict(state["optimizer"])
