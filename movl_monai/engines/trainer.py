@@ -63,7 +63,8 @@ class StagedTrainer(SupervisedTrainer):
         resume: where the state is kept after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
         clip_grad_norm: largest norm of the gradient of all trained parameters; None for no clipping.
-        amp: "bf16", "fp16" or None; on a device that is not CUDA it is switched off with a warning.
+        amp: "bf16", "fp16" or None. It needs a CUDA device, or for "bf16" a processor with bfloat16 instructions;
+            elsewhere it is switched off with a warning. Evaluations are in float32.
         accumulation_steps: batches per optimiser step.
         compile: backend of ``torch.compile`` for the training step ("inductor"), or None for no compilation.
         inferer, train_handlers, postprocessing, key_train_metric, additional_metrics, decollate: as in MONAI.
@@ -309,15 +310,20 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
     dtypes = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
     if amp not in dtypes:
         raise ConfigError(f"amp must be 'bf16', 'fp16' or null, got {amp!r}.")
-    if amp is not None and device.type != "cuda":
+    if amp is not None and device.type != "cuda" and not (amp == "bf16" and _computes_bf16(device)):
         warnings.warn(
-            f"amp={amp!r} is switched off: it is for CUDA devices, this run is on '{device.type}', where bf16 "
-            f"can be many times "
-            "slower than float32.",
+            f"amp={amp!r} is switched off on this '{device.type}' device. It needs a CUDA device, or for 'bf16' a "
+            "processor with bfloat16 instructions; on others it can be many times slower than float32.",
             stacklevel=3,
         )
         return None
     return dtypes[amp]
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Return whether the processor multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _check_sampler(loader: Any) -> None:

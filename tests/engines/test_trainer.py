@@ -391,10 +391,16 @@ def test_impossible_wirings_are_refused() -> None:
         _trainer(_network(), stages=(Stage(epochs=1, lr={"adapter": 1.0}),)).run()
 
 
-def test_amp_on_a_cpu_is_switched_off_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="amp='bf16' is switched off"):
-        trainer = _trainer(_network(), amp="bf16")
-    assert trainer.amp_dtype is None
+@pytest.mark.parametrize(
+    ("amp", "capable", "used"), [("bf16", False, False), ("fp16", True, False), ("bf16", True, True)]
+)
+def test_amp_on_a_cpu_needs_bf16_instructions(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, amp: str, capable: bool, used: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    trainer = _trainer(_network(), amp=amp)
+    assert (trainer.amp_dtype is torch.bfloat16) == used
+    assert any(f"amp='{amp}' is switched off" in str(found.message) for found in recwarn) != used
 
 
 def test_full_fine_tuning_changes_the_backbone_and_its_buffers() -> None:
