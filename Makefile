@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train evaluate report test lint types check bench fuzz hostile sbom deploy-test clean
+.PHONY: help setup data train evaluate report test lint types language check bench fuzz hostile sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ lint: setup  ## check style
 
 types: setup  ## check types
 	@"$(RUN)/python" -m mypy movl_monai transforms
+
+language: setup  ## count hard-to-read English in docstrings, per folder
+	@"$(RUN)/python" -m tests.language
 
 check: lint types test  ## lint, types and tests
 

@@ -1,0 +1,33 @@
+"""Docstrings are plain: folders that are clean stay clean, the others do not get worse."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.language import CEILING, CLEAN, count, count_folders, flaws, is_clean, rest
+
+
+@pytest.mark.parametrize("folder", CLEAN)
+def test_clean_folders_stay_clean(folder: str) -> None:
+    counts = count_folders().get(folder)
+    if counts is not None:
+        assert is_clean(counts), "\n".join(flaws(folder))
+
+
+def test_other_folders_do_not_get_worse() -> None:
+    counts = rest(count_folders())
+    assert counts.openings <= CEILING.openings, counts
+    assert counts.what <= CEILING.what, counts
+    assert counts.turns <= CEILING.turns, counts
+
+
+@pytest.mark.parametrize("opening", ["What", "Where", "How", "Whether", "Which"])
+def test_an_opening_is_counted_only_as_a_word_at_the_start(opening: str) -> None:
+    assert count(f"{opening} it is.").openings == 1
+    assert count(f"{opening}ver it is.").openings == 0
+    assert count(f"Say {opening.lower()} it is.").openings == 0
+
+
+def test_a_folder_with_one_what_in_a_thousand_words_is_clean() -> None:
+    assert is_clean(count("what " + "word " * 999))
+    assert not is_clean(count("what " + "word " * 998))
