@@ -13,7 +13,7 @@ import torch
 
 from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.compare.statistics import DomainFigures
-from movl_monai.compare.tasks import CLASSIFICATION
+from movl_monai.compare.tasks import SEGMENTATION
 from movl_monai.compare.work import RunTask
 
 __all__ = ["facts"]
@@ -33,7 +33,7 @@ def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigu
         ", ".join(f"{name} {_shown(value)}" for name, value in comparison.overrides.items()) or "as in the config"
     )
     epochs = sorted({result.training.epochs for result in outcome.results})
-    classified = bool(figures) and figures[0].task is CLASSIFICATION
+    classified = bool(figures) and figures[0].task is not SEGMENTATION
     seconds = comparison.images.feature_seconds()
     lines = [
         f"Command: `{command}`",

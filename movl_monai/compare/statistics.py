@@ -129,7 +129,9 @@ def compare_results(
     """
     parts = _read(results, id_domain)
     finished = [result for result in results if not result.training.failed]
-    task = task_of(finished[0].folder / "evaluation") if finished else CLASSIFICATION
+    task = CLASSIFICATION
+    if finished:
+        task = task_of(finished[0].folder / "evaluation", selected_by=finished[0].training.metric)
     arms = list(dict.fromkeys(result.arm for result in results))
     runs = {
         arm: [(result.draw, result.seed) for result in results if result.arm == arm and not result.training.failed]
@@ -145,7 +147,7 @@ def compare_results(
                 part = parts[arm, run, domain]
                 if part.ids != first.ids or part.truth != first.truth:
                     raise MovlError(f"The arms were evaluated on different images of the domain '{domain}'.")
-                rows[arm][run] = part.draws(groups, rounds=rounds, seed=seed)
+                rows[arm][run] = part.draws(groups, metrics=task.metrics, rounds=rounds, seed=seed)
         for arm in arms:
             if runs[arm]:
                 entries.append(_entry(arm, domain, first, rows, references, level, task, seed))

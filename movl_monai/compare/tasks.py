@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
 from movl_monai.evaluation.predictions import sections
 
-__all__ = ["CLASSIFICATION", "SEGMENTATION", "Judged", "Task", "read_judged", "task_of"]
+__all__ = ["CLASSIFICATION", "GRADING", "SEGMENTATION", "Judged", "Task", "read_judged", "task_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,14 @@ CLASSIFICATION = Task(
     },
     unit="images",
 )
+# classes that are grades: the figure that training selects by, with ``label_order: ordinal``
+GRADING = replace(
+    CLASSIFICATION,
+    metrics=("quadratic_kappa", *CLASSIFICATION.metrics),
+    main="quadratic_kappa",
+    main_outside="quadratic_kappa",
+    titles={"quadratic_kappa": "quadratic kappa", **CLASSIFICATION.titles},
+)
 SEGMENTATION = Task(
     name="segmentation",
     file="cases.csv",
@@ -77,15 +85,20 @@ SEGMENTATION = Task(
 )
 
 
-def task_of(evaluation: Path) -> Task:
-    """The task of a folder with a report.
+def task_of(evaluation: Path, *, selected_by: str = "") -> Task:
+    """Return the task of a folder with a report.
+
+    Args:
+        evaluation: the folder.
+        selected_by: name of the validation figure that selected the state. Quadratic kappa means that the classes are
+            grades.
 
     Raises:
         MovlError: if neither file is there.
     """
     for task in (SEGMENTATION, CLASSIFICATION):
         if (evaluation / task.file).is_file():
-            return task
+            return GRADING if task is CLASSIFICATION and "quadratic_kappa" in selected_by else task
     raise MovlError(
         f"The evaluation wrote neither {CLASSIFICATION.file} nor {SEGMENTATION.file} below output_dir, so that there "
         "is nothing to compare; check the handlers of evaluate.json."
@@ -121,11 +134,11 @@ class Judged:
         pairs = zip(self.patients, self.ids, strict=True)
         return np.array([numbers.setdefault(patient or ("image", name), len(numbers)) for patient, name in pairs])
 
-    def draws(self, groups: np.ndarray, *, rounds: int, seed: int) -> dict[str, np.ndarray]:
-        """Each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
+    def draws(self, groups: np.ndarray, *, metrics: Sequence[str], rounds: int, seed: int) -> dict[str, np.ndarray]:
+        """Compute each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
         weightings = [np.ones((len(self), 1)), *bootstrap_weights(groups, rounds=rounds, seed=seed)]
         if self.predictions is not None:
-            figures = {name: self._figure(self.predictions, name) for name in CLASSIFICATION.metrics}
+            figures = {name: self._figure(self.predictions, name) for name in metrics}
             return {
                 name: np.full(1 + rounds, np.nan)
                 if figure is None

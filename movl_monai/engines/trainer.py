@@ -322,7 +322,7 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
 
 def _computes_bf16(device: torch.device) -> bool:
     """Return whether the processor multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 from movl_monai.compare import Result, Training, compare_results
 from movl_monai.compare.statistics import _mean_rounds
@@ -182,3 +182,17 @@ def test_val_moves_the_threshold_and_is_in_no_figure(tmp_path: Path) -> None:
     assert best > 0.7
     assert _pick(found[:1], "plain", "id").images == 10
     assert _pick(found[1:], "old", "far").mean("accuracy_moved") is None, "without val there is no moved threshold"
+
+
+def test_grades_are_compared_by_quadratic_kappa_in_every_domain(tmp_path: Path) -> None:
+    runs = [
+        _result(tmp_path, arm, 0, _predictions(shift, 3), metric="val_quadratic_kappa")
+        for arm, shift in (("plain", 0.5), ("better", 3.0))
+    ]
+    for domain, rows in (("id", slice(0, 20)), ("far", slice(20, 40))):
+        entry = _pick(runs, "better", domain)
+        predicted = _predictions(3.0, 3).logits[rows].argmax(axis=1)
+        assert entry.main == "quadratic_kappa"
+        kappa = cohen_kappa_score(LABELS[rows], predicted, weights="quadratic")
+        assert entry.mean("quadratic_kappa") == pytest.approx(kappa)
+        assert entry.differences["plain"]["quadratic_kappa"].value > 0
