@@ -1,7 +1,7 @@
 """Transforms of one sample, without learnable state and without knowledge of a network.
 
 Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preprocessing chain starts with
-`LoadMedicalImaged` and ends with `QuantizeImaged`; what comes out is an image: float32 (3, H, W) in [0, 1].
+`LoadMedicalImaged` and ends with `QuantizeImaged`. Its output is an image: float32 (3, H, W) in [0, 1].
 """
 
 from movl_monai.transforms.assemble import choose_slices, slices_to_volume

@@ -1,4 +1,4 @@
-"""Choose slices of a volume, and put what was predicted for them back where they came from."""
+"""Choose slices of a volume, and put their predictions back into a volume that lies on the source."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def choose_slices(
         every: take every n-th slice of the range.
         start: first slice, from 0.
         stop: end of the range, exclusive; None for all.
-        mask: (X, Y, Z) as ``volume.values``; only slices with at least ``min_pixels`` non-zero pixels of it are taken.
-        min_pixels: see ``mask``.
+        mask: (X, Y, Z) as ``volume.values``; restricts the result to slices with at least ``min_pixels`` non-zero mask
+            pixels.
+        min_pixels: smallest number of non-zero mask pixels of a slice.
 
     Raises:
         ValueError: if the range is empty or beyond the volume, ``every`` < 1, or the mask has another shape.
@@ -63,13 +64,13 @@ def choose_slices(
 def slices_to_volume(
     slices: Mapping[int, np.ndarray], volume: Volume, *, axis: SliceAxis = "axial", fill: float = 0
 ) -> nib.Nifti1Image:
-    """Put predictions of slices back into a volume that lies on its source, voxel by voxel.
+    """Put the predictions of slices back into a volume that lies on its source, voxel by voxel.
 
     Args:
         slices: slice index -> (rows, columns), as displayed, at the resolution of the volume; all of one dtype.
-        volume: what the slices were taken from.
+        volume: source of the slices.
         axis: the plane they were taken along.
-        fill: value of the slices that are missing.
+        fill: value of missing slices.
 
     Returns:
         A NIfTI image with the source's shape and affine: for NIfTI the stored ones, for a DICOM series (columns, rows,
@@ -107,7 +108,7 @@ def slices_to_volume(
     image = nib.Nifti1Image(stored.reshape(volume.source_shape), affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
-    # some readers look at the qform first, which cannot hold the shear of a tilted gantry
+    # some readers prefer the qform, which cannot hold the shear of a tilted gantry
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-4):
         image.set_qform(affine, code="scanner")
@@ -115,6 +116,6 @@ def slices_to_volume(
 
 
 def _storable(dtype: np.dtype) -> np.dtype:
-    """A dtype that every NIfTI reader knows."""
+    """Return the nearest dtype that every NIfTI reader knows."""
     replaced = {"bool": np.uint8, "int64": np.int32, "uint64": np.uint32, "float64": np.float32, "float16": np.float32}
     return np.dtype(replaced.get(dtype.name, dtype))

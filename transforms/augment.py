@@ -1,4 +1,4 @@
-"""Vary an image at random as another exposure, another position, another detector would."""
+"""Random augmentation of images: geometry, brightness, contrast and noise."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["RandomAugmentImage", "RandomAugmentImaged"]
 class RandomAugmentImage(RandomizableTransform):
     r"""Turn, shift, scale and flip an image, and change its brightness, contrast and noise, at random.
 
-    Geometry is one resampling step: the result shows at position ``p`` (from the center, in pixels) what the image
-    has at
+    Geometry is one resampling step: position ``p`` of the result (from the center, in pixels) shows the image at
+    position
 
     .. math:: R(-\theta)\,(p - t) / s
 
@@ -28,9 +28,9 @@ class RandomAugmentImage(RandomizableTransform):
     :math:`\epsilon \sim N(0, \sigma^2)` that is the same in the three channels, clamped to [0, 1].
 
     Args:
-        prob: probability that an image is changed at all; 0 gives every image back as it is.
+        prob: probability of a change; 0 returns every image unchanged.
         rotate_degrees: the angle is uniform in plus or minus this, positive turning counterclockwise.
-        shift: the shift is uniform in plus or minus this fraction of rows and columns, each by itself.
+        shift: the shifts of rows and of columns are independent, each uniform in plus or minus this fraction.
         scale: the scale is uniform in (lowest, highest); 1.1 shows everything 10 % larger.
         flip: whether to mirror left and right in half of the images. Off by default: the heart is on one side, and a
             flipped radiograph shows situs inversus.
@@ -86,7 +86,7 @@ class RandomAugmentImage(RandomizableTransform):
     def randomize(self, data: Any = None) -> None:
         """Draw the numbers of the next image from ``self.R``."""
         super().randomize(None)
-        # always the same number of draws, so that one option does not change what the others draw
+        # always the same number of draws, so that no option changes the draws of the others
         self._drawn = {
             "angle": self.R.uniform(-self.rotate_degrees, self.rotate_degrees),
             "shift": self.R.uniform(-self.shift, self.shift, 2),
@@ -103,7 +103,7 @@ class RandomAugmentImage(RandomizableTransform):
 
         Args:
             image: floating (C, H, W) in [0, 1].
-            randomize: whether to draw anew; False repeats what was drawn for the last image.
+            randomize: whether to draw anew; False repeats the draw of the last image.
 
         Returns:
             float32 (C, H, W) in [0, 1].

@@ -1,4 +1,4 @@
-"""Slices of a whole volume as images: the same for a DICOM series and for NIfTI, with their masks."""
+"""Slices of a whole volume as images, equal for a DICOM series and for NIfTI, with their masks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["CanonicalSlices", "CanonicalSlicesd"]
 
 
 class CanonicalSlices(Transform):
-    """Turn a volume into images of its slices, the same for a DICOM series and for NIfTI.
+    """Turn a volume into images of its slices, equal for a DICOM series and for NIfTI.
 
-    The volume is brought to LPS and each slice is shown as DICOM stores that plane, all on one intensity scale.
-    :func:`slices_to_volume` puts what was predicted for them back onto the source.
+    The volume is brought to LPS. Each slice is shown as DICOM stores that plane, all on one intensity scale.
+    :func:`slices_to_volume` puts the predictions of slices back onto the source.
 
     Args:
         axis: the plane.
         every: take every n-th slice of the range.
         start: first slice, from 0: from the feet (axial), the front (coronal) or the right (sagittal).
         stop: end of the range, exclusive; None for all.
-        min_pixels: where a mask is given, only slices with at least so many of its pixels are taken.
-        intensity: what becomes [0, 1]: ``"percentile"`` or ``"minmax"`` of the volume, or ``"ct"`` windows of HU.
+        min_pixels: with a mask, the smallest number of its pixels in a chosen slice.
+        intensity: source range of [0, 1]: ``"percentile"`` or ``"minmax"`` of the volume, or ``"ct"`` windows of HU.
         ct_windows: one window (repeated) or three, each a name of ``HU_PRESETS`` or ``[width, level]`` in HU.
         percentiles: (lower, upper) in percent.
-        volume_index: which volume of a 4D NIfTI file.
-        limits: what the files may ask for at most.
+        volume_index: index of the volume in a 4D NIfTI file.
+        limits: upper limits on the sizes that a file may declare.
 
     Raises:
         ValueError: for unknown options.
@@ -84,14 +84,14 @@ class CanonicalSlices(Transform):
 
         Args:
             source: NIfTI file, folder or list of the files of one DICOM series, or a volume.
-            mask: likewise, or a DICOM segmentation; only slices that it marks are taken.
+            mask: the same forms, or a DICOM segmentation; restricts the result to the slices that it marks.
 
         Returns:
             float32 (slices, 3, rows, columns) in [0, 1], at the volume's own resolution; their indices ascend.
 
         Raises:
-            MedicalImageError: as :func:`read_volume` and :func:`read_mask_volume`; ``bad_frame`` for a range beyond
-                the volume, ``no_slices`` where the mask marks none.
+            MedicalImageError: as :func:`read_volume` and :func:`read_mask_volume`; ``bad_frame`` for a range beyond the
+                volume; ``no_slices`` if the mask marks none.
         """
         volume = self.volume(source)
         marked = None if mask is None else self.mask(mask, volume)
@@ -151,14 +151,14 @@ class CanonicalSlices(Transform):
 class CanonicalSlicesd(MapTransform):
     """Dictionary twin of :class:`CanonicalSlices`: one item for each slice of the item's volume.
 
-    The items come as a list, over which MONAI's ``Compose`` goes on, and which its collation flattens.
+    The result is a list of items. MONAI's ``Compose`` maps over it, and its collation flattens it.
 
     Args:
-        keys: one key: that of the volume.
-        mask_key: where the mask of the volume is; each item gets its slice of it, (1, rows, columns), whole numbers.
-        by_mask: take only slices that the mask marks.
-        frame_key: where each item gets the index of its slice, from 0.
-        record_key: where to put the record of technical facts; None for nowhere.
+        keys: the one key of the volume.
+        mask_key: key of the volume's mask; each item gets its slice of the mask, (1, rows, columns), whole numbers.
+        by_mask: whether to restrict the items to slices that the mask marks.
+        frame_key: key for the index of the slice, from 0.
+        record_key: key for the record of technical facts; None for no record.
 
     The other arguments are those of :class:`CanonicalSlices`.
 
@@ -229,7 +229,7 @@ class CanonicalSlicesd(MapTransform):
 
 
 def _mask_slice(mask: Volume, index: int, axis: SliceAxis) -> torch.Tensor:
-    """Return a slice of a mask, uint8, or int32 where numbers are above 255."""
+    """Return a slice of a mask: uint8, or int32 for numbers above 255."""
     plane = take_slice(mask.values, index, axis)
     if not (np.isfinite(plane).all() and (plane == np.rint(plane)).all() and plane.min() >= 0):
         raise MedicalImageError(

@@ -1,4 +1,4 @@
-"""Bring the colours of an image to given statistics, for sources that differ in exposure or stain only."""
+"""Normalisation of colour statistics, for sources that differ only in exposure or stain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SMALLEST_STD = 1e-3  # below a quarter of a grey level: a constant channel, who
 
 
 class MatchColorStatistics(Transform):
-    r"""Give every channel of an image the same mean and standard deviation, whatever the image.
+    r"""Give every channel of an image a fixed mean and standard deviation.
 
     .. math:: y = (x - \mu_x) / \sigma_x \cdot \sigma + \mu
 
-    No chain has it by default: it removes differences of exposure between hospitals, and with them findings that are a
-    difference of brightness. The constants must come from training images only. Clamping to [0, 1] makes the statistics
-    of the result approximate. A constant channel becomes the mean.
+    No chain has it by default. It removes differences of exposure between hospitals, and with them findings that are
+    differences of brightness. The constants must come from training images only. Clamping to [0, 1] makes the
+    statistics of the result approximate. A constant channel becomes the mean.
 
     Args:
         mean: the mean of each channel, in [0, 1].

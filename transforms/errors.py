@@ -1,7 +1,7 @@
-"""The one error that reading a medical image raises, with a reason code that reports can count.
+"""The one error of reading medical images, with a reason code that reports can count.
 
 A message says what was expected, what came and what to do. It never carries a path, a file name, patient data or an
-instance UID: whoever knows the image's salted short id adds it.
+instance UID; the caller, who knows the image's salted short id, adds that id.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ REASONS = MappingProxyType(
         "not_finite": "no finite pixel value is left",
     }
 )
-"""What each reason code means. The table is closed: reports and tests count on it."""
+"""Meaning of each reason code. The table is closed: reports and tests rely on it."""
 
 
 class MedicalImageError(ValueError):
-    """A file cannot become an image; `reason` says why in one word that a report can count.
+    """A file that cannot become an image; `reason` is a code that reports can count.
 
     Args:
-        message: what was expected, what came, and what to do; without path, name, patient data or instance UID.
+        message: expectation, finding and remedy; without path, name, patient data or instance UID.
         reason: a key of :data:`REASONS`.
 
     Raises:
@@ -68,7 +68,7 @@ class MedicalImageError(ValueError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle with the keyword, so that the error crosses from a worker process."""
+        """Pickle with the keyword argument, so that the error crosses from a worker process."""
         return _rebuild, (str(self), self.reason)
 
 

@@ -1,4 +1,4 @@
-"""Open what a caller named as an image: regular files only, never a pipe, a device or a folder."""
+"""Open image files safely: regular files only, never a pipe, a device or a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from movl_monai.transforms.errors import MedicalImageError
 __all__ = ["Source", "open_source"]
 
 Source = str | os.PathLike[str] | BinaryIO
-"""A path, or a seekable binary file object that is read from its beginning and stays open."""
+"""A path, or a seekable binary file object, which is read from its beginning and stays open."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
         source: path, or seekable binary file object.
 
     Yields:
-        The binary file; a path's file is closed at the end, a file object given is not.
+        The binary file. It is closed at the end if it was opened here; a given file object stays open.
 
     Raises:
         MedicalImageError: ``not_regular_file`` or ``empty_file``.
@@ -38,9 +38,9 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 def _open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
-        # asked before opening, since opening a device can act on it ...
+        # checked before opening, since opening a device can act on it ...
         _require_regular(os.stat(path).st_mode)
-        # ... and again after, on what was really opened; without O_NONBLOCK a pipe put there in between would hang
+        # ... and again on the open file; without O_NONBLOCK a pipe put there in between would hang
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         if isinstance(error, MedicalImageError):

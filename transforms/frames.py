@@ -1,4 +1,4 @@
-"""Which frame, page or slice of a file is read: never one that nobody chose out of several."""
+"""Choice of the frame, page or slice of a file; a file with several needs an explicit choice."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ __all__ = ["choose_frame"]
 
 
 def choose_frame(frame: int | None, count: int, name: str) -> int:
-    """Return the index of the frame to read; one frame needs no choice, several do.
+    """Return the index of the frame to read; a file with several frames needs a choice.
 
     Args:
-        frame: index that was asked for, or None.
+        frame: requested index, or None.
         count: number of frames of the file, > 0.
-        name: what the frames are called in the message: "page", "slice".
+        name: word for a frame in the message: "page", "slice".
 
     Raises:
-        MedicalImageError: ``multi_frame`` if none was chosen out of several, ``bad_frame`` if it does not exist.
+        MedicalImageError: ``multi_frame`` for several frames and no choice, ``bad_frame`` for a frame that does not
+            exist.
 
     Example:
         >>> choose_frame(None, 1, "slice"), choose_frame(3, 20, "slice")

@@ -1,4 +1,4 @@
-"""Which values of a volume become black and white: one mapping for all its slices."""
+"""Intensity range of a volume: one mapping to black and white for all its slices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Intensity = Literal["percentile", "minmax", "ct"]
 def intensity_range(
     values: np.ndarray, intensity: Intensity, percentiles: Sequence[float] = (0.5, 99.5)
 ) -> tuple[float, float, tuple[str, ...]]:
-    """Return the (low, high) of a whole volume that become 0 and 1, and flags.
+    """Return the (low, high) values of a volume that become 0 and 1, and flags.
 
-    NaN and infinite values do not count. Where the two percentiles are equal, as in volumes of mostly background, the
-    minimum and maximum are taken and flagged ``percentiles_equal``; a constant volume is flagged ``constant``.
+    NaN and infinite values are ignored. If the two percentiles are equal, as in volumes of mostly background, the
+    minimum and maximum are used and flagged ``percentiles_equal``. A constant volume is flagged ``constant``.
 
     Args:
         values: any shape.
@@ -47,10 +47,10 @@ def intensity_range(
 
 
 def check_intensity(intensity: Intensity, percentiles: Sequence[float]) -> None:
-    """Refuse an unknown intensity mapping, and percentiles that are not two in order.
+    """Check an intensity mapping and its percentiles.
 
     Raises:
-        ValueError: if so.
+        ValueError: for an unknown mapping, or percentiles that are not two in ascending order.
     """
     if intensity not in get_args(Intensity):
         raise ValueError(f"intensity must be one of {', '.join(get_args(Intensity))}, got {intensity!r}.")

@@ -1,4 +1,4 @@
-"""Read raster files whose pixels are classes, and turn whatever values a mask holds into classes, or refuse."""
+"""Read raster files whose pixels are classes, and map the values of a mask to classes."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def read_label_map(
 ) -> np.ndarray:
     """Read the stored values of a mask in a PNG, JPEG, TIFF, BMP, WebP or GIF file.
 
-    Unlike an image nothing is scaled: values of 8, 16 and 32 bits and indices into a palette come as they are stored,
-    pixels of 1 bit as 0 and 1. A picture in colours whose channels are equal is grey.
+    Unlike an image, nothing is scaled. Values of 8, 16 and 32 bits and palette indices are returned as stored, pixels
+    of 1 bit as 0 and 1. A colour picture with equal channels is grey.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        frame: index of the page, from 0; may be left out where the file has one.
-        as_grey: turn colours into brightness instead of refusing them, for masks that get a threshold.
-        max_pixels: the most rows x columns.
+        frame: index of the page, from 0; optional for a file with one page.
+        as_grey: turn colours into brightness instead of refusing them, for masks with a threshold.
+        max_pixels: upper limit on rows x columns.
         exif: "apply" turns the mask as its EXIF says, "ignore" leaves it as it is stored.
 
     Returns:
         (rows, columns), integers, or floating for TIFF files of floating values.
 
     Raises:
-        MedicalImageError: ``mask_values`` for a picture in colours, and what reading an image raises.
+        MedicalImageError: ``mask_values`` for a picture in colours, and the errors of reading an image.
     """
     image_format = sniff_format(source)
     if image_format not in RASTER_FORMATS:
@@ -53,7 +53,7 @@ def read_label_map(
             f"Expected a mask in one of {', '.join(RASTER_FORMATS)}, got {image_format}.", reason="unsupported_format"
         )
     with warnings.catch_warnings(), open_source(source) as file:
-        warnings.simplefilter("ignore")  # Pillow warns about metadata, which masks have no use for
+        warnings.simplefilter("ignore")  # Pillow warns about metadata, which masks do not need
         with open_pillow(file, image_format) as image:
             check_size(image, max_pixels)
             index = choose_frame(frame, page_count(image), "page")
@@ -71,19 +71,19 @@ def mask_classes(
     threshold: float | None = None,
     mask_values: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Turn the values of a mask into classes.
+    """Map the values of a mask to classes.
 
     Args:
         values: any shape, real.
-        num_classes: number of classes, the background counts.
+        num_classes: number of classes, including the background.
         threshold: values of at least this are class 1, the others 0; for two classes.
-        mask_values: the value that stands for each class, in their order; None: class k is written as k.
+        mask_values: the value of each class, in class order; None: class k has the value k.
 
     Returns:
         uint8, same shape, in 0 .. num_classes - 1.
 
     Raises:
-        MedicalImageError: ``mask_values``, naming the values that stand for no class.
+        MedicalImageError: ``mask_values``, naming the values without a class.
 
     Example:
         >>> mask_classes(np.array([0, 255]), num_classes=2, mask_values=[0, 255])
@@ -109,11 +109,11 @@ def mask_classes(
 
 
 def looks_swapped(image: np.ndarray, mask: np.ndarray) -> bool:
-    """Tell whether an image has the few levels of a mask, and its mask the many levels of an image.
+    """Return True if the image has few levels, as a mask, and the mask many, as an image.
 
     Args:
         image: (rows, columns), any real values.
-        mask: likewise, as it is stored.
+        mask: (rows, columns), as stored.
 
     Example:
         >>> grey, marks = np.arange(4096).reshape(64, 64), np.eye(64)
@@ -129,7 +129,7 @@ def _step(size: int) -> int:
 
 
 def _spread(values: np.ndarray) -> int:
-    """How many of 16 ranges of equal width hold 95 % of the values."""
+    """Return the smallest number of 16 equal ranges that hold 95 % of the values."""
     counts = np.histogram(values, bins=16)[0] if np.isfinite(values).all() else np.zeros(16)
     held = np.cumsum(np.sort(counts)[::-1])
     return int(np.searchsorted(held, 0.95 * held[-1])) + 1

@@ -1,4 +1,4 @@
-"""Load a medical image of any format: the bytes say which, and every format ends in the same contract."""
+"""Load a medical image of any format; the bytes decide, and every format gives the same kind of image."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from movl_monai.transforms.windows import Window, resolve_windows
 __all__ = ["DicomRange", "LoadMedicalImage", "LoadMedicalImaged"]
 
 DicomRange = Literal["full", "percentile"]
-"""The range of the stored bits, or that between two percentiles of the series."""
+"""The range of the stored bits, or the range between two percentiles of the series."""
 
 
 class LoadMedicalImage(Transform):
     """Load one 2D image from DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP or GIF.
 
-    The format is told from the bytes. Of a file with several frames, slices or pages one must be chosen: none is taken
-    silently. The last NIfTI volume is kept, so that reading all slices of a volume in turn decompresses it once.
+    The bytes decide the format. A file with several frames, slices or pages needs an explicit choice. The last NIfTI
+    volume is kept, so that reading all slices of a volume in turn decompresses it once.
 
     Args:
         ct_windows: for CT (and NIfTI with ``nifti_range="ct"``): one window (repeated) or three, each a name of
             ``HU_PRESETS`` or ``[width, level]`` in HU.
-        voi: which VOI LUT or window of a DICOM file to use, by index or explanation (not for CT); ``"full"`` for none.
-        dicom_range: what becomes [0, 1] in grey DICOM files without window, and with ``voi="full"``: the ``full`` range
-            of the stored bits, or the ``nifti_percentiles`` of the series (its files in the same folder).
-        nifti_range: what becomes [0, 1] in NIfTI volumes: the ``nifti_percentiles`` of the volume, its minimum and
+        voi: VOI LUT or window of a DICOM file, by index or explanation (not for CT); ``"full"`` for none.
+        dicom_range: source range of [0, 1] in grey DICOM files without a window, and with ``voi="full"``: the ``full``
+            range of the stored bits, or the ``nifti_percentiles`` of the series (its files in the same folder).
+        nifti_range: source range of [0, 1] in NIfTI volumes: the ``nifti_percentiles`` of the volume, its minimum and
             maximum, or CT windows.
         nifti_percentiles: (lower, upper) in percent.
         slice_axis: the plane of NIfTI slices.
-        volume_index: which volume of a 4D NIfTI file.
-        value_range: the (low, high) values that become 0 and 1 in float, 32-bit and signed TIFF files, which are
-            refused without it, and in grey levels of 16 bits (PNG, TIFF), which are divided by 65535 without it.
-        max_pixels: the most rows x columns of PNG, JPEG, TIFF, BMP, WebP and GIF files.
-        exif: "apply" turns photos as EXIF says, "ignore" leaves them as they are stored.
-        limits: what DICOM and NIfTI files may ask for at most.
+        volume_index: index of the volume in a 4D NIfTI file.
+        value_range: the (low, high) values that become 0 and 1. Without it, float, 32-bit and signed TIFF files are
+            refused, and grey levels of 16 bits (PNG, TIFF) are divided by 65535.
+        max_pixels: upper limit on rows x columns of PNG, JPEG, TIFF, BMP, WebP and GIF files.
+        exif: "apply" turns photos as EXIF says, "ignore" leaves them as stored.
+        limits: upper limits on the sizes that DICOM and NIfTI files may declare.
 
     Raises:
         ValueError: for unknown options.
@@ -103,7 +103,7 @@ class LoadMedicalImage(Transform):
 
         Args:
             source: path of a regular file, or a seekable binary file object.
-            frame: DICOM frame, NIfTI slice or page, from 0; may be left out where the file has one.
+            frame: DICOM frame, NIfTI slice or page, from 0; optional for a file with one.
 
         Returns:
             float32 (3, rows, columns) in [0, 1], at the file's own resolution.
@@ -114,22 +114,22 @@ class LoadMedicalImage(Transform):
         return self.read(source, frame)[0]
 
     def read(self, source: Source, frame: int | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Load an image and a record of technical facts: format, size, what was chosen, and flags; no patient data.
+        """Load an image and a record of technical facts: format, size, choices and flags; no patient data.
 
         Args:
-            source: as when called.
-            frame: as when called.
+            source: as in :meth:`__call__`.
+            frame: as in :meth:`__call__`.
 
         Returns:
             The image, and the record, whose values are numbers, strings, and lists of them.
 
         Raises:
-            MedicalImageError: as when called.
+            MedicalImageError: as in :meth:`__call__`.
         """
         try:
             return self._read(source, frame)
         except MemoryError:
-            # within the limits, but not on this machine; the file is at fault, and the next one may be read
+            # within the limits, but too large for this machine; the next file may still be read
             raise MedicalImageError(
                 "Expected an image that fits into memory, there is not enough left for this one; lower max_pixels and"
                 " limits to refuse such files at once, or give the process more.",
@@ -142,7 +142,7 @@ class LoadMedicalImage(Transform):
             if image_format == "dicom":
                 image, record = self._read_dicom(source, file, frame)
             elif image_format in ("nifti", "nifti_pair"):
-                # not the open file: volumes are kept by what names them
+                # not the open file: volumes are kept by their source
                 image, record = self._read_nifti(source, frame)
             elif image_format == "unknown":
                 raise _unknown_format()
@@ -156,10 +156,10 @@ class LoadMedicalImage(Transform):
         """Return the number of DICOM frames, NIfTI slices along ``slice_axis``, or pages; no pixels are decoded.
 
         Args:
-            source: as when called.
+            source: as in :meth:`__call__`.
 
         Raises:
-            MedicalImageError: as when called, for what the header tells.
+            MedicalImageError: as in :meth:`__call__`, for errors that the header shows.
         """
         image_format = sniff_format(source)
         if image_format == "dicom":
@@ -202,7 +202,7 @@ class LoadMedicalImage(Transform):
         return volume
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept volume out of what is sent to worker processes."""
+        """Return the state without the kept volume, for worker processes."""
         return self.__dict__ | {"_last_volume": None}
 
 
@@ -222,7 +222,7 @@ def _unknown_format() -> MedicalImageError:
 
 
 def _file_identity(source: Source) -> tuple[object, ...] | None:
-    """What changes when a file's content does; None for file objects, whose content may change unseen."""
+    """Return a key that changes with the content of a file; None for file objects, whose content may change unseen."""
     if not isinstance(source, (str, os.PathLike)):
         return None
     try:
@@ -237,8 +237,8 @@ class LoadMedicalImaged(MapTransform):
 
     Args:
         keys: of the paths.
-        frame_key: where an item has it, the frame, slice or page to read.
-        record_key: where to put the record of technical facts; None for nowhere. With several keys the records go to
+        frame_key: optional key of the frame, slice or page to read.
+        record_key: key for the record of technical facts; None for no record. With several keys the records go to
             ``{record_key}_{key}``.
         allow_missing_keys: whether items may lack a key.
 

@@ -1,4 +1,4 @@
-"""Load the mask of an image from a DICOM segmentation, in the orientation in which the image is loaded."""
+"""Load the mask of an image from a DICOM segmentation, in the orientation of the loaded image."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["LoadSegmentation", "LoadSegmentationd"]
 class LoadSegmentation(Transform):
     """Load the mask of one image from a DICOM segmentation (BINARY, FRACTIONAL or LABELMAP).
 
-    The mask lies on the image, pixel by pixel, as :class:`LoadMedicalImage` loads that; how the two are tied together
-    is told by :func:`read_segmentation`.
+    The mask lies pixel by pixel on the image that :class:`LoadMedicalImage` loads. :func:`read_segmentation` describes
+    how the two are matched.
 
     Args:
         segments: numbers or SegmentLabels of the segments to read; None for all.
         as_channels: one channel for each segment, instead of one map of segment numbers.
-        threshold: FRACTIONAL values of at least this (in [0, 1]) belong to the segment; None for the values
+        threshold: FRACTIONAL values of at least this (in [0, 1]) belong to the segment; None returns the values
             themselves, as channels.
-        limits: what the files may ask for at most.
+        limits: upper limits on the sizes that a file may declare.
 
     Raises:
         ValueError: for a threshold beyond (0, 1], or None without channels.
@@ -59,11 +59,11 @@ class LoadSegmentation(Transform):
 
         Args:
             source: the segmentation: path of a regular file, or a seekable binary file object.
-            image: the DICOM image that the mask is for; may be left out where all frames lie in one plane.
-            image_frame: which frame of the image, from 0; may be left out where it has one.
+            image: the DICOM image of the mask; optional if all frames lie in one plane.
+            image_frame: frame of the image, from 0; optional for an image with one frame.
 
         Returns:
-            (1, rows, columns) of segment numbers, 0 for background: uint8, or int32 for numbers above 255. As channels
+            (1, rows, columns) of segment numbers, 0 for background: uint8, or int32 for numbers above 255. As channels:
             (segments, rows, columns) of 0 and 1, uint8; without threshold float32 in [0, 1].
 
         Raises:
@@ -74,10 +74,10 @@ class LoadSegmentation(Transform):
     def read(
         self, source: Source, image: Source | None = None, image_frame: int | None = None
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Load a mask and a record of technical facts, those of :func:`read_segmentation`; no patient data.
+        """Load a mask and the record of technical facts of :func:`read_segmentation`; no patient data.
 
         Raises:
-            MedicalImageError: as when called.
+            MedicalImageError: as in :meth:`__call__`.
         """
         mask, record = read_segmentation(
             source,
@@ -94,13 +94,13 @@ class LoadSegmentation(Transform):
 class LoadSegmentationd(MapTransform):
     """Dictionary twin of :class:`LoadSegmentation`: replaces a segmentation's path by the mask of the item's image.
 
-    It stands before :class:`LoadMedicalImaged`, because it needs the path of the image.
+    It belongs before :class:`LoadMedicalImaged`, because it needs the path of the image.
 
     Args:
         keys: of the paths of segmentations.
-        image_key: where the path of the image is; None to read segmentations whose frames lie in one plane.
-        frame_key: where an item has it, the frame of the image.
-        record_key: where to put the record of technical facts; None for nowhere. With several keys the records go to
+        image_key: key of the image's path; None for segmentations whose frames lie in one plane.
+        frame_key: optional key of the image's frame.
+        record_key: key for the record of technical facts; None for no record. With several keys the records go to
             ``{record_key}_{key}``.
         allow_missing_keys: whether items may lack a key.
 
@@ -136,7 +136,7 @@ class LoadSegmentationd(MapTransform):
 
         Raises:
             MedicalImageError: as :class:`LoadSegmentation`.
-            TypeError: if the image was loaded already.
+            TypeError: if the image is already loaded.
         """
         result = dict(data)
         image = None if self.image_key is None else result[self.image_key]

@@ -1,4 +1,4 @@
-"""Load an image together with its mask, and see that the two belong together."""
+"""Load an image together with its mask, and check that the two belong together."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ Path = str | os.PathLike[str]
 class LoadImageMask(Transform):
     """Load one image, or one slice of a volume, with its mask as classes.
 
-    Volumes are NIfTI files and folders with the files of one DICOM series; their slices are those of
-    :func:`movl_monai.transforms.slice_image`, whatever the orientation they are stored in, and a slice's mask is cut
-    the same way. The last volume and mask are kept, so that reading all slices in turn reads the files once.
+    Volumes are NIfTI files, or folders with the files of one DICOM series. :func:`movl_monai.transforms.slice_image`
+    gives their slices, in any stored orientation, and the mask is cut in the same way. The last volume and mask are
+    kept, so that reading all slices in turn reads the files once.
 
-    A mask of an image is a PNG, JPEG or other raster file, or a DICOM segmentation; that of a volume NIfTI or a DICOM
-    segmentation. It must lie on its image: the same rows and columns, for volumes the same shape and affine.
+    The mask of an image is a PNG, JPEG or other raster file, or a DICOM segmentation. The mask of a volume is NIfTI or
+    a DICOM segmentation. Mask and image must match in rows and columns, for volumes in shape and affine.
 
     Args:
-        num_classes: number of classes, the background (0) counts; 2 to 256.
-        mask_threshold: values of at least this are class 1; for masks saved as JPEG, and two classes. None: every
-            value must be a class.
-        mask_values: the value that stands for each class, in their order, such as [0, 255]; None: class k is k.
-        neighbors: whether the three channels of a volume's slice are the slice before, the slice, and the one after it
-            (the slice itself at the ends), instead of the slice three times. Images are as without.
+        num_classes: number of classes, including the background (0); 2 to 256.
+        mask_threshold: values of at least this are class 1; for two classes and masks saved as JPEG. None: every value
+            must be a class.
+        mask_values: the value of each class, in class order, such as [0, 255]; None: class k has the value k.
+        neighbors: whether the channels of a volume's slice are the slice before, the slice, and the slice after it (at
+            the ends the slice itself), instead of the slice three times. It has no effect on images.
         ct_windows: see :class:`LoadMedicalImage`; one window with ``neighbors``.
-        voi: likewise.
-        dicom_range: likewise; a DICOM series is shown by ``nifti_range``.
-        nifti_range: what becomes [0, 1] in volumes; the ``ct_windows`` in a DICOM series of CT.
+        voi: see :class:`LoadMedicalImage`.
+        dicom_range: see :class:`LoadMedicalImage`; a DICOM series uses ``nifti_range`` instead.
+        nifti_range: source range of [0, 1] in volumes; a DICOM series of CT uses ``ct_windows`` instead.
         slice_axis: the plane of the slices of volumes.
         value_range: see :class:`LoadMedicalImage`.
-        exif: what an EXIF orientation of a photo means. "apply": images and masks are each turned as their own EXIF
-            says, for masks drawn on the photo as viewers show it. "ignore": both stay as they are stored. None: images
-            are turned, and masks with them where EXIF or the sizes tell on which of the two they were drawn; a pair
-            that tells neither is refused.
-        limits: what files may ask for at most.
+        exif: use of the EXIF orientation of photos. "apply": image and mask are each turned by their own EXIF, for
+            masks drawn on the photo as viewers show it. "ignore": both stay as stored. None: images are turned; a mask
+            is turned with its image if EXIF or the sizes show that it was drawn on the stored pixels, and a pair that
+            shows neither is refused.
+        limits: upper limits on the sizes that a file may declare.
 
     Raises:
         ValueError: for options that are unknown or contradict each other.
@@ -110,7 +110,7 @@ class LoadImageMask(Transform):
         self._mask: tuple[object, Volume] | None = None
 
     def __call__(self, source: Path, mask: Path | None = None, frame: int | None = None) -> torch.Tensor:
-        """Load an image (3, rows, columns) alone; see :meth:`read`."""
+        """Load an image (3, rows, columns) without its mask; see :meth:`read`."""
         return self.read(source, mask, frame)[0]
 
     def read(
@@ -120,17 +120,17 @@ class LoadImageMask(Transform):
 
         Args:
             source: path of an image, a NIfTI volume, or a folder with one DICOM series; or the files of a series.
-            mask: path of its mask; None for none.
-            frame: frame, slice or page from 0; may be left out where there is one.
+            mask: path of the mask; None for no mask.
+            frame: frame, slice or page, from 0; optional for a file with one.
 
         Returns:
             float32 (3, rows, columns) in [0, 1]; uint8 (1, rows, columns) in 0 .. num_classes - 1, or None; and the
-            record, which of a slice has ``slice_axis``. The flags of a DICOM segmentation follow those of its image;
+            record, with ``slice_axis`` for a slice. The flags of a DICOM segmentation follow the flags of its image.
             ``looks_swapped`` marks an image of few levels with a mask of many.
 
         Raises:
-            MedicalImageError: what reading the image raises; ``mask_mismatch`` where the mask does not lie on it;
-                ``mask_values`` for values that are no class.
+            MedicalImageError: as in reading the image; ``mask_mismatch`` for a mask that does not lie on it;
+                ``mask_values`` for values without a class.
         """
         if not _is_volume(source):
             image, record = self.images.read(cast(Path, source), frame)
@@ -155,7 +155,7 @@ class LoadImageMask(Transform):
         return image, self._classes(values, swapped=swapped), record
 
     def volume(self, source: Path | Sequence[Path]) -> Volume:
-        """Read a volume; the last one is kept."""
+        """Return a volume; the last one is kept."""
         key = _identity(source)
         if self._volume is None or self._volume[0] != key:
             self._volume = None  # freed before the next one is read
@@ -163,7 +163,7 @@ class LoadImageMask(Transform):
         return self._volume[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept volumes out of what is sent to worker processes."""
+        """Return the state without the kept volumes, for worker processes."""
         return self.__dict__ | {"_volume": None, "_mask": None}
 
     def _slice(self, volume: Volume, frame: int | None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -224,10 +224,10 @@ class LoadImageMask(Transform):
 
 
 def _turn_with_image(image: Path, mask: Path, frame: int | None) -> int | None:
-    """The EXIF orientation of the image that its mask must be turned by, None where the mask's own EXIF is right.
+    """Return the EXIF orientation of the image by which its mask must be turned; None if the mask's own EXIF applies.
 
     Raises:
-        MedicalImageError: ``mask_mismatch`` if neither EXIF nor the sizes tell.
+        MedicalImageError: ``mask_mismatch`` if neither EXIF nor the sizes decide.
     """
     if sniff_format(image) not in RASTER_FORMATS or sniff_format(mask) not in RASTER_FORMATS:
         return None
@@ -268,7 +268,7 @@ def _is_path(source: Path | Sequence[Path]) -> TypeGuard[Path]:
 
 
 def _identity(source: Path | Sequence[Path]) -> tuple[object, ...]:
-    """What changes when a file's content does."""
+    """Return a key that changes with the content of a file."""
     if not isinstance(source, (str, os.PathLike)):
         return tuple(_identity(part) for part in source)
     try:
@@ -284,9 +284,9 @@ class LoadImageMaskd(Transform):
     Args:
         image_key: of the image's path.
         mask_key: of the mask's path; an item without it gets no mask.
-        frame_key: where an item has it, the frame, slice or page to read.
-        record_key: where to put the record of technical facts; None for nowhere.
-        native_key: where to keep the mask as it is now, before it is resized; None for nowhere.
+        frame_key: optional key of the frame, slice or page to read.
+        record_key: key for the record of technical facts; None for no record.
+        native_key: key for the mask at its own size, before resizing; None for no copy.
 
     The other arguments are those of :class:`LoadImageMask`.
 

@@ -1,4 +1,4 @@
-"""The canvas that the frames of a segmentation are painted on: one map of segment numbers, or a channel for each."""
+"""Canvas for the frames of a segmentation: one map of segment numbers, or one channel per segment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["MaskCanvas", "check_threshold", "chosen_segments"]
 
 
 def check_threshold(threshold: float | None, *, as_channels: bool) -> None:
-    """Refuse a threshold that selects everything or nothing, and fractions where there is one map of numbers.
+    """Check that a threshold selects neither everything nor nothing, and that fractions are kept only in channels.
 
     Raises:
-        ValueError: if so.
+        ValueError: otherwise.
     """
     if threshold is None and not as_channels:
         raise ValueError("threshold=None keeps fractions, which a map of segment numbers cannot; set as_channels=True.")
@@ -26,7 +26,7 @@ def check_threshold(threshold: float | None, *, as_channels: bool) -> None:
 
 
 def chosen_segments(opened: OpenSegmentation, segments: Sequence[int | str] | None) -> tuple[int, ...]:
-    """Return the numbers of the segments that were asked for by number or by label.
+    """Return the numbers of the segments chosen by number or by label.
 
     Raises:
         MedicalImageError: ``unknown_segment``.
@@ -48,13 +48,13 @@ def chosen_segments(opened: OpenSegmentation, segments: Sequence[int | str] | No
 
 
 class MaskCanvas:
-    """A mask that grows frame by frame.
+    """Mask that is painted frame by frame.
 
     Args:
         opened: the segmentation.
         segments: numbers of the segments.
         shape: (X, Y, Z) of the grid.
-        as_channels: a channel for each segment, instead of one map of segment numbers.
+        as_channels: one channel per segment, instead of one map of segment numbers.
         threshold: FRACTIONAL values of at least this belong to the segment; None keeps the fractions.
     """
 
@@ -81,12 +81,12 @@ class MaskCanvas:
         self._numbers = {0, *opened.labels, integer(opened.header, "PixelPaddingValue")}
 
     def paint(self, frame: SegmentFrame, placement: Placement) -> None:
-        """Decode a frame and put it where it lies, within the canvas.
+        """Decode a frame and put it in its place on the canvas.
 
         Raises:
-            MedicalImageError: ``overlapping_segments`` in a map of segment numbers; ``mask_mismatch`` if the frame
-                goes beyond the canvas, or another one of its segment lies there; ``bad_header`` if a label map holds a
-                number that is no segment's; and what decoding raises.
+            MedicalImageError: ``overlapping_segments`` in a map of segment numbers; ``mask_mismatch`` if the frame goes
+                beyond the canvas or overlaps another frame of its segment; ``bad_header`` for a number of a label map
+                without a segment; and the errors of decoding.
         """
         _, x, y, z = self.values.shape
         region = placement.region(self._size, (x, y, z))

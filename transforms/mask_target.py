@@ -1,4 +1,4 @@
-"""Which frames of a segmentation belong to an image, and where they lie on its pixels."""
+"""Match the frames of a segmentation to an image, and place them on its pixels."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NEAR_MM = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTarget:
-    """The image that a mask is for.
+    """The image of a mask.
 
     Args:
         shape: columns, rows, 1.
-        affine: from (column, row, mm along the normal) to patient coordinates; None where the place is unknown.
+        affine: from (column, row, mm along the normal) to patient coordinates; None for an unknown place.
         instance: SOPInstanceUID, which must not reach messages.
-        frame: index of the frame, None where the file has one.
-        space: FrameOfReferenceUID, "" where it is missing.
+        frame: index of the frame; None for a file with one frame.
+        space: FrameOfReferenceUID, "" if it is missing.
     """
 
     shape: tuple[int, int, int]
@@ -51,7 +51,7 @@ class ImagePlane:
     Args:
         shape: columns, rows, 1.
         frames: each with its place on the image.
-        matched_by: what ties them together.
+        matched_by: basis of the match.
     """
 
     shape: tuple[int, int, int]
@@ -60,10 +60,10 @@ class ImagePlane:
 
 
 def read_image_plane(source: Source, *, frame: int | None, limits: Limits) -> ImageTarget:
-    """Read from the header of a DICOM image where one of its frames lies.
+    """Read the place of one frame of a DICOM image from its header.
 
     Raises:
-        MedicalImageError: ``multi_frame``, ``bad_frame``, ``missing_tag``, and what reading a header raises.
+        MedicalImageError: ``multi_frame``, ``bad_frame``, ``missing_tag``, and the errors of reading a header.
     """
     header = read_header(source, limits=limits)
     count = frame_count(header)
@@ -84,7 +84,7 @@ def read_image_plane(source: Source, *, frame: int | None, limits: Limits) -> Im
 
 
 def frames_of_image(opened: OpenSegmentation, image: ImageTarget) -> ImagePlane:
-    """Return the frames that lie on an image; none, flagged, where it is known that the segmentation has none there.
+    """Return the frames that lie on an image; none, with a flag, if the segmentation is known to have none there.
 
     Raises:
         MedicalImageError: ``mask_mismatch``.
@@ -113,20 +113,22 @@ def _by_geometry(
     found = [(frame, place) for frame, place in parallel if abs(place.layer) <= _NEAR_MM]
     citing = [(frame, place) for frame, place in found if _cites(frame, image)]
     if not citing and not (space and image.space) and not _names(opened, image):
-        # without a common frame of reference the same coordinates can be two patients
+        # without a common frame of reference equal coordinates can belong to two patients
         if not found or any(frame.sources for frame, _ in found):
             raise _mismatch("it does not refer to the image, and nothing says that they share a frame of reference")
     elif not found:
         _require_a_place_beside(np.array([place.layer for _, place in parallel]))
         opened.flags.add("no_segment_in_plane")
-    # where frames name this image, those at the same place that name only others belong to another time or phase
+    # if frames name this image, frames at the same place that name only others belong to another time or phase
     kept = [(frame, place) for frame, place in found if not citing or not frame.sources or _cites(frame, image)]
     flat = [(frame, replace(place, start=place.start * [1, 1, 0])) for frame, place in kept]
     return ImagePlane(shape=image.shape, frames=tuple(flat), matched_by="geometry")
 
 
 def _require_a_place_beside(layers: np.ndarray) -> None:
-    """Refuse an image between the planes of the segmentation; beside them, or on an empty one, it has no mask."""
+    """Refuse an image that lies between the planes of the segmentation; beside them, or on an empty plane, its mask is
+    empty.
+    """
     steps = np.diff(np.unique(np.round(layers, 4)))
     steps = steps[steps > SAME_PLACE_MM]
     if not len(steps) or not layers.min() < 0 < layers.max():
@@ -155,7 +157,7 @@ def _by_reference(opened: OpenSegmentation, image: ImageTarget) -> ImagePlane:
 
 
 def _cites(frame: SegmentFrame, image: ImageTarget) -> bool:
-    """Whether a frame was made from the image; a file of several frames must be named with the frame."""
+    """Return True if a frame was made from the image; a multi-frame file must be named with the frame."""
     return bool(image.instance) and any(
         instance == image.instance and (image.frame is None or number == image.frame)
         for instance, number in frame.sources
@@ -163,7 +165,7 @@ def _cites(frame: SegmentFrame, image: ImageTarget) -> bool:
 
 
 def _names(opened: OpenSegmentation, image: ImageTarget) -> bool:
-    """Whether the segmentation names the image at all, so that it has no segment where no frame shows one."""
+    """Return True if the segmentation names the image, so that a missing frame means an empty mask."""
     listed = {*referenced_images(opened.header)}
     listed |= {instance for frame in opened.frames for instance, _ in frame.sources}
     return bool(image.instance) and image.instance in listed

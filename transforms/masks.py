@@ -39,33 +39,33 @@ def read_segmentation(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read the mask of one image from a DICOM segmentation.
 
-    Frames belong to the image if their pixels lie on its pixels in the patient (turned or flipped where the two are
-    stored in another orientation); where either has no place in the patient, if they refer to the image. Of frames at
-    one place those are left out that refer to other images of that place only, as in a series over time, if others
-    refer to this one.
+    Frames belong to the image if their pixels lie on its pixels in the patient; they are turned or flipped if the two
+    are stored in different orientations. If either has no place in the patient, frames belong to the image that they
+    refer to. In a series over time several images share a place: if some frames there refer to this image, frames that
+    refer only to the others are left out.
 
     Args:
         source: the segmentation: BINARY, FRACTIONAL or LABELMAP.
-        image: the DICOM image that the mask is for; may be left out where all frames lie in one plane.
-        image_frame: which frame of the image, from 0; may be left out where it has one.
+        image: the DICOM image of the mask; optional if all frames lie in one plane.
+        image_frame: frame of the image, from 0; optional for an image with one frame.
         segments: numbers or SegmentLabels of the segments to read, in this order; None for all.
         as_channels: one channel for each segment, instead of one map of segment numbers.
-        threshold: FRACTIONAL values of at least this (in [0, 1]) belong to the segment; None for the values
+        threshold: FRACTIONAL values of at least this (in [0, 1]) belong to the segment; None returns the values
             themselves, as channels.
-        limits: what the files may ask for at most.
+        limits: upper limits on the sizes that a file may declare.
 
     Returns:
-        The mask, (1, H, W) of segment numbers with 0 for background, uint8, or int32 for numbers above 255; or, as
-        channels, (segments, H, W) of 0 and 1, uint8, or without threshold float32 in [0, 1]. And a record:
-        ``format``, ``segmentation_type``, ``fractional_type``, ``segments``, ``rows``, ``columns``, ``frames``
-        (how many were used), ``matched_by`` (``"geometry"``, ``"reference"`` or ``"single_plane"``), ``threshold``,
-        ``transfer_syntax``, ``decoder``, ``flags``. Where the image lies in the space of the segmentation and no
-        frame in its plane, the mask is empty and flagged ``no_segment_in_plane``.
+        The mask and a record. The mask is (1, H, W) of segment numbers with 0 for background, uint8, or int32 for
+        numbers above 255; as channels (segments, H, W) of 0 and 1, uint8, or without threshold float32 in [0, 1]. The
+        record has ``format``, ``segmentation_type``, ``fractional_type``, ``segments``, ``rows``, ``columns``,
+        ``frames`` (number of frames used), ``matched_by`` (``"geometry"``, ``"reference"`` or ``"single_plane"``),
+        ``threshold``, ``transfer_syntax``, ``decoder``, ``flags``. If the image lies in the space of the segmentation
+        but no frame in its plane, the mask is empty and flagged ``no_segment_in_plane``.
 
     Raises:
-        MedicalImageError: ``not_segmentation``, ``unknown_segment``, ``overlapping_segments``, ``mask_mismatch`` where
-            nothing ties the mask to the image; ``multi_frame`` for several planes without an image; and what reading a
-            DICOM file raises.
+        MedicalImageError: ``not_segmentation``, ``unknown_segment``, ``overlapping_segments``; ``mask_mismatch`` if
+            mask and image cannot be matched; ``multi_frame`` for several planes without an image; and the errors of
+            reading a DICOM file.
         ValueError: for a threshold beyond (0, 1], or None without channels.
 
     Reference:
@@ -101,23 +101,24 @@ def read_segmentation_volume(
     threshold: float = 0.5,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Volume:
-    """Read a DICOM segmentation as a volume of segment numbers, in LPS orientation as all volumes here.
+    """Read a DICOM segmentation as a volume of segment numbers in LPS orientation.
 
     Args:
         source: the segmentation.
-        like: the volume that the mask is for, from :func:`read_dicom_volume` of the source series or
-            :func:`read_nifti`; the mask then has its shape and affine. None for a volume that spans the frames, with
-            empty slices where planes between them have none.
-        segments: numbers or SegmentLabels of the segments to read; None for all. Read overlapping ones one by one.
+        like: the volume of the mask, from :func:`read_dicom_volume` of the source series or :func:`read_nifti`; the
+            mask gets its shape and affine. None for a volume that spans the frames, with empty slices for planes
+            without a frame.
+        segments: numbers or SegmentLabels of the segments to read; None for all. Overlapping segments must be read one
+            by one.
         threshold: FRACTIONAL values of at least this (in [0, 1]) belong to the segment.
-        limits: what the file may ask for at most; ``values`` counts for the volume too.
+        limits: upper limits on the sizes that the file may declare; ``values`` also limits the volume.
 
     Returns:
-        The volume; 0 is background. ``flags``: those of the file, and ``frames_outside_volume``.
+        The volume; 0 is background. ``flags``: the flags of the file, and ``frames_outside_volume``.
 
     Raises:
         MedicalImageError: as :func:`read_segmentation`; ``missing_tag`` for frames without a place; ``mask_mismatch``
-            where frames do not lie on the voxels of ``like``, or all outside of it.
+            if frames do not lie on the voxels of ``like``, or all lie outside of it.
         ValueError: for a threshold beyond (0, 1].
 
     Reference:
@@ -179,7 +180,7 @@ def _paint_volume(
 def _grid_at(
     plane: np.ndarray, grid: np.ndarray, shape: tuple[int, int, int], offsets: np.ndarray | None
 ) -> np.ndarray:
-    """Return the grid moved so that the slice which lies nearest to a plane is where its file says."""
+    """Return the grid, moved so that the slice nearest to a plane lies at the position that its file states."""
     if offsets is None:
         return grid
     normal = plane[:3, 2] / np.linalg.norm(plane[:3, 2])
@@ -211,11 +212,11 @@ def _own_grid(opened: OpenSegmentation) -> tuple[np.ndarray, tuple[int, int, int
 
 
 def _layers(gaps: np.ndarray, spacing: float | None) -> int:
-    """Return how many planes it takes: at the stated distance, where the gaps are multiples of it, or the smallest gap.
+    """Return the number of planes: by the stated distance if the gaps are multiples of it, else by the smallest gap.
 
     Args:
         gaps: distances of the occupied planes in mm.
-        spacing: the stated distance, None where there is none.
+        spacing: the stated distance, None if there is none.
     """
     if not len(gaps):
         return 1
@@ -225,7 +226,7 @@ def _layers(gaps: np.ndarray, spacing: float | None) -> int:
 
 
 def _stated_distance(opened: OpenSegmentation, *keywords: str) -> float | None:
-    """Return the first of the keywords that states a distance of slices in mm, None where none does."""
+    """Return the first distance of slices in mm that the keywords state; None if none does."""
     measures = functional_group(opened.header, "PixelMeasuresSequence", 0)
     stated = [number(measures, keyword) for keyword in keywords] if measures is not None else []
     return next((value for value in stated if value is not None and value > 0), None)
@@ -243,7 +244,7 @@ def _placed(geometry: Geometry) -> np.ndarray:
 
 
 def _single_plane(opened: OpenSegmentation) -> ImagePlane:
-    """Return all frames as lying on one image, where they do."""
+    """Return all frames as one image if they lie in one plane."""
     layout = opened.layout
     places: set[object] = {(frame.geometry.position, frame.geometry.orientation) for frame in opened.frames}
     if places == {(None, None)}:

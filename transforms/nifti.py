@@ -1,4 +1,4 @@
-"""Read slices of NIfTI volumes as images, in the orientation and on the scale of the whole volume."""
+"""Read slices of NIfTI volumes as images, in LPS orientation and on the intensity scale of the whole volume."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def read_nifti_slice(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one slice of a NIfTI volume as an image.
 
-    The volume is brought to LPS and the slice is shown as DICOM stores that plane, so that the same patient gives the
-    same pixels from a DICOM series and from NIfTI (:func:`movl_monai.transforms.slices.take_slice`).
+    The volume is brought to LPS and the slice is shown as DICOM stores that plane. A DICOM series and a NIfTI file of
+    one patient give the same pixels (:func:`movl_monai.transforms.slices.take_slice`).
 
     Args:
         source: path of a regular .nii or .nii.gz file, or a seekable binary file object.
-        slice_index: from the feet (axial), the front (coronal) or the right (sagittal); may be left out for one slice.
-        axis: the plane, independent of how the voxels are stored.
+        slice_index: from the feet (axial), the front (coronal) or the right (sagittal); optional for a volume of one
+            slice.
+        axis: the plane, independent of the stored orientation.
         intensity: ``"percentile"`` and ``"minmax"`` map a range of the whole volume to [0, 1], one mapping for all its
             slices; ``"ct"`` takes the values as HU and applies ``ct_windows``.
         ct_windows: one window (repeated) or three, each a name of ``HU_PRESETS`` or ``[width, level]`` in HU.
@@ -86,10 +87,10 @@ def slice_count(source: Source, *, axis: SliceAxis = "axial", limits: Limits = L
     Args:
         source: path of a regular .nii or .nii.gz file, or a seekable binary file object.
         axis: the plane, independent of how the voxels are stored.
-        limits: what the file may ask for at most.
+        limits: upper limits on the sizes that the file may declare.
 
     Raises:
-        MedicalImageError: as :func:`read_nifti_slice`, for what the header tells.
+        MedicalImageError: as :func:`read_nifti_slice`, for errors that the header shows.
     """
     with _nifti_stream(source) as (stream, file_bytes):
         header = read_nifti_header(stream, file_bytes=file_bytes, limits=limits)

@@ -1,4 +1,4 @@
-"""Parse a NIfTI header, and refuse what cannot become slices, before any voxel is read."""
+"""Parse a NIfTI header, and refuse unusable files before any voxel is read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from movl_monai.transforms.errors import MedicalImageError
 __all__ = ["DAMAGED", "FileBytes", "NiftiHeader", "damaged_error", "read_nifti_header"]
 
 _HEADER_CLASSES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-_RATIO_FROM = 2**27  # bytes; label maps are mostly zeros and deflate up to 1000 : 1, and below this they do no harm
+_RATIO_FROM = 2**27  # bytes; label maps are mostly zeros and deflate up to 1000 : 1, harmless below this size
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, zlib.error, nib.spatialimages.HeaderDataError)
-"""What nibabel, gzip and zlib raise on damaged data."""
+"""Errors of nibabel, gzip and zlib on damaged data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileBytes:
-    """The size of a file on disk in bytes, and whether it is compressed."""
+    """Size of a file on disk in bytes, and a flag for compression."""
 
     size: int
     compressed: bool
@@ -30,7 +30,7 @@ class FileBytes:
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiHeader:
-    """What the voxels are read with.
+    """Header fields that are needed to read the voxels.
 
     Args:
         shape: (I, J, K) of one volume.
@@ -40,7 +40,7 @@ class NiftiHeader:
         slope: scl_slope, None for none.
         inter: scl_inter, None for none.
         affine: (4, 4), invertible, RAS, in mm.
-        flags: ``orientation_unknown`` where the file has no usable one.
+        flags: ``orientation_unknown`` if the file has no usable orientation.
     """
 
     shape: tuple[int, int, int]
@@ -58,10 +58,10 @@ class NiftiHeader:
         return self.shape if self.volumes == 1 else (*self.shape, self.volumes)
 
     def choose_volume(self, index: int | None) -> int | None:
-        """Return the index into the fourth axis, None where there is none.
+        """Return the index along the fourth axis; None for a 3D file.
 
         Raises:
-            MedicalImageError: ``bad_dimensions`` for 4D without an index, ``bad_frame`` for an index that is not there.
+            MedicalImageError: ``bad_dimensions`` for 4D without an index, ``bad_frame`` for an index out of range.
         """
         if index is None and self.volumes > 1:
             raise MedicalImageError(
@@ -77,7 +77,7 @@ class NiftiHeader:
 
 
 def read_nifti_header(stream: BinaryIO, *, file_bytes: FileBytes, limits: Limits) -> NiftiHeader:
-    """Read the header at the beginning of a stream and check what it asks for.
+    """Read the header at the beginning of a stream and check the sizes that it declares.
 
     Raises:
         MedicalImageError: ``bad_header``, ``truncated``, ``too_large``, ``rgb_nifti``, ``unsupported_format``,
@@ -99,7 +99,7 @@ def read_nifti_header(stream: BinaryIO, *, file_bytes: FileBytes, limits: Limits
 
 
 def damaged_error(error: BaseException, *, reason: str = "decode_failed") -> MedicalImageError:
-    """Turn an error of nibabel or gzip into one with a reason; its text is not passed on."""
+    """Return an error with a reason for an error of nibabel or gzip; the original text is not passed on."""
     if isinstance(error, EOFError) or "could the file be damaged" in str(error):
         return MedicalImageError(
             "Expected a complete volume, its data ends too early; copy or export it again.", reason="truncated"
@@ -120,7 +120,7 @@ def _parse(stream: BinaryIO) -> nib.Nifti1Header:
         raise MedicalImageError(
             f"Expected a header of {size} bytes, got {len(block)}; copy the file again.", reason="truncated"
         )
-    # nibabel logs what it mends; the log would not say in which file
+    # nibabel logs its repairs, without the name of the file
     logger = logging.Logger("silent", level=logging.CRITICAL + 1)
     try:
         header = _HEADER_CLASSES[size](block[:size], check=False)

@@ -1,4 +1,4 @@
-"""Open a raster file with one Pillow plugin, look at its header, and decode it; every failure gets a reason."""
+"""Open a raster file with one Pillow plugin, check its header, and decode it; every failure has a reason."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 Exif = Literal["apply", "ignore"]
-"""Whether the orientation that EXIF states turns the pixels."""
+"""Use of the EXIF orientation: turn the pixels, or leave them as stored."""
 
 _MAX_FRAMES = 10_000
-# what Pillow's plugins raise on damaged data
+# errors of Pillow's plugins on damaged data
 _DECODE_ERRORS = (
     OSError,
     EOFError,
@@ -67,9 +67,9 @@ _PLUGINS = {
 
 
 def open_pillow(file: BinaryIO, image_format: ImageFormat) -> Image.Image:
-    """Parse the header with the plugin of the sniffed format; nothing is decoded yet, except by the WebP plugin.
+    """Parse the header with the plugin of the sniffed format; only the WebP plugin already decodes.
 
-    Not by ``Image.open``: it tries all plugins, and warns about big images by a limit that is not ours.
+    ``Image.open`` is not used: it tries all plugins, and its warnings about large images have another limit.
 
     Args:
         file: at its beginning; stays open.
@@ -94,7 +94,7 @@ def _ends_early(riff: BinaryIO) -> bool:
 
 
 def check_size(image: Image.Image, max_pixels: int) -> None:
-    """Refuse an image whose header asks for too many pixels.
+    """Refuse an image whose header declares too many pixels.
 
     Raises:
         MedicalImageError: ``too_large``.
@@ -109,10 +109,10 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def page_count(image: Image.Image) -> int:
-    """Return the number of pages, 1 for formats without.
+    """Return the number of pages, 1 for formats without pages.
 
     Raises:
-        MedicalImageError: ``too_large`` above 10 000; ``bad_header`` or ``truncated`` where they cannot be counted.
+        MedicalImageError: ``too_large`` above 10 000; ``bad_header`` or ``truncated`` if the pages cannot be counted.
     """
     try:
         # Pillow parses every page of a TIFF file to count them, which takes minutes where there are a million
@@ -125,7 +125,7 @@ def page_count(image: Image.Image) -> int:
 
 
 def _has_many_tiff_pages(image: Image.Image) -> bool:
-    """Tell whether a TIFF file has more pages than are read, by following the links from page to page alone.
+    """Return True if a TIFF file has more pages than the limit; only the links between pages are followed.
 
     Reference:
         TIFF Revision 6.0, section 2, Image File Directory; BigTIFF has longer numbers.
@@ -141,7 +141,9 @@ def _has_many_tiff_pages(image: Image.Image) -> bool:
 
 
 def _tiff_links(file: BinaryIO) -> int:
-    """Return the number of pages of a TIFF file; counting stops beyond the limit, at a loop, and at the end."""
+    """Return the number of pages of a TIFF file; counting stops beyond the limit, at a loop, and at the end of the
+    file.
+    """
     file.seek(0)
     head = file.read(16)
     order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
@@ -159,7 +161,7 @@ def _tiff_links(file: BinaryIO) -> int:
 
 
 def seek_page(image: Image.Image, index: int) -> None:
-    """Go to a page; GIF and WebP decode the pages before it.
+    """Go to a page; GIF and WebP decode all pages before it.
 
     Raises:
         MedicalImageError: ``decode_failed`` or ``truncated``.
@@ -171,7 +173,7 @@ def seek_page(image: Image.Image, index: int) -> None:
 
 
 def declared_bits(image: Image.Image, image_format: ImageFormat, file: BinaryIO) -> tuple[int, list[str]]:
-    """Return the bits per sample that the file declares, and a flag if Pillow keeps only the upper 8 of them."""
+    """Return the bits per sample that the file declares, and a flag if Pillow keeps only the upper 8."""
     bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
     if image_format == "tiff":
         bits = int(image.tag_v2.get(258, (bits,))[0])  # type: ignore[attr-defined]
@@ -192,18 +194,18 @@ def decoded_upright(
     exif: Exif = "apply",
     decode: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Image.Image:
-    """Decode the pixels and turn them as EXIF says, or leave them as they are stored.
+    """Decode the pixels and apply the EXIF orientation, or leave them as stored.
 
     Args:
         image: an open image.
-        flags: gets ``exif_rotated`` or ``exif_ignored``, or ``bad_exif`` where EXIF cannot be read.
+        flags: receives ``exif_rotated``, ``exif_ignored``, or ``bad_exif`` for unreadable EXIF.
         exif: "apply" turns the pixels, "ignore" does not.
-        decode: gives the decoded image, not turned; None lets Pillow decode.
+        decode: returns the decoded image, not turned; None for Pillow's decoder.
 
     Raises:
         MedicalImageError: ``truncated`` or ``decode_failed``.
     """
-    # asked before loading, because Pillow turns TIFF files while it loads them, and removes the tag
+    # read before loading, because Pillow turns TIFF files while it loads them, and removes the tag
     orientation = exif_orientation(image, flags)
     try:
         if decode is None:
@@ -220,16 +222,16 @@ def decoded_upright(
         flags.append("exif_ignored")
         return image.transpose(_TURNS[_BACK.get(orientation, orientation)]) if image.format == "TIFF" else image
     flags.append("exif_rotated")
-    # not by ImageOps.exif_transpose: that also writes the EXIF data anew, and fails where they are damaged
+    # not by ImageOps.exif_transpose: it also rewrites the EXIF data, and fails if they are damaged
     return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
 def exif_orientation(image: Image.Image, flags: list[str]) -> int:
-    """Return the EXIF orientation of an open image, 1 where there is none; it may be any number.
+    """Return the EXIF orientation of an open image, 1 if it has none; the value is not checked.
 
     Args:
         image: an open image.
-        flags: gets ``bad_exif`` where EXIF cannot be read.
+        flags: receives ``bad_exif`` for unreadable EXIF.
     """
     try:
         return image.getexif().get(0x0112, 1)
@@ -239,7 +241,7 @@ def exif_orientation(image: Image.Image, flags: list[str]) -> int:
 
 
 def turn_array(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn stored pixels (rows, columns, ...) as an EXIF orientation from 1 to 8 says.
+    """Turn stored pixels (rows, columns, ...) by an EXIF orientation from 1 to 8.
 
     Example:
         >>> turn_array(np.array([[1, 2, 3]]), 6)[:, 0].tolist()
@@ -261,7 +263,7 @@ def _decode_error(error: BaseException, *, reason: str) -> MedicalImageError:
             "Expected an image of a sane size, Pillow refuses it as a decompression bomb; leave it out.",
             reason="too_large",
         )
-    # the class alone, and no chained error: texts can hold the file's own bytes, or its path
+    # only the class, and no chained error: texts can hold the file's own bytes, or its path
     return MedicalImageError(
         f"Expected a file that Pillow decodes, got {type(error).__name__}; export it again.", reason=reason
     )

@@ -1,4 +1,4 @@
-"""Turn what Pillow decoded into three channels in [0, 1], by Pillow's mode."""
+"""Convert the images that Pillow decodes to three channels in [0, 1], by Pillow's mode."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def raster_pixels(
     flags: list[str],
     signed: bool = False,
 ) -> np.ndarray:
-    """Return the image contract of a decoded Pillow image.
+    """Return a decoded Pillow image as float32 (3, H, W) in [0, 1].
 
     Args:
         image: decoded.
         bits: bits per sample in the file.
         white_is_zero: TIFF's PhotometricInterpretation 0, which Pillow does not apply to 16 bits.
         value_range: (low, high) for modes without a defined range, and for 16 bits.
-        flags: gets the names of what happened.
-        signed: whether TIFF's SampleFormat says that whole numbers are signed; Pillow reads 8 bits without their sign.
+        flags: receives the names of the conversions.
+        signed: whether TIFF's SampleFormat declares signed integers; Pillow reads 8 bits without the sign.
 
     Returns:
         float32 (3, H, W) in [0, 1].
 
     Raises:
         MedicalImageError: ``unsupported_format`` for float, 32-bit and signed images without ``value_range`` and for
-            modes that have no RGB; ``not_finite`` if no finite value is left.
+            modes without RGB; ``not_finite`` if there is no finite value.
     """
     if image.mode in ("F", "I"):
         return grey_to_rgb(_ranged(np.asarray(image), value_range, flags))

@@ -1,4 +1,4 @@
-"""Where the pixels of one plane lie on the voxels of another grid: exactly on them, or not at all."""
+"""Placement of the pixels of a plane on the voxels of another grid: exact, or none."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TOLERANCE = 0.1  # of a voxel: positions are written with few digits
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where a plane lies on a grid, all of its pixels on voxel centers in two directions.
+    """Placement of a plane on a grid, with all of its pixels on voxel centers in two directions.
 
     Args:
-        axes: axis of the grid that the columns of the plane run along, then that of the rows.
-        signs: 1 or -1, whether they run along it or against it.
-        start: (3,) voxel of the plane's first pixel; whole numbers along ``axes``.
+        axes: grid axis along the columns of the plane, then grid axis along its rows.
+        signs: 1 for the direction of the grid axis, -1 for the opposite direction.
+        start: (3,) voxel of the plane's first pixel; integers along ``axes``.
         depth: axis of the grid that crosses the plane.
     """
 
@@ -30,16 +30,16 @@ class Placement:
 
     @property
     def layer(self) -> float:
-        """Index of the plane along ``depth``; a whole number where it is a plane of voxels."""
+        """Index of the plane along ``depth``; an integer for a plane of voxels."""
         return float(self.start[self.depth])
 
     @property
     def is_on_layer(self) -> bool:
-        """Whether the plane is one of the grid's planes, inside or outside of it."""
+        """True if the plane is one of the grid's planes, inside or outside of the grid."""
         return abs(self.layer - round(self.layer)) <= _TOLERANCE
 
     def region(self, shape: tuple[int, int], grid_shape: tuple[int, int, int]) -> tuple[slice, slice] | None:
-        """Return the voxels along ``axes``, ascending, that a plane of (columns, rows) covers; None beyond the grid."""
+        """Return the ascending voxel ranges along ``axes`` of a plane of (columns, rows); None beyond the grid."""
         slices = []
         for axis, sign, size in zip(self.axes, self.signs, shape, strict=True):
             first = round(float(self.start[axis]))
@@ -52,12 +52,12 @@ class Placement:
     def paint(
         self, canvas: np.ndarray, plane: np.ndarray, region: tuple[slice, slice]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the part of a canvas (the grid) that a plane covers, a view, and the plane turned to lie on it.
+        """Return a view of the part of the canvas under a plane, and the plane turned to lie on it.
 
         Args:
             canvas: an array of the grid's shape.
             plane: (rows, columns).
-            region: of :meth:`region`.
+            region: from :meth:`region`.
         """
         index: list[slice | int] = [0, 0, 0]
         index[self.axes[0]], index[self.axes[1]], index[self.depth] = *region, round(self.layer)
@@ -66,7 +66,7 @@ class Placement:
 
 
 def plane_affine(geometry: Geometry, *, thickness: float = 1.0) -> np.ndarray | None:
-    """Return the affine (4, 4) from (column, row, slice) to patient coordinates in mm; None where the place is unknown.
+    """Return the affine (4, 4) from (column, row, slice) to patient coordinates in mm; None for an unknown place.
 
     Args:
         geometry: of a frame.
@@ -87,7 +87,7 @@ def plane_affine(geometry: Geometry, *, thickness: float = 1.0) -> np.ndarray | 
 
 
 def place_plane(plane: np.ndarray, shape: tuple[int, int], grid: np.ndarray) -> Placement | None:
-    """Return where a plane lies on a grid; None where its pixels are not centered on lines of voxels.
+    """Return the placement of a plane on a grid; None if its pixels are not centered on lines of voxels.
 
     Args:
         plane: affine (4, 4) of the plane, from (column, row, slice) to mm.
@@ -106,7 +106,7 @@ def place_plane(plane: np.ndarray, shape: tuple[int, int], grid: np.ndarray) -> 
     whole = np.rint(directions)
     if (np.abs(whole).sum(axis=1) != 1).any() or (whole[0] == whole[1]).all() or whole[0] @ whole[1] != 0:
         return None
-    # far from the first pixel a small error of spacing or direction is a large one of place
+    # far from the first pixel a small error of spacing or direction is a large error of position
     drift = np.abs(directions - whole) * (np.array(shape)[:, None] - 1)
     axes = int(np.abs(whole[0]).argmax()), int(np.abs(whole[1]).argmax())
     offsets = np.abs(start - np.rint(start))[list(axes)]

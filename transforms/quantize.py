@@ -1,4 +1,4 @@
-"""Put an image on the grid k/255, where storing it as uint8 loses nothing."""
+"""Quantise an image to the grid k/255, where storage as uint8 is lossless."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["QuantizeImage", "QuantizeImaged", "image_to_uint8", "uint8_to_image"
 
 
 def image_to_uint8(image: torch.Tensor) -> torch.Tensor:
-    """Return the grey levels 0 to 255 that are nearest to an image.
+    """Return the grey levels 0 to 255 nearest to the values of an image.
 
     Args:
         image: any shape, floating, in [0, 1].
@@ -40,7 +40,7 @@ def image_to_uint8(image: torch.Tensor) -> torch.Tensor:
 
 
 def uint8_to_image(levels: torch.Tensor) -> torch.Tensor:
-    """Return the image of grey levels: ``levels / 255``, exactly undone by :func:`image_to_uint8`.
+    """Return ``levels / 255`` as an image; :func:`image_to_uint8` is the exact inverse.
 
     Args:
         levels: any shape, uint8.
@@ -57,19 +57,18 @@ def uint8_to_image(levels: torch.Tensor) -> torch.Tensor:
     """
     if levels.dtype != torch.uint8:
         raise ValueError(f"levels must be uint8, got dtype {levels.dtype}.")
-    # by a tensor on the same device: CUDA multiplies by the rounded reciprocal of a Python number, giving other bits
+    # divisor as a tensor on the same device: CUDA would multiply by the rounded reciprocal of a Python number
     return levels.to(torch.float32) / torch.full((), 255.0, device=levels.device)
 
 
 class QuantizeImage(Transform):
-    r"""Round an image to the grid of 256 grey levels that files and displays have.
+    r"""Round an image to the 256 grey levels of files and displays.
 
     .. math:: y = \mathrm{round}(255 x) / 255
 
-    Every preprocessing chain ends here, for two reasons: an image that is cached as uint8 (a quarter of the memory) is
-    the same image, bit for bit, so that training and inference see the same values; and no model depends on differences
-    below what an 8-bit display shows to the reader, on which decoders and resizing libraries do not agree anyway.
-    The error is at most 1/510.
+    Every preprocessing chain ends here, for two reasons. An image cached as uint8 (a quarter of the memory) is the same
+    image, bit for bit, so that training and inference see the same values. And no model depends on differences that an
+    8-bit display does not show, on which decoders and resizing libraries disagree. The error is at most 1/510.
 
     Raises:
         ValueError: when called, if the image is not floating, or has values outside [0, 1] or NaN.

@@ -1,4 +1,4 @@
-"""Read PNG, JPEG, TIFF, BMP, WebP and GIF files as images, whatever their pixel layout."""
+"""Read PNG, JPEG, TIFF, BMP, WebP and GIF files of any pixel layout as images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from movl_monai.transforms.tiff_planes import has_deep_raw_planes, read_deep_pla
 __all__ = ["MAX_PIXELS", "raster_frame_count", "raster_turn", "read_raster"]
 
 MAX_PIXELS = 64_000_000
-"""The most pixels of one image, by default: 64 Mpx."""
+"""Default upper limit on the pixels of one image: 64 Mpx."""
 
 
 @quiet()
@@ -42,22 +42,22 @@ def read_raster(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one page of a PNG, JPEG, TIFF, BMP, WebP or GIF file as an image.
 
-    Whole numbers are divided by the largest number of their declared depth (1, 255, 4095, 65535); TIFF files whose 0 is
-    white are inverted; palettes are applied; transparency is composited on black; CMYK is turned to RGB; the EXIF
-    rotation is applied; colour profiles are ignored. What happened is in the record's ``flags``: ``palette``,
+    Integers are divided by the largest number of their declared depth (1, 255, 4095, 65535). TIFF files whose 0 is
+    white are inverted, palettes applied, transparency composited on black, CMYK converted to RGB, the EXIF rotation
+    applied, and colour profiles ignored. The record's ``flags`` name these conversions: ``palette``,
     ``alpha_on_black``, ``cmyk``, ``exif_rotated``, ``exif_ignored``, ``bad_exif`` (ignored), ``16_to_8_bits`` (colours
     of 16 bits, of which Pillow keeps the upper 8), ``dark_16_bit`` (16 bits that hold no value above 4095),
     ``non_finite_replaced``, ``decoder_warning`` (Pillow found damaged metadata).
 
     Args:
         source: path of a regular file, or a seekable binary file object. The suffix does not matter.
-        frame: index of the page, from 0; may be left out where the file has one.
-        value_range: the (low, high) values that become 0 and 1 in grey images of float, 32, 16 or signed bits. Nothing
-            in a float, 32-bit or signed file says what its white is, and its own minimum and maximum would give every
-            image another scale; without this option they are refused. Grey levels of 16 bits are divided by 65535
-            without it; (0, 4095) is right where they hold 12 bits. It has no effect on other images.
-        max_pixels: the most rows x columns; checked in the header, before anything is decoded.
-        exif: "apply" turns the image as EXIF says, "ignore" leaves it as it is stored.
+        frame: index of the page, from 0; optional for a file with one page.
+        value_range: the (low, high) values that become 0 and 1 in grey images of float, 32, 16 or signed bits. A float,
+            32-bit or signed file does not declare its white, and its own minimum and maximum would give every image
+            another scale; without this option such files are refused. Grey levels of 16 bits are divided by 65535
+            without it; (0, 4095) is right for 12 bits stored in 16. It has no effect on other images.
+        max_pixels: upper limit on rows x columns; checked in the header, before decoding.
+        exif: "apply" turns the image as EXIF says, "ignore" leaves it as stored.
 
     Returns:
         The image, float32 (3, H, W) in [0, 1], and a record: ``format``, ``rows``, ``columns``, ``mode`` (Pillow's),
@@ -66,7 +66,7 @@ def read_raster(
     Raises:
         MedicalImageError: if the file cannot become an image; ``reason`` is one of ``unsupported_format``,
             ``bad_header``, ``too_large``, ``truncated``, ``decode_failed``, ``multi_frame``, ``bad_frame``,
-            ``not_finite``, or that of :func:`sniff_format`.
+            ``not_finite``, or a reason of :func:`sniff_format`.
 
     Example:
         >>> import io
@@ -78,7 +78,7 @@ def read_raster(
         ((3, 2, 4), 0.20000000298023224, 8)
     """
     image_format = _raster_format(source)
-    # Pillow tells of damaged metadata by warnings, which the record's flags keep
+    # Pillow warns about damaged metadata; the record's flags keep the warning
     with warnings.catch_warnings(record=True) as caught, open_source(source) as file:
         warnings.simplefilter("always")
         with open_pillow(file, image_format) as image:
@@ -119,10 +119,10 @@ def read_raster(
 
 @quiet()
 def raster_turn(source: Source, *, frame: int | None = None) -> tuple[int, tuple[int, int]]:
-    """Return the EXIF orientation of a page, from 1 (none) to 8, and the rows and columns that are stored.
+    """Return the EXIF orientation of a page, from 1 (none) to 8, and its stored rows and columns.
 
     Raises:
-        MedicalImageError: as :func:`read_raster`, for what the header tells.
+        MedicalImageError: as :func:`read_raster`, for errors that the header shows.
     """
     image_format = _raster_format(source)
     with warnings.catch_warnings(), open_source(source) as file:

@@ -1,4 +1,4 @@
-"""Our reading behind MONAI's `LoadImage`, for pipelines that start with it."""
+"""MONAI reader for pipelines that start with `LoadImage`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["MedicalImageReader"]
 class MedicalImageReader(ImageReader):
     """Give ``LoadImage`` and ``LoadImaged`` the pixels of :class:`LoadMedicalImage`.
 
-    The image is channel-first (3, rows, columns), so ``EnsureChannelFirst`` leaves it as it is; MONAI's own 2D readers
-    would give (columns, rows). The meta data are the technical record, as JSON, and an affine of the pixel spacing;
-    nothing names a patient. Two things remain MONAI's: ``LoadImage`` itself puts the full path into
-    ``meta["filename_or_obj"]``, and its result is a ``MetaTensor``. :class:`LoadMedicalImaged` does neither.
+    The image is channel-first (3, rows, columns), so ``EnsureChannelFirst`` leaves it unchanged; MONAI's own 2D readers
+    give (columns, rows). The meta data are the technical record, as JSON, and an affine of the pixel spacing, without
+    patient data. ``LoadImage`` itself still puts the full path into ``meta["filename_or_obj"]`` and returns a
+    ``MetaTensor``. :class:`LoadMedicalImaged` does neither.
 
-    Files are read in ``get_data``, not in ``read``: an error in ``read`` would make MONAI try its other readers, which
-    would take a file that was refused for a reason.
+    Files are read in ``get_data``, not in ``read``: after an error in ``read`` MONAI would try its other readers, which
+    might accept a refused file.
 
     Args:
-        frame: which frame, slice or page to read of every file; None for files with one.
+        frame: frame, slice or page of every file; None for files with one.
         options: of :class:`LoadMedicalImage`.
 
     Raises:
@@ -56,7 +56,7 @@ class MedicalImageReader(ImageReader):
         """Return the paths; nothing is opened yet.
 
         Raises:
-            TypeError: for keyword arguments, of which there are none here.
+            TypeError: for any keyword argument.
         """
         if kwargs:
             raise TypeError(
@@ -65,10 +65,10 @@ class MedicalImageReader(ImageReader):
         return ensure_tuple(data)
 
     def get_data(self, img: Sequence[PathLike] | PathLike) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the files; several are concatenated along the channels, as by MONAI's readers.
+        """Read the files; several are concatenated along the channels, as in MONAI's readers.
 
         Args:
-            img: what :meth:`read` returned.
+            img: the result of :meth:`read`.
 
         Returns:
             float32 (3, rows, columns) in [0, 1], or (3 n, rows, columns) for n files; and the meta data of the first.
@@ -92,7 +92,7 @@ def _meta(record: Mapping[str, Any]) -> dict[str, Any]:
         MetaKeys.SPATIAL_SHAPE: np.array([record["rows"], record["columns"]]),
         MetaKeys.AFFINE: affine,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),
-        # the axes are those of the picture: rows and columns in mm, without a place in the patient
+        # axes of the picture: rows and columns in mm, without a place in the patient
         MetaKeys.SPACE: SpaceKeys.RAS,
         # as text, because MONAI collates meta data, and lists of flags have no common length
         "record": json.dumps(record),

@@ -1,4 +1,4 @@
-"""Bring an image to the size that a backbone takes: stretched, padded to keep its shape, or cropped to keep it."""
+"""Resize an image to the input size of a backbone: by stretching, padding or cropping."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ResizeImage(Transform):
     Args:
         image_size: (rows, columns) of the result, or one number for a square.
         mode: ``"stretch"`` changes the aspect ratio; ``"pad"`` keeps it and fills with black on both sides (the lower
-            or right side gets the odd pixel); ``"crop"`` keeps it, fills the size, and cuts what is over on both sides.
-        antialias: whether to low-pass before sampling down, as Pillow does; without it fine structures turn into
-            patterns.
-        interpolation: ``"bilinear"``, ``"bicubic"`` (sharper; its overshoot is clamped) or ``"nearest-exact"`` (which
-            makes no new values and takes no ``antialias``).
+            or right side gets the odd pixel); ``"crop"`` keeps it, fills the size, and cuts the excess on both sides.
+        antialias: whether to low-pass filter before downsampling, as Pillow does; without it fine structures are
+            aliased.
+        interpolation: ``"bilinear"``, ``"bicubic"`` (sharper; its overshoot is clamped) or ``"nearest-exact"`` (makes
+            no new values and ignores ``antialias``).
 
     Raises:
         ValueError: if a size is not positive, or an option is unknown.
@@ -65,7 +65,7 @@ class ResizeImage(Transform):
         """Resize an image.
 
         Args:
-            image: (C, H, W), in [0, 1]; integers are not images here.
+            image: (C, H, W), floating, in [0, 1].
 
         Returns:
             float32 (C, rows, columns) in [0, 1].
@@ -92,18 +92,18 @@ class ResizeImage(Transform):
 
 
 def size_before_fitting(height: int, width: int, *, image_size: tuple[int, int], mode: ResizeMode) -> tuple[int, int]:
-    """Return the size that an image is scaled to, before :func:`fit` pads or crops it."""
+    """Return the size to which an image is scaled before :func:`fit` pads or crops it."""
     rows, columns = image_size
     if mode == "stretch":
         return rows, columns
     scales = rows / height, columns / width
     scale = min(scales) if mode == "pad" else max(scales)
-    # an extremely long image keeps at least one pixel
+    # an extremely elongated image keeps at least one pixel
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def fit(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Pad with 0 where the image is smaller than ``size`` and crop where it is larger, around the center."""
+    """Pad with 0 to ``size`` if the image is smaller, and crop if it is larger, around the center."""
     missing = [wanted - have for wanted, have in zip(size, pixels.shape[1:], strict=True)]
     if not any(missing):
         return pixels

@@ -1,4 +1,4 @@
-"""Bring a mask to the size of the network as its image is, and what was predicted back to the mask's own size."""
+"""Resize a mask as its image, and resize a prediction back to the mask's own size."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["ResizeMask", "ResizeMaskd", "resize_back"]
 class ResizeMask(Transform):
     """Resize a mask as :class:`ResizeImage` resizes its image, but by nearest neighbours, which make no new values.
 
-    What ``mode="pad"`` adds is 0, the background.
+    ``mode="pad"`` adds 0, the background.
 
     Args:
         image_size: (rows, columns) of the result, or one number for a square.
-        mode: that of the image.
+        mode: resize mode of the image.
 
     Raises:
         ValueError: if a size is not positive, or the mode is unknown.
@@ -85,15 +85,15 @@ class ResizeMaskd(MapTransform):
 
 
 def resize_back(probabilities: torch.Tensor, size: tuple[int, int], *, mode: ResizeMode = "stretch") -> torch.Tensor:
-    """Undo the resizing of an image on the probabilities that were predicted for it.
+    """Undo the resizing of an image on its predicted probabilities.
 
-    Probabilities are interpolated, not classes: the border between two classes then lies between pixels of the network,
-    and not on their corners.
+    Probabilities are interpolated, not classes. The border between two classes can then lie between pixels of the
+    network.
 
     Args:
         probabilities: (C, h, w) in [0, 1], floating; channel 0 is the background.
         size: rows and columns of the image before it was resized.
-        mode: how it was resized. What ``"crop"`` had cut off is background.
+        mode: resize mode of the image. The area cut off by ``"crop"`` is background.
 
     Returns:
         (C, rows, columns), same dtype.
@@ -116,7 +116,7 @@ def resize_back(probabilities: torch.Tensor, size: tuple[int, int], *, mode: Res
 
 
 def _unfit(values: torch.Tensor, scaled: tuple[int, int]) -> torch.Tensor:
-    """Undo :func:`fit`: take away what it padded on each side, and add zeros where it cropped."""
+    """Undo :func:`fit`: remove its padding on each side, and add zeros for its crops."""
     missing = [have - before for have, before in zip(values.shape[1:], scaled, strict=True)]
     first = [amount // 2 for amount in missing]
     last = [amount - half for amount, half in zip(missing, first, strict=True)]

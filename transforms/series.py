@@ -1,4 +1,4 @@
-"""Where the frames of a DICOM series lie: whether they belong together, in what order, and how regularly."""
+"""Geometry of the frames of a DICOM series: membership, order and regularity."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ __all__ = [
 ]
 
 IRREGULAR = frozenset(("gap", "variable_spacing", "uneven_shift", "unknown_thickness"))
-"""Flags of a series whose slices no affine places."""
+"""Flags of a series whose slices do not lie on one affine grid."""
 
 SAME_PLACE_MM = 0.01
-"""Positions that are nearer than this are the same."""
+"""Positions closer than this are equal."""
 
 _UNEVEN = 0.01  # of the usual distance
 _GAP = 1.5  # usual distances
-_MOST_ODD = 2  # of more large distances in a row the slices are farther apart there, and none is missing
+_MOST_ODD = 2  # a longer run of large distances is a wider spacing, not missing slices
 _OFF_LINE = 0.1  # pixels: positions are written with few digits
 _ALIKE = (1e-3, 1e-3)  # cosines; share of the pixel spacing
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesSlice:
-    """Where one frame lies.
+    """Place of one frame.
 
     Args:
         source: the file.
@@ -55,7 +55,7 @@ class SeriesSlice:
         orientation: ImageOrientationPatient.
         series: SeriesInstanceUID, which must not reach messages.
         modality: the code.
-        thickness: distance to the next slice where there is none, in mm; None where the file does not state it.
+        thickness: stated slice distance in mm, for a single slice; None if the file does not state it.
     """
 
     source: Source
@@ -70,12 +70,12 @@ class SeriesSlice:
 
     @property
     def normal(self) -> np.ndarray:
-        """Direction along which slices are sorted."""
+        """Direction of the slice order: the normal of the plane."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
 
 def slices_of(source: Source, limits: Limits) -> list[SeriesSlice]:
-    """Return where the frames of a file lie, from its header.
+    """Return the place of each frame of a file, from its header.
 
     Raises:
         MedicalImageError: ``missing_tag`` without position, orientation or spacing; ``too_large``; ``bad_header``.
@@ -109,7 +109,7 @@ def _slice(source: Source, header: FileDataset, frame: int) -> SeriesSlice:
 
 
 def _thickness(header: FileDataset) -> float | None:
-    """Distance to the next slice where there is none: only the affine of a single slice depends on it."""
+    """Return the stated slice distance; only the affine of a single slice depends on it."""
     groups = (functional_group(header, "PixelMeasuresSequence", 0), header)
     keywords = ("SpacingBetweenSlices", "SliceThickness")
     stated = [number(group, keyword) for group in groups if group is not None for keyword in keywords]
@@ -119,17 +119,17 @@ def _thickness(header: FileDataset) -> float | None:
 def group_alike(
     exact: Sequence[Hashable], orientations: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]]
 ) -> list[list[int]]:
-    """Group frames that may be slices of one volume: the same keys, and orientations and spacings within a tolerance.
+    """Group frames that may be slices of one volume: equal keys, and orientations and spacings within a tolerance.
 
-    A value that lies at a boundary of rounding does not divide a series, and the order of the frames changes nothing.
+    Rounding at a boundary does not divide a series, and the result does not depend on the order of the frames.
 
     Args:
-        exact: of each frame, values that must be equal, such as series and size.
-        orientations: of each frame the six cosines of ImageOrientationPatient, alike within 0.001.
-        spacings: of each frame the distances of rows and columns in mm, alike within 0.1 %.
+        exact: values of each frame that must be equal, such as series and size.
+        orientations: six cosines of ImageOrientationPatient of each frame, with a tolerance of 0.001.
+        spacings: distances of rows and of columns of each frame in mm, with a tolerance of 0.1 %.
 
     Returns:
-        indices of the frames of each group, in the order of the frames.
+        Indices of the frames of each group, in the order of the frames.
 
     Example:
         >>> group_alike("aaab", [[1, 0, 0, 0, 1, 0]] * 4, [[0.70499, 1], [0.70501, 1], [0.8, 1], [0.8, 1]])
@@ -153,7 +153,7 @@ def group_alike(
 
 
 def check_alike(found: Sequence[SeriesSlice]) -> None:
-    """Refuse slices that are not of one series, orientation, size and pixel spacing.
+    """Refuse slices that differ in series, orientation, size or pixel spacing.
 
     Raises:
         MedicalImageError: ``bad_header``.
@@ -161,7 +161,7 @@ def check_alike(found: Sequence[SeriesSlice]) -> None:
     first = found[0]
     exact = [(part.series, part.shape) for part in found]
     orientations, spacings = [part.orientation.tolist() for part in found], [part.spacing for part in found]
-    # together, as a listing groups them: one property alone may take another slice as its reference
+    # all properties together, as a listing groups them: one alone may choose another reference slice
     if len(group_alike(exact, orientations, spacings)) > 1:
         _refuse_unlike(found)
     if not np.isclose(np.linalg.norm(first.normal), 1, atol=1e-2):
@@ -173,7 +173,7 @@ def check_alike(found: Sequence[SeriesSlice]) -> None:
 
 
 def _refuse_unlike(found: Sequence[SeriesSlice]) -> None:
-    """Raise the error that names the first property in which slices differ."""
+    """Raise the error that names the first property in which the slices differ."""
     same, square, keys = [[0.0] * 6] * len(found), [[1.0] * 2] * len(found), [None] * len(found)
     divided = {
         "series": group_alike([part.series for part in found], same, square),
@@ -191,9 +191,9 @@ def _refuse_unlike(found: Sequence[SeriesSlice]) -> None:
 
 
 def series_affine(kept: Sequence[SeriesSlice]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the LPS affine from (column, row, slice), and the slices' places along the normal in mm.
+    """Return the LPS affine from (column, row, slice), and the positions of the slices along the normal in mm.
 
-    The distance of the slices is the mean one.
+    The affine has the mean distance of the slices.
 
     Reference:
         DICOM PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1.
@@ -214,12 +214,12 @@ def series_affine(kept: Sequence[SeriesSlice]) -> tuple[np.ndarray, np.ndarray]:
 def slice_thicknesses(places: np.ndarray) -> np.ndarray:
     """Compute the thickness of each slice: half the distances to both neighbours along the normal.
 
-    At a gap, where slices are missing, a slice is as thick as on its other side; an end as its only distance.
-    A distance is a gap above 1.5 times the usual one and the distances beside it; more than two in a row are a
-    wider spacing instead.
+    At a gap, where slices are missing, the other side's distance counts for both sides. An end slice has its only
+    distance. A distance is a gap if it exceeds 1.5 times the median distance and 1.5 times the adjacent ones; more than
+    two in a row are a wider spacing instead.
 
     Args:
-        places: of at least two slices along the normal in mm, ascending.
+        places: positions of at least two slices along the normal in mm, ascending.
 
     Example:
         >>> slice_thicknesses(np.array([0.0, 3, 6, 27, 30, 33]))
@@ -236,7 +236,7 @@ def slice_thicknesses(places: np.ndarray) -> np.ndarray:
 
 
 def _gaps(distances: np.ndarray, usual: float) -> np.ndarray:
-    """Return which distances stand for missing slices."""
+    """Return a mask of the distances that stand for missing slices."""
     large = distances > _GAP * usual
     found = np.zeros(len(distances), dtype=bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], large.astype(int), [0]])))
@@ -248,12 +248,12 @@ def _gaps(distances: np.ndarray, usual: float) -> np.ndarray:
 
 
 def spacing_flags(kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.ndarray) -> list[str]:
-    """Return ``gap``, ``variable_spacing``, ``sheared``, ``uneven_shift``, ``unknown_thickness`` where they apply.
+    """Return the flags that apply: ``gap``, ``variable_spacing``, ``sheared``, ``uneven_shift``, ``unknown_thickness``.
 
     Args:
-        kept: the slices, sorted, one for each position.
-        places: along the normal, in mm.
-        affine: of :func:`series_affine`.
+        kept: the slices, sorted, one per position.
+        places: positions along the normal, in mm.
+        affine: from :func:`series_affine`.
     """
     if len(kept) == 1:
         return ["unknown_thickness"] if kept[0].thickness is None else []
@@ -273,7 +273,7 @@ def spacing_flags(kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.nd
 
 
 def _drift(kept: Sequence[SeriesSlice], places: np.ndarray, step: np.ndarray) -> float:
-    """Return the largest distance, within their planes, of slices from the line through the first and the last."""
+    """Return the largest in-plane distance of a slice from the line through the first and the last slice."""
     along = step / float(step @ kept[0].normal)
     positions = np.array([part.position - kept[0].position for part in kept])
     return float(np.linalg.norm(positions - places[:, None] * along, axis=1).max())

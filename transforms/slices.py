@@ -1,4 +1,4 @@
-"""A volume in one orientation, its slices as they are displayed, and its slices as images on one intensity scale."""
+"""Volumes in LPS orientation, their slices as displayed, and slices as images on one intensity scale."""
 
 from __future__ import annotations
 
@@ -32,20 +32,19 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A scalar volume whose axes run to the patient's left, back and head (LPS), as near as its voxels allow.
+    """Scalar volume whose axes run to the patient's left, back and head (LPS), as nearly as its voxels allow.
 
     Args:
         values: float32 (X, Y, Z), possibly with NaN or infinite values; HU for CT.
         affine: (4, 4), from voxel indices to DICOM patient coordinates in mm.
-        source_shape: shape of the array as it was stored.
-        source_orientation: nibabel's orientation array that leads from LPS back to the stored axes.
+        source_shape: shape of the stored array.
+        source_orientation: nibabel's orientation array from LPS back to the stored axes.
         record: technical facts about the source.
-        flags: what a user should know: ``oblique``, ``orientation_unknown``, ``non_finite``, ``sheared``, gaps of a
-            series.
-        voxel_mm3: volume of each voxel, of a shape that broadcasts to ``values``; None where all are |det(affine)|.
-            NaN where it is not known.
-        offsets: (slices, 3), in LPS order along the axis of the stored slices: distance in mm of each from the place
-            where the affine has it; None for no distance.
+        flags: peculiarities: ``oblique``, ``orientation_unknown``, ``non_finite``, ``sheared``, gaps of a series.
+        voxel_mm3: volume of each voxel, of a shape that broadcasts to ``values``; None if all are |det(affine)|. NaN
+            for an unknown volume.
+        offsets: (slices, 3), in LPS order along the axis of the stored slices: offset in mm of each slice from its
+            position by the affine; None for no offsets.
     """
 
     values: np.ndarray
@@ -65,7 +64,7 @@ class Volume:
         return float(x), float(y), float(z)
 
     def slice_mm3(self, index: int, axis: SliceAxis = "axial") -> float | list[list[float]]:
-        """Return the volume of the voxels of a slice in mm3: a number, or a list that broadcasts to its pixels."""
+        """Return the voxel volume of a slice in mm3: a number, or a list that broadcasts to its pixels."""
         if self.voxel_mm3 is None:
             return float(abs(np.linalg.det(self.affine[:3, :3])))
         along = min(index, self.voxel_mm3.shape[axis_index(axis)] - 1)
@@ -73,13 +72,13 @@ class Volume:
         return float(plane[0, 0]) if plane.size == 1 else plane.tolist()
 
     def slice_count(self, axis: SliceAxis = "axial") -> int:
-        """Number of slices along an axis."""
+        """Return the number of slices along an axis."""
         return int(self.values.shape[axis_index(axis)])
 
     def intensity_range(
         self, intensity: Intensity, percentiles: Sequence[float] = (0.5, 99.5)
     ) -> tuple[float, float, tuple[str, ...]]:
-        """The result of :func:`intensity_range` for this volume, computed once."""
+        """Return :func:`intensity_range` of this volume, computed once."""
         key = (intensity, *percentiles)
         if key not in self._ranges:
             self._ranges[key] = intensity_range(self.values, intensity, percentiles)
@@ -103,7 +102,7 @@ def canonical_volume(
         record: technical facts, kept.
         flags: flags so far; ``oblique`` is added beyond 0.1 rad, ``sheared`` for axes that are not perpendicular
             within a degree, ``non_finite`` for NaN or infinite values.
-        voxel_mm3: volume of the voxels of each stored slice, (K,); None for |det(affine)|.
+        voxel_mm3: voxel volume of each stored slice, (K,); None for |det(affine)|.
         offsets: see :class:`Volume`, in the stored order.
 
     Example:
@@ -118,7 +117,7 @@ def canonical_volume(
         nib.orientations.axcodes2ornt("LPS"), nib.orientations.io_orientation(affine_ras)
     )
     affine = _RAS_TO_LPS @ affine_ras @ nib.orientations.inv_ornt_aff(to_lps, values.shape)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is flagged
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are flagged
         canonical = np.ascontiguousarray(nib.orientations.apply_orientation(values, to_lps), dtype=np.float32)
     found = list(flags)
     if nib.affines.obliquity(affine_ras).max() > 0.1:
@@ -149,7 +148,7 @@ def _is_sheared(affine: np.ndarray) -> bool:
 
 
 def axis_index(axis: SliceAxis) -> int:
-    """Return the axis of an LPS volume that the slices of a plane are counted along.
+    """Return the axis of an LPS volume along which the slices of a plane are counted.
 
     Raises:
         ValueError: if the plane is unknown.
@@ -198,7 +197,7 @@ def slice_image(
 
     Args:
         volume: the volume; its range is computed at the first slice and kept.
-        index: of the slice, see :func:`take_slice`; may be left out for one slice.
+        index: of the slice, see :func:`take_slice`; optional for a volume of one slice.
         axis: the plane.
         intensity: ``"percentile"`` or ``"minmax"`` of the volume, or ``"ct"`` windows of values in HU.
         ct_windows: one window (repeated) or three.

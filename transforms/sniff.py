@@ -1,4 +1,4 @@
-"""Tell the format of an image file from its first bytes; the suffix is never looked at."""
+"""Detect the format of an image file from its first bytes; the suffix is ignored."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _FIRST_GROUPS = (0x0002, 0x0008)
 
 
 def sniff_format(source: Source) -> ImageFormat:
-    """Tell the format of an image file from its bytes.
+    """Detect the format of an image file from its bytes.
 
-    A DICOM file is known by ``DICM`` after the preamble, or, without preamble, by a plausible first data element of
-    group 0002 or 0008. Gzip counts as NIfTI if a NIfTI header is inside; only its first bytes are decompressed.
+    A DICOM file has ``DICM`` after the preamble or, without preamble, a plausible first data element of group 0002 or
+    0008. Gzip counts as NIfTI if it contains a NIfTI header; only its first bytes are decompressed.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
 
     Returns:
-        ``"nifti"`` for .nii and .nii.gz alike, ``"nifti_pair"`` for the header of a .hdr/.img pair, ``"unknown"`` for
-        everything that this library does not read.
+        ``"nifti"`` for .nii and .nii.gz, ``"nifti_pair"`` for the header of a .hdr/.img pair, ``"unknown"`` for all
+        formats that this library does not read.
 
     Raises:
         MedicalImageError: if the source is not a regular file (``not_regular_file``), or is empty (``empty_file``).
@@ -100,7 +100,7 @@ def _nifti_format(head: bytes) -> ImageFormat:
 
 
 def _first_inflated_bytes(left: bytes) -> bytes:
-    """Return the first bytes of gzip, from as many members as they take: the first ones may be short, or empty."""
+    """Return the first decompressed bytes, from as many gzip members as needed; the first may be short or empty."""
     found = b""
     while len(found) < _HEAD_BYTES and left.startswith(_GZIP):
         member = zlib.decompressobj(wbits=31)
@@ -113,7 +113,7 @@ def _first_inflated_bytes(left: bytes) -> bytes:
 
 
 def _starts_with_dicom_element(head: bytes) -> bool:
-    """Whether the bytes start with a short data element of group 0002 or 0008, and another element follows it."""
+    """Return True if the bytes start with a short data element of group 0002 or 0008, followed by another element."""
     for order in _BYTE_ORDERS:
         end = _element_end(head, 0, order)
         if int.from_bytes(head[:2], order) not in _FIRST_GROUPS or end is None or end > len(head):
@@ -124,7 +124,7 @@ def _starts_with_dicom_element(head: bytes) -> bool:
 
 
 def _element_end(head: bytes, start: int, order: Literal["little", "big"]) -> int | None:
-    """Offset behind the data element at ``start``; None where no element can be."""
+    """Return the offset behind the data element at ``start``; None if no element can start there."""
     if len(head) < start + 8 or not 0x0002 <= int.from_bytes(head[start : start + 2], order) <= 0x7FE0:
         return None
     representation = head[start + 4 : start + 6]
@@ -138,5 +138,5 @@ def _element_end(head: bytes, start: int, order: Literal["little", "big"]) -> in
         return None
     length = int.from_bytes(head[field], order)
     if length == 0xFFFFFFFF:
-        return len(head)  # a sequence of undefined length ends somewhere behind the head
+        return len(head)  # a sequence of undefined length ends behind the head
     return None if length % 2 else field.stop + length

@@ -1,4 +1,4 @@
-"""Uncompressed TIFF pages of more than 8 bits whose colours lie in planes, which Pillow reads as noise."""
+"""Uncompressed planar TIFF pages of more than 8 bits, which Pillow decodes to noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RAW = 1
 
 
 def has_deep_raw_planes(image: Image.Image) -> bool:
-    """Tell whether Pillow would take the 16-bit samples of the planes of an open TIFF page for 8-bit ones.
+    """Return True if Pillow would read the 16-bit samples of an open planar TIFF page as 8-bit samples.
 
     Reference:
         TIFF Revision 6.0, PlanarConfiguration.
@@ -33,7 +33,7 @@ def read_deep_planes(file: BinaryIO, index: int, image: Image.Image) -> Image.Im
     Args:
         file: the TIFF file; its position is kept.
         index: of the page.
-        image: the page as Pillow opened it, whose size is known to be within the limits.
+        image: the page as Pillow opened it, already checked against the size limits.
 
     Returns:
         A decoded image of the same size and mode, not turned.
@@ -44,7 +44,7 @@ def read_deep_planes(file: BinaryIO, index: int, image: Image.Image) -> Image.Im
     import tifffile
 
     position, logger = file.tell(), logging.getLogger("tifffile")
-    was_disabled, logger.disabled = logger.disabled, True  # it quotes texts of the file
+    was_disabled, logger.disabled = logger.disabled, True  # it quotes text of the file
     try:
         file.seek(0)
         # some file objects have a number for a name
@@ -62,7 +62,7 @@ def read_deep_planes(file: BinaryIO, index: int, image: Image.Image) -> Image.Im
         logger.disabled = was_disabled
         file.seek(position)
     bands, tags = len(image.getbands()), image.tag_v2  # type: ignore[attr-defined]
-    # not image.size, which is that of the turned image
+    # not image.size, which is the size of the turned image
     if planes.dtype != np.uint16 or planes.shape != (bands, tags.get(_ROWS), tags.get(_COLUMNS)):
         raise MedicalImageError(
             f"Expected {bands} planes of 16 bits, got {planes.shape} of {planes.dtype}; convert the image to 8 bits.",
@@ -72,7 +72,7 @@ def read_deep_planes(file: BinaryIO, index: int, image: Image.Image) -> Image.Im
 
 
 def _check_complete(file: BinaryIO, page: object) -> None:
-    """Refuse a page whose data ends beyond the file; tifffile would fill it with zeros."""
+    """Refuse a page whose data ends beyond the end of the file; tifffile would fill it with zeros."""
     end = file.seek(0, 2)
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)  # type: ignore[attr-defined]
     if any(offset + count > end for offset, count in parts):

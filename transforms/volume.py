@@ -1,4 +1,4 @@
-"""Put the DICOM files of a series together to a volume, by the positions that they state."""
+"""Assemble the DICOM files of a series into a volume, by their stated positions."""
 
 from __future__ import annotations
 
@@ -35,28 +35,29 @@ def read_dicom_volume(
 ) -> Volume:
     """Read the files of one DICOM series as a volume in LPS orientation.
 
-    Slices are sorted by ImagePositionPatient along the normal of the planes; InstanceNumber is not looked at. Each is
-    rescaled by its own slope and intercept in floating point (PET changes them from slice to slice). Pixel padding
-    becomes NaN, which is black in images and does not count in the volume's range.
+    Slices are sorted by ImagePositionPatient along the normal of the planes; InstanceNumber is ignored. Each slice is
+    rescaled by its own slope and intercept in floating point (in PET they differ between slices). Pixel padding becomes
+    NaN, which is black in images and does not count in the volume's range.
 
     Args:
-        sources: files of single frames, or one multi-frame file, in any order. Of several files with the same pixels at
-            the same position the first is taken.
-        limits: what the files may ask for at most; ``values`` counts for the whole volume.
+        sources: files of single frames, or one multi-frame file, in any order. Among several files with equal pixels at
+            one position the first is used.
+        limits: upper limits on the sizes that a file may declare; ``values`` applies to the whole volume.
 
     Returns:
         The volume. ``record`` has ``format``, ``modality``, ``files``, ``slice_positions`` (mm from the first slice, in
         the order of the stored axis) and ``decoder``. ``flags``: ``gap`` (a distance above 1.5 times the usual one),
         ``variable_spacing`` (distances that differ by more than 1 %), ``duplicate_positions``, ``sheared`` (the slices
         are shifted against each other, as by a tilted gantry), ``uneven_shift`` (by unequal amounts),
-        ``unknown_thickness`` (of a single slice), ``oblique``, ``padding``. Of the first two and the last two but two
-        the voxels have a volume for each slice (``voxel_mm3``), as no affine fits them.
+        ``unknown_thickness`` (of a single slice), ``oblique``, ``padding``. No affine fits volumes with ``gap``,
+        ``variable_spacing``, ``uneven_shift`` or ``unknown_thickness``: their voxel volumes are given per slice
+        (``voxel_mm3``).
 
     Raises:
         MedicalImageError: ``missing_tag`` without positions; ``bad_header`` for files of several series, orientations,
             sizes or spacings; ``bad_dimensions`` for different pixels at one position (several echoes or times);
-            ``unsupported_photometric`` for colour and for MONOCHROME1; ``too_large``; and whatever reading one of the
-            files raises.
+            ``unsupported_photometric`` for colour and for MONOCHROME1; ``too_large``; and the errors of reading one of
+            the files.
         ValueError: without files.
 
     Reference:
@@ -89,14 +90,14 @@ def read_dicom_volume(
     volume = canonical_volume(
         values, _LPS_TO_RAS @ affine, record=record, flags=flags, voxel_mm3=sizes, offsets=offsets
     )
-    # the NaN here are those of _decoded
+    # the NaN come from _decoded
     return replace(volume, flags=tuple("padding" if flag == "non_finite" else flag for flag in volume.flags))
 
 
 def _irregular_sizes(
     kept: Sequence[SeriesSlice], places: np.ndarray, affine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the volume of the voxels of each slice in mm3, and its distance in mm from where the affine has it."""
+    """Return the voxel volume of each slice in mm3, and its offset in mm from its position by the affine."""
     area = float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])))
     thicknesses = np.array([kept[0].thickness or np.nan]) if len(kept) == 1 else slice_thicknesses(places)
     on_line = affine[:3, 3] + np.arange(len(kept))[:, None] * affine[:3, 2]
@@ -106,7 +107,7 @@ def _irregular_sizes(
 def _pixels_by_position(
     ordered: Sequence[SeriesSlice], limits: Limits
 ) -> tuple[list[SeriesSlice], list[np.ndarray], set[str], list[str]]:
-    """Decode the slices; leave out those that repeat the pixels of another at the same position."""
+    """Decode the slices; leave out slices that repeat the pixels of another at the same position."""
     kept: list[SeriesSlice] = []
     pixels: list[np.ndarray] = []
     decoders: set[str] = set()

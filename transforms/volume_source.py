@@ -1,4 +1,4 @@
-"""Read a volume, or the mask of one, from any of its forms: NIfTI, a folder or files of a series, segmentations."""
+"""Read a volume or its mask from any form: NIfTI, folder or files of a DICOM series, segmentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from movl_monai.transforms.volume import read_dicom_volume
 __all__ = ["VolumeSource", "read_mask_volume", "read_volume", "series_files"]
 
 VolumeSource: TypeAlias = Source | Sequence[Source] | Volume
-"""A NIfTI file, a folder with the files of one DICOM series, the files themselves, or a volume that was read before."""
+"""A NIfTI file, a folder with the files of one DICOM series, the files themselves, or a volume."""
 
 
 def read_volume(
@@ -31,13 +31,13 @@ def read_volume(
 ) -> Volume:
     """Read a volume in LPS orientation from any of its forms.
 
-    Of a folder all DICOM files with pixels that lie in it are read, and must be one series; links are not followed, and
-    what is no DICOM image is left out and counted as ``skipped`` in the record.
+    All DICOM images directly in a folder are read, and must be one series. Links are not followed; other files are
+    skipped and counted as ``skipped`` in the record.
 
     Args:
         source: NIfTI file, DICOM file, folder of one DICOM series, list of its files, or a volume, returned as it is.
-        volume_index: which volume of a 4D NIfTI file.
-        limits: what the files may ask for at most.
+        volume_index: index of the volume in a 4D NIfTI file.
+        limits: upper limits on the sizes that a file may declare.
 
     Raises:
         MedicalImageError: as :func:`read_nifti` and :func:`read_dicom_volume`; ``not_image`` for a folder without
@@ -64,10 +64,10 @@ def read_mask_volume(
     *,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Volume:
-    """Read the mask of a volume from a DICOM segmentation, or from what :func:`read_volume` reads.
+    """Read the mask of a volume from a DICOM segmentation, or from any source of :func:`read_volume`.
 
     Raises:
-        MedicalImageError: ``mask_mismatch`` if it does not lie on the voxels of the volume; and what reading raises.
+        MedicalImageError: ``mask_mismatch`` if it does not lie on the voxels of the volume; and the errors of reading.
     """
     if not isinstance(source, Volume) and not _is_several(source) and not _is_folder(source):
         file = cast(Source, source)
@@ -87,7 +87,7 @@ def read_mask_volume(
 
 
 def series_files(folder: Path, limits: Limits) -> tuple[list[Path], int]:
-    """Return the DICOM images that lie in a folder, sorted by name, and how many other files there are.
+    """Return the DICOM images directly in a folder, sorted by name, and the number of other files.
 
     Raises:
         MedicalImageError: ``not_image`` if there is none.

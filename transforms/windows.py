@@ -1,4 +1,4 @@
-"""Windows of the VOI LUT module as plain functions and as transforms, and the fixed CT windows in Hounsfield units."""
+"""Windows of the VOI LUT module as functions and as transforms, and fixed CT windows in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ HU_PRESETS: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 
 def window_linear(values: Values, *, center: float, width: float, out: Values | None = None) -> Values:
-    r"""Map values to [0, 1] with the function LINEAR, which covers ``width`` whole numbers.
+    r"""Map values to [0, 1] with the function LINEAR, which covers ``width`` integers.
 
     .. math:: y = \mathrm{clip}\left(\frac{x - (c - 0.5)}{w - 1} + 0.5,\ 0,\ 1\right)
 
     Args:
         values: any shape, any real dtype, in the unit of ``center`` and ``width``.
         center: WindowCenter ``c``.
-        width: WindowWidth ``w``, >= 1. With ``w = 1`` values up to ``c - 0.5`` become 0, the others 1.
-        out: where the result is written, floating and of the same shape; a new array or tensor by default.
+        width: WindowWidth ``w``, >= 1. With ``w = 1`` values up to ``c - 0.5`` become 0, all others 1.
+        out: destination of the result, floating and of the same shape; a new array or tensor by default.
 
     Returns:
         Floating, same shape, in [0, 1].
@@ -146,10 +146,10 @@ def window_sigmoid(values: Values, *, center: float, width: float) -> Values:
 
 
 def apply_window(values: Values, *, center: float, width: float, function: WindowFunction = "LINEAR") -> Values:
-    """Map values to [0, 1] with one of the three functions of the standard.
+    """Map values to [0, 1] with one of the three window functions of DICOM.
 
     Raises:
-        MedicalImageError: if ``function`` is none of them, or the width is too small (``reason="bad_window"``).
+        MedicalImageError: if ``function`` is unknown, or the width is too small (``reason="bad_window"``).
 
     Example:
         >>> apply_window(torch.tensor([40.0]), center=40, width=400, function="SIGMOID")
@@ -218,7 +218,7 @@ def resolve_windows(windows: Sequence[Window]) -> tuple[tuple[float, float], ...
 
 
 class ApplyVOIWindow(Transform):
-    """Map stored or rescaled intensities to [0, 1] with a window of the standard.
+    """Map stored or rescaled intensities to [0, 1] with a DICOM window.
 
     Args:
         center: WindowCenter, in the unit of the image (HU for CT).
@@ -240,7 +240,7 @@ class ApplyVOIWindow(Transform):
         self.function = function
 
     def __call__(self, image: NdarrayOrTensor) -> torch.Tensor:
-        """Window an image of any shape and real dtype; float32, same shape, in [0, 1]."""
+        """Window an image of any shape and real dtype; returns float32, same shape, in [0, 1]."""
         # float64 first: int32 and int64 do not fit float32, and int16 minus a large center wraps around
         values = convert_to_tensor(image, dtype=torch.float64, track_meta=False)
         windowed = apply_window(values, center=self.center, width=self.width, function=self.function)
@@ -342,7 +342,7 @@ def _check(center: float, width: float, *, function: str, smallest_width: float 
 
 
 def _floating(values: Values) -> Values:
-    """Values as float: as they are if floating, float32 where it holds every value of the dtype, else float64."""
+    """Return floating values: unchanged if floating, float32 if it holds every value of the dtype, else float64."""
     if isinstance(values, torch.Tensor):
         if values.is_floating_point():
             return values

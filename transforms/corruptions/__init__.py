@@ -1,8 +1,8 @@
-"""Corruptions of one image at graded severities, to ask how a network does on worse images than it was trained on.
+"""Corruptions of one image at graded severities, to measure the robustness of a network.
 
-Each is an array transform with a dictionary twin, from float32 (3, H, W) in [0, 1] to the same, and gives the same
-result for the same seed and image id. They work on images of the size that a network sees, after ``ResizeImaged``;
-lengths are fractions of the shorter side.
+Each is an array transform with a dictionary twin, from float32 (3, H, W) in [0, 1] to the same. The result is
+determined by the seed and the image id. Corruptions work on images at the size of the network's input, after
+``ResizeImaged``; lengths are fractions of the shorter side.
 """
 
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
@@ -66,4 +66,4 @@ CORRUPTIONS: dict[str, type[Corruption]] = {
         CollimateFieldOfView,
     )
 }
-"""The array forms by name, in the order of tables: noise, blur, grey levels, coding, what is shown."""
+"""The array forms by name, in the order of tables: noise, blur, grey levels, coding, content."""

@@ -1,4 +1,4 @@
-"""What all corruptions have in common: severities, seeds that belong to an image, and the image that comes out."""
+"""Base classes of the corruptions: severities, seeds per image, and checks of the image."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["Corruption", "Corruptiond"]
 
 
 class Corruption(Transform, ABC):
-    """Damage an image by a given amount, always in the same way for the same seed and image.
+    """Damage an image to a given degree, reproducibly for a seed and an image.
 
-    What is drawn (noise, directions, places) depends on ``seed``, the image's id and the corruption only: not on the
-    severity, so that the severities of one image differ in strength alone; not on the order of the images, the batch or
-    the number of workers; and no global generator is touched. A grey image, whose three channels are equal, is
+    Random draws (noise, directions, places) depend only on ``seed``, the image's id and the corruption. They do not
+    depend on the severity, so that the severities of one image differ only in strength, nor on the order of the images,
+    the batch or the number of workers. No global generator is used. A grey image, whose three channels are equal, is
     corrupted as one channel and stays grey. Lengths are fractions of the image's shorter side.
 
     Args:
-        severity: from 1 to the number of ``parameters``; 0 gives the image back as it is.
+        severity: from 1 to the number of ``parameters``; 0 returns the image unchanged.
         seed: of all draws, >= 0.
 
     Attributes:
         name: for tables and command lines.
-        parameters: what each severity, beginning with 1, stands for; most have five.
-        meaning: what the parameters are, for readers of a table.
+        parameters: parameter of each severity, beginning with 1; most have five.
+        meaning: description of the parameters, for readers of a table.
 
     Raises:
         ValueError: for another severity, or a negative seed.
@@ -57,7 +57,7 @@ class Corruption(Transform, ABC):
 
         Args:
             image: floating (3, H, W) in [0, 1].
-            image_id: what tells this image from others; the same id means the same draws.
+            image_id: unique id of the image; equal ids give equal draws.
 
         Returns:
             float32 (3, H, W) in [0, 1].
@@ -72,7 +72,7 @@ class Corruption(Transform, ABC):
         result = self._corrupt(
             (pixels[:1] if grey else pixels).cpu(), self.parameters[self.severity - 1], self._generator(image_id)
         )
-        # a copy of its own for every channel, as callers may write into the result
+        # a separate copy of every channel, as callers may write into the result
         return result.to(pixels.device, torch.float32).clamp(0, 1).expand(3, -1, -1).contiguous()
 
     @abstractmethod
@@ -80,12 +80,12 @@ class Corruption(Transform, ABC):
         """Corrupt pixels.
 
         Args:
-            pixels: float32 (C, H, W) in [0, 1] on the CPU, not to be written into; C is 1 for a grey image, else 3.
+            pixels: float32 (C, H, W) in [0, 1] on the CPU, read-only; C is 1 for a grey image, else 3.
             parameter: of the severity.
-            generator: gives the draws of this image.
+            generator: random generator of this image.
 
         Returns:
-            (C, H, W); what is outside [0, 1] is clamped.
+            (C, H, W); values outside [0, 1] are clamped.
         """
 
     def _generator(self, image_id: str) -> np.random.Generator:
@@ -111,7 +111,7 @@ class Corruptiond(MapTransform):
     """Base of the dictionary twins: corrupts the images under the keys, with the item's id.
 
     Args:
-        keys: of the images; they have the same draws.
+        keys: of the images; all get the same draws.
         severity: as of the array form.
         seed: as of the array form.
         id_key: of the image's id.
@@ -143,7 +143,7 @@ class Corruptiond(MapTransform):
         """Corrupt the images under the keys; the other entries are kept.
 
         Raises:
-            ValueError: if the item has no id: without one all images would have the same draws.
+            ValueError: if the item has no id; without one all images would have the same draws.
         """
         result = dict(data)
         if self.id_key not in result:

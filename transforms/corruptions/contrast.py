@@ -1,4 +1,4 @@
-"""Lower the contrast, as a window that is too wide or scattered radiation does."""
+"""Lower contrast, as from a window that is too wide or from scattered radiation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["LowerContrast", "LowerContrastd"]
 
 
 class LowerContrast(Corruption):
-    r"""Bring all values nearer to the mean grey level :math:`\mu` of the image.
+    r"""Move all values towards the mean grey level :math:`\mu` of the image.
 
     .. math:: y = \mu + c\,(x - \mu)
 
     with the contrast :math:`c` from 0.8 down to 0.2.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1 to 5; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

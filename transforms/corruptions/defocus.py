@@ -1,4 +1,4 @@
-"""Blur as a lens out of focus, or a large focal spot, does: every point becomes a disk."""
+"""Defocus blur, as from a lens out of focus or a large focal spot: every point becomes a disk."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class BlurDefocus(Corruption):
     """Blur with a disk whose radius is from 0.8 to 4.2 % of the image's shorter side.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1 to 5; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

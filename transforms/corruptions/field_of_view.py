@@ -1,4 +1,4 @@
-"""Let less of the patient be seen, as a collimator that is set too tight does."""
+"""Smaller field of view, as from a collimator that is set too tight."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["CollimateFieldOfView", "CollimateFieldOfViewd"]
 
 
 class CollimateFieldOfView(Corruption):
-    """Make the borders black: from 6 to 38 % of the rows, and as much of the columns.
+    """Blacken the borders: 6 to 38 % of the rows, and the same share of the columns.
 
-    How this is shared between top and bottom, and between left and right, is drawn for each image; what is inside of
-    the field stays where it is.
+    The shares of top and bottom, and of left and right, are drawn for each image. The content of the field does not
+    move.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the position of the field.
 
     Raises:
@@ -46,7 +46,7 @@ class CollimateFieldOfView(Corruption):
 
 
 def _inside(size: int, dark: float, share: float) -> slice:
-    """The rows or columns that are left, with a share of the dark ones before them."""
+    """Return the visible rows or columns, with ``share`` of the dark ones before them."""
     gone = min(round(size * dark), size - 1)
     before = round(gone * share)
     return slice(before, size - (gone - before))

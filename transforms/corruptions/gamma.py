@@ -1,4 +1,4 @@
-"""Bend the grey scale, as another lookup table or display does."""
+"""Nonlinear change of the grey scale, as from another lookup table or display."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChangeGamma(Corruption):
     with ``s`` from 0.15 to 0.9; the sign, darker or brighter, is drawn for each image.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the sign.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Blur softly, as smoothing in a reconstruction or a worn-out detector does."""
+"""Soft blur, as from smoothing in a reconstruction or a worn detector."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["BlurGaussian", "BlurGaussiand"]
 class BlurGaussian(Corruption):
     """Blur with a Gaussian whose standard deviation is from 0.4 to 2.7 % of the image's shorter side.
 
-    Beyond its borders the image goes on with the values there.
+    The border values extend beyond the image.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1 to 5; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

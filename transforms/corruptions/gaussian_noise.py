@@ -1,4 +1,4 @@
-"""Add noise of one strength everywhere, as the electronics of a detector do."""
+"""Noise of uniform strength, as from the electronics of a detector."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class AddGaussianNoise(Corruption):
 
     .. math:: y = x + \sigma\,\epsilon, \qquad \epsilon \sim N(0, 1)
 
-    with :math:`\sigma` from 0.03 to 0.22 of the range between black and white. The noise is one value per pixel of the
-    image that is given, so its grain is finer in a larger image.
+    with :math:`\sigma` from 0.03 to 0.22 of the range between black and white. The noise is drawn per pixel of the
+    given image, so its grain is finer in a larger image.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the noise.
 
     Raises:

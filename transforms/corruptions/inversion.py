@@ -1,4 +1,4 @@
-"""Show black as white, as a reader that ignores MONOCHROME1 does."""
+"""Inverted polarity, as from a reader that ignores MONOCHROME1."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["InvertPolarity", "InvertPolarityd"]
 
 
 class InvertPolarity(Corruption):
-    """Invert the image, ``y = 1 - x``: what becomes of a MONOCHROME1 image whose PhotometricInterpretation is ignored.
+    """Invert the image, ``y = 1 - x``, as for a MONOCHROME1 image whose PhotometricInterpretation is ignored.
 
-    It has one severity: an image is shown with the wrong polarity or it is not, and a mixture of both, such as
-    ``|x - s|``, is no fault that a reader can make.
+    It has one severity: the polarity is either right or wrong. A mixture of both, such as ``|x - s|``, is no possible
+    fault of a reader.
 
     Args:
-        severity: 1; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

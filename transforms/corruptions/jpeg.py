@@ -1,4 +1,4 @@
-"""Compress with loss, as images that went through a messenger or a slide show were."""
+"""Lossy compression, as by messengers and slide shows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["CompressJPEG", "CompressJPEGd"]
 class CompressJPEG(Corruption):
     """Write the image as JPEG of quality 40 to 6 and read it again.
 
-    The blocks of JPEG have 8 x 8 pixels of the image that is given, so they are larger parts of a smaller image. Grey
-    images are compressed as grey, others with Pillow's usual subsampling of colours.
+    The blocks of JPEG have 8 x 8 pixels of the given image, so they cover a larger part of a smaller image. Grey images
+    are compressed as grey, others with Pillow's usual subsampling of colours.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1 to 5; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

@@ -1,4 +1,4 @@
-"""Kernels of blur, smaller than a pixel where they have to be, and convolution with them."""
+"""Blur kernels with subpixel accuracy, and convolution with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FINE = 9  # subpixels along each side of a pixel; odd, so that one lies on its 
 
 
 def disk_kernel(radius: float) -> np.ndarray:
-    """Return how much of a disk lies in each pixel: (2 r + 1, 2 r + 1) with sum 1, r the radius rounded up.
+    """Return the share of a disk in each pixel: (2 r + 1, 2 r + 1) with sum 1, r the radius rounded up.
 
     Args:
         radius: in pixels, > 0.
@@ -31,10 +31,10 @@ def disk_kernel(radius: float) -> np.ndarray:
 
 
 def line_kernel(length: float, angle: float) -> np.ndarray:
-    """Return how much of a line lies in each pixel, odd and square, with sum 1 and its center of mass in the middle.
+    """Return the share of a line in each pixel: odd, square, with sum 1 and its center of mass in the middle.
 
-    Points along the line are shared among the four pixels around each (bilinearly), so that every angle and length has
-    its own kernel.
+    Each point along the line is distributed bilinearly over its four pixels, so that every angle and length has its own
+    kernel.
 
     Args:
         length: in pixels, > 0.
@@ -53,13 +53,13 @@ def line_kernel(length: float, angle: float) -> np.ndarray:
     for down in (0, 1):
         for right in (0, 1):
             weight = np.abs(1 - down - (rows - top)) * np.abs(1 - right - (columns - left))
-            inside = weight > 0  # the neighbours beyond the end of a line have none
+            inside = weight > 0  # neighbours beyond the end of a line have no weight
             np.add.at(kernel, (top[inside] + down, left[inside] + right), weight[inside])
     return kernel / kernel.sum()
 
 
 def convolve(pixels: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
-    """Convolve every channel of (C, H, W) with a kernel; beyond its borders the image goes on with the values there.
+    """Convolve every channel of (C, H, W) with a kernel; the border values extend beyond the image.
 
     Example:
         >>> convolve(torch.ones(1, 2, 3), np.full((3, 3), 1 / 9)).round(decimals=4).tolist()

@@ -1,4 +1,4 @@
-"""Blur along a line, as a patient who moves during the exposure does."""
+"""Motion blur along a line, as from a patient who moves during the exposure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["BlurMotion", "BlurMotiond"]
 
 
 class BlurMotion(Corruption):
-    """Average the image over a straight, even movement in a direction that is drawn for each image.
+    """Average the image over a straight, uniform movement in a direction drawn for each image.
 
-    The way is from 1.5 to 12 % of the image's shorter side. This is movement during a projection or a photograph; that
-    of magnetic resonance, which mixes parts of k-space and leaves ghosts, is another one.
+    The length of the movement is from 1.5 to 12 % of the image's shorter side. It models movement during a projection
+    or a photograph, not movement in magnetic resonance, which mixes parts of k-space and leaves ghosts.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the direction.
 
     Raises:
@@ -27,7 +27,7 @@ class BlurMotion(Corruption):
 
     Reference:
         Hendrycks, Dietterich, ICLR 2019 (10 to 20 of 224 pixels); Pérez-García et al., TorchIO, 2021, for movement in
-        magnetic resonance, which is not this one.
+        magnetic resonance, which is not modelled here.
 
     Example:
         >>> image = torch.zeros(3, 100, 100)

@@ -1,4 +1,4 @@
-"""Count quanta: the noise of too little dose or light."""
+"""Quantum noise, as from too low a dose or too little light."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class AddQuantumNoise(Corruption):
 
     .. math:: y = n / N, \qquad n \sim \mathrm{Poisson}(N x)
 
-    where white is ``N`` quanta, from 250 down to 10: the variance :math:`x / N` grows with brightness. In a radiograph
-    shown with bright bones it is the dense parts that few quanta reach, so bright parts are the noisy ones there as
-    well; the attenuation itself, which is not known after windowing, is not modelled.
+    where white is ``N`` quanta, from 250 down to 10. The variance :math:`x / N` grows with brightness. In a radiograph
+    with bright bones few quanta pass through the dense parts, so bright parts are noisy there as well. The attenuation
+    itself is unknown after windowing and not modelled.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the noise.
 
     Raises:

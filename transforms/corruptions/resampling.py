@@ -1,4 +1,4 @@
-"""Lose resolution: stored small somewhere, then shown large again."""
+"""Loss of resolution: stored small, then shown large again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["ResampleCoarsely", "ResampleCoarselyd"]
 
 
 class ResampleCoarsely(Corruption):
-    """Resample the image down to 60 to 15 % of its rows and columns, and up again; both bilinear, down antialiased.
+    """Downsample the image to 60 to 15 % of its rows and columns, and upsample it; both bilinear, antialiased
+    downwards.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
-        seed: not used, as nothing is drawn.
+        severity: 1 to 5; 0 returns the image unchanged.
+        seed: unused; the corruption is deterministic.
 
     Raises:
         ValueError: for another severity or a negative seed.

@@ -1,4 +1,4 @@
-"""Burn words into the pixels, as modalities and film digitisers do."""
+"""Words burned into the pixels, as by modalities and film digitisers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BAND = 0.3  # words lie in the upper or lower band of this height, where techno
 
 
 class BurnInText(Corruption):
-    """Write white words near the upper and lower border: how a film was taken, never anything of a patient.
+    """Write white words near the upper and lower border: technical terms, never patient data.
 
     Severities differ in the size of the font (6 to 15 % of the image's shorter side) and the number of words (1 to 6).
-    Words and places are drawn for each image; a higher severity keeps those of the lower ones and adds to them.
+    Words and places are drawn for each image; a higher severity keeps the words of the lower ones and adds more.
 
     Args:
-        severity: 1 to 5; 0 gives the image back.
+        severity: 1 to 5; 0 returns the image unchanged.
         seed: of the words and their places.
 
     Raises:
@@ -30,7 +30,8 @@ class BurnInText(Corruption):
 
     Reference:
         MedMNIST-C, 2024 ("characters", for dermoscopy); DeGrave, Janizek, Lee, "AI for radiographic COVID-19 detection
-        selects shortcuts over signal", Nature Machine Intelligence 3, 2021, for what such marks do to a classifier.
+        selects shortcuts over signal", Nature Machine Intelligence 3, 2021, for the effect of such marks on a
+        classifier.
 
     Example:
         >>> marked = BurnInText(severity=2)(torch.zeros(3, 200, 200), "an id")

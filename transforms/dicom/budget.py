@@ -1,6 +1,6 @@
 """Count the elements and sequence items of a header before the parser makes objects of them.
 
-The parser takes 30 microseconds for each item, empty ones too; to step over one takes a fiftieth of that.
+The parser takes 30 microseconds for each item, even an empty one; stepping over it takes a fiftieth of that.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0]
 _LONG = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
 _WINDOW = 2**20
 _SMALL = 2**12
-"""Bytes of a sequence of stated length that is not worth counting: 512 items at most."""
+"""Length in bytes up to which a sequence of stated length is not counted: 512 items at most."""
 _OUTER = _EMPTY_ITEM = 32
 _ITEM = 8
-"""Weights beside that of an element in a sequence, which is 1, by their cost and by the number that files need."""
+"""Weights by cost and by the needs of real files, relative to an element in a sequence (1)."""
 
 
 @dataclass
 class _Level:
-    """A sequence or an item that is being stepped through; ``end`` is None where a delimiter ends it."""
+    """Sequence or item that is being stepped through; ``end`` is None if a delimiter ends it."""
 
     is_item: bool
     end: int | None
@@ -42,7 +42,7 @@ class HeaderBudget:
 
     Args:
         file: the parser's file, which is at the value of the element when the callback runs.
-        limits: gives ``header_elements``.
+        limits: holds ``header_elements``.
         little_endian: byte order of the header.
     """
 
@@ -58,7 +58,7 @@ class HeaderBudget:
         self._buffer, self._start = b"", 0
 
     def count(self, tag: int, vr: str | None, length: int) -> None:
-        """Count an element outside of sequences and, if it is a sequence, all that is in it.
+        """Count an element outside of sequences and, for a sequence, all of its content.
 
         Raises:
             MedicalImageError: ``too_large`` beyond the limit.
@@ -76,7 +76,7 @@ class HeaderBudget:
             self._buffer, self._start = b"", 0
 
     def _walk(self, position: int, end: int | None, *, implicit: bool) -> None:
-        """Step through a sequence; where it is damaged, the parser is left to say so."""
+        """Step through a sequence; damage is left for the parser to report."""
         levels = [_Level(False, end, implicit)]
         while levels:
             level = levels[-1]
@@ -101,7 +101,7 @@ class HeaderBudget:
                 levels.append(_Level(True, inner, level.implicit or None))
 
     def _step(self, position: int, at: int, tag: int, length: int, level: _Level, levels: list[_Level]) -> int:
-        """Return the position behind an element of an item, or of the first item of a sequence that it opens."""
+        """Return the position behind an element of an item, or behind the first item of a sequence that it opens."""
         vr = self._buffer[at + 4 : at + 6]
         is_letters = b"AA" <= vr <= b"ZZ"
         if level.implicit is None:
@@ -122,7 +122,7 @@ class HeaderBudget:
         return self._behind_delimiter(position) if undefined else position + length
 
     def _at(self, position: int, size: int) -> int | None:
-        """Return where a position is in the buffer, filled as needed; None at the end of the file."""
+        """Return the index of a position in the buffer, filled as needed; None at the end of the file."""
         at = position - self._start
         if at >= 0 and at + size <= len(self._buffer):
             return at

@@ -1,4 +1,4 @@
-"""Values of tags that may be told: closed lists, so that no free text or name gets into a report.
+"""Closed lists of reportable tag values, which keep free text and names out of reports.
 
 Reference:
     DICOM PS3.3 C.7.3.1.1.1 (Modality), C.8.7.1.1 and C.8.11.5.1 (ViewPosition), C.7.6.1.1.1 (ImageLaterality),
@@ -33,7 +33,7 @@ MODALITIES = frozenset(_MODALITIES.split())
 VIEWS = frozenset(_VIEWS.split())
 LATERALITIES = frozenset("RLBU")
 INTENTS = frozenset(("FOR PRESENTATION", "FOR PROCESSING"))
-# kind of image: words that a value of ImageType begins with, or is; the first kind that fits counts
+# kind of image: words that a value of ImageType begins with, or equals; the first matching kind counts
 _BEGINNINGS = {
     "mosaic": ("MOSAIC",),
     "localizer": ("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVEY"),
@@ -54,7 +54,7 @@ PHOTOMETRICS = frozenset(
 
 
 def known(value: str, allowed: frozenset[str]) -> str:
-    """A value if it is one of the list, "" if it is empty, "other" if it is anything else.
+    """Return a value of the list unchanged, "" for an empty one, "other" for any other.
 
     Example:
         >>> known("PA", VIEWS), known("", VIEWS), known("DOE JANE", VIEWS)
@@ -64,7 +64,7 @@ def known(value: str, allowed: frozenset[str]) -> str:
 
 
 def image_kind(image_type: Sequence[str]) -> str:
-    """Return the kind of an image by ImageType: one word of a closed list, "" where it is not stated.
+    """Return the kind of an image by ImageType: one word of a closed list, "" if it is not stated.
 
     The words are ``primary``, ``mosaic``, ``localizer``, ``projection``, ``reformatted``, ``subtraction``, ``map`` and,
     of other secondary images, ``derived``.
@@ -90,7 +90,7 @@ def image_kind(image_type: Sequence[str]) -> str:
 
 
 def presentation_intent(stated: str, sop_class: str) -> str:
-    """Return PresentationIntentType, or what the name of the SOP class says where the tag is missing.
+    """Return PresentationIntentType, or the intent in the name of the SOP class if the tag is missing.
 
     Example:
         >>> presentation_intent("", "Digital Mammography X-Ray Image Storage - For Processing")

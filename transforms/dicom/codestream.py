@@ -1,7 +1,7 @@
-"""The header of a compressed frame: what a decoder would make of it, checked before a decoder sees it.
+"""Header of a compressed frame, checked before a decoder receives the frame.
 
-A frame whose own header asks for another size than Rows and Columns can exhaust the memory, and GDCM ends the whole
-program, not just the file, on some JPEG headers that contradict what it was told.
+A frame whose own header states another size than Rows and Columns can exhaust the memory. GDCM ends the whole
+program, not just the file, on some JPEG headers that contradict its options.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 @dataclass(frozen=True, kw_only=True)
 class Codestream:
-    """What a compressed frame says of itself.
+    """Properties in the header of a compressed frame.
 
     Args:
         rows: pixels from top to bottom.
@@ -39,7 +39,7 @@ class Codestream:
         component_ids: one byte each, JPEG and JPEG-LS only.
         signed: samples are in two's complement, JPEG 2000 only.
         subsampled: the components differ in size, as luminance and colour differences do.
-        application: marker of JPEG that names the colours of the samples: "Adobe", "JFIF", or "" for none.
+        application: JPEG marker that names the colours of the samples: "Adobe", "JFIF", or "" for none.
     """
 
     rows: int
@@ -53,7 +53,7 @@ class Codestream:
 
     @property
     def holds_rgb(self) -> bool:
-        """Whether the components are named R, G, B."""
+        """True if the components are named R, G, B."""
         return self.component_ids in _RGB_IDS
 
 
@@ -61,10 +61,10 @@ def check_codestream(encoded: bytes, layout: PixelLayout) -> Codestream | None:
     """Refuse a compressed frame that contradicts the header of the file.
 
     Returns:
-        The frame's own header; None for run lengths (RLE) and deflated frames, which have none.
+        The frame's own header; None for RLE and deflated frames, which have none.
 
     Raises:
-        MedicalImageError: ``reason="decode_failed"`` if it has no usable header of its own, ``"bad_header"`` if that
+        MedicalImageError: ``reason="decode_failed"`` if the frame has no usable header, ``"bad_header"`` if its header
             contradicts the file's.
     """
     if layout.transfer_syntax in JPEG2000TransferSyntaxes:
@@ -90,9 +90,9 @@ def check_codestream(encoded: bytes, layout: PixelLayout) -> Codestream | None:
 
 
 def read_jpeg_header(encoded: bytes) -> Codestream | None:
-    """Read the segments of a JPEG or JPEG-LS frame up to its first scan; None where they are damaged.
+    """Read the segments of a JPEG or JPEG-LS frame up to its first scan; None for damaged segments.
 
-    Where both markers of applications are there, Adobe's is the one kept.
+    If both application markers are present, Adobe's is kept.
 
     Reference:
         ITU-T T.81 B.2, ITU-T T.87 C.2.
@@ -136,7 +136,7 @@ def _application(found: set[str]) -> Literal["Adobe", "JFIF", ""]:
 
 
 def read_jpeg_2000_header(encoded: bytes) -> Codestream | None:
-    """Read the SIZ segment of a JPEG 2000 frame, also within a JP2 file; None where it is damaged.
+    """Read the SIZ segment of a JPEG 2000 frame, also within a JP2 file; None if it is damaged.
 
     Reference:
         ITU-T T.800 A.5.1.

@@ -1,4 +1,4 @@
-"""Colour of any kind to RGB in [0, 1]: palettes, luminance with colour differences, any depth."""
+"""Conversion of colour images to RGB in [0, 1]: palettes, luminance with colour differences, any depth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["palette_to_rgb", "samples_to_rgb"]
 
 
 def samples_to_rgb(stored: np.ndarray, *, photometric: str, layout: PixelLayout) -> np.ndarray:
-    r"""Return RGB in [0, 1] of an image with three samples per pixel.
+    r"""Return an image with three samples per pixel as RGB in [0, 1].
 
     For YBR_FULL and YBR_FULL_422, with ``b`` bits and ``o = 2^(b-1)``:
 
@@ -23,13 +23,13 @@ def samples_to_rgb(stored: np.ndarray, *, photometric: str, layout: PixelLayout)
     Args:
         stored: (H, W, 3).
         photometric: RGB, YBR_FULL or YBR_FULL_422, after decoding.
-        layout: what the pixel data holds.
+        layout: of the pixel data.
 
     Returns:
         float32 (H, W, 3) in [0, 1]: the stored value over ``2^BitsStored - 1``.
 
     Raises:
-        MedicalImageError: if the decoder left another colour space (``reason="unsupported_photometric"``).
+        MedicalImageError: for another colour space after decoding (``reason="unsupported_photometric"``).
 
     Reference:
         DICOM PS3.3 C.7.6.3.1.2.
@@ -50,14 +50,14 @@ def samples_to_rgb(stored: np.ndarray, *, photometric: str, layout: PixelLayout)
 
 
 def palette_to_rgb(header: FileDataset, stored: np.ndarray, flags: Flags) -> np.ndarray:
-    """Return RGB in [0, 1] of a PALETTE COLOR image.
+    """Return a PALETTE COLOR image as RGB in [0, 1].
 
-    Entries of 16 bits are shifted down to 8: the standard fills them by shifting 8 bits up, so that white is 65280.
+    Entries of 16 bits are shifted down to 8: DICOM fills them by shifting 8 bits up, so that white is 65280.
 
     Args:
         header: holds the three colour tables.
         stored: indices (H, W).
-        flags: receives what was unusual.
+        flags: receives anomalies.
 
     Returns:
         float32 (H, W, 3) in [0, 1].
@@ -83,7 +83,7 @@ def palette_to_rgb(header: FileDataset, stored: np.ndarray, flags: Flags) -> np.
 
 
 def _table(header: FileDataset, color: str, flags: Flags) -> tuple[np.ndarray, int, bool]:
-    """Return the entries of one colour, the index of the first, and whether they have 16 bits."""
+    """Return the entries of one colour, the index of the first entry, and True for 16 bits."""
     keyword = f"{color}PaletteColorLookupTable"
     descriptor = [int(value) for value in numbers(header, f"{keyword}Descriptor", flags)]
     if len(descriptor) != 3 or descriptor[2] not in (8, 16):
@@ -92,7 +92,7 @@ def _table(header: FileDataset, color: str, flags: Flags) -> tuple[np.ndarray, i
     data, byte_order = raw_data(header, f"{keyword}Data")
     segments, segment_order = raw_data(header, f"Segmented{keyword}Data")
     if isinstance(data, bytes) and data:
-        # 8-bit entries may be packed or padded to 16 bits, whatever the descriptor says: the length tells
+        # 8-bit entries may be packed or padded to 16 bits, whatever the descriptor says: the length decides
         is_16_bit = len(data) >= 2 * count
         table = np.frombuffer(data[: len(data) // 2 * 2], f"{byte_order}u2") if is_16_bit else _bytes(data, byte_order)
         # 8-bit entries that lie in words are not to be shifted
@@ -110,7 +110,7 @@ def _table(header: FileDataset, color: str, flags: Flags) -> tuple[np.ndarray, i
 
 
 def _bytes(data: bytes, byte_order: str) -> np.ndarray:
-    """Return packed 8-bit entries; in big-endian files the two of a word are swapped."""
+    """Return packed 8-bit entries; in big-endian files the two bytes of a word are swapped."""
     words = np.frombuffer(data + b"\0" * (len(data) % 2), f"{byte_order}u2")
     return words.astype("<u2").view(np.uint8)[: len(data)]
 

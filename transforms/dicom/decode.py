@@ -1,4 +1,4 @@
-"""Decode one frame to stored values, with the decoders in a fixed order, and say which one it was."""
+"""Decode one frame to stored values, with the decoders in a fixed order, and name the decoder used."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DecodedFrame:
         values: (H, W) or (H, W, 3), in the dtype of the file.
         photometric: photometric interpretation after decoding.
         decoder: name of the decoder.
-        layout: that of the file, with sign and depth of a compressed frame that says otherwise.
+        layout: of the file, with the sign and depth of the compressed frame if they differ.
     """
 
     values: np.ndarray
@@ -71,7 +71,7 @@ _END_MARKER = b"\xff\xd9"
 _MOST_PADDING = 8
 
 DeflatedImageFrameCompression = UID("1.2.840.10008.1.2.8.1")
-"""Each frame deflated by itself; newer than pydicom's list."""
+"""Each frame deflated separately; newer than pydicom's list."""
 
 DECODERS: dict[UID, tuple[str, ...]] = {
     JPEGBaseline8Bit: ("pillow",),
@@ -88,12 +88,12 @@ DECODERS: dict[UID, tuple[str, ...]] = {
     RLELossless: ("pylibjpeg", "pydicom"),
     DeflatedImageFrameCompression: ("zlib",),
 }
-"""Transfer syntax -> decoders in the order they are tried.
+"""Transfer syntax -> decoders in the order of trial.
 
-The order is fixed because decoders differ: Pillow gives other values than the rest for some JPEG 2000, so it is not
-asked there. python-gdcm ends the whole program on some damaged JPEG frames, so it is not asked at all: Pillow gives the
-same values for 8 bits, and SimpleITK, slower, for the rest. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg``
-is asked for nothing that only that plugin reads.
+The order is fixed because decoders differ. Pillow gives other values than the rest for some JPEG 2000 and is not used
+there. python-gdcm ends the whole program on some damaged JPEG frames and is not used at all: Pillow gives the same
+values for 8 bits, and SimpleITK, slower, for the rest. ``pylibjpeg-libjpeg`` is under the GPL, so ``pylibjpeg`` is not
+used for syntaxes that only this plugin reads.
 """
 
 
@@ -102,13 +102,13 @@ def decode_frame(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, fr
 
     Args:
         file: the parsed file.
-        pixels: where its pixel data lies.
-        layout: what the pixel data holds.
+        pixels: position of its pixel data.
+        layout: of the pixel data.
         frame: index of the frame, from 0.
-        flags: receives what was unusual about the data.
+        flags: receives anomalies of the data.
 
     Raises:
-        MedicalImageError: if there is too little data, no decoder for the transfer syntax, or all of them fail.
+        MedicalImageError: for too little data, a transfer syntax without decoder, or a failure of all decoders.
     """
     syntax = layout.transfer_syntax
     if syntax in _NATIVE:
@@ -129,7 +129,7 @@ def _decode_native(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, 
         values = read_plain_frame(file.data, pixels.offset, layout, frame)
         return _shifted_down(values, layout, flags), photometric
     options = decoder_options(layout, photometric, frames=layout.frames)
-    # where the stored bits end higher than they should, they are decoded up to there and shifted down
+    # stored bits that end too high are decoded up to their end and shifted down
     options |= {"bits_stored": layout.high_bit + 1, "pixel_vr": pixels.vr, "view_only": True}
     file.data.seek(pixels.offset)
     try:
@@ -147,7 +147,7 @@ def _shifted_down(values: np.ndarray, layout: PixelLayout, flags: Flags) -> np.n
 
 
 def _check_length(file: ParsedFile, pixels: PixelElement, layout: PixelLayout, flags: Flags) -> str:
-    """Refuse data shorter than the header says; return the photometric interpretation that fits its length."""
+    """Refuse data shorter than the header states; return the photometric interpretation that fits its length."""
     file.data.seek(pixels.offset)
     present = remaining_bytes(file.data)
     stated = present if pixels.length is None else pixels.length
@@ -200,7 +200,7 @@ def _first_decoded(encoded: bytes, layout: PixelLayout, flags: Flags) -> tuple[n
                 decoded = *decode(variant, layout), name
             except (KeyboardInterrupt, SystemExit):
                 raise
-            # a panic in a decoder written in Rust (RLE) is no Exception
+            # a panic in a decoder written in Rust (RLE) is not an Exception
             except BaseException as error:
                 failures.append(f"{name}: {type(error).__name__}")
             else:
@@ -217,7 +217,7 @@ def _first_decoded(encoded: bytes, layout: PixelLayout, flags: Flags) -> tuple[n
 
 
 def _variants(encoded: bytes, layout: PixelLayout) -> Iterator[bytes]:
-    """Yield a frame as it is, then a JPEG-LS frame without the padding before its end marker, byte by byte."""
+    """Yield a frame unchanged, then a JPEG-LS frame without the padding before its end marker, byte by byte."""
     yield encoded
     if layout.transfer_syntax not in JPEGLSTransferSyntaxes:
         return

@@ -1,4 +1,4 @@
-"""What pydicom's decoders are told about the pixel data."""
+"""Options of pydicom's decoders for the pixel data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def decoder_options(layout: PixelLayout, photometric: str, *, frames: int) -> di
     """Return the options of ``pydicom.pixels.Decoder.as_array``.
 
     Args:
-        layout: what the pixel data holds.
-        photometric: photometric interpretation, which can differ from what the header states.
-        frames: number of frames that the decoder is given.
+        layout: of the pixel data.
+        photometric: photometric interpretation, which can differ from the header.
+        frames: number of frames in the decoder's input.
     """
     return {
         "transfer_syntax_uid": layout.transfer_syntax,

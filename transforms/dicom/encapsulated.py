@@ -1,4 +1,4 @@
-"""Compressed pixel data: find the bytes of one frame, and check them before a decoder sees them."""
+"""Compressed pixel data: locate the bytes of one frame, and check them before decoding."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _ITEM, _SEQUENCE_DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # (FFFE,E000) and (FFFE,E0D
 def encoded_frame(
     file: ParsedFile, pixels: PixelElement, layout: PixelLayout, frame: int, flags: Flags
 ) -> tuple[bytes, Codestream | None]:
-    """Return the compressed bytes of one frame, and its own header where its codec has one.
+    """Return the compressed bytes of one frame, and its own header if its codec has one.
 
     Raises:
-        MedicalImageError: ``reason="truncated"`` if an item ends beyond the file or the frame is not there,
-            ``"bad_header"`` if the data is not encapsulated or contradicts the header, ``"decode_failed"`` if its
-            own header is damaged.
+        MedicalImageError: ``reason="truncated"`` if an item ends beyond the file or the frame is missing,
+            ``"bad_header"`` if the data is not encapsulated or contradicts the header, ``"decode_failed"`` if the
+            frame's own header is damaged.
 
     Reference:
         DICOM PS3.5 A.4.
     """
     file.data.seek(pixels.offset)
-    # a stated length is wrong but harmless where there are items all the same
+    # a stated length is wrong, but harmless if items follow
     if pixels.length is not None and file.data.read(4) != _ITEM.to_bytes(4, "little"):
         raise MedicalImageError(
             "A compressed transfer syntax needs pixel data in items, this file has plain data; "
@@ -57,7 +57,7 @@ def encoded_frame(
 
 
 def _check_items(file: BinaryIO, flags: Flags) -> None:
-    """Walk over the items: each must lie within the file."""
+    """Check that each item lies within the file."""
     left = remaining_bytes(file)
     while left >= 8:
         tag, length = struct.unpack("<II", file.read(8))

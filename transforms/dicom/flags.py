@@ -1,4 +1,4 @@
-"""What was unusual about a file that could still be read: nothing is repaired in silence."""
+"""Flags for anomalies of a readable file; no repair is silent."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ FLAGS = MappingProxyType(
         "imager_pixel_spacing": "the spacing is that at the detector, not in the patient",
     }
 )
-"""What each flag means; ``:`` and a DICOM keyword follow ``inferred``, ``empty``, ``invalid`` and ``nonconforming``."""
+"""Meaning of each flag; ``:`` and a DICOM keyword follow ``inferred``, ``empty``, ``invalid`` and ``nonconforming``."""
 
 
 class Flags:
-    """Collect the flags of one file, each once, in the order they came up.
+    """Collect the flags of one file, each once, in order of occurrence.
 
     Example:
         >>> flags = Flags()
@@ -71,5 +71,5 @@ class Flags:
 
     @property
     def codes(self) -> list[str]:
-        """The flags, each once."""
+        """List of the flags, each once."""
         return list(self._codes)

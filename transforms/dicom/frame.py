@@ -1,4 +1,4 @@
-"""One frame of a file: its stored values, and its values in their unit."""
+"""One frame of a file: stored values, and values in their unit."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class StoredFrame:
         decoder: name of the decoder.
         index: index of the frame, from 0.
         header: header of the file; it carries patient data.
-        layout: what the pixel data holds.
-        flags: what was unusual so far.
+        layout: of the pixel data.
+        flags: anomalies so far.
     """
 
     values: np.ndarray
@@ -51,8 +51,8 @@ class ModalityFrame:
 
     Args:
         values: float32 or float64 (H, W), in HU for CT.
-        padding: bool (H, W), True where nothing was measured; None where everything was.
-        modality: the transformation that led here.
+        padding: bool (H, W), True for pixels that were not measured; None if all were.
+        modality: the transformation that was applied.
     """
 
     values: np.ndarray
@@ -71,11 +71,11 @@ def stored_values(
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        frame: index of the frame, from 0; may be left out where the file has one.
-        limits: what the file may ask for at most.
+        frame: index of the frame, from 0; optional for a file with one frame.
+        limits: upper limits on the sizes that the file may declare.
 
     Raises:
-        MedicalImageError: if the file has no such frame, or it cannot be decoded; ``reason`` says why.
+        MedicalImageError: if the frame does not exist or cannot be decoded; ``reason`` says why.
     """
     flags = Flags()
     with open_source(source) as opened:
@@ -115,7 +115,7 @@ def modality_values(stored: StoredFrame) -> ModalityFrame:
 
 
 def _image_pixels(file: ParsedFile) -> PixelElement:
-    """Return where the pixel data lies; refuse objects that are no images."""
+    """Return the position of the pixel data; refuse objects that are not images."""
     name = sop_class_name(file.header)
     if file.pixels is None:
         raise MedicalImageError(

@@ -1,4 +1,4 @@
-"""Where a frame lies: pixel spacing, position and orientation in the patient."""
+"""Geometry of a frame: pixel spacing, position and orientation in the patient."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Geometry", "read_geometry"]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where a frame lies; None where the file does not say.
+    """Geometry of a frame; fields that the file does not state are None.
 
     Args:
         spacing: distance in mm from one row to the next, and from one column to the next.
         position: centre of the first pixel in mm, LPS.
-        orientation: direction of the rows' first to last pixel, then of the columns'; six cosines, LPS.
+        orientation: direction along the rows, then along the columns; six cosines, LPS.
     """
 
     spacing: tuple[float, float] | None
@@ -27,7 +27,7 @@ class Geometry:
 
 
 def read_geometry(header: FileDataset, *, frame: int = 0, flags: Flags | None = None) -> Geometry:
-    """Read where a frame lies; functional groups win over the tags of the whole file.
+    """Read the geometry of a frame; functional groups take precedence over the tags of the whole file.
 
     Args:
         header: header of the file.

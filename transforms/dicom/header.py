@@ -1,4 +1,4 @@
-"""Parse the header of a DICOM file safely, up to and without the pixel data."""
+"""Parse the header of a DICOM file safely, up to the pixel data."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 @dataclass(frozen=True, kw_only=True)
 class PixelElement:
-    """Where the pixel data lies in a file.
+    """Position of the pixel data in a file.
 
     Args:
         keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
-        vr: its value representation, "OW" where the encoding does not state it.
+        vr: its value representation, "OW" if the encoding does not state it.
         offset: position of the first byte of the value.
-        length: length of the value in bytes, None where it is undefined (encapsulated).
+        length: length of the value in bytes, None for an undefined length (encapsulated).
     """
 
     keyword: str
@@ -51,7 +51,7 @@ class PixelElement:
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedFile:
-    """A header, the bytes it came from (inflated where they were deflated), and where its pixel data lies."""
+    """Header, its source bytes (inflated if they were deflated), and the position of the pixel data."""
 
     header: FileDataset
     data: BinaryIO
@@ -66,7 +66,7 @@ def read_header(source: Source, *, limits: Limits = Limits()) -> FileDataset:  #
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        limits: what a deflated data set may inflate to, and the largest header value that is read.
+        limits: largest size of an inflated data set, and of a header value.
 
     Returns:
         The data set, with ``file_meta``. It carries patient data: it must not reach logs or reports.
@@ -109,7 +109,7 @@ def parse(file: BinaryIO, *, limits: Limits) -> ParsedFile:
 
 def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileDataset, BinaryIO]:
     file.seek(132 if has_preamble else 0)
-    # the parser would inflate a deflated data set without any limit, so that is done here
+    # inflated here, because the parser would inflate a deflated data set without limit
     meta = read_dataset(
         file,
         is_implicit_VR=False,
@@ -124,7 +124,7 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
     else:
         budget = HeaderBudget(file, limits, little_endian=_is_little_endian(file, syntax))
         file.seek(0)
-        # what pydicom's dcmread calls, with a callback of our own
+        # the call inside pydicom's dcmread, with another callback
         stop = _stop(budget, _PIXEL_KEYWORDS.__contains__)
         header = read_partial(file, stop, defer_size=limits.header_value_bytes, force=True)
         return header, file
@@ -139,8 +139,8 @@ def _parse(file: BinaryIO, *, has_preamble: bool, limits: Limits) -> tuple[FileD
 
 
 def _needs_no_guess(file: BinaryIO, syntax: UID) -> bool:
-    """Tell whether the encoding is known and little-endian, and group 8 comes next, as in nearly all files."""
-    # asking a private one whether it is a transfer syntax is an error
+    """Return True if the encoding is known and little-endian, and group 8 comes next, as in nearly all files."""
+    # is_transfer_syntax raises for a private UID
     if syntax.is_private or not syntax.is_transfer_syntax or syntax == ExplicitVRBigEndian:
         return False
     group = file.read(2)
@@ -154,7 +154,7 @@ def _is_little_endian(file: BinaryIO, syntax: UID) -> bool:
 
 
 def _stop(budget: HeaderBudget, is_end: Callable[[BaseTag], bool]) -> Callable[[BaseTag, str | None, int], bool]:
-    """Return the parser's callback, which ends it at an element and counts the ones before."""
+    """Return the parser's callback, which stops at an element and counts the elements before it."""
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
         if is_end(tag):
@@ -166,7 +166,7 @@ def _stop(budget: HeaderBudget, is_end: Callable[[BaseTag], bool]) -> Callable[[
 
 
 def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
-    """Read tag, value representation and length of the element that the parser stopped at."""
+    """Read tag, value representation and length of the element at which the parser stopped."""
     _, is_little_endian = header.original_encoding
     endian = "<" if is_little_endian else ">"
     start = file.read(8)
@@ -176,8 +176,8 @@ def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
     keyword = _PIXEL_KEYWORDS.get(group << 16 | element)
     if keyword is None:
         return None
-    # what is there counts, not what the transfer syntax says: some writers switch within a file, some state the wrong
-    # one. The letters cannot be a length in the implicit encoding: it would be odd
+    # the bytes decide, not the transfer syntax: some writers switch within a file, some state the wrong one. The
+    # letters cannot be a length in the implicit encoding: it would be odd
     is_implicit = start[4:6] not in _PIXEL_VRS
     vr = "OW" if is_implicit else start[4:6].decode("ascii")
     length_bytes = start[4:8] if is_implicit else file.read(4)
@@ -188,10 +188,10 @@ def _pixel_element(file: BinaryIO, header: FileDataset) -> PixelElement | None:
 
 
 def _is_cut(header: Dataset, data: BinaryIO) -> bool:
-    """Tell whether the last value of a header should go on beyond the end of the data."""
+    """Return True if the last value of a header extends beyond the end of the data."""
     if len(header) == 0:
         return True
-    # taken as it is, unconverted: it may be damaged
+    # unconverted: it may be damaged
     last = max(header.values(), key=lambda element: element.tag)
     if not isinstance(last, RawDataElement) or last.length == _UNDEFINED_LENGTH:
         return False

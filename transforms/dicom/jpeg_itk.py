@@ -1,4 +1,4 @@
-"""JPEG Lossless and JPEG with 12 bits, which neither Pillow nor pydicom's other permissive decoders read."""
+"""Decoding of JPEG Lossless and 12-bit JPEG, which Pillow and pydicom's other permissive decoders do not read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["decode_with_itk"]
 def decode_with_itk(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, str]:
     """Decode one JPEG frame with SimpleITK.
 
-    SimpleITK only sees a small file that is written here, with the frame and what it takes to decode it. It turns the
-    failures of GDCM, which does the work inside, into exceptions; called directly, GDCM ends the whole program.
+    SimpleITK receives a small file that is written here, with the frame and the tags for decoding it. It turns the
+    failures of GDCM, its decoder, into exceptions; called directly, GDCM ends the whole program.
 
     Args:
-        encoded: the compressed frame, of a size that is known to fit ``layout``.
-        layout: what it holds.
+        encoded: the compressed frame, already checked against the size in ``layout``.
+        layout: of the frame.
 
     Returns:
         Stored values (H, W) or (H, W, 3), and the photometric interpretation.
@@ -31,7 +31,7 @@ def decode_with_itk(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, st
     Raises:
         ImportError: if SimpleITK is not installed.
         RuntimeError: if it cannot decode the frame.
-        ValueError: if the result has another shape than ``layout`` says.
+        ValueError: if the shape of the result differs from ``layout``.
     """
     import SimpleITK as sitk
 
@@ -51,7 +51,7 @@ def decode_with_itk(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, st
 
 
 def _single_frame(encoded: bytes, layout: PixelLayout) -> bytes:
-    """Return a DICOM file of this frame alone; written by hand because pydicom takes as long as half a decoding."""
+    """Return a DICOM file of this frame alone; written by hand because pydicom takes half as long as the decoding."""
     syntax = _text(layout.transfer_syntax)
     meta = (
         _element(0x0002, 0x0001, "OB", b"\0\1")
@@ -86,7 +86,7 @@ def _single_frame(encoded: bytes, layout: PixelLayout) -> bytes:
 
 
 def _element(group: int, element: int, vr: str, value: bytes) -> bytes:
-    """Encode one element of a value of even length in Explicit VR Little Endian."""
+    """Encode one element with a value of even length in Explicit VR Little Endian."""
     if vr == "OB":
         return struct.pack("<HH2sHI", group, element, vr.encode(), 0, len(value)) + value
     return struct.pack("<HH2sH", group, element, vr.encode(), len(value)) + value
@@ -98,7 +98,7 @@ def _text(value: str) -> bytes:
 
 
 def _photometric(encoded: bytes, layout: PixelLayout) -> str:
-    """Return what the samples are: component names R, G, B in the frame itself are believed."""
+    """Return the photometric interpretation of the samples; component names R, G, B in the frame take precedence."""
     codestream = read_jpeg_header(encoded)
     if layout.samples == 3 and codestream is not None and codestream.holds_rgb:
         return "RGB"

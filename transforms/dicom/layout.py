@@ -1,4 +1,4 @@
-"""The Image Pixel module: what the bytes of the pixel data mean, checked before any of them is decoded."""
+"""Image Pixel module: layout of the pixel data, checked before decoding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAMPLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class PixelLayout:
-    """What the pixel data holds.
+    """Layout of the pixel data.
 
     Args:
         keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
@@ -46,7 +46,7 @@ class PixelLayout:
         bits_stored: bits of one value.
         high_bit: position of the highest bit of a value.
         signed: whether values are in two's complement.
-        planar: 0 where the samples of a pixel lie together, 1 where the planes do.
+        planar: 0 if the samples of a pixel lie together, 1 if the planes do.
         transfer_syntax: the encoding.
     """
 
@@ -65,24 +65,24 @@ class PixelLayout:
 
     @property
     def is_float(self) -> bool:
-        """Whether the values are floating point numbers."""
+        """True for floating point values."""
         return self.keyword != "PixelData"
 
     @property
     def is_grey(self) -> bool:
-        """Whether a pixel is one intensity."""
+        """True if each pixel is one intensity."""
         return self.photometric.startswith("MONOCHROME")
 
     @property
     def stored_range(self) -> tuple[int, int]:
-        """The smallest and the largest value that the stored bits allow."""
+        """Smallest and largest value of the stored bits."""
         if self.signed:
             return -(2 ** (self.bits_stored - 1)), 2 ** (self.bits_stored - 1) - 1
         return 0, 2**self.bits_stored - 1
 
 
 def frame_count(header: FileDataset) -> int:
-    """Return the number of frames: NumberOfFrames, 1 where it is missing or empty.
+    """Return the number of frames: NumberOfFrames, or 1 if it is missing or empty.
 
     Raises:
         MedicalImageError: if NumberOfFrames is not a positive whole number (``reason="bad_header"``).
@@ -93,18 +93,18 @@ def frame_count(header: FileDataset) -> int:
         raise MedicalImageError(
             "NumberOfFrames must be a whole number >= 1, got something else; correct the tag.", reason="bad_header"
         )
-    # 0 is written by some devices for "not a multi-frame object"
+    # some devices write 0 for "not a multi-frame object"
     return count or 1
 
 
 def pixel_layout(header: FileDataset, *, keyword: str, flags: Flags, limits: Limits) -> PixelLayout:
-    """Return what the pixel data holds; missing tags are inferred where only one reading makes sense.
+    """Return the layout of the pixel data; missing tags are inferred if only one reading makes sense.
 
     Args:
         header: header of the file.
         keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
-        flags: receives what was inferred.
-        limits: what the header may ask for at most.
+        flags: receives inferred tags.
+        limits: upper limits on the sizes that the header may declare.
 
     Raises:
         MedicalImageError: if a tag is missing and cannot be inferred, tags contradict each other, the photometric

@@ -1,8 +1,8 @@
-"""Walk over the elements of a plain DICOM header and keep only those that are asked for.
+"""Walk over the elements of a plain DICOM header and keep only the wanted ones.
 
-A folder is scanned for some twenty tags per file; pydicom makes objects of all hundred of them. What is not plain
-(deflated, big-endian, enhanced, nested deeply, damaged, anything unexpected) is left to the full parser, so that both
-ways give the same values: a test holds one to the other on every file that pydicom ships, and on damaged ones.
+A scan of a folder needs some twenty tags per file; pydicom makes objects of all hundred of them. Headers that are not
+plain (deflated, big-endian, enhanced, deeply nested, damaged, anything unexpected) are left to the full parser. Both
+ways give the same values: a test compares them on every file that pydicom ships, and on damaged ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 __all__ = ["LeanHeader", "read_lean_header"]
 
-_FIRST_BYTES = 2**14  # nearly all headers end before; one read of a small size is the cheapest
+_FIRST_BYTES = 2**14  # nearly all headers end before; one small read is the cheapest
 _MOST_BYTES = 2**22
 _DEEPEST = 16
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -48,7 +48,7 @@ _length = struct.Struct("<L").unpack_from
 class LeanHeader(dict[int, RawDataElement]):
     """A few elements of a header, for the functions that read values of a pydicom data set.
 
-    A data set of pydicom takes longer to make than the elements in it take to find.
+    A pydicom data set takes longer to construct than its elements take to find.
 
     Attributes:
         file_meta: TransferSyntaxUID and MediaStorageSOPClassUID.
@@ -57,21 +57,21 @@ class LeanHeader(dict[int, RawDataElement]):
     file_meta: LeanHeader
 
     def __contains__(self, tag: Any) -> bool:
-        """Whether an element is there, by tag or keyword."""
+        """Return True for an element in the header, by tag or keyword."""
         return dict.__contains__(self, Tag(tag) if isinstance(tag, str) else tag)
 
     def __getitem__(self, tag: Any) -> DataElement:  # type: ignore[override]
-        """The converted element."""
+        """Return the converted element."""
         number = Tag(tag)
         return Dataset({number: dict.__getitem__(self, number)})[number]
 
     def get_item(self, tag: int, *, keep_deferred: bool = False) -> RawDataElement | None:
-        """The unconverted element, None where there is none."""
+        """Return the unconverted element; None if it is missing."""
         return dict.get(self, tag)
 
 
 class _Unusual(Exception):
-    """The header is left to the full parser."""
+    """A header that is left to the full parser."""
 
 
 def read_lean_header(file: BinaryIO, wanted: Mapping[int, BaseTag]) -> tuple[LeanHeader, bool, int] | None:
@@ -79,11 +79,11 @@ def read_lean_header(file: BinaryIO, wanted: Mapping[int, BaseTag]) -> tuple[Lea
 
     Args:
         file: a DICOM file with preamble.
-        wanted: tags to keep, as numbers and as tags.
+        wanted: tags to keep, by their numbers.
 
     Returns:
-        The elements, unconverted; whether pixel data follows; and the number of bytes before it.
-        None where the header is not plain.
+        The unconverted elements, True if pixel data follows, and the number of bytes before it. None if the header is
+        not plain.
 
     Reference:
         DICOM PS3.5 sections 7.1 and 7.5; PS3.10 section 7.1.
@@ -95,7 +95,7 @@ def read_lean_header(file: BinaryIO, wanted: Mapping[int, BaseTag]) -> tuple[Lea
 
 
 class _Walk:
-    """The bytes of a file as far as they have been read, and the elements found in them."""
+    """Bytes of a file read so far, and the elements found in them."""
 
     def __init__(self, file: BinaryIO, wanted: Mapping[int, BaseTag]) -> None:
         file.seek(0)
@@ -110,7 +110,7 @@ class _Walk:
         syntax = meta.get_item(_TRANSFER_SYNTAX)
         uid = b"" if syntax is None else (syntax.value or b"").rstrip(b"\0 ")
         implicit = uid == _IMPLICIT
-        # a VR where there should be none, or none: the encoding is not the one that is stated
+        # an unexpected or a missing VR: the encoding is not the stated one
         if not uid or uid in _NOT_PLAIN or (self.buffer[start + 4 : start + 6] in _REPRESENTATIONS) == implicit:
             raise _Unusual
         header, has_pixels, end = self._elements(start, implicit)
@@ -118,7 +118,7 @@ class _Walk:
         return header, has_pixels, end
 
     def _meta(self) -> tuple[LeanHeader, int]:
-        """Return the elements of group 2 and where it ends."""
+        """Return the elements of group 2 and its end."""
         found, position = LeanHeader(), 132
         while True:
             group, element, vr, length = _short_header(self.buffer, position)
@@ -138,7 +138,7 @@ class _Walk:
                 found[tag] = RawDataElement(tag, _REPRESENTATIONS[vr], length, raw, value, False, True)
 
     def _elements(self, position: int, implicit: bool) -> tuple[LeanHeader, bool, int]:
-        """Return the wanted elements from a position on, whether pixel data comes behind them, and where they end."""
+        """Return the wanted elements from a position on, True if pixel data follows them, and their end."""
         found = LeanHeader()
         buffer, wanted, last = self.buffer, self.wanted, 0
         while True:
@@ -179,7 +179,7 @@ class _Walk:
                 found[tag] = RawDataElement(tag, _REPRESENTATIONS.get(vr), length, raw, value, implicit, True)
 
     def _more(self, needed: int) -> bytes:
-        """Read on until a position, or the end of the file."""
+        """Read up to a position, or to the end of the file."""
         if needed > _MOST_BYTES:
             raise _Unusual
         while len(self.buffer) < needed:
@@ -190,7 +190,7 @@ class _Walk:
         return self.buffer
 
     def _end_of_sequence(self, position: int, implicit: bool) -> int:
-        """Return where a sequence of undefined length ends, by walking over its items."""
+        """Return the end of a sequence of undefined length, by walking over its items."""
         inside = ["sequence"]
         while inside:
             if position + 12 > len(self.buffer):
@@ -222,7 +222,7 @@ class _Walk:
         return position
 
     def _value(self, position: int, length: int, implicit: bool) -> tuple[int, int]:
-        """Return where the value of an element starts whose first eight bytes end at a position, and its length."""
+        """Return start and length of an element's value; the first eight bytes of the element end at ``position``."""
         if implicit:
             return position, length
         vr = self.buffer[position - 4 : position - 2]

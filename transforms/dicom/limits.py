@@ -1,4 +1,4 @@
-"""How much a file may ask for before it is refused, checked on the header before anything is decoded."""
+"""Limits on the sizes that a file may declare, checked on the header before decoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that one file may ask for.
+    """Upper limits on the sizes that one file may declare.
 
     Args:
         values: rows x columns x frames x samples per pixel.

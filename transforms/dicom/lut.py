@@ -18,13 +18,13 @@ _NOTHING: tuple[object, ...] = (None, b"", "", [])
 
 @dataclass(frozen=True, kw_only=True)
 class LookupTable:
-    """A lookup table: ``first`` is the input that maps to ``entries[0]``; inputs outside take the nearest entry.
+    """Lookup table: ``first`` is the input that maps to ``entries[0]``; inputs outside map to the nearest entry.
 
     Args:
         first: input value of the first entry.
-        entries: outputs, whole numbers in [0, 2 ** bits - 1].
+        entries: outputs, integers in [0, 2 ** bits - 1].
         bits: depth of the outputs.
-        largest: output that is white: the largest of the depth, or the largest entry where the depth is wrong.
+        largest: output shown as white: the largest of the depth, or the largest entry if the depth is wrong.
 
     Example:
         >>> LookupTable(first=10, entries=np.array([5, 7, 9]), bits=4)(np.array([0, 11, 99]))
@@ -38,7 +38,7 @@ class LookupTable:
 
     @property
     def white(self) -> int:
-        """The output that is shown white."""
+        """The output shown as white."""
         return 2**self.bits - 1 if self.largest is None else self.largest
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class LookupTable:
 
 
 def is_empty_lut(item: Dataset) -> bool:
-    """Tell whether an item of a sequence of tables lacks its descriptor or its entries."""
+    """Return True if an item of a sequence of tables lacks its descriptor or its entries."""
     return any(raw_data(item, keyword)[0] in _NOTHING for keyword in ("LUTDescriptor", "LUTData"))
 
 
@@ -58,12 +58,12 @@ def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) 
 
     Args:
         item: holds LUTDescriptor and LUTData.
-        highest_input: largest value the table can be asked for; tells a negative first input from a large one.
-        flags: receives what was unusual.
+        highest_input: largest possible input; it distinguishes a negative first input from a large one.
+        flags: receives anomalies.
         reason: reason code of a damaged table.
 
     Raises:
-        MedicalImageError: if the descriptor is damaged or there are fewer entries than it says.
+        MedicalImageError: if the descriptor is damaged or states more entries than there are.
 
     Reference:
         DICOM PS3.3 C.11.1.1 and C.11.2.1.1.
@@ -78,7 +78,7 @@ def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) 
     count = descriptor[0] or 2**16  # 65536 does not fit the descriptor
     first, bits = descriptor[1], descriptor[2]
     if first >= 2**15 and first > highest_input:
-        first -= 2**16  # a negative number that was read as unsigned
+        first -= 2**16  # a negative number, read as unsigned
     entries = _entries(item, count)
     if entries is None:
         raise MedicalImageError(
@@ -90,17 +90,17 @@ def read_lut(item: Dataset, *, highest_input: float, flags: Flags, reason: str) 
         bits = max(8, needed)
     largest = int(entries.max())
     if 0 < largest < _LEAST_SHARE_OF_DEPTH * 2**bits:
-        # 12 or 8 bits in what is called 16: by the depth that is stated they would be nearly black
+        # 12 or 8 bits declared as 16: by the stated depth they would be nearly black
         flags.add("wrong_lut_depth")
         return LookupTable(first=first, entries=entries, bits=bits, largest=largest)
     return LookupTable(first=first, entries=entries, bits=bits)
 
 
 def _entries(item: Dataset, count: int) -> np.ndarray | None:
-    """Return the entries as int32, None where there are too few.
+    """Return the entries as int32; None if there are too few.
 
-    The raw bytes are taken where they are still there: US data would become a list of 65536 Python numbers. Entries of
-    8 bits may be packed, two to a word.
+    The raw bytes are used if available: US data would become a list of 65536 Python numbers. Entries of 8 bits may be
+    packed, two to a word.
     """
     data, byte_order = raw_data(item, "LUTData")
     if isinstance(data, bytes):

@@ -1,4 +1,4 @@
-"""Stored values to values with a unit: Modality LUT, or slope and intercept."""
+"""Modality transformation from stored values to values in their unit: Modality LUT, or slope and intercept."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Modality", "read_modality"]
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """The modality transformation of one frame: a table, or ``slope * stored + intercept``.
+    """Modality transformation of one frame: a table, or ``slope * stored + intercept``.
 
     Args:
         slope: RescaleSlope.
         intercept: RescaleIntercept.
-        unit: RescaleType ("HU"), "" where it is not stated.
+        unit: RescaleType ("HU"), "" if it is not stated.
         lut: the table, which replaces slope and intercept.
         is_stated: whether the file states a transformation.
     """
@@ -35,7 +35,7 @@ class Modality:
     is_stated: bool = False
 
     def __call__(self, stored: np.ndarray) -> np.ndarray:
-        """Return the values in their unit: float32 where that is exact, float64 otherwise."""
+        """Return the values in their unit: float32 if that is exact, else float64."""
         if self.lut is not None:
             return self.lut(stored).astype(np.float32)
         values = stored.astype(np.float32 if self._fits_float32(stored.dtype) else np.float64)
@@ -46,7 +46,7 @@ class Modality:
         return values
 
     def range(self, layout: PixelLayout) -> tuple[float, float]:
-        """Return the smallest and largest value that the stored bits (or the depth of the table) allow."""
+        """Return the smallest and largest value of the stored bits, or of the depth of the table."""
         if self.lut is not None:
             return 0.0, float(self.lut.white)
         ends = [self.slope * end + self.intercept for end in layout.stored_range]
@@ -61,13 +61,13 @@ class Modality:
 
 
 def read_modality(header: FileDataset, layout: PixelLayout, frame: int, flags: Flags) -> Modality:
-    """Read the modality transformation of a frame; functional groups win over the tags of the whole file.
+    """Read the modality transformation of a frame; functional groups take precedence over the tags of the whole file.
 
     Args:
         header: header of the file.
-        layout: what the pixel data holds.
+        layout: of the pixel data.
         frame: index of the frame, from 0.
-        flags: receives missing and empty tags that were given their defaults.
+        flags: receives missing and empty tags replaced by defaults.
 
     Raises:
         MedicalImageError: if RescaleSlope is 0, or the Modality LUT is damaged (``reason="bad_rescale"``).
@@ -111,8 +111,8 @@ def _rescale(dataset: Dataset, flags: Flags) -> Modality:
 
 
 def _gives_x_ray_intensity(header: FileDataset) -> bool:
-    """Tell whether the transformation leads from display values back to X-ray intensity, PS3.3 C.8.7.1.1.2.
+    """Return True if the transformation leads from display values back to X-ray intensity, PS3.3 C.8.7.1.1.2.
 
-    dcmtk leaves it out for these classes whatever PixelIntensityRelationship says; so does this.
+    As in dcmtk, it is then left out for these classes, whatever PixelIntensityRelationship states.
     """
     return uid(header, "SOPClassUID") in (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)

@@ -1,4 +1,4 @@
-"""Frames whose native bytes were compressed as they are: deflated ones, and run lengths of packed single bits."""
+"""Frames of compressed native bytes: deflated frames, and run lengths of packed single bits."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["decode_deflated", "decode_packed_bits"]
 
 
 def decode_deflated(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, str]:
-    """Inflate one frame of Deflated Image Frame Compression, no further than its size by the header.
+    """Inflate one frame of Deflated Image Frame Compression, at most to its size by the header.
 
     Args:
-        encoded: the deflated frame, maybe with a byte of padding.
-        layout: what it holds.
+        encoded: the deflated frame, possibly with a byte of padding.
+        layout: of the frame.
 
     Returns:
         Stored values (H, W) or (H, W, 3), and the photometric interpretation.
 
     Raises:
-        ValueError: if the frame inflates to another size than ``layout`` says.
-        zlib.error: if it does not inflate.
+        ValueError: if the inflated size differs from ``layout``.
+        zlib.error: if the data is damaged.
 
     Reference:
         DICOM PS3.5 A.4.13 and 8.2.16.
     """
     size = _frame_bytes(layout)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    # two more than wanted: one for the padding to an even length, one to notice that there is more
+    # two bytes more: one for the padding to an even length, one to notice excess data
     data = inflater.decompress(encoded, size + 2)
     if not size <= len(data) <= size + size % 2:
         raise ValueError("the frame inflates to another size than its header says")
@@ -51,14 +51,14 @@ def decode_packed_bits(encoded: bytes, layout: PixelLayout, plugin: str) -> tupl
 
     Args:
         encoded: the compressed frame.
-        layout: what it holds; 1 bit allocated.
-        plugin: pydicom's name of the decoder of the bytes.
+        layout: of the frame; 1 bit allocated.
+        plugin: pydicom's name of the decoder.
 
     Returns:
         Stored values (H, W), 0 and 1, and the photometric interpretation.
 
     Raises:
-        Exception: whatever the decoder raises; it refuses a frame of another size.
+        Exception: any error of the decoder; it refuses a frame of another size.
 
     Reference:
         DICOM PS3.5 8.2.2, G and 8.1.1.

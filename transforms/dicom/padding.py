@@ -1,4 +1,4 @@
-"""Pixels that were never measured: PixelPaddingValue and its range."""
+"""Padding pixels, which were never measured: PixelPaddingValue and its range."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _KEYWORDS = {
 
 
 def padding_mask(header: FileDataset, layout: PixelLayout, stored: np.ndarray, flags: Flags) -> np.ndarray | None:
-    """Return which pixels are padding.
+    """Return a mask of the padding pixels.
 
     Args:
         header: header of the file.
-        layout: what the pixel data holds.
+        layout: of the pixel data.
         stored: stored values (H, W), before any rescaling.
         flags: receives damaged tags.
 
     Returns:
-        bool (H, W), or None where no pixel is padding.
+        bool (H, W), or None if no pixel is padding.
 
     Reference:
         DICOM PS3.3 C.7.5.1.1.2.
@@ -44,7 +44,7 @@ def padding_mask(header: FileDataset, layout: PixelLayout, stored: np.ndarray, f
 
 
 def _as_stored(value: float, layout: PixelLayout) -> float:
-    """Undo a padding value that was written or read with the other sign convention: 63536 for -2000."""
+    """Correct a padding value that was written or read with the wrong sign convention: 63536 for -2000."""
     low, high = (-np.inf, np.inf) if layout.is_float else layout.stored_range
     if value > high and layout.signed:
         return value - 2**16

@@ -1,4 +1,4 @@
-"""Expand a segmented palette colour lookup table."""
+"""Expansion of a segmented palette colour lookup table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["expand_segments"]
 
 
 def expand_segments(words: np.ndarray, *, count: int, is_16_bit: bool) -> np.ndarray:
-    """Return the entries that a segmented table stands for.
+    """Return the entries of a segmented table.
 
     Args:
         words: the segments, uint8 or uint16.
-        count: number of entries that the descriptor states; expansion stops there, whatever the data asks for.
-        is_16_bit: width of the words; tells how an indirect segment writes its offset.
+        count: number of entries in the descriptor; expansion stops there.
+        is_16_bit: width of the words, which decides the form of an indirect segment's offset.
 
     Raises:
         MedicalImageError: if a segment is unknown, cut, refers outside the data or to another indirect segment, or the
@@ -62,7 +62,7 @@ def _append(data: list[int], position: int, entries: list[int]) -> int:
 
 
 def _indirect(data: list[int], position: int, *, is_16_bit: bool) -> tuple[int, int, int]:
-    """Return number of segments, position of the first of them, and the position after the indirect segment (2)."""
+    """Return the number of segments, the position of the first, and the position after the indirect segment (2)."""
     segments = data[position + 1]
     low_to_high = data[position + 2 : position + 4] if is_16_bit else data[position + 2 : position + 6]
     word_bits, word_bytes = (16, 2) if is_16_bit else (8, 1)

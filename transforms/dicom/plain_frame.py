@@ -1,4 +1,4 @@
-"""Read grey frames that lie uncompressed in a file, as most do, without the detour through pydicom's decoders."""
+"""Read uncompressed grey frames, the most frequent kind, without pydicom's decoders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LITTLE_ENDIAN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplic
 
 
 def is_plain(layout: PixelLayout) -> bool:
-    """Tell whether frames are one whole little-endian number per pixel; pydicom decodes the rest."""
+    """Return True if frames are one little-endian integer per pixel; pydicom decodes the rest."""
     return (
         layout.transfer_syntax in _LITTLE_ENDIAN
         and layout.keyword == "PixelData"
@@ -24,16 +24,16 @@ def is_plain(layout: PixelLayout) -> bool:
 
 
 def read_plain_frame(data: BinaryIO, offset: int, layout: PixelLayout, frame: int) -> np.ndarray:
-    """Return the stored values of one frame; bits above HighBit, where overlays used to be, are taken off.
+    """Return the stored values of one frame; bits above HighBit, once used for overlays, are removed.
 
     Args:
-        data: the bytes of the file, which are known to be there.
+        data: the bytes of the file, already checked for length.
         offset: position of the first frame.
-        layout: what the pixel data holds; a plain one.
+        layout: of plain pixel data.
         frame: index of the frame, from 0.
 
     Returns:
-        Integers (H, W), signed or not as the file says.
+        Integers (H, W), signed or unsigned as in the file.
 
     Reference:
         DICOM PS3.5 8.1.1.
@@ -43,7 +43,7 @@ def read_plain_frame(data: BinaryIO, offset: int, layout: PixelLayout, frame: in
     data.seek(offset + frame * size)
     values = np.frombuffer(data.read(size), dtype).reshape(layout.rows, layout.columns)
     unused = layout.bits_allocated - (layout.high_bit + 1)
-    # nearly all files leave these bits as they should be, which is quicker to see than to set
+    # nearly all files have the right value in these bits, and checking is faster than setting them
     if unused and not _fits(values, layout):
         return (values << unused) >> unused
     return values

@@ -1,4 +1,4 @@
-"""Keep warnings and log lines of the libraries that read images to ourselves: they quote names, ids and UIDs."""
+"""Mute warnings and log lines of image libraries, which quote names, ids and UIDs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LIBRARIES = (
 """Packages whose loggers and warnings are muted."""
 
 _NOWHERE = logging.NullHandler()
-_OWN_HANDLER = "nibabel.global"  # prints by itself, whatever the program has set up
-# a library that warns with a stack level blames the line of ours that called it
+_OWN_HANDLER = "nibabel.global"  # prints on its own, whatever the program has configured
+# a library that warns with a stack level names the calling line of this package
 _CALLERS = ("movl_monai.transforms", "movl_monai.dicom_output")
 
 
 class _Muffler:
-    """Count the readers of all threads: the first one in mutes, the last one out restores.
+    """Count the readers of all threads: the first one mutes, the last one restores.
 
-    Warning filters and loggers belong to the process. Were they saved and restored by each thread on its own,
-    two overlapping readers could leave the program muted for good.
+    Warning filters and loggers belong to the process. If each thread saved and restored them, two overlapping readers
+    could leave the program muted permanently.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,11 @@ class _Muffler:
             printing.disabled = True
 
     def _mute(self, logger: logging.Logger) -> None:
-        """Keep a logger's lines from the handlers of the program.
+        """Withhold a logger's lines from the handlers of the program.
 
-        Its level stays: changing that clears the caches of all loggers, half a millisecond per file. Without a handler
-        of its own, Python would print its lines on stderr as a last resort.
+        Its level is kept: changing it clears the caches of all loggers, half a millisecond per file. Without a handler
+        of its
+        own, Python would print its lines on stderr as a last resort.
         """
         self._restore.callback(setattr, logger, "propagate", logger.propagate)
         logger.propagate = False
@@ -73,7 +74,7 @@ _THIS_THREAD = threading.local()
 
 
 def mute() -> Callable[[], None]:
-    """Mute :data:`LIBRARIES` in all threads until the returned function is called, once or more often."""
+    """Mute :data:`LIBRARIES` in all threads until the returned function is called; repeated calls do no harm."""
     _MUFFLER.enter()
     scope = ExitStack()
     scope.callback(_MUFFLER.leave)
@@ -84,7 +85,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class quiet(ContextDecorator):
-    """Mute :data:`LIBRARIES` within a block or function; what a caller must know becomes a flag or an error."""
+    """Mute :data:`LIBRARIES` within a block or function; relevant warnings become flags or errors."""
 
     def __enter__(self) -> None:
         _THIS_THREAD.depth = getattr(_THIS_THREAD, "depth", 0) + 1
@@ -97,7 +98,7 @@ class quiet(ContextDecorator):
             _MUFFLER.leave()
 
     def __call__(self, func: Function) -> Function:
-        """Mute a function; costs next to nothing where the caller is muted already, as for every tag of a file."""
+        """Mute a function; costs almost nothing if the caller is already muted, as for every tag of a file."""
 
         @wraps(func)
         def inner(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One frame of a DICOM file to one image: the whole pipeline, in the order of the standard."""
+"""Pipeline from one frame of a DICOM file to one image, in the order of the standard."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def read_dicom(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one frame of a DICOM file as an image.
 
-    The order is that of the standard: decode, modality transformation, padding by stored value, values of interest,
+    The order follows the standard: decoding, modality transformation, padding by stored value, values of interest,
     polarity, padding to black, three channels.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        frame: index of the frame, from 0; may be left out where the file has one.
+        frame: index of the frame, from 0; optional for a file with one frame.
         ct_windows: for CT, whose own windows are not used: one window (repeated) or three, each a name of
             ``HU_PRESETS`` or ``[width, level]`` in HU.
-        voi: for all other grey images: which of the VOI LUTs, then windows, of the file, by index or explanation.
-            Where the file has none, 0 is the full range that the stored bits and the rescaling allow. ``"full"`` is
-            that range whatever the file has.
-        full_range: gives the (low, high) that stand for the full range, in the unit of the values; asked where no
-            window is used. None takes the range of the stored bits.
-        limits: what the file may ask for at most.
+        voi: for all other grey images: a choice among the file's VOI LUTs, then windows, by index or explanation. In a
+            file without any, 0 is the full range that the stored bits and the rescaling allow. ``"full"`` is always
+            that range.
+        full_range: returns the (low, high) of the full range, in the unit of the values; called if no window is used.
+            None uses the range of the stored bits.
+        limits: upper limits on the sizes that the file may declare.
 
     Returns:
         The image, float32 (3, H, W) in [0, 1], and a record of technical facts, without patient data, that can be
         written as JSON: modality, sop_class, rows, columns, photometric, bits_stored, transfer_syntax, decoder, voi,
-        frames, frame, pixel_spacing (mm, between rows and between columns, or None), flags, and shows_names where
-        the pixels may show a name.
+        frames, frame, pixel_spacing (mm, between rows and between columns, or None), flags, and shows_names if the
+        pixels may show a name.
 
     Raises:
         MedicalImageError: if the file cannot become an image; ``reason`` says why.
@@ -111,7 +111,7 @@ def _grey(
 
 
 def _finite(stored: StoredFrame, frame: ModalityFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return values without NaN and infinity, and the pixels that become black: padding, and those not finite."""
+    """Return values without NaN and infinity, and the pixels that become black: padding and non-finite pixels."""
     values, blank = frame.values, frame.padding
     if stored.layout.is_float and not (finite := np.isfinite(values)).all():
         stored.flags.add("non_finite_pixels")
@@ -125,12 +125,12 @@ def _finite(stored: StoredFrame, frame: ModalityFrame) -> tuple[np.ndarray, np.n
 
 
 def _is_in_hu(stored: StoredFrame, frame: ModalityFrame) -> bool:
-    """Tell whether the values are Hounsfield units, so that fixed windows make sense."""
+    """Return True if the values are Hounsfield units, for which the fixed windows apply."""
     header = stored.header
     sop_class = uid(header, "SOPClassUID")
     is_ct = sop_class in _CT if sop_class else code_string(header, "Modality") == "CT"
     if not is_ct:
-        # a screen shot of a CT console has the modality CT, but no Hounsfield units
+        # a screenshot of a CT console has the modality CT, but no Hounsfield units
         return False
     if not frame.modality.is_stated or frame.modality.unit not in ("", "HU", "HU_MOD", "US"):
         stored.flags.add("ct_not_in_hu")
@@ -141,7 +141,7 @@ def _is_in_hu(stored: StoredFrame, frame: ModalityFrame) -> bool:
 
 
 def _is_implausible(values: np.ndarray, blank: np.ndarray | None) -> bool:
-    """Tell whether a tenth of the pixels are denser than any bone, or a thousandth than any metal."""
+    """Return True if a tenth of the pixels are denser than any bone, or a thousandth denser than any metal."""
     if values.max() < _DENSEST_BONE:
         return False
     measured = values if blank is None else values[~blank]
@@ -168,7 +168,7 @@ def _chosen_voi(
 def _shown_range(
     stored: StoredFrame, range_: FullRange, values: np.ndarray, given: Callable[[], tuple[float, float]] | None
 ) -> FullRange:
-    """Return the range that is shown where no window is used: the one given, else that of the stored bits."""
+    """Return the displayed range without a window: the given one, else the range of the stored bits."""
     if given is not None:
         low, high = given()
         return FullRange(low=low, high=high, source="series_percentiles")
@@ -180,7 +180,7 @@ def _shown_range(
 
 
 def _is_in_stored_units(window: WindowVOI, values: np.ndarray, stored: np.ndarray) -> bool:
-    """Tell whether the values lie within 1/16 of a window, or beyond it, and the stored values span 1/4 of it."""
+    """Return True if the values span less than 1/16 of a window, and the stored values more than 1/4 of it."""
     return _share_of(window, values) < 1 / 16 and _share_of(window, stored) > 1 / 4
 
 
@@ -192,7 +192,7 @@ def _share_of(window: WindowVOI, values: np.ndarray) -> float:
 
 
 def _is_inverted(stored: StoredFrame) -> bool:
-    """Tell whether the smallest value is white: PresentationLUTShape decides, else PhotometricInterpretation."""
+    """Return True if the smallest value is white: by PresentationLUTShape, else by PhotometricInterpretation."""
     is_monochrome_1 = stored.layout.photometric == "MONOCHROME1"
     shape = code_string(stored.header, "PresentationLUTShape")
     if shape not in ("IDENTITY", "INVERSE"):

@@ -1,4 +1,4 @@
-"""What may be told about a file: an allow-list of technical facts, checked so that no free text slips through."""
+"""Allow-list of the reportable technical facts of a file, checked so that no free text passes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _STANDARD_UID = re.compile(r"1\.2\.840\.10008(\.\d+){1,8}")
 
 
 def sop_class_name(header: FileDataset) -> str:
-    """Return the name of the SOP class; "unknown" where it is missing or not of the standard."""
+    """Return the name of the SOP class; "unknown" if it is missing or not of the standard."""
     for found in (uid(header, "SOPClassUID"), uid(header.file_meta, "MediaStorageSOPClassUID")):
-        # a name of the standard's registry; anything else is its own name, and could be any text
+        # a name of the standard's registry; any other UID is its own name, and could be any text
         if found.type == "SOP Class":
             return found.name
     return "unknown"
 
 
 def transfer_syntax_name(syntax: UID) -> str:
-    """Return the UID of a transfer syntax; "private" where it is not below the root of the standard."""
+    """Return the UID of a transfer syntax; "private" if it is not below the root of the standard."""
     return str(syntax) if _STANDARD_UID.fullmatch(str(syntax)) else "private"
 
 
 def modality_code(header: FileDataset) -> str:
-    """Return Modality, "other" for a code that is not of the standard, "" for what is missing or looks like no code."""
+    """Return Modality; "other" for a code outside of the standard, "" for a missing value or one that is not a code."""
     code = code_string(header, "Modality")
     return known(code, MODALITIES) if _CODE.fullmatch(code) else ""

@@ -1,4 +1,4 @@
-"""Samples of a compressed frame where the frame's own header and the file's contradict each other."""
+"""Samples of a compressed frame whose own header contradicts the header of the file."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 _LOSSY = (*_LOSSY_JPEG, JPEGLSNearLossless, JPEG2000, HTJ2K)
 _DECODED_WHOLE = (*_LOSSY_JPEG, *JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
 _MOST_OVERSHOOT = 0.25
-"""Of the stored range; values beyond are no error of lossy compression: BitsStored is wrong."""
+"""Share of the stored range. Values further outside are not errors of lossy compression: BitsStored is wrong."""
 
 
 def coded_layout(codestream: Codestream, layout: PixelLayout, flags: Flags) -> PixelLayout:
-    """Return the layout that the decoder is told: sign and depth are those of the compressed frame.
+    """Return the layout for the decoder, with the sign and depth of the compressed frame.
 
-    Samples that are unsigned in the frame and signed by PixelRepresentation are two's complement, as encoders without
-    signed samples write them; with fewer bits than BitsStored they cannot be, and are not negative.
+    Samples that are unsigned in the frame and signed by PixelRepresentation are read as two's complement, the form of
+    encoders without signed samples. With fewer bits than BitsStored that is impossible, and they are read as unsigned.
 
     Args:
         codestream: header of the frame.
-        layout: what the file says.
+        layout: as the file states it.
         flags: receives ``sign_mismatch``.
 
     Reference:
@@ -51,14 +51,14 @@ def coded_layout(codestream: Codestream, layout: PixelLayout, flags: Flags) -> P
 
 
 def color_of_frame(codestream: Codestream, layout: PixelLayout, flags: Flags) -> str:
-    """Return the photometric interpretation of a JPEG frame in colour, as its decoder leaves it.
+    """Return the photometric interpretation of a JPEG frame in colour after decoding.
 
-    Names of components and Adobe's marker win, then JFIF's, then different sizes of the components, then the header of
-    the file. With Adobe's marker the decoder itself converts to RGB.
+    Component names and Adobe's marker take precedence, then JFIF's marker, then different sizes of the components, then
+    the header of the file. With Adobe's marker the decoder itself converts to RGB.
 
     Args:
         codestream: header of the frame.
-        layout: what the file says.
+        layout: as the file states it.
         flags: receives ``color_mismatch``.
 
     Reference:
@@ -78,13 +78,13 @@ def color_of_frame(codestream: Codestream, layout: PixelLayout, flags: Flags) ->
 def within_stored_bits(
     values: np.ndarray, codestream: Codestream, layout: PixelLayout, header: Dataset, flags: Flags
 ) -> tuple[np.ndarray, PixelLayout]:
-    """Return decoded values and the layout that holds them, where the frame has another depth than BitsStored.
+    """Return decoded values and their layout, for a frame whose depth differs from BitsStored.
 
     Args:
         values: as decoded.
         codestream: header of the frame.
-        layout: what the file says, with the sign of the values.
-        header: tells whether overlays are kept in the upper bits.
+        layout: as the file states it, with the sign of the values.
+        header: of the file; it shows overlays in the upper bits.
         flags: receives ``lossy_overshoot`` or ``wrong_bits_stored``.
     """
     syntax = layout.transfer_syntax
@@ -106,6 +106,6 @@ def within_stored_bits(
 
 
 def _has_overlay_bits(header: Dataset) -> bool:
-    """Tell whether overlays lie in unused bits of the pixels, PS3.5 8.1.2."""
+    """Return True if overlays lie in unused bits of the pixels, PS3.5 8.1.2."""
     tags = header.keys()
     return any(0x6000 <= tag >> 16 <= 0x60FF and tag & 0xFFFF == 0x0102 and header[tag].value for tag in tags)

@@ -1,4 +1,4 @@
-"""What a scan of a folder needs of a DICOM header: who belongs together, where it lies, and how much it asks for."""
+"""DICOM header fields for the scan of a folder: identity, geometry and size."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ _WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in _KEYWORDS}
 
 @dataclass(frozen=True, kw_only=True)
 class HeaderScan:
-    """What a header says. The first four fields and ``label`` identify: they must be salted before they leave memory.
+    """Contents of a header. The first four fields and ``label`` identify: they must be salted before they leave memory.
 
     Args:
-        patient: issuer and patient id in one string, None if the file does not tell.
-        study: StudyInstanceUID, "" where it is missing; so the other UIDs.
+        patient: issuer and patient id in one string, None if they are missing.
+        study: StudyInstanceUID, "" if it is missing; the same holds for the other UIDs.
         series: SeriesInstanceUID.
         instance: SOPInstanceUID.
-        label: value of the tag that was asked for, None where it is missing.
-        sop_class: name of the SOP class, "unknown" where it is not of the standard.
-        transfer_syntax: UID, "private" where it is not of the standard, "" where it is not stated.
+        label: value of the requested tag, None if it is missing.
+        sop_class: name of the SOP class, "unknown" if it is not of the standard.
+        transfer_syntax: UID, "private" if it is not of the standard, "" if it is not stated.
         modality: the code.
         view: ViewPosition.
         laterality: ImageLaterality, else Laterality.
         image_type: the values of ImageType.
         intent: PresentationIntentType.
         burned_in: BurnedInAnnotation.
-        is_secondary_capture: whether it is a capture of a screen, a scan of film or the like.
+        is_secondary_capture: True for a screen capture, a film scan or a similar object.
         photometric: PhotometricInterpretation.
-        bits_stored: None where it is missing.
-        shape: rows and columns, 0 where they are missing.
+        bits_stored: None if it is missing.
+        shape: rows and columns, 0 if they are missing.
         samples: values per pixel.
-        instance_number: None where it is missing.
-        thickness: distance to the next slice where there is none, in mm.
-        frames: where each frame lies.
-        shows_names: whether the pixels may show a name, see :func:`may_show_names`.
-        problem: ``not_image``, ``segmentation`` or ``label_image`` for objects that are no images, else "".
-        header_bytes: length of the header, 0 where the full parser read it.
+        instance_number: None if it is missing.
+        thickness: stated slice distance in mm, for a single slice.
+        frames: geometry of each frame.
+        shows_names: True if the pixels may show a name, see :func:`may_show_names`.
+        problem: ``not_image``, ``segmentation`` or ``label_image`` for objects that are not images, else "".
+        header_bytes: length of the header, 0 if the full parser read it.
     """
 
     patient: str | None
@@ -98,12 +98,12 @@ def scan_header(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     lean: bool = True,
 ) -> HeaderScan:
-    """Read what a scan needs of a DICOM header, without pixels.
+    """Read the header fields of a scan, without pixels.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        label: keyword of a tag whose value is wanted as well.
-        limits: what the file may ask for at most.
+        label: keyword of an additional tag to read.
+        limits: upper limits on the sizes that the file may declare.
         lean: False leaves all headers to the full parser; the result is the same.
 
     Raises:
@@ -120,7 +120,7 @@ def scan_header(
 
 
 def _is_plain(header: FileDataset) -> bool:
-    """Whether the texts that tell patients apart are ASCII, so that no character set is needed."""
+    """Return True if the texts that identify the patient are ASCII, so that no character set is needed."""
     raw = (raw_data(header, keyword)[0] for keyword in _TEXTS)
     return all(value is None or (value.isascii() and not {0x1B, 0x5C} & {*value}) for value in raw)
 
@@ -170,7 +170,7 @@ def _frames(header: FileDataset, limits: Limits) -> tuple[Geometry, ...]:
     if count > 1 and "PerFrameFunctionalGroupsSequence" in header:
         return tuple(read_geometry(header, frame=frame) for frame in range(count))
     geometry = read_geometry(header)
-    # of several frames without functional groups the header tells the position of the first one at most
+    # for several frames without functional groups the header states at most the position of the first one
     return (geometry if count == 1 else replace(geometry, position=None),) * count
 
 
@@ -180,7 +180,7 @@ def _thickness(header: FileDataset) -> float:
 
 
 def _text(header: FileDataset, keyword: str) -> str:
-    """Return a text, of several values all of them."""
+    """Return a text; several values are joined by backslashes."""
     raw, _ = raw_data(header, keyword)
     if isinstance(raw, bytes) and raw.isascii() and not {0x1B, 0x5C} & {*raw}:
         return raw.decode("ascii").strip(" \0")

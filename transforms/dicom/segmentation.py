@@ -1,4 +1,4 @@
-"""Open a DICOM segmentation: what its segments are, where its frames lie, and the stored values of each."""
+"""Open a DICOM segmentation: its segments, the geometry of its frames, and their stored values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["SEGMENTATION_CLASSES", "OpenSegmentation", "SegmentFrame", "Segmenta
 SegmentationType = Literal["BINARY", "FRACTIONAL", "LABELMAP"]
 
 SEGMENTATION_CLASSES = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")
-"""The SOP classes of label masks; the second one is Label Map Segmentation Storage."""
+"""SOP classes of label masks; the second is Label Map Segmentation Storage."""
 
 _SINGLE = (
     *("SegmentIdentificationSequence", "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
@@ -44,14 +44,13 @@ _SINGLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentFrame:
-    """What one frame shows.
+    """One frame of a segmentation.
 
     Args:
         index: of the frame, from 0.
-        segment: number of its segment; None where the frame is a label map of all.
-        geometry: where it lies.
-        sources: the images it was made from, as (SOPInstanceUID, frame from 0, or None for all); must not reach
-            messages.
+        segment: number of its segment; None for a label map of all segments.
+        geometry: place of the frame.
+        sources: its source images, as (SOPInstanceUID, frame from 0, or None for all); must not reach messages.
     """
 
     index: int
@@ -62,17 +61,17 @@ class SegmentFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSegmentation:
-    """A segmentation whose file is open.
+    """A segmentation with an open file.
 
     Args:
         header: of the file; it carries patient data.
-        layout: what the pixel data holds.
+        layout: of the pixel data.
         kind: SegmentationType.
         labels: segment number -> SegmentLabel, free text that must not reach messages; without background.
-        largest: stored value that means 1 in a FRACTIONAL object, 1 in a BINARY one.
-        frames: what the frames show.
-        flags: what was unusual so far.
-        decoders: names of the decoders that have run.
+        largest: stored value of the fraction 1 in a FRACTIONAL object, 1 in a BINARY one.
+        frames: description of the frames.
+        flags: anomalies so far.
+        decoders: names of the decoders used.
     """
 
     header: FileDataset
@@ -101,21 +100,21 @@ class OpenSegmentation:
 def open_segmentation(source: Source, *, limits: Limits) -> Iterator[OpenSegmentation]:
     """Open a DICOM segmentation; for callers that mute the parsers with :func:`quiet`.
 
-    What the mask needs is the number and label of every segment, and for every frame the number of its segment; where
-    frames lie is for the callers to require. What else the standard requires is flagged where it is missing or wrong.
-    highdicom is not used here: it refuses such headers, has no limits, and reads neither big endian, run lengths of
-    single bits, nor deflated frames.
+    A mask needs the number and label of every segment, and the segment number of every frame; callers that need the
+    geometry of the frames require it themselves. Other requirements of the standard are flagged if they are violated.
+    highdicom is not used here: it refuses such headers, has no limits, and does not read big endian, run lengths of
+    single bits, or deflated frames.
 
     Args:
         source: path of a regular file, or a seekable binary file object.
-        limits: what the file may ask for at most.
+        limits: upper limits on the sizes that the file may declare.
 
     Yields:
         The segmentation, whose frames can be decoded until the block ends.
 
     Raises:
-        MedicalImageError: ``not_segmentation`` for other objects; ``bad_header`` where segments or frames are not
-            described; ``missing_tag`` for a segment without a label; and what reading any DICOM file raises.
+        MedicalImageError: ``not_segmentation`` for other objects; ``bad_header`` if segments or frames are not
+            described; ``missing_tag`` for a segment without a label; and the errors of reading a DICOM file.
 
     Reference:
         DICOM PS3.3 A.51 and C.8.20.
@@ -173,7 +172,7 @@ def _largest(header: FileDataset) -> int:
 
 
 def _check_frames(header: FileDataset, count: int) -> None:
-    """Check that every frame is described, and once; a single frame may be described by the shared groups alone."""
+    """Check that every frame has its own description; a single frame may use the shared groups alone."""
     groups = items(header, "PerFrameFunctionalGroupsSequence")
     if len(groups) < count and (groups or count > 1):
         raise MedicalImageError(
@@ -208,7 +207,7 @@ def _frame(header: FileDataset, index: int, labels: dict[int, str], *, is_label_
 
 
 def _check_distinct(frames: Sequence[SegmentFrame]) -> None:
-    """Check that place or source tells the frames of a segment apart."""
+    """Check that the frames of a segment differ in place or source."""
     seen: dict[object, int] = {}
     for frame in frames:
         key = (frame.segment, frame.geometry.position, frame.geometry.orientation, frame.sources)

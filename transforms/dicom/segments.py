@@ -1,4 +1,4 @@
-"""Segments of a DICOM segmentation, and flags for what its header lacks and its mask does not need."""
+"""Segments of a DICOM segmentation, and flags for header faults that do not affect the mask."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read_labels(header: Dataset) -> dict[int, str]:
     """Return the label of each segment by its number, without background (0).
 
     Raises:
-        MedicalImageError: ``bad_header`` without segments, or where numbers are missing or repeated; ``missing_tag``
-            for a segment without a label.
+        MedicalImageError: ``bad_header`` without segments, or for missing or repeated numbers; ``missing_tag`` for a
+            segment without a label.
     """
     found: dict[int, str] = {}
     for place, segment in enumerate(items(header, "SegmentSequence"), start=1):
@@ -47,7 +47,7 @@ def read_labels(header: Dataset) -> dict[int, str]:
 
 
 def flag_nonconforming(header: Dataset, flags: Flags) -> None:
-    """Flag the tags that the standard requires and the mask does not need, where they are missing or wrong.
+    """Flag missing or wrong tags that the standard requires but the mask does not need.
 
     Reference:
         DICOM PS3.3 C.8.20.2 and C.8.20.4 (segments), 8.8 (codes), C.7.6.16.2.2 (frame content), C.7.6.17 (dimensions)

@@ -1,4 +1,4 @@
-"""The range of grey values of a whole DICOM series, for files that state no window."""
+"""Range of grey values of a whole DICOM series, for files without a window."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MOST_VALUES = 2**22
 class SeriesRange:
     """Two percentiles of the values of a series: the files with one SeriesInstanceUID in one folder.
 
-    All slices of a series get one scale, whatever order they are read in. Padding does not count. Of large series every
-    n-th pixel is taken. Ranges are kept, by folder and series, as long as the folder does not change.
+    All slices of a series get one scale, in any order of reading. Padding is ignored. Large series are sampled at every
+    n-th pixel. Ranges are kept, by folder and series, as long as the folder does not change.
 
     Args:
         percentiles: (lower, upper) in percent.
-        limits: what a file may ask for at most.
+        limits: upper limits on the sizes that a file may declare.
     """
 
     def __init__(self, percentiles: Sequence[float], limits: Limits) -> None:
@@ -37,7 +37,7 @@ class SeriesRange:
         self._folder: tuple[tuple[object, ...], dict[str, list[tuple[Path, HeaderScan]]]] | None = None
 
     def __call__(self, source: Source) -> tuple[float, float]:
-        """Return the (low, high) of the series of a file, in the unit of its values; of a file object, its own.
+        """Return the (low, high) of the series of a file, in the unit of its values; for a file object, its own range.
 
         Raises:
             MedicalImageError: if no file of the series can be read.
@@ -53,7 +53,7 @@ class SeriesRange:
         return self._ranges[key]
 
     def _series(self, folder: Path, state: tuple[object, ...]) -> dict[str, list[tuple[Path, HeaderScan]]]:
-        """Return the images of a folder by their series."""
+        """Return the images of a folder by series."""
         if self._folder is None or self._folder[0] != state:
             found: dict[str, list[tuple[Path, HeaderScan]]] = {}
             for path in sorted(
@@ -62,7 +62,7 @@ class SeriesRange:
                 try:
                     scan = scan_header(path, limits=self.limits)
                 except MedicalImageError:
-                    continue  # no DICOM file, or one that its own reading reports
+                    continue  # not a DICOM file, or one that reports its error when it is read
                 if not scan.problem:
                     found.setdefault(scan.series, []).append((path, scan))
             self._folder = (state, found)
@@ -89,5 +89,5 @@ class SeriesRange:
         return values.ravel()
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out what was found: worker processes look for themselves."""
+        """Return the state without cached ranges; worker processes compute them anew."""
         return self.__dict__ | {"_ranges": {}, "_folder": None}

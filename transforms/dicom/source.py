@@ -1,4 +1,4 @@
-"""Open what may hold a DICOM object: regular files and seekable file objects, nothing else."""
+"""Open sources of DICOM objects: regular files and seekable file objects, nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open a source for reading from its start; a file object stays open afterwards.
 
     Raises:
-        MedicalImageError: if it cannot be opened, is no regular file (``reason="not_regular_file"``), or has no
+        MedicalImageError: if it cannot be opened or is not a regular file (``reason="not_regular_file"``), or has no
             bytes (``reason="empty_file"``).
     """
     if isinstance(source, str | os.PathLike):
@@ -40,10 +40,10 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tell whether a file that starts with these bytes (132 or more) is DICOM, with or without a preamble.
+    """Return True if a file that starts with these bytes (132 or more) is DICOM, with or without a preamble.
 
-    Without the prefix ``DICM`` the first element must be of group 2 or 8 and make sense: a known value
-    representation, or a short value in the implicit encoding.
+    Without the prefix ``DICM`` the first element must be of group 2 or 8 and plausible: a known value representation,
+    or a short value in the implicit encoding.
 
     Example:
         >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\\x08\\x00\\x05\\x00CS\\x0a\\x00"), is_dicom(b"\\x89PNG")
@@ -66,11 +66,11 @@ def remaining_bytes(file: BinaryIO) -> int:
 
 
 def inflate(file: BinaryIO, *, limits: Limits) -> BytesIO:
-    """Inflate the rest of a file, no further than the limits allow.
+    """Inflate the rest of a file, within the limits.
 
     Raises:
-        MedicalImageError: ``reason="too_large"`` beyond the limits, ``"truncated"`` where the data ends early,
-            ``"bad_header"`` where it is no deflated data.
+        MedicalImageError: ``reason="too_large"`` beyond the limits, ``"truncated"`` if the data ends early,
+            ``"bad_header"`` if it is not deflated data.
 
     Reference:
         DICOM PS3.5 A.5.

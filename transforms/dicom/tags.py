@@ -1,4 +1,4 @@
-"""Values of a header that may be missing, empty or damaged, without an exception for any of it."""
+"""Values of a header that may be missing, empty or damaged, read without exceptions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 
 @quiet()
 def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Any]:
-    """Return the values of a tag, [] where it is missing, empty or damaged; the last two are flagged."""
+    """Return the values of a tag; [] if it is missing, empty or damaged. The last two are flagged."""
     tag = tag_of(keyword)
     if tag not in dataset:
         return []
     try:
-        # the conversion of the raw bytes happens here, and can fail in any way
+        # converts the raw bytes, which can fail in any way
         value = dataset[tag].value
     except Exception:
         _flag(flags, "invalid", keyword)
@@ -49,7 +49,7 @@ def values(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[A
 
 
 def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
-    """Return the values of a tag as finite numbers, [] where one of them is none."""
+    """Return the values of a tag as finite numbers; [] if one of them is not a finite number."""
     tag = tag_of(keyword)
     if too_long(dataset, tag):
         _flag(flags, "invalid", keyword)
@@ -67,7 +67,7 @@ def numbers(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[
 
 
 def each_number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[float]:
-    """Return the values of a tag as numbers, NaN for each one that is none; [] where it is missing or empty."""
+    """Return the values of a tag as numbers, NaN for each that is not a number; [] if it is missing or empty."""
     tag = tag_of(keyword)
     if too_long(dataset, tag):
         _flag(flags, "invalid", keyword)
@@ -75,7 +75,7 @@ def each_number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> l
     if (plain := plain_numbers(dataset, tag)) is not None:
         return plain
     raw, _ = raw_data(dataset, keyword)
-    # one text that is no number must not cost the others
+    # one text that is not a number must not lose the others
     found = raw.split(b"\\") if isinstance(raw, bytes) and raw.strip(b" \0") else values(dataset, keyword, flags)
     return [_as_number(value) for value in found]
 
@@ -87,7 +87,7 @@ def number(dataset: Dataset, keyword: str, flags: Flags | None = None) -> float 
 
 
 def integer(dataset: Dataset, keyword: str, flags: Flags | None = None) -> int | None:
-    """Return the first value of a tag as a whole number, or None."""
+    """Return the first value of a tag as an integer, or None."""
     found = number(dataset, keyword, flags)
     if found is not None and found != int(found):
         _flag(flags, "invalid", keyword)
@@ -96,7 +96,7 @@ def integer(dataset: Dataset, keyword: str, flags: Flags | None = None) -> int |
 
 
 def code_string(dataset: Dataset, keyword: str) -> str:
-    """Return the first value of a tag as stripped upper-case text, "" where there is none."""
+    """Return the first value of a tag as stripped upper-case text, "" if there is none."""
     if (code := plain_code(dataset, tag_of(keyword))) is not None:
         return code
     found = values(dataset, keyword)
@@ -104,7 +104,7 @@ def code_string(dataset: Dataset, keyword: str) -> str:
 
 
 def uid(dataset: Dataset, keyword: str) -> UID:
-    """Return the first value of a tag as UID, an empty one where there is none."""
+    """Return the first value of a tag as UID, an empty one if there is none."""
     if (plain := plain_uid(dataset, tag_of(keyword))) is not None:
         return plain
     found = values(dataset, keyword)
@@ -112,9 +112,9 @@ def uid(dataset: Dataset, keyword: str) -> UID:
 
 
 def raw_data(dataset: Dataset, keyword: str) -> tuple[Any, Literal["<", ">"]]:
-    """Return the value of a tag as it lies in the file (None where it is missing) and its byte order.
+    """Return the unconverted value of a tag (None if it is missing) and its byte order.
 
-    Values that were set by a program, not read, come as they are.
+    Values set by a program, not read from a file, are returned unchanged.
     """
     tag = tag_of(keyword)
     if tag not in dataset:
@@ -128,12 +128,12 @@ def raw_data(dataset: Dataset, keyword: str) -> tuple[Any, Literal["<", ">"]]:
 
 
 def items(dataset: Dataset, keyword: str, flags: Flags | None = None) -> list[Dataset]:
-    """Return the items of a sequence, [] where it is missing or empty."""
+    """Return the items of a sequence; [] if it is missing or empty."""
     return [item for item in values(dataset, keyword, flags) if isinstance(item, Dataset)]
 
 
 def functional_group(header: Dataset, keyword: str, frame: int) -> Dataset | None:
-    """Return the functional group of a frame: its own, else the one shared by all frames.
+    """Return the functional group of a frame: its own, else the shared group of all frames.
 
     Args:
         header: header of an enhanced multi-frame object, or any other.

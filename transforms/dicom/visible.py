@@ -1,4 +1,4 @@
-"""Images that are none of tissue, and images that may show a name: one rule for lists, pictures and training."""
+"""Rules for objects that are not images of tissue and for images that may show a name, common to all uses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SLIDE_MODALITIES = ("SM", "GM")
 
 
 def object_problem(header: FileDataset, *, has_pixels: bool) -> str:
-    """Return the reason code of an object that is no image to learn from, or to show: "" for all others.
+    """Return the reason code of an object that is not an image for training or display: "" for all others.
 
     ``not_image`` has no pixels, ``segmentation`` is a label mask, and ``label_image`` shows the label of a slide, the
-    slide as a whole with its label, or the thumbnail of either.
+    whole slide with its label, or the thumbnail of either.
 
     Reference:
         DICOM PS3.3 C.8.12.4.1.1 (Image Type of whole slides), C.8.12.4.1.3 (Specimen Label in Image).
@@ -30,11 +30,11 @@ def object_problem(header: FileDataset, *, has_pixels: bool) -> str:
 
 
 def may_show_names(header: FileDataset) -> bool:
-    """Tell whether the pixels may show a name, so that no picture is made of them.
+    """Return True if the pixels may show a name; no picture is then made of them.
 
-    DICOM captures are made all the same: they name the patient, and repeat what their source says of burned-in text.
-    Such are files that say so, captures of screens and films, and ultrasound that does not deny it: its machines
-    write names into the frame.
+    It holds for files that state burned-in annotation, captures of screens and films, and ultrasound that does not deny
+    it: ultrasound machines write names into the frame. DICOM captures are still made: they name the patient anyway, and
+    repeat their source's statement on burned-in text.
     """
     burned_in = code_string(header, "BurnedInAnnotation")
     is_undenied_ultrasound = code_string(header, "Modality") == "US" and burned_in != "NO"
@@ -42,7 +42,7 @@ def may_show_names(header: FileDataset) -> bool:
 
 
 def is_secondary_capture(header: FileDataset) -> bool:
-    """Tell whether an object is a capture of a screen, a scan of film or the like."""
+    """Return True for a screen capture, a film scan or a similar object."""
     return "Secondary Capture" in sop_class_name(header) or bool(code_string(header, "ConversionType"))
 
 

@@ -1,4 +1,4 @@
-"""The values of interest: which window or VOI LUT of a file is used, and what it makes of the values."""
+"""Values of interest: choice and application of a window or VOI LUT of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydicom import Dataset, FileDataset
 __all__ = ["FULL", "VOI", "FullRange", "LutVOI", "UnusableVOI", "WindowVOI", "choose_voi", "voi_choices"]
 
 FULL = "full"
-"""The value of the option ``voi`` that passes over all windows and tables of a file."""
+"""Value of the option ``voi`` that ignores all windows and tables of a file."""
 
 _STATED_BY = ("WindowCenter", "WindowWidth", "VOILUTSequence")
 _SMALLEST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
@@ -37,7 +37,7 @@ class WindowVOI:
         return apply_window(values, center=self.center, width=self.width, function=self.function)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was applied; the free text of the explanation is left out."""
+        """Return the applied window without its free-text explanation."""
         return {"source": "window", "center": self.center, "width": self.width, "function": self.function}
 
 
@@ -49,17 +49,17 @@ class LutVOI:
     explanation: str = ""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Map values to [0, 1]: the output of the table over the one that is white, at most 1."""
+        """Map values to [0, 1]: the output of the table divided by the output for white, at most 1."""
         return self.lut(values).astype(np.float32) / np.float32(self.lut.white)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was applied; the free text of the explanation is left out."""
+        """Return the applied table without its free-text explanation."""
         return {"source": "lut", "entries": len(self.lut.entries), "first": self.lut.first, "bits": self.lut.bits}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullRange:
-    """The full range, where the file states neither window nor table."""
+    """Full range, for a file without window and table."""
 
     low: float
     high: float
@@ -72,13 +72,13 @@ class FullRange:
         return ((values - self.low) / (self.high - self.low)).clip(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was applied."""
+        """Return the applied range."""
         return {"source": self.source, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableVOI:
-    """A window or table of the file that says nothing; it keeps its place among the choices."""
+    """Unusable window or table of the file; it keeps its place among the choices."""
 
     explanation: str = ""
 
@@ -88,16 +88,16 @@ Choice = WindowVOI | LutVOI | UnusableVOI
 
 
 def voi_choices(header: FileDataset, frame: int, *, highest_input: float, flags: Flags) -> list[Choice]:
-    """Return the choices that a file offers for a frame: its VOI LUTs, then its windows, the unusable ones too.
+    """Return the choices that a file offers for a frame: its VOI LUTs, then its windows, including unusable ones.
 
-    A table without descriptor or entries is unusable, and a window whose width is below the allowed minimum, or
-    whose center or width is no number. An unknown VOILUTFunction is taken as absent.
+    Unusable are a table without descriptor or entries, and a window whose width is below the allowed minimum, or whose
+    center or width is not a number. An unknown VOILUTFunction counts as absent.
 
     Args:
-        header: header of the file; a FrameVOILUTSequence of the frame wins over the tags of the whole file.
+        header: header of the file; a FrameVOILUTSequence of the frame takes precedence over the tags of the whole file.
         frame: index of the frame, from 0.
         highest_input: largest value after the modality transformation.
-        flags: receives what was unusual.
+        flags: receives anomalies.
 
     Raises:
         MedicalImageError: if a VOI LUT is damaged (``reason="bad_window"``).
@@ -113,11 +113,11 @@ def voi_choices(header: FileDataset, frame: int, *, highest_input: float, flags:
 def choose_voi(choices: list[Choice], voi: int | str, *, full_range: FullRange) -> VOI:
     """Return the choice with an index or explanation.
 
-    In place of an unusable choice comes the next usable one, else the first usable one, else the full range.
+    An unusable choice is replaced by the next usable one, else by the first usable one, else by the full range.
 
     Args:
-        choices: of :func:`voi_choices`.
-        voi: index from 0, explanation, or ``"full"`` for the full range. 0 is the full range where there is no choice.
+        choices: from :func:`voi_choices`.
+        voi: index from 0, explanation, or ``"full"`` for the full range. Without choices, 0 is the full range.
         full_range: the full range.
 
     Raises:
@@ -131,7 +131,7 @@ def choose_voi(choices: list[Choice], voi: int | str, *, full_range: FullRange) 
 
 
 def _index(choices: list[Choice], voi: int | str) -> int | None:
-    """Return the index of the choice that is asked for, None for the full range."""
+    """Return the index of the requested choice, None for the full range."""
     if isinstance(voi, str):
         wanted = voi.strip().casefold()
         if wanted == FULL:
