@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train evaluate report test lint types language check bench fuzz hostile sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test lint types language check bench fuzz hostile sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ setup:  ## set up the virtual environment (once; a re-run does nothing)
 	  echo "==> Pointing $(VENV) at this checkout"; \
 	  "$(RUN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && echo "$(HERE)" > $(STAMP).here; \
 	fi
+
+bundles:  ## write what the bundles share, from bundles/_shared
+	@$(PYTHON) bundles/_shared/make.py
 
 data: setup  ## write the embedded phantom data set (DICOM)
 	@"$(RUN)/movl-monai" phantom "$(DATA)"

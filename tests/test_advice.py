@@ -193,7 +193,8 @@ def takes_option(path: str, option: str, *, bundle: str = "") -> bool:
 
 def check_text(text: str, path: str) -> list[str]:
     """What cannot be followed of a message or a paragraph of a manual."""
-    bundle = path.split("/")[1] if path.startswith("bundles/") else ""
+    folder = path.split("/")[1] if path.startswith("bundles/") else ""
+    bundle = folder if (ROOT / "bundles" / folder / "configs").is_dir() else ""
     problems: list[str] = []
     named: list[str] = []
 

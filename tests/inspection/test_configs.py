@@ -11,7 +11,9 @@ import pytest
 from movl_monai.inspection import check_config, check_logging, inspect_file, inspect_path
 from movl_monai.inspection.grammar import KNOWN_MODULES, check_expression
 
-BUNDLES = sorted((Path(__file__).resolve().parents[2] / "bundles").iterdir())
+BUNDLES = sorted(
+    path.parents[1] for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs/metadata.json")
+)
 MODULES = {name: frozenset({module}) for name, module in KNOWN_MODULES.items()}
 
 TARGETS_OUTSIDE = (
