@@ -1,7 +1,7 @@
-"""Operators and applications for the MONAI Deploy App SDK, which needs an environment of its own.
+"""Operators and applications for the MONAI Deploy App SDK, which needs a separate environment.
 
-The SDK puts itself inside of MONAI's package, so that `import monai` starts Holoscan there; the extra `deploy` is
-therefore never installed beside training. Whatever is taken from here without the SDK raises an error that says so.
+The SDK installs itself into MONAI's package, so that `import monai` starts Holoscan. The extra `deploy` is therefore
+never installed beside training. Without the SDK, every name of this package raises an error that explains this.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, once it is clear that the SDK is there."""
+    """Import a name of this package after checking that the SDK is installed."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from movl_monai.deploy.sdk import require_sdk

@@ -1,4 +1,4 @@
-"""What the applications of all bundles have in common: paths, quiet logs, errors as one paragraph."""
+"""Base of the applications of all bundles: paths, quiet logs, errors as one paragraph."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXIT_USER_ERROR = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """What an application works with.
+    """Paths of an application.
 
     Args:
         input: folder of the DICOM files.
@@ -40,10 +40,10 @@ class Paths:
 
 
 class DeployApplication(Application):
-    """An application of the SDK that logs nothing of patients, and knows what it could not predict.
+    """Application of the SDK that logs nothing about patients and counts all failures.
 
     Attributes:
-        outcome: what the operators of :mod:`movl_monai.deploy` left out, for :func:`main`.
+        outcome: files and outputs that the operators of :mod:`movl_monai.deploy` left out, for :func:`main`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,12 +52,12 @@ class DeployApplication(Application):
         self._started: Path | None = None
 
     def paths(self) -> Paths:
-        """The paths of the command line (``-i``, ``-o``, ``-m``), or else of the SDK's environment variables.
+        """Return the paths of the command line (``-i``, ``-o``, ``-m``), or else of the SDK's environment variables.
 
         Raises:
-            ConfigError: if the output folder lies inside of the input, or is the input.
+            ConfigError: if the output folder is the input folder or lies inside it.
         """
-        # the SDK logs its arguments and what is in headers below WARN
+        # below WARN the SDK logs its arguments and the contents of headers
         context = Application.init_app_context([*self.argv, "--log-level", "WARN"])
         _quiet_logs()
         paths = Paths(input=Path(context.input_path), output=Path(context.output_path), model=Path(context.model_path))
@@ -69,13 +69,13 @@ class DeployApplication(Application):
         return paths
 
     def run(self) -> None:
-        """Run; what was recorded to go on after a failure is removed at the end."""
+        """Run, and remove the record for resuming at the end."""
         super().run()
         if self._started is not None:
             self._started.unlink(missing_ok=True)
 
     def _begin(self, folder: Path) -> None:
-        """Clear what a run that was killed has left, and take its time, so that the outputs become the same."""
+        """Clear the remains of an interrupted run, and reuse its time stamp so that the outputs are the same."""
         clear_leftovers(folder, FOLDERS)
         self._started = folder / "local" / "started"
         given = self._started.read_bytes() if self._started.is_file() else b""
@@ -88,17 +88,17 @@ def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
 
     Args:
         application: class of the application.
-        arguments: without the program's name; None takes ``sys.argv``.
+        arguments: arguments without the program's name; None takes ``sys.argv``.
 
     Returns:
-        0 on success; 4 where something could not be predicted or written and the rest is done, with a paragraph that
+        0 on success; 4 if something could not be predicted or written and the rest is done, with a paragraph that
         counts it; 2 for an error that a user can act on, which is printed as one paragraph.
     """
     from movl_monai.cli import user_error
     from movl_monai.heap import keep_free_memory
 
     keep_free_memory()
-    # Holoscan would print each error with its traceback, and logs paths
+    # Holoscan would print each error with its traceback, and log paths
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
     try:
         running = application([sys.executable, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)])
@@ -120,7 +120,7 @@ def _say(application: type[Any], text: str) -> None:
 
 
 def _quiet_logs() -> None:
-    """Drop what the SDK itself logs, at any level: paths, UIDs, descriptions of series; let ours through from INFO."""
+    """Drop all log records of the SDK (paths, UIDs, series descriptions), and show ours from INFO upwards."""
     for handler in logging.getLogger().handlers:
         if not any(isinstance(one, _NotOfSdk) for one in handler.filters):
             handler.addFilter(_NotOfSdk())
@@ -128,8 +128,8 @@ def _quiet_logs() -> None:
 
 
 class _NotOfSdk(logging.Filter):
-    """Lets records through that do not come from the SDK's files."""
+    """Drop log records from files of the SDK."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is kept."""
+        """Return whether a record is kept."""
         return "/monai/deploy/" not in record.pathname.replace("\\", "/")

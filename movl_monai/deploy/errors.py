@@ -1,4 +1,4 @@
-"""Errors as operators may show them."""
+"""Errors without patient data, as operators may show them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ __all__ = ["OperatorError", "clean_errors"]
 
 
 class OperatorError(MovlError):
-    """An operator failed in a way that nobody thought of."""
+    """An operator failed in an unexpected way."""
 
 
 @contextmanager
 def clean_errors(doing: str) -> Iterator[None]:
-    """Let the project's own errors through, and of all others the kind only: Holoscan logs their text, which may quote.
+    """Reduce unexpected errors to their type: Holoscan logs error texts, which may quote patient data.
 
-    What pydicom and highdicom have to say about values of the files quotes them too, and is not heard.
+    The project's own errors pass unchanged. Warnings of pydicom and highdicom quote values of the files too, and are
+    muted.
 
     Args:
-        doing: what is tried, for the message.
+        doing: the attempted action, for the message.
 
     Raises:
-        OperatorError: instead of an error of another kind.
+        OperatorError: in place of any error of another kind.
 
     Example:
         >>> with clean_errors("read the study"):

@@ -1,4 +1,4 @@
-"""Inference operators: the files of the selected series, through the bundle's own preprocessing, to a prediction."""
+"""Inference operators: predict the files of the selected series with the bundle's own preprocessing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["ClassificationOperator", "SegmentationOperator"]
 
 
 class _InferenceOperator(Operator):
-    """Predicts what was selected.
+    """Predict the selected series.
 
-    The model is opened when the operator is made, so that a wrong one is told before anything is read.
+    The model is opened with the operator, so that a wrong model is reported before anything is read.
 
     Args:
         fragment: the application.
-        model: file of `movl-monai export`, the folder that holds it alone, or a run.
-        output_folder: of the application; ``local/`` in it leads from ids back to files.
-        bundle: name of the bundle that the model must come from; None takes any.
-        batch_size: images that are computed at once; None chooses by the free memory.
-        num_workers: processes that decode; 0 decodes in this one.
+        model: file of `movl-monai export`, the folder that holds only this file, or a run.
+        output_folder: output folder of the application; files in ``local/`` map ids back to input files.
+        bundle: name of the bundle that the model must come from; None accepts any.
+        batch_size: number of images that are computed at once; None chooses by the free memory.
+        num_workers: number of processes that decode; 0 decodes in this one.
 
     Named input:
         series: list of ``StudySelectedSeries``; or an ``Image``, see :mod:`movl_monai.deploy.volumes`.
@@ -38,7 +38,7 @@ class _InferenceOperator(Operator):
 
     Raises:
         ConfigError: if the model is for another task or of another bundle.
-        ExportError: if it is damaged.
+        ExportError: if the model file is damaged.
     """
 
     task: ClassVar[Task]
@@ -66,7 +66,7 @@ class _InferenceOperator(Operator):
         spec.output("prediction").condition(ConditionType.NONE)  # with or without a writer
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Predict, and emit what was found."""
+        """Predict the received series and emit the prediction."""
         received = op_input.receive("series")
         with clean_errors("predict the series"):
             prediction = self.predict(received)
@@ -74,7 +74,7 @@ class _InferenceOperator(Operator):
         op_output.emit(prediction, "prediction")
 
     def predict(self, received: Any) -> Prediction:
-        """Predict what came in at ``series``; what was left out before is among the rows.
+        """Predict the value received at ``series``; files left out earlier get rows too.
 
         Raises:
             DataError: if nothing could be predicted.
@@ -90,12 +90,12 @@ class _InferenceOperator(Operator):
 
 
 class ClassificationOperator(_InferenceOperator):
-    """Classifies every image of a series; see :class:`_InferenceOperator` for arguments and ports."""
+    """Classify every image of a series; see :class:`_InferenceOperator` for arguments and ports."""
 
     task = "classification"
 
 
 class SegmentationOperator(_InferenceOperator):
-    """Segments a series as a volume, or its images one by one; see :class:`_InferenceOperator`."""
+    """Segment a series as a volume, or its images one by one; see :class:`_InferenceOperator`."""
 
     task = "segmentation"

@@ -1,4 +1,4 @@
-"""What an application did not predict, kept while it runs and told at its end; nothing here needs the SDK."""
+"""Record of the files that an application did not predict, reported at its end; independent of the SDK."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ __all__ = ["LeftOut", "Outcome", "outcome_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """A file or a study that is not predicted. It identifies, and stays in memory.
+    """A file or study that is not predicted. It identifies patients and stays in memory.
 
     Args:
-        path: of the file, or of the folder in which the study begins.
-        reason: why, a code of :data:`movl_monai.predict.series.REASONS` or
-            :data:`movl_monai.transforms.errors.REASONS`.
+        path: path of the file, or of the folder with the study's first file.
+        reason: code of :data:`movl_monai.predict.series.REASONS` or :data:`movl_monai.transforms.errors.REASONS`.
         study: StudyInstanceUID of a study; "" for a file.
     """
 
@@ -35,13 +34,13 @@ class LeftOut:
 
 
 class Outcome:
-    """What became of the studies and files that an application was given.
+    """Outcome of an application: predicted studies, failures, and outputs that could not be written.
 
     Attributes:
-        left_out: what the inference operator writes a row for, as it never reaches the network.
-        started: the time that outputs carry, in seconds; None takes that of the prediction.
-        text: a few sentences on what failed, "" where nothing did.
-        exit_code: 0, or 4 where something failed and the rest was predicted, as of `movl-monai predict`.
+        left_out: files and studies that never reach the network; the inference operator writes a row for each.
+        started: time stamp of the outputs, in seconds; None takes that of the prediction.
+        text: a few sentences about the failures, "" if there are none.
+        exit_code: 0, or 4 if something failed and the rest was predicted, as in `movl-monai predict`.
 
     Example:
         >>> outcome = Outcome()
@@ -61,16 +60,16 @@ class Outcome:
         self._tables: list[str] = []
 
     def found_studies(self, studies: Iterable[str]) -> None:
-        """Take the StudyInstanceUIDs of all images there are."""
+        """Add the StudyInstanceUIDs of all images in the input."""
         self._found.update(studies)
 
     def leave_out(self, path: Path, reason: str, *, study: str = "") -> None:
-        """Take a file or study that is not predicted; what nobody expects a prediction for is none."""
+        """Add a file or study that is not predicted, unless no prediction was expected for it."""
         if reason not in HARMLESS:
             self.left_out.append(LeftOut(path=path, reason=reason, study=study))
 
     def predicted(self, prediction: Prediction) -> None:
-        """Take what the inference operator has made."""
+        """Add the prediction of the inference operator."""
         cases = {item["id"]: item["case"] for item in prediction.listed.items}
         scans = prediction.listed.series
         for row in prediction.rows:
@@ -81,16 +80,16 @@ class Outcome:
                 self._failed_images[scan.study] += 1
 
     def not_written(self, problems: Mapping[str, int]) -> None:
-        """Take outputs that could not be written, counted by output and reason."""
+        """Add outputs that could not be written, counted by output and reason."""
         self._not_written.update(problems)
 
     def table(self, name: str) -> None:
-        """Take the name of a file whose rows have the reasons."""
+        """Add the name of a file whose rows hold the reasons."""
         self._tables.append(name)
 
     @property
     def text(self) -> str:
-        """What failed."""
+        """A few sentences about the failures."""
         failed = {one.study for one in self.left_out if one.study} | (set(self._failed_images) - self._predicted)
         images = sum(count for study, count in self._failed_images.items() if study not in failed)
         files = sum(not one.study for one in self.left_out)
@@ -110,12 +109,12 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 or 4."""
+        """Exit code, 0 or 4."""
         return EXIT_SOME_FAILED if self.text else 0
 
 
 def outcome_of(fragment: Any) -> Outcome:
-    """The outcome that an application keeps; of one that keeps none, one that nobody reads."""
+    """The application's outcome, or a throw-away one."""
     found = getattr(fragment, "outcome", None)
     return found if isinstance(found, Outcome) else Outcome()
 

@@ -1,4 +1,4 @@
-"""Predict chosen files once, and write the result in several forms; nothing here needs the SDK."""
+"""Predict chosen files once, and write the result in several forms; independent of the SDK."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _SUFFIXES = (".ts", ".onnx", ".pt2")
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What was found in the files of one or more series.
+    """Prediction of the files of one or more series.
 
     Args:
-        model: what predicted.
-        listed: the images.
-        rows: one for each image, or each image and volume that was segmented, as `movl-monai predict` writes them:
-            ``predicted`` (name of the class), ``probabilities``, ``calibrated``, ``outside``, ``abstain``,
-            ``prediction_set``; ``reason`` where an image, or a file or study that was left out, is not predicted.
+        model: model that predicted.
+        listed: images and skipped files.
+        rows: one row per image, or per segmented image or volume, as `movl-monai predict` writes them: ``predicted``
+            (name of the class), ``probabilities``, ``calibrated``, ``outside``, ``abstain``, ``prediction_set``. Files
+            and studies that are not predicted have a row with ``reason``.
         images: classified images with their rows.
         cases: segmented images and volumes with their rows.
-        started: the time that outputs carry, in seconds.
+        started: time stamp of the outputs, in seconds.
     """
 
     model: Model
@@ -54,11 +54,11 @@ class Prediction:
 
 
 class NotWrittenError(DataError):
-    """Some outputs could not be written, the others are.
+    """Some outputs could not be written; the others were.
 
     Args:
-        problems: how many, by output and reason.
-        files: that were written.
+        problems: number of failures, by output and reason.
+        files: files that were written.
     """
 
     def __init__(self, problems: Mapping[str, int], files: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ class NotWrittenError(DataError):
 
 
 class _Keeper:
-    """Keeps what was predicted for whoever writes it."""
+    """Keep predictions for later writers."""
 
     def __init__(self) -> None:
         self.images: list[tuple[Item, dict[str, Any]]] = []
@@ -86,7 +86,7 @@ class _Keeper:
 
 
 def find_model(path: str | Path) -> Path:
-    """The exported file that a path means: itself, or the only one in the folder, as a packaged application has it.
+    """Return the exported file at a path: the path itself, or the only exported file in an application's model folder.
 
     Raises:
         ConfigError: if there is none, or several.
@@ -108,8 +108,8 @@ def open_for(path: str | Path, *, task: Task, bundle: str | None = None) -> Mode
 
     Args:
         path: see :func:`find_model`.
-        task: what it must be for.
-        bundle: name of the bundle that it must come from; None takes any.
+        task: required task.
+        bundle: name of the bundle that the model must come from; None accepts any.
 
     Raises:
         ConfigError: if there is no model, or one for another task or from another bundle.
@@ -134,21 +134,21 @@ def predict_files(
     left_out: Sequence[LeftOut] = (),
     started: int | None = None,
 ) -> Prediction:
-    """Predict files as `movl-monai predict` does: the same listing, preprocessing, network and trust record.
+    """Predict files as `movl-monai predict` does: with the same listing, preprocessing, network and trust record.
 
     Args:
-        model: the model.
-        files: of the chosen series.
-        folder: of the outputs; ``local/id_map.json`` and ``local/files.csv`` in it lead from ids back to files.
-        batch_size: images that are computed at once; None chooses by the free memory.
-        num_workers: processes that decode; 0 decodes in this one.
-        left_out: files and studies that were not chosen and should have been; each gets a row.
-        started: the time that outputs carry, in seconds; None takes now, or SOURCE_DATE_EPOCH.
+        model: model to use.
+        files: files of the chosen series.
+        folder: folder of the outputs; its ``local/id_map.json`` and ``local/files.csv`` map ids back to files.
+        batch_size: number of images that are computed at once; None chooses by the free memory.
+        num_workers: number of processes that decode; 0 decodes in this one.
+        left_out: files and studies that should have been predicted but were not chosen; each gets a row.
+        started: time stamp of the outputs, in seconds; None takes the current time, or SOURCE_DATE_EPOCH.
 
     Raises:
-        DataError: if none of the files could be predicted; the reasons are named. Where some could, the others are rows
-            with their reason.
-        MovlError: if the model gives no finite numbers, or the memory is too small.
+        DataError: if no file could be predicted; the message names the reasons. If only some failed, they have rows
+            with their reasons instead.
+        MovlError: if the model gives non-finite numbers, or the memory is too small.
     """
     listed = _listed(model, files, folder, left_out)
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
@@ -179,7 +179,7 @@ def predict_files(
 
 
 def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: Sequence[LeftOut]) -> Listed:
-    """List the files through a manifest that is gone afterwards, as its paths identify."""
+    """List the files through a temporary manifest, which is deleted because its paths identify patients."""
     id_map = IdMap(folder / "local" / "id_map.json")
     skipped = [{"id": _id_of(one, id_map), "reason": one.reason, "detail": ""} for one in left_out]
     with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:  # readable by its owner only
@@ -195,7 +195,7 @@ def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: S
 
 
 def _id_of(left_out: LeftOut, id_map: IdMap) -> str:
-    """The id of a file; of a study it leads to the folder in which the study begins."""
+    """Return the id of a file, or of a study; the id of a study maps to the folder with its first file."""
     path = left_out.path.absolute()
     name = f"/study {id_map.salter.short('study', left_out.study)}" if left_out.study else ""
     return id_map.add(f"{path}{name}", path=path)
@@ -211,9 +211,9 @@ def write_outputs(
     """Write DICOM objects, masks or pictures of a prediction.
 
     Args:
-        prediction: of :func:`predict_files`.
-        kinds: of "sr", "seg", "sc", "nifti", "png", what the task has.
-        folder: where to.
+        prediction: prediction from :func:`predict_files`.
+        kinds: any of "sr", "seg", "sc", "nifti", "png" that the task has.
+        folder: folder of the outputs.
         codes: codes of classes, by name: (value, scheme designator, meaning).
 
     Returns:
@@ -221,7 +221,7 @@ def write_outputs(
 
     Raises:
         NotWrittenError: if an object cannot be derived from its source; the others are written nevertheless.
-        ConfigError: if the task does not have an output.
+        ConfigError: if an output is not available for the task.
     """
     from movl_monai.predict.kinds import check_kinds
 
@@ -242,7 +242,7 @@ def write_outputs(
 
 
 def write_table(prediction: Prediction, *, folder: Path) -> str:
-    """Write ``predictions.csv``, which names images by salted ids; returns the name."""
+    """Write ``predictions.csv``, which names images by salted ids, and return the file name."""
     text = results_csv(prediction.rows, prediction.model.class_names, task=prediction.model.task)
     write_atomically(folder / "predictions.csv", text.encode())
     return "predictions.csv"

@@ -1,4 +1,4 @@
-"""The classes of the MONAI Deploy App SDK, or what tells how to get it."""
+"""Classes of the MONAI Deploy App SDK, or stand-ins that explain how to install it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = [
 
 
 class SdkMissingError(ConfigError, ImportError):
-    """The MONAI Deploy App SDK is not installed here, or cannot be loaded."""
+    """The MONAI Deploy App SDK is not installed, or cannot be loaded."""
 
 
 class _Missing:
-    """Stands for a class of the SDK where there is no SDK, so that modules can still be imported and looked at."""
+    """Stand-in for a class of the SDK, so that modules can be imported without it."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         require_sdk()
 
 
 def _preload_cuda_runtime() -> None:
-    """Load the CUDA runtime that pip installs, which the linker does not find; Holoscan needs it without a GPU too."""
+    """Load the CUDA runtime installed by pip, which the linker does not find; Holoscan needs it even without a GPU."""
     found = importlib.util.find_spec("nvidia")
     for folder in (found.submodule_search_locations or ()) if found else ():
         for path in sorted(Path(folder).glob("*/lib/libcudart.so.*")):
@@ -72,10 +72,10 @@ except ImportError as error:
 
 
 def require_sdk() -> None:
-    """Return where the SDK is there.
+    """Return if the SDK can be used.
 
     Raises:
-        SdkMissingError: if it is not installed, or a library that it is linked against is not found.
+        SdkMissingError: if it is not installed, or a library that it is linked against is missing.
     """
     if _problem is not None:
         _refuse(_problem)

@@ -1,4 +1,4 @@
-"""Load studies and choose the series that is predicted."""
+"""Load studies and choose the series to predict."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from movl_monai.transforms.dicom.codes import MODALITIES, known
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
 
 _LOGGER = logging.getLogger(__name__)
-_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and multi-frame ones below it
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # prefix of Secondary Capture Image Storage and its multi-frame variants
 
 
 class StudyLoaderOperator(DICOMDataLoaderOperator):
-    """The SDK's loader, that reads headers only, and only of regular files within the folder.
+    """Loader of the SDK that reads only headers, and only of regular files within the folder.
 
-    A file that cannot be read is left out: it gets a row with its reason, and the others go on.
+    An unreadable file is left out and gets a row with the reason; all others are loaded.
 
-    Pixels are decoded later, with everything that the bundle's preprocessing checks; the SDK's own loader reads every
-    file whole, stops at a damaged one, and drops slices that lie where another one does.
+    Pixels are decoded later, with all checks of the bundle's preprocessing. The SDK's own loader reads every file
+    whole, stops at a damaged one, and drops slices at the same position as another slice.
 
     Args:
         fragment: the application.
-        input_folder: with the DICOM files, at any depth.
+        input_folder: folder of the DICOM files, searched recursively.
 
     Named output:
         dicom_study_list: list of ``DICOMStudy``.
@@ -54,13 +54,13 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
         super().__init__(fragment, CountCondition(fragment, 1), *args, input_folder=Path(input_folder), **kwargs)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Load, and emit the studies."""
+        """Load the studies and emit them."""
         with clean_errors("load the studies"):
             studies = self.load_data_to_studies(self.input_path)
         op_output.emit(studies, self.output_name)
 
     def load_data_to_studies(self, input_path: Path) -> list[Any]:
-        """Read the headers below a folder into studies and series."""
+        """Read the headers of all files in a folder into studies and series."""
         from movl_monai.data.read_folders import read_files
 
         if not Path(input_path).is_dir():
@@ -90,24 +90,24 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
         study_uid, series_uid = str(header.get("StudyInstanceUID", "")), str(header.get("SeriesInstanceUID", ""))
         if study_uid not in studies:
             studies[study_uid] = DICOMStudy(study_uid)
-            with suppress(Exception):  # a damaged value is not matched by any rule
+            with suppress(Exception):  # a damaged value matches no rule
                 self.populate_study_attributes(studies[study_uid], header)
         if (study_uid, series_uid) not in series:
             one = series[study_uid, series_uid] = DICOMSeries(series_uid)
             with suppress(Exception):
                 self.populate_series_attributes(one, header)
             with suppress(Exception):
-                # the SDK looks for it under the tag of another attribute
+                # the SDK reads it from the tag of another attribute
                 one.BodyPartExamined = header.BodyPartExamined
             studies[study_uid].add_series(one)
         series[study_uid, series_uid].add_sop_instance(header)
 
 
 class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
-    """The SDK's selector by rules, that takes exactly one series of each study instead of the first of several.
+    """Rule-based selector of the SDK that requires exactly one series per study instead of taking the first.
 
-    Localizers do not count, and secondary captures only where there is nothing else. Which of two series is meant is
-    not guessed: their study is left out and gets a row with the reason, and where no study remains it is an error.
+    Localizers do not count. Secondary captures count only if the study has nothing else. The intended one of two series
+    is not guessed: the study is left out and gets a row with the reason. If no study remains, an error is raised.
 
     Args:
         fragment: the application.
@@ -120,7 +120,7 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
         study_selected_series_list: list of ``StudySelectedSeries``, one series in each.
 
     Raises:
-        DataError: (when it runs) if not exactly one series fits in any study.
+        DataError: (when it runs) if no study has exactly one matching series.
     """
 
     def __init__(self, fragment: Any, *args: Any, **kwargs: Any) -> None:
@@ -128,7 +128,7 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
         super().__init__(fragment, *args, **kwargs)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Choose, and emit the studies with their series."""
+        """Select one series per study, and emit the studies."""
         studies = op_input.receive(self.input_name_study_list)
         with clean_errors("select a series"):
             selected = self.filter(self._load_rules() if self._rules_json_str else None, studies)
@@ -141,14 +141,14 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
         all_matched: bool = True,
         sort_by_sop_instance_count: bool = False,
     ) -> list[Any]:
-        """Return the studies with exactly one series that fits."""
+        """Return the studies with exactly one matching series."""
         matched = super().filter(selection_rules, dicom_study_list, True, False)
         found_in = {id(found.study) for found in matched}
         left_out = [(study, "no_image_series") for study in dicom_study_list if id(study) not in found_in]
         selected = []
         for found in matched:
             fitting = {id(one.series): one for one in found.selected_series}
-            # one that two rules select is one series
+            # a series that two rules select counts once
             chosen, reason = _choose(list(fitting.values()))
             if chosen is None:
                 left_out.append((found.study, reason))
@@ -164,13 +164,13 @@ class SeriesSelectorOperator(DICOMSeriesSelectorOperator):
 
 
 def files_of(selected_series: Sequence[Any]) -> list[str]:
-    """The files of the series that were selected.
+    """Return the files of the selected series.
 
     Args:
         selected_series: list of ``StudySelectedSeries``.
 
     Raises:
-        DataError: if nothing was selected, or data sets do not know their files.
+        DataError: if nothing was selected, or the data sets carry no file names.
     """
     files = [
         str(instance.get_native_sop_instance().filename or "")
@@ -186,7 +186,7 @@ def files_of(selected_series: Sequence[Any]) -> list[str]:
 
 
 def _header(path: Path) -> Any:
-    """The header of an image, with its path; of other files the reason code."""
+    """Return the header of an image with its path, or the reason code for any other file."""
     from movl_monai.transforms.dicom import read_header, scan_header
 
     try:
@@ -194,13 +194,13 @@ def _header(path: Path) -> Any:
             return problem
         header = read_header(path)
         header.filename = str(path)
-    except Exception as error:  # damaged, in any way
+    except Exception as error:  # any kind of damage
         return fault_of(error)[0]
     return header
 
 
 def _choose(selected: Sequence[Any]) -> tuple[Any, str]:
-    """The one series that fits, or None and why."""
+    """Return the only matching series and "", or None and the reason."""
     scans = {str(number): _scan(number, one.series) for number, one in enumerate(selected)}
     reasons = Selection(one=True).reasons(scans)
     left = [one for number, one in enumerate(selected) if str(number) not in reasons]
@@ -224,7 +224,7 @@ def _scan(number: int, series: Any) -> SeriesScan:
 
 
 def _folder_of(study: Any) -> Path:
-    """The folder of the first file of a study."""
+    """Return the folder of the first file of a study."""
     return Path(str(study.get_all_series()[0].get_sop_instances()[0].get_native_sop_instance().filename)).parent
 
 

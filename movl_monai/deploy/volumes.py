@@ -1,4 +1,4 @@
-"""The SDK's volumes in memory, brought to what the bundles' preprocessing reads."""
+"""Volumes of the SDK, converted for the bundles' preprocessing."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ _INSTEAD = "connect the selected series (`study_selected_series_list`) instead, 
 
 
 def write_volume(image: Any, path: Path) -> None:
-    """Write an ``Image`` of the SDK as NIfTI, oriented as the patient lies.
+    """Write an ``Image`` of the SDK as NIfTI in patient orientation.
 
-    ``DICOMSeriesToVolumeOperator`` of version 4 gives (slices, rows, columns) and an affine for (column, row, slice);
-    other operators of the SDK turn that to (columns, rows, slices) without a mark, so the shape is held against
-    nothing here: an array that was turned must not be given. Pixels that are not square have the spacings of rows and
-    columns exchanged in that affine, which is put right.
+    ``DICOMSeriesToVolumeOperator`` of version 4 gives an array (slices, rows, columns) and an affine for (column, row,
+    slice). Other operators of the SDK transpose the array to (columns, rows, slices) and leave no mark. The array's
+    shape therefore cannot be checked against the affine, and a transposed array must not be given. For non-square
+    pixels that affine has the spacings of rows and columns swapped, which is corrected here.
 
-    Values are HU, which the CT windows of the bundles need and nothing else; of all other modalities the window, the
-    polarity and the padding of the files are lost, and the numbers would not be those of training.
+    Values must be HU, which only the CT windows of the bundles need. For all other modalities the window, polarity and
+    padding of the files are lost, and the numbers would differ from those of training.
 
     Args:
-        image: with ``asnumpy()`` (slices, rows, columns) and ``metadata()``.
-        path: of the file.
+        image: image with ``asnumpy()`` (slices, rows, columns) and ``metadata()``.
+        path: path of the new file.
 
-    Of the distances of the slices it keeps the first (``depth_pixel_spacing``) and, in the affine, the mean one: a
-    series with gaps or unequal distances is known by their difference.
+    The metadata holds the first slice distance (``depth_pixel_spacing``), the affine the mean one. A series with gaps
+    or unequal distances is recognised by their difference.
 
     Raises:
-        DataError: if it is no CT volume, its place in the patient is not known, or its slices have unequal distances.
+        DataError: if the image is no CT volume, its position in the patient is unknown, or the slice distances are
+            unequal.
     """
     import nibabel
 
@@ -62,7 +63,7 @@ def write_volume(image: Any, path: Path) -> None:
 
 
 def _placed(affine: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
-    """The affine in RAS, with the right spacing along each axis."""
+    """Return the affine in RAS, with the correct spacing along each axis."""
     if "lps" in str(facts.get("space", "")).lower():
         affine[:2] *= -1
     rows, columns = facts.get("row_pixel_spacing"), facts.get("col_pixel_spacing")
@@ -74,10 +75,10 @@ def _placed(affine: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
 
 
 def _check_distances(affine: np.ndarray, facts: dict[str, Any]) -> None:
-    """Refuse a volume whose slices no affine places: its masks would have wrong volumes.
+    """Refuse a volume with unequal slice distances, which no affine describes: its masks would have wrong volumes.
 
     Raises:
-        DataError: if the first distance is not the mean one within 1 %.
+        DataError: if the first distance differs from the mean one by more than 1 %.
     """
     first = facts.get("depth_pixel_spacing")
     normal = np.cross(affine[:3, 0], affine[:3, 1])
@@ -90,9 +91,9 @@ def _check_distances(affine: np.ndarray, facts: dict[str, Any]) -> None:
 
 
 def model_for_volumes(model: Model) -> Model:
-    """The model with preprocessing that takes the values of NIfTI volumes as HU, whatever it did in training."""
+    """Return the model with preprocessing that reads NIfTI values as HU, regardless of the setting in training."""
     preprocessing = deepcopy(model.preprocessing)
     loading = preprocessing.transforms[0].transform
-    # that of images with masks holds the one of images
+    # the loader of image and mask holds the loader of images
     getattr(loading, "images", loading).nifti_range = "ct"
     return dataclasses.replace(model, preprocessing=preprocessing)

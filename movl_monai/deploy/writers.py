@@ -1,4 +1,4 @@
-"""Writer operators: what was predicted as DICOM objects beside their source, and as a table."""
+"""Writer operators: write predictions as DICOM objects, and as a table."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _WriterOperator(Operator):
-    """Writes one kind of output; what cannot be derived from its source is told at the end, and the others go on.
+    """Write one kind of output; report objects that cannot be derived from their source at the end.
 
     Args:
         fragment: the application.
-        output_folder: where to.
+        output_folder: folder of the outputs.
         codes: codes of classes, by name: (value, scheme designator, meaning).
 
     Named input:
-        prediction: of an inference operator.
+        prediction: prediction of an inference operator.
 
     Raises:
         MovlError: (when it runs) if the output folder cannot be written, or the disk is full.
@@ -51,7 +51,7 @@ class _WriterOperator(Operator):
         spec.input("prediction")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Write."""
+        """Write the received prediction."""
         prediction = op_input.receive("prediction")
         with clean_errors(f"write the outputs ({self.kind})"):
             try:
@@ -68,25 +68,25 @@ class _WriterOperator(Operator):
 
 
 class ReportWriterOperator(_WriterOperator):
-    """Writes a structured report on each series, see :func:`~movl_monai.dicom_output.classification_report`."""
+    """Write a structured report on each series, see :func:`~movl_monai.dicom_output.classification_report`."""
 
     kind = "sr"
 
 
 class SegmentationWriterOperator(_WriterOperator):
-    """Writes masks as DICOM SEG, see :func:`~movl_monai.dicom_output.segmentation_object`."""
+    """Write masks as DICOM SEG, see :func:`~movl_monai.dicom_output.segmentation_object`."""
 
     kind = "seg"
 
 
 class CaptureWriterOperator(_WriterOperator):
-    """Writes pictures for people, see :func:`~movl_monai.dicom_output.secondary_capture`."""
+    """Write pictures for human readers, see :func:`~movl_monai.dicom_output.secondary_capture`."""
 
     kind = "sc"
 
 
 class TableWriterOperator(_WriterOperator):
-    """Writes ``predictions.csv``, the table of `movl-monai predict`."""
+    """Write ``predictions.csv``, the table of `movl-monai predict`."""
 
     kind = "csv"
 

@@ -1,7 +1,7 @@
-"""DICOM objects of what a network found: structured report, segmentation, secondary capture.
+"""DICOM objects for predictions: structured report, segmentation, secondary capture.
 
-All are derived from the source images: patient and study are copied, UIDs and series are new, nothing is verified, and
-each says that it is for research only.
+All are derived from the source images. Patient and study are copied, UIDs and series are new, nothing is verified, and
+each object says that it is for research only.
 """
 
 from .capture import secondary_capture

@@ -1,4 +1,4 @@
-"""A picture for people as a secondary capture beside its source."""
+"""Secondary capture of a picture for human readers, in the study of its source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from movl_monai.transforms.dicom.tags import values
 
 __all__ = ["secondary_capture"]
 
-# stays true of what is derived: lossy once, lossy for ever (PS3.3 C.7.6.1.1.5); who can be seen can be seen still
+# still true of a derived image: lossy compression is permanent (PS3.3 C.7.6.1.1.5), and visible features stay visible
 _KEPT = {
     "LossyImageCompression": "00|01",
     "LossyImageCompressionRatio": r"\d+(\.\d+)?",
@@ -34,7 +34,7 @@ _KEPT = {
     "BurnedInAnnotation": "YES|NO",
     "RecognizableVisualFeatures": "YES|NO",
 }
-"""Defined terms, so that no other text of the source is copied."""
+"""Attributes and the pattern of their defined terms, so that no other text of the source is copied."""
 
 
 @quiet()
@@ -49,22 +49,22 @@ def secondary_capture(
 ) -> Any:
     """Make a secondary capture of a picture that was drawn on an image.
 
-    The text that was written into the picture tells nobody who the patient is, so BurnedInAnnotation is as the
-    source has it. Pixels are derived, and no spacing is stated: measure on the source.
+    The drawn text does not identify the patient, so BurnedInAnnotation is copied from the source. Pixels are derived
+    and no spacing is stated: measure on the source.
 
     Args:
         pixels: uint8 (H, W, 3).
         source: header of the image.
-        origin: the network.
-        stamp: when the object is made.
-        frame: from 0, of a multi-frame image; None for others.
-        instance_number: in the series.
+        origin: network that made the prediction.
+        stamp: time of creation.
+        frame: index of the frame of a multi-frame image, from 0; None for other images.
+        instance_number: number in the series.
 
     Returns:
         a `highdicom.sc.SCImage`.
 
     Raises:
-        DicomOutputError: if the source lacks what a capture needs.
+        DicomOutputError: if the source lacks values that a capture needs.
 
     Reference:
         DICOM PS3.3 A.8.1 (Secondary Capture Image IOD), C.7.6.1.1.2 (Image Type), C.12.4 (SOP instance reference).
@@ -89,7 +89,7 @@ def secondary_capture(
             **dict.fromkeys(("accession_number", "study_id", "study_date", "study_time")),
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )
-    # rows were added below, and which way is left is not looked up: the picture is for the eye
+    # copied although rows of text were added below: the picture is for viewing
     capture.PatientOrientation = orientation(header)
     side = str(header.get("Laterality") or header.get("ImageLaterality") or "")
     capture.Laterality = side if side in ("L", "R") else ""

@@ -1,4 +1,4 @@
-"""Codes for the names of classes: SNOMED CT where it has a concept of that name, else a private scheme."""
+"""Codes for class names: SNOMED CT if it has a concept of that name, else a private scheme."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from movl_monai.errors import ConfigError
 __all__ = ["SCHEME", "ClassCodes", "private_code", "private_scheme"]
 
 SCHEME = "99MOVL"
-"""Designator of the private coding scheme. Those that begin with 99 are free for private use (PS3.16 section 8)."""
+"""Designator of the private coding scheme. Designators that begin with 99 are for private use (PS3.16 section 8)."""
 
 _MOST_MEANING = 64  # characters of a Code Meaning, VR LO
-# kinds of what a segment shows, by the context groups that its type may be in (PS3.16, CID 7150)
+# category of a segment, by the context group of its type (PS3.16, CID 7150)
 _ABNORMAL, _ANATOMICAL = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.AnatomicalStructure
 _CATEGORIES = ((codes.cid7159, _ABNORMAL), (codes.cid7140, _ANATOMICAL), (codes.cid7151, _ANATOMICAL))
 
@@ -26,15 +26,16 @@ _CATEGORIES = ((codes.cid7159, _ABNORMAL), (codes.cid7140, _ANATOMICAL), (codes.
 class ClassCodes:
     """Codes of the classes of a network.
 
-    A name that is, letter by letter, the meaning of a SNOMED CT concept in the context groups of DICOM gets its code;
-    any other one a code of the private scheme that is made from the name and thus always the same.
+    A class name that equals the meaning of a SNOMED CT concept in DICOM's context groups gets the code of the concept
+    (underscores and letter case are ignored). Any other name gets a code of the private scheme that is a hash of the
+    name.
 
     Args:
-        class_names: the classes.
-        given: codes by class name: (value, scheme designator, meaning); they come before all others.
+        class_names: names of the classes.
+        given: codes by class name: (value, scheme designator, meaning); they take precedence.
 
     Raises:
-        ConfigError: if a code is given for a class that there is not, or is incomplete.
+        ConfigError: if a code is given for an unknown class, or is incomplete.
 
     Example:
         >>> found = ClassCodes(["Liver", "no_lesion"])
@@ -52,11 +53,11 @@ class ClassCodes:
         self._codes = {name: CodedConcept(*given[name]) if name in given else _code(name) for name in class_names}
 
     def __getitem__(self, class_name: str) -> CodedConcept:
-        """The code of a class."""
+        """Return the code of a class."""
         return self._codes[class_name]
 
     def category(self, class_name: str) -> CodedConcept:
-        """What kind of thing a class is, for segments: abnormal, anatomical, or, where that is not known, spatial."""
+        """Return the category of a class for segments: abnormal, anatomical, or spatial if neither is known."""
         code = self._codes[class_name]
         for group, category in _CATEGORIES:
             if any(
@@ -68,12 +69,12 @@ class ClassCodes:
 
 
 def private_code(key: str, meaning: str) -> CodedConcept:
-    """A code of the private scheme; keys have at most 16 characters."""
+    """Return a code of the private scheme; keys have at most 16 characters."""
     return CodedConcept(key, SCHEME, meaning[:_MOST_MEANING])
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:
-    """What declares the private scheme in an object.
+    """Return the item that declares the private scheme in an object.
 
     Reference:
         DICOM PS3.3 C.12.1.1.7 (Coding Scheme Identification).
@@ -84,7 +85,7 @@ def private_scheme() -> CodingSchemeIdentificationItem:
 
 
 def class_key(prefix: str, class_name: str) -> str:
-    """A code value of at most 16 characters that is made of a name."""
+    """Return a code value of at most 16 characters that is a hash of a class name."""
     return f"{prefix}-{hashlib.sha256(class_name.encode()).hexdigest()[:10]}"
 
 

@@ -1,4 +1,4 @@
-"""Where an object comes from: the source image, made fit to be copied from, and new UIDs, numbers and dates."""
+"""Origin of an object: a cleaned copy of the source header, and new UIDs, numbers and dates."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ __all__ = [
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 MANUFACTURER = "movl_monai"
 
-_HIGHDICOM_UIDS = "1.2.826.0.1.3680043.10.511.3."  # below which highdicom makes random ones
-# of patient and study, copied as they are at the end: the constructors would refuse odd ones, and quote them
+_HIGHDICOM_UIDS = "1.2.826.0.1.3680043.10.511.3."  # root of the random UIDs of highdicom
+# patient and study values, copied unchanged at the end: the constructors would refuse odd ones, and quote them
 _TEXTS = ("PatientName", "ReferringPhysicianName", "PatientID", "AccessionNumber", "StudyID")
 _DATES = {"PatientBirthDate": r"\d{8}", "StudyDate": r"\d{8}", "StudyTime": r"\d{2,6}(\.\d{1,6})?"}
-# what places frames in the patient; others of the study, such as codes of procedures, are often invalid
+# positions of frames in the patient; other sequences of a study, such as procedure codes, are often invalid
 _SEQUENCES = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("DimensionOrganizationSequence", "DimensionIndexSequence"),
 )
-# free text, names, dates and times: of people, places and equipment, and nothing that objects are derived from
+# free text, names, dates and times of people, places and equipment; no object is derived from them
 _TEXT_VRS = frozenset(("AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"))
-# type 3, copied where they are
+# type 3, copied if present
 _OPTIONAL = ("PatientIdentityRemoved", "DeidentificationMethod", "IssuerOfPatientID")
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -56,13 +56,13 @@ class DicomOutputError(MovlError):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The network that objects come from.
+    """The network that made an object.
 
     Args:
-        name: of the model.
-        version: of the model.
-        fingerprint: of all that its results depend on; part of every new UID.
-        checkpoint_sha256: of what was trained; stated as a parameter of the algorithm.
+        name: name of the model.
+        version: version of the model.
+        fingerprint: hash of everything that its results depend on; part of every new UID.
+        checkpoint_sha256: SHA-256 of the trained state; stated as a parameter of the algorithm.
         backbone: name of the frozen encoder.
     """
 
@@ -74,20 +74,22 @@ class Origin:
 
     @property
     def parameters(self) -> list[str]:
-        """What identifies the algorithm beyond name and version."""
+        """Parameters that identify the algorithm beyond name and version."""
         stated = {"backbone": self.backbone, "checkpoint sha256": self.checkpoint_sha256}
         return [f"{key}: {value}" for key, value in stated.items() if value] + [f"use: {RESEARCH_USE}"]
 
     @property
     def software(self) -> str:
-        """Version of what wrote the object."""
+        """Version of the software that writes the object."""
         return movl_monai.__version__
 
     def uid(self, kind: str, *sources: str) -> UID:
-        """The UID of what this network makes of some sources: always the same, so that storing it twice adds nothing.
+        """Return the UID of an object that this network makes from some sources.
+
+        It is always the same, so that storing an object twice adds nothing.
 
         Args:
-            kind: of the object or series.
+            kind: kind of the object or series.
             sources: UIDs of the source.
         """
         return generate_uid(entropy_srcs=["movl_monai", kind, self.fingerprint, *sources])
@@ -95,11 +97,11 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """When objects are made, and which number their series have.
+    """Time and series number of new objects.
 
     Args:
-        seconds: since 1970; local time is written, as the dates of the study are.
-        series_offset: number of the series of this kind, added to 1000 times the number of the source's series.
+        seconds: seconds since 1970; written as local time, as the dates of the study are.
+        series_offset: offset for this kind of series, added to 1000 times the number of the source's series.
     """
 
     seconds: int
@@ -107,11 +109,11 @@ class Stamp:
 
     @property
     def time(self) -> datetime.datetime:
-        """As a local time."""
+        """The local time."""
         return datetime.datetime.fromtimestamp(self.seconds)
 
     def series_number(self, source: Dataset) -> int:
-        """A number that no series of the source's scanner is likely to have."""
+        """Return a series number that the source's scanner is unlikely to use."""
         try:
             number = int(source.get("SeriesNumber") or 0)
         except (TypeError, ValueError):
@@ -121,14 +123,14 @@ class Stamp:
 
 @quiet()
 def check_source(source: Dataset) -> None:
-    """Raise DicomOutputError if no object can be derived from an image, or refer to it."""
+    """Raise DicomOutputError if no object can be derived from an image or refer to it."""
     prepared(source)
 
 
 def prepared(source: Dataset) -> Dataset:
-    """A copy of a source's header that objects can be derived from; patient and study are left for :func:`finish`.
+    """Return a copy of a source header from which objects can be derived; :func:`finish` adds patient and study.
 
-    Whatever highdicom would copy beyond them is left out: physicians, institutions, equipment, trials, descriptions.
+    Other elements that highdicom would copy are removed: physicians, institutions, equipment, trials, descriptions.
 
     Raises:
         DicomOutputError: if a UID is missing or invalid, or the header cannot be read.
@@ -152,25 +154,25 @@ def _prepared(source: Dataset) -> Dataset:
     for tag in [tag for tag in header.keys() if _is_left_out(tag, header)]:  # noqa: SIM118 - as above
         del header[tag]
     for keyword in (*_TEXTS, *_DATES, "PatientSex"):
-        header.pop(keyword, None)  # the element itself is the source's
+        header.pop(keyword, None)  # the element object is shared with the source
         setattr(header, keyword, "")
-    header.SpecificCharacterSet = "ISO_IR 192"  # no text of the source is left, and theirs may be none
+    header.SpecificCharacterSet = "ISO_IR 192"  # no source text is left, and its character set may be invalid
     return header
 
 
 def _is_left_out(tag: BaseTag, header: Dataset) -> bool:
-    """Whether an element could make what is derived invalid or tell more of people, and is not needed for it."""
+    """Return whether an element is not needed and could make a derived object invalid or reveal more about people."""
     if tag.group == 0x0010 or tag.is_private:
         return True
     try:
-        vr = str(header.get_item(tag).VR or dictionary_VR(tag))  # files with implicit VR do not say it
+        vr = str(header.get_item(tag).VR or dictionary_VR(tag))  # files with implicit VR do not state it
     except KeyError:
         return True
     return vr in _TEXT_VRS or (vr == "SQ" and keyword_for_tag(tag) not in _SEQUENCES)
 
 
 def orientation(header: Dataset) -> list[str] | str:
-    """PatientOrientation where the source states a valid one, else "" as a type 2C attribute may be."""
+    """Return PatientOrientation if the source states a valid one, else "", as allowed for a type 2C attribute."""
     value = header.get("PatientOrientation")
     parts = [] if value is None or isinstance(value, str) else [str(part) for part in value]
     return (
@@ -182,36 +184,36 @@ def orientation(header: Dataset) -> list[str] | str:
 
 @contextmanager
 def deriving(kind: str, lacks: str) -> Iterator[None]:
-    """Turn errors of pydicom and highdicom into one that calls the source unfit; their own words would quote values.
+    """Turn errors of pydicom and highdicom into one without their texts, which would quote values of the source.
 
     Args:
-        kind: of the object, for the message.
-        lacks: what the source may lack, and what to do.
+        kind: kind of the object, for the message.
+        lacks: possible shortcoming of the source and a remedy, for the message.
 
     Raises:
-        DicomOutputError: instead of any error of the source's values.
+        DicomOutputError: in place of any error that the source's values cause.
     """
     try:
         yield
     except MovlError:
         raise
-    except Exception as error:  # damaged, in any way
+    except Exception as error:  # any kind of damage
         if ends_run(error):
             raise
         raise DicomOutputError(f"No {kind} can be derived from this source ({type(error).__name__}): {lacks}") from None
 
 
 def _value(source: Dataset, keyword: str) -> Any:
-    """A value, "" where it is missing or cannot be converted."""
+    """Return a value, or "" if it is missing or cannot be converted."""
     try:
         value = source.get(keyword)
-    except Exception:  # damaged, in any way
+    except Exception:  # any kind of damage
         return ""
     return "" if value is None else value
 
 
 def common(stamp: Stamp, source: Dataset) -> dict[str, Any]:
-    """Arguments that all constructors of highdicom take."""
+    """Return the arguments that all constructors of highdicom take."""
     return {
         "manufacturer": MANUFACTURER,
         "series_number": stamp.series_number(source),
@@ -223,16 +225,16 @@ def common(stamp: Stamp, source: Dataset) -> dict[str, Any]:
 
 @quiet()
 def finish(dataset: Any, stamp: Stamp, source: Dataset, *, description: str) -> Any:
-    """Make an object of highdicom final: patient and study, dates, character set, UIDs that were drawn.
+    """Complete an object of highdicom: patient and study, dates, character set, random UIDs.
 
-    Patient and study are those of the source; what is not known is empty. Texts are decoded by the source's character
-    set and written as UTF-8.
+    Patient and study are copied from the source; unknown values are empty. Texts are decoded with the source's
+    character set and written as UTF-8.
 
     Args:
         dataset: the object, changed in place.
-        stamp: when.
+        stamp: time of creation.
         source: a source image, as it was read.
-        description: of the series.
+        description: description of the series.
 
     Raises:
         DicomOutputError: if patient or study cannot be copied.
@@ -267,7 +269,7 @@ def _finish(dataset: Any, stamp: Stamp, source: Dataset, *, description: str) ->
 
 
 def _replace_drawn_uids(dataset: Dataset) -> None:
-    """Replace random UIDs by such that are made of the object's own, the same one by the same."""
+    """Replace random UIDs by UIDs derived from the object's own; equal UIDs stay equal."""
     replaced: dict[str, UID] = {}
     for element in _elements(dataset):
         if element.VR != "UI" or not isinstance(element.value, str) or not element.value.startswith(_HIGHDICOM_UIDS):
@@ -289,7 +291,7 @@ def _elements(dataset: Dataset) -> Iterator[Any]:
 
 @quiet()
 def as_bytes(dataset: Any) -> bytes:
-    """Return the file of an object.
+    """Return the file content of an object.
 
     Raises:
         DicomOutputError: if a value that was copied from the source cannot be written.

@@ -1,4 +1,4 @@
-"""Pictures for people: an image with contours, or with what was found written below it."""
+"""Pictures for human readers: an image with contours or with text below it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from movl_monai.fonts import font_file, legible_names
 
 __all__ = ["COLORS", "draw_classes", "draw_text"]
 
-# of Okabe and Ito, for classes 1, 2, ...
+# palette of Okabe and Ito, for classes 1, 2, ...
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
-_LEAST_WIDTH = 384  # below which text could not be read
+_LEAST_WIDTH = 384  # narrower text could not be read
 _FONT_SIZE = 14
 _MARGIN = 6
 
 
 def draw_text(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """Write lines of text below an image, so that nothing of it is covered.
+    """Write lines of text below an image, so that no part of it is covered.
 
-    Small images are enlarged by a whole number.
+    Small images are enlarged by an integer factor.
 
     Args:
         image: float (3, H, W) in [0, 1], or uint8 (H, W, 3).
-        lines: the text; names in it are those of :func:`movl_monai.fonts.legible_names`.
+        lines: lines of text; class names in it must come from :func:`movl_monai.fonts.legible_names`.
 
     Returns:
         uint8 (H', W', 3).
@@ -57,7 +57,7 @@ def draw_classes(
     Args:
         image: float (3, H, W) in [0, 1], or uint8 (H, W, 3).
         classes: uint8 (H, W), 0 is the background.
-        class_names: the background first; one that cannot be read is "class" and its number in the mask.
+        class_names: names, the background first; an unreadable name is shown as "class" and its number in the mask.
         lines: further text.
 
     Returns:
@@ -81,7 +81,7 @@ def draw_classes(
 
 
 def _contour(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch what is outside of it."""
+    """Return the pixels of a mask that touch its outside."""
     from scipy.ndimage import binary_erosion
 
     return mask & ~binary_erosion(mask, border_value=0)

@@ -42,17 +42,17 @@ _MOST_GROUPS = 10_000  # images in one report
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFinding:
-    """What a network says about one image.
+    """Finding of a network about one image.
 
     Args:
-        sop_instance_uid: of the image.
-        sop_class_uid: of the image.
-        frame: from 0, of a multi-frame image; None for others.
+        sop_instance_uid: SOPInstanceUID of the image.
+        sop_class_uid: SOPClassUID of the image.
+        frame: index of the frame of a multi-frame image, from 0; None for other images.
         predicted: the most probable class.
-        probabilities: by class, in [0, 1].
-        calibrated: whether they are calibrated; never where the network does not answer.
-        outside: whether the image is outside of what the network was trained on; None where that is not known.
-        abstained: whether the network does not answer; None where that is not known.
+        probabilities: probability of each class, in [0, 1].
+        calibrated: whether the probabilities are calibrated; False if the network abstains.
+        outside: whether the image is out-of-distribution; None if unknown.
+        abstained: whether the network abstains; None if unknown.
     """
 
     sop_instance_uid: str
@@ -75,18 +75,17 @@ def classification_report(
     codes_of: ClassCodes,
     is_partial: bool = False,
 ) -> Any:
-    """Report on the images of one series: a measurement group for each.
+    """Report on the images of one series, with a measurement group per image.
 
-    The group of an image on which the network abstains has "No answer" and the reason as its finding, which stands
-    before the raw probabilities.
+    If the network abstains, the finding of the group is "No answer" with the reason, ahead of the raw probabilities.
 
     The report is unverified, names the algorithm, refers to the images, and says that it is for research only.
 
     Args:
-        findings: of the images.
+        findings: findings about the images.
         sources: headers of the images, one per file, in any order.
-        origin: the network.
-        stamp: when the report is made.
+        origin: network that made the findings.
+        stamp: time of creation.
         codes_of: codes of the classes.
         is_partial: whether images of the series are missing because they could not be read.
 
@@ -94,8 +93,8 @@ def classification_report(
         a `highdicom.sr.Comprehensive3DSR`.
 
     Raises:
-        DicomOutputError: if there are no findings, one is of none of the sources, the sources are of several series,
-            or lack what a report needs.
+        DicomOutputError: if there are no findings, a finding has no source, the sources belong to several series, or
+            they lack values that a report needs.
 
     Reference:
         DICOM PS3.3 A.35.13 (Comprehensive 3D SR); PS3.16 TID 1500, 1501, 300 and 4019.
@@ -155,7 +154,7 @@ def _content(findings: Sequence[ImageFinding], origin: Origin, codes_of: ClassCo
 
 
 def _numbers(class_names: Sequence[str]) -> str:
-    """Return which class each number in a picture means, "" where pictures show the names."""
+    """Explain the class numbers in pictures; "" if pictures show the names."""
     shown = enumerate(zip(legible_names(class_names), class_names, strict=True))
     numbered = [f"class {number} is {name}" for number, (text, name) in shown if text == f"class {number}" != name]
     return f"In pictures {', '.join(numbered)}." if numbered else ""
@@ -204,18 +203,18 @@ def read_classification_report(
     """Read a report of :func:`classification_report` back.
 
     Args:
-        path: the file.
-        class_names: the classes of the network.
-        codes_of: codes of the classes, where they were given.
+        path: path of the report.
+        class_names: names of the classes of the network.
+        codes_of: codes of the classes, if they were given when writing.
 
     Raises:
-        DicomOutputError: if it is no such report.
+        DicomOutputError: if the file is no such report.
     """
     coded = codes_of or ClassCodes(class_names)
     try:
         document: Any = sr.srread(path)
         groups = document.content.get_image_measurement_groups()
-    except Exception as error:  # of a file that is something else, in any way
+    except Exception as error:  # any error that a file of another kind causes
         raise DicomOutputError(f"The file is no structured report of TID 1500 ({type(error).__name__}).") from error
     return [_finding(group, class_names, coded) for group in groups]
 

@@ -1,4 +1,4 @@
-"""Masks as a DICOM segmentation that lies on its source, frame by frame."""
+"""Masks as a DICOM segmentation, aligned frame by frame with its source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from movl_monai.transforms.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]
 
-_ALIKE = 2e-3  # cosines: of two slices that are each within 0.001 of a third, see `group_alike`
+_ALIKE = 2e-3  # tolerance of direction cosines: twice the 0.001 of `group_alike`, as two slices may differ from a third
 
 
 @quiet()
@@ -40,22 +40,22 @@ def segmentation_object(
     stamp: Stamp,
     codes_of: ClassCodes,
 ) -> Any:
-    """Write classes of pixels as a binary segmentation with a segment for each class but the background.
+    """Make a binary segmentation with a segment for each class except the background.
 
     Args:
         classes: uint8 (frames, rows, columns), as the source stores its rows and columns: frame k belongs to source k,
             or to frame k of a multi-frame source. 0 is the background.
         sources: headers of the files of one series, or of one multi-frame file.
-        class_names: the background first.
-        origin: the network.
-        stamp: when the object is made.
+        class_names: names, the background first.
+        origin: network that made the masks.
+        stamp: time of creation.
         codes_of: codes of the classes.
 
     Returns:
-        a `highdicom.seg.Segmentation`. Frames without any segment are left out, unless there is none at all.
+        a `highdicom.seg.Segmentation`. Frames without any segment are left out, unless all frames are empty.
 
     Raises:
-        DicomOutputError: if shapes do not fit, or the sources lack what a segmentation needs.
+        DicomOutputError: if shapes do not match, or the sources lack values that a segmentation needs.
 
     Reference:
         DICOM PS3.3 A.51 (Segmentation IOD).
@@ -89,7 +89,7 @@ def segmentation_object(
         "or png masks instead."
     )
     with deriving("segmentation", lacks), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about empty masks, and about values of the source
+        warnings.simplefilter("ignore")  # about empty masks, and about values in the source
         _align(headers)
         made = hd.seg.Segmentation(
             source_images=headers,
@@ -114,7 +114,7 @@ def segmentation_object(
 
 
 def _complete(headers: Sequence[Dataset]) -> None:
-    """Give slices without SliceThickness their distance as such, which else is copied from there."""
+    """Set a missing SliceThickness to the slice distance, as the segmentation copies it from the sources."""
     if any(header.get("SliceThickness") not in (None, "") for header in headers) or len(headers) < 2:
         return
     if any("ImagePositionPatient" not in header for header in headers):
@@ -122,24 +122,24 @@ def _complete(headers: Sequence[Dataset]) -> None:
     places = np.array([[float(value) for value in header.ImagePositionPatient] for header in headers])
     distance = float(np.median(np.linalg.norm(np.diff(places, axis=0), axis=1)))
     for header in headers:
-        header.pop("SliceThickness", None)  # the element itself is the source's
+        header.pop("SliceThickness", None)  # the element object is shared with the source
         header.SliceThickness = f"{distance:.6g}"
 
 
 def _align(headers: Sequence[Dataset]) -> None:
-    """Give slices whose orientation is alike within the tolerance of a volume that of the first: they must be equal."""
+    """Give slices of nearly the same orientation the exact one of the first, as highdicom requires equality."""
     first = headers[0].get("ImageOrientationPatient")
     if first is None:
         return
     for header in headers[1:]:
         own = header.get("ImageOrientationPatient")
         if own is not None and np.allclose(np.array(own, float), np.array(first, float), rtol=0, atol=_ALIKE):
-            header.pop("ImageOrientationPatient")  # the element itself is the source's
+            header.pop("ImageOrientationPatient")  # the element object is shared with the source
             header.ImageOrientationPatient = list(first)
 
 
 def _shared(made: Dataset) -> Dataset:
-    """The functional groups of all frames."""
+    """Return the functional groups shared by all frames."""
     return made.SharedFunctionalGroupsSequence[0]
 
 

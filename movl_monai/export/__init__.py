@@ -1,4 +1,4 @@
-"""Export: one file for a hospital's computer, that gives the same numbers as the network it is made from."""
+"""Export: one file for a hospital's computer that gives the same numbers as its network."""
 
 from .exported import ExportedModel, ExportedOutput, read_exported
 

@@ -1,4 +1,4 @@
-"""What int8 changes on images: accuracy, classes, logits, and what the trust record says of them."""
+"""Effects of int8 quantisation on images: accuracy, classes, logits, and the flags of the trust record."""
 
 from __future__ import annotations
 
@@ -26,23 +26,28 @@ _BATCH = 8
 def describe_change(
     exact: Predict, quantized: Predict, sample: ImageSample, *, trust: TrustRecord | None = None
 ) -> dict[str, Any]:
-    """Compute what quantisation changes on images.
+    """Compare a float model and its int8 version on images.
 
     Args:
         exact: the float model.
-        quantized: the same in int8.
-        sample: the images, with labels where they are known.
-        trust: the record of the float model, which the int8 file carries too.
+        quantized: the same model in int8.
+        sample: images, with labels if they are known.
+        trust: trust record of the float model, which the int8 file carries too.
 
     Returns:
-        JSON-able: ``images``, ``kind``, ``unreadable``, ``available``; ``same_class`` (share of images, or of pixels),
-        ``max_logit_difference``, ``max_probability_difference``; ``labeled``, with labels of whole images: for
-        "balanced_accuracy" (null where a class has no images) and "accuracy" ``before``, ``after``, ``change`` and the
-        ``interval`` of the change (95 %, paired, by patient where patients are known; null where no image flips, which
-        resampling takes for certain), ``only_before_right`` and ``only_after_right`` (images), ``p_value`` (McNemar),
-        ``lost_at_most`` (if none is lost the share of patients, or images, that could be: upper end of the exact
-        interval, else null), ``resampled``, ``num_resampled``, ``level``, else null; ``marks``, with a
-        trust record: for "outside" and "abstain" the share of images ``before``, ``after`` and ``changed``, else null.
+        JSON-able dictionary:
+
+        - ``images``, ``kind``, ``unreadable``, ``available``: see :class:`~movl_monai.export.images.ImageSample`.
+        - ``same_class``: share of images (of pixels, for a segmentation) with an unchanged class.
+        - ``max_logit_difference``, ``max_probability_difference``.
+        - ``labeled``: null without labels of whole images, else: for "balanced_accuracy" (null if a class has no
+          images) and "accuracy" the values ``before`` and ``after``, their ``change``, and its ``interval`` (95 %,
+          paired, resampled by patient if patients are known; null if no image flips, because resampling would take that
+          for certain); ``only_before_right`` and ``only_after_right`` (images); ``p_value`` (McNemar); ``lost_at_most``
+          (if no image is lost, the upper end of the exact interval for the share of lost patients or images, else
+          null); ``resampled``, ``num_resampled``, ``level``.
+        - ``marks``: null without a trust record, else: for "outside" and "abstain" the share of images ``before``,
+          ``after`` and ``changed``.
     """
     before, after = _outputs(exact, sample), _outputs(quantized, sample)
     logits = before.logits, after.logits
@@ -63,12 +68,12 @@ def describe_change(
 
 
 def check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
-    """Raise ExportError if int8 changes more than is allowed.
+    """Raise ExportError if int8 changes more than allowed.
 
     Args:
-        change: from :func:`describe_change`.
-        max_drop: of the balanced accuracy (of the accuracy, where a class has no images); without labels of the share
-            of images, or pixels, that keep their class.
+        change: result of :func:`describe_change`.
+        max_drop: largest allowed drop of the balanced accuracy (of the accuracy, if a class has no images). Without
+            labels: largest allowed share of images, or pixels, that change their class.
     """
     labeled = change["labeled"]
     if labeled is None:
@@ -84,7 +89,7 @@ def check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
 
 
 def doubt(change: Mapping[str, Any]) -> str:
-    """Return in words what the images cannot rule out although the change was accepted; "" if they can.
+    """Describe a drop that the images cannot rule out although the change was accepted; "" if they can.
 
     Example:
         >>> labeled = {"accuracy": None, "lost_at_most": 0.07, "level": 0.95, "resampled": "patients"}

@@ -1,4 +1,4 @@
-"""Places on the disk: the file that takes its name when it is whole, and folders for work; a full disk is said so."""
+"""Temporary files and folders: a file that is renamed when complete, a scratch folder, and errors for a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["neighbor", "scratch_folder"]
 
 @contextmanager
 def neighbor(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its name at the end, or is removed after an error.
+    """Yield a temporary file beside ``path``; it is renamed to ``path`` at the end, or removed after an error.
 
     Raises:
         ExportError: if the folder cannot be written.
@@ -37,10 +37,10 @@ def neighbor(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a temporary folder that is removed at the end.
+    """Yield a temporary folder that is removed at the end.
 
     Raises:
-        ExportError: if what is done in it meets an error of the system, such as a full disk.
+        ExportError: if the block raises an OSError, such as for a full disk.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:

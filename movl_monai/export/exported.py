@@ -1,4 +1,4 @@
-"""An exported model: one file that takes images and gives logits, whatever it was exported to."""
+"""An exported model: one file that maps images to logits, in any export format."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportedModel", "ExportedOutput", "read_exported"]
 
-_SLACK = 1e-3  # beyond [0, 1], for resampling
+_SLACK = 1e-3  # tolerance beyond [0, 1], for resampling
 
 
 class ExportedOutput(NamedTuple):
-    """What an exported model gives for a batch.
+    """Output of an exported model for a batch.
 
     Args:
         logits: float32, (B, num_classes), or (B, num_classes, H, W) for segmentation; before softmax.
-        features: float32, (B, num_features), what the head read; None for segmentation.
+        features: float32, (B, num_features), the input of the head; None for segmentation.
     """
 
     logits: np.ndarray
@@ -38,7 +38,7 @@ class ExportedOutput(NamedTuple):
 
 
 class ExportedModel:
-    """A network in one file, with all that is needed to use it: preprocessing, class names, trust record, weights.
+    """A network in one file with everything that its use needs: preprocessing, class names, trust record, weights.
 
     Made by :func:`read_exported`.
 
@@ -54,7 +54,7 @@ class ExportedModel:
 
     @property
     def task(self) -> Literal["classification", "segmentation"]:
-        """What the logits are about: images, or their pixels."""
+        """ "classification" of images, or "segmentation" of their pixels."""
         return self.metadata["task"]
 
     @property
@@ -64,12 +64,12 @@ class ExportedModel:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images that the preprocessing gives and that a call takes, in pixels."""
+        """Size (H, W) of the preprocessed images, in pixels."""
         height, width = self.metadata["image_size"]
         return int(height), int(width)
 
     def trust(self) -> TrustRecord | None:
-        """Return the record that turns logits and features into calibrated probabilities, marks and sets, if any.
+        """Return the trust record for calibrated probabilities, flags and prediction sets; None without one.
 
         Raises:
             TrustError: if it is damaged or belongs to another checkpoint.
@@ -84,20 +84,20 @@ class ExportedModel:
         """Return the transforms of training and evaluation: ``{"image": path}`` to ``{"image": (3, H, W), ...}``.
 
         Raises:
-            ExportError: if the file asks for anything but transforms of this package and of MONAI.
+            ExportError: if the file names anything but transforms of this package and of MONAI.
         """
         from .preprocessing import build_preprocessing
 
         return build_preprocessing(self.metadata["preprocessing"])
 
     def __call__(self, image: np.ndarray) -> ExportedOutput:
-        """Compute logits, window by window where the run did so.
+        """Compute logits, with a sliding window if the run used one.
 
         Args:
             image: (B, 3, H, W) of ``image_size``, float32 in [0, 1], B >= 1.
 
         Raises:
-            ExportError: if the images are of another shape, type or range, or a logit is not finite.
+            ExportError: if the images have another shape, type or range, or a logit is not finite.
         """
         image = self._checked(image)
         if self.metadata["windows"] is None:
@@ -111,7 +111,7 @@ class ExportedModel:
         return ExportedOutput(logits, features)
 
     def network(self, image: np.ndarray) -> ExportedOutput:
-        """Run the graph as it is on images of ``metadata["input_size"]``; nothing is checked."""
+        """Run the graph on images of ``metadata["input_size"]`` without any checks."""
         outputs = self._runtime.run(np.ascontiguousarray(image))
         return ExportedOutput(outputs[0], outputs[1] if len(outputs) > 1 else None)
 
@@ -129,7 +129,7 @@ class ExportedModel:
                 "own preprocessing()."
             )
         low, high = float(image.min()), float(image.max())
-        if not (low >= -_SLACK and high <= 1 + _SLACK):  # also when one is NaN
+        if not (low >= -_SLACK and high <= 1 + _SLACK):  # false if a value is NaN
             raise ExportError(
                 f"Images must be in [0, 1], got values from {low:.3g} to {high:.3g}; the model normalises inside, so "
                 "give it neither 0..255 nor standardised values."
@@ -145,17 +145,17 @@ def read_exported(
 ) -> ExportedModel:
     """Open an exported file of any format; ONNX runs in onnxruntime on the CPU, the others in torch.
 
-    A file is recognised by its content, and every byte of it is checked. Its graph runs without Python code, but open
+    The format is recognised by the content, and every byte is checked. The graph runs without Python code, but open
     only files from sources that you trust.
 
     Args:
-        path: written by `movl-monai export`.
-        task: what it must be for, "classification" or "segmentation"; None takes both.
-        num_threads: of one call; None leaves it to the runtime.
+        path: file written by `movl-monai export`.
+        task: required task, "classification" or "segmentation"; None accepts both.
+        num_threads: threads per call; None leaves it to the runtime.
 
     Raises:
-        ExportError: if there is no such file, it is damaged, in another format, not from `movl-monai export`, from a
-            newer one, or for another task.
+        ExportError: if the file does not exist, is damaged, has another format, was not written by `movl-monai export`
+            or by a newer version, or is for another task.
     """
     if num_threads is not None and num_threads < 1:
         raise ExportError(f"num_threads must be at least 1, or None for the runtime's own choice, got {num_threads}.")

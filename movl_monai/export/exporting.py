@@ -38,12 +38,12 @@ _INT8_IMAGES = 500
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written.
+    """A written file.
 
     Args:
-        path: where it is.
-        parity: how far it is from the network in eager mode.
-        int8: what quantisation changed; None for a float file. See :func:`~movl_monai.export.change.describe_change`.
+        path: path of the file.
+        parity: difference from the network in eager mode.
+        int8: effect of the quantisation; None for a float file. See :func:`~movl_monai.export.change.describe_change`.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class ExportedFile:
 
     @property
     def megabytes(self) -> float:
-        """Size of the file, 10^6 bytes."""
+        """Size of the file in units of 10^6 bytes."""
         return self.path.stat().st_size / 1e6
 
 
@@ -75,26 +75,26 @@ def export_run(
     Args:
         source: folder of the run, or its checkpoint.
         form: "torchscript", "onnx" or "torch-export".
-        output: the file, with the format's suffix (.ts, .onnx, .pt2); None takes ``model`` with it beside the
-            checkpoint.
-        tolerance: largest difference from eager mode of a logit, and of a feature relative to the features' size; see
-            :class:`~movl_monai.export.parity.Parity`.
-        images: folders or files to compare on; () takes those of ``val`` where they are still found, else the phantom.
-        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised, with what that changes on up
-            to 500 images of ``val`` (which the run's evaluation makes known), or on ``images``.
-        int8_max_drop: by how much the balanced accuracy on images with labels may fall in int8, or the share of images
-            (pixels) that keep their class where no labels are known.
-        trust: put the trust record beside the checkpoint, if there is one, into the file.
-        overrides: settings of the run to change, such as where its weights are now.
-        bundle_dir: of the run; see :func:`~movl_monai.engines.run_record.open_run`.
-        trust_code: build parts outside of the allow-list; ``trust`` of the same function.
+        output: the file, with the suffix of the format (.ts, .onnx, .pt2); None takes ``model`` with this suffix beside
+            the checkpoint.
+        tolerance: largest allowed difference from eager mode, of a logit (absolute) and of a feature (relative to the
+            largest); see :class:`~movl_monai.export.parity.Parity`.
+        images: folders or files to compare on; () takes ``val`` images if they are still found, else the phantom.
+        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised, with the measured effect on up
+            to 500 images of ``val`` (their places are known from the run's evaluation), or of ``images``.
+        int8_max_drop: largest allowed drop in int8 of the balanced accuracy on labelled images; without labels, of the
+            share of images (pixels) that keep their class.
+        trust: include the trust record beside the checkpoint, if there is one.
+        overrides: settings of the run to change, such as a new path of its weights.
+        bundle_dir: bundle of the run; see :func:`~movl_monai.engines.run_record.open_run`.
+        trust_code: build parts outside the allow-list; ``trust`` of the same function.
 
     Returns:
-        the files: one, or with int8 two.
+        the files: one, or two with int8.
 
     Raises:
-        ExportError: if the network cannot be exported, differs by more than is allowed (nothing is written then), or
-            the file cannot be written.
+        ExportError: if the network cannot be exported, differs by more than allowed (nothing is written then), or the
+            file cannot be written.
         TrustError: if the trust record is damaged or belongs to another checkpoint.
         ConfigError: if a setting is out of range.
     """
@@ -134,13 +134,13 @@ def export_network(
     tolerance: float = 1e-4,
     trust: str = "",
 ) -> ExportedFile:
-    """Write a network as one file, if it then computes the same.
+    """Write a network as one file, and keep the file only if it computes the same.
 
     Args:
-        network: with its checkpoint loaded; it stays as it is.
-        path: the file.
-        form: its format.
-        metadata: what the file says about itself; ``parity`` is added.
+        network: network with its checkpoint loaded; it is not changed.
+        path: path of the file.
+        form: format of the file.
+        metadata: facts for the file; ``parity`` is added.
         sample: images to compare on.
         tolerance: see :func:`export_run`.
         trust: the trust record, base64.
@@ -164,7 +164,7 @@ def _export_both(
     trust: str,
     max_drop: float,
 ) -> list[ExportedFile]:
-    """Write an ONNX file and its int8 twin, or neither."""
+    """Write an ONNX file and its int8 version, or neither."""
     few = replace(sample, images=sample.images[:_PARITY_IMAGES])
     compiled = compile_graph(exportable(network), "onnx", size=tuple(metadata["input_size"]))
     quantized = quantize_model(compiled)
@@ -191,7 +191,7 @@ def _write_checked(
     tolerance: float,
     trust: str,
 ) -> Parity:
-    """Write a file, compare it, and write it again with the result in it."""
+    """Write a file, compare it with the network, and write it again with the result included."""
     write_compiled(compiled, path, metadata=metadata, trust=trust)
     reference = eager(network, metadata["windows"])
     parity = measure_parity(reference, read_exported(path), sample, tolerance=tolerance)
@@ -202,7 +202,7 @@ def _write_checked(
 
 
 def _check_again(model: ExportedModel, expected: np.ndarray, image: np.ndarray, tolerance: float) -> None:
-    """Raise ExportError unless the file as it is left behind gives the same."""
+    """Raise ExportError unless the final file gives the expected logits."""
     if not np.abs(model(image).logits - expected).max() <= tolerance:
         raise ExportError("The file changed while it was written; export it again to another place (--output).")
 
@@ -255,7 +255,7 @@ def _metadata(run: Run, network: Any, parser: Any) -> dict[str, Any]:
 
 
 def _trust_of(run: Run, network: nn.Module) -> tuple[dict[str, Any] | None, str]:
-    """Return the facts of the run's trust record, and the record itself, base64; None and "" without one."""
+    """Return the facts of the run's trust record and the record itself as base64; None and "" without one."""
     from movl_monai.trust import TRUST_FILE, read_trust
 
     path = run.checkpoint.with_name(TRUST_FILE)

@@ -1,4 +1,4 @@
-"""The network as the graph that is exported: one input, tensors out, adapters merged where they can be."""
+"""The network as an exportable graph: one input, tensors out, adapters merged if possible."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable
 
 _Network: TypeAlias = AdaptedClassifier | AdaptedSegmenter | EnsembleClassifier
 
-_TRACED_BATCH = 2  # 0 and 1 are special to torch.export
+_TRACED_BATCH = 2  # torch.export specialises on 0 and 1
 
 
 class ClassificationGraph(nn.Module):
-    """Images (B, 3, H, W) to logits (B, C) and to the features (B, F) that the head read, both float32."""
+    """Map images (B, 3, H, W) to logits (B, C) and to the head's input features (B, F), both float32."""
 
     def __init__(self, network: AdaptedClassifier | EnsembleClassifier) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute both."""
+        """Compute logits and features."""
         logits, features = self.network.outputs(image)
         return logits.float(), features.float()
 
 
 class SegmentationGraph(nn.Module):
-    """Images (B, 3, H, W) to logits (B, C, H, W), float32."""
+    """Map images (B, 3, H, W) to logits (B, C, H, W), float32."""
 
     def __init__(self, network: AdaptedSegmenter) -> None:
         super().__init__()
@@ -50,10 +50,10 @@ class SegmentationGraph(nn.Module):
 
 
 def merge_adapter(network: _Network) -> _Network:
-    """Return a network without adapter that computes the same, where the adapter can be folded into the weights.
+    """Fold an adapter into the weights, and return an equivalent network without adapter.
 
-    Those are LoRA, SSF and BitFit; with another adapter, or none, it is the network itself. In an ensemble it is done
-    for each member.
+    LoRA, SSF and BitFit can be folded. With another adapter, or none, the network itself is returned. In an ensemble,
+    each member is treated separately.
     """
     if isinstance(network, EnsembleClassifier):
         members: list[Any] = [merge_adapter(member) for member in network.members]  # type: ignore[arg-type]
@@ -67,10 +67,10 @@ def merge_adapter(network: _Network) -> _Network:
 
 
 def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
-    """Return a copy of a network on the CPU that is ready for every exporter; the network stays as it is.
+    """Return a copy of a network on the CPU that every exporter can process; the network is not changed.
 
     Raises:
-        ExportError: if it is of another kind, or has weights that are not finite.
+        ExportError: if it is of another kind, or has non-finite weights.
     """
     if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier)):
         raise ExportError(
@@ -85,7 +85,7 @@ def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
 
 
 def _check_finite(network: nn.Module) -> None:
-    # a buffer may be infinite on purpose, as masks of attention are
+    # a buffer may be infinite on purpose, as attention masks are
     wrong = [name for name, value in network.named_parameters() if not torch.isfinite(value).all()]
     wrong += [name for name, value in network.named_buffers() if torch.isnan(value).any()]
     if wrong:
@@ -99,14 +99,15 @@ def as_program(graph: nn.Module, *, input_size: tuple[int, int]) -> ExportedProg
     """Trace a graph with `torch.export` for any batch size.
 
     Args:
-        graph: from :func:`exportable`; its weights are made contiguous, which the archive of torch.export expects.
+        graph: graph from :func:`exportable`; its weights are made contiguous, which the archive of torch.export
+            expects.
         input_size: (H, W) of the images.
 
     Raises:
         ExportError: if it cannot be traced.
     """
     batch = torch.export.Dim("batch", min=1)
-    # it is kept in the file as an example, so it must show nobody
+    # the file keeps it as an example, so it must not show a patient
     example = torch.full((_TRACED_BATCH, 3, *input_size), 0.5)
     try:
         with quiet_exporters():

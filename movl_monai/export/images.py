@@ -1,4 +1,4 @@
-"""The images that an exported file is compared on: given ones, the run's own, or the phantom's."""
+"""Images for the comparison of an exported file: given ones, the run's own, or the phantom's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageSample", "given_images", "phantom_images", "sample_images", "val_images"]
 
 Kind = Literal["given", "val", "phantom"]
-_PHANTOM_PATIENTS = 2  # of either scanner
+_PHANTOM_PATIENTS = 2  # per scanner
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class ImageSample:
     Args:
         kind: "given" by the user, "val" images of the run, or rendered "phantom" images.
         images: float32 (N, 3, H, W) in [0, 1].
-        labels: int64 (N,), None where they are not known.
-        patients: anything that tells the patients of the images apart, (N,); None where they are not known.
-        unreadable: how many more could not be read.
-        available: how many images there were to choose from; None: these.
+        labels: int64 (N,), or None if unknown.
+        patients: identifiers of the patients, (N,), or None if unknown.
+        unreadable: number of further images that could not be read.
+        available: number of images that the sample was drawn from; None means the images themselves.
     """
 
     kind: Kind
@@ -50,13 +50,12 @@ class ImageSample:
 
 
 def sample_images(run: Run, given: Sequence[str | os.PathLike[str]], *, count: int) -> ImageSample:
-    """Return images to compare on: the given ones; else those of ``val`` where the run still finds them; else the
-    phantom's, rendered for this.
+    """Return images to compare on: the given ones, else ``val`` if still found, else a rendered phantom.
 
     Args:
         run: the run.
         given: folders, files or lists; () for none.
-        count: at most so many, spread evenly.
+        count: largest number of images; they are spread evenly.
 
     Raises:
         DataError: if images are given and none can be read.
@@ -67,10 +66,10 @@ def sample_images(run: Run, given: Sequence[str | os.PathLike[str]], *, count: i
 
 
 def given_images(run: Run, sources: Sequence[str | os.PathLike[str]], *, count: int) -> ImageSample:
-    """Read images that the user names, as the run's inference does.
+    """Read the images that the user gave, as the run's inference does.
 
     Raises:
-        DataError: if a source does not exist, or no image in them can be read.
+        DataError: if a source does not exist, or no image in the sources can be read.
     """
     items = [item for source in sources for item in _listed(run, source)]
     sample = _decoded(run, spread(items, count), kind="given", available=len(items))
@@ -83,10 +82,10 @@ def given_images(run: Run, sources: Sequence[str | os.PathLike[str]], *, count: 
 
 
 def val_images(run: Run, *, count: int) -> ImageSample | None:
-    """Read images of ``val`` with their labels, from what the run's evaluation left on this machine.
+    """Read ``val`` images with their labels, from the files that the run's evaluation left on this machine.
 
-    It needs the stored outputs (which image is in which split) and the local map of ids to paths. None where one of
-    them, or the images themselves, are not there any more.
+    This needs the stored outputs (the split of each image) and the local map of ids to paths. Returns None if one of
+    them, or an image, is missing.
     """
     from movl_monai.data import IdMap
     from movl_monai.evaluation import read_outputs
@@ -107,13 +106,13 @@ def val_images(run: Run, *, count: int) -> ImageSample | None:
     ):
         try:
             items.append(ids.item_of(image_id) | {"label": label, "patient_id": patient})
-        except DataError:  # of another machine
+        except DataError:  # the paths are of another machine
             return None
     return _decoded(run, items, kind="val", available=len(val))
 
 
 def phantom_images(run: Run, *, count: int) -> ImageSample:
-    """Render the phantom as DICOM files and read them as the run reads files."""
+    """Render the phantom as DICOM files and read them with the run's preprocessing."""
     from movl_monai.phantom import write_phantom
 
     with scratch_folder() as folder:
@@ -130,7 +129,7 @@ def phantom_images(run: Run, *, count: int) -> ImageSample:
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
-    """Return at most ``count`` of the items, spread evenly over them.
+    """Return at most ``count`` items, spread evenly.
 
     Example:
         >>> spread(range(10), 3), spread("ab", 3)
@@ -149,7 +148,7 @@ def _listed(run: Run, source: str | os.PathLike[str]) -> Iterable[Mapping[str, A
         parser = run.parser(dataset_dir=os.fspath(Path(source).absolute()), output_dir=folder)
         try:
             return list(parser.get_parsed_content("datalist"))
-        except Exception as error:  # MONAI wraps what the reader says
+        except Exception as error:  # MONAI wraps the reader's error
             known = user_error(error)
             if known is None or known is error:
                 raise

@@ -1,4 +1,4 @@
-"""What an exported file says about itself.
+"""Metadata of an exported file.
 
 Version 1, JSON, in the properties of an ONNX file (``movl.<entry>``, each value JSON) and in the extra file
 ``movl_metadata.json`` of the archives of torch:
@@ -8,28 +8,28 @@ entry                     value
 ========================  =============================================================================================
 ``schema_version``        1
 ``task``                  "classification" or "segmentation"
-``bundle``                name and version of the bundle that was trained
+``bundle``                name and version of the trained bundle
 ``class_names``           in the order of the logits
-``image_size``            [H, W] of the images that the preprocessing gives
-``input_size``            [H, W] that the graph takes; smaller than the images where there are windows
+``image_size``            [H, W] of the preprocessed images
+``input_size``            [H, W] of the graph's input; smaller than the images with a sliding window
 ``windows``               settings of the sliding window, or null
-``preprocessing``         the transforms from a path to an image, as MONAI configs write them, without expressions
+``preprocessing``         the transforms from a path to an image, as a MONAI config without expressions
 ``inputs``, ``outputs``   name, shape, dtype, value range
 ``backbone``              name, source and licence of the weights, sha256 of their file and of the content
-``checkpoint_sha256``     of the trained state, as :func:`~movl_monai.trust.trained_state_sha256` computes it
+``checkpoint_sha256``     SHA-256 of the trained state, see :func:`~movl_monai.trust.trained_state_sha256`
 ``parts``                 prompt, adapter and head in words
-``trust``                 facts of the trust record: temperature, thresholds, score of images outside; null without one.
-                          The record itself, with the arrays of the score, is beside the metadata
-``parity``                how far the file (of int8: its float twin) is from the network in eager mode, on what images
-``int8``                  null, or what quantisation changed
+``trust``                 facts of the trust record: temperature, thresholds, OOD score; null without one.
+                          The record itself, with the arrays of the score, is stored beside the metadata
+``parity``                difference of the file (int8: of its float version) from eager mode, and the images compared
+``int8``                  null, or the effect of the quantisation
 ``trained_with``          versions of the packages that trained it
-``largest_component``     of a segmentation: whether only the largest component of every class is kept
-``mask_dtype``            of a segmentation: data type of masks of volumes, "uint8" or "source"
-``versions``              of the packages that wrote it
-``use``                   that it is for research only
+``largest_component``     segmentation only: whether only the largest component of every class is kept
+``mask_dtype``            segmentation only: data type of masks of volumes, "uint8" or "source"
+``versions``              versions of the packages that wrote it
+``use``                   statement that it is for research only
 ========================  =============================================================================================
 
-Nothing of patients, and no paths.
+They hold no patient data and no paths.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy"
 
 
 def state_sha256(network: nn.Module) -> str:
-    """Return the SHA-256 of what was trained, by which a trust record knows its checkpoint."""
+    """Return the SHA-256 of the trained state, which ties a trust record to its checkpoint."""
     from movl_monai.trust import trained_state_sha256
 
     return trained_state_sha256(network)
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the packages that an exported file depends on; None for those that are not there."""
+    """Return the versions of the packages that an exported file depends on; None for missing packages."""
     import movl_monai
 
     found: dict[str, str | None] = {"python": platform.python_version(), "movl_monai": movl_monai.__version__}
@@ -76,12 +76,12 @@ def versions() -> dict[str, str | None]:
 
 
 def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) -> dict[str, Any]:
-    """Return the entries of the metadata that the network alone tells.
+    """Return the metadata entries that follow from the network alone.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier` or ``AdaptedSegmenter`` with its checkpoint.
         task: "classification" or "segmentation".
-        input_size: (H, W) that it takes.
+        input_size: (H, W) of its input.
     """
     spec = network.backbone.spec
     num_classes = len(network.class_names)
@@ -116,7 +116,7 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
 
 
 def describe_trust(record: TrustRecord) -> dict[str, Any]:
-    """Return the numbers of a trust record that people read; a threshold without bound is null."""
+    """Return the readable numbers of a trust record; a threshold without bound is null."""
     conformal, detector = record.conformal, record.detector
     return {
         "temperature": record.temperature,
@@ -142,7 +142,7 @@ def describe_trust(record: TrustRecord) -> dict[str, Any]:
 
 
 def check_metadata(metadata: Mapping[str, Any], *, name: str, task: str | None) -> None:
-    """Raise ExportError unless the metadata are ours, of a version that is understood here, and for the task."""
+    """Raise ExportError unless the metadata come from `movl-monai export`, have a known version, and fit the task."""
     found = metadata.get("schema_version")
     if found is None:
         raise ExportError(

@@ -1,4 +1,4 @@
-"""How far an exported file is from the network that it is made from."""
+"""Difference between an exported file and its network."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from .windows import window_logits
 __all__ = ["BATCH_SIZES", "Parity", "check_parity", "eager", "measure_parity"]
 
 BATCH_SIZES = (1, 3)
-_TINY = 1e-12  # features that are all zero
+_TINY = 1e-12  # smallest divisor, for features that are all zero
 
 
 @dataclass(frozen=True)
 class Parity:
     """Largest differences between a file and the network in eager mode, over all images and batch sizes.
 
-    The rule: logits ``z`` may differ by ``max |z' - z| <= tolerance``, as they are, because probabilities hang on their
-    differences and not on their size. Features ``f`` have no scale of their own (largest value 5 in one network, 100 in
-    another, and float32 rounds relative to it), so theirs is relative to their size in the batch:
-    ``max |f' - f| <= tolerance * max |f|``.
+    Logits ``z`` may differ absolutely, ``max |z' - z| <= tolerance``, because probabilities depend on their differences
+    and not on their size. Features ``f`` have no common scale (the largest value is 5 in one network and 100 in
+    another, and float32 rounds relative to it), so their difference is relative to the batch: ``max |f' - f| <=
+    tolerance * max |f|``.
 
     Args:
         images: number of images.
-        kind: what images; see :class:`~movl_monai.export.images.ImageSample`.
-        batch_sizes: that were tried.
+        kind: kind of images; see :class:`~movl_monai.export.images.ImageSample`.
+        batch_sizes: tested batch sizes.
         logits: largest difference of a logit.
         features: largest difference of a feature over the largest feature of its batch; None without features.
-        tolerance: what was allowed of either.
+        tolerance: largest allowed value of either.
     """
 
     images: int
@@ -54,11 +54,11 @@ class Parity:
 
 
 def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Callable[[np.ndarray], ExportedOutput]:
-    """Return what computes a network's outputs as it is, for images (B, 3, H, W) as arrays.
+    """Return a function that computes the network's outputs for image arrays (B, 3, H, W).
 
     Args:
-        network: in eval mode, on any device.
-        windows: of a run with a sliding window.
+        network: network in eval mode, on any device.
+        windows: settings of the run's sliding window, if any.
     """
     device = next(network.parameters()).device
 
@@ -78,13 +78,13 @@ def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Calla
 def measure_parity(
     reference: Callable[[np.ndarray], ExportedOutput], model: ExportedModel, sample: ImageSample, *, tolerance: float
 ) -> Parity:
-    """Run network and file on the same images, alone and in batches.
+    """Run network and file on the same images, singly and in batches.
 
     Args:
-        reference: from :func:`eager`.
+        reference: function from :func:`eager`.
         model: the file.
-        sample: the images, at least one; if there are fewer than a batch has, they repeat.
-        tolerance: is kept beside the result.
+        sample: at least one image; if there are fewer than a batch needs, they repeat.
+        tolerance: stored with the result.
     """
     logits, features = 0.0, None
     for size in BATCH_SIZES:
@@ -99,7 +99,7 @@ def measure_parity(
 
 
 def check_parity(parity: Parity) -> None:
-    """Raise ExportError if a file is farther from its network than is allowed."""
+    """Raise ExportError if a file differs from its network by more than allowed."""
     if parity.logits <= parity.tolerance and (parity.features is None or parity.features <= parity.tolerance):
         return
     features = "" if parity.features is None else f" and features by {parity.features:.2g} of the largest"
@@ -118,7 +118,7 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _relative(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference over the largest value of ``one``; infinite where either is not finite."""
+    """Return the largest difference over the largest value of ``one``; infinite if either is not finite."""
     difference, size = _largest(one, other), float(np.abs(one).max())
     return difference / max(size, _TINY) if np.isfinite(difference) else difference
 

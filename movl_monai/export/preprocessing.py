@@ -1,4 +1,4 @@
-"""The preprocessing of a run as plain data, which an exported file carries, and back."""
+"""Convert the preprocessing of a run to plain data for an exported file, and back."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def literal_config(parser: ConfigParser, name: str) -> Any:
     """Return a part of a parsed config with every reference and expression replaced by its value.
 
     Args:
-        parser: of an inference config.
+        parser: parser of an inference config.
         name: id of the part, e.g. "preprocessing".
 
     Returns:
-        JSON-able; objects stay dictionaries with ``_target_``.
+        JSON-able data; objects stay dictionaries with ``_target_``.
 
     Raises:
         ConfigError: if a value cannot be written as JSON.
@@ -50,11 +50,11 @@ def literal_config(parser: ConfigParser, name: str) -> Any:
 def build_preprocessing(config: Any) -> Compose:
     """Build the transforms that :func:`literal_config` wrote.
 
-    Only transforms of :mod:`movl_monai.transforms` and :mod:`monai.transforms` are made: a file from elsewhere must not
-    choose what code runs here.
+    Only transforms of :mod:`movl_monai.transforms` and :mod:`monai.transforms` are built: a file from elsewhere must
+    not choose the code that runs here.
 
     Raises:
-        ExportError: if the data ask for anything else.
+        ExportError: if the data name anything else.
 
     Example:
         >>> resize = {"_target_": "movl_monai.transforms.ResizeImaged", "keys": "image", "image_size": 32}

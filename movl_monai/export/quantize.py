@@ -1,4 +1,4 @@
-"""Dynamic int8 for CPUs."""
+"""Dynamic int8 quantisation for CPUs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .disk import scratch_folder
 __all__ = ["quantize_model"]
 
 _OPERATIONS = ("MatMul", "Gemm")
-_WORTHWHILE = 0.6  # of the size before
-# say that shapes are known and constants folded, which torch's exporter sees to
+_WORTHWHILE = 0.6  # share of the original size
+# states that shapes are inferred and constants folded, which torch's exporter has done
 _PREPARED = {"onnx.infer": "onnxruntime.quant", "onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def quantize_model(model: Any) -> Any:
     """Return an ONNX model whose linear layers multiply in int8, with scales per output channel.
 
-    Weights have 7 bits: with 8, CPUs without VNNI instructions saturate, and would give other results than the machine
-    that the file was tried on. Convolutions stay as they are: onnxruntime has no fast dynamic int8 convolution (it was
-    slower than float in all networks tried), and depthwise ones lose much.
+    Weights have 7 bits: with 8, CPUs without VNNI instructions saturate and would give other results than the machine
+    that tested the file. Convolutions stay in float: onnxruntime has no fast dynamic int8 convolution (it was slower
+    than float in all tested networks), and depthwise convolutions lose much accuracy.
 
     Args:
-        model: ONNX protobuf; it stays as it is.
+        model: ONNX protobuf; it is not changed.
 
     Raises:
-        ExportError: if most of the weights are not in linear layers, so that there is nothing to win, or there is no
-            space for temporary files.
+        ExportError: if most weights are outside linear layers, so that nothing is gained, or there is no space for
+            temporary files.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

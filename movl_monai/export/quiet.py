@@ -1,4 +1,4 @@
-"""Exporters without what torch says of its own code."""
+"""Mute messages of torch's exporters that concern their own code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 __all__ = ["quiet_exporters"]
 
-# TorchScript as a format, whose name its users know; and what torch's exporters call of torch itself
+# deprecation of TorchScript, which users chose by name, and of functions that torch's exporters call themselves
 _ANNOUNCED = r".*(torch\.jit|LeafSpec).*is deprecated"
-# torch's own loader of programs takes weights from bytes, and only reads them
+# torch's loader of programs takes weights from a read-only buffer and never writes to it
 _READ_ONLY = "The given buffer is not writable"
-# they say of every constant what became of it, once an evaluation in the same process has set the level to INFO
+# they log every folded constant, once an evaluation in the same process has set the level to INFO
 _TALKING = ("onnx_ir", "onnxscript")
 
 

@@ -1,4 +1,4 @@
-"""What runs an exported file: onnxruntime or torch."""
+"""Runtimes of exported files: onnxruntime and torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["METADATA_FILE", "PREFIX", "Runtime", "TRUST_FILE", "open_runtime"]
 
 METADATA_FILE = "movl_metadata.json"
 TRUST_FILE = "movl_trust.b64"
-PREFIX = "movl."  # of the properties of an ONNX file
+PREFIX = "movl."  # prefix of the properties of an ONNX file
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Runtime:
     """An opened file.
 
     Args:
-        run: images (B, 3, H, W), float32, to the graph's outputs.
-        metadata: what the file says about itself; {} for a file of another origin.
+        run: maps images (B, 3, H, W), float32, to the graph's outputs.
+        metadata: metadata of the file; {} for a file from another program.
         trust: the trust record as it was written, base64; "" for none.
     """
 
@@ -42,19 +42,19 @@ def open_runtime(path: Path, form: ExportFormat, *, num_threads: int | None) -> 
     """Open an exported file.
 
     Args:
-        path: the file.
-        form: its format.
-        num_threads: of one call; None leaves it to the runtime.
+        path: path of the file.
+        form: format of the file.
+        num_threads: threads per call; None leaves it to the runtime.
 
     Raises:
-        ExportError: if the runtime cannot read it, or is not installed.
+        ExportError: if the runtime cannot read the file, or is not installed.
     """
     opener = {"onnx": _open_onnx, "torchscript": _open_torchscript, "torch-export": _open_torch_export}[form]
     try:
         return opener(path, num_threads)
     except ExportError:
         raise
-    except Exception as error:  # runtimes have many kinds of errors, which name nodes of the graph and paths
+    except Exception as error:  # runtimes raise many kinds of errors, whose texts hold graph nodes and paths
         raise ExportError(
             f"{path.name} cannot be opened as {form} ({type(error).__name__}). It is damaged, or was written by newer "
             "versions than are installed here; export it again with these versions."
@@ -99,7 +99,7 @@ def _open_torch_export(path: Path, num_threads: int | None) -> Runtime:
     import torch
 
     files = {METADATA_FILE: "", TRUST_FILE: ""}
-    # torch warns of every name without .pt2, and puts the path into the warning; a stream has no name
+    # for a name without .pt2 torch warns and quotes the path; a stream has no name
     with path.open("rb") as stream, quiet_exporters():
         module = torch.export.load(stream, extra_files=files).module()
     return Runtime(_torch_run(module, num_threads), json.loads(files[METADATA_FILE] or "{}"), _text(files[TRUST_FILE]))
@@ -122,7 +122,7 @@ def _torch_run(module: Any, num_threads: int | None) -> Callable[[np.ndarray], l
 
 @contextmanager
 def _threads(count: int | None) -> Any:
-    """Set torch's number of threads for a while; it is one for the whole process."""
+    """Set torch's number of threads temporarily; it is global to the process."""
     import torch
 
     before = torch.get_num_threads()

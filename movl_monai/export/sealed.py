@@ -1,4 +1,4 @@
-"""Tell exported files apart by their content, and notice when one has changed since it was written."""
+"""Recognise exported files by their content, and detect changes since they were written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SUFFIXES: dict[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "torch-export
 
 SEAL_KEY = "movl.content_sha256"
 _EMPTY_SEAL = "0" * 64
-# how protobuf writes the key's entry: the key, then field 2 with 64 bytes
+# protobuf encoding of the entry: the key, then field 2 with 64 bytes
 _SEAL_PREFIX = SEAL_KEY.encode() + b"\x12\x40"
 _ZIP = b"PK\x03\x04"
 _IR_VERSION = b"\x08"  # field 1 of an ONNX file
 
 
 def exported_format(path: str | os.PathLike[str]) -> ExportFormat:
-    """Return the format of an exported file, whatever its suffix.
+    """Return the format of an exported file, regardless of its suffix.
 
     Raises:
-        ExportError: if there is no such file, or it is in none of the formats.
+        ExportError: if there is no such file, or it has none of the formats.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,15 +54,15 @@ def check_intact(path: Path, form: ExportFormat) -> None:
 
 
 def unsealed() -> str:
-    """Return the value that :func:`seal_onnx` later replaces."""
+    """Return the placeholder that :func:`seal_onnx` later replaces."""
     return _EMPTY_SEAL
 
 
 def seal_onnx(content: bytes) -> bytes:
-    """Put the SHA-256 of an ONNX file into the place that :func:`unsealed` keeps for it in the file itself.
+    """Replace the placeholder of :func:`unsealed` in an ONNX file by the SHA-256 of the file.
 
     Raises:
-        ValueError: if there is no such place.
+        ValueError: if there is no placeholder.
     """
     start = content.find(_SEAL_PREFIX + _EMPTY_SEAL.encode())
     if start < 0:
@@ -101,7 +101,7 @@ def _onnx_is_intact(path: Path) -> bool:
     content = path.read_bytes()
     start = content.rfind(_SEAL_PREFIX)
     if start < 0:
-        return True  # of another origin, which its missing metadata tell
+        return True  # from another program, which is found later by its missing metadata
     start += len(_SEAL_PREFIX)
     end = start + len(_EMPTY_SEAL)
     digest = hashlib.sha256()

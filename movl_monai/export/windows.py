@@ -1,4 +1,4 @@
-"""Sliding windows over images that are larger than what the network takes."""
+"""Sliding windows over images that are larger than the network's input."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["describe_inferer", "window_logits"]
 
 
 def describe_inferer(inferer: Any) -> dict[str, Any] | None:
-    """Return what a run's inferer does as plain data: None for whole images, or the settings of its windows.
+    """Return a run's inferer as plain data: None for whole images, or the settings of its sliding window.
 
     Raises:
-        ConfigError: if it is another inferer than MONAI's simple one and its sliding window.
+        ConfigError: if it is neither MONAI's simple inferer nor its sliding window.
     """
     from monai.inferers import SimpleInferer, SlidingWindowInferer
 
@@ -42,17 +42,17 @@ def describe_inferer(inferer: Any) -> dict[str, Any] | None:
 def window_logits(
     network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, windows: Mapping[str, Any]
 ) -> tuple[np.ndarray, None]:
-    """Compute the logits (B, C, H, W) of images (B, 3, H, W) window by window, as the run did; there are no features.
+    """Compute the logits (B, C, H, W) of images (B, 3, H, W) with the run's sliding window; there are no features.
 
     Args:
-        network: windows (B, 3, h, w) to logits (B, C, h, w).
+        network: maps windows (B, 3, h, w) to logits (B, C, h, w).
         image: float32.
         windows: settings from :func:`describe_inferer`.
     """
     import torch
     from monai.inferers import SlidingWindowInferer
 
-    # files of before do not say the last three, and had MONAI's own
+    # older files lack the last three, and used MONAI's defaults
     further = {name: windows[name] for name in ("sigma_scale", "padding_mode", "cval") if name in windows}
     inferer = SlidingWindowInferer(
         roi_size=windows["roi_size"],

@@ -1,4 +1,4 @@
-"""Write a graph to a file, with what the file says about itself; nothing of this machine is left in it."""
+"""Write a graph and its metadata to a file that holds nothing about this machine."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _OUTPUTS = {ClassificationGraph: ["pred", "features"], SegmentationGraph: ["pred
 
 
 def compile_graph(graph: ClassificationGraph | SegmentationGraph, form: ExportFormat, *, size: tuple[int, int]) -> Any:
-    """Return a graph in a format: a scripted module, an exported program, or an ONNX model (protobuf).
+    """Convert a graph to a format: a scripted module, an exported program, or an ONNX model (protobuf).
 
     Args:
-        graph: from :func:`~movl_monai.export.graph.exportable`.
+        graph: graph from :func:`~movl_monai.export.graph.exportable`.
         form: the format.
         size: (H, W) of the images.
 
     Raises:
-        ExportError: if the graph cannot be had in this format.
+        ExportError: if the graph cannot be converted.
     """
     if form == "torchscript":
         return _script(graph)
@@ -42,12 +42,12 @@ def compile_graph(graph: ClassificationGraph | SegmentationGraph, form: ExportFo
 
 
 def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], trust: str = "") -> None:
-    """Write what :func:`compile_graph` gave.
+    """Write a model from :func:`compile_graph`.
 
     Args:
         compiled: the model.
         path: the file, which is written in place; see :func:`~movl_monai.export.disk.neighbor`.
-        metadata: JSON-able.
+        metadata: JSON-able metadata.
         trust: the trust record, base64; "" for none.
     """
     files = {METADATA_FILE: json.dumps(metadata, sort_keys=True, allow_nan=False), TRUST_FILE: trust}
@@ -57,7 +57,7 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
             torch.jit.save(compiled, stream, _extra_files=files)
         path.write_bytes(_without_debug_files(stream))
     elif isinstance(compiled, torch.export.ExportedProgram):
-        # an open stream has no name; the writer would put the file's into the archive
+        # a stream has no name; the writer would put the name of a file into the archive
         stream = io.BytesIO()
         with quiet_exporters():
             torch.export.save(compiled, stream, extra_files=files)
@@ -101,7 +101,7 @@ def _onnx_model(program: torch.export.ExportedProgram, *, outputs: list[str]) ->
 
 
 def _forget_origin(model: Any) -> None:
-    """Remove what the exporter keeps of every node's origin: lines of source files with their folders."""
+    """Remove the origin of every node from the exporter's output: lines of source files with their folders."""
     model.doc_string = ""
     for graph in (model.graph, *model.functions):
         graph.doc_string = ""
@@ -123,7 +123,7 @@ def _set_properties(model: Any, metadata: Mapping[str, Any], trust: str) -> None
 
 
 def _without_debug_files(stream: io.BytesIO) -> bytes:
-    """Return an archive without the files that map the code to lines in folders of this machine."""
+    """Return an archive without the files that map code to source lines in folders of this machine."""
     result = io.BytesIO()
     with zipfile.ZipFile(stream) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as new:
         for entry in old.infolist():

@@ -1,8 +1,8 @@
-"""The allow-list: names that a config may call, import and read by their dotted path.
+"""Allow-list of the names that a config may call, import and read by their dotted path.
 
-It is decided on the text alone. `pydoc.locate`, through which MONAI finds a `_target_`, also walks through the modules
-that a module has imported (`monai.data.utils.os.system`), so a prefix allows nothing: a name must be public in one of
-the packages below, and nothing may follow it.
+The decision uses the text alone. `pydoc.locate`, through which MONAI resolves a `_target_`, also walks through the
+modules that a module has imported (`monai.data.utils.os.system`). A prefix therefore allows nothing: a name must be
+public in one of the packages below, and nothing may follow it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OWN = {
     *("transforms", "trust"),
 }
 _OWN_PATH = re.compile(r"(movl_monai\.(\w+))(?:\.(\w+))?")  # a part may be named with the module that defines it
-# exported for programs: they open other records, or write where they are told
+# exported for programs: they open other records, or write to a given path
 _FOR_PROGRAMS = re.compile(r"(open|save|write|rebuild|draw|render|load)_\w+|Run")
 
 _CLASS = re.compile(r"[A-Z]\w*")
@@ -114,11 +114,11 @@ ATTRIBUTES = frozenset(
         *("strip", "lower", "upper", "replace", "startswith", "endswith"),
     }
 )
-"""Attributes and methods that expressions may use of values; none of them leads to a module or runs a text."""
+"""Attributes and methods of values that expressions may use; none of them leads to a module or runs text as code."""
 
 
 def is_allowed(path: str) -> bool:
-    """Tell whether a dotted path is on the allow-list.
+    """Return whether a dotted path is on the allow-list.
 
     Example:
         >>> is_allowed("movl_monai.prompts.PadPrompt"), is_allowed("monai.transforms.Compose"), is_allowed("torch.load")
@@ -138,7 +138,7 @@ def is_allowed(path: str) -> bool:
 
 
 def is_allowed_import(module: str) -> bool:
-    """Tell whether expressions may import a module; each use of it is checked by its dotted path.
+    """Return whether expressions may import a module; each use of it is checked by its dotted path.
 
     Example:
         >>> is_allowed_import("movl_monai.engines"), is_allowed_import("subprocess"), is_allowed_import("os.path")

@@ -1,4 +1,4 @@
-"""Look into files of tensors and graphs: torch archives, safetensors, NumPy, ONNX. None of them is loaded."""
+"""Inspect files of tensors and graphs without loading them: torch archives, safetensors, NumPy, ONNX."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "pkg.")
 
 
 def inspect_archive(stream: IO[bytes], report: FileReport, *, place: str = "", depth: int = 0) -> None:
-    """Look into a zip archive of torch: a checkpoint, TorchScript, torch.export, or arrays of NumPy."""
+    """Inspect a zip archive of torch: a checkpoint, TorchScript, torch.export, or arrays of NumPy."""
     try:
         archive = zipfile.ZipFile(stream)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -84,14 +84,14 @@ def _inspect_member(
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, report: FileReport) -> bytes | None:
-    """Return the content of a member up to a limit; what it claims of its size is not believed."""
+    """Return the content of a member up to a limit, regardless of the size that it declares."""
     try:
         with archive.open(member) as stream:
             content = stream.read(_LARGEST_MEMBER + 1)
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
         report.add("damaged", f"It cannot be unpacked ({type(error).__name__}).", member.filename)
         return None
-    except Exception as error:  # zlib, bz2 and lzma have their own
+    except Exception as error:  # zlib, bz2 and lzma raise their own errors
         report.add("damaged", f"It cannot be unpacked ({type(error).__name__}).", member.filename)
         return None
     if len(content) > _LARGEST_MEMBER:
@@ -112,13 +112,13 @@ def _declared_pickles(archive: zipfile.ZipFile, names: set[str]) -> set[str]:
             with archive.open(name) as stream:
                 table = json.loads(stream.read(_LARGEST_JSON)).get("config", {})
             found |= {str(entry["path_name"]) for entry in table.values() if entry.get("use_pickle")}
-        except Exception:  # of any shape; such a table is of another program, and its files are no weights of ours
+        except Exception:  # any shape: the table is from another program, and its files are not our weights
             continue
     return found
 
 
 def inspect_metadata(content: bytes, report: FileReport, place: str) -> None:
-    """Check the preprocessing that an exported file asks for, and note the licence of its weights."""
+    """Check the preprocessing of an exported file, and note the licence of its weights."""
     try:
         metadata = json.loads(content[:_LARGEST_JSON])
     except (ValueError, RecursionError) as error:
@@ -131,7 +131,7 @@ def inspect_metadata(content: bytes, report: FileReport, place: str) -> None:
 
 
 def inspect_pickle(stream: IO[bytes], report: FileReport) -> None:
-    """Look into a file that begins with a pickle: a checkpoint of torch before version 1.6, or any other pickle."""
+    """Inspect a file that begins with a pickle: a checkpoint of torch before version 1.6, or any other pickle."""
     try:
         _, _, number = scan_pickle(stream)
     except ValueError:
@@ -189,7 +189,7 @@ def inspect_npy(stream: IO[bytes], report: FileReport, *, place: str = "") -> No
 
 
 def inspect_safetensors(path: Path, report: FileReport) -> None:
-    """Check that the header of a safetensors file can be read and that its tensors lie in the file."""
+    """Check that the header of a safetensors file is readable and that its tensors lie within the file."""
     try:
         with path.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
@@ -208,7 +208,7 @@ def inspect_safetensors(path: Path, report: FileReport) -> None:
 
 
 def inspect_onnx(path: Path, report: FileReport) -> None:
-    """Look for data in other files, operators of other libraries, and the metadata of an exported file."""
+    """Report data in other files and operators of other libraries, and check the metadata of an exported file."""
     try:
         import onnx
     except ImportError:
@@ -216,7 +216,7 @@ def inspect_onnx(path: Path, report: FileReport) -> None:
         return
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf and onnx have their own
+    except Exception as error:  # protobuf and onnx raise their own errors
         report.add("damaged", f"It cannot be read as ONNX ({type(error).__name__}).")
         return
     _inspect_graph(model, report)

@@ -1,4 +1,4 @@
-"""`movl-monai inspect`: look into a config, run, checkpoint, exported file or bundle without running any of it."""
+"""`movl-monai inspect`: inspect a config, run, checkpoint, exported file or bundle without running any of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .folders import inspect_path
 __all__ = ["EXIT_FINDINGS", "add_arguments", "run", "table"]
 
 EXIT_FINDINGS = 5
-"""Something is outside of the rules."""
+"""Exit code for an inspection with findings."""
 
 _NOT_LISTED = ("other", "result")
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Inspect, print the table or JSON, and tell by the exit code whether there are findings."""
+    """Inspect a path, print the table or JSON, and return the exit code for findings or none."""
     report = inspect_path(options.path)
     print(json.dumps(report.as_json(), indent=2, ensure_ascii=True) if options.json else table(report))
     return EXIT_FINDINGS if report.findings else 0

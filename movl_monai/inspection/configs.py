@@ -1,4 +1,4 @@
-"""Walk a config: every `_target_`, every `$` expression, every `%` macro; and the file that configures logging."""
+"""Check every `_target_`, `$` expression and `%` macro of a config, and the file that configures logging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEPARATOR = re.compile("#|::")
 _MODES = {"callable", "default", "partial"}
 _MACRO = re.compile(r"%[#:]*\w+(?:(?:#|::)\w+)*")
 _ADDRESS = re.compile(r"(?:https?|ftp|s3|gs|file|ssh|git\+\w+)://|hf[-_]hub:", re.IGNORECASE)
-# MONAI looks for readers and writers by any name
+# MONAI resolves any name of a reader or writer
 _BY_NAME = {
     "reader": re.compile(r"(monai\.data\.)?[A-Z]\w*Reader"),
     "writer": re.compile(r"(monai\.data\.)?[A-Z]\w*Writer"),
@@ -47,9 +47,9 @@ class Weights:
 
     Args:
         place: id in the config.
-        path: as written.
-        sha256: that it must have; "" if the config declares none.
-        license: as the config states it; "" if it states none.
+        path: path as written.
+        sha256: declared SHA-256; "" if there is none.
+        license: declared licence; "" if there is none.
     """
 
     place: str
@@ -62,7 +62,7 @@ def check_config(config: Any, *, aliases: Aliases | None = None) -> list[Finding
     """Return the findings of a config or record. Nothing of it is evaluated.
 
     Args:
-        config: as JSON or YAML gives it.
+        config: content of the JSON or YAML file.
         aliases: modules by the names that other files of the bundle give them, see :func:`find_aliases`.
 
     Example:
@@ -81,7 +81,7 @@ def check_config(config: Any, *, aliases: Aliases | None = None) -> list[Finding
 
 
 def find_aliases(configs: Iterable[Any], *, before: Aliases | None = None) -> dict[str, frozenset[str]]:
-    """Return the modules that configs import, by the names that they give them; every candidate where they disagree."""
+    """Return the modules that configs import, by alias; an alias has several modules if the configs disagree."""
     known: dict[str, set[str]] = {name: set(modules) for name, modules in (before or {}).items()}
     own: dict[str, set[str]] = {}
     for config in configs:
@@ -95,7 +95,7 @@ def find_aliases(configs: Iterable[Any], *, before: Aliases | None = None) -> di
 
 
 def find_weights(config: Any) -> list[Weights]:
-    """Return the files of weights that a config names with their path written out."""
+    """Return the files of weights that a config names by a literal path."""
     found = []
     for place, _, value, _ in _nodes(config, []):
         if not isinstance(value, Mapping) or not str(value.get("_target_", "")).endswith(".WeightsFile"):
@@ -148,7 +148,7 @@ def _is_literal(tree: ast.AST) -> bool:
 
 
 def _nodes(config: Any, found: list[Finding]) -> Iterator[tuple[str, str, Any, Any]]:
-    """Yield place, key, value and the container of every node, each shared one once; limits end in a finding."""
+    """Yield place, key, value and container of every node, each shared node once; a limit adds a finding."""
     waiting: list[tuple[str, str, Any, Any, int]] = [("", "", config, None, 0)]
     seen: set[int] = set()
     count = 0
@@ -190,7 +190,7 @@ def _problems(place: str, key: str, value: Any, parent: Any, aliases: Aliases) -
 
 
 def _is_known_io(name: str, value: str) -> bool:
-    """Tell whether a name is that of a reader or writer of MONAI; a word without a dot may be a text about one."""
+    """Return whether a name is a reader or writer of MONAI; a word without a dot may also be plain text."""
     return not _UNSAFE_READER.fullmatch(value) and ("." not in value or bool(_BY_NAME[name].fullmatch(value)))
 
 

@@ -40,8 +40,8 @@ def inspect_file(path: Path, *, name: str = "", aliases: Aliases | None = None) 
     """Inspect one file.
 
     Args:
-        path: of the file.
-        name: in the report; its name without the folder by default.
+        path: path of the file.
+        name: name in the report; by default its name without the folder.
         aliases: modules by the names that other configs of the bundle give them.
 
     Raises:
@@ -119,7 +119,7 @@ def _inspect_text(path: Path, suffix: str, report: FileReport, aliases: Aliases)
 
 
 def read_config(path: Path, report: FileReport | None = None) -> Any:
-    """Read JSON or YAML; None with a finding for content that is damaged or beyond the limits."""
+    """Read JSON or YAML; return None and add a finding if the content is damaged or exceeds a limit."""
     report = report or FileReport(name=path.name, kind="config")
     yaml = path.suffix.lower() != ".json"
     limit = _LARGEST_TEXT if yaml else _LARGEST_JSON
@@ -135,7 +135,7 @@ def read_config(path: Path, report: FileReport | None = None) -> Any:
 
 
 def _read_yaml(text: str, report: FileReport) -> Any:
-    """Read YAML whose number of nodes, depth and tags were looked at before anything is built."""
+    """Read YAML after checking the number of nodes, the depth and the tags, before any object is built."""
     try:
         import yaml
     except ImportError:
@@ -174,7 +174,7 @@ def _note_licences(config: Any, report: FileReport) -> None:
 
 
 def _inspect_code(text: str, report: FileReport) -> None:
-    """Take an application that composes operators of MONAI Deploy; everything else is a finding."""
+    """Accept an application that only composes operators of MONAI Deploy; any other code is a finding."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

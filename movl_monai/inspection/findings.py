@@ -1,4 +1,4 @@
-"""Findings of an inspection, one report for each file."""
+"""Findings of an inspection, with one report per file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _SHOWN = 120
 
 
 class InspectionError(MovlError):
-    """There is nothing at the path that can be inspected."""
+    """The path holds nothing that can be inspected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something outside of the rules.
+    """A violation of a rule.
 
     Args:
-        kind: of the rule.
+        kind: kind of the rule.
         place: id in a config, member of an archive, or ""; printable.
         text: one sentence; printable.
     """
@@ -42,15 +42,15 @@ class Finding:
 
 @dataclass(kw_only=True)
 class FileReport:
-    """One file.
+    """Findings of one file.
 
     Args:
-        name: relative to the inspected folder.
-        kind: of file, in words.
-        size: in bytes.
-        sha256: of its content; "" for a file that was not read.
+        name: path relative to the inspected folder.
+        kind: kind of the file, in words.
+        size: size in bytes.
+        sha256: SHA-256 of the content; "" for a file that was not read.
         notes: facts that are not findings, such as licences.
-        findings: none for a clean file.
+        findings: empty for a clean file.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Report:
     """All files of an inspected path.
 
     Args:
-        name: of the path, without its folder.
+        name: name of the path, without its folder.
         kind: "file", "run" or "bundle".
-        files: in the order of their names.
+        files: reports, sorted by name.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Report:
 
 
 def shown(text: str, width: int = _SHOWN) -> str:
-    """Return a text shortened, with control characters replaced: it may come from a hostile file.
+    """Return a shortened text with control characters replaced, because it may come from a hostile file.
 
     Example:
         >>> shown("a\\x1b[31mb")

@@ -15,7 +15,7 @@ from .grammar import Aliases
 __all__ = ["inspect_path"]
 
 _MOST_FILES = 20_000
-# of a run: results and data, which no command takes for a config
+# folders of a run with results and data, which no command reads as a config
 _RESULTS = {"evaluation", "inference", "ingest", "local", "tensorboard", "mlruns"}
 _LICENCES = ("LICENSE", "docs/data_license.txt")
 _LARGEST_HASHED = 2**36
@@ -25,8 +25,8 @@ def inspect_path(path: str | os.PathLike[str]) -> Report:
     """Inspect a config, run record, checkpoint, exported file, the folder of a run, or a bundle.
 
     Raises:
-        InspectionError: if there is nothing there, or a folder that is neither a run nor a bundle, or one file of a
-            kind that is not known.
+        InspectionError: if the path does not exist, is a folder that is neither a run nor a bundle, or a file of an
+            unknown kind.
     """
     path = Path(path)
     if path.is_dir():
@@ -120,7 +120,7 @@ def _inspect_link(folder: Path, path: Path, name: str, aliases: Aliases) -> File
 
 
 def _aliases_beside(path: Path) -> Aliases:
-    """Return the modules that the other configs beside a config import: an overlay stands on them."""
+    """Return the modules imported by the other configs in the folder of a config, as an overlay depends on them."""
     if path.suffix.lower() not in CONFIG_SUFFIXES:
         return {}
     try:
@@ -143,7 +143,7 @@ def _read_all(paths: list[Path]) -> Iterator[Any]:
 
 
 def _check_hashes(folder: Path, inspected: list[tuple[Path, FileReport]]) -> None:
-    """Compare the SHA-256 that configs declare with the files that they name, where these are there."""
+    """Compare the SHA-256 that configs declare with the files that they name, if these exist."""
     for path, report in inspected:
         if report.kind not in ("config", "run record"):
             continue

@@ -1,4 +1,4 @@
-"""The small grammar that `$` expressions of a config must keep to, checked on their syntax tree."""
+"""Grammar of the `$` expressions that a config may use, checked on their syntax tree."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .allowed import ATTRIBUTES, BUILTINS, ENVIRONMENT, is_allowed, is_allowed_i
 __all__ = ["KNOWN_MODULES", "Aliases", "check_expression", "read_import"]
 
 Aliases = Mapping[str, frozenset[str]]
-"""Names under which a config knows modules; several where its files disagree."""
+"""Modules by alias; several for an alias if the files of a config disagree."""
 
 KNOWN_MODULES: dict[str, str] = {
     **{name: name for name in ("math", "monai", "movl_monai", "numpy", "os", "torch")},
     "np": "numpy",
     **{name: f"movl_monai.{name}" for name in ("backbones", "engines", "evaluation", "networks")},
 }
-"""Names that MONAI defines, and those that an overlay takes over from the config that it is laid over."""
+"""Names that MONAI defines, and those that an overlay inherits from its base config."""
 
 _LONGEST = 4000
-_REFERENCES = "__local_refs"  # what MONAI calls them
+_REFERENCES = "__local_refs"  # MONAI's name of the dictionary of references
 _REFERENCE = re.compile(r"@\w*(?:::\w*)*")
 _LARGEST_POWER = 64
 _OPERATORS = (
@@ -36,13 +36,13 @@ _CONTAINERS = (
 
 
 class _OutsideError(Exception):
-    """The part of an expression that is outside of the grammar, in words."""
+    """Description of the part of an expression that violates the grammar."""
 
 
 def check_expression(text: str, aliases: Aliases) -> str | None:
-    """Return the reason why an expression is outside of the grammar, or None.
+    """Return the reason why an expression violates the grammar, or None.
 
-    Both readings of ``#`` are checked: MONAI replaces it by ``::``, and Python takes it for the start of a comment.
+    Both readings of ``#`` are checked: MONAI replaces it by ``::``, and Python treats it as the start of a comment.
 
     Args:
         text: the expression without its ``$``.
@@ -76,7 +76,7 @@ def check_expression(text: str, aliases: Aliases) -> str | None:
 def read_import(text: str) -> dict[str, str] | None:
     """Return the modules, or members of modules, that a text imports, by their new names; None for other texts.
 
-    MONAI takes any `$` text for an import whose first statement is one.
+    MONAI treats a `$` text as an import if its first statement is one.
 
     Example:
         >>> read_import("import movl_monai.engines as engines"), read_import("len(@x)")
@@ -98,14 +98,14 @@ def _parse(text: str, mode: str = "eval") -> ast.Expression | None:
     source = _REFERENCE.sub(lambda match: f"{_REFERENCES}['{match[0][1:]}']", text.lstrip(" \t"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in its texts
+            warnings.simplefilter("ignore")  # about escapes in string literals
             return ast.parse(source, mode=mode)  # type: ignore[return-value]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
 def _check(node: ast.AST, aliases: Aliases, local: frozenset[str]) -> None:
-    """Raise _OutsideError for the first part of a tree that is outside of the grammar."""
+    """Raise _OutsideError for the first part of a tree that violates the grammar."""
     if isinstance(node, _OPERATORS):
         return
     if isinstance(node, ast.Name):
@@ -161,7 +161,7 @@ def _check_attribute(node: ast.Attribute, aliases: Aliases, local: frozenset[str
 
 
 def _is_allowed_chain(parts: list[str]) -> bool:
-    """Tell whether an allowed name comes first and then nothing but allowed attributes."""
+    """Return whether a chain consists of an allowed name followed only by allowed attributes."""
     allowed = (end for end in range(len(parts), 1, -1) if is_allowed(".".join(parts[:end])))
     end = next(allowed, 0)
     return end > 0 and all(part in ATTRIBUTES for part in parts[end:])

@@ -1,6 +1,6 @@
-"""List the names that a pickle would import, without loading it, and compare them with those that torch allows.
+"""List the names that a pickle would import, without loading it, and compare them with torch's allow-list.
 
-The lists are those of `torch.load(weights_only=True)`; tests hold them against torch.
+The lists are those of `torch.load(weights_only=True)`; tests compare them with torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import IO
 __all__ = ["LEGACY_MAGIC", "TENSOR_NAMES", "TORCHSCRIPT_NAMES", "foreign_names", "is_pickle", "scan_pickle"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The number that torch's files from before version 1.6 begin with, as a pickle of its own."""
+"""Number in the first pickle of files from torch before version 1.6."""
 
 _NUMBERS = (
     *("BFloat16", "Bool", "Byte", "Char", "ComplexDouble", "ComplexFloat", "Double", "Float", "Half", "Int", "Long"),
@@ -47,7 +47,7 @@ TENSOR_NAMES = frozenset(
         *(f"torch._utils._rebuild_{name}" for name in _REBUILD),
     }
 )
-"""Names that the restricted unpickler of torch takes."""
+"""Names that the restricted unpickler of torch accepts."""
 
 TORCHSCRIPT_NAMES = TENSOR_NAMES | {
     f"torch.jit._pickle.{name}"
@@ -68,7 +68,7 @@ _IMPORTS = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 
 
 def is_pickle(start: bytes) -> bool:
-    """Tell whether the first bytes of a file are those of a pickle of protocol 2 to 5."""
+    """Return whether the first bytes of a file begin a pickle of protocol 2 to 5."""
     return len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5
 
 
@@ -76,8 +76,7 @@ def scan_pickle(stream: IO[bytes]) -> tuple[set[str], set[str], int | None]:
     """Read one pickle up to its end without building anything.
 
     Returns:
-        the dotted names that it imports; its opcodes outside of those that torch takes; and the number that it holds
-        if it holds a number alone.
+        the dotted names that it imports; its opcodes that torch refuses; and its number if it holds a single number.
 
     Raises:
         ValueError: if it is cut off or damaged; its names up to there are in ``args[1]``.
@@ -95,7 +94,7 @@ def scan_pickle(stream: IO[bytes]) -> tuple[set[str], set[str], int | None]:
             if code.name not in _OPCODES:
                 foreign.add(code.name)
             number = argument if code.name == "LONG1" else number
-    except Exception as error:  # pickletools raises nearly any for damaged files
+    except Exception as error:  # pickletools raises many kinds of errors for damaged files
         raise ValueError("The pickle is cut off or damaged.", names) from error
     return names, foreign, number
 

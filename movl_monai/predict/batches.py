@@ -1,4 +1,4 @@
-"""Divide a list of images into units that are done or not, and these into batches that never change."""
+"""Group a list of images into units of work, and units into batches that never change."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Item = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Unit:
-    """What is computed and recorded at once: a batch of images, or all slices of a volume.
+    """Smallest piece of work that is computed and recorded as a whole: a batch of images, or all slices of a volume.
 
-    The same list and batch size always make the same units, whatever was done before and however many processes share
-    the work: the last digits of a result depend on what else is in its batch.
+    The same list and batch size always give the same units. They depend neither on earlier progress nor on the number
+    of processes, because the last digits of a result depend on the other images of its batch.
 
     Args:
-        key: of the images and the state of their files.
-        items: in order.
+        key: hash of the image ids and of the size and time of each file.
+        items: images of the unit, in order.
         is_volume: whether the items are the slices of one volume.
     """
 
@@ -33,11 +33,11 @@ class Unit:
 
 
 def make_units(items: Sequence[Item], batch_size: int, *, by_case: bool = False) -> list[Unit]:
-    """Divide items.
+    """Group items into units.
 
     Args:
-        items: with ``id``, ``image``, and where there are several frames ``frame``; with ``by_case`` also ``case``.
-        batch_size: images that are computed at once.
+        items: images with ``id``, ``image`` and, in files of several frames, ``frame``; with ``by_case`` also ``case``.
+        batch_size: number of images that are computed at once.
         by_case: keep the slices of a volume together.
 
     Example:
@@ -61,7 +61,7 @@ def make_units(items: Sequence[Item], batch_size: int, *, by_case: bool = False)
 
 
 def cut(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Yield consecutive parts of ``size`` items; the last may be shorter."""
+    """Yield consecutive parts of ``size`` items; the last part may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -73,13 +73,13 @@ def _unit(items: Sequence[Item], *, is_volume: bool = False) -> Unit:
 
 
 def paths_of(item: Item) -> list[str]:
-    """The file, or the files of the series, that an item is read from."""
+    """Return the paths that an item is read from: one file, or the files of a series."""
     image = item["image"]
     return list(image) if isinstance(image, (list, tuple)) else [os.fspath(image)]
 
 
 def _state(path: str) -> tuple[int, int]:
-    """What changes when a file does; a folder's changes when files come or go."""
+    """Return the size and modification time of a path; those of a folder change when files are added or removed."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Run a network on batches, in smaller ones where the memory is not enough, and choose the size of batches."""
+"""Run a network on batches, halve batches that do not fit into memory, and choose the batch size."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _LOGGER = logging.getLogger(__name__)
 
 _MOST_ON_CPU, _MOST_ON_CUDA = 32, 128
 _SHARE_OF_MEMORY = 0.25
-_BYTES_PER_VALUE = 600  # of activations, per pixel of an image, where it cannot be measured
+_BYTES_PER_VALUE = 600  # of activations per pixel; an estimate for models without a module to measure
 
 
 class Computer:
     """Compute logits and features of batches.
 
-    A batch that does not fit into memory is computed in halves, and so are all later ones.
+    If a batch does not fit into memory, this batch and all later ones are computed in halves.
 
     Args:
-        model: the model.
+        model: model to run.
     """
 
     def __init__(self, model: Model) -> None:
@@ -41,7 +41,7 @@ class Computer:
             images: uint8 (B, 3, H, W).
 
         Returns:
-            logits (B, C), or (B, C, H, W), float32 on the device; features (B, F), or None.
+            logits (B, C) or (B, C, H, W), float32 on the device; features (B, F), or None.
 
         Raises:
             MovlError: if not even one image fits into memory.
@@ -78,7 +78,7 @@ class Computer:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is missing: CUDA's, the CPU allocator's, or Python's own."""
+    """Return whether an error reports a lack of memory: from CUDA, the CPU allocator, or Python itself."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
@@ -86,13 +86,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def choose_batch_size(model: Model, image_size: tuple[int, int]) -> int:
-    """Choose how many images are computed at once: a power of two that takes a quarter of the free memory.
+    """Choose the batch size: the largest power of two that fits into a quarter of the free memory.
 
-    What an image takes is measured with an image of zeros where that is possible.
+    The memory per image is measured with images of zeros. On a CPU without a module to measure, it is estimated.
 
     Args:
-        model: the model.
-        image_size: (H, W) of what the preprocessing gives.
+        model: model to run.
+        image_size: (H, W) after preprocessing, in pixels.
     """
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
@@ -120,7 +120,7 @@ def _cuda_bytes(model: Model, image_size: tuple[int, int]) -> float:
 
 
 def _cpu_bytes(model: Model, image_size: tuple[int, int]) -> float:
-    """All that the parts of the network give for one image: more than is ever held at once."""
+    """Sum the outputs of all leaf modules for one image, in bytes: an upper bound of the memory held at once."""
     if model.network is None:
         return float(3 * image_size[0] * image_size[1] * _BYTES_PER_VALUE)
     total = 0

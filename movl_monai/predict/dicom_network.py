@@ -1,4 +1,4 @@
-"""The parts of DICOM networking that the listener stands on: limits, peers, what is accepted, sending."""
+"""DICOM networking for the listener: limits, peers, accepted objects, and sending."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = [
 
 _LOGGER = logging.getLogger(__name__)
 
-# of C-STORE, PS3.4 B.2.3
+# status codes of C-STORE, PS3.4 B.2.3
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 VERIFICATION = "1.2.840.10008.1.1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a peer may ask for.
+    """Limits on the requests of a peer.
 
     Args:
-        associations: at the same time.
-        instances: in one association.
-        instance_bytes: of one object.
-        bytes: in one association.
-        seconds: without a sign of life, before the association is ended.
+        associations: simultaneous associations.
+        instances: objects in one association.
+        instance_bytes: bytes of one object.
+        bytes: bytes in one association.
+        seconds: idle time after which an association is ended.
     """
 
     associations: int = 4
@@ -55,12 +55,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Peer:
-    """Where results are sent.
+    """Receiver of the results.
 
     Args:
         host: name or address.
         port: TCP port.
-        ae_title: of the peer.
+        ae_title: application entity title.
     """
 
     host: str
@@ -69,10 +69,10 @@ class Peer:
 
     @classmethod
     def parse(cls, text: str) -> Peer:
-        """Read ``AETITLE@host:port``.
+        """Parse ``AETITLE@host:port``.
 
         Raises:
-            ConfigError: if it is something else.
+            ConfigError: if the text has another form.
 
         Example:
             >>> Peer.parse("PACS@127.0.0.1:104")
@@ -108,10 +108,10 @@ def check_titles(titles: Sequence[str]) -> list[str]:
 
 
 def check_address(host: str, titles: Sequence[str]) -> None:
-    """Refuse to listen where other machines reach without a list of the titles that may send.
+    """Refuse an address that other machines reach if no list of allowed titles is given.
 
     Raises:
-        ConfigError: if ``titles`` is empty and the address is not of this machine alone.
+        ConfigError: if ``titles`` is empty and the address is not a loopback address.
     """
     if not titles and not is_loopback(host):
         raise ConfigError(
@@ -121,7 +121,7 @@ def check_address(host: str, titles: Sequence[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is reachable from this machine alone.
+    """Return whether an address is reachable from this machine alone.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("")
@@ -137,7 +137,7 @@ def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: 
     """Send DICOM files to a peer.
 
     Returns:
-        how many it has taken.
+        number of files that the peer accepted.
     """
     from pydicom import dcmread
 
@@ -163,10 +163,12 @@ def send(files: Sequence[Path], peer: Peer, *, ae_title: str = "MOVL", seconds: 
 
 
 def pynetdicom_parts() -> tuple[Any, Any]:
-    """Return ``AE`` and ``evt`` of pynetdicom; its own lines quote what came, so mute it with :func:`mute`.
+    """Return ``AE`` and ``evt`` of pynetdicom.
+
+    Its log lines quote received data: mute them with :func:`mute`.
 
     Raises:
-        ConfigError: if it is missing.
+        ConfigError: if pynetdicom is missing.
     """
     try:
         from pynetdicom import AE, evt
@@ -176,7 +178,7 @@ def pynetdicom_parts() -> tuple[Any, Any]:
 
 
 def image_classes() -> list[str]:
-    """Return the storage classes of images with pixels that can be predicted."""
+    """Return the storage classes of images that can be predicted."""
     from pydicom import uid
 
     names = (

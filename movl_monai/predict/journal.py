@@ -1,4 +1,4 @@
-"""What is done already, on disk: a run that was killed goes on where it was, and gives the same results."""
+"""Journal of finished units on disk; an interrupted run resumes from it and gives the same results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATTERN = "journal*.jsonl"
 
 
 def started_at() -> int:
-    """The time that outputs carry, in seconds: SOURCE_DATE_EPOCH where it is set, else now.
+    """Return the time stamp of the outputs, in seconds: SOURCE_DATE_EPOCH if it is set, else the current time.
 
     Reference:
         https://reproducible-builds.org/specs/source-date-epoch
@@ -28,19 +28,19 @@ def started_at() -> int:
 
 
 class Journal:
-    """Results of finished units, one line of JSON each; a line that was cut off when the process died does not count.
+    """Results of finished units, one line of JSON each; a line cut off by a crash is ignored.
 
-    Several processes write a file each, in one folder; all of them are read. The files hold salted ids and no paths.
+    Each process writes its own file in the same folder, and all files are read. The files hold salted ids and no paths.
 
     Args:
-        folder: of the files.
-        settings: whatever results depend on besides the images; another one in the folder is an error.
+        folder: folder of the files.
+        settings: everything besides the images that the results depend on; other settings in the folder are an error.
         rank: number of this process.
-        first: makes the values that the first run fixes for all later ones, such as ``batch_size``.
+        first: makes the values that the first run fixes for all later runs, such as ``batch_size``.
 
     Attributes:
-        fixed: what ``first`` made, now or in the first run.
-        done: rows by the key of their unit.
+        fixed: values made by ``first``, in this run or in the first one.
+        done: rows, by the key of their unit.
 
     Raises:
         DataError: if the folder holds results of another model or with other settings.
@@ -59,7 +59,7 @@ class Journal:
             for path in sorted(folder.glob(_PATTERN)):
                 self._read(path)
             self._end_torn_line()
-            # made with its final mode: there is no moment at which others can read it
+            # created with its final mode, so that other users can never read it
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._stream = os.fdopen(descriptor, "ab", buffering=0)
             self.fixed = self.fixed or dict(first())
@@ -69,7 +69,7 @@ class Journal:
             raise _cannot_write(error) from error
 
     def add(self, key: str, rows: Any) -> None:
-        """Record a finished unit; on return it is on the disk.
+        """Record a finished unit; it is on disk when this returns.
 
         Raises:
             MovlError: if the disk is full, or the file cannot be written.
@@ -81,7 +81,7 @@ class Journal:
         self.done[key] = rows
 
     def reload(self) -> None:
-        """Read again what other processes have written."""
+        """Read the files again, for the entries of other processes."""
         for path in sorted(self.path.parent.glob(_PATTERN)):
             self._read(path)
 
@@ -96,12 +96,12 @@ class Journal:
         os.fsync(self._stream.fileno())
 
     def _read(self, path: Path) -> None:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off
+        lines = path.read_bytes().split(b"\n")[:-1]  # the part after the last line end is incomplete
         for number, line in enumerate(lines):
             try:
                 entry = json.loads(line)
             except ValueError:
-                continue  # a line that was cut off, and that a later run ended
+                continue  # a cut-off line that a later run terminated
             if number == 0:
                 self._check(entry)
                 self.fixed |= entry["fixed"]

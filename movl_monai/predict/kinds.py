@@ -1,4 +1,4 @@
-"""What can be written, and for which task."""
+"""Kinds of outputs, and the tasks that have them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
     "nifti": ("segmentation",),
     "png": ("classification", "segmentation"),
 }
-"""Outputs, and the tasks that have them."""
+"""Kinds of outputs, and the tasks that have them."""
 
 _OF_UNITS = ("seg", "sc", "nifti", "png")
 
@@ -26,7 +26,7 @@ def check_kinds(outputs: Sequence[str], task: str) -> frozenset[str]:
     """Return the outputs as a set.
 
     Raises:
-        ConfigError: if there are none, one is unknown, or the task does not have it.
+        ConfigError: if the list is empty, or an output is unknown or not available for the task.
     """
     if unknown := [name for name in outputs if name not in KINDS]:
         raise ConfigError(f"--outputs must be of {', '.join(KINDS)}, got {', '.join(map(repr, unknown))}.")
@@ -39,5 +39,5 @@ def check_kinds(outputs: Sequence[str], task: str) -> frozenset[str]:
 
 
 def kinds_of_units(kinds: frozenset[str]) -> list[str]:
-    """Those that are written as soon as an image or volume is done; the others are made of the journal at the end."""
+    """Return the kinds that are written after each image or volume; the others are made from the journal at the end."""
     return [name for name in _OF_UNITS if name in kinds]

@@ -47,24 +47,24 @@ _DICOM_OUTPUTS = ("sr", "seg", "sc")
 
 
 class Listener:
-    """Receive, predict, send back.
+    """DICOM listener: receive images, predict them, and send the results back.
 
     Args:
-        model: see :func:`movl_monai.predict.run.predict`.
-        out: folder of the results, one folder in it for each association; for one listener at a time. What an earlier
-            one has left under `incoming` is predicted first.
-        outputs: of the prediction, "sr" among them by default.
-        send_to: peer that the DICOM results are sent to; None leaves them in ``out``.
-        ae_title: that peers must call.
-        allow_ae: titles of the peers that may send; () takes all, at an address of this machine alone.
+        model: run, exported file or open model, see :func:`movl_monai.predict.run.predict`.
+        out: folder of the results, with one subfolder per association; only one listener may use it at a time. Objects
+            that an earlier listener left under `incoming` are predicted first.
+        outputs: kinds of outputs; the default includes "sr".
+        send_to: receiver of the DICOM results; None leaves them in ``out``.
+        ae_title: title of this listener, which peers must call.
+        allow_ae: titles of the peers that may send; () allows all, at a loopback address only.
         host: address to listen at; the default is reachable from this machine alone.
-        port: TCP port, 0 takes a free one.
-        limits: what peers may ask for.
+        port: TCP port; 0 takes a free one.
+        limits: limits on the requests of peers.
         options: further arguments of :func:`movl_monai.predict.run.predict`.
 
     Raises:
-        ConfigError: if pynetdicom is missing, the address cannot be listened at, a title is impossible, or other
-            machines reach the address and ``allow_ae`` is empty.
+        ConfigError: if pynetdicom is missing, the address cannot be listened at, a title is invalid, or other machines
+            reach the address and ``allow_ae`` is empty.
         MovlError: if ``out`` cannot be written.
     """
 
@@ -92,9 +92,9 @@ class Listener:
         self._waiting: queue.Queue[_Arrival | None] = queue.Queue()
         self._worker = threading.Thread(target=self._work, name="movl-predict", daemon=True)
         self._server = self._start(host, port)
-        self._unmute = mute()  # lines of pynetdicom quote what comes
+        self._unmute = mute()  # log lines of pynetdicom quote received data
         try:
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)  # for its owner only
+            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)  # readable by its owner only
             self._take_up_what_was_left()
         except OSError as error:
             self._server.shutdown()
@@ -106,11 +106,11 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened at."""
+        """The TCP port of the listener."""
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Accept nothing more, predict what has arrived, and end; once stopped it stays so."""
+        """Stop accepting associations, predict all received objects, and end; a stopped listener cannot restart."""
         if not self._worker.is_alive():
             return
         self._server.shutdown()
@@ -119,7 +119,7 @@ class Listener:
         self._unmute()
 
     def wait(self) -> None:
-        """Wait until everything that has arrived is predicted."""
+        """Wait until all received objects are predicted."""
         self._waiting.join()
 
     def _take_up_what_was_left(self) -> None:
@@ -152,7 +152,7 @@ class Listener:
             ) from error
 
     def _store(self, event: Any) -> int:
-        """Write an object as it came; it is parsed later, where damage costs that file only."""
+        """Write a received object unparsed; it is parsed later, where damage affects that file only."""
         with self._lock:
             if event.assoc not in self._arrived:
                 self._arrived[event.assoc] = _Arrival(self._spool / secrets.token_hex(8))
@@ -170,13 +170,13 @@ class Listener:
         return SUCCESS
 
     def _rejected(self, event: Any) -> None:
-        """Say why an association was refused, and not who it was: titles are what strangers write into them."""
+        """Log the reason of a refusal but not the title of the peer, which is untrusted text."""
         stranger = self.allow_ae and event.assoc.requestor.ae_title.strip() not in self.allow_ae
         reason = "its calling title is not among --allow_ae" if stranger else "wrong called title, or too many at once"
         _LOGGER.warning("An association was refused: %s.", reason)
 
     def _closed(self, event: Any) -> None:
-        """Predict what came, also where the association was aborted: each object was accepted."""
+        """Queue the received objects for prediction, also after an abort: each one was accepted."""
         with self._lock:
             arrival = self._arrived.pop(event.assoc, None)
         if arrival is not None and arrival.count:
@@ -189,7 +189,7 @@ class Listener:
                 shutil.rmtree(arrival.folder, ignore_errors=True)
             except MovlError as error:
                 _LOGGER.error("%d objects are kept for the next start, as %s", arrival.count, error)
-            except Exception as error:  # its text may quote what came; the listener goes on
+            except Exception as error:  # its text may quote received data; the listener continues
                 _LOGGER.error("%d objects are kept for the next start (%s).", arrival.count, type(error).__name__)
             finally:
                 self._waiting.task_done()
@@ -211,7 +211,7 @@ class Listener:
 
 
 class _Arrival:
-    """What one association has brought so far, in a folder that is there or made with its first object."""
+    """Objects received so far in one association, in a folder that is created with the first object."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""List what is to be predicted: images, and series of slices as volumes where masks are drawn."""
+"""List the images to be predicted; for segmentation, series of slices are listed as volumes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LISTS = (".csv", ".tsv", ".txt", ".json")
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """What was found.
+    """Images and skipped files of a source.
 
     Args:
-        items: to be predicted, in order, as preprocessing takes them: ``id``, ``image`` (a path, or those of a series),
-            ``frame`` where there are several, and ``case``, the id of the volume or else of the image.
+        items: images in order, as preprocessing takes them: ``id``, ``image`` (a path, or the paths of a series),
+            ``frame`` in files of several, and ``case``, the id of the volume or else of the image.
         skipped: files that are not predicted: ``id``, ``reason`` and ``detail``.
-        series: of items of DICOM files, by the item's case; identifies, so it stays in memory.
+        series: DICOM series, by the case of their items. It identifies patients and stays in memory.
     """
 
     items: list[dict[str, Any]]
@@ -44,8 +44,8 @@ class Listed:
         """Yield id, path and frame of every row; a volume has a line for each of its files.
 
         Args:
-            ids: that gave the ids.
-            by_case: whether rows are about cases and not about images.
+            ids: map that gave the ids.
+            by_case: whether rows are about cases instead of images.
         """
         for item in self.items:
             is_part = by_case and item["case"] != item["id"]
@@ -77,15 +77,15 @@ def list_images(
     """Find the images of a folder, file or manifest; headers are read, pixels are not.
 
     Args:
-        source: a folder (all files below it), one file, or a CSV or JSON list.
+        source: a folder (searched recursively), one file, or a CSV or JSON list.
         id_map: gives the ids; it is saved.
         volumes: take the slices of a DICOM series as one volume.
         slice_axis: plane of the slices of volumes.
-        modalities: of DICOM files, the only ones to take; () takes all.
-        series: "all" that there are, or "one" for every study, see :class:`movl_monai.predict.series.Selection`.
+        modalities: DICOM modalities to predict; () takes all.
+        series: "all" series, or exactly "one" per study, see :class:`movl_monai.predict.series.Selection`.
 
     Raises:
-        DataError: if there is no such source, or no file in it that anybody could want a prediction for.
+        DataError: if the source does not exist, or holds no file that a prediction could be expected for.
     """
     listing = _read(Path(source))
     found: list[_Found] = []
@@ -94,7 +94,7 @@ def list_images(
         try:
             one, problem = _look(entry, cast(SliceAxis, slice_axis))
             detail = ""
-        except Exception as error:  # damaged, in any way; the others go on
+        except Exception as error:  # any kind of damage; the other files are still listed
             problem, detail = fault_of(error)
         if problem:
             skipped.append((entry.path, entry.key, problem, detail))
@@ -125,7 +125,7 @@ def list_images(
 
 
 def _check_some(listed: Listed) -> None:
-    """Refuse a source with nothing in it that anybody could want a prediction for."""
+    """Refuse a source without any file that a prediction could be expected for."""
     reasons = Counter(file["reason"] for file in listed.skipped)
     if not listed.items and set(reasons) <= HARMLESS:
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
@@ -148,7 +148,7 @@ def _read(path: Path) -> Listing:
 
 
 def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
-    """A file, and the reason code if it is no image."""
+    """Inspect a file; return it, and a reason code if it is not an image."""
     from movl_monai.transforms import sniff_format
     from movl_monai.transforms.dicom import scan_header
 
@@ -165,7 +165,7 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
 
 
 def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis) -> list[_Found]:
-    """Put the slices of each series together."""
+    """Merge the slices of each series into one entry."""
     from movl_monai.transforms.series import group_alike
 
     keys: list[Hashable] = []
@@ -194,7 +194,7 @@ def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis)
 
 
 def _series_header(members: Sequence[_Found], slice_axis: SliceAxis) -> FileHeader | None:
-    """What the files say as one volume; None where they are none."""
+    """Return the header of files as one volume; None if they do not form a volume."""
     if len(members) < 2:
         return None
     header = read_series_header([one.entry.path for one in members], slice_axis=slice_axis)

@@ -1,4 +1,4 @@
-"""Decode batches for the network, in worker processes."""
+"""Decode batches for the network in worker processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Decoding:
-    """Where images are decoded.
+    """Processes that decode images.
 
     Args:
-        num_workers: processes; 0 decodes in this one.
-        ahead: whether they decode while the network computes, or in turn with it, see
+        num_workers: number of processes; 0 decodes in this one.
+        ahead: decode while the network computes, instead of in turn with it, see
             :func:`movl_monai.data.workers.map_in_workers`.
     """
 
@@ -34,16 +34,16 @@ class Decoding:
 
 
 def plan_decoding(device: torch.device, *, num_workers: int | None = None, processes: int = 1) -> Decoding:
-    """Choose what decodes while a network computes on a device.
+    """Choose the number of decoding processes for a device.
 
-    Beside a GPU half of the cores decode. On a CPU those do that the network leaves free. Where it takes all of them,
-    as torch does by default, network and decoding take turns, each with every core: side by side they would wait for
-    each other. Fewer threads for the network (OMP_NUM_THREADS) leave cores for decoding ahead.
+    For a GPU, half of the cores decode. For a CPU, the cores that the network leaves free decode. If the network takes
+    all cores, as torch does by default, network and decoding take turns, each with every core: side by side they would
+    only wait for each other. Fewer threads for the network (OMP_NUM_THREADS) leave cores for decoding ahead.
 
     Args:
-        device: of the network.
-        num_workers: processes that the user wants; None chooses 1 to 8.
-        processes: that share this machine, each with a network.
+        device: device of the network.
+        num_workers: number of processes that the user asks for; None chooses 1 to 8.
+        processes: number of processes with a network on this machine.
 
     Example:
         >>> plan_decoding(torch.device("cpu"), num_workers=0).num_workers
@@ -58,7 +58,7 @@ def plan_decoding(device: torch.device, *, num_workers: int | None = None, proce
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -68,21 +68,21 @@ def load_units(
     """Decode the images of units.
 
     Args:
-        units: from :func:`movl_monai.predict.batches.make_units`.
-        transform: see :func:`movl_monai.data.decode.decode`.
-        batch_size: at most so many images of a unit come at once, always the same ones.
-        decoding: where; a process that dies costs the file that killed it.
+        units: units from :func:`movl_monai.predict.batches.make_units`.
+        transform: preprocessing, see :func:`movl_monai.data.decode.decode`.
+        batch_size: largest number of images per batch; a unit is always cut into the same batches.
+        decoding: processes that decode. If one dies, only the file that it was decoding is lost.
 
     Yields:
-        a unit, a batch of its items and their images, and whether it is the unit's last batch. Units come in order, and
-        so do their batches.
+        a unit, the items and images of one of its batches, and whether it is the unit's last batch. Units come in
+        order, and so do their batches.
     """
     sizes = [[len(part) for part in cut(unit.items, batch_size)] for unit in units]
     tasks = ((number, position, dict(item)) for number, unit in enumerate(units) for position, item in _counted(unit))
     died = partial(Decoded, reason="worker_died", detail="the process that decoded the file ended")
     arrived: dict[int, dict[int, Decoded]] = {}
-    current, given = 0, 0  # the unit that is next, and how many batches of it were given
-    # whole batches are sent, so that several lie ready while the network works on one
+    current, given = 0, 0  # index of the next unit, and number of its batches that were yielded
+    # whole batches are sent, so that several are ready while the network computes
     results = map_in_workers(
         _Decode(transform),
         tasks,
@@ -115,7 +115,7 @@ def _counted(unit: Unit) -> Iterator[tuple[int, Item]]:
 
 @dataclass(frozen=True)
 class _Decode:
-    """What the workers do: decode an item, whose place comes along."""
+    """Decode an item in a worker; its position in the unit is passed along."""
 
     transform: Callable[[dict[str, Any]], Any]
 

@@ -1,4 +1,4 @@
-"""What predicts: a run or an exported file, behind one interface."""
+"""A run or an exported file behind one interface for prediction."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Task = Literal["classification", "segmentation"]
 
 
 class Forward(Protocol):
-    """Images (B, 3, H, W), uint8 on the CPU, to logits and to features (B, F) or None."""
+    """Map images (B, 3, H, W), uint8 on the CPU, to logits and to features (B, F) or None."""
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Compute both."""
+        """Compute logits and features."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What outputs say about the model; no paths.
+    """Description of the model in the outputs; holds no paths.
 
     Args:
-        name: of the bundle.
-        version: of the bundle.
+        name: name of the bundle.
+        version: version of the bundle.
         backbone: name of the frozen encoder.
-        checkpoint_sha256: of what was trained.
-        fingerprint: SHA-256 of all that the numbers depend on: trained state, frozen weights, preprocessing, settings,
-            trust record, and what runs it.
+        checkpoint_sha256: SHA-256 of the trained state.
+        fingerprint: SHA-256 of everything that the numbers depend on: trained state, frozen weights, preprocessing,
+            settings, trust record, and the runtime.
     """
 
     name: str
@@ -53,22 +53,22 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained network with all that is needed to use it.
+    """A trained network with everything that prediction needs.
 
     Args:
-        task: what the logits are about, images or their pixels.
-        class_names: in the order of the logits.
-        facts: what outputs say about it.
-        preprocessing: ``{"image": path, ...}`` to the item with an image on the grid k/255.
-        image_size: (H, W) of what the preprocessing gives, in pixels.
+        task: "classification" of images, or "segmentation" of their pixels.
+        class_names: names in the order of the logits.
+        facts: description of the model in the outputs.
+        preprocessing: maps ``{"image": path, ...}`` to the item with an image on the grid k/255.
+        image_size: (H, W) after preprocessing, in pixels.
         forward: runs the network.
-        device: where.
-        resize_mode: how preprocessing brings images to their size.
+        device: device of the network.
+        resize_mode: resizing mode of the preprocessing.
         slice_axis: plane of the slices of volumes.
-        largest_component: keep of every predicted class its largest connected component only.
-        mask_dtype: "uint8", or "source" for that of the volume.
-        trust: the trust record, None without one.
-        network: the module, None for an exported file.
+        largest_component: keep only the largest connected component of each predicted class.
+        mask_dtype: "uint8", or "source" for the type of the source volume.
+        trust: trust record, or None.
+        network: the module; None for an exported file.
     """
 
     task: Task
@@ -99,16 +99,16 @@ def open_model(
 
     Args:
         path: the ``output_dir`` of a training, a `model.pt` in it, or a file that `movl-monai export` wrote.
-        device: where a run computes; None takes the first CUDA device, or the CPU. Exported files run on the CPU.
-        overrides: ids of the run's config and their values, such as where its backbone's weights lie now.
+        device: device of a run; None takes the first CUDA device, or the CPU. Exported files run on the CPU.
+        overrides: ids of the run's config and their values, such as a new path of the backbone's weights.
         bundle_dir: see :func:`movl_monai.engines.open_run`.
-        task: what it must be for; None takes both.
+        task: required task; None accepts both.
         trust: see :func:`movl_monai.engines.open_run`.
 
     Raises:
-        ConfigError: if there is nothing that can be opened, or it is for another task.
-        ExportError: for exported files.
-        MovlError: what opening the run raises.
+        ConfigError: if the path holds no model, or one for another task.
+        ExportError: if an exported file cannot be read.
+        MovlError: if the run cannot be opened.
     """
     given = Path(path)
     if not given.exists():
@@ -134,7 +134,7 @@ def _is_exported(path: Path) -> bool:
     try:
         return bool(exported_format(path))
     except ExportError:
-        # a checkpoint beside its record is opened as a run; what is neither is the exporter's to explain
+        # a checkpoint beside its record is opened as a run; for any other file the exporter's error is raised
         if path.suffix == ".json" or any((path.parent / name).is_file() for name in ("run.json", "models/run.json")):
             return False
         raise
@@ -188,18 +188,18 @@ def _open_run(
     )
 
 
-# of Model, and of the same names in the bundles
+# fields of Model that have the same names in the bundles
 _SETTINGS = ("resize_mode", "slice_axis", "largest_component", "mask_dtype")
 
 
 class _NetworkForward:
-    """Runs a network as the bundle's evaluator does, and keeps what its head read."""
+    """Run a network as the bundle's evaluator does, and return the features that its head reads."""
 
     def __init__(self, network: torch.nn.Module, inferer: Any, device: torch.device, *, task: Task) -> None:
         from movl_monai.evaluation.feature_tap import FeatureTap
 
         self.network, self.inferer, self.device = network, inferer, device
-        # the head of a segmenter reads maps
+        # the head of a segmenter reads feature maps, not vectors
         self.tap = FeatureTap(network if task == "classification" else None)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
@@ -250,7 +250,7 @@ def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
 
 
 class _ExportedForward:
-    """Runs an exported file."""
+    """Run an exported file."""
 
     def __init__(self, model: ExportedModel) -> None:
         self.model = model
@@ -261,7 +261,7 @@ class _ExportedForward:
 
 
 def _settings_of_chain(config: Any) -> dict[str, Any]:
-    """How a chain of transforms, as an exported file carries it, resizes images and cuts volumes."""
+    """Return resizing mode and slice plane of the transform chain in an exported file."""
     found: dict[str, Any] = {}
     for step in config.get("transforms", []):
         if "slice_axis" in step:
@@ -276,7 +276,7 @@ def _preprocessing_of(run: Run) -> Any:
 
     try:
         return literal_config(run.parser("inference"), "preprocessing")
-    except ConfigError:  # with a part that JSON cannot hold
+    except ConfigError:  # a part cannot be written as JSON
         return run.parser("inference")["preprocessing"]
 
 
@@ -286,14 +286,14 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _inferer_facts(inferer: Any) -> Any:
-    """The kind of an inferer and its settings, such as how its windows overlap."""
+    """Return the class name of an inferer and its plain settings, such as the overlap of its windows."""
     plain = (bool, int, float, str, list, tuple)
     settings = {name: str(value) for name, value in vars(inferer).items() if isinstance(value, plain)}
     return {"kind": type(inferer).__name__, **settings}
 
 
 def _trust_of(run: Run, parser: Any, network: torch.nn.Module) -> tuple[Any, str]:
-    """The trust record and its SHA-256; (None, "") where there is none, or the setting ``trust`` is null."""
+    """Return the trust record and its SHA-256; (None, "") without a record, or if the setting ``trust`` is null."""
     from movl_monai.trust import TRUST_FILE, read_trust
 
     beside = run.checkpoint.with_name(TRUST_FILE)

@@ -1,4 +1,4 @@
-"""Write what was found in other forms than tables: masks, DICOM objects, pictures."""
+"""Write outputs other than tables: masks, DICOM objects and pictures."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 __all__ = ["FOLDERS", "Outputs"]
 
 FOLDERS = (".", "local", "masks", "pictures", "sr", "seg", "sc")
-"""Of the outputs."""
+"""Folders of the outputs."""
 
 _SERIES_OFFSETS = {"sr": 901, "seg": 902, "sc": 903}
 _NOT_DICOM, _SHOWS_NAMES = "not_dicom", "shows_names"
 
 
 class Outputs:
-    """Writes the outputs of images and cases as they are done, and reports at the end.
+    """Write the outputs of each image or case when it is done, and the reports at the end.
 
-    Files of DICOM objects are called by their UIDs, all others by salted ids. What cannot be written is named in the
-    row (``not_written``); what was, under ``files``, which stays on this machine.
+    DICOM files are named by their UIDs, all other files by salted ids. The row of a case lists the outputs that could
+    not be written (``not_written``) and the written files (``files``; this list stays on this machine).
 
     Args:
-        model: the model.
-        kinds: of :data:`movl_monai.predict.kinds.KINDS`.
-        folder: where to.
-        series: of the cases of DICOM files.
-        started: the time that outputs carry, in seconds.
+        model: model that predicts.
+        kinds: kinds of outputs, from :data:`movl_monai.predict.kinds.KINDS`.
+        folder: folder of the outputs.
+        series: DICOM series, by case.
+        started: time stamp of the outputs, in seconds.
         codes: codes of classes, by name: (value, scheme designator, meaning).
     """
 
@@ -92,7 +92,7 @@ class Outputs:
 
     @quiet()
     def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Write mask, segmentation and pictures of a case."""
+        """Write mask, segmentation object and pictures of a case."""
         written = _Written()
         if case.is_volume and "nifti" in self.kinds:
             written.add("nifti", lambda: [self._write_nifti(case)])
@@ -103,7 +103,7 @@ class Outputs:
         return row | written.entries()
 
     def _write_on_frames(self, case: SegmentedCase, written: _Written, wanted: Sequence[str]) -> None:
-        """Write what lies on the frames of the source: segmentation and pictures."""
+        """Write the outputs on the frames of the source: segmentation object and pictures."""
         try:
             frames = stored_frames(case) if case.id in self.series else None
             planes = list(case.planes if frames is None else frames.classes)
@@ -117,7 +117,7 @@ class Outputs:
 
     @quiet()
     def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Write the reports, one for each series; returns the rows with what was written."""
+        """Write one report per series, and return the rows with the written files added."""
         if "sr" not in self.kinds:
             return rows
         items = {item["id"]: item for item in listed.items}
@@ -137,7 +137,7 @@ class Outputs:
         return sorted(result, key=lambda row: order[row["id"]])
 
     def _report(self, rows: list[dict[str, Any]], items: Mapping[str, Item]) -> list[dict[str, Any]]:
-        """Report on the images of a series; one that no report can refer to is left out, and its row says so."""
+        """Report on the images of a series. An image that no report can refer to is left out, and its row says so."""
         written = {row["id"]: _Written() for row in rows if row["status"] == OK}
         found = _Findings(self.model.class_names)
         for row in rows:
@@ -194,7 +194,7 @@ class Outputs:
     def _draw(
         self, case: SegmentedCase, frames: StoredFrames | None, planes: Sequence[np.ndarray], written: _Written
     ) -> None:
-        """Write pictures of the frames where something was found, or else of the middle one."""
+        """Write pictures of the frames with findings, or of the middle frame if there are none."""
         shown = [number for number, plane in enumerate(planes) if plane.any()] or [len(planes) // 2]
         lines = [*([] if any(plane.any() for plane in planes) else ["Nothing found."]), _USE]
         for position, number in enumerate(shown, start=1):
@@ -223,7 +223,7 @@ class Outputs:
     def _write_png(
         self, name: str, draw: Callable[[], np.ndarray], case: str, place: tuple[str, int | None] | None
     ) -> list[str]:
-        """Write a picture, which like the tables names nobody; a capture names its patient in any case."""
+        """Write a picture, unless its image may show a name; captures carry the patient's name in any case."""
         from PIL import Image
 
         if place is not None and case in self.series and may_show_names(headers_of([place[0]])[0]):
@@ -258,7 +258,7 @@ class Outputs:
         return name
 
     def _image(self, item: Item) -> np.ndarray:
-        """The image as the model's loading gives it, at its own size."""
+        """Load an image as the model does, at its original size."""
         return np.asarray(self.model.preprocessing.transforms[0](dict(item))["image"])
 
     def _frame(self, file: str, frame: int | None) -> np.ndarray:
@@ -287,14 +287,14 @@ _USE = "Research use only. Not a medical device; not for diagnosis."
 
 
 class _Written:
-    """Files that were written of a row, and the reasons why others could not be."""
+    """Files written for a row, and the reasons why others could not be written."""
 
     def __init__(self) -> None:
         self.files: list[str] = []
         self.problems: dict[str, str] = {}
 
     def add(self, kind: str, write: Callable[[], list[str]]) -> None:
-        """Write, or keep the reason why not; a full disk ends the run."""
+        """Write an output, or keep the reason of the failure; a full disk ends the run."""
         try:
             self.files += write()
         except Exception as error:
@@ -304,7 +304,7 @@ class _Written:
         """Keep the reason why outputs could not be written.
 
         Raises:
-            Exception: the error itself, if it ends the run.
+            Exception: the error itself, if it must end the run.
         """
         from movl_monai.dicom_output import DicomOutputError
 
@@ -317,7 +317,7 @@ class _Written:
         self.problems |= dict.fromkeys(kinds, reason)
 
     def entries(self, row: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """For a row, which may have some already."""
+        """Return the entries of a row, added to those that it already has."""
         earlier = row or {}
         problems = [*earlier.get("not_written", ()), *(f"{kind}:{why}" for kind, why in self.problems.items())]
         entries: dict[str, Any] = {"files": [*earlier.get("files", ()), *self.files]}
@@ -325,11 +325,11 @@ class _Written:
 
 
 class _NotDicomError(Exception):
-    """A DICOM object was asked for of another file."""
+    """A DICOM object was requested for a file of another format."""
 
 
 class _ShowsNamesError(Exception):
-    """A picture was asked for of an image that may show a name."""
+    """A picture was requested of an image that may show a name."""
 
 
 def _refuse_not_dicom() -> list[str]:
@@ -337,7 +337,7 @@ def _refuse_not_dicom() -> list[str]:
 
 
 def _said(row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
-    """Lines below an image: the answer, or why there is none."""
+    """Return the lines below an image: the answer, or the reason why there is none."""
     predicted = legible_names(class_names)[list(class_names).index(row["predicted"])]
     values = row.get("calibrated") or row["probabilities"]
     refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
@@ -357,7 +357,7 @@ class _Findings:
         self._read: dict[str, Any] = {}
 
     def add(self, row: Mapping[str, Any], file: str, frame: int | None) -> list[str]:
-        """Take the row of an image.
+        """Add the row of an image.
 
         Raises:
             DicomOutputError: if no object can refer to the image.

@@ -1,4 +1,4 @@
-"""Predict all images of a source, resumably, and write the outputs."""
+"""Predict all images of a source and write the outputs; an interrupted prediction resumes."""
 
 from __future__ import annotations
 
@@ -55,31 +55,31 @@ def predict(
 ) -> Summary | None:
     """Predict images, slices and volumes.
 
-    What is done is recorded, so that the same call goes on where an earlier one ended, and ends with the same files.
+    Progress is recorded. The same call resumes an interrupted prediction and ends with the same files.
 
     Args:
-        model: see :func:`movl_monai.predict.model.open_model`, or a model that is open.
+        model: an open model, or a path, see :func:`movl_monai.predict.model.open_model`.
         source: a folder, one file, or a manifest; see :func:`movl_monai.predict.listing.list_images`.
-        out: folder for the outputs, not inside of ``source``.
-        outputs: of "csv", "json", "sr", "seg", "sc", "nifti", "png".
-        batch_size: images that are computed at once; None chooses by the free memory.
-        num_workers: processes that decode, 0 for none; None chooses, see
+        out: folder for the outputs, not inside ``source``.
+        outputs: any of "csv", "json", "sr", "seg", "sc", "nifti", "png".
+        batch_size: number of images that are computed at once; None chooses by the free memory.
+        num_workers: number of processes that decode, 0 for none; None chooses, see
             :func:`movl_monai.predict.loader.plan_decoding`.
-        device: of a run; None takes a GPU where there is one.
-        modalities: of DICOM files, the only ones to take; () takes all.
-        series: "all", or exactly "one" of each study.
-        overrides: ids of the run's config.
+        device: device of a run; None takes a GPU if there is one.
+        modalities: DICOM modalities to predict; () takes all.
+        series: "all" series, or exactly "one" per study.
+        overrides: ids of the run's config and their values.
         bundle_dir: the run's bundle.
         trust: see :func:`movl_monai.engines.open_run`.
         codes: codes of classes for DICOM objects, by name: (value, scheme designator, meaning).
-        progress: show a bar; None shows it on terminals only.
+        progress: show a progress bar; None shows it on terminals only.
 
     Returns:
-        the summary; None in other processes than the first.
+        the summary; None in all processes but the first.
 
     Raises:
-        MovlError: if the model, the source or the output folder cannot be used, or the disk is full. What cannot be
-            read of the source is a row with its reason instead.
+        MovlError: if the model, the source or the output folder cannot be used, or the disk is full. An unreadable file
+            of the source does not raise; it has a row with the reason.
     """
     folder = _check_folders(source, out)
     with join_world() as world:
@@ -116,10 +116,10 @@ def predict_listed(
     world: World = World(),  # noqa: B008 - frozen
     progress: bool | None = None,
 ) -> int:
-    """Compute the units of a list that are this process's and not done yet, write their outputs, and record them.
+    """Compute the unfinished units of this process, write their outputs, and record them.
 
     Returns:
-        how many items were done before.
+        number of items that were done before, by all processes.
     """
     from tqdm import tqdm
 
@@ -134,7 +134,7 @@ def predict_listed(
         batch_size=batch_size,
         decoding=plan_decoding(model.device, num_workers=num_workers, processes=world.local_size),
     )
-    # disable=None is tqdm's word for "on terminals only"
+    # disable=None makes tqdm show the bar on terminals only
     bar = tqdm(
         total=sum(len(unit.items) for unit in waiting),
         desc="predict",
@@ -198,7 +198,7 @@ def _journal(world: World, folder: Path, model: Model, kinds: frozenset[str], ba
         size = choose_batch_size(model, model.image_size) if batch_size is None else batch_size
         return {"batch_size": size, "started": started_at()}
 
-    # the first process fixes what the others read
+    # the first process fixes the values that the others read
     journal = Journal(folder / "local", settings=settings, first=first) if world.is_first else None
     world.wait()
     journal = journal or Journal(folder / "local", settings=settings, rank=world.rank)
@@ -221,7 +221,7 @@ def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]
 
 
 def _write_files(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Which output files belong to which id; names of DICOM files are UIDs, so the list stays on this machine."""
+    """Write the ids and their output files; DICOM files are named by UIDs, so this list stays on this machine."""
     lines = [f"{row['id']},{name}\n" for row in rows for name in row.get("files", ())]
     if lines:
         content = ("id,file\n" + "".join(lines)).encode()

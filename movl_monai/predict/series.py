@@ -1,4 +1,4 @@
-"""Which series of a study is predicted, and what is said where none or several could be."""
+"""Choose the series of a study that are predicted, and give the reasons for all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REASONS = {
     "no_pixels": "an object of a class of images, without pixel data: a header alone, or a file that was cut",
     "not_selected": "a localizer or capture beside the one series of the study that is predicted",
 }
-"""Why a readable DICOM file is not predicted."""
+"""Reasons why a readable DICOM file is not predicted."""
 
 
 HARMLESS = frozenset(
@@ -31,13 +31,13 @@ HARMLESS = frozenset(
         "duplicate_row",
     )
 )
-"""Reasons of files that nobody expects a prediction for."""
+"""Reasons of files for which no prediction is expected."""
 
 
 def problem_of(header: HeaderScan) -> str:
-    """Return the reason why nothing can be predicted of a file, "" for an image.
+    """Return the reason why a file cannot be predicted, "" for an image.
 
-    Reports and plans have no pixels either, but nobody expects a prediction for them.
+    Reports and plans have no pixels either, but no prediction is expected for them.
     """
     is_lost = header.problem == "not_image" and "Image Storage" in header.sop_class
     return "no_pixels" if is_lost else header.problem
@@ -45,15 +45,15 @@ def problem_of(header: HeaderScan) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesScan:
-    """What is known of the series of a DICOM file. It identifies, and stays in memory.
+    """Header values of a DICOM file and its series. They identify patients and stay in memory.
 
     Args:
-        path: of the file.
+        path: path of the file.
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         instance: SOPInstanceUID.
-        modality: the code, "" where it is missing.
-        is_localizer: by ImageType.
+        modality: the code, "" if missing.
+        is_localizer: whether ImageType names a localizer.
         is_capture: whether it shows a screen or a scan of film.
         geometry: size, orientation and pixel spacing; None without a position.
     """
@@ -69,17 +69,17 @@ class SeriesScan:
 
     @property
     def is_slice(self) -> bool:
-        """Whether it may be one of the slices of a volume."""
+        """Return whether the file may be a slice of a volume."""
         return self.modality in CROSS_SECTIONAL and self.geometry is not None and not self.is_capture
 
     @property
     def volume(self) -> tuple[object, ...]:
-        """Values that are equal in the slices of one volume; orientation and spacing are alike only."""
+        """Return values that are equal in all slices of a volume; orientation and spacing are only nearly equal."""
         return (self.study, self.series, self.is_localizer, self.geometry[0] if self.geometry else None)
 
     @classmethod
     def of(cls, path: Path, header: HeaderScan) -> SeriesScan:
-        """What a header says."""
+        """Read the values from a header."""
         first = header.frames[0]
         geometry: tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]] | None = None
         if len(header.frames) == 1 and first.position and first.orientation and first.spacing:
@@ -98,15 +98,15 @@ class SeriesScan:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of the series of each study are predicted.
+    """Selection of the series of each study that are predicted.
 
-    With ``one``, exactly one series of a study may remain. Localizers do not count, and secondary captures only where
-    a study has nothing else; then a study without a series, or with more than one, is not predicted at all: which of
-    two series is meant is not guessed.
+    With ``one``, exactly one series of a study must remain. Localizers do not count. Secondary captures count only if
+    the study has nothing else. A study with no series or with several is not predicted at all: the intended series is
+    not guessed.
 
     Args:
-        modalities: the only ones that are taken; () takes all.
-        one: whether one series of each study is wanted, instead of all.
+        modalities: modalities to predict; () takes all.
+        one: predict one series of each study, instead of all.
 
     Example:
         >>> ct = SeriesScan(path="a", study="1", series="1.1", instance="1.1.1", modality="CT")
@@ -121,7 +121,7 @@ class Selection:
     one: bool = False
 
     def reasons(self, scans: Mapping[str, SeriesScan]) -> dict[str, str]:
-        """Return the reason, a key of :data:`REASONS`, by the key of each file that is not to be predicted."""
+        """Return the reason, a key of :data:`REASONS`, for the key of each file that is not predicted."""
         wanted = {name.upper() for name in self.modalities}
         found = {key: "unsupported_modality" for key, scan in scans.items() if wanted and scan.modality not in wanted}
         if not self.one:

@@ -1,4 +1,4 @@
-"""The DICOM files that a case was read from, and its classes in the order and orientation that they store."""
+"""DICOM files of a case, and its predicted classes in the order and orientation of these files."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ __all__ = ["StoredFrames", "headers_of", "stored_frames"]
 
 @dataclass(frozen=True)
 class StoredFrames:
-    """The classes of a DICOM source.
+    """Predicted classes on the frames of a DICOM source.
 
     Args:
-        files: one per frame, or one file with all frames.
-        classes: uint8 (frames, rows, columns), as the source stores them.
+        files: one file per frame, or one file with all frames.
+        classes: uint8 (frames, rows, columns), oriented as in the source.
     """
 
     files: list[str]
     classes: np.ndarray
 
     def place(self, number: int) -> tuple[str, int | None]:
-        """The file of a frame, and the frame in it where the file has several."""
+        """Return the file of a frame, and the frame's index in a file of several frames, else None."""
         if len(self.files) == 1:
             return self.files[0], number if len(self.classes) > 1 else None
         return self.files[number], None
 
 
 def stored_frames(case: SegmentedCase) -> StoredFrames:
-    """Bring the classes of a case from DICOM back to how its source stores them.
+    """Map the classes of a DICOM case to the frames of its source.
 
-    The slices of a volume are cut along the plane that the model works in, which may be another one than that of the
-    files; the files are in the order of their places, and copies of a slice are left out.
+    The model may cut a volume along another plane than that of its files. The files are sorted by position, and copies
+    of a slice are left out.
     """
     image = case.items[0]["image"]
     if not case.is_volume:
@@ -54,12 +54,12 @@ def stored_frames(case: SegmentedCase) -> StoredFrames:
 
 
 def headers_of(files: Sequence[str]) -> list[Any]:
-    """The headers of files, without pixels."""
+    """Read the headers of files, without pixels."""
     return [read_header(file) for file in files]
 
 
 def item_place(item: Item) -> tuple[str, int | None]:
-    """The file of an image, and its frame where the file has several."""
+    """Return the file of an image, and its frame in a file of several frames, else None."""
     return os.fspath(cast(str, item["image"])), item.get("frame")
 
 

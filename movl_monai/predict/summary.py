@@ -1,4 +1,4 @@
-"""What a prediction came to."""
+"""Summary of a prediction: counts, reasons and flags."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["Summary", "summarize"]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Counts.
+    """Counts of a prediction.
 
     Args:
         out: folder of the outputs.
-        rows: what the tables hold.
-        predicted: images or cases.
-        failed: files and cases that should have been predicted and were not.
-        reasons: how many by reason, harmless ones too.
-        outside: flagged as outside of what the network was trained on; None where that is not known.
-        abstained: that the network does not answer; None where that is not known.
-        resumed: rows that an earlier run had left.
-        not_written: outputs that could not be written, by output and reason.
-        flags: how many images and cases had each flag.
+        rows: rows of the tables.
+        predicted: number of predicted images or cases.
+        failed: number of files and cases that should have been predicted and were not.
+        reasons: number of unpredicted files per reason, including harmless reasons.
+        outside: number flagged as out-of-distribution; None if unknown.
+        abstained: number of abstentions; None if unknown.
+        resumed: number of rows from an earlier run.
+        not_written: number of outputs that could not be written, by output and reason.
+        flags: number of images and cases per flag.
     """
 
     out: Path
@@ -41,7 +41,7 @@ class Summary:
     flags: dict[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
-        """A few lines for people."""
+        """Return a few lines for people to read."""
         lines = [f"Predicted {self.predicted}" + (f", {self.resumed} of them earlier" if self.resumed else "") + "."]
         if self.outside is not None:
             lines.append(f"{self.outside} are outside of what this model was trained on.")
@@ -59,7 +59,7 @@ class Summary:
 
 
 def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int) -> Summary:
-    """Count rows."""
+    """Count the rows of a prediction."""
     done = [row for row in rows if row["status"] == "ok"]
     others = [row["reason"] for row in rows if row["status"] != "ok"]
 

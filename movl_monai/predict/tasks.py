@@ -1,4 +1,4 @@
-"""From decoded images to rows: classification of each, segmentation of images and volumes."""
+"""Turn decoded images into rows: classification of images, segmentation of images and volumes."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _FACTS = ("format", "modality")
 
 
 class Sink(Protocol):
-    """Takes what is done, to write it in other forms than rows."""
+    """Receives finished images and cases, to write outputs other than rows."""
 
     def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Take an image; a row that is returned replaces its own."""
+        """Receive an image; a returned row replaces the given one."""
 
     def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Take a case; a row that is returned replaces its own."""
+        """Receive a case; a returned row replaces the given one."""
 
 
 class ClassifiedImages:
     """Classify the images of a unit.
 
     Args:
-        model: the model.
-        computer: runs it.
-        sink: takes each image.
+        model: model that predicts.
+        computer: runs the model.
+        sink: receives each image.
     """
 
     def __init__(self, model: Model, computer: Computer, sink: Sink) -> None:
@@ -48,7 +48,7 @@ class ClassifiedImages:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
-        """Take a batch."""
+        """Classify a batch."""
         readable = [number for number, one in enumerate(decoded) if one.image is not None]
         rows = {
             number: failed_row(items[number]["id"], one.reason, one.detail)
@@ -61,7 +61,7 @@ class ClassifiedImages:
         self._rows += [rows[number] for number in range(len(items))]
 
     def _classify(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
-        """Rows of a batch; where it cannot be computed, of its images one by one."""
+        """Return the rows of a batch; if the batch fails, compute its images one by one."""
         if not items:
             return []
         try:
@@ -82,18 +82,18 @@ class ClassifiedImages:
             return [row for item, one in pairs for row in self._classify([item], [one])]
 
     def finish(self, unit: Unit) -> list[dict[str, Any]]:
-        """Return the rows of the unit, and start the next one."""
+        """Return the rows of the unit, and clear them for the next one."""
         rows, self._rows = self._rows, []
         return rows
 
 
 class SegmentedCase:
-    """The classes of one image or volume.
+    """Predicted classes of one image or volume.
 
     Args:
-        id: of the case.
+        id: id of the case.
         items: its images, in the order of the slices.
-        planes: uint8 (rows, columns), the class of every pixel, one per item.
+        planes: uint8 (rows, columns), the class of every pixel; one per item.
         records: technical facts of each image.
     """
 
@@ -105,18 +105,18 @@ class SegmentedCase:
 
     @property
     def is_volume(self) -> bool:
-        """Whether the images are slices of a volume in the patient."""
+        """Return whether the images are slices of a volume with a place in the patient."""
         return "slice_axis" in self.record
 
     @property
     def classes(self) -> np.ndarray:
-        """(rows, columns) of an image, else (rows, columns, slices)."""
+        """Return the classes (rows, columns) of an image, else (rows, columns, slices)."""
         if len(self.planes) == 1 and not self.is_volume:
             return self.planes[0]
         return np.stack(self.planes, axis=-1)
 
     def amounts(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Return the pixels of each class, and their area or volume where it is known; frames of a film have none."""
+        """Return pixels per class, and area or volume if the spacing is known; frames of a film have neither."""
         classes = self.classes
         spacing = voxel_spacing(self.record, 2) if classes.ndim == 2 else None
         volumes = voxel_volumes(self.records) if self.is_volume else None
@@ -127,9 +127,9 @@ class SegmentedImages:
     """Segment the images or the volume of a unit.
 
     Args:
-        model: the model.
-        computer: runs it.
-        sink: takes each case.
+        model: model that predicts.
+        computer: runs the model.
+        sink: receives each case.
     """
 
     def __init__(self, model: Model, computer: Computer, sink: Sink) -> None:
@@ -139,7 +139,7 @@ class SegmentedImages:
         self._decoded: list[Decoded] = []
 
     def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
-        """Take a batch."""
+        """Segment a batch."""
         found = iter(self._segment([one for one in decoded if one.image is not None]))
         self._items += items
         self._planes += [None if one.image is None else next(found) for one in decoded]
@@ -148,14 +148,14 @@ class SegmentedImages:
         self._decoded += decoded
 
     def finish(self, unit: Unit) -> list[dict[str, Any]]:
-        """Return a row for each case of the unit, and start the next one."""
+        """Return a row for each case of the unit, and clear them for the next one."""
         parts = [slice(None)] if unit.is_volume else [slice(number, number + 1) for number in range(len(self._items))]
         rows = [self._row_or_fault(self._items[part], self._planes[part], self._decoded[part]) for part in parts]
         self._items, self._planes, self._decoded = [], [], []
         return rows
 
     def _segment(self, decoded: Sequence[Decoded]) -> list[np.ndarray | None]:
-        """Classes of the pixels of a batch; where it cannot be computed, of its images one by one."""
+        """Return the classes of the pixels of a batch; if the batch fails, compute its images one by one."""
         if not decoded:
             return []
         try:
@@ -205,12 +205,12 @@ class SegmentedImages:
 
 
 def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
-    """What turns units of a model's task into rows."""
+    """Return the object that turns units into rows for the model's task."""
     return (ClassifiedImages if model.task == "classification" else SegmentedImages)(model, computer, sink)
 
 
 def _fault_of(error: Exception) -> tuple[str, str]:
-    """See :func:`~movl_monai.data.faults.fault_of`; logits that are not finite are those of one image."""
+    """Return reason and detail (:func:`~movl_monai.data.faults.fault_of`); non-finite logits have their own reason."""
     return ("not_finite_logits", "") if isinstance(error, NonFiniteLogitsError) else fault_of(error)
 
 

@@ -1,4 +1,4 @@
-"""The processes that share the work, as torchrun starts them."""
+"""Processes that share the work, as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PATIENCE = timedelta(days=7)  # the first process may wait for the slowest one
 
 @dataclass(frozen=True)
 class World:
-    """This process among others.
+    """This process and the number of others.
 
     Args:
-        rank: from 0.
-        size: how many there are.
-        local_rank: on this machine.
-        local_size: how many there are on this machine.
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number of this process on this machine.
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -35,11 +35,11 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that lists and merges."""
+        """Return whether this process lists the images and merges the results."""
         return self.rank == 0
 
     def share(self, value: Value | None) -> Value:
-        """Give the first process's value to all."""
+        """Send the value of the first process to all."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -49,7 +49,7 @@ class World:
         return value  # type: ignore[return-value]
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes have arrived."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -58,7 +58,7 @@ class World:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """Join the processes that torchrun started; without torchrun this one is alone."""
+    """Join the processes that torchrun started; without torchrun there is this process alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

@@ -1,4 +1,4 @@
-"""How networks do on worse images: corruptions of graded severity, and errors as multiples of a baseline's."""
+"""Robustness of networks to corruptions of graded severity, and errors relative to a baseline."""
 
 from .corruption_error import corruption_errors, mean_over, relative_corruption_errors
 from .figures import CLEAN, Cell, robustness_figures

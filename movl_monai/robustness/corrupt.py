@@ -1,4 +1,4 @@
-"""Corrupt decoded images, each by a name that its pixels give it."""
+"""Corrupt decoded images with draws that depend on their pixels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["choose_corruptions", "corrupt_images", "pixel_names", "severities_of
 
 
 def pixel_names(images: torch.Tensor) -> list[str]:
-    """SHA-256 of the pixels of each image, uint8 (N, 3, H, W).
+    """Return the SHA-256 of the pixels of each image, uint8 (N, 3, H, W).
 
-    It names an image to the corruptions: salted ids are others in every output folder, and the same images are to have
-    the same noise on every machine.
+    The corruptions seed their draws with this name. Salted ids differ between output folders, but the same image must
+    get the same noise on every machine.
 
     Example:
         >>> [name[:8] for name in pixel_names(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))]
@@ -30,14 +30,14 @@ def pixel_names(images: torch.Tensor) -> list[str]:
 def corrupt_images(
     images: torch.Tensor, names: Sequence[str], *, corruption: str, severity: int, seed: int
 ) -> torch.Tensor:
-    """Corrupt images and round them to 256 grey levels again, as the preprocessing of every network does at its end.
+    """Corrupt images and round them to 256 grey levels, as the last step of every network's preprocessing does.
 
     Args:
         images: uint8 (N, 3, H, W).
-        names: of the images, which the draws depend on.
+        names: names of the images, which the draws depend on.
         corruption: a name of :data:`~movl_monai.transforms.corruptions.CORRUPTIONS`.
-        severity: of the corruption; 0 changes nothing.
-        seed: of the draws.
+        severity: severity of the corruption; 0 changes nothing.
+        seed: seed of the draws.
 
     Returns:
         uint8 (N, 3, H, W).
@@ -48,10 +48,10 @@ def corrupt_images(
 
 
 def choose_corruptions(names: Sequence[str] | None) -> list[str]:
-    """Check names of corruptions; None takes all. They come back in the order of tables.
+    """Check names of corruptions and return them in table order; None takes all.
 
     Raises:
-        ConfigError: for an unknown name, or none.
+        ConfigError: for an unknown name, or an empty list.
     """
     wanted = list(CORRUPTIONS) if names is None else list(names)
     unknown = [name for name in wanted if name not in CORRUPTIONS]
@@ -62,10 +62,10 @@ def choose_corruptions(names: Sequence[str] | None) -> list[str]:
 
 
 def severities_of(corruption: str, wanted: Sequence[int]) -> list[int]:
-    """The wanted severities of a corruption; one that has a single form has that one, whatever is wanted.
+    """Return the requested severities of a corruption; a corruption with a single form always has severity 1.
 
     Raises:
-        ConfigError: if none is wanted, or one is not from 1 to 5.
+        ConfigError: if the list is empty, or a severity is not from 1 to 5.
 
     Example:
         >>> severities_of("gamma", [5, 1]), severities_of("inversion", [3, 5])

@@ -1,12 +1,12 @@
-r"""Errors under corruption as multiples of a baseline's.
+r"""Corruption errors relative to a baseline.
 
-``errors`` hold, for each corruption, an array (S, ...) of the error at each of its severities; further axes, such as
-the rounds of a bootstrap, are kept. A corruption may have fewer severities than others.
+``errors`` maps each corruption to an array (S, ...) of the error at each of its S severities. Further axes, such as
+bootstrap rounds, are kept. Corruptions may differ in the number of severities.
 
 Reference:
     Hendrycks, Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
-    section 4. Deviation: errors may be any, here 1 - balanced accuracy, as in MedMNIST-C (Di Salvo et al., 2024), and
-    what has no value is left out and named instead of being divided.
+    section 4. Deviations: any error may be used, here 1 - balanced accuracy, as in MedMNIST-C (Di Salvo et al., 2024);
+    undefined ratios are named and left out.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Errors = Mapping[str, np.ndarray]
 
 
 def corruption_errors(errors: Errors, baseline: Errors) -> dict[str, np.ndarray]:
-    r"""Corruption error of each corruption.
+    r"""Compute the corruption error of each corruption.
 
     .. math:: CE_c = \sum_s E_{s,c} \Big/ \sum_s E^{\mathrm{baseline}}_{s,c}
 
-    NaN where the baseline has no error, of which nothing can be a multiple.
+    NaN if the baseline has no error, because the ratio is undefined.
 
     Args:
-        errors: of a network, (S, ...) in [0, 1] for each corruption.
-        baseline: of the baseline, the same corruptions and severities.
+        errors: errors of a network, (S, ...) in [0, 1] for each corruption.
+        baseline: errors of the baseline, for the same corruptions and severities.
 
     Returns:
-        (...) >= 0 for each corruption; 1 is as good as the baseline, less is better.
+        (...) >= 0 for each corruption; 1 equals the baseline, lower is better.
 
     Raises:
-        ValueError: if the two have other corruptions or severities.
+        ValueError: if the two differ in corruptions or severities.
 
     Example:
         >>> ours = {"blur": np.array([0.1, 0.3]), "noise": np.array([0.2])}
@@ -49,24 +49,24 @@ def corruption_errors(errors: Errors, baseline: Errors) -> dict[str, np.ndarray]
 def relative_corruption_errors(
     errors: Errors, baseline: Errors, *, clean: np.ndarray | float, baseline_clean: np.ndarray | float
 ) -> dict[str, np.ndarray]:
-    r"""Relative corruption error of each corruption: how much is lost to it, whatever the error without it.
+    r"""Compute the relative corruption error of each corruption: the loss it causes, relative to the baseline's loss.
 
     .. math:: \mathrm{relative}\ CE_c = \sum_s (E_{s,c} - E_{\mathrm{clean}}) \Big/
               \sum_s (E^{\mathrm{baseline}}_{s,c} - E^{\mathrm{baseline}}_{\mathrm{clean}})
 
-    NaN where the baseline loses nothing, or even gains: a multiple of that would rank networks the wrong way round.
+    NaN if the baseline loses nothing or gains: the ratio would rank networks in the wrong order.
 
     Args:
-        errors: of a network, (S, ...) in [0, 1] for each corruption.
-        baseline: of the baseline, the same corruptions and severities.
+        errors: errors of a network, (S, ...) in [0, 1] for each corruption.
+        baseline: errors of the baseline, for the same corruptions and severities.
         clean: error of the network without corruption, (...).
-        baseline_clean: that of the baseline.
+        baseline_clean: error of the baseline without corruption, (...).
 
     Returns:
-        (...) for each corruption; negative where the network gains.
+        (...) for each corruption; negative if the network gains.
 
     Raises:
-        ValueError: if the two have other corruptions or severities.
+        ValueError: if the two differ in corruptions or severities.
 
     Example:
         >>> ours, theirs = {"blur": np.array([0.2, 0.3])}, {"blur": np.array([0.3, 0.4])}
@@ -80,10 +80,10 @@ def relative_corruption_errors(
 
 
 def mean_over(values: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Mean (...) over some corruptions; NaN where one of them has no value, or there are none.
+    """Compute the mean (...) over some corruptions; NaN if one of them is NaN, or ``names`` is empty.
 
-    With the names of those that have a value on the images as they are, a bootstrap's rounds are all means over the
-    same corruptions.
+    Pass the names of the corruptions that are defined on the full sample, so that all bootstrap rounds average the same
+    corruptions.
 
     Example:
         >>> mean_over({"blur": np.array([1.0, 2.0]), "noise": np.array([3.0, np.nan])}, ["blur", "noise"])
@@ -107,6 +107,6 @@ def _pairs(errors: Errors, baseline: Errors) -> list[tuple[str, np.ndarray, np.n
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    # sums of differences that cancel leave rounding behind, which is no error to divide by
+    # differences that cancel leave rounding errors, which must not be divided by
     there = np.asarray(denominator > 1e-9)
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=there)

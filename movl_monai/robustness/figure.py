@@ -1,4 +1,4 @@
-"""The picture of a suite: one panel per corruption, one curve per network."""
+"""Figure of a suite: one panel per corruption, one curve per network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from movl_monai.evaluation.pages.canvas import chart_names
 
 __all__ = ["draw_robustness"]
 
-# told apart without colours too
+# distinguishable without colours
 _STYLES = (
     ("#0072B2", "o", "-"),
     ("#D55E00", "s", "--"),
@@ -22,10 +22,10 @@ _COLUMNS = 4
 
 
 def draw_robustness(result: Mapping[str, Any], *, metric: str = "balanced_accuracy", dpi: int = 130) -> bytes:
-    """Draw a figure against severity, 0 being the images as they are, with the intervals as bars.
+    """Draw a metric against severity, with bars for the intervals; severity 0 is the clean images.
 
     Args:
-        result: what :func:`~movl_monai.robustness.report.build_result` gave.
+        result: result of :func:`~movl_monai.robustness.report.build_result`.
         metric: "balanced_accuracy" or "auroc".
         dpi: dots per inch.
 
@@ -64,7 +64,7 @@ def _draw_curve(axis: Any, part: Mapping[str, Any], name: str, metric: str, *, n
     color, marker, line = _STYLES[number % len(_STYLES)]
     cells = {0: part["clean"], **{int(severity): cell for severity, cell in part["corruptions"][name].items()}}
     points = [(x, cell[metric]) for x, cell in cells.items() if cell[metric]["value"] is not None]
-    # beside each other, so that bars can be seen
+    # shifted sideways, so that bars do not overlap
     shift = 0.09 * (number - 1)
     places, values = [x + shift for x, _ in points], [cell["value"] for _, cell in points]
     axis.plot(places, values, line, marker=marker, color=color, markersize=4, linewidth=1.2, label=label)

@@ -1,4 +1,4 @@
-"""From logits to figures: each corruption and severity, and each network against the baseline, with intervals."""
+"""Compute figures with intervals from logits: per corruption and severity, and per network relative to the baseline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CLEAN", "Cell", "robustness_figures"]
 Cell = tuple[str, int]  # corruption and severity
 CLEAN: Cell = ("clean", 0)
 METRICS: tuple[Metric, ...] = ("balanced_accuracy", "auroc")
-_MIN_DEFINED = 0.5  # share of rounds that must have a value for an interval to be given
+_MIN_DEFINED = 0.5  # smallest share of rounds with a value that an interval needs
 
 
 def robustness_figures(
@@ -30,25 +30,25 @@ def robustness_figures(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of several networks on the same images, clean and corrupted.
+    """Compute the figures of several networks on the same images, clean and corrupted.
 
-    All figures of a round of the bootstrap are of the same draw of patients, so that ratios and differences to the
-    baseline are paired.
+    All figures of a bootstrap round use the same draw of patients, so that ratios and differences to the baseline are
+    paired.
 
     Args:
-        logits: (N, C) by network and cell; every network has the same cells, with :data:`CLEAN` among them.
-        labels: integers (N,) in [0, C), every class among them.
-        baseline: name of the network that the others are measured by.
-        patients: patient of each image; None where not known.
+        logits: (N, C) by network and cell; every network has the same cells, including :data:`CLEAN`.
+        labels: integers (N,) in [0, C), with every class present.
+        baseline: name of the network that the others are compared with.
+        patients: patient of each image; None if unknown.
         rounds: number of resamples.
-        level: probability that an interval is to cover.
-        seed: of the draws.
+        level: confidence level of the intervals.
+        seed: seed of the draws.
 
     Returns:
         ``runs``: by network ``clean``, ``corruptions`` (by name and severity), ``corrupted`` (the mean over severities,
-        then over corruptions, and its ``difference`` to the baseline), ``corruption_error`` and
-        ``relative_corruption_error`` (``per_corruption``, ``mean``); each figure is ``{"value", "interval"}``, None
-        where it has none. ``undefined``: the corruptions that both means leave out. ``resampling``; ``notes``.
+        then over corruptions), ``difference`` (of ``corrupted`` to the baseline), ``corruption_error`` and
+        ``relative_corruption_error`` (``per_corruption``, ``mean``); each figure is ``{"value", "interval"}``, None if
+        undefined. ``undefined``: the corruptions that each mean leaves out. ``resampling``; ``notes``.
     """
     figures = _Figures(logits, labels, baseline)
     once = {name: _number(value[0]) for name, value in figures(np.ones((len(labels), 1))).items()}
@@ -66,7 +66,7 @@ def robustness_figures(
 
 
 class _Figures:
-    """All figures as a function of the images' weights, by a name of its parts."""
+    """All figures as a function of the image weights, keyed by their parts."""
 
     def __init__(self, logits: Mapping[str, Mapping[Cell, np.ndarray]], labels: np.ndarray, baseline: str) -> None:
         self.runs = list(logits)
@@ -102,7 +102,7 @@ class _Figures:
         return result
 
     def arranged(self, run: str, found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-        """The figures of a run in the form of the report."""
+        """Return the figures of a run in the layout of the report."""
 
         def cell(*parts: object) -> dict[str, Any]:
             return {metric: found[_key(run, *parts, metric)] for metric in METRICS}
@@ -124,7 +124,7 @@ class _Figures:
         }
 
     def notes(self) -> list[str]:
-        """What has no value, and why."""
+        """Return notes that name the undefined figures and the reason."""
         notes = []
         if self.left_out:
             notes.append(
@@ -148,7 +148,7 @@ class _Figures:
     def _errors(
         self, values: Mapping[tuple[str, Cell, str], np.ndarray]
     ) -> dict[str, tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Of each run the errors (S, R) by corruption, and the one without corruption (R,)."""
+        """Return for each run the errors (S, R) by corruption, and the clean error (R,)."""
         main = METRICS[0]
         return {
             run: (
@@ -178,9 +178,9 @@ def _undefined(values: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _is_ratio(key: str) -> bool:
-    """Whether a figure is a multiple of the baseline's: it grows without bounds where that comes near zero.
+    """Return whether a figure is a ratio to the baseline, which is unbounded if the baseline's value approaches zero.
 
-    Rounds in which it has no value are its extreme ones and not missing by chance, so that few may be left out.
+    Its undefined rounds are extreme rounds and not missing at random, so only few may be left out.
     """
     return key.split("\0")[1] in ("ce", "rce")
 
@@ -198,7 +198,7 @@ def _interval(values: np.ndarray | None, level: float, least: float) -> list[flo
 def _gaps(
     once: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], least: Mapping[str, float], rounds: int
 ) -> list[str]:
-    """Say where intervals leave rounds out, or are missing, although the figure has a value."""
+    """Return notes on intervals that leave rounds out, or are missing although the figure is defined."""
     if not drawn:
         return ["No intervals: resampling needs two or more patients or images."]
     gaps = {name: int(np.isnan(values).sum()) for name, values in drawn.items() if once[name] is not None}

@@ -1,4 +1,4 @@
-"""The test images of a robustness suite: in-distribution, labelled, of every class, unseen by the runs."""
+"""Test images of a robustness suite: in-distribution, labelled, with all classes, unseen by the runs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ DATA_SETTINGS = (
     *("patient_pattern", "one_image_per_patient", "merge_labels", "encoding", "slice_axis"),
     *("allow_patient_overlap", "new_images"),
 )
-"""What runs record, and the command line may say, about the data set."""
+"""Settings of the data set that runs record and the command line may set."""
 
 
 @dataclass(frozen=True)
 class TestImages:
-    """The chosen images.
+    """Test images of a suite.
 
     Args:
         datalist: their items.
-        made: whether the split was made here, as in training, because the data set does not give it.
+        made: whether the split was made here, as in training, because the data set has none.
     """
 
     datalist: Datalist
@@ -51,18 +51,18 @@ def read_test_images(
     """Read the labelled in-distribution test images of a data set.
 
     Args:
-        source: of :func:`~movl_monai.data.read_datalist`.
-        class_names: of the networks, in the order of their logits.
-        id_map: for the ids.
-        count: how many to choose, as many of each class and of as many patients as possible; None takes all.
-        seed: of the choice.
-        settings: of :data:`DATA_SETTINGS`, as in training. ``split_fractions`` and ``seed`` count where the data set
-            gives no test split only.
-        kept_splits: of a training, whose test images are taken; None takes those of the data set.
+        source: data set, see :func:`~movl_monai.data.read_datalist`.
+        class_names: class names of the networks, in the order of their logits.
+        id_map: map that gives the ids.
+        count: number of images to choose, balanced over classes and from as many patients as possible; None takes all.
+        seed: seed of the choice.
+        settings: settings of :data:`DATA_SETTINGS`, as in training. ``split_fractions`` and ``seed`` are used only if
+            the data set has no test split.
+        kept_splits: splits file of a training, whose test images are taken; None takes those of the data set.
 
     Raises:
-        ConfigError: for another setting.
-        DataError: if there are no test images, or a class has none: balanced accuracy and AUROC have no value then.
+        ConfigError: for any other setting.
+        DataError: if there are no test images, or a class has none: balanced accuracy and AUROC are undefined then.
     """
     given = dict(settings or {})
     unknown = sorted(set(given) - set(DATA_SETTINGS))
@@ -102,7 +102,7 @@ def _check_classes(items: Sequence[Mapping[str, Any]], class_names: Sequence[str
 
 
 def images_csv(items: Sequence[Mapping[str, Any]], class_names: Sequence[str], id_map: IdMap) -> str:
-    """CSV text with salted id, label and salted patient of each image, in the order of the rows of stored logits."""
+    """Return CSV text with salted id, label and salted patient of each image, in the row order of the stored logits."""
     patients = [item["patient_id"] for item in items]
     rows = [
         {
@@ -116,16 +116,16 @@ def images_csv(items: Sequence[Mapping[str, Any]], class_names: Sequence[str], i
 
 
 def check_unseen(items: Sequence[Mapping[str, Any]], run_dir: Path, *, name: str) -> bool:
-    """Check that none of the images was among those that a run was trained or selected on.
+    """Check that a run was neither trained nor selected on any of the images.
 
-    A run's ``ingest_report.csv`` says which ids it saw, and its ``local/id_map.json`` which files they are; both stay
-    on the machine of the training.
+    The ids that the run saw are in its ``ingest_report.csv``, their files in its ``local/id_map.json``; both stay on
+    the machine of the training.
 
     Returns:
-        whether it could be checked.
+        whether the check was possible.
 
     Raises:
-        LeakageError: if some were.
+        LeakageError: if the run has seen some of the images.
     """
     report, id_map = run_dir / "ingest_report.csv", run_dir / "local" / "id_map.json"
     if not report.is_file() or not id_map.is_file():

@@ -1,4 +1,4 @@
-"""Run several networks on the same images, each frozen backbone once where networks read its plain features."""
+"""Run several networks on the same images; networks on the same plain frozen features share one backbone pass."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["compute_logits", "plain_backbone"]
 
 
 def plain_backbone(network: nn.Module) -> str | None:
-    """SHA-256 of the backbone if the head reads its plain features: no prompt, no adapter, nothing of it trained.
+    """Return the SHA-256 of the backbone if the head reads its plain features, else None.
 
-    Networks with the same one, such as linear probes of several seeds, can share its features. A head that reads
-    tokens too is no such head.
+    Plain features have no prompt, no adapter and no trained backbone parameter. Networks with equal hashes, such as
+    linear probes of several seeds, can share them. A head that also reads tokens does not qualify.
     """
     if not isinstance(network, AdaptedClassifier) or network.adapted is not None or not network.backbone.frozen:
         return None
@@ -39,10 +39,10 @@ def compute_logits(
     """Compute the logits of every network.
 
     Args:
-        networks: by name, (B, 3, H, W) in [0, 1] to logits (B, C), on the device.
+        networks: networks by name, (B, 3, H, W) in [0, 1] to logits (B, C), on the device.
         images: uint8 or float32 in [0, 1], (N, 3, H, W).
-        shared: what :func:`plain_backbone` gives for each network, as hashing takes a moment; None computes it.
-        device: where the networks are.
+        shared: results of :func:`plain_backbone` by name, as hashing takes time; None computes them.
+        device: device of the networks.
         batch_size: images per forward pass.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The result of a suite as one JSON-able dictionary, and the four files of it."""
+"""Result of a suite as a JSON-able dictionary, and its four files."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def build_result(
     notes: Sequence[str] = (),
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Put together what there is to say of a suite.
+    """Collect the results of a suite.
 
     Args:
         logits: (N, C) by network and cell, see :func:`~movl_monai.robustness.figures.robustness_figures`.
-        labels: integers (N,), every class among them.
-        class_names: in the order of the logits.
-        baseline: one of the networks.
-        patients: patient of each image; they are counted and not written.
-        seed: of the corruptions.
-        facts: of each network, without paths.
-        notes: what a reader must know.
+        labels: integers (N,), with every class present.
+        class_names: names in the order of the logits.
+        baseline: name of the baseline network.
+        patients: patient of each image; only their number is written.
+        seed: seed of the corruptions.
+        facts: facts about each network, without paths.
+        notes: further notes for readers.
         resampling: ``rounds`` and ``level`` of the bootstrap.
 
     Returns:
         JSON-able: ``schema_version``, ``baseline``, ``seed``, ``images`` (``n``, ``patients``, ``classes``),
-        ``corruptions`` (``meaning``, ``parameters`` by severity), ``facts``, ``versions``, and what
-        ``robustness_figures`` gives.
+        ``corruptions`` (``meaning``, ``parameters`` by severity), ``facts``, ``versions``, and the entries of
+        ``robustness_figures``.
     """
     found = robustness_figures(logits, labels, baseline=baseline, patients=patients, **resampling)
     names = [name for name in dict.fromkeys(name for name, _ in logits[baseline]) if name != CLEAN[0]]
@@ -76,7 +76,7 @@ def build_result(
 
 
 def write_result(folder: Path, result: Mapping[str, Any], *, command: str) -> str:
-    """Write robustness.json, .csv, .png and .md into a folder, each whole or not at all; return the page.
+    """Write robustness.json, .csv, .png and .md atomically into a folder, and return the Markdown page.
 
     Raises:
         MovlError: if the folder cannot be written.

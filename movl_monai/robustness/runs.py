@@ -1,4 +1,4 @@
-"""The runs of a suite: opened, named, and checked to be comparable."""
+"""Open and name the runs of a suite, and check that they are comparable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NamedRun:
     """A run with its name in tables.
 
     Args:
-        name: unique among the runs.
+        name: unique name.
         run: its record.
     """
 
@@ -31,13 +31,13 @@ class NamedRun:
     run: Run
 
     def digest(self) -> str:
-        """SHA-256 of the checkpoint's bytes and the settings that the network is built with."""
+        """Return the SHA-256 of the checkpoint file and the settings of the network."""
         content = hashlib.sha256(Path(self.run.checkpoint).read_bytes())
         content.update(json.dumps(self.run.record["settings"], sort_keys=True, default=str).encode())
         return content.hexdigest()
 
     def preprocessing_key(self) -> str:
-        """Text that is the same for runs whose images are made in the same way."""
+        """Return a text that is equal for runs with the same preprocessing."""
         config = self.run.parser().get()
         names = sorted(reachable(config, find_ids(config["preprocessing"])))
         parts = [config["preprocessing"], {name: config[name] for name in names}]
@@ -52,11 +52,11 @@ def open_runs(
     backbone_weights: str | None = None,
     trust: bool = False,
 ) -> tuple[list[NamedRun], str]:
-    """Open runs and check that they can be put into one table.
+    """Open runs and check that they fit into one table.
 
     Args:
-        paths: folders of runs, or their ``model.pt``; ``NAME=FOLDER`` names one, else its folder does.
-        baseline: the name or path of one of them, or another one, which is added.
+        paths: folders of runs, or their ``model.pt``; ``NAME=FOLDER`` gives a name, else the folder name is used.
+        baseline: name or path of one of the runs, or of a further run, which is added.
         bundle_dir: see :func:`movl_monai.engines.open_run`.
         backbone_weights: file of the pretrained weights, for all runs that have a setting of this name; None takes
             the recorded ones.
@@ -66,8 +66,8 @@ def open_runs(
         the runs, and the name of the baseline.
 
     Raises:
-        ConfigError: if two have the same name, the baseline is not one of the runs, a run is a segmentation, or runs
-            have other classes than the first one.
+        ConfigError: if two runs have the same name, the baseline is not a run, a run is a segmentation, or the classes
+            of the runs differ.
     """
     given = [_split(path) for path in paths]
     names = _names([name for name, _ in given], [path for _, path in given])
@@ -96,7 +96,7 @@ def _with_weights(run: Run, file: str) -> Run:
 
 
 def data_settings(runs: Sequence[NamedRun], names: Sequence[str]) -> dict[str, Any]:
-    """The settings of the data set that the runs recorded and agree in; one that is an expression is left out."""
+    """Return the recorded data settings in which all runs agree, without those that are expressions."""
     records = [{**named.run.record["settings"], **named.run.record["training"]} for named in runs]
     common = {name: records[0][name] for name in names if all(name in record for record in records)}
     return {
@@ -107,12 +107,12 @@ def data_settings(runs: Sequence[NamedRun], names: Sequence[str]) -> dict[str, A
 
 
 def splits_file_of(named: NamedRun) -> Path:
-    """The file of the splits of a run's training."""
+    """Return the path of the splits that a run's training wrote."""
     return Path(named.run.checkpoint).with_name(SPLITS_FILE)
 
 
 def kept_splits_of(named: NamedRun) -> KeptSplits | None:
-    """The splits of a run's training; None of one that kept none."""
+    """Return the splits of a run's training, or None if it kept none."""
     return read_kept_splits(splits_file_of(named))
 
 
@@ -122,12 +122,12 @@ def _split(text: str) -> tuple[str | None, Path]:
 
 
 def _folder(path: Path) -> Path:
-    # models/model.pt lies two levels below the run
+    # models/model.pt is two levels below the run's folder
     return path.parent.parent if path.is_file() else path
 
 
 def _names(given: Sequence[str | None], paths: Sequence[Path]) -> list[str]:
-    """The given names, and for the others as many last parts of their folders as it takes to tell them apart."""
+    """Return the given names; an unnamed run is named by the shortest end of its path that is unique."""
     folders = [_folder(path).absolute().parts[1:] for path in paths]
     names = [name or "" for name in given]
     for index, folder in enumerate(folders):
@@ -167,7 +167,7 @@ def _check(runs: Sequence[NamedRun]) -> None:
 
 
 def run_facts(named: NamedRun, network: Any) -> dict[str, Any]:
-    """What a reader needs to know of a run, without paths: parts, parameters, checkpoint."""
+    """Return facts about a run for readers, without paths: parts, parameters, checkpoint."""
     from movl_monai.evaluation import run_info
 
     facts = run_info(network=network, checkpoint=named.run.checkpoint)

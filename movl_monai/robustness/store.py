@@ -1,4 +1,4 @@
-"""Logits of corrupted images on disk, under the hash of everything they depend on, so that a stopped run goes on."""
+"""Store of logits on disk, keyed by a hash of everything they depend on, so that an interrupted suite resumes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _FORMAT = 1
 
 
 class LogitStore:
-    """Keep the logits of each corruption and severity in a file of its own, with one array per network.
+    """Keep the logits of each corruption and severity in one file, with one array per network.
 
-    The name of a file holds the SHA-256 of the images, the corruption's parameter and the seed, and an array is named
-    by what the network is made of. So logits of other images, parameters or checkpoints are never taken for these, and
-    a network that is added later is the only one that runs.
+    The file name holds the SHA-256 of the images, the corruption's parameter and the seed. The array name is the digest
+    of the network. Logits of other images, parameters or checkpoints are therefore never reused, and only a network
+    that is added later has to run.
 
     Args:
-        folder: made at the first :meth:`write`.
-        images: names of the images by their pixels, in their order.
-        seed: of the corruptions.
+        folder: folder of the files, created by the first :meth:`write`.
+        images: names of the images by their pixels, in order.
+        seed: seed of the corruptions.
     """
 
     def __init__(self, folder: Path, *, images: Sequence[str], seed: int) -> None:
@@ -41,17 +41,17 @@ class LogitStore:
         self.seed = seed
 
     def path(self, cell: Cell) -> Path:
-        """The file of a corruption and severity."""
+        """Return the file of a corruption and severity."""
         name, severity = cell
         parameter = CORRUPTIONS[name].parameters[severity - 1] if name in CORRUPTIONS else None
         facts = json.dumps([_FORMAT, name, parameter, self.seed, self.images])
         return self.folder / f"{name}-{severity}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"
 
     def read(self, cell: Cell) -> dict[str, np.ndarray]:
-        """The logits (N, C) that are there, by what the network is made of; a damaged file counts as none."""
+        """Return the stored logits (N, C) by network digest; a damaged file counts as missing."""
         path = self.path(cell)
         try:
-            # not by its path: NumPy leaves the file of a damaged archive open
+            # read from bytes: given a path, NumPy leaves the file of a damaged archive open
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
                 found = {name: content[name] for name in content.files}
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class LogitStore:
         return {name: value for name, value in found.items() if value.ndim == 2 and len(value) == len(self.images)}
 
     def write(self, cell: Cell, logits: Mapping[str, np.ndarray]) -> None:
-        """Write all logits of a corruption and severity; the file appears whole or not at all.
+        """Write all logits of a corruption and severity atomically.
 
         Raises:
             MovlError: if the folder cannot be written.

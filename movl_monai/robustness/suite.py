@@ -1,4 +1,4 @@
-"""Corrupt each image once for all networks, run them, and keep their logits."""
+"""Corrupt each image once for all networks, run the networks, and store their logits."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Member:
     """A network of a suite.
 
     Args:
-        name: in tables.
-        digest: of what it is made of; other logits are stored under other digests.
-        network: images (B, 3, H, W) in [0, 1] to logits, on the suite's device.
-        images: uint8 (N, 3, H, W), preprocessed as this network wants them; members may share them.
-        facts: for the report.
+        name: name in tables.
+        digest: hash of checkpoint and settings, under which the logits are stored.
+        network: maps images (B, 3, H, W) in [0, 1] to logits, on the suite's device.
+        images: uint8 (N, 3, H, W), preprocessed for this network; members may share them.
+        facts: facts for the report.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Member:
 
 
 def cells_of(corruptions: Sequence[str], severities: Sequence[int]) -> list[Cell]:
-    """All corruptions and severities, beginning with the images as they are.
+    """Return all pairs of corruption and severity, with the clean images first.
 
     Example:
         >>> cells_of(["contrast", "inversion"], [1, 3])
@@ -54,14 +54,14 @@ def cells_of(corruptions: Sequence[str], severities: Sequence[int]) -> list[Cell
 class Suite:
     """Run all members over all corruptions and severities.
 
-    Logits are written after each corruption and severity; a suite that was stopped goes on there, and members, images
-    or corruptions that are added later cost only themselves.
+    Logits are written after each corruption and severity. An interrupted suite resumes there, and members, images or
+    corruptions that are added later cost only their own computation.
 
     Args:
         members: the networks.
-        folder: for the logits.
-        seed: of the corruptions.
-        device: where the networks are.
+        folder: folder of the logits.
+        seed: seed of the corruptions.
+        device: device of the networks.
         batch_size: images per forward pass.
         progress: show a progress bar on stderr; None shows it on terminals only.
     """
@@ -84,10 +84,10 @@ class Suite:
         self.progress = progress
 
     def run(self, cells: Sequence[Cell]) -> dict[str, dict[Cell, np.ndarray]]:
-        """Logits (N, C) by member and cell, read where they are stored and computed where not."""
+        """Return the logits (N, C) by member and cell, read from the store or computed."""
         result: dict[str, dict[Cell, np.ndarray]] = {member.name: {} for member in self.members}
         shared = {member.name: plain_backbone(member.network) for member in self.members}
-        # disable=None is tqdm's word for "on terminals only"
+        # disable=None makes tqdm show the bar on terminals only
         disable = None if self.progress is None else not self.progress
         groups = [(group, pixel_names(group[0].images)) for group in self._groups()]
         for cell in tqdm(cells, desc="robustness", unit="severity", disable=disable):
@@ -113,7 +113,7 @@ class Suite:
         return {member.name: known[member.digest] for member in group}
 
     def _groups(self) -> Iterator[list[Member]]:
-        """Members with the same images."""
+        """Yield the members in groups that share their images."""
         waiting = list(self.members)
         while waiting:
             group = [member for member in waiting if member.images is waiting[0].images]

@@ -1,4 +1,4 @@
-"""The results of a suite for readers: Markdown and CSV."""
+"""Results of a suite as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}
 
 
 def robustness_csv(result: Result) -> str:
-    """One row per run, corruption and severity, with all digits; the images as they are have the corruption "clean"."""
+    """Return one row per run, corruption and severity with all digits; clean images have the corruption "clean"."""
     rows = []
     for run, part in result["runs"].items():
         cells = {CLEAN: part["clean"]} | {
@@ -38,11 +38,11 @@ def robustness_csv(result: Result) -> str:
 
 
 def robustness_markdown(result: Result, *, command: str, picture: str | None = None) -> str:
-    """The page of a suite: summary, each corruption, each severity, and how it was made.
+    """Return the Markdown page of a suite: summary, each corruption, each severity, and method.
 
     Args:
-        result: what :func:`~movl_monai.robustness.report.build_result` gave.
-        command: that made it, without paths.
+        result: result of :func:`~movl_monai.robustness.report.build_result`.
+        command: command that made it, without paths.
         picture: file name of the figure; None leaves it out.
     """
     title = "# Robustness: how the networks do on worse images"
