@@ -26,8 +26,13 @@ WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 TURNS = re.compile(r"\b(likewise|see there|of theirs|of the \w+ of the \w+ of)\b", re.IGNORECASE)
 
 CLEAN: tuple[str, ...] = (
+    "movl_monai/deploy",
+    "movl_monai/dicom_output",
+    "movl_monai/export",
     "movl_monai/inspection",
     "movl_monai/losses",
+    "movl_monai/predict",
+    "movl_monai/robustness",
     "tests/heads",
     "tests/losses",
     "tests/prompts",
@@ -55,7 +60,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=254, what=840, turns=35)
+CEILING = Counts(openings=173, what=573, turns=31)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
