@@ -1,4 +1,4 @@
-"""Whether a network's probabilities are as often right as they say, and the one number that makes them so."""
+"""Calibration: temperature scaling, reliability bins and calibration figures."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from movl_monai.evaluation.uncertainty import bootstrap_means
 
 __all__ = ["TemperatureFit", "calibration_report", "fit_temperature", "reliability_bins"]
 
-_FEW = 50  # images below which a fitted temperature is called rough
+_FEW = 50  # a temperature fitted on fewer images is called rough
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureFit:
-    """A temperature, and what a reader must know of it.
+    """A fitted temperature with notes for readers.
 
     Args:
-        temperature: what logits are divided by, > 0; 1 changes nothing.
+        temperature: divisor of the logits, > 0; 1 changes nothing.
         n: number of images it was fitted on.
-        notes: why it is 1 or at a bound, and whether it is rough.
+        notes: reasons why it is 1, at a bound, or rough.
     """
 
     temperature: float
@@ -43,31 +43,33 @@ class TemperatureFit:
 def fit_temperature(
     labels: ArrayLike, logits: ArrayLike, *, bounds: tuple[float, float] = (0.05, 20.0)
 ) -> TemperatureFit:
-    r"""Fit the temperature under which the labels are most likely.
+    r"""Fit the temperature that maximises the likelihood of the labels.
 
     .. math:: T = \arg\min_T -\frac{1}{N} \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
 
-    It is convex in :math:`\beta = 1 / T`, so the root of the derivative, which grows with :math:`\beta`, is the
-    minimum, and the cross entropy of these images never rises. Three cases have no minimum inside the bounds:
+    The objective is convex in :math:`\beta = 1 / T`, and its derivative grows with :math:`\beta`. The root of the
+    derivative is therefore the minimum, and the cross entropy of these images never rises. Three cases have no minimum
+    inside the bounds:
 
-    - every label has the largest logit (no image is wrong): the likelihood grows as T goes to 0, so the images say
-      nothing about T. It stays 1: probabilities of 0 and 1 would be made up.
-    - the minimum is below the lower bound: T is the lower bound.
-    - the minimum is above the upper bound, or the logits are worse than equal ones (T to infinity): the upper bound.
+    - Every label has the largest logit (no image is wrong). The likelihood grows as T goes to 0, so the images do not
+      determine T. It stays 1: probabilities of 0 and 1 would be made up.
+    - The minimum is below the lower bound: T is the lower bound.
+    - The minimum is above the upper bound, or the logits are worse than equal logits (T to infinity): T is the upper
+      bound.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        bounds: smallest and largest temperature, with the 1 between them.
+        bounds: smallest and largest temperature; 1 must lie between them.
 
     Raises:
         UndefinedMetricError: if there are no images.
-        ValueError: if shapes, labels or bounds do not fit.
+        ValueError: if shapes, labels or bounds are invalid.
         NonFiniteLogitsError: if a logit is NaN or infinite.
 
     Reference:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. They descend; the bracketed root
-        (Brent) is exact and has no step size.
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. Deviation: they use gradient
+        descent; the bracketed root (Brent) is exact and has no step size.
 
     Example:
         >>> fit = fit_temperature([0, 0, 0, 1], [[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
@@ -82,7 +84,7 @@ def fit_temperature(
         raise ValueError(f"bounds must be 0 < low <= 1 <= high, got {low} and {high}.")
     if not len(label):
         raise UndefinedMetricError("A temperature needs labeled images, got none.")
-    score = score - score[np.arange(len(label)), label][:, None]  # the label's logit is 0, the others are margins
+    score = score - score[np.arange(len(label)), label][:, None]  # the label's logit becomes 0, the others margins
     notes = _fit_notes(label, score.shape[1])
 
     def slope(beta: float) -> float:
@@ -103,7 +105,7 @@ def fit_temperature(
 
 
 def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> list[dict[str, Any]]:
-    """Confidence against accuracy in bins of equal width of the confidence, the largest probability of a row.
+    """Compute mean confidence and accuracy in equal-width bins of the confidence, the largest probability of a row.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -112,7 +114,7 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: i
 
     Returns:
         for each bin ``low``, ``high``, ``n``, and the means ``confidence`` and ``accuracy``, None in an empty bin. The
-        mean distance of both over the bins, weighted by ``n``, is the expected calibration error.
+        mean absolute difference of both over the bins, weighted by ``n``, is the expected calibration error.
 
     Example:
         >>> reliability_bins([0, 1], [[0.9, 0.1], [0.8, 0.2]], num_bins=2)[1]
@@ -135,19 +137,19 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: i
 def calibration_report(
     sections: Mapping[str, Predictions], *, fitted_on: str = "val", num_bins: int = 15, **resampling: Any
 ) -> dict[str, Any]:
-    """Fit a temperature on one section and hold the probabilities of every section before and after against it.
+    """Fit a temperature on one section, and compare the calibration of every section before and after scaling.
 
     Args:
-        sections: images by section; those without a label are left out.
-        fitted_on: the section that gives the temperature.
-        num_bins: bins of reliability and expected calibration error.
+        sections: images by section; images without a label are left out.
+        fitted_on: section that the temperature is fitted on.
+        num_bins: number of bins of reliability and expected calibration error.
         resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
 
     Returns:
-        ``temperature`` (None where ``fitted_on`` has no images), ``fitted_on`` (``split``, ``n``), ``sections``: for
-        each ``before`` and ``after`` (``cross_entropy``, ``brier``, ``ece``), ``reliability`` (bins before and after)
-        and ``change`` (after minus before of cross entropy and Brier score, with patient-clustered intervals);
-        ``helps``: whether the cross entropy of a section falls; ``warning``; ``notes``.
+        ``temperature`` (None if ``fitted_on`` has no images), ``fitted_on`` (``split``, ``n``), ``sections``: for each
+        ``before`` and ``after`` (``cross_entropy``, ``brier``, ``ece``), ``reliability`` (bins before and after) and
+        ``change`` (after minus before of cross entropy and Brier score, with patient-clustered intervals); ``helps``:
+        for each section whether its cross entropy falls; ``warning``; ``notes``.
     """
     known = {name: images.labeled() for name, images in sections.items()}
     source = known.get(fitted_on)
@@ -194,7 +196,7 @@ def _figures(labels: np.ndarray, logits: np.ndarray, num_bins: int) -> dict[str,
 
 
 def _losses(labels: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """Cross entropy and Brier score of every image; their means are the figures."""
+    """Return cross entropy and Brier score of every image; their means are the figures."""
     from scipy.special import log_softmax
 
     truth = np.eye(logits.shape[1])[labels]

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one with a chosen probability: split conformal prediction."""
+"""Split conformal prediction: prediction sets that contain the true class with a chosen probability."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _METHODS: tuple[ConformalMethod, ...] = ("lac", "aps", "aps_randomised")
 
 @dataclass(frozen=True, kw_only=True)
 class ConformalFit:
-    """Thresholds that turn logits into sets of classes.
+    """Thresholds that turn logits into prediction sets.
 
     Args:
-        method: which score the thresholds are of; see :func:`conformal_scores`.
-        alpha: how often the true class may be missing.
-        per_class: whether every class was given a threshold of its own, so that each is covered.
-        thresholds: float64 (C,), largest score with which a class belongs to a set; infinite for a class that has too
-            few images and therefore belongs to every set; all alike unless ``per_class``.
-        n: number of images that gave them.
-        short: classes whose threshold is infinite.
+        method: score of the thresholds; see :func:`conformal_scores`.
+        alpha: allowed rate of missing the true class.
+        per_class: whether every class has its own threshold, for coverage per class.
+        thresholds: float64 (C,), largest score of a class in a set. It is infinite for a class with too few images,
+            which is therefore in every set. All are equal unless ``per_class``.
+        n: number of calibration images.
+        short: classes with an infinite threshold.
     """
 
     method: ConformalMethod
@@ -46,16 +46,17 @@ class ConformalFit:
     short: tuple[int, ...] = ()
 
     def sets(self, logits: ArrayLike, *, seed: int = 0) -> np.ndarray:
-        """Which classes belong to the set of each image.
+        """Return the prediction set of each image.
 
         Args:
             logits: (N, C), before softmax.
-            seed: of the one random number per image of "aps_randomised".
+            seed: seed of the random number per image of "aps_randomised".
 
         Returns:
-            bool (N, C). With "lac" a set is empty where no class is likely enough. With "aps" none is: its score is
-            large where the network is sure, so that without the most likely class the surest images would have empty
-            sets; with it the coverage is only higher. With "aps_randomised" sets are the paper's, empty by chance.
+            bool (N, C). With "lac" a set is empty if no class is likely enough. With "aps" no set is empty: the most
+            likely class is always included. Otherwise the most certain images would have empty sets, because their
+            score is large; the inclusion can only raise the coverage. With "aps_randomised" the sets are those of the
+            paper and may be empty by chance.
 
         Raises:
             ValueError: if the number of classes differs.
@@ -72,19 +73,19 @@ class ConformalFit:
 
 
 def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac", seed: int = 0) -> np.ndarray:
-    r"""How badly each class fits each image; the smaller, the better.
+    r"""Compute the nonconformity score of each class for each image; smaller is better.
 
-    With the classes of an image sorted from the most to the least likely, equal ones by their number:
+    The classes of an image are sorted from the most to the least likely, ties by class number:
 
-    - "lac": :math:`s(x, y) = 1 - p_y`; the smallest sets on average, uneven over easy and hard images.
-    - "aps": :math:`s(x, y)` = probability of y and of all classes in front of it; deterministic.
-    - "aps_randomised": the same with :math:`u \, p_y` for the own probability, u uniform in [0, 1], one per image: the
-      score of the paper, with smaller sets than "aps", but two runs with other seeds give other sets.
+    - "lac": :math:`s(x, y) = 1 - p_y`; the smallest sets on average, but uneven between easy and hard images.
+    - "aps": :math:`s(x, y)` is the probability of y and of all classes before it; deterministic.
+    - "aps_randomised": as "aps", with :math:`u \, p_y` in place of the own probability, u uniform in [0, 1], one per
+      image. This is the score of the paper. Its sets are smaller than with "aps", but differ between seeds.
 
     Args:
         probabilities: (N, C), rows add up to 1.
-        method: which score.
-        seed: of u.
+        method: kind of score.
+        seed: seed of u.
 
     Returns:
         float64 (N, C).
@@ -107,7 +108,7 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
         return 1 - probability
     order = np.argsort(-probability, axis=1, kind="stable")
     through = np.cumsum(np.take_along_axis(probability, order, axis=1), axis=1)
-    through[:, -1] = 1.0  # rounding must not decide whether the last class is in
+    through[:, -1] = 1.0  # rounding must not exclude the last class
     cumulated = np.empty_like(through)
     np.put_along_axis(cumulated, order, through, axis=1)
     if method == "aps":
@@ -117,7 +118,7 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
 
 
 def smallest_alpha(n: int) -> float:
-    """The smallest share of misses that n calibration images can promise, 1 / (n + 1).
+    """Return the smallest alpha that n calibration images can guarantee, 1 / (n + 1).
 
     Example:
         >>> smallest_alpha(19)
@@ -127,18 +128,18 @@ def smallest_alpha(n: int) -> float:
 
 
 def conformal_threshold(scores: ArrayLike, *, alpha: float) -> float:
-    r"""The :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of the scores of the true classes.
+    r"""Return the :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of the scores of the true classes.
 
-    A new image, exchangeable with these n, has a true class with at most that score with probability at least
-    :math:`1 - \alpha`, and at most :math:`1 - \alpha + 1 / (n + 1)` where no scores are equal.
+    The score of a new exchangeable image's true class is at most the threshold with probability at least
+    :math:`1 - \alpha`, and at most :math:`1 - \alpha + 1 / (n + 1)` if no scores are equal.
 
     Args:
-        scores: of the true class of each calibration image, (n,).
-        alpha: how often the true class may be missing, in (0, 1).
+        scores: score of the true class of each calibration image, (n,).
+        alpha: allowed rate of missing the true class, in (0, 1).
 
     Raises:
         ValueError: if alpha is not in (0, 1).
-        UndefinedMetricError: if n is too small for alpha; the message says the smallest alpha and the n needed.
+        UndefinedMetricError: if n is too small for alpha; the message gives the smallest alpha and the n needed.
 
     Reference:
         Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005; Angelopoulos, Bates: A Gentle
@@ -154,7 +155,7 @@ def conformal_threshold(scores: ArrayLike, *, alpha: float) -> float:
     if score.ndim != 1 or np.isnan(score).any():
         raise ValueError(f"scores must be (n,) without NaN, got {score.shape}.")
     n = len(score)
-    # (n + 1) alpha is often meant to be whole, 100 * 0.3 say, and must not be missed by a rounding error
+    # (n + 1) alpha is often meant to be an integer, such as 100 * 0.3, and must not be missed by a rounding error
     rank = n + 1 - int(np.floor((n + 1) * alpha + 1e-9))
     if rank > n:
         raise UndefinedMetricError(
@@ -173,19 +174,19 @@ def fit_conformal(
     per_class: bool = False,
     seed: int = 0,
 ) -> ConformalFit:
-    """Find thresholds on calibration images that neither trained the network nor selected it.
+    """Fit thresholds on calibration images that were used neither for training nor for selection.
 
     Args:
         labels: integers (n,) in [0, C).
         logits: (n, C), before softmax.
-        alpha: how often the true class may be missing, in (0, 1).
+        alpha: allowed rate of missing the true class, in (0, 1).
         method: score; see :func:`conformal_scores`.
-        per_class: promise the coverage for every class by itself (Mondrian), which needs enough images of each; a class
-            with too few is put into every set, which covers it.
-        seed: of "aps_randomised".
+        per_class: guarantee the coverage of every class separately (Mondrian), which needs enough images of each. A
+            class with too few images is included in every set, which covers it.
+        seed: seed of "aps_randomised".
 
     Raises:
-        ValueError: if shapes, labels, alpha or method do not fit.
+        ValueError: if shapes, labels, alpha or method are invalid.
         UndefinedMetricError: if there are too few images, or with ``per_class`` too few of every class.
         NonFiniteLogitsError: if a logit is NaN or infinite.
 

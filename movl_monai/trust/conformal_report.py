@@ -1,4 +1,4 @@
-"""How often conformal sets hold the true class, and how large they are, in every section of a report."""
+"""Coverage and size of prediction sets in every section of a report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from movl_monai.trust.conformal import ConformalFit, ConformalMethod, fit_confor
 
 __all__ = ["METHODS", "binomial_interval", "conformal_report", "one_per_patient", "set_figures"]
 
-# names of a report's entry "conformal": (method, per_class)
+# names in a report's entry "conformal": (method, per_class)
 METHODS: dict[str, tuple[ConformalMethod, bool]] = {
     "lac": ("lac", False),
     "aps": ("aps", False),
@@ -34,25 +34,25 @@ def conformal_report(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Find thresholds on one section and count on all others.
+    """Fit thresholds on one section, and measure coverage and set size on all others.
 
     Args:
-        sections: images by section; those without a label are left out.
+        sections: images by section; images without a label are left out.
         class_names: names in the order of the logits.
-        calibrated_on: the section that gives the thresholds.
-        alpha: how often the true class may be missing, in (0, 1).
-        methods: of "lac", "aps", "aps_randomised", "lac_per_class", "aps_per_class".
-        single_image: take one image of each patient, drawn at random, to calibrate on: patients can be exchanged, the
-            images of one patient cannot.
-        level: of the exact binomial intervals (Clopper-Pearson), which take images as independent.
-        seed: of the draws.
+        calibrated_on: section that the thresholds are fitted on.
+        alpha: allowed rate of missing the true class, in (0, 1).
+        methods: any of "lac", "aps", "aps_randomised", "lac_per_class", "aps_per_class".
+        single_image: calibrate on one randomly drawn image of each patient. Patients are exchangeable, images of one
+            patient are not.
+        level: confidence level of the exact binomial intervals (Clopper-Pearson), which treat images as independent.
+        seed: seed of the draws.
 
     Returns:
         ``alpha``; ``smallest_alpha``; ``calibrated_on``: ``split``, ``n``; ``methods``: for each name ``randomised``,
-        ``per_class``, ``threshold`` (None if each class has its own), ``thresholds`` (of each class; None: it has too
-        few images and is in every set), ``sections`` with the entries of :func:`set_figures`, and ``notes`` of its
-        own; ``notes`` of all. A method that could not be fitted has no thresholds and no sections, and its notes say
-        the smallest possible alpha.
+        ``per_class``, ``threshold`` (None with thresholds per class), ``thresholds`` (of each class; None for a class
+        with too few images, which is in every set), ``sections`` with the entries of :func:`set_figures`, and its own
+        ``notes``; general ``notes``. A method that could not be fitted has no thresholds and no sections; its notes
+        give the smallest possible alpha.
 
     Raises:
         ValueError: for an unknown method or an alpha that is not in (0, 1).
@@ -91,16 +91,16 @@ def conformal_report(
 def set_figures(
     labels: np.ndarray, sets: np.ndarray, *, class_names: Sequence[str], level: float = 0.95
 ) -> dict[str, Any]:
-    """Coverage and size of sets of classes.
+    """Compute coverage and size of prediction sets.
 
     Args:
         labels: integers (N,) in [0, C), N > 0.
         sets: bool (N, C).
         class_names: the C names.
-        level: of the intervals.
+        level: confidence level of the intervals.
 
     Returns:
-        ``n``; ``coverage``: share of sets that hold the label, and ``coverage_interval``; ``mean_size``; ``sizes``:
+        ``n``; ``coverage``: share of sets that contain the label, and ``coverage_interval``; ``mean_size``; ``sizes``:
         number of sets by size, "0" to "C"; ``per_class_coverage`` and ``per_class_interval`` by name, None without
         images.
 
@@ -127,7 +127,7 @@ def set_figures(
 
 
 def binomial_interval(hits: int, n: int, *, level: float = 0.95) -> list[float]:
-    """Exact interval [low, high] of a share of n independent images.
+    """Return the exact confidence interval [low, high] of the share ``hits / n`` of n independent images.
 
     Reference:
         Clopper, Pearson: The Use of Confidence or Fiducial Limits, Biometrika 26, 1934.
@@ -143,7 +143,7 @@ def binomial_interval(hits: int, n: int, *, level: float = 0.95) -> list[float]:
 
 
 def one_per_patient(images: Predictions, *, seed: int = 0) -> Predictions:
-    """One image of each patient, drawn at random; an image without a patient counts as a patient of its own."""
+    """Draw one image of each patient at random; an image without a patient counts as a separate patient."""
     order = np.random.default_rng(seed).permutation(len(images))
     patients = [images.patients[row] or ("image", int(row)) for row in order]
     first = {patient: int(row) for patient, row in reversed(list(zip(patients, order, strict=True)))}
@@ -177,7 +177,7 @@ def _thresholds(fit: ConformalFit, class_names: Sequence[str]) -> dict[str, floa
 def _sections(
     fit: ConformalFit, known: Mapping[str, Predictions], class_names: Sequence[str], level: float, seed: int
 ) -> dict[str, Any]:
-    # u of calibration and test must be independent, hence another seed than that of the fit
+    # u of calibration and test must be independent, hence a different seed
     sets = {name: fit.sets(part.logits, seed=seed + 1 + number) for number, (name, part) in enumerate(known.items())}
     return {
         name: set_figures(part.labels, sets[name], class_names=class_names, level=level)

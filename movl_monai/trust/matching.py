@@ -1,8 +1,8 @@
-"""Find the same images in the stored outputs of two runs, whose ids are salted each in its own way.
+"""Match the images in the stored outputs of two runs whose ids have different salts.
 
-Stored outputs hold no name that two runs share, on purpose: whoever has an image could find it in them. What is shared
-is the key (path below the data root, and frame) in the id map of each run, a local file that only its owner can read.
-The keys are compared in memory and written nowhere.
+Stored outputs deliberately hold no name that two runs share: anyone with an image could find it in them. The shared
+name is the key (path below the data root, and frame) in the id map of each run, a local file that only its owner can
+read. The keys are compared in memory and written nowhere.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["DifferentTestSetsError", "ImageNames", "match_images", "read_image_n
 
 
 class DifferentTestSetsError(MovlError):
-    """Two runs were not evaluated on the same images, so that their figures cannot be compared in pairs."""
+    """Two runs were evaluated on different images, so that a paired comparison is impossible."""
 
 
 class ImageNames:
-    """What the ids of one run stand for.
+    """Names of the images behind the ids of one run.
 
     Args:
-        keys: for each id something that is the same in every run, such as path below the data root and frame.
-        paths: for each id its file on this machine, where known.
+        keys: for each id a name that is equal in every run, such as path below the data root and frame.
+        paths: for each id its file on this machine, if known.
     """
 
     def __init__(self, keys: Mapping[str, Hashable], *, paths: Mapping[str, str] | None = None) -> None:
@@ -38,10 +38,10 @@ class ImageNames:
         self.paths = dict(paths or {})
 
     def of(self, ids: Sequence[str]) -> list[Hashable]:
-        """The keys of ids.
+        """Return the keys of ids.
 
         Raises:
-            MovlError: if an id is not known.
+            MovlError: if an id is unknown.
         """
         missing = sum(name not in self.keys for name in ids)
         if missing:
@@ -53,7 +53,7 @@ class ImageNames:
 
 
 def read_image_names(path: str | os.PathLike[str]) -> ImageNames | None:
-    """What the ids of a run stand for, from its ``local/id_map.json``; None where that file is not there.
+    """Read the image names of a run from its ``local/id_map.json``; return None if the file is missing.
 
     Args:
         path: folder of a run or of its evaluation, or stored outputs.
@@ -71,21 +71,21 @@ def read_image_names(path: str | os.PathLike[str]) -> ImageNames | None:
 def match_images(
     ids_a: Sequence[str], ids_b: Sequence[str], *, names_a: ImageNames | None = None, names_b: ImageNames | None = None
 ) -> np.ndarray:
-    """Rows of b in the order of a, for two lists of the same images.
+    """Return the rows of b in the order of a, for two lists of the same images.
 
-    Ids that both have are the same image, because both were salted alike. Otherwise both need names.
+    If the lists share any id, both have the same salt, and equal ids are the same image. Otherwise both need names.
 
     Args:
         ids_a: salted ids, (N,).
         ids_b: salted ids, (N,).
-        names_a: what ``ids_a`` stand for.
-        names_b: what ``ids_b`` stand for.
+        names_a: names behind ``ids_a``.
+        names_b: names behind ``ids_b``.
 
     Returns:
         int64 (N,).
 
     Raises:
-        DifferentTestSetsError: if one has images that the other has not, or files of one name differ.
+        DifferentTestSetsError: if one list has images that the other lacks, or files of equal name differ.
         MovlError: if the salts differ and there are no names.
 
     Example:
@@ -119,7 +119,7 @@ def match_images(
 
 
 def _check_files(paths_a: Sequence[str | None], paths_b: Sequence[str | None]) -> None:
-    """Two data sets may use the same names for other images; where the files are here, they are compared."""
+    """Compare files of equal name if both exist here: two data sets may use the same names for different images."""
     pairs = {(one, two) for one, two in zip(paths_a, paths_b, strict=True) if one and two and one != two}
     here = [(one, two) for one, two in pairs if Path(one).is_file() and Path(two).is_file()]
     differing = sum(not filecmp.cmp(one, two, shallow=False) for one, two in here)

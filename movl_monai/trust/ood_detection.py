@@ -1,6 +1,6 @@
-"""Detection of images outside of what a network was trained on: fit on train, threshold from val, figures on the rest.
+"""Out-of-distribution detection: scores fitted on train, threshold from val, figures on all other sections.
 
-No image outside, and no test image, has a part in the choice of a score or of its threshold.
+Neither out-of-distribution images nor test images take part in the choice of a score or threshold.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from movl_monai.trust.ood_subspace import Residual, ViM
 
 __all__ = ["DEFAULT_SCORE", "SCORES", "OODDetector", "fit_detector", "fit_ood_score", "ood_detection"]
 
-# the names are what reports and trust records write
+# reports and trust records write these names
 SCORES: dict[str, type[OODScore]] = {
     score.name: score for score in (MSP, MaxLogit, Energy, Mahalanobis, RelativeMahalanobis, KNN, ViM, Residual)
 }
 
-# Chosen from the literature, before any figure of this project: on medical images scores of features are ahead of those
-# of probabilities in most cases (Gutbrod et al., OpenMIBOOD, CVPR 2025, which names ViM and an ensemble of Mahalanobis
-# distances over layers), and Mahalanobis is the one of them without a number to choose, that does not depend on the
-# head, and that has, shrunk, a well-posed fit with fewer images than features.
+# Chosen from the literature, before any result of this project. On medical images, scores of features beat scores of
+# probabilities in most cases (Gutbrod et al., OpenMIBOOD, CVPR 2025, which names ViM and an ensemble of Mahalanobis
+# distances over layers). Of these, Mahalanobis has no hyperparameter, does not depend on the head, and with shrinkage
+# its fit is well-posed with fewer images than features.
 DEFAULT_SCORE = "mahalanobis"
 
-_UNLIKELY = 0.001  # probability below which a share of test images is called surprising
-_FEW = 20  # val images below which one image more or less moves the threshold past every other
+_UNLIKELY = 0.001  # a flagged share of test images that is less probable gets a note
+_FEW = 20  # with fewer val images, one image more or less moves the threshold past every other
 
 
 @dataclass(frozen=True, kw_only=True)
 class OODDetector:
-    """A fitted score with its threshold.
+    """A fitted OOD score with its threshold.
 
     Args:
-        score: fitted on training images.
-        threshold: larger scores are outside.
-        target_id_kept: share of the images that gave the threshold that it keeps, at least.
+        score: score fitted on training images.
+        threshold: images with larger scores are out-of-distribution.
+        target_id_kept: smallest share of the val images that the threshold keeps.
         fitted_on: ``split`` and ``n``.
         threshold_from: ``split`` and ``n``.
     """
@@ -55,20 +55,20 @@ class OODDetector:
     threshold_from: dict[str, Any]
 
     def __call__(self, logits: ArrayLike, features: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the score (N,) of each image, and whether it is outside, bool (N,); see :class:`OODScore`."""
+        """Return the score (N,) and the out-of-distribution flag, bool (N,), of each image; see :class:`OODScore`."""
         scores = self.score(logits, features)
         return scores, scores > self.threshold
 
 
 def fit_ood_score(outputs: StoredOutputs, score: str) -> OODScore:
-    """Fit a score on the labelled training images among stored outputs.
+    """Fit a score on the labelled training images of stored outputs.
 
     Args:
-        outputs: of an evaluation.
+        outputs: stored outputs of an evaluation.
         score: a name of :data:`SCORES`.
 
     Raises:
-        OODFitError: if there are no such images or features, or they do not determine the score.
+        OODFitError: if there are no training images or features, or they do not determine the score.
         ValueError: if the name is unknown.
     """
     if score not in SCORES:
@@ -89,17 +89,17 @@ def fit_ood_score(outputs: StoredOutputs, score: str) -> OODScore:
 def fit_detector(
     outputs: StoredOutputs, *, score: str = DEFAULT_SCORE, target_id_kept: float = 0.95, fitted: OODScore | None = None
 ) -> OODDetector:
-    """Fit a score on train and take its threshold from val: the smallest that keeps the target's share of val.
+    """Fit a score on train, and set its threshold to the smallest val score that keeps the target share of val.
 
     Args:
-        outputs: of an evaluation.
+        outputs: stored outputs of an evaluation.
         score: a name of :data:`SCORES`.
         target_id_kept: share of the val images to keep, in (0, 1].
-        fitted: the score, where it was fitted before.
+        fitted: the score, if it is already fitted.
 
     Raises:
         OODFitError: if the score cannot be fitted, or there are no val images.
-        ValueError: if the name or the target make no sense.
+        ValueError: if the name or the target is invalid.
     """
     if not 0 < target_id_kept <= 1:
         raise ValueError(f"target_id_kept must be in (0, 1], got {target_id_kept}.")
@@ -129,22 +129,23 @@ def ood_detection(
     """Compute the report's entry ``ood_detection``.
 
     Args:
-        outputs: of an evaluation, with train and val.
-        score: the chosen one, a name of :data:`SCORES`; its threshold flags images.
+        outputs: stored outputs of an evaluation, with train and val.
+        score: chosen score, a name of :data:`SCORES`; its threshold flags images.
         target_id_kept: share of val that the threshold keeps.
-        scores: names of the scores to compare; the chosen one is always among them.
+        scores: names of the scores to compare; the chosen one is always included.
         resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
 
     Returns:
         ``fitted_on`` and ``threshold_from`` (``split``, ``n``, and ``target_id_kept`` of the threshold); ``chosen``
-        (``score``, ``threshold``, ``bytes`` of its arrays), None where it cannot be fitted; ``sets``: for each other
-        domain ``kind`` ("near": the same task elsewhere, "far": images of another kind), ``n``, ``share_outside`` of
-        the images compared, ``scores`` (figures and intervals of each, None for one that cannot be fitted),
-        ``flagged`` (share of its images outside, None without a threshold) and ``resampling``; ``id_flagged``, of the
-        in-distribution test images; ``n_id``; ``definitions`` of the figures; ``notes``.
+        (``score``, ``threshold``, ``bytes`` of its arrays), None if it cannot be fitted; ``sets``: for each other
+        domain ``kind`` ("near": the same task elsewhere, "far": images of another kind), ``n``, ``share_outside``
+        (share of this domain among the compared images), ``scores`` (figures and intervals of each, None if it cannot
+        be fitted), ``flagged`` (share of its images flagged as out-of-distribution, None without a threshold) and
+        ``resampling``; ``id_flagged`` (the same for the in-distribution test images); ``n_id``; ``definitions`` of the
+        figures; ``notes``.
 
     Raises:
-        ValueError: if a name or the target make no sense.
+        ValueError: if a name or the target is invalid.
         MovlError: if features are not finite.
     """
     names = list(dict.fromkeys([*scores, score]))
@@ -171,7 +172,7 @@ def ood_detection(
 
 
 class _Scored:
-    """Images with the values of every fitted score, in an order that neither a loader nor the salt of ids changes."""
+    """Images with the values of every fitted score, in an order independent of the loader and the salt."""
 
     def __init__(self, images: StoredOutputs, fitted: Mapping[str, OODScore]) -> None:
         self.images = images.take(np.lexsort(images.predictions.logits.T[::-1]))
@@ -183,7 +184,7 @@ def _scores(score: OODScore, images: StoredOutputs) -> np.ndarray:
 
 
 def _fit_all(outputs: StoredOutputs, names: Sequence[str]) -> tuple[dict[str, OODScore], list[str]]:
-    """The scores that can be fitted, and why the others cannot, once per reason."""
+    """Return the scores that can be fitted, and a note per reason why the others cannot."""
     fitted: dict[str, OODScore] = {}
     reasons: dict[str, list[str]] = {}
     for name in names:
@@ -223,23 +224,23 @@ def _set(
 
 
 def _flagged(detector: OODDetector | None, scored: _Scored | None) -> float | None:
-    """Share of images outside."""
+    """Return the share of images flagged as out-of-distribution."""
     if detector is None or scored is None:
         return None
     return float(np.mean(scored.scores[detector.score.name] > detector.threshold))
 
 
 def _kept(count: int, target: float) -> int:
-    """The smallest number of images that is at least that share of so many."""
-    # a quotient: 0.95 * 20 is a little more than 19 in floating point
+    """Return the smallest k with k / count >= target."""
+    # compare the quotient, because the product target * count may be rounded up or down
     return next(kept for kept in range(1, count + 1) if kept / count >= target)
 
 
 def _surprise(detector: OODDetector | None, inside: _Scored | None) -> list[str]:
-    """A note where more test images are marked than could be if they were like those of val.
+    """Return a note if more test images are flagged than is plausible for images exchangeable with val.
 
-    The threshold is the k-th smallest of n val scores. Of m images exchangeable with these, the number beyond it is
-    beta-binomial with n - k + 1 and k, whatever the scores are (equal scores make it smaller).
+    The threshold is the k-th smallest of n val scores. Of m images exchangeable with val, the number beyond the
+    threshold is beta-binomial with parameters n - k + 1 and k, for any distribution of scores (ties make it smaller).
     """
     from scipy.stats import betabinom
 

@@ -1,4 +1,4 @@
-"""Distances to Gaussians that were fitted to the training features: Mahalanobis, and relative to one for all."""
+"""OOD scores from Gaussians fitted to the training features: Mahalanobis and relative Mahalanobis distance."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from movl_monai.trust.principal import principal_axes
 
 __all__ = ["Mahalanobis", "RelativeMahalanobis", "ShrunkCovariance"]
 
-_ROUNDING = 1e-12  # share of the largest feature below which a difference from a mean is rounding
+_ROUNDING = 1e-12  # smaller deviations from a mean, relative to the largest feature, are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class ShrunkCovariance:
-    r"""A covariance shrunk towards a multiple of the identity, by its principal axes.
+    r"""A covariance shrunk towards a multiple of the identity, stored by its principal axes.
 
     .. math:: \Sigma = (1 - \rho) S + \rho \mu I, \quad \mu = \mathrm{tr}(S) / F
 
-    With fewer images than features :math:`S` has no inverse; :math:`\Sigma` has one. Its axes outside of those of
-    :math:`S` all have the variance :math:`\rho \mu`, so R axes are enough, and no (F, F) inverse is kept.
+    With fewer images than features :math:`S` is singular, but :math:`\Sigma` is not. All directions orthogonal to the
+    axes of :math:`S` have the variance :math:`\rho \mu`, so R axes suffice and no (F, F) inverse is stored.
 
     Args:
-        axes: principal axes of S with a variance, (R, F), R <= F.
-        variances: of :math:`\Sigma` along them, (R,).
+        axes: principal axes of S with non-zero variance, (R, F), R <= F.
+        variances: variances of :math:`\Sigma` along the axes, (R,).
         floor: :math:`\rho \mu`, the variance along all other directions, > 0 if R < F.
         shrinkage: :math:`\rho`.
 
@@ -51,11 +51,11 @@ class ShrunkCovariance:
 
         Args:
             deviations: float64 (N, F).
-            like: take :math:`\rho` and :math:`\mu` from this one.
-            dtype: in which the axes are kept; float32 moves distances by about 1e-6 of their value.
+            like: covariance that gives :math:`\rho` and :math:`\mu`; None estimates them.
+            dtype: type of the stored axes; float32 changes distances by about 1e-6 of their value.
 
         Raises:
-            OODFitError: if they are too few to tell a variance in every direction.
+            OODFitError: if there are too few deviations to determine a variance in every direction.
         """
         from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -89,14 +89,14 @@ class Mahalanobis(OODScore):
 
     .. math:: s = \min_c (f - \mu_c)^\top \Sigma^{-1} (f - \mu_c)
 
-    Deviations: :math:`\Sigma` is shrunk (:class:`ShrunkCovariance`), as there are often fewer images than features;
-    the features are those of the last layer, without the authors' input perturbation and mix of layers, which need the
-    network and OOD images. A class with one training image has it as its mean and adds nothing to the covariance; a
-    class without has no mean.
+    Deviations: :math:`\Sigma` is shrunk (:class:`ShrunkCovariance`), as there are often fewer images than features. The
+    features are those of the last layer; the authors' input perturbation and mix of layers are left out, as they need
+    the network and OOD images. A class with one training image has this image as its mean and adds nothing to the
+    covariance. A class without training images has no mean.
 
     Args:
-        means: of the classes, (C, F).
-        covariance: within the classes.
+        means: class means, (C, F).
+        covariance: covariance within the classes.
 
     Reference:
         Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks,
@@ -126,12 +126,12 @@ class Mahalanobis(OODScore):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Mahalanobis:
-        """Build it again from what :meth:`state` gave."""
+        """Rebuild the score from the result of :meth:`state`."""
         return cls(means=state["means"], covariance=_covariance(state, "covariance"))
 
     @property
     def num_features(self) -> int:
-        """F."""
+        """Number of features F."""
         return self.means.shape[1]
 
     def _score(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -140,20 +140,21 @@ class Mahalanobis(OODScore):
 
 @dataclass(frozen=True, eq=False)
 class RelativeMahalanobis(OODScore):
-    r"""Mahalanobis distance to the nearest class mean, less that to one Gaussian of all training images.
+    r"""Mahalanobis distance to the nearest class mean, minus the distance to one Gaussian of all training images.
 
     .. math:: s = \min_c d_c(f) - d_0(f)
 
-    Directions along which training images differ whatever their class cancel out: the two covariances differ by that of
-    the C class means, so s looks at C - 1 directions, and with few classes it may see nothing of an image of another
-    kind.
+    Directions along which training images vary independently of their class cancel out. The two covariances differ by
+    the covariance of the C class means, so s depends on C - 1 directions. With few classes it may miss images of
+    another kind.
 
-    Deviation: both covariances are shrunk, by the same :math:`\rho \mu`. Each by its own, as two fits would, one of the
-    two would be wider outside of the training images' axes by chance, and images far away score high or low by that.
+    Deviation: both covariances are shrunk by the same :math:`\rho \mu`. With two separate values, one of the
+    covariances would by chance be wider outside the axes of the training images, and that would decide the score of
+    distant images.
 
     Args:
         classes: distances :math:`d_c`.
-        mean: of all training images, (1, F).
+        mean: mean of all training images, (1, F).
         background: covariance of all training images.
 
     Reference:
@@ -179,7 +180,7 @@ class RelativeMahalanobis(OODScore):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RelativeMahalanobis:
-        """Build it again from what :meth:`state` gave."""
+        """Rebuild the score from the result of :meth:`state`."""
         inner = {name.removeprefix("classes."): value for name, value in state.items() if name.startswith("classes.")}
         return cls(
             classes=Mahalanobis.from_state(inner), mean=state["mean"], background=_covariance(state, "background")
@@ -187,7 +188,7 @@ class RelativeMahalanobis(OODScore):
 
     @property
     def num_features(self) -> int:
-        """F."""
+        """Number of features F."""
         return self.classes.num_features
 
     def _score(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -196,7 +197,7 @@ class RelativeMahalanobis(OODScore):
 
 
 def _within_classes(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (C, F) of the classes that have images, and deviations from them of classes with two or more."""
+    """Return the means (C, F) of the classes with images, and the deviations within classes of two or more images."""
     groups = [features[labels == index] for index in np.unique(labels)]
     means = [group.mean(axis=0) for group in groups]
     deviations = [group - mean for group, mean in zip(groups, means, strict=True) if len(group) > 1]

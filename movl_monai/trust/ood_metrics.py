@@ -1,4 +1,4 @@
-"""How well a score tells images outside from those inside of what a network was trained on."""
+"""Figures of out-of-distribution detection: AUROC, AUPR and FPR95."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _KEPT = 0.95
 
 
 class OODFigures:
-    """AUROC, AUPR and FPR95 of one score as a function of the images' weights.
+    """AUROC, AUPR and FPR95 of one score as a function of the image weights.
 
-    The images outside are the positives of AUROC and AUPR. FPR95 follows the definition of most papers, which takes
-    in-distribution images for positives (Liang et al., Enhancing the Reliability of Out-of-distribution Image Detection
-    in Neural Networks, ICLR 2018): it is the share of images outside that are missed by a threshold that keeps 95 % of
-    the in-distribution images, which is how thresholds are set here. pytorch-ood gives the other one, the share of
-    in-distribution images flagged when 95 % of the images outside are.
+    Out-of-distribution images are the positives of AUROC and AUPR. FPR95 follows the definition of most papers, in
+    which in-distribution images are the positives (Liang et al., Enhancing the Reliability of Out-of-distribution Image
+    Detection in Neural Networks, ICLR 2018): the share of OOD images missed by a threshold that keeps 95 % of the
+    in-distribution images. Thresholds are set in the same way here. pytorch-ood computes the opposite: the share of
+    in-distribution images flagged when 95 % of the OOD images are flagged.
 
     Args:
-        inside: scores of in-distribution images, (N,), larger is more outside.
-        outside: scores of images outside, (M,).
+        inside: scores of in-distribution images, (N,); larger means more out-of-distribution.
+        outside: scores of out-of-distribution images, (M,).
 
     Raises:
         UndefinedMetricError: if there are no images on one side.
@@ -59,11 +59,11 @@ class OODFigures:
         self.ranking = Ranking(positive, np.concatenate([inside, outside]))
         self._order, self._outside_order = np.argsort(inside, kind="stable"), np.argsort(outside, kind="stable")
         self._thresholds, first = np.unique(inside[self._order], return_index=True)
-        self._last = np.append(first[1:], len(inside)) - 1  # of the images with each threshold as their score
+        self._last = np.append(first[1:], len(inside)) - 1  # last image with each threshold as its score
         self._passing = np.searchsorted(outside[self._outside_order], self._thresholds, side="right")
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the figures for each column of ``weights`` (N + M, R) >= 0; (R,) each, NaN without a value."""
+        """Compute the figures for each column of ``weights`` (N + M, R) >= 0; (R,) each, NaN if undefined."""
         sums = self.ranking(weights)
         figures = {"auroc": sums.auroc(), "aupr": sums.average_precision()}
         return {**figures, "fpr95": self._missed(weights[: self.count], weights[self.count :])}
@@ -73,7 +73,7 @@ class OODFigures:
         passed = np.zeros((len(outside) + 1, outside.shape[1]))
         np.cumsum(outside[self._outside_order], axis=0, out=passed[1:])
         defined = (kept[-1] > 0) & (passed[-1] > 0)
-        # a quotient, as scikit-learn computes it: 19 of 20 is 0.95 to the last bit, 0.95 * 20 is not 19
+        # compare the quotient, as scikit-learn does: 19 / 20 equals 0.95 exactly, and a product may be rounded
         enough = np.divide(kept, kept[-1], out=np.zeros_like(kept), where=kept[-1] > 0) >= _KEPT
         chosen = passed[self._passing[enough.argmax(axis=0)], np.arange(passed.shape[1])]
         return np.divide(chosen, passed[-1], out=np.full(len(chosen), np.nan), where=defined)
@@ -86,14 +86,14 @@ def ood_figures(
     patients: Sequence[str | None] | None = None,
     **resampling: Any,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Figures of several scores of the same images, with patient-clustered bootstrap intervals.
+    """Compute the figures of several scores on the same images, with patient-clustered bootstrap intervals.
 
-    In-distribution images and images outside are drawn together, so that a patient with both counts once.
+    In-distribution and out-of-distribution images are resampled together, so that a patient with both counts once.
 
     Args:
         inside: for each score its values for N in-distribution images.
-        outside: for each score its values for M images outside.
-        patients: patient of each of the N + M images, in-distribution first; None where not known.
+        outside: for each score its values for M out-of-distribution images.
+        patients: patient of each of the N + M images, in-distribution first; None if unknown.
         resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Distance to the training images that are nearest."""
+"""OOD score from the distance to the nearest training images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ _LARGEST = 50  # the authors' number of neighbours for CIFAR-10, 50 000 images
 
 @dataclass(frozen=True, eq=False)
 class KNN(OODScore):
-    r"""Distance to the k-th nearest training image, of features divided by their norm.
+    r"""Distance to the k-th nearest training image in normalised feature space.
 
     .. math:: s = \lVert \bar f - \bar f_{(k)} \rVert, \quad \bar f = f / \lVert f \rVert
 
-    The training features are kept as float16, 2 N F bytes; it is their rounded values that distances are taken to.
-    A feature vector of zeros stays one.
+    The training features are stored as float16, 2 N F bytes, and distances are computed to the rounded values. A
+    feature vector of zeros is not normalised.
 
     Args:
         neighbors: normalised features of the training images, float16 (N, F).
-        k: which neighbour, from 1.
+        k: rank of the neighbour, from 1.
 
     Reference:
-        Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022. They choose k on
+        Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022. Deviation: they choose k on
         validation data with outliers. Here it is the square root of N (Loftsgaarden, Quesenberry, A nonparametric
-        estimate of a multivariate density function, Annals of Mathematical Statistics 36, 1965), up to 50.
+        estimate of a multivariate density function, Annals of Mathematical Statistics 36, 1965), rounded down, at most
+        50.
 
     Example:
         >>> logits, features = np.zeros((2, 2)), np.array([[1.0, 0.0], [2.0, 0.0]])
@@ -51,7 +52,7 @@ class KNN(OODScore):
             logits: (N, C); not used.
             features: (N, F).
             labels: (N,); not used.
-            k: which neighbour; None: as said above.
+            k: rank of the neighbour; None takes the default of the class.
         """
         values = varied_features(features)
         chosen = max(1, min(_LARGEST, math.isqrt(len(values)))) if k is None else k
@@ -61,7 +62,7 @@ class KNN(OODScore):
 
     @property
     def num_features(self) -> int:
-        """F."""
+        """Number of features F."""
         return self.neighbors.shape[1]
 
     def _score(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:

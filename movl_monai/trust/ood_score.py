@@ -1,12 +1,12 @@
-"""Scores of how far an image is from what a network was trained on, and those that need its logits alone.
+"""Base class of OOD scores, and the scores that need logits alone.
 
-Larger is more outside, for every score. All are computed in float64 from stored outputs.
+For every score, larger means more out-of-distribution. All are computed in float64 from stored outputs.
 
-``pytorch-ood`` (Apache 2.0) has all of these scores and is what the tests hold them against. It is not what computes
-them, for four reasons seen in its release 0.4: its two Mahalanobis scores invert a sum of products plus 1e-6 in
-float32, which has no meaning with fewer images than features, the usual case here, and have no shrinkage; its maximum
-softmax probability is 1 for all confident images, so that they tie; its fitted state cannot be read with
-``weights_only``, as a record beside a checkpoint must be; and classes without training images end it with an assertion.
+``pytorch-ood`` (Apache 2.0) has all of these scores, and the tests compare with it. It does not compute them here, for
+four reasons found in its release 0.4. Its two Mahalanobis scores have no shrinkage and invert a sum of products plus
+1e-6 in float32, which is meaningless with fewer images than features, the usual case here. Its maximum softmax
+probability is 1 for all confident images, so that they tie. Its fitted state cannot be read with ``weights_only``, as a
+record beside a checkpoint must be. Classes without training images raise an assertion.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ __all__ = ["MSP", "Energy", "MaxLogit", "OODFitError", "OODScore", "check_featur
 
 
 class OODFitError(MovlError):
-    """A score cannot be fitted on these training images; the message is the reason."""
+    """A score cannot be fitted on these training images; the message gives the reason."""
 
 
 class OODScore(ABC):
-    """A fitted score; the larger, the more outside.
+    """A fitted score; larger means more out-of-distribution.
 
-    Subclasses are frozen dataclasses of numbers, arrays and dataclasses of these, which is what :meth:`state` takes
-    apart. Arrays are kept in the precision in which they are stored, so that a score that was stored and read gives the
-    same numbers to the last bit.
+    Subclasses are frozen dataclasses of numbers, arrays and such dataclasses, which :meth:`state` flattens. Arrays keep
+    the precision in which they are stored, so that a score gives bitwise equal numbers after writing and reading.
     """
 
     name: ClassVar[str]
@@ -48,7 +47,7 @@ class OODScore(ABC):
 
         Args:
             logits: (N, C) float64, before softmax.
-            features: (N, F), what the head read.
+            features: (N, F), the input of the head.
             labels: integers (N,) in [0, C).
 
         Raises:
@@ -60,7 +59,7 @@ class OODScore(ABC):
 
     @property
     def num_features(self) -> int | None:
-        """F; None where features are not needed."""
+        """Number of features F; None if features are not needed."""
         return None
 
     def __call__(self, logits: ArrayLike, features: ArrayLike | None = None) -> np.ndarray:
@@ -68,13 +67,13 @@ class OODScore(ABC):
 
         Args:
             logits: (N, C), before softmax.
-            features: (N, F), what the head read; None where the score does not need them.
+            features: (N, F), the input of the head; None if the score does not need them.
 
         Returns:
-            (N,) float64, larger is more outside.
+            (N,) float64; larger means more out-of-distribution.
 
         Raises:
-            MovlError: if a value is not finite, features are missing, or there are others than in the fit.
+            MovlError: if a value is not finite, features are missing, or their number differs from the fit.
         """
         scores = np.asarray(logits, dtype=np.float64)
         check_finite(scores)
@@ -83,30 +82,30 @@ class OODScore(ABC):
         return self._score(scores, check_features(features, len(scores), expected=self.num_features))
 
     def state(self) -> dict[str, Any]:
-        """Fields by name, numbers and arrays; those of a part are called ``part.field``."""
+        """Return the fields by name, numbers and arrays; a nested field is called ``part.field``."""
         return _flat(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> OODScore:
-        """Build it again from what :meth:`state` gave."""
+        """Rebuild the score from the result of :meth:`state`."""
         return cls(**state)
 
     @property
     def nbytes(self) -> int:
-        """Size of its arrays."""
+        """Size of its arrays in bytes."""
         return sum(value.nbytes for value in self.state().values() if isinstance(value, np.ndarray))
 
 
 def check_features(features: ArrayLike | None, count: int, *, expected: int | None = None) -> np.ndarray:
-    """Bring features into float64 (N, F).
+    """Convert features to float64 (N, F).
 
     Args:
         features: (N, F).
         count: N.
-        expected: F; None takes any from 1.
+        expected: F; None accepts any F >= 1.
 
     Raises:
-        MovlError: if there are none, they have another shape, or a value is NaN or infinite.
+        MovlError: if features are missing, have another shape, or a value is NaN or infinite.
     """
     values = np.asarray(features if features is not None else np.empty((count, 0)), dtype=np.float64)
     width = expected if expected is not None else "F >= 1"
@@ -125,10 +124,10 @@ def check_features(features: ArrayLike | None, count: int, *, expected: int | No
 
 
 def varied_features(features: ArrayLike) -> np.ndarray:
-    """Bring the features of training images into float64, (N, F).
+    """Convert the features of training images to float64, (N, F).
 
     Raises:
-        OODFitError: if they are the same in every image.
+        OODFitError: if they are equal in every image.
     """
     values = np.asarray(features, dtype=np.float64)
     if not len(values) or not np.ptp(values, axis=0).any():
@@ -141,7 +140,7 @@ class _LogitScore(OODScore):
 
     @classmethod
     def fit(cls, *, logits: np.ndarray, features: np.ndarray, labels: np.ndarray) -> OODScore:
-        """Take nothing from the images: there is nothing to fit."""
+        """Return the score; there is nothing to fit."""
         return cls()
 
 
@@ -152,7 +151,7 @@ class MSP(_LogitScore):
     .. math:: s = 1 - \max_c \mathrm{softmax}(z)_c = \frac{r}{1 + r},
               \quad r = \sum_{c \ne \hat c} e^{z_c - z_{\hat c}}
 
-    The second form keeps apart images whose probability rounds to 1.
+    The second form distinguishes images whose probability rounds to 1.
 
     Reference:
         Hendrycks, Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks,

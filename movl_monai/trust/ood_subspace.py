@@ -1,4 +1,4 @@
-"""Scores of what is left of a feature vector outside of the directions in which training images differ."""
+"""OOD scores from the part of a feature vector outside the principal space of the training features."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from movl_monai.trust.principal import principal_axes
 
 __all__ = ["Residual", "ViM"]
 
-_WIDE = 2048  # features from which the authors keep 1000 axes, else 512
+_WIDE = 2048  # with at least so many features the authors keep 1000 axes, else 512
 
 
 @dataclass(frozen=True, eq=False)
 class Residual(OODScore):
-    r"""Norm of the part of a feature vector outside of the principal space of the training features.
+    r"""Norm of the part of a feature vector outside the principal space of the training features.
 
     .. math:: s = \lVert (I - P^\top P) (f - o) \rVert
 
-    Deviations: the origin o is the mean of the training features. The authors' :math:`-W^+ b` needs a linear head's
-    weights; the mean needs the stored outputs alone, for any head. Their dimension D of the principal space, 1000 from
-    2048 features on and 512 below, supposes many more images than features; D is at most half of the features and
-    half of the axes along which the training images differ, so that the space outside has both.
+    Deviations: the origin o is the mean of the training features. The authors' :math:`-W^+ b` needs the weights of a
+    linear head; the mean needs only the stored outputs, for any head. The authors' dimension D of the principal space
+    is 1000 for 2048 features or more and 512 below, which assumes many more images than features. Here D is at most
+    half of the features and half of the axes along which the training images vary, so that both spaces contain such
+    axes.
 
     Args:
         origin: o, (F,).
@@ -63,9 +64,9 @@ class Residual(OODScore):
             logits: (N, C); not used.
             features: (N, F).
             labels: (N,); not used.
-            origin: o, (F,); None: the mean.
-            dimension: D; None: as said above.
-            dtype: in which the axes are kept.
+            origin: o, (F,); None takes the mean.
+            dimension: D; None takes the default of the class.
+            dtype: type of the stored axes.
         """
         values = varied_features(features)
         center = values.mean(axis=0) if origin is None else np.asarray(origin, dtype=np.float64)
@@ -82,7 +83,7 @@ class Residual(OODScore):
 
     @property
     def num_features(self) -> int:
-        """F."""
+        """Number of features F."""
         return len(self.origin)
 
     def _score(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -92,7 +93,7 @@ class Residual(OODScore):
 
 @dataclass(frozen=True, eq=False)
 class ViM(Residual):
-    r"""The residual as the logit of one more class, against the energy of the logits.
+    r"""Virtual-logit matching: the scaled residual is the logit of a virtual class; the energy of the logits is added.
 
     .. math:: s = \alpha \lVert (I - P^\top P) (f - o) \rVert - \log \sum_c e^{z_c},
               \quad \alpha = \frac{\sum_i \max_c z_{ic}}{\sum_i \lVert (I - P^\top P) (f_i - o) \rVert}
@@ -102,7 +103,7 @@ class ViM(Residual):
     Args:
         origin: o, (F,).
         axes: P, orthonormal, (D, F).
-        alpha: sums over the training images, > 0.
+        alpha: scale of the residual, from sums over the training images, > 0.
 
     Reference:
         Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022.

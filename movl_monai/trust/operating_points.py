@@ -1,4 +1,4 @@
-"""Thresholds chosen for a wanted sensitivity or specificity, and what they do on other images."""
+"""Thresholds chosen for a target sensitivity or specificity, and their figures on other images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _FIGURES = ("sensitivity", "specificity", "ppv", "npv")
 
 
 def choose_threshold(positive: ArrayLike, scores: ArrayLike, *, metric: TargetMetric, at_least: float) -> float:
-    """The threshold that reaches a target and is best in the other of sensitivity and specificity.
+    """Choose the threshold that reaches a target sensitivity or specificity and maximises the other one.
 
     An image is called positive if its score is at least the threshold. Both figures change only at scores of images, so
-    the threshold is one of them: for a sensitivity the largest that reaches it, for a specificity the smallest; where
-    only calling nothing positive reaches it, the next number above all scores.
+    the threshold is one of them: the largest that reaches the sensitivity, or the smallest that reaches the
+    specificity. If only a threshold without positive calls reaches the specificity, it is the next number above all
+    scores.
 
     Args:
         positive: bool (N,).
@@ -34,8 +35,9 @@ def choose_threshold(positive: ArrayLike, scores: ArrayLike, *, metric: TargetMe
         at_least: the target, in (0, 1].
 
     Raises:
-        ValueError: for another metric, target, or shape, or NaN.
-        UndefinedMetricError: if the side that the target is about has no images.
+        ValueError: for another metric, target or shape, or for NaN.
+        UndefinedMetricError: if there are no positive images for a sensitivity, or no negative images for a
+            specificity.
 
     Example:
         >>> choose_threshold([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], metric="sensitivity", at_least=0.9)
@@ -53,7 +55,7 @@ def choose_threshold(positive: ArrayLike, scores: ArrayLike, *, metric: TargetMe
     side = np.sort(score[truth if metric == "sensitivity" else ~truth])
     if not len(side):
         raise UndefinedMetricError(f"There are no {'positive' if metric == 'sensitivity' else 'negative'} images.")
-    wanted = int(np.ceil(at_least * len(side) - 1e-9))  # images that must be on the right side
+    wanted = int(np.ceil(at_least * len(side) - 1e-9))  # number of images that must be on the correct side
     if metric == "sensitivity":
         return float(side[len(side) - wanted])
     above = score[score > side[wanted - 1]]
@@ -63,14 +65,14 @@ def choose_threshold(positive: ArrayLike, scores: ArrayLike, *, metric: TargetMe
 def operating_figures(
     positive: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Sensitivity, specificity, positive and negative predictive value; NaN where one has no value.
+    """Compute sensitivity, specificity, positive and negative predictive value; NaN if undefined.
 
-    The predictive values are those at the share of positives among these images, and no others.
+    The predictive values hold only for the share of positives among these images.
 
     Args:
         positive: truth, bool (N,).
-        called: what was called positive, bool (N,).
-        weights: (N, R) >= 0; None: each image once.
+        called: images called positive, bool (N,).
+        weights: (N, R) >= 0; None weights each image with 1.
 
     Returns:
         ``sensitivity``, ``specificity``, ``ppv``, ``npv``, (R,) each.
@@ -90,23 +92,24 @@ def operating_points_report(
     targets: Sequence[tuple[TargetMetric, float]] = DEFAULT_TARGETS,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Choose thresholds on one section and hold every section against them.
+    """Choose thresholds on one section, and compute their figures on every section.
 
-    A threshold is one of the probability (raw logits) of a class against all others. With two classes only the second
-    has points: a sensitivity of the first is a specificity of the second.
+    A threshold applies to the probability (raw logits) of one class against all others. With two classes only the
+    second has points: a sensitivity of the first is a specificity of the second.
 
     Args:
-        sections: images by section; those without a label are left out.
+        sections: images by section; images without a label are left out.
         class_names: names in the order of the logits.
-        chosen_on: the section that gives the thresholds.
-        targets: pairs of "sensitivity" or "specificity" and the least wanted of it, in (0, 1].
+        chosen_on: section that the thresholds are chosen on.
+        targets: pairs of "sensitivity" or "specificity" and its smallest accepted value, in (0, 1].
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
         ``points``: for each class and target ``class``, ``target`` (``metric``, ``at_least``), ``threshold`` (None if
-        it could not be chosen), ``chosen_on`` (``split``, ``n``), ``sections``: for each ``sensitivity``,
-        ``specificity``, ``ppv``, ``npv`` (None without a value), ``n_positive``, ``n_negative``, ``intervals``; and
-        ``notes`` of its own; ``notes`` of all.
+            it
+        could not be chosen), ``chosen_on`` (``split``, ``n``), ``sections``: for each ``sensitivity``, ``specificity``,
+        ``ppv``, ``npv`` (None if undefined), ``n_positive``, ``n_negative``, ``intervals``; and its own ``notes``;
+        general ``notes``.
 
     Raises:
         ValueError: for an impossible target.
@@ -183,7 +186,7 @@ def _at(
             lambda weights, one=positive, two=called: operating_figures(one, two, weights),  # type: ignore[misc]
             why="there was nothing to divide by",
         )
-        # that patients are not known is said once, in the section itself
+        # the section itself already notes that patients are unknown
         gaps = [note for note in bootstrap.notes if "resamples" in note or "No intervals" in note]
         notes.extend(f"{name}: {note}" for note in gaps)
         whole = operating_figures(positive, called)

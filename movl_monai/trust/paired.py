@@ -1,4 +1,4 @@
-"""Two runs on the same test images: differences with paired intervals, and McNemar's test."""
+"""Paired comparison of two runs on the same test images: differences with intervals, and McNemar's test."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def compare_runs(
 
     Args:
         run: a in the result: folder of a run or of its evaluation, or stored outputs.
-        against: b in the result, likewise.
-        name: what to call ``against`` in the report.
-        strategy: how ``against`` was trained, where known.
-        options: of :func:`compare_outputs`.
+        against: b in the result, given in the same way.
+        name: name of ``against`` in the report.
+        strategy: training strategy of ``against``, if known.
+        options: options of :func:`compare_outputs`.
 
     Raises:
         MovlError: if outputs are missing or damaged, or images cannot be matched.
@@ -70,27 +70,27 @@ def compare_outputs(
     metrics: Sequence[Metric] = METRICS,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Differences a - b on the in-distribution test images and on each other domain.
+    """Compute differences a - b on the in-distribution test images and on each other domain.
 
-    Images are told to be the same by their ids, or where these are salted differently by what they stand for.
+    Images are matched by their ids or, if the salts differ, by their names.
 
     Args:
         a: outputs of one run.
         b: outputs of the other; its classes may be in another order.
-        names_a: what the ids of a stand for.
-        names_b: what the ids of b stand for.
-        name: what to call b in the report.
-        strategy: how b was trained, where known.
+        names_a: names behind the ids of a.
+        names_b: names behind the ids of b.
+        name: name of b in the report.
+        strategy: training strategy of b, if known.
         metrics: names of :data:`~movl_monai.evaluation.weighted.METRICS`.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
-        ``name``, ``strategy``; ``sections``: for "id" and each "ood:<domain>" that both have the entries of
+        ``name``, ``strategy``; ``sections``: for "id" and each "ood:<domain>" that both have, the entries of
         :func:`paired_figures` by metric; ``tests``: for each section ``n``, ``mcnemar``; ``notes``.
 
     Raises:
-        DifferentTestSetsError: if both have a section but not the same images or labels in it, if they share none, or
-            if their classes differ.
+        DifferentTestSetsError: if the images or labels of a common section differ, there is no common section, or the
+            classes differ.
         MovlError: if the images cannot be matched.
     """
     if sorted(a.class_names) != sorted(b.class_names):
@@ -129,7 +129,7 @@ def paired_figures(
     metrics: Sequence[Metric] = METRICS,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Differences a - b of figures of two networks on the same images, all on the same resamples.
+    """Compute differences a - b of the figures of two networks on the same images, with common resamples.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -140,8 +140,9 @@ def paired_figures(
         resampling: ``rounds``, ``level``, ``seed``.
 
     Returns:
-        ``metrics``: for each ``a``, ``b``, ``difference`` and ``interval`` of the difference, None without a value; and
-        the facts and ``notes`` of :class:`~movl_monai.evaluation.PatientBootstrap`.
+        ``metrics``: for each ``a``, ``b``, ``difference`` and ``interval`` of the difference, None if undefined; and
+            the
+        facts and ``notes`` of :class:`~movl_monai.evaluation.PatientBootstrap`.
 
     Example:
         >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
@@ -177,9 +178,10 @@ def paired_figures(
 
 
 def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> dict[str, Any]:
-    """McNemar's exact test of whether two networks are right equally often.
+    """McNemar's exact test for equal accuracy of two networks.
 
-    Only images on which one is right and the other wrong count; without a difference each of both is as likely.
+    Only images count on which one network is right and the other wrong. Under the null hypothesis, both cases are
+    equally likely.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -187,7 +189,7 @@ def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> dict
         logits_b: (N, C), before softmax.
 
     Returns:
-        ``only_a``: images on which only a is right, ``only_b``, and the two-sided ``p_value``.
+        ``only_a``: number of images on which only a is right, ``only_b``, and the two-sided ``p_value``.
 
     Reference:
         McNemar: Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947,
@@ -208,7 +210,7 @@ def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> dict
 
 
 def _test_sections(outputs: StoredOutputs) -> dict[str, Predictions]:
-    """Labeled test images: what selected the checkpoint, or gave thresholds, compares nothing."""
+    """Return the labelled test images by section, without splits that selected the checkpoint or gave thresholds."""
     parts = {name: part.predictions.labeled() for name, part in outputs.sections().items()}
     return {name: part for name, part in parts.items() if len(part) and (name == "id" or name.startswith("ood:"))}
 
@@ -221,7 +223,7 @@ def _aligned(
     names_a: ImageNames | None,
     names_b: ImageNames | None,
 ) -> tuple[Predictions, np.ndarray]:
-    """The images of a, and the logits of b for them, in an order that salts do not change."""
+    """Return the images of a and the logits of b for them, in an order independent of the salts."""
     try:
         rows = match_images(a.ids, b.ids, names_a=names_a, names_b=names_b)
     except MovlError as error:

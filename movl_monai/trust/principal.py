@@ -6,11 +6,11 @@ import numpy as np
 
 __all__ = ["principal_axes"]
 
-_NEGLIGIBLE = 1e-12  # share of the largest variance below which a variance is rounding
+_NEGLIGIBLE = 1e-12  # smaller variances, relative to the largest, are rounding errors
 
 
 def principal_axes(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Compute the principal axes of :math:`S = X^\top X / N` along which there is a variance.
+    r"""Compute the principal axes of :math:`S = X^\top X / N` with non-zero variance.
 
     With fewer images than features they come from the singular values of X, which costs N / F of an (F, F) problem.
 
@@ -18,7 +18,7 @@ def principal_axes(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         deviations: X, float64 (N, F), centered.
 
     Returns:
-        variances (R,), falling, and orthonormal axes (R, F), R <= min(N, F).
+        variances (R,) in descending order, and orthonormal axes (R, F), R <= min(N, F).
 
     Example:
         >>> variances, axes = principal_axes(np.array([[3.0, 0.0], [-3.0, 0.0]]))

@@ -1,4 +1,4 @@
-"""What is kept with a checkpoint so that its predictions come with how far to trust them."""
+"""Trust record: fitted numbers kept with a checkpoint that tell how far to trust its predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from movl_monai.trust.ood_detection import OODDetector, fit_detector
 
 __all__ = ["CONFORMAL_METHODS", "Trusted", "TrustRecord", "trust_record"]
 
-# those of a report's sets that are the same whenever they are asked: no randomised ones
+# deterministic methods of a report's prediction sets
 CONFORMAL_METHODS: dict[str, tuple[ConformalMethod, bool]] = {
     name: (method, per_class) for name, (method, per_class) in METHODS.items() if method != "aps_randomised"
 }
@@ -26,14 +26,14 @@ CONFORMAL_METHODS: dict[str, tuple[ConformalMethod, bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trusted:
-    """What a record says about N images; None where it does not know.
+    """Judgement of a trust record about N images; an unknown part is None.
 
     Args:
-        probabilities: calibrated, float64 (N, C).
-        ood_scores: larger is more outside, float64 (N,).
-        outside: whether an image is outside of what the network was trained on, bool (N,).
-        sets: which classes belong to the conformal set, bool (N, C).
-        abstain: whether the network should not answer, bool (N,).
+        probabilities: calibrated probabilities, float64 (N, C).
+        ood_scores: OOD scores, float64 (N,); larger means more out-of-distribution.
+        outside: out-of-distribution images, bool (N,).
+        sets: prediction sets, bool (N, C).
+        abstain: images on which the network should abstain, bool (N,).
     """
 
     probabilities: np.ndarray | None
@@ -45,18 +45,19 @@ class Trusted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustRecord:
-    """What train, val and calibration images said about one checkpoint; no test image and none from elsewhere.
+    """Numbers fitted for one checkpoint on train, val and calibration images, never on test or OOD images.
 
     Args:
         checkpoint_sha256: the trained state it belongs to; see :func:`~movl_monai.trust.trained_state_sha256`.
         class_names: the C names in the order of the logits.
-        temperature: what logits are divided by for calibrated probabilities; None: not known.
+        temperature: divisor of the logits for calibrated probabilities; None if unknown.
         operating_points: thresholds of the probability (raw logits) of a class: ``class``, ``target``, ``threshold``,
             ``chosen_on``.
-        least_confidence: largest probability (raw logits) from which on the network answers; None: not known.
-        conformal: thresholds of conformal sets (raw logits); None: not known.
-        detector: score and threshold of images outside; None: not known.
-        facts: where the numbers come from, by part: splits, sizes, targets.
+        least_confidence: smallest confidence (largest probability, raw logits) with which the network answers; None if
+            unknown.
+        conformal: thresholds of the prediction sets (raw logits); None if unknown.
+        detector: OOD score and threshold; None if unknown.
+        facts: source of the numbers, by part: splits, sizes, targets.
 
     Example:
         >>> record = TrustRecord(checkpoint_sha256="0" * 64, class_names=["no", "yes"], temperature=2.0)
@@ -76,16 +77,16 @@ class TrustRecord:
     def apply(self, logits: ArrayLike, features: ArrayLike | None = None) -> Trusted:
         """Judge images.
 
-        A network abstains from an image that is outside, and from one that it is less confident about than
-        ``least_confidence``; with neither known, nothing is said.
+        The network abstains from out-of-distribution images, and from images with a confidence below
+        ``least_confidence``. If neither the detector nor that threshold is known, ``abstain`` is None.
 
         Args:
             logits: (N, C), before softmax.
-            features: (N, F), what the head read; None where the score does not need them.
+            features: (N, F), the input of the head; None if the score does not need them.
 
         Raises:
-            ValueError: if there is another number of classes.
-            MovlError: if a value is not finite, or features are missing or others than in the fit.
+            ValueError: if the number of classes differs.
+            MovlError: if a value is not finite, features are missing, or their number differs from the fit.
         """
         values = np.asarray(logits, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(self.class_names):
@@ -104,7 +105,7 @@ class TrustRecord:
 
     @property
     def gaps(self) -> list[str]:
-        """What the record does not know, in words."""
+        """The unknown parts, in words."""
         known = {
             "calibrated probabilities": self.temperature,
             "images outside": self.detector,
@@ -117,18 +118,18 @@ class TrustRecord:
 def trust_record(
     outputs: StoredOutputs, report: Mapping[str, Any], *, checkpoint_sha256: str, conformal: str = "lac"
 ) -> TrustRecord:
-    """Put together what a report fitted and chose, so that inference does the same.
+    """Collect the numbers that a report fitted and chose, so that inference applies the same.
 
     Args:
-        outputs: that the report was computed from; they give the arrays of the OOD score again.
-        report: with the entries ``calibration``, ``operating_points``, ``ood_detection``, ``conformal`` and
+        outputs: outputs that the report was computed from; the arrays of the OOD score are fitted on them again.
+        report: report with the entries ``calibration``, ``operating_points``, ``ood_detection``, ``conformal`` and
             ``abstention``, each of which may be missing.
-        checkpoint_sha256: the trained state that gave the outputs.
-        conformal: whose sets to keep, a name of :data:`CONFORMAL_METHODS`. The default gives the smallest sets on
-            average (Sadinle et al., JASA 2019).
+        checkpoint_sha256: trained state that gave the outputs.
+        conformal: method of the prediction sets, a name of :data:`CONFORMAL_METHODS`. The default gives the smallest
+            sets on average (Sadinle et al., JASA 2019).
 
     Raises:
-        ValueError: if the name is unknown; "aps_randomised" gives another set each time and is not offered.
+        ValueError: if the name is unknown; "aps_randomised" is not offered because its sets are random.
     """
     if conformal not in CONFORMAL_METHODS:
         raise ValueError(f"conformal must be one of {', '.join(CONFORMAL_METHODS)}, got {conformal!r}.")
@@ -155,7 +156,7 @@ def _conformal(entry: Mapping[str, Any], name: str, class_names: Sequence[str]) 
     thresholds = ((entry.get("methods") or {}).get(name) or {}).get("thresholds")
     if thresholds is None:
         return None
-    # JSON has no infinity; the report says None for a class that belongs to every set
+    # JSON has no infinity: the report holds None for a class that is in every set
     values = [thresholds[class_name] for class_name in class_names]
     method, per_class = CONFORMAL_METHODS[name]
     return ConformalFit(
@@ -169,7 +170,7 @@ def _conformal(entry: Mapping[str, Any], name: str, class_names: Sequence[str]) 
 
 
 def _facts(entries: Mapping[str, Mapping[str, Any]], conformal: str | None) -> dict[str, Any]:
-    """Where the numbers come from."""
+    """Return the source of the numbers."""
     wanted = {
         "calibration": ("fitted_on",),
         "abstention": ("target_risk", "chosen_on"),

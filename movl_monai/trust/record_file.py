@@ -1,4 +1,4 @@
-"""The file of a trust record, and which checkpoint it belongs to."""
+"""File of a trust record, bound to its checkpoint by a hash."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class TrustError(MovlError):
 
 
 def trained_state_sha256(source: nn.Module | Mapping[str, torch.Tensor] | str | os.PathLike[str]) -> str:
-    """Hash what was trained: its tensors, and which frozen weights they belong to.
+    """Hash the trained tensors and the identity of their frozen weights.
 
-    A checkpoint and a network that it was loaded into give the same, on any device.
+    A checkpoint and a network that it was loaded into have the same hash, on any device.
 
     Args:
         source: a network, possibly inside DistributedDataParallel; a state dict; or the file of a checkpoint.
@@ -69,15 +69,15 @@ def trained_state_sha256(source: nn.Module | Mapping[str, torch.Tensor] | str | 
 
 
 def write_trust(path: str | os.PathLike[str], record: TrustRecord) -> int:
-    """Write a record, whole or not at all.
+    """Write a record atomically.
 
     The file holds tensors only (:func:`torch.load` with ``weights_only=True`` reads it): facts as JSON in a uint8
     tensor, the arrays of the OOD score, and a SHA-256 of both. Mahalanobis needs 4 R F bytes for R principal axes of F
-    features, R the smaller of F and the number of training images: 6.6 MB for 1280 features at most, 1.2 MB with 240
-    images; kNN keeps the training features, 2 N F bytes.
+    features; R is the smaller of F and the number of training images: at most 6.6 MB for 1280 features, 1.2 MB with 240
+    images. kNN keeps the training features, 2 N F bytes.
 
     Returns:
-        size of the file in bytes, which is logged too.
+        size of the file in bytes, which is also logged.
 
     Raises:
         MovlError: if it cannot be written.
@@ -122,9 +122,9 @@ def decode_trust(content: bytes, checkpoint_sha256: str, *, name: str = TRUST_FI
     """Read a record from the bytes of its file, which an exported model carries.
 
     Args:
-        content: of ``trust.pt``.
-        checkpoint_sha256: of the trained state whose record it must be; see :func:`trained_state_sha256`.
-        name: of the file, for messages.
+        content: content of ``trust.pt``.
+        checkpoint_sha256: hash of the expected trained state; see :func:`trained_state_sha256`.
+        name: name of the file, for messages.
 
     Raises:
         TrustError: as :func:`read_trust`.
@@ -150,7 +150,7 @@ def _load(file: bytes, name: str) -> tuple[dict[str, Any], dict[str, torch.Tenso
         facts = decode_facts(encoded)
         version = facts["format"]
         sound = version != TRUST_FORMAT or torch.equal(digest, _digest(encoded, arrays))
-    except Exception as error:  # the unpickler of torch lets damaged files end in nearly any of them
+    except Exception as error:  # torch's unpickler raises many kinds of errors for damaged files
         raise _damaged(name, error) from error
     if version != TRUST_FORMAT:
         raise TrustError(f"{name} has format {version}, this movl_monai reads {TRUST_FORMAT}. {_AGAIN}")

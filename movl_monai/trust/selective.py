@@ -1,4 +1,4 @@
-"""What a network is worth that may abstain: risk against coverage, and from which confidence on to answer."""
+"""Selective classification: risk-coverage curves, and the confidence threshold for abstention."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from movl_monai.evaluation.resampling import PatientBootstrap
 
 __all__ = ["RiskCoverage", "abstention_report", "abstention_threshold"]
 
-_POINTS = 200  # of a curve in a report
+_POINTS = 200  # largest number of points of a curve in a report
 
 
 class RiskCoverage:
-    r"""Error rate among the images that a network is most confident about, as a function of their share.
+    r"""Error rate among the most confident images as a function of their share.
 
-    The confidence of an image is its largest probability, :math:`c_i`. For every threshold that is a confidence,
+    The confidence of an image is its largest probability, :math:`c_i`. Each confidence is a threshold:
 
     .. math:: \mathrm{coverage}_i = \frac{|A_i|}{N}, \quad \mathrm{risk}_i = \frac{1}{|A_i|} \sum_{j \in A_i} e_j,
               \quad A_i = \{ j : c_j \ge c_i \}, \quad \mathrm{AURC} = \frac{1}{N} \sum_i \mathrm{risk}_i
 
-    Images of equal confidence are answered together, so that the order of images changes nothing.
+    Images of equal confidence are answered together, so that the order of the images does not matter.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -34,12 +34,13 @@ class RiskCoverage:
 
     Raises:
         UndefinedMetricError: if there are no images.
-        ValueError: if shapes or labels do not fit.
+        ValueError: if shapes or labels are invalid.
         NonFiniteLogitsError: if a logit is NaN or infinite.
 
     Reference:
         Geifman, El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017; Geifman, Uziel, El-Yaniv:
-        Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019 (AURC). They break ties by order.
+        Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019 (AURC). Deviation: they break ties by
+        order.
 
     Example:
         >>> curve = RiskCoverage([0, 1, 1], [[3.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
@@ -55,7 +56,7 @@ class RiskCoverage:
         self.wrong = (score.argmax(axis=1) != label).astype(np.float64)
         self._order = np.argsort(-self.confidence, kind="stable")
         falling = self.confidence[self._order]
-        # the last image of each confidence, in falling order
+        # the last image of each confidence, in descending order
         self._last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
         self.thresholds = falling[self._last]
         self._block = np.searchsorted(-self.thresholds, -falling)
@@ -64,23 +65,23 @@ class RiskCoverage:
 
     @property
     def aurc(self) -> float:
-        """Area under the curve: the mean risk over all thresholds, each as often as there are images at it."""
+        """Area under the risk-coverage curve: the mean risk over the confidences of all images."""
         return float(self.weighted_aurc(np.ones((len(self.wrong), 1)))[0])
 
     @property
     def excess_aurc(self) -> float:
-        """Area above that of the best order of the same errors, where all wrong images come last; 0 is perfect."""
+        """Excess over the area of the ideal ranking of the same errors, with all wrong images last; 0 is perfect."""
         sorted_errors = np.sort(self.wrong)
         return self.aurc - float(np.mean(np.cumsum(sorted_errors) / np.arange(1, len(sorted_errors) + 1)))
 
     def weighted_aurc(self, weights: np.ndarray) -> np.ndarray:
-        """The area for each column of ``weights`` (N, R) >= 0; (R,)."""
+        """Compute the area for each column of ``weights`` (N, R) >= 0; (R,)."""
         _, risk = self._curve(weights)
         ordered = weights[self._order]
         return np.einsum("ir,ir->r", ordered, np.nan_to_num(risk)[self._block]) / ordered.sum(axis=0)
 
     def at(self, threshold: float, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """``coverage`` and ``risk`` (NaN where nothing is answered) at a threshold for each column of weights; (R,)."""
+        """Compute ``coverage`` and ``risk`` (NaN if nothing is answered) at a threshold, for each column of weights."""
         answered = weights[self.confidence >= threshold]
         total = answered.sum(axis=0)
         wrong = self.wrong[self.confidence >= threshold] @ answered
@@ -96,9 +97,9 @@ class RiskCoverage:
 
 
 def abstention_threshold(labels: ArrayLike, logits: ArrayLike, *, target_risk: float) -> float:
-    """The confidence from which on to answer, so that as many images as possible are, at that risk or less.
+    """Return the confidence threshold with the largest coverage at a risk of at most the target.
 
-    It holds on these images; on others the risk is what it is, and no bound on it is claimed.
+    The risk holds on these images; no bound is claimed for others.
 
     Args:
         labels: integers (N,) in [0, C), of images that are not reported on.
@@ -107,7 +108,7 @@ def abstention_threshold(labels: ArrayLike, logits: ArrayLike, *, target_risk: f
 
     Raises:
         ValueError: if the target is not in [0, 1).
-        UndefinedMetricError: if no threshold reaches it; the message says the lowest risk.
+        UndefinedMetricError: if no threshold reaches it; the message gives the lowest risk.
 
     Example:
         >>> labels, logits = [0, 1, 1], [[3.0, 0.0], [0.0, 2.0], [1.0, 0.0]]
@@ -133,18 +134,18 @@ def abstention_report(
     target_risk: float = 0.05,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Curves of every section, and what happens there at the threshold that one section gave.
+    """Compute risk-coverage curves of every section, and their figures at a threshold chosen on one section.
 
     Args:
-        sections: images by section; those without a label are left out.
-        chosen_on: the section that gives the threshold.
+        sections: images by section; images without a label are left out.
+        chosen_on: section that the threshold is chosen on.
         target_risk: highest error rate among answered images of that section, in [0, 1).
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
-        ``target_risk``; ``threshold``: the confidence (largest probability, raw logits) from which on to answer, None
-        if no threshold reaches the target; ``chosen_on``: ``split``, ``n``; ``sections``: for each ``n``, ``coverage``
-        and ``risk`` (at most 200 points, coverage growing), ``aurc``, ``aurc_interval``, ``excess_aurc``, and
+        ``target_risk``; ``threshold``: smallest confidence (largest probability, raw logits) that is answered, None if
+        no threshold reaches the target; ``chosen_on``: ``split``, ``n``; ``sections``: for each ``n``, ``coverage`` and
+        ``risk`` (at most 200 points, coverage growing), ``aurc``, ``aurc_interval``, ``excess_aurc``, and
         ``at_threshold``: ``coverage``, ``risk``, ``intervals``; ``notes``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a network serves all groups of patients alike: figures by group, and the gaps between groups."""
+"""Figures by patient group, and the gaps between groups."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from movl_monai.evaluation.weighted import Metric, WeightedFigures
 __all__ = ["GROUP_METRICS", "SMALL_BELOW", "group_figures", "group_report"]
 
 GROUP_METRICS: tuple[Metric, ...] = ("balanced_accuracy", "accuracy", "auroc")
-SMALL_BELOW = 20  # images, and patients where they are known
-_MANY = 12  # values of a column from which on it should be put into bands
+SMALL_BELOW = 20  # number of images, and of patients if they are known
+_MANY = 12  # columns with more values should be put into bands
 
 
 def group_report(
@@ -29,18 +29,18 @@ def group_report(
     small_below: int = SMALL_BELOW,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Figures of every value of every column in every section, and the largest gap between two of them.
+    """Compute the figures of every group in every section, and the largest gap between two groups.
 
     Args:
-        sections: images by section, with their groups; those without a label are left out.
-        columns: names of groups; None: all.
-        metrics: figures; the gap that stands for a section is that of the first with a value in two groups.
+        sections: images by section, with their groups; images without a label are left out.
+        columns: names of the group columns; None takes all.
+        metrics: figures; the gap of a section is that of the first metric with a value in two groups.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
-        for each column and section the entries of :func:`group_figures` under ``groups``, by value, "" for images that
-        tell none; ``gaps``: for each section its ``gap``; ``notes``; beside the columns ``notes``.
+        for each column, by section, the ``groups`` of :func:`group_figures` by value ("" for images without one);
+        ``gaps``: for each section its ``gap``; ``notes`` of the column. Beside the columns general ``notes``.
     """
     names = list(dict.fromkeys(name for part in sections.values() for name in part.groups))
     wanted = names if columns is None else list(columns)
@@ -67,7 +67,7 @@ def group_report(
             column[section] = found["groups"]
             column["gaps"][section] = found["gap"]
             column["notes"] += [f"{section}: {note}" for note in found["notes"]]
-        # the notes of the report are beside the columns
+        # the key "notes" holds the notes of the report
         result["notes (column)" if name == "notes" else name] = column
     return {**result, "notes": notes}
 
@@ -80,20 +80,20 @@ def group_figures(
     small_below: int = SMALL_BELOW,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Figures of every group of the same images, and the gaps, all on the same resamples of patients.
+    """Compute the figures of every group of the same images, and the gaps, with common resamples of patients.
 
     Args:
         images: labeled images, (N,).
-        values: group of each image, (N,), "" where it tells none.
+        values: group of each image, (N,); "" if it has none.
         metrics: figures.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level``, ``seed``.
 
     Returns:
-        ``groups``: by value ``n``, ``n_patients`` (None where not known), ``small``, each metric (None without a value)
-        and ``intervals``; ``gap``: ``metric``, ``largest`` (None without two groups that have a value), ``between``
-        (the better one first), ``interval``, ``small`` (whether it is one of small groups, because there are not two
-        others), ``notes``, and ``all``: the same of every metric; ``notes``.
+        ``groups``: by value ``n``, ``n_patients`` (None if unknown), ``small``, each metric (None if undefined) and
+        ``intervals``; ``gap``: ``metric``, ``largest`` (None without two groups that have a value), ``between`` (the
+        better one first), ``interval``, ``small`` (whether a group of the gap is small, because there are not two
+        others), ``notes``, and ``all``: the same for every metric; ``notes``.
 
     Raises:
         ValueError: if there is not one value per image.
@@ -135,7 +135,7 @@ def _named(
     of_groups: Callable[[np.ndarray], Mapping[tuple[str, str], np.ndarray]],
     pairs: Mapping[str, tuple[str, str] | None],
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Figures of groups and their gaps under the names that notes give them."""
+    """Return a function for the figures of groups and their gaps, keyed by the names used in notes."""
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
         drawn = of_groups(weights)
@@ -155,7 +155,7 @@ def _name(metric: str, value: str) -> str:
 def _largest(
     once: Mapping[tuple[str, str], float], groups: Mapping[str, Mapping[str, Any]], metric: str
 ) -> tuple[str, str] | None:
-    """The two groups furthest apart, the better one first; small ones only if there are not two others."""
+    """Return the two groups that differ most, the better one first; small groups only if there are not two others."""
     valued = [value for value in groups if not np.isnan(once[value, metric])]
     large = [value for value in valued if not groups[value]["small"]]
     chosen = large if len(large) > 1 else valued
@@ -186,7 +186,7 @@ def _gap(
 
 def _facts(part: Predictions, small_below: int) -> dict[str, Any]:
     patients = {patient for patient in part.patients if patient is not None}
-    alone = sum(patient is None for patient in part.patients)  # each may be a patient of its own
+    alone = sum(patient is None for patient in part.patients)  # each may be a separate patient
     small = len(part) < small_below or (bool(patients) and len(patients) + alone < small_below)
     return {"n": len(part), "n_patients": len(patients) or None, "small": small}
 
@@ -207,7 +207,7 @@ def _group_notes(
 
 
 def _sorted(values: Sequence[str]) -> list[str]:
-    """Values in the order of a reader, the missing one last."""
+    """Return the distinct values in natural order, the missing value last."""
     return sorted(set(values), key=lambda value: (value == "", natural_key(value), value))
 
 

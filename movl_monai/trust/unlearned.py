@@ -19,19 +19,19 @@ _LOGGER = logging.getLogger(__name__)
 def refuse_learned(
     evaluations: Sequence[str | os.PathLike[str]], ids: Sequence[str], names: ImageNames | None, *, domain: str
 ) -> None:
-    """Check that no run learned from test images that several runs are compared on.
+    """Check that no run learned from the test images of a comparison.
 
-    The runs keep their splits beside their checkpoints. Images are told by their files, or where these are not on this
-    machine, by their paths below the data root.
+    The runs keep their splits beside their checkpoints. Images are identified by the content of their files or, if
+    these are not on this machine, by their paths below the data root.
 
     Args:
         evaluations: folder of the evaluation of each run.
-        ids: of the test images, as the first run names them.
-        names: what these ids stand for; without it nothing can be checked, which is logged.
-        domain: of the images.
+        ids: ids of the test images in the first run.
+        names: names behind these ids; without them nothing can be checked, which is logged.
+        domain: domain of the images.
 
     Raises:
-        LeakageError: if a run learned from some.
+        LeakageError: if a run learned from some of the images.
     """
     for evaluation in evaluations:
         folder = Path(evaluation).resolve().parent
