@@ -33,6 +33,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/losses",
     "movl_monai/predict",
     "movl_monai/robustness",
+    "movl_monai/trust",
     "tests/heads",
     "tests/losses",
     "tests/prompts",
@@ -60,7 +61,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=173, what=573, turns=31)
+CEILING = Counts(openings=159, what=533, turns=30)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
