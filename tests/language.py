@@ -26,6 +26,7 @@ WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 TURNS = re.compile(r"\b(likewise|see there|of theirs|of the \w+ of the \w+ of)\b", re.IGNORECASE)
 
 CLEAN: tuple[str, ...] = (
+    "movl_monai/data",
     "movl_monai/deploy",
     "movl_monai/dicom_output",
     "movl_monai/export",
@@ -37,6 +38,9 @@ CLEAN: tuple[str, ...] = (
     "tests/heads",
     "tests/losses",
     "tests/prompts",
+    "transforms",
+    "transforms/corruptions",
+    "transforms/dicom",
 )
 
 

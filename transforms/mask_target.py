@@ -126,9 +126,7 @@ def _by_geometry(
 
 
 def _require_a_place_beside(layers: np.ndarray) -> None:
-    """Refuse an image that lies between the planes of the segmentation; beside them, or on an empty plane, its mask is
-    empty.
-    """
+    """Refuse an image between the planes of the segmentation; beside them, or on an empty plane, its mask is empty."""
     steps = np.diff(np.unique(np.round(layers, 4)))
     steps = steps[steps > SAME_PLACE_MM]
     if not len(steps) or not layers.min() < 0 < layers.max():

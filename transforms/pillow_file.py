@@ -141,9 +141,7 @@ def _has_many_tiff_pages(image: Image.Image) -> bool:
 
 
 def _tiff_links(file: BinaryIO) -> int:
-    """Return the number of pages of a TIFF file; counting stops beyond the limit, at a loop, and at the end of the
-    file.
-    """
+    """Return the number of pages of a TIFF file; counting stops beyond the limit, at a loop, and at the end."""
     file.seek(0)
     head = file.read(16)
     order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"

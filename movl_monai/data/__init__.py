@@ -1,4 +1,4 @@
-"""Data sets: find the images, tell patients apart, split, and decode everything once."""
+"""Data sets: find images, identify patients, split, and decode every image once."""
 
 from movl_monai.data.datalist import Datalist
 from movl_monai.data.dataset import FileOutcome, ImageDataset, concatenate

@@ -1,4 +1,4 @@
-"""Random transforms whose draw depends on the image and the epoch, not on who asks first."""
+"""Random transforms whose draws depend only on the image and the epoch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["apply_seeded", "call_seeded"]
 def apply_seeded(
     augment: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, key: Sequence[int]
 ) -> torch.Tensor:
-    """Apply a random transform with the randomness that ``key`` determines.
+    """Apply a random transform with the randomness of ``key``.
 
-    MONAI's random transforms are seeded through ``set_random_state``, others through torch's CPU generator, which is
-    as before afterwards. A transform that draws from ``random`` or ``numpy.random`` is not reached.
+    MONAI's random transforms are seeded through ``set_random_state``, others through torch's CPU generator, whose state
+    is restored afterwards. Draws from ``random`` or ``numpy.random`` are not controlled.
 
     Args:
         augment: random transform of one image.
@@ -26,7 +26,7 @@ def apply_seeded(
         key: non-negative numbers, such as (seed, epoch, index).
 
     Returns:
-        float32 (3, H, W), what ``augment`` gives, without MONAI's metadata.
+        float32 (3, H, W), the result of ``augment`` without MONAI's metadata.
 
     Example:
         >>> noise = lambda image: image + torch.rand_like(image)
@@ -38,7 +38,7 @@ def apply_seeded(
 
 
 def call_seeded(augment: Callable[[Any], Any], value: Any, key: Sequence[int]) -> Any:
-    """Call a random transform, of whatever it takes, with the randomness that ``key`` determines.
+    """Call a random transform of any value with the randomness of ``key``.
 
     See :func:`apply_seeded`.
     """

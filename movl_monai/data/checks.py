@@ -1,4 +1,4 @@
-"""What stops, or at least interrupts the silence, after decoding: unreadable files and repeated pixels."""
+"""Checks after decoding: unreadable files, swapped masks, exposure and repeated pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SWAPPED = (
 
 logger = logging.getLogger(__name__)
 
-# files that the list names and nothing was read from; a hidden file or a README is no loss
+# listed files that could not be read; a hidden file or a README is no loss
 _LOST = (
     *("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large", "unsupported_format"),
     *("missing_mask", "empty_mask", "mask_not_regular_file"),
@@ -33,10 +33,10 @@ _LOST = (
 def check_unreadable(
     datalist: Datalist, outcomes: Sequence[Decoded], max_unreadable: float, report: Path | None
 ) -> None:
-    """Log how many files were lost, for which reasons; missing files of the list count.
+    """Log the number of unreadable files and the reasons; missing files of the list are included.
 
     Raises:
-        DataError: if more than ``max_unreadable`` (a share) are lost, or all.
+        DataError: if more than the share ``max_unreadable`` is unreadable, or all files are.
     """
     reasons = Counter(outcome.reason for outcome in outcomes if outcome.reason)
     reasons.update(file.reason for file in datalist.skipped if file.reason in _LOST)
@@ -54,10 +54,10 @@ def check_unreadable(
 
 
 def check_swapped(outcomes: Sequence[Decoded]) -> None:
-    """Check that images and masks are not swapped; a few pairs that look so are logged.
+    """Check that images and masks are not swapped; a few suspicious pairs are only logged.
 
     Raises:
-        DataError: if more than half of the pairs look so.
+        DataError: if more than half of the pairs look swapped.
     """
     pairs = [outcome for outcome in outcomes if outcome.mask is not None or outcome.native_mask is not None]
     swapped = sum("looks_swapped" in outcome.record.get("flags", ()) for outcome in pairs)
@@ -71,14 +71,14 @@ def check_swapped(outcomes: Sequence[Decoded]) -> None:
 
 
 def _commonest_detail(outcomes: Sequence[Decoded], reasons: Counter[str]) -> str:
-    """The message of the commonest reason, which says what to do; messages hold no path and no patient data."""
+    """Return the message of the most frequent reason; messages hold no path and no patient data."""
     (reason, _), *_ = reasons.most_common(1)
     details = Counter(outcome.detail for outcome in outcomes if outcome.reason == reason and outcome.detail)
     return f" {reason}: {details.most_common(1)[0][0]}" if details else ""
 
 
 def check_exposure(outcomes: Sequence[Decoded], report: Path | None) -> None:
-    """Log how many images arrive blank, nearly black, nearly white or in few grey levels."""
+    """Log the number of images that are blank, nearly black, nearly white or have few grey levels."""
     found = Counter(flag for outcome in outcomes for flag in outcome.record.get("flags", ()) if flag in EXPOSURES)
     if not found:
         return
@@ -92,10 +92,10 @@ def check_exposure(outcomes: Sequence[Decoded], report: Path | None) -> None:
 
 
 def check_duplicates(duplicates: Sequence[Duplicate], on_leak: Literal["warn", "error"], report: Path | None) -> None:
-    """Log how many images repeat another one's pixels under another label, or in another split or domain.
+    """Log the number of images that repeat another one's pixels under another label, or in another split or domain.
 
     Raises:
-        DataError: for the latter, if ``on_leak`` is "error".
+        DataError: for another split or domain, if ``on_leak`` is "error".
     """
     where = "set `report` to have them listed" if report is None else f"they are listed in {report}"
     contradicting = sum(duplicate.contradicts for duplicate in duplicates)

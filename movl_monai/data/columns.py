@@ -1,4 +1,4 @@
-"""Columns and fields of a list that are not used, and those that name splits under another name."""
+"""Unused columns and fields of a list, and unused columns that hold splits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from movl_monai.errors import DataError
 
 __all__ = ["check_for_splits", "is_absent", "missing_files", "unused_columns"]
 
-# written by `movl-monai ingest`, for people
+# written by `movl-monai ingest`, for human readers
 _FOR_PEOPLE = ("modality", "view", "laterality", "study", "series", "volume", "slice", "slice_position")
 _ABSENT = frozenset(("nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "nat", "#null!", "#name?", "#value!", "#ref!"))
 _SPLIT_WORDS = frozenset(
@@ -21,7 +21,7 @@ _NAME_IT = "Call the column 'split', with the values train, val, calibration and
 
 
 def is_absent(value: str) -> bool:
-    """Tell whether a cell is a missing value as programs write it.
+    """Return True if a cell is a missing value as written by programs.
 
     Example:
         >>> is_absent("NaN"), is_absent("none")
@@ -31,7 +31,7 @@ def is_absent(value: str) -> bool:
 
 
 def unused_columns(columns: Iterable[str], used: Iterable[str], name: str) -> list[str]:
-    """Return a note that names the columns of a list that are not used, if there are any."""
+    """Return a note that names the unused columns of a list; [] if all are used."""
     unused = [column for column in dict.fromkeys(columns) if column and column not in {*used, *_FOR_PEOPLE}]
     if not unused:
         return []
@@ -42,13 +42,13 @@ def unused_columns(columns: Iterable[str], used: Iterable[str], name: str) -> li
 def check_for_splits(
     rows: Sequence[Mapping[str, object]], used: Iterable[str], name: str, *, advice: str = _NAME_IT
 ) -> None:
-    """Check that no unused column holds the splits; splits made anew would mix what the list keeps apart.
+    """Check that no unused column holds the splits; newly made splits would mix the list's own.
 
     Args:
         rows: values by column.
         used: columns that are read.
         name: of the list.
-        advice: how to give the splits instead.
+        advice: instruction for giving the splits.
 
     Raises:
         DataError: if nearly all values of an unused column are names of splits, one of them training.
@@ -69,7 +69,7 @@ def check_for_splits(
 
 
 def missing_files(skipped: Iterable[SkippedFile], total: int, *, folder: str = _FOLDER) -> str:
-    """Say which files of a list are not there, by their rows; "" where none is missing."""
+    """Return a sentence that names the missing files of a list by their rows; "" if none is missing."""
     missing = [file for file in skipped if file.reason == "missing_file" and file.row is not None]
     if not missing:
         return ""

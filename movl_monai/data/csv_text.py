@@ -15,7 +15,7 @@ from movl_monai.errors import DataError
 __all__ = ["ASSUMED", "Table", "read_table"]
 
 ASSUMED = "cp1252"
-"""Code page of lists that are not Unicode: what Excel writes on Windows in Western Europe."""
+"""Code page of lists that are not Unicode: Excel's on Windows in Western Europe."""
 
 _DELIMITERS = ",;\t|"
 _BOMS = (
@@ -40,12 +40,12 @@ _FOREIGN = re.compile(
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV file.
+    """Rows of a CSV file.
 
     Args:
         columns: names of the columns, in small letters.
         rows: number of each row as a spreadsheet shows it (the header is row 1), and its values by column.
-        assumed: the code page that the text was read with for want of a better one, "" for Unicode or a given one.
+        assumed: the assumed code page; "" for Unicode or a given code page.
     """
 
     columns: list[str]
@@ -58,12 +58,12 @@ def read_table(source: Path, *, required: Sequence[str], known: Sequence[str], e
 
     Args:
         source: the file.
-        required: columns that must be there.
-        known: columns that may be there.
-        encoding: code page; None reads Unicode, and else assumes Windows-1252 where that gives Western words.
+        required: required columns.
+        known: optional columns.
+        encoding: code page; None reads Unicode, else assumes Windows-1252 if that gives Western words.
 
     Raises:
-        DataError: if it is no text, its code page cannot be told, a column is missing or there twice, or a row has too
+        DataError: if the file is not text, its code page is unknown, a column is missing or repeated, or a row has too
             many values or is not valid CSV.
     """
     text, assumed = _decode(source.read_bytes(), source.name, encoding)
@@ -85,7 +85,7 @@ def read_table(source: Path, *, required: Sequence[str], known: Sequence[str], e
 
 
 def _decode(content: bytes, name: str, encoding: str | None) -> tuple[str, str]:
-    """The text, and the code page that was assumed."""
+    """Return the text, and the assumed code page."""
     if content.startswith(_SPREADSHEETS):
         raise DataError(f"{name} is a spreadsheet (or an archive) and no text; save it as 'CSV UTF-8'.")
     wide = next((codec for mark, codec in _BOMS if content.startswith(mark)), None) or _wide(content)
@@ -125,7 +125,7 @@ def _decoded(content: bytes, name: str, encoding: str) -> str:
 
 
 def _wide(content: bytes) -> str | None:
-    """UTF-16 without a mark, told by the NUL bytes beside its Latin letters."""
+    """Return the codec of UTF-16 without a mark, recognised by NUL bytes beside Latin letters; None otherwise."""
     if len(content) < 4 or len(content) % 2:
         return None
     for codec, high in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
@@ -136,7 +136,7 @@ def _wide(content: bytes) -> str | None:
 
 
 def _checked(text: str, name: str) -> str:
-    """The text without a mark at its beginning or end.
+    """Return the text without a mark at its beginning or end.
 
     Raises:
         DataError: if it holds control characters, as binary files do.
@@ -148,7 +148,10 @@ def _checked(text: str, name: str) -> str:
 
 
 def _settle_ends(text: str) -> tuple[str, str | None]:
-    """The text with one kind of line end, and the delimiter that Excel's line `sep=;` names, which is left out."""
+    """Return the text with uniform line ends and without Excel's line `sep=;`, and the delimiter.
+
+    The delimiter is the one that this line names; None without the line.
+    """
     text = re.sub(r"\r\r?\n|\r", "\n", text).lstrip("\n")
     found = re.match(r'"?sep=(.)"?[ ,;\t]*\n', text, re.IGNORECASE)
     return (text, None) if found is None else (text[found.end() :], found[1])
@@ -168,7 +171,7 @@ def _check_columns(columns: list[str], name: str, required: Sequence[str], known
     if missing:
         must = f"{name} must have the columns {', '.join(required)} (and may have {', '.join(optional)})"
         if any(re.search(r"[/\\]|\.[a-z0-9]{2,5}$|^\d+$", column) for column in columns):
-            # the first row may be data, which no message repeats
+            # the first row may be data, which messages must not repeat
             raise DataError(f"{must}; missing: {', '.join(missing)}. Its first row must name the columns.")
         raise DataError(f"{must}; missing: {', '.join(missing)}; found: {', '.join(columns) or 'none'}.")
     twice = {column for column in columns if columns.count(column) > 1 and column in (*required, *known)}

@@ -1,4 +1,4 @@
-"""The list of images that everything after it works on."""
+"""List of images, the input of all later steps."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ _SECTIONS = {
 
 
 class Datalist(Sequence[Item]):
-    """A sequence of items, one per image (or per frame of a multi-frame file).
+    """Sequence of items, one per image (or per frame of a multi-frame file).
 
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
-    "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``, ``"frame": int`` (from
-    0) where the file has several, ``"mask": absolute path`` where the source names one, ``"groups": {column: value}``
-    where columns for groups were named, and ``"case": salted id`` of the volume of a slice where masks are read.
-    ``label`` is the position in ``class_names``. Where the splits of a training are kept, ``"known"`` is the split that
-    the image had in it, "" for one that it did not know.
-    Items are ordered by domain (the in-distribution one first), split, and natural order of the path, whatever the
-    order on disk.
+    "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``. Optional entries are
+    ``"frame": int`` (from 0) for a file with several frames, ``"mask": absolute path``, ``"groups": {column: value}``
+    for the group columns, and ``"case": salted id`` of a slice's volume in a list with masks. ``label`` is the position
+    in ``class_names``. If the splits of a training are kept, ``"known"`` is the image's split in that training, "" for
+    an image that was not part of it. Items are ordered by domain (the in-distribution domain first), split, and natural
+    order of the path.
 
     Items of other domains than ``id_domain`` are for evaluation only, whatever their split.
 
@@ -47,14 +46,14 @@ class Datalist(Sequence[Item]):
         class_names: names of the classes, in the order of the labels.
         id_domain: name of the in-distribution domain.
         far_domains: domains of another kind of images, without labels, for OOD detection only.
-        skipped: files that were found and left out, with the reason.
-        id_map: salt and way back of the ids.
-        keeping: the splits of a training that the items keep, None where they were made anew.
+        skipped: skipped files, with the reason.
+        id_map: salt and reverse map of the ids.
+        keeping: the splits of a training that the items keep; None for new splits.
 
     Attributes:
-        whole: the list that this one is a part of, or itself.
-        wanted: splits that are evaluated, where images are still to be told by their pixels.
-        fingerprints: what is in the list, by domain and split, where a report is to keep it.
+        whole: the complete list that this one is a part of, or itself.
+        wanted: splits to evaluate, if images must still be recognised by their pixels.
+        fingerprints: contents of the list by domain and split, for reports.
 
     Example:
         >>> item = {"image": "/a.png", "label": 1, "patient_id": None, "split": "val", "domain": "id", "id": "0" * 12}
@@ -106,11 +105,11 @@ class Datalist(Sequence[Item]):
 
     @property
     def ood_domains(self) -> list[str]:
-        """Names of the domains that are only evaluated."""
+        """Names of the domains for evaluation only."""
         return [name for name in self.domains if name != self.id_domain]
 
     def select(self, split: str | Sequence[str] | None = None, domain: str | Sequence[str] | None = None) -> Datalist:
-        """The items of one or several splits and domains; None is all of them."""
+        """Return the items of one or several splits and domains; None selects all."""
         splits = None if split is None else {split} if isinstance(split, str) else set(split)
         domains = None if domain is None else {domain} if isinstance(domain, str) else set(domain)
 
@@ -118,11 +117,11 @@ class Datalist(Sequence[Item]):
             return (splits is None or item_split in splits) and (domains is None or item_domain in domains)
 
         items = [item for item in self._items if wanted(item["split"], item["domain"])]
-        # a file skipped before its split was known belongs to the whole list only
+        # a file skipped before its split was known belongs only to the whole list
         return self._with(items, [file for file in self.skipped if wanted(file.split, file.domain)])
 
     def for_training(self) -> Datalist:
-        """The in-distribution train and val splits, with the skipped files that are of no other split or domain."""
+        """Return the in-distribution train and val splits, without skipped files of other splits or domains."""
         chosen = [
             item for item in self._items if item["domain"] == self.id_domain and item["split"] in ("train", "val")
         ]
@@ -133,14 +132,14 @@ class Datalist(Sequence[Item]):
     def for_evaluation(
         self, splits: Sequence[str] = ("test",), *, far: bool = False, by_pixels: bool = True
     ) -> Datalist:
-        """In-distribution splits and every image of the other domains, for one pass of evaluation.
+        """Return in-distribution splits and every image of the other domains, for one pass of evaluation.
 
         Args:
-            splits: those of "train", "val", "calibration" and "test"; what is fitted after training (a temperature,
-                conformal sets, OOD detectors) needs more than the test split.
-            far: whether the far domains are among the others.
-            by_pixels: whether images that the training did not know by their files are in the list, too, so that
-                decoding tells by their pixels whether they are of these splits; see ``keeping``.
+            splits: some of "train", "val", "calibration" and "test"; fits after training (a temperature, conformal
+                sets, OOD detectors) need more than the test split.
+            far: whether to include the far domains.
+            by_pixels: whether to include images whose files the training did not know; after decoding their pixels
+                decide their split, see ``keeping``.
 
         Raises:
             DataError: if a split is unknown, or none is given.
@@ -153,21 +152,21 @@ class Datalist(Sequence[Item]):
         def wanted(domain: str | None, split: str | None) -> bool:
             return split in splits if domain == self.id_domain else domain not in left_out
 
-        # of an image whose file training did not know the pixels may tell the split
+        # the pixels may decide the split of an image whose file was not part of the training
         chosen = [
             item
             for item in self._items
             if wanted(item["domain"], item["split"])
             or (by_pixels and item["split"] is None and item.get("known") == "")
         ]
-        # a file skipped before its split was known may be of any
+        # a file skipped before its split was known may belong to any split
         skipped = [file for file in self.skipped if wanted(file.domain, file.split or splits[0])]
         result = self._with(chosen, skipped)
         result.wanted = tuple(splits) if by_pixels else None
         return result
 
     def summary(self) -> str:
-        """A table of images and patients per domain, split and class; no names of files or patients."""
+        """Return a table of images and patients per domain, split and class, without names of files or patients."""
         lines = [_row("domain", "split", "class", "images", "patients")]
         groups: dict[tuple[str, str | None], list[Item]] = defaultdict(list)
         for item in self._items:
@@ -180,11 +179,11 @@ class Datalist(Sequence[Item]):
         return "\n".join(lines)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write decathlon JSON (``training``, ``validation``, ``calibration``, ``test``; class names), to be read with
-        :func:`movl_monai.data.read_datalist`.
+        """Write decathlon JSON (``training``, ``validation``, ``calibration``, ``test``; class names).
 
-        Paths are relative to the file's folder where they lie below it, else absolute: the file stays on this machine.
-        Patients are written as salted ids.
+        :func:`movl_monai.data.read_datalist` reads it. Paths below the file's folder are relative, others absolute: the
+        file
+        must stay on this machine. Patients are written as salted ids.
         """
         target = Path(path)
         content: dict[str, Any] = {"class_names": self.class_names}
@@ -219,7 +218,7 @@ class Datalist(Sequence[Item]):
         ]
 
     def part(self, items: Iterable[Item]) -> Datalist:
-        """A list of some of the items, for other choices than splits and domains."""
+        """Return a list of some of the items, for selections other than splits and domains."""
         return self._with(list(items), [])
 
     def _with(self, items: list[Item], skipped: list[SkippedFile]) -> Datalist:

@@ -1,4 +1,4 @@
-"""A data set of images that are decoded once and kept in memory."""
+"""Data set of images that are decoded once and kept in memory."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _FACTS = ("format", "modality", "frame", "rows", "columns")
 
 @dataclass(frozen=True, kw_only=True)
 class FileOutcome:
-    """An image or file of a list, and what became of it.
+    """Outcome for an image or file of a list.
 
     Args:
         id: salted id.
         path: of the file.
-        frame: of a file with several, from 0; None for others.
-        reason: reason code, "" where it could be read.
+        frame: frame of a multi-frame file, from 0; None for other files.
+        reason: reason code, "" for a readable file.
         detail: message without names or paths.
-        skipped: whether the list left it out before anything was decoded.
-        record: of the technical facts, those that tables of predictions have.
+        skipped: whether the list skipped it before decoding.
+        record: the technical facts for tables of predictions.
     """
 
     id: str
@@ -53,42 +53,41 @@ class FileOutcome:
 class ImageDataset(Dataset[Item]):
     """Decode every image of a list once, keep them as uint8, and report each file.
 
-    Preprocessing chains end on the grid k/255 (``QuantizeImaged``), so that 8 bits lose nothing and
-    ``images.float() / 255`` is the image.
+    Preprocessing chains end on the grid k/255 (``QuantizeImaged``), so that 8 bits are lossless and ``images.float() /
+    255`` is the image.
 
     An item is ``{"image": uint8 (3, H, W), "label": int, "index": int, "id": str, "split": str, "domain": str}``;
-    ``label`` is -1 and ``split`` "" where the list has none. With ``augment``, ``image`` is float32 in [0, 1].
+    ``label`` is -1 and ``split`` "" if the list has none. With ``augment``, ``image`` is float32 in [0, 1].
 
     The report (CSV) has one row per file: salted id, status (``ok``, ``unreadable``, ``skipped``), reason code, domain,
-    split, label, salted patient, repeated pixels, and the technical facts that the transform wrote under ``record``.
+    split, label, salted patient, repeated pixels, and the technical facts under ``record`` from the transform.
 
     Attributes:
         images: uint8 (N, 3, H, W), contiguous.
         labels: int64 (N,).
-        data: the N readable items of the list; those that may show a name have ``shows_names``, and no picture of them
-            is made.
+        data: the N readable items of the list; items that may show a name have ``shows_names`` and are never pictured.
         class_names: names of the labels.
         duplicates: images with the pixels of an earlier one.
-        files: every file and image of the list in its order, with what became of it; they identify, and stay here.
+        files: outcome of every file and image of the list, in its order; they identify, and must stay on this machine.
         pixels: digest of the pixels of each image, "" for a blank one.
 
     Args:
         datalist: see :func:`movl_monai.data.read_datalist`.
-        transform: takes an item and gives it back with ``image`` as float32 (3, H, W) in [0, 1]; all of one size.
-        num_workers: processes that decode; 0 is none but this one.
-        report: file for the report, None writes none.
-        max_unreadable: share of files that may be unreadable (missing ones count) before it is an error.
-        progress: show a progress bar on stderr; None shows it on terminals only.
-        on_leak: what to do about the same pixels in two splits, or inside and outside of the in-distribution domain.
+        transform: maps an item to an item with ``image`` as float32 (3, H, W) in [0, 1]; all of one size.
+        num_workers: decoding processes; 0 decodes in the main process.
+        report: file for the report; None writes none.
+        max_unreadable: largest tolerated share of unreadable files, including missing ones.
+        progress: show a progress bar on stderr; None shows it only on terminals.
+        on_leak: action for equal pixels in two splits, or inside and outside of the in-distribution domain.
         augment: random transform of one image, float32 (3, H, W) in [0, 1] to the same, applied at each access.
         seed: of ``augment``.
 
     Raises:
         LeakageError: if the list keeps the splits of a training, and an image that the network learned from would be
             scored as test; see :func:`movl_monai.data.recognise.recognise`.
-        DataError: if nothing can be read, or more than ``max_unreadable``, or pixels leak and ``on_leak="error"``; the
-            report is written all the same.
-        ImageContractError: if the transform gives something else than an image.
+        DataError: if nothing can be read, more than ``max_unreadable`` is unreadable, or pixels leak with
+            ``on_leak="error"``; the report is written in all cases.
+        ImageContractError: if the transform does not return an image.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class ImageDataset(Dataset[Item]):
         self.num_workers = num_workers
         self.augment = augment
         self.seed = seed
-        # in shared memory, so that persistent workers of a DataLoader see the next epoch
+        # in shared memory, so that persistent DataLoader workers see the next epoch
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         images, masks, outcomes = _decode(datalist, transform, num_workers, progress)
         readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
@@ -154,12 +153,12 @@ class ImageDataset(Dataset[Item]):
         }
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations: they depend on (seed, epoch, index) and not on the order or number of workers."""
+        """Set the epoch of the augmentations, which depend only on (seed, epoch, index)."""
         self._epoch.fill_(epoch)
 
     @property
     def patients(self) -> list[str | None]:
-        """Patient of each image, None for one that is not known."""
+        """Patient of each image, None for an unknown patient."""
         return [item["patient_id"] for item in self.data]
 
     def select(
@@ -169,9 +168,10 @@ class ImageDataset(Dataset[Item]):
         *,
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> ImageDataset:
-        """The images of one or several splits and domains, without decoding again; without ``augment`` unless given.
+        """Return the images of one or several splits and domains, without decoding again.
 
-        One split of one domain shares memory with this data set.
+        The result has no ``augment`` unless one is given. A single split of one domain shares memory with this data
+        set.
         """
         splits = None if split is None else {split} if isinstance(split, str) else set(split)
         domains = None if domain is None else {domain} if isinstance(domain, str) else set(domain)
@@ -185,7 +185,7 @@ class ImageDataset(Dataset[Item]):
         return self._subset(chosen, augment)
 
     def _keep(self, masks: torch.Tensor, outcomes: Sequence[Decoded]) -> None:
-        """Take what else was decoded; a data set of images alone has no use for it."""
+        """Keep the other decoded parts; a data set of images alone ignores them."""
 
     def _subset(self, chosen: Sequence[int], augment: Callable[[torch.Tensor], torch.Tensor] | None) -> ImageDataset:
         data, pixels = [self.data[index] for index in chosen], [self.pixels[index] for index in chosen]
@@ -222,7 +222,7 @@ class ImageDataset(Dataset[Item]):
 
 
 def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
-    """Several data sets as one, such as the ID test set and the OOD sets, for one pass of evaluation.
+    """Concatenate data sets, such as the ID test set and the OOD sets, for one pass of evaluation.
 
     Raises:
         DataError: if there are none, or they differ in classes or image size.
@@ -244,9 +244,9 @@ def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
 def _decode(
     datalist: Datalist, transform: ItemTransform, num_workers: int, progress: bool | None
 ) -> tuple[torch.Tensor, torch.Tensor, list[Decoded]]:
-    """Images and masks at the positions of their items (others undefined), and the outcomes without their pixels.
+    """Return images and masks at the positions of their items, and the outcomes without their pixels.
 
-    Without any mask there are none: (0, 0, 0).
+    Other positions are undefined. Without any mask the masks are empty: (0, 0, 0).
     """
     from tqdm import tqdm
 
@@ -254,7 +254,7 @@ def _decode(
     masks = torch.empty(0, 0, 0, dtype=torch.uint8)
     outcomes = [Decoded(reason="not_decoded")] * len(datalist)
     results = decode_all(datalist, transform, num_workers=num_workers)
-    # disable=None is tqdm's word for "on terminals only"
+    # disable=None means "on terminals only"
     disable = None if progress is None else not progress
     for index, decoded in tqdm(results, total=len(datalist), desc="decode", unit="image", disable=disable):
         if decoded.image is not None:
@@ -299,7 +299,7 @@ def _files(datalist: Datalist, outcomes: Sequence[Decoded]) -> list[FileOutcome]
 
 
 def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
-    """The readable rows, moved to the front in place: a copy would need the memory twice."""
+    """Return the readable rows, moved to the front in place: a copy would need the memory twice."""
     if images.numel() == 0:
         return images
     for row, index in enumerate(readable):
@@ -309,7 +309,7 @@ def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
 
 
 def rows_of(chosen: Sequence[int]) -> slice | list[int]:
-    """The positions as a slice, which shares memory, where they are one behind the other."""
+    """Return the positions, as a slice (which shares memory) if they are consecutive."""
     return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else list(chosen)
 
 

@@ -1,4 +1,4 @@
-"""Run a preprocessing chain over many images; a file that fails, or kills its process, costs that file only."""
+"""Run a preprocessing chain over many images; a file that fails, or kills its process, affects no other file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ItemTransform = Callable[[dict[str, Any]], Mapping[Any, Any]]
 
 
 class ImageContractError(DataError):
-    """A transform chain does not end with an image: float32 (3, H, W) on the grid k/255 in [0, 1]."""
+    """A transform chain that does not end with an image: float32 (3, H, W) on the grid k/255 in [0, 1]."""
 
 
 @dataclass
 class Decoded:
-    """What became of one item.
+    """Outcome of decoding one item.
 
     Args:
         image: uint8 (3, H, W), None if the file could not be read.
         reason: reason code, "" if it could be read.
         detail: message without names or paths.
-        record: technical facts that the transform wrote under ``record``, with :data:`.exposure.EXPOSURES` among its
-            flags; with a mask also ``mask_classes``.
+        record: technical facts under ``record`` from the transform, with :data:`.exposure.EXPOSURES` among its flags;
+            with a mask also ``mask_classes``.
         mask: uint8 (H, W), the classes; None if the item has no mask, or the transform does not read it.
-        native_mask: zlib-compressed uint8 classes of the mask before it was resized, where the transform kept them.
+        native_mask: zlib-compressed uint8 classes of the mask before resizing, if the transform kept them.
     """
 
     image: np.ndarray | None = None
@@ -49,7 +49,7 @@ class Decoded:
 
 
 def to_uint8(image: Any) -> torch.Tensor:
-    """An image as uint8, without loss.
+    """Convert an image to uint8, without loss.
 
     Args:
         image: float32 (3, H, W) with values k/255, k = 0 .. 255.
@@ -58,7 +58,7 @@ def to_uint8(image: Any) -> torch.Tensor:
         uint8 (3, H, W), the k.
 
     Raises:
-        ImageContractError: if it is anything else; the fault is the chain's and not the file's.
+        ImageContractError: for any other value; the fault lies in the chain, not in the file.
 
     Example:
         >>> to_uint8(torch.full((3, 1, 1), 0.2)).flatten()
@@ -70,7 +70,7 @@ def to_uint8(image: Any) -> torch.Tensor:
     image = image.detach().as_subclass(torch.Tensor).cpu()
     if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
         raise ImageContractError(f"The transform must give an image of shape (3, H, W), got {tuple(image.shape)}.")
-    low, high = (float(value) for value in torch.aminmax(image))  # NaN where there is one
+    low, high = (float(value) for value in torch.aminmax(image))  # NaN if there is one
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageContractError("The transform gave NaN or infinite values; an image is finite and in [0, 1].")
     if low < 0 or high > 1:
@@ -85,7 +85,7 @@ def to_uint8(image: Any) -> torch.Tensor:
 
 
 def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
-    """Apply a transform to an item; any error of it becomes a reason code.
+    """Apply a transform to an item; any error becomes a reason code.
 
     Raises:
         ImageContractError: see :func:`to_uint8`.
@@ -94,7 +94,7 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
         return _decoded(transform(dict(item)))
     except ImageContractError:
         raise
-    except Exception as error:  # a data set has every kind of broken file; none may end the run
+    except Exception as error:  # data sets contain every kind of broken file; none may end the run
         reason, detail = explain(error)
         return Decoded(reason=reason, detail=detail)
 
@@ -104,7 +104,7 @@ def _decoded(result: Mapping[Any, Any]) -> Decoded:
     decoded = Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
     if decoded.image is not None and "flags" in decoded.record:
         decoded.record["flags"] = [*decoded.record["flags"], *exposure_flags(level_counts(decoded.image))]
-    # a chain for classes of whole images leaves the path of a mask as it is
+    # a chain for classes of whole images leaves the path of a mask unchanged
     if isinstance(result.get("mask"), torch.Tensor):
         _add_mask(decoded, result["mask"], result.get("native_mask"))
     return decoded
@@ -121,17 +121,17 @@ def _add_mask(decoded: Decoded, mask: torch.Tensor, native: torch.Tensor | None)
     stored = mask if native is None else native
     decoded.record["mask_classes"] = stored.unique().tolist()
     if native is not None:
-        # masks are large plains of one value: a hundredth of their size, and quick
+        # masks are mostly constant: fast, and a hundredth of the size
         decoded.native_mask = zlib.compress(native[0].contiguous().numpy().tobytes(), level=1)
 
 
 def decode_all(
     items: Sequence[Mapping[str, Any]], transform: ItemTransform, *, num_workers: int
 ) -> Iterator[tuple[int, Decoded]]:
-    """Decode items in worker processes, in whatever order they finish.
+    """Decode items in worker processes, in order of completion.
 
-    When a worker dies (a decoder that crashes, the memory limit), the files that were under way are tried again, each
-    in a process of its own; the one that kills it again is ``worker_died``.
+    When a worker dies (a crashing decoder, the memory limit), its unfinished files are tried again, each in a separate
+    process. A file that kills its process again is ``worker_died``.
 
     Args:
         items: items with ``image``.
@@ -139,7 +139,7 @@ def decode_all(
         num_workers: processes; 0 decodes in this one.
 
     Yields:
-        position of the item, and what became of it.
+        Position of the item, and its outcome.
     """
     died = partial(Decoded, reason="worker_died", detail="the process that decoded the file ended")
     tasks = ((index, dict(item)) for index, item in enumerate(items))
@@ -149,7 +149,7 @@ def decode_all(
 
 @dataclass(frozen=True)
 class _Decode:
-    """What the workers do: decode an item, whose position comes along."""
+    """Decode an item that comes with its position, in a worker."""
 
     transform: ItemTransform
 
@@ -158,11 +158,11 @@ class _Decode:
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """Reason code and message of a reading error; of any other error its type only, as messages carry paths."""
+    """Return reason code and message of a reading error; of other errors only the type, as messages may carry paths."""
     cause: BaseException | None = error
     while cause is not None:
         reason = getattr(cause, "reason", None)
-        # MONAI's Compose wraps what a transform raises, so the reading error may be the cause of the cause;
+        # MONAI's Compose wraps the errors of transforms, so the reading error may be the cause of the cause;
         # UnicodeError is the one ValueError of Python with a `reason`
         is_reading_error = isinstance(cause, ValueError) and not isinstance(cause, UnicodeError)
         if is_reading_error and isinstance(reason, str) and re.fullmatch("[a-z0-9_]+", reason):

@@ -1,4 +1,4 @@
-"""The few header fields of DICOM files that make a list: patient, and number of frames."""
+"""DICOM header fields of a list: patient, and number of frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["read_dicom_header"]
 
 
 def read_dicom_header(path: Path) -> FileHeader:
-    """The header of a file that begins like DICOM; what is wrong with it is its ``problem``, never an exception.
+    """Return the header of a file that begins like DICOM; faults become its ``problem``, never an exception.
 
     Reference:
         DICOM PS3.10, section 7.1 (preamble and prefix); PS3.3 C.7.1.1 (PatientID, IssuerOfPatientID).

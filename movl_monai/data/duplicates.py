@@ -1,4 +1,4 @@
-"""Find images with the same pixels: leakage between splits, and one image under two labels."""
+"""Images with equal pixels: leakage between splits, and one image under two labels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["Duplicate", "find_duplicates", "pixel_digests"]
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An image with the pixels of an earlier one.
+    """Image with the pixels of an earlier one.
 
     Args:
         index: position of the image.
         of: position of the first image with these pixels.
-        leaks: they lie in different splits of the in-distribution domain, or one in it and one in another domain.
-        contradicts: they have different labels.
+        leaks: True if they lie in different splits of the in-distribution domain, or one in it and one in another
+            domain.
+        contradicts: True if they have different labels.
     """
 
     index: int
@@ -36,7 +37,7 @@ class Duplicate:
 
 
 def pixel_digests(images: torch.Tensor) -> list[str]:
-    """Compute a digest of the pixels of each image; "" for images of one value, which are alike without being copies.
+    """Compute a digest of the pixels of each image; "" for constant images, which are equal without being copies.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -56,13 +57,13 @@ def find_duplicates(
     id_domain: str,
     digests: Sequence[str] | None = None,
 ) -> list[Duplicate]:
-    """Images whose decoded pixels equal those of an earlier image; images of one value only are not compared.
+    """Find images whose decoded pixels equal those of an earlier image; constant images are not compared.
 
     Args:
         images: uint8 (N, 3, H, W).
         items: the N items.
         id_domain: name of the in-distribution domain.
-        digests: what :func:`pixel_digests` gave for the images, where it is known.
+        digests: result of :func:`pixel_digests` for the images, if known.
     """
     first: dict[str, int] = {}
     duplicates = []

@@ -1,4 +1,4 @@
-"""What a reader hands over: the entries of one source, and the files it left out with the reason."""
+"""Output of the readers of data sets: the entries of one source, and skipped files with the reason."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ _SYNONYMS: dict[str, SplitName] = {
 
 @dataclass
 class Entry:
-    """One image of a source, before classes, patients, splits and ids are settled.
+    """One image of a source, before classes, patients, splits and ids are determined.
 
     Args:
         path: absolute path.
-        key: POSIX path relative to the data root; orders the entries and is what the salted id is made of.
+        key: POSIX path relative to the data root; basis of the order and of the salted id.
         label: class name, None if the source has none.
-        patient: group of the image, None if the source does not say.
-        split: as the source says, None if it does not.
-        domain: as the source says, None if it does not.
+        patient: group of the image, None if the source names none.
+        split: split in the source, None if it names none.
+        domain: domain in the source, None if it names none.
         frame: frame of a multi-frame file, counted from 0.
-        id: salted id that the source already carries.
+        id: salted id in the source.
         mask: absolute path of the mask, None if the source has none.
-        groups: values of the columns that make groups, such as sex; "" where one is missing.
-        known: split in a training whose splits are kept, "" for an image that it did not know; None: not asked.
+        groups: values of the group columns, such as sex; "" for a missing value.
+        known: split in a training whose splits are kept, "" for an image that was not part of it; None: not determined.
     """
 
     path: Path
@@ -76,10 +76,10 @@ class Entry:
 
 @dataclass
 class SkippedFile:
-    """A file that is not in the list, with a reason code.
+    """File that is not in the list, with a reason code.
 
     ``path`` and ``key`` stay in memory; reports name the file by the salted id of ``key``. ``row`` is the row or entry
-    of the list that names it, ``label`` the class that the list gives it; messages may say both.
+    of the list that names the file, ``label`` its class in the list; messages may contain both.
     """
 
     path: Path
@@ -94,7 +94,7 @@ class SkippedFile:
 
 @dataclass
 class Listing:
-    """The entries of one source, the files left out, the class order where the source gives one, and what to know."""
+    """Entries of one source, skipped files, class order if the source gives one, and notes for the user."""
 
     entries: list[Entry] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
@@ -104,12 +104,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a list needs of a file's header.
+    """Header fields of a file that a list needs.
 
     Args:
-        patient: issuer and patient id in one string, None if the file does not tell.
+        patient: issuer and patient id in one string, None if they are missing.
         frames: number of frames, slices or pages; 1 for an ordinary image.
-        problem: reason code if the file cannot be an image of the list, as reading errors have it: ``bad_header``,
+        problem: reason code of a file that cannot be an image of the list, as in reading errors: ``bad_header``,
             ``truncated``, ``not_image`` (a report, plan or other object without pixels), ``segmentation``,
             ``too_large`` (over 10 000 frames, or inflates beyond 512 MiB or 200 : 1), ``unsupported_format``.
     """
@@ -120,7 +120,7 @@ class FileHeader:
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts numbers in numerical order.
+    """Return a sort key that puts numbers in numerical order.
 
     Example:
         >>> sorted(["grade10", "grade2"], key=natural_key)
@@ -131,20 +131,20 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:
-    """Distinct names in natural order."""
+    """Return the distinct names in natural order."""
     return sorted(set(names), key=lambda name: (natural_key(name), name))
 
 
 def tidy(text: str | None) -> str | None:
-    """A name without surrounding blanks and in one Unicode form (macOS writes folder names decomposed); "" is None."""
+    """Return a name without surrounding blanks in composed Unicode form (macOS decomposes folder names); "" is None."""
     return unicodedata.normalize("NFC", text.strip()) or None if text else None
 
 
 def parse_split(text: str | None) -> SplitName | None:
-    """The split that a word means.
+    """Return the split that a word means.
 
     Raises:
-        KeyError: if the word is none of train, training, val, valid, validation, cal, calibration, test, testing, in
+        KeyError: if the word is not one of train, training, val, valid, validation, cal, calibration, test, testing, in
             any case.
 
     Example:
@@ -156,10 +156,10 @@ def parse_split(text: str | None) -> SplitName | None:
 
 
 def locate(written: str, root: Path) -> tuple[Path, str]:
-    """Absolute path and key of a path as a list writes it.
+    """Return the absolute path and the key of a path as written in a list.
 
-    A relative path belongs to ``root`` and may not leave it, neither by ``..`` nor by a link; an absolute path outside
-    of ``root`` is taken as it is.
+    A relative path belongs to ``root`` and may not leave it, neither by ``..`` nor by a link. An absolute path outside
+    of ``root`` is used unchanged.
 
     Raises:
         DataError: if a path leads out of ``root``.
@@ -176,16 +176,16 @@ def locate(written: str, root: Path) -> tuple[Path, str]:
         raise DataError(
             "a path leads out of the data folder (by `..` or a link); put the file inside, or write its absolute path"
         ) from None
-    # the key is what the list says, not where an inner link points to
+    # the key follows the list, not the target of an inner link
     if path.is_relative_to(root) and ".." not in path.parts:
         key = PurePosixPath(path.relative_to(root).as_posix())
     return path, str(key)
 
 
 def file_problem(path: Path, *, folders: bool = False) -> str | None:
-    """Reason code if nothing can be read from ``path``: it is missing, empty, or not a regular file.
+    """Return a reason code if ``path`` is missing, empty, or not a regular file.
 
-    With ``folders`` a folder, which may hold a DICOM series, is as good as a file.
+    With ``folders``, a folder, which may hold a DICOM series, is accepted like a file.
     """
     try:
         status = path.stat()
@@ -199,10 +199,10 @@ def file_problem(path: Path, *, folders: bool = False) -> str | None:
 
 
 def check_class_names(class_names: Sequence[str]) -> list[str]:
-    """The class names as a list of distinct, non-empty strings.
+    """Return the class names as a list of distinct, non-empty strings.
 
     Raises:
-        DataError: if a name is empty or given twice, or there are fewer than two.
+        DataError: if a name is empty or repeated, or there are fewer than two.
     """
     names = [tidy(str(name)) or "" for name in class_names]
     if len(set(names)) != len(names) or "" in names or len(names) < 2:

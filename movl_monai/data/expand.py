@@ -1,4 +1,4 @@
-"""Look into the headers of the listed files: one entry per frame, patients of DICOM files, and what is no image."""
+"""Read the headers of the listed files: one entry per frame, patients of DICOM files, and files that are not images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SliceAxis = Literal["axial", "coronal", "sagittal"]
 
 
 def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True) -> Listing:
-    """The listing with one entry per frame of multi-frame files, and without files that are no images.
+    """Return the listing with one entry per frame of multi-frame files, and without files that are not images.
 
-    Frames are those of DICOM, the slices of NIfTI volumes and of folders with one DICOM series, and the pages of TIFF,
-    GIF and WebP; an entry with a frame stays the only one of its file. DICOM files give entries without a patient
-    (IssuerOfPatientID, PatientID), unless that is the same in all files of the domain, as it is after some
-    de-identifications: then it tells no patients apart and they stay unknown.
+    Frames are frames of DICOM files, slices of NIfTI volumes and of folders with one DICOM series, and pages of TIFF,
+    GIF and WebP files. An entry with a frame stays the only entry of its file. Entries without a patient get the
+    patient of their DICOM file (IssuerOfPatientID, PatientID). If that is the same in all files of the domain, as after
+    some de-identifications, the patients stay unknown.
 
     Args:
         listing: entries with their domain filled in.
-        slice_axis: plane of NIfTI slices, the same as of the transform that loads them.
-        patients: False leaves the patients unknown that the list does not name.
+        slice_axis: plane of NIfTI slices, as in the transform that loads them.
+        patients: False leaves patients unknown that the list does not name.
     """
     result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
     headers: dict[str, FileHeader] = {}
@@ -48,10 +48,11 @@ def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool 
 
 
 def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
-    """What the header of a file says, by its bytes and not its name.
+    """Return the header fields of a file, by its bytes and not its name.
 
-    Raises nothing on the content: a file of no known format has the problem ``unsupported_format``; a damaged NIfTI or
-    raster header is left to the transform, which says more about it.
+    Faults of the content are not raised: a file of unknown format has the problem ``unsupported_format``, and damaged
+    NIfTI
+    and raster headers are left to the transform, which describes them better.
     """
     from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
 
@@ -67,7 +68,7 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
             return FileHeader(frames=slice_count(path, axis=slice_axis))
         if image_format in ("tiff", "gif", "webp"):
             return FileHeader(frames=raster_frame_count(path))
-    except Exception as error:  # the transform says more about it
+    except Exception as error:  # the transform describes it better
         if ends_run(error):
             raise
     return FileHeader()

@@ -1,4 +1,4 @@
-"""Images that arrive nearly black, nearly white or in few grey levels, whatever the cause."""
+"""Exposure flags: images that are blank, nearly black, nearly white or have few grey levels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ EXPOSURES = MappingProxyType(
 )
 """Flag -> meaning.
 
-Of 800 radiographs, CT and MR slices, fundus photographs and endoscopies none had a 99th percentile below 120 of 255, a
-first one above 46, or fewer than 142 levels, except for an MR series whose window is six times as wide as its values.
+Among 800 radiographs, CT and MR slices, fundus photographs and endoscopies none had a 99th percentile below 120 of 255,
+a first percentile above 46, or fewer than 142 levels, except for an MR series whose window is six times as wide as its
+values.
 """
 
 _DARK, _LIGHT = 51, 204
@@ -29,15 +30,15 @@ _LEAST_SHARE_OF_LEVEL = 1e-4
 
 
 def level_counts(image: np.ndarray) -> np.ndarray:
-    """Return how many values of an image, uint8 of any shape, are 0, 1, ... 255."""
+    """Count the values 0, 1, ... 255 of an image, uint8 of any shape."""
     return np.bincount(image.ravel(), minlength=256)
 
 
 def exposure_flags(counts: np.ndarray) -> list[str]:
-    """Return the flags of an image as the network sees it; a level counts if it has 1 of 10,000 pixels.
+    """Return the flags of an image at the network's input; a level counts if 1 of 10,000 pixels has it.
 
     Args:
-        counts: of :func:`level_counts`.
+        counts: from :func:`level_counts`.
 
     Returns:
         Keys of :data:`EXPOSURES`, [] for nearly all images.

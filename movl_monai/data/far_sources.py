@@ -1,4 +1,4 @@
-"""Far sets: images of another kind, such as another organ or modality, to test whether they are noticed."""
+"""Far sets: images of another kind, such as another organ or modality, for tests of OOD detection."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def read_far_sources(
     taken: set[str],
     slice_axis: SliceAxis = "axial",
 ) -> list[Listing]:
-    """Read far sets; each becomes a domain of its own, all of it "test" and without labels.
+    """Read far sets; each becomes a separate domain of test images without labels.
 
     Args:
-        sources: folders, CSV or JSON files; with names, or each called like its folder.
-        taken: names of domains that are in use.
+        sources: folders, CSV or JSON files, optionally with names; the default name is the folder's.
+        taken: names of domains in use.
         slice_axis: plane of NIfTI slices.
 
     Raises:
@@ -44,10 +44,10 @@ def read_far_sources(
 
 
 def read_far_source(source: Path) -> Listing:
-    """The images of a source, whatever they show: labels and masks are left out, and it is one domain.
+    """Return all images of a source as one domain, without labels and masks.
 
-    A folder is read as its list if it has one, as its images if it has ``images`` and ``masks``, and else as every
-    image below it.
+    A folder is read by its list if it has one, by its images if it has ``images`` and ``masks``, and else as all images
+    below it.
     """
     if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         listing = Listing(entries=[Entry(path=source, key=source.name)])

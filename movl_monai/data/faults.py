@@ -1,4 +1,4 @@
-"""Tell faults of one file, which cost that file only, from those that end a run."""
+"""Distinction between faults of one file, which affect only that file, and faults that end a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from movl_monai.errors import MovlError
 
 __all__ = ["ends_run", "fault_of"]
 
-# the disk or the table of open files is full, or the disk cannot be written or read at all
+# the disk or the table of open files is full, or the disk is not writable or readable at all
 _OF_MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 def ends_run(error: BaseException) -> bool:
-    """Tell whether an error is one of the machine, the device, the model or the user, and not of one file.
+    """Return True for an error of the machine, the device, the model or the user, and not of one file.
 
     Example:
         >>> ends_run(KeyError("x")), ends_run(MemoryError()), ends_run(OSError(errno.ENOSPC, "full"))
@@ -26,7 +26,7 @@ def ends_run(error: BaseException) -> bool:
             return True
         if isinstance(cause, OSError) and cause.errno in _OF_MACHINE:
             return True
-        # after it the device computes nothing any more
+        # the device cannot compute afterwards
         if isinstance(cause, RuntimeError) and "CUDA error" in str(cause):
             return True
         cause = cause.__cause__
@@ -34,14 +34,14 @@ def ends_run(error: BaseException) -> bool:
 
 
 def fault_of(error: Exception) -> tuple[str, str]:
-    """Return the reason code and detail of an error while one file was listed, read, predicted or written.
+    """Return the reason code and detail of an error in listing, reading, predicting or writing one file.
 
     Args:
-        error: that was caught.
+        error: the caught error.
 
     Returns:
-        see :func:`movl_monai.data.decode.explain`: of an error that is not one of reading, ``unexpected_error`` and the
-        name of its class, as its message may quote the file.
+        As :func:`movl_monai.data.decode.explain`; for an error outside of reading, ``unexpected_error`` and the name of
+        its class, as its message may quote the file.
 
     Raises:
         Exception: the error itself, if it ends the run.

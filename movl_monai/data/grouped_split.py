@@ -1,4 +1,4 @@
-"""Divide images so that no patient is in two parts and every part has every class."""
+"""Division of images into parts, with no patient in two parts and every class in each part."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _ATTEMPTS = 5
 
 
 def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Sequence[float], seed: int) -> list[int]:
-    """Split images into parts that share no group and have about the same share of every class.
+    """Split images into parts that share no group and have similar class proportions.
 
-    :class:`sklearn.model_selection.StratifiedGroupKFold` makes k <= 10 shuffled folds, k such that whole folds come
-    nearest to the fractions (0.6, 0.2, 0.2 are 3, 1 and 1 of 5 folds). Folds are dealt to the parts in the way that
-    leaves every part with every class and comes nearest to the fractions of images in each class; if there is none,
-    other shuffles and fold counts are tried. Groups are never cut, so with few or large groups the parts only
-    approximate the fractions.
+    :class:`sklearn.model_selection.StratifiedGroupKFold` makes k <= 10 shuffled folds, with the k whose whole folds
+    come nearest to the fractions (0.6, 0.2, 0.2 are 3, 1 and 1 of 5 folds). Among the assignments of folds to parts
+    that give every part every class, the one nearest to the fractions in each class is chosen; if there is none, other
+    shuffles and fold counts are tried. Groups are never divided, so with few or large groups the parts only approximate
+    the fractions.
 
     Args:
         labels: class of each image.
         groups: group (patient) of each image.
-        fractions: share of each part, > 0, two or more; they are normalised.
+        fractions: shares of two or more parts, each > 0; they are normalised.
         seed: of the shuffle. The result depends on the images, not on their order.
 
     Returns:
-        the part of each image.
+        Part of each image.
 
     Raises:
-        DataError: if a class has fewer groups than there are parts, or no division has every class in every part.
+        DataError: if a class has fewer groups than parts, or no division has every class in every part.
 
     Example:
         >>> labels, groups = ["a", "b"] * 5, ["p1", "p1", "p2", "p2", "p3", "p3", "p4", "p4", "p5", "p5"]
@@ -50,7 +50,7 @@ def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Se
         members[label].add(group)
     short = [label for label in natural_sorted(members) if len(members[label]) < len(fractions)]
     if 2 * len(short) > len(members) > 2:
-        # most likely folders of patients that were taken for classes: their names are not repeated
+        # most likely folders of patients, taken for classes: their names are not repeated
         raise DataError(
             f"{len(short)} of {len(members)} classes have images of fewer patients than there are splits "
             f"({len(fractions)}). If the folders are patients and not classes, run `movl-monai ingest` with --labels; "
@@ -83,7 +83,7 @@ def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Se
 def _folds(
     class_ids: np.ndarray, group_ids: np.ndarray, share: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Fold of each image, for the fold counts from the best to the worst fit to the shares, in several shuffles."""
+    """Yield the fold of each image, for fold counts from the best to the worst fit, in several shuffles."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     largest = min(_MAX_FOLDS, int(np.bincount(class_ids).max()), int(group_ids.max()) + 1)
@@ -100,7 +100,7 @@ def _folds(
 
 
 def _whole_folds(share: np.ndarray, k: int) -> np.ndarray:
-    """How many of k folds each part gets: at least one, largest remainders first."""
+    """Return the number of k folds for each part: at least one, largest remainders first."""
     whole = np.maximum(np.floor(share * k + 1e-9).astype(int), 1)
     while whole.sum() < k:
         whole[np.argmax(share * k - whole)] += 1
@@ -110,7 +110,7 @@ def _whole_folds(share: np.ndarray, k: int) -> np.ndarray:
 
 
 def _deal(folds: np.ndarray, class_ids: np.ndarray, share: np.ndarray, k: int) -> np.ndarray | None:
-    """Part of each fold, nearest to the shares in every class; None if each dealing leaves a part without a class."""
+    """Return the part of each fold, nearest to the shares in every class; None if some part always lacks a class."""
     per_fold = np.zeros((k, int(class_ids.max()) + 1))
     np.add.at(per_fold, (folds, class_ids), 1)
     totals = per_fold.sum(axis=0)
@@ -124,7 +124,7 @@ def _deal(folds: np.ndarray, class_ids: np.ndarray, share: np.ndarray, k: int) -
 
 
 def _dealings(whole: np.ndarray) -> Iterator[np.ndarray]:
-    """Every way to give ``whole[part]`` folds to each part."""
+    """Yield every assignment of ``whole[part]`` folds to each part."""
 
     def extend(dealt: list[int], left: list[int]) -> Iterator[list[int]]:
         if not any(left):

@@ -1,4 +1,4 @@
-"""Patient groups such as sex, age band, site or scanner: further columns of a list, for figures of their own."""
+"""Patient groups such as sex, age band, site or scanner: further columns of a list, for figures per group."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _RESERVED = ("path", "image", "label", "patient_id", "split", "domain", "frame",
 
 
 def check_group_columns(names: Sequence[str]) -> list[str]:
-    """The names of the columns that make groups, as a list.
+    """Return the names of the group columns as a list.
 
     Raises:
-        DataError: if they are one text instead of a list, one is empty, given twice, or has a meaning of its own.
+        DataError: if they are a text instead of a list, or one is empty, repeated, or reserved.
 
     Example:
         >>> check_group_columns(("sex", "site"))
@@ -41,12 +41,12 @@ def check_group_columns(names: Sequence[str]) -> list[str]:
 
 
 def check_group_values(entries: Sequence[Entry], columns: Sequence[str]) -> None:
-    """Check that groups are few enough to be groups; say in which domains a column is missing or empty.
+    """Check that the groups are few; log the domains in which a column is missing or empty.
 
-    Values stand in reports. One with hundreds of them is no group but an age, a date or a name.
+    Group values appear in reports. A column with hundreds of values is no group but an age, a date or a name.
 
     Raises:
-        DataError: if a column is empty, or has more than ``MAX_VALUES`` different values, none of which is repeated.
+        DataError: if a column is empty, or has more than ``MAX_VALUES`` different values, none of them repeated.
     """
     for column in columns:
         values = {entry.groups.get(column, "") for entry in entries} - {""}

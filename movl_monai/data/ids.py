@@ -1,4 +1,4 @@
-"""Salted short ids: the only name that an image or a patient has outside of this machine's memory."""
+"""Salted short ids: the only names of images and patients outside of this machine's memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORT = 12
 
 @dataclass(frozen=True)
 class Salter:
-    """Make salted names; small, so that worker processes can be given one.
+    """Make salted names; small enough to send to worker processes.
 
     Args:
         salt: 16 or more bytes.
@@ -34,31 +34,31 @@ class Salter:
     salt: bytes = field(repr=False)
 
     def digest(self, message: str) -> str:
-        """HMAC-SHA256 of a message, 64 hexadecimal digits."""
+        """Return the HMAC-SHA256 of a message, 64 hexadecimal digits."""
         return hmac.new(self.salt, message.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
     def short(self, kind: str, name: str) -> str:
-        """The salted id of a patient, study, series or the like, 12 hexadecimal digits; there is no way back."""
+        """Return the salted id of a patient, study or series, 12 hexadecimal digits; it is irreversible."""
         return self.digest(f"{kind}\0{name}")[:_SHORT]
 
 
 class IdMap:
-    """Give files and patients salted ids, and keep the way back from an id to its file.
+    """Salted ids of files and patients, with the map from an id back to its file.
 
-    ``id = hex(HMAC-SHA256(salt, key))`` cut to 12 digits (more if two files would share them), where the key is the
-    path relative to the data root, the domain for images from outside, and the frame. Without the salt an id says
-    nothing about the path, so reports may leave the site; the map may not.
+    ``id = hex(HMAC-SHA256(salt, key))`` cut to 12 digits (more if two files would share them). The key consists of the
+    path relative to the data root, the domain for images of other domains, and the frame. Without the salt an id does
+    not reveal the path, so reports may leave the site; the map may not.
 
     Args:
-        path: local file that holds salt and map, readable by its owner only (mode 0600); read if it exists.
-            None keeps both in memory, and the next run has other ids.
-        salt: 16 or more characters or bytes; None draws one, or takes that of the file.
+        path: local file of salt and map, readable only by its owner (mode 0600); read if it exists. None keeps both in
+            memory, and the next run has other ids.
+        salt: 16 or more characters or bytes; None uses the file's salt, or draws one.
 
     Attributes:
         salter: makes the ids.
 
     Raises:
-        DataError: if the file is not an id map, or holds another salt than the one given, or the salt is short.
+        DataError: if the file is not an id map or holds another salt than the given one, or the salt is too short.
 
     Example:
         >>> ids = IdMap(salt="0123456789abcdef")
@@ -82,11 +82,11 @@ class IdMap:
         self.salter = Salter(stored or given or secrets.token_bytes(16))
 
     def add(self, key: str, *, path: str | os.PathLike[str], frame: int | None = None) -> str:
-        """The id of an image, remembered with its path.
+        """Return the id of an image, and remember its path.
 
         Args:
-            key: path relative to the data root, with the domain for images from outside; unique in the project.
-            path: absolute path, kept in this map only.
+            key: path relative to the data root, with the domain for images of other domains; unique in the project.
+            path: absolute path, kept only in this map.
             frame: frame of a multi-frame file.
 
         Returns:
@@ -101,7 +101,7 @@ class IdMap:
         raise DataError("Two different files have the same SHA-256; one of them must be renamed.")
 
     def keep(self, image_id: str, key: str, *, path: str | os.PathLike[str], frame: int | None = None) -> str:
-        """Remember an image under an id that it already carries, from a list written earlier.
+        """Remember an image under the id that an earlier list gives it.
 
         Raises:
             DataError: if the id is not 12 or more hexadecimal digits, or belongs to another image.
@@ -117,11 +117,11 @@ class IdMap:
         return image_id
 
     def patient_id(self, patient: str) -> str:
-        """The salted id of a patient, 12 hexadecimal digits; there is no way back."""
+        """Return the salted id of a patient, 12 hexadecimal digits; it is irreversible."""
         return self.salter.short("patient", patient)
 
     def path_of(self, image_id: str) -> str:
-        """The absolute path of an image; look it up on this machine only.
+        """Return the absolute path of an image; for use on this machine only.
 
         Raises:
             DataError: if the id is not in the map.
@@ -131,7 +131,7 @@ class IdMap:
         return str(self._files[image_id]["path"])
 
     def item_of(self, image_id: str) -> dict[str, Any]:
-        """What preprocessing takes of an image: its path under ``image``, and its ``frame`` where a file has several.
+        """Return the input of preprocessing for an image: its path under ``image``, and an optional ``frame``.
 
         Raises:
             DataError: if the id is not in the map.
@@ -140,19 +140,19 @@ class IdMap:
         return {"image": path} if frame is None else {"image": path, "frame": int(frame)}
 
     def keys(self) -> dict[str, tuple[str, int | None]]:
-        """Key and frame of every id: what two runs with other salts have in common; never to be written elsewhere."""
+        """Return key and frame of every id: common to two runs with different salts; never to be written elsewhere."""
         return {image_id: (str(file["key"]), file["frame"]) for image_id, file in self._files.items()}
 
     def __len__(self) -> int:
         return len(self._files)
 
     def save(self) -> None:
-        """Write salt and map to ``path`` (mode 0600, replaced in one step); nothing to do without a path."""
+        """Write salt and map to ``path`` (mode 0600, replaced atomically); does nothing without a path."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}.tmp")
-        # created with its final mode: there is no moment at which others can read it
+        # created with its final mode: others can never read it
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

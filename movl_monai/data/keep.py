@@ -1,4 +1,4 @@
-"""Give the images of a data set the splits that they had in training, before a pixel is read."""
+"""Give the images of a data set their splits in training, before any pixel is read."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 
 NewImages = Literal["test"] | None
 COPY = "copy"
-"""The mark of an image that is in the data set twice, while training knew it once."""
+"""Mark of an image that is in the data set twice, but was in training once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """An image that the network learned from, or one of a patient that it learned from, on its way into test.
+    """Image on its way into test that the network learned from, or whose patient it learned from.
 
     Args:
         path: of the image, for a file that stays on this machine.
-        found: by which trace.
-        domain: where it would be scored.
+        found: trace by which it was found.
+        domain: domain in which it would be scored.
     """
 
     path: str
@@ -52,17 +52,17 @@ class Leak:
 
 @dataclass(kw_only=True)
 class Keeping:
-    """The splits of a training, applied to one reading of a data set.
+    """Splits of a training, applied to one reading of a data set.
 
-    Each row of the kept splits belongs to one image of the data set at most; further ones are copies.
+    Each row of the kept splits belongs to at most one image of the data set; further images are copies.
 
     Args:
         kept: the splits.
-        new_images: split of the images that the training did not know, where the list names none.
-        allow_patient_overlap: accept patients that the network learned from among the test images (logged).
+        new_images: split of images that were not part of the training, if the list names none.
+        allow_patient_overlap: accept (and log) test images of patients that the network learned from.
 
     Attributes:
-        claimed: rows that were found in the data set.
+        claimed: rows found in the data set.
     """
 
     kept: KeptSplits
@@ -75,10 +75,11 @@ class Keeping:
             raise DataError(f"new_images must be test, or none to leave them out, got {self.new_images!r}.")
 
     def inside(self, entries: Sequence[Entry]) -> list[Leak]:
-        """Set the splits of in-distribution images, in place; return those that must not be test.
+        """Set the splits of in-distribution images in place; return the leaks into test.
 
-        An image that training knew keeps its split. A new one is test if the list says so, or if it says nothing and
-        ``new_images`` does; else it is in no split.
+        An image of the training keeps its split. A new image is test if the list says so, or if the list names no split
+        and
+        ``new_images`` is "test"; else it is in no split.
         """
         digests = digest_files(entry.path for entry in entries)
         codes = {path: self.kept.content_code(digest) for path, digest in digests.items()}
@@ -93,7 +94,7 @@ class Keeping:
         return leaks
 
     def outside(self, entries: Sequence[Entry], *, inside: Sequence[Entry] = ()) -> list[Leak]:
-        """Look for images, and patients, that the network learned from in other domains, all of which is test."""
+        """Return the images of other (test) domains that the network learned from, directly or by their patient."""
         digests = digest_files(entry.path for entry in entries)
         leaks = []
         for entry in entries:
@@ -106,14 +107,14 @@ class Keeping:
         return leaks + self._of_patients(rest, self._learned_patients(inside))
 
     def claim(self, rows: Sequence[int]) -> int | None:
-        """Take the first row that no image has yet; None if each has one."""
+        """Claim the first free row; return None if every row belongs to an image."""
         row = next((row for row in rows if row not in self.claimed), None)
         if row is not None:
             self.claimed.add(row)
         return row
 
     def _named_first(self, entries: Sequence[Entry], codes: dict[Path, str]) -> list[Entry]:
-        """The entries, of equal files those first whose path training knew too: they are the ones, others copies."""
+        """Return the entries; among equal files those with their path in training come first, the others are copies."""
         places = Counter((codes[entry.path], entry.frame) for entry in entries)
         several = {code for (code, _), count in places.items() if count > 1}
         several |= {
@@ -125,7 +126,7 @@ class Keeping:
         return sorted(entries, key=lambda entry: id(entry) not in named)
 
     def _claim(self, rows: Sequence[int], entry: Entry) -> int | None:
-        """The row of an image; None if training did not know its file, -1 if other images have all of its rows."""
+        """Return the row of an image; None if its file was not in training, -1 if other images claim all its rows."""
         if not rows:
             return None
         frame = "" if entry.frame is None else str(entry.frame)
@@ -137,7 +138,7 @@ class Keeping:
         return -1 if found is None else found
 
     def _settle(self, entry: Entry, codes: dict[Path, str]) -> Leak | None:
-        """Settle the split of one image; it is a leak if it is to be test although the network learned from it."""
+        """Determine the split of one image; return a leak if it is to be test although the network learned from it."""
         wanted = entry.split or self.new_images
         if entry.known in SPLITS:
             learned = entry.known in LEARNED and entry.split == "test"
@@ -151,7 +152,7 @@ class Keeping:
         return Leak(path=str(entry.path), found="file", domain=entry.domain or "") if learned else None
 
     def _learned_patients(self, entries: Sequence[Entry]) -> set[str]:
-        """Patients, as the list spells them now, of the images that the network learned from."""
+        """Return the patients, in the list's present spelling, whose images the network learned from."""
         return {patient_key(str(entry.patient)) for entry in entries if entry.known in LEARNED and is_patient(entry)}
 
     def _of_patients(self, entries: Sequence[Entry], spelled: set[str]) -> list[Leak]:
@@ -202,10 +203,10 @@ class Keeping:
 def open_keeping(
     path: str | os.PathLike[str] | None, *, new_images: NewImages = None, allow_patient_overlap: bool = False
 ) -> Keeping | None:
-    """The kept splits of a training; None without a path, or where the training kept none, which is logged.
+    """Return the kept splits of a training; None without a path, or if the training kept none, which is logged.
 
     Raises:
-        DataError: if the file is missing although the run has one, or damaged.
+        DataError: if the run has a file of splits that is missing, or if it is damaged.
     """
     kept = None if path is None else read_kept_splits(path)
     if path is not None and kept is None and any(Path(path).parent.glob("*.pt")):
@@ -218,7 +219,7 @@ def open_keeping(
 
 
 def told_by_file(kept: KeptSplits, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Copies of items with ``known``: the split in another training than that whose splits they keep, "" for none."""
+    """Return copies of items with ``known``: their split in a training other than the one that is kept, "" for none."""
     digests = digest_files(Path(item["image"]) for item in items)
     told = []
     for item in items:
@@ -231,7 +232,7 @@ def told_by_file(kept: KeptSplits, items: Sequence[Mapping[str, Any]]) -> list[d
 
 
 def learned_items(kept: KeptSplits, items: Sequence[Mapping[str, Any]]) -> list[Leak]:
-    """Scored images, from :func:`told_by_file`, that a training learned from, or whose patients it learned from."""
+    """Return scored images from :func:`told_by_file` that a training learned from, directly or by their patient."""
     new = [item for item in items if item["known"] == "" and item.get("patient_id")]
     kept.slow_codes("patient", (patient_key(str(item["patient_id"])) for item in new))
     patients = {item["id"] for item in new if kept.patient_code(str(item["patient_id"])) in kept.learned_patients}
@@ -244,17 +245,17 @@ def learned_items(kept: KeptSplits, items: Sequence[Mapping[str, Any]]) -> list[
 
 
 def is_patient(entry: Entry) -> bool:
-    """Whether the patient of an entry is one, and not a stand-in for its file."""
+    """Return True if the patient of an entry is known, and not a stand-in for its file."""
     return bool(entry.patient) and entry.patient != f"file:{entry.key}"
 
 
 def leakage_error(leaks: Sequence[Leak], local: Path | None = None, *, run: str = "") -> LeakageError:
-    """The error for leaks.
+    """Return the error for leaks.
 
     Args:
         leaks: one or more.
         local: folder that stays on this machine, for the list of their paths; None writes none.
-        run: name of the run that learned from them, where there are several.
+        run: name of the run that learned from them, if there are several.
     """
     kinds = {"file": "by file", "patient": "by patient", "pixels": "by pixels", "look": "by look (re-encoded)"}
     counts = Counter(kinds[leak.found] for leak in leaks)

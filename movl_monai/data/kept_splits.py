@@ -1,4 +1,4 @@
-"""The splits of a training, as a file beside its checkpoint: which images and patients a network learned from."""
+"""Splits of a training, in a file beside its checkpoint: the images and patients that a network learned from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["LEARNED", "SPLITS_FILE", "KeptImage", "KeptSplits", "digest_files", 
 
 SPLITS_FILE = "splits.csv"
 LEARNED = ("train", "val", "calibration")
-"""The splits that a network learns from: it is trained, selected and calibrated on them."""
+"""Splits that a network learns from: it is trained, selected and calibrated on them."""
 
 _HEAD = re.compile(r"# movl-monai splits, format (\d+), scrypt n=(\d+) r=(\d+) p=(\d+), salt=([0-9a-f]{32,})")
 _FORMAT = 1
@@ -36,14 +36,14 @@ _AGAIN = "Restore the file from the machine of the training, or train again."
 
 @dataclass(frozen=True, kw_only=True)
 class KeptImage:
-    """A row of the file; all values but the split are codes, "" where nothing is known.
+    """Row of the file; all values but the split are codes, "" if unknown.
 
     Args:
-        image: of the path below the data root.
-        frame: of a file with several, "" of other files.
-        patient: of the patient's id.
-        file: of the bytes of the file.
-        pixels: of the pixels as the network gets them.
+        image: code of the path below the data root.
+        frame: frame of a multi-frame file, "" for other files.
+        patient: code of the patient's id.
+        file: code of the bytes of the file.
+        pixels: code of the pixels at the network's input.
         look: code that survives re-encoding, see :mod:`movl_monai.data.looks`.
         split: train, val, calibration or test.
     """
@@ -61,10 +61,10 @@ class KeptSplits:
     """Splits that were made once.
 
     The file is pseudonymous: it holds no path, no id and no picture, but it is made from patient data and must be
-    treated as such. Paths and patient ids can be guessed, so their codes are made by scrypt with the salt of the file:
-    2 ms for each guess, which makes it slow and not impossible to find one among millions of patient numbers. Codes of
-    files and pixels are HMAC-SHA256 with that salt: whoever has the file and an image can tell that it was used. The
-    code of the look says roughly where an image is bright and dark; equal looks can be linked across files.
+    treated as such. Paths and patient ids can be guessed, so their codes are made by scrypt with the salt of the file.
+    At 2 ms per guess it is slow, but not impossible, to find one among millions of patient numbers. Codes of files and
+    pixels are HMAC-SHA256 with that salt: the owner of the file and an image can find out that the image was used. The
+    code of the look describes roughly the bright and dark areas of an image; equal looks can be linked across files.
 
     Args:
         images: the rows.
@@ -86,21 +86,21 @@ class KeptSplits:
         self._slow: dict[str, str] = {}
 
     def slow_codes(self, kind: str, names: Iterable[str]) -> None:
-        """Compute the codes of many paths or patients at once, so that asking for one takes no time."""
+        """Compute the codes of many paths or patients at once, so that later look-ups take no time."""
         wanted = [text for text in dict.fromkeys(f"{kind}\0{name}" for name in names) if text not in self._slow]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             self._slow |= dict(zip(wanted, pool.map(self._derive, wanted), strict=True))
 
     def image_code(self, key: str) -> str:
-        """The code of a path below the data root."""
+        """Return the code of a path below the data root."""
         return self._code("image", key)
 
     def patient_code(self, patient: str) -> str:
-        """The code of a patient, whatever the spelling of the id."""
+        """Return the code of a patient, for any spelling of the id."""
         return self._code("patient", patient_key(patient))
 
     def content_code(self, digest: str) -> str:
-        """The code of a digest of bytes or pixels; "" of none."""
+        """Return the code of a digest of bytes or pixels; "" for an empty digest."""
         return hmac.new(self.salt, digest.encode(), hashlib.sha256).hexdigest()[:_DIGITS] if digest else ""
 
     @cached_property
@@ -174,7 +174,7 @@ class KeptSplits:
 
 
 def read_kept_splits(path: str | os.PathLike[str]) -> KeptSplits | None:
-    """Read the splits beside a checkpoint; None where the training, by an earlier version, kept none.
+    """Read the splits beside a checkpoint; return None if the training, by an earlier version, kept none.
 
     Raises:
         DataError: if `run.json` says that splits were kept and the file is missing, damaged or another one.
@@ -182,7 +182,7 @@ def read_kept_splits(path: str | os.PathLike[str]) -> KeptSplits | None:
     path = Path(path)
     try:
         record = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # reading the record itself says more
+    except (OSError, ValueError):  # reading the record itself gives a better message
         record = {}
     wanted = record.get("splits_sha256") if isinstance(record, Mapping) else None
     if not path.is_file():
@@ -196,7 +196,7 @@ def read_kept_splits(path: str | os.PathLike[str]) -> KeptSplits | None:
 
 
 def digest_files(paths: Iterable[Path]) -> dict[Path, str]:
-    """Compute a digest of the bytes of each file, or of all files of a folder; "" for one that cannot be read."""
+    """Compute a digest of the bytes of each file, or of all files of a folder; "" for an unreadable one."""
     distinct = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(distinct, pool.map(_digest, distinct), strict=True))

@@ -1,4 +1,4 @@
-"""A short code of an image's look, which survives re-encoding: JPEG for PNG, another size, a DICOM wrapper."""
+"""Short code of an image's look, which survives re-encoding: JPEG instead of PNG, another size, a DICOM wrapper."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional
 __all__ = ["SAME_LOOK", "find_looks", "looks_of"]
 
 SAME_LOOK = 16
-"""Largest distance, in bits of 255, of two codes of one image.
+"""Largest distance between two codes of one image, in bits of 255.
 
 Measured at 64 and 224 pixels: JPEG of quality 90 and 75, PNG and half the size move a code by 10 bits at most. Images
 of different patients are 42 bits apart or more among 2,474 chest X-rays (but for one picture that is filed under two
 patients), 30 among 400 fundus photographs, 76 among 100 CT slices, 48 among 2,189 slices of 60 MR volumes.
 """
 
-_SIDE, _KEPT = 64, 16  # pixels of the small image, and rows and columns of its transform that make the code
+_SIDE, _KEPT = 64, 16  # size of the small image in pixels, and of the block of its transform in the code
 _LEAST_DEVIATION = 2.0  # of 255 levels; a nearly blank image has no look
 _CHUNK = 1024
 
@@ -50,7 +50,7 @@ def looks_of(images: torch.Tensor) -> list[str]:
 
 
 def find_looks(codes: Sequence[str], known: Sequence[str], *, within: int = SAME_LOOK) -> list[int | None]:
-    """Return the position of the nearest known code for each code, None where none is as near as ``within`` bits.
+    """Return the position of the nearest known code for each code, None if none is within ``within`` bits.
 
     Example:
         >>> find_looks(["00" * 32, "ff" * 32], ["ff" * 32, "", "01" + "00" * 31])
@@ -64,7 +64,7 @@ def find_looks(codes: Sequence[str], known: Sequence[str], *, within: int = SAME
     there = _signs([known[index] for index in positions])
     for start in range(0, len(asked), _CHUNK):
         part = asked[start : start + _CHUNK]
-        # of two vectors of signs, bits - 2 x distance is the scalar product
+        # the scalar product of two sign vectors is bits - 2 x distance
         nearest = (_signs([codes[index] for index in part]) @ there.T).max(dim=1)
         for index, product, place in zip(part, nearest.values.tolist(), nearest.indices.tolist(), strict=True):
             if (there.shape[1] - product) / 2 <= within:
@@ -78,7 +78,7 @@ def _signs(codes: Sequence[str]) -> torch.Tensor:
 
 
 def _cosines() -> torch.Tensor:
-    """The first rows of the discrete cosine transform (type 2) of :data:`_SIDE` values, orthonormal."""
+    """Return the first rows of the discrete cosine transform (type 2) of :data:`_SIDE` values, orthonormal."""
     frequency = torch.arange(_KEPT, dtype=torch.float32)[:, None]
     place = torch.arange(_SIDE, dtype=torch.float32)[None] + 0.5
     basis = torch.cos(torch.pi / _SIDE * frequency * place) * (2 / _SIDE) ** 0.5

@@ -1,4 +1,4 @@
-"""Make the splits of a training that are kept beside its checkpoint."""
+"""Make the splits that a training keeps beside its checkpoint."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["make_kept_splits"]
 def make_kept_splits(datalist: Datalist, images: ImageDataset, *, salt: bytes | None = None) -> KeptSplits:
     """Make a row for each in-distribution image of the whole list.
 
-    A training that keeps the splits of an earlier one, because it resumes it, keeps them as they are.
+    A resumed training keeps the splits of the earlier one unchanged.
 
     Args:
         datalist: the list of the training, or a part of it.
-        images: the decoded part of it; the other images are decoded with its transform, and not held in memory.
+        images: its decoded part; the other images are decoded with its transform, and not held in memory.
         salt: of the codes; None draws one.
     """
     if datalist.keeping is not None:
@@ -57,7 +57,7 @@ def make_kept_splits(datalist: Datalist, images: ImageDataset, *, salt: bytes | 
 
 
 def _looks(items: Sequence[Mapping[str, Any]], images: ImageDataset) -> dict[str, tuple[str, str]]:
-    """Digest of the pixels, and look, of each image that can be decoded, by id."""
+    """Return the digest of the pixels, and the look, of each decodable image, by id."""
     pairs = zip(images.data, zip(images.pixels, looks_of(images.images), strict=True), strict=True)
     found = {item["id"]: codes for item, codes in pairs}
     rest = [item for item in items if item["id"] not in found]

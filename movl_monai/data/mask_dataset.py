@@ -1,4 +1,4 @@
-"""A data set of images with masks that are decoded once and kept in memory."""
+"""Data set of images with masks that are decoded once and kept in memory."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class SegmentationDataset(ImageDataset):
     """Decode every image and mask of a list once, keep both as uint8, and report each file.
 
     An item is ``{"image": uint8 (3, H, W), "mask": uint8 (H, W), "index": int, "id": str, "case": str, "split": str,
-    "domain": str}``; without ``mask`` where the list has none. ``case`` is the id of the volume that a slice is of, and
-    of any other image its own. With ``augment``, ``image`` is float32 in [0, 1] and the mask moved with it.
+    "domain": str}``; without ``mask`` if the list has none. ``case`` is the id of a slice's volume, for any other image
+    its own id. With ``augment``, ``image`` is float32 in [0, 1] and the mask moves with it.
 
     Attributes:
         masks: uint8 (N, H, W), the classes at the size of the images; (0, 0, 0) without masks.
         cases: case of each image.
-        geometry: for each image its own ``rows`` and ``columns``, and where they are known ``pixel_spacing`` (mm
-            between rows and between columns); of a slice also ``slice_spacing``, ``slice_axis``, ``frame``, ``frames``.
+        geometry: native ``rows`` and ``columns`` of each image, and if known ``pixel_spacing`` (mm between rows and
+            between columns); for a slice also ``slice_spacing``, ``slice_axis``, ``frame``, ``frames``.
 
     Args:
         datalist: see :func:`movl_monai.data.read_mask_datalist`.
-        transform: takes an item and gives it back with ``image`` as float32 (3, H, W) in [0, 1], ``mask`` as uint8
-            (1, H, W), and ``native_mask``, the mask before it was resized.
-        options: of :class:`ImageDataset`; ``augment`` takes and gives ``{"image": (3, H, W), "mask": (1, H, W)}``.
+        transform: maps an item to an item with ``image`` as float32 (3, H, W) in [0, 1], ``mask`` as uint8 (1, H, W),
+            and ``native_mask``, the mask before resizing.
+        options: of :class:`ImageDataset`; ``augment`` maps ``{"image": (3, H, W), "mask": (1, H, W)}`` to the same.
 
     Raises:
         DataError: as :class:`ImageDataset`.
-        ImageContractError: if the transform gives something else than an image and its mask.
+        ImageContractError: if the transform does not return an image and its mask.
     """
 
     masks: torch.Tensor
@@ -55,11 +55,11 @@ class SegmentationDataset(ImageDataset):
 
     @property
     def has_masks(self) -> bool:
-        """Whether the images have masks."""
+        """True if the images have masks."""
         return self.masks.numel() > 0
 
     def native_mask(self, index: int) -> np.ndarray:
-        """The classes of an image at its own size, uint8 (rows, columns).
+        """Return the classes of an image at its native size, uint8 (rows, columns).
 
         Raises:
             DataError: if it has no mask.
@@ -71,7 +71,7 @@ class SegmentationDataset(ImageDataset):
         return values.reshape(facts["rows"], facts["columns"])
 
     def pixel_counts(self, num_classes: int) -> torch.Tensor:
-        """How many pixels of the masks are of each class, int64 (num_classes,).
+        """Count the pixels of each class in the masks, int64 (num_classes,).
 
         Raises:
             DataError: if there are no masks.

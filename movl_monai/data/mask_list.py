@@ -51,41 +51,28 @@ def read_mask_datalist(
     kept_splits: PathLike | None = None,
     new_images: NewImages = None,
 ) -> Datalist:
-    """The images of a data set with their masks, patients, splits and salted ids; no pixel is read.
+    """Return the images of a data set with their masks, patients, splits and salted ids; no pixel is read.
 
     The source is a folder with ``images`` and ``masks`` (see ``read_pairs`` of this package), a data set of nnU-Net v2
-    (``read_nnunet``), a CSV manifest with the
-    columns ``path`` and ``mask``, decathlon JSON whose ``label`` is the path of a mask, or a folder with such a list.
-    Every slice of a NIfTI volume, or of a folder with one DICOM series, is an item; ``case`` is the id of its volume,
-    and of an image its own. Images without a mask are left out and reported as ``image_without_mask``, likewise masks
-    without an image.
+    (``read_nnunet``), a CSV manifest with the columns ``path`` and ``mask``, decathlon JSON whose ``label`` is the path
+    of a mask, or a folder with such a list. Every slice of a NIfTI volume, or of a folder with one DICOM series, is an
+    item. ``case`` is the id of its volume, for an image its own id. Images without a mask are skipped and reported as
+    ``image_without_mask``, masks without an image as ``mask_without_image``.
 
-    Patients and splits are as in :func:`movl_monai.data.read_datalist`: by patient, and so by volume.
+    Patients and splits are as in :func:`movl_monai.data.read_datalist`: by patient, and therefore by volume. Arguments
+    that are not described here are as for :func:`movl_monai.data.read_datalist`.
 
     Args:
         source: CSV file, JSON file, or folder.
-        class_names: of the values 0, 1, ... of the masks, the background first. None takes those of the JSON, or else
+        class_names: of the values 0, 1, ... of the masks, the background first. None uses the names of the JSON, else
             "background" and "foreground".
-        ood_dataset_dirs: see :func:`movl_monai.data.read_datalist`; so are all further arguments but the next.
-        id_domain: see there.
-        split_fractions: see there.
-        seed: see there.
-        patient_pattern: see there.
-        one_image_per_patient: see there; a volume counts as one image.
-        allow_patient_overlap: see there.
-        mask_suffix: what the names of masks in a folder have behind those of the images, such as "_mask".
-        encoding: see there.
-        data_root: see there.
-        slice_axis: see there.
-        id_salt: see there.
-        id_map: see there.
-        kept_splits: see there.
-        new_images: see there.
+        one_image_per_patient: as for ``read_datalist``; a volume counts as one image.
+        mask_suffix: end of the mask names in a folder, after the name of the image, such as "_mask".
 
     Raises:
-        LeakageError: see there.
-        DataError: if there is no image with a mask, patients cannot be told apart where a split must be made, one is in
-            two splits, or a list cannot be understood.
+        LeakageError: as :func:`movl_monai.data.read_datalist`.
+        DataError: if there is no image with a mask, patients are unknown where a split must be made, one is in two
+            splits, or a list cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     read = partial(read_mask_source, mask_suffix=mask_suffix, encoding=encoding)
@@ -129,17 +116,17 @@ def read_mask_source(
     splits: bool = True,
     encoding: str | None = None,
 ) -> Listing:
-    """The pairs of a source; what has no mask is skipped.
+    """Return the pairs of a source; images without a mask are skipped.
 
     Args:
         source: a folder, CSV or JSON file.
-        data_root: folder that relative paths of a list belong to, default the list's folder.
-        mask_suffix: what the names of masks in a folder have behind those of the images.
-        splits: whether the splits of a list count; a column of another name that holds them is then an error.
+        data_root: base folder of the relative paths of a list, default the list's folder.
+        mask_suffix: end of the mask names in a folder, after the name of the image.
+        splits: whether to use the splits of a list; a column of another name that holds them is then an error.
         encoding: code page of a CSV file that is not Unicode.
 
     Raises:
-        DataError: if there is no such source, it is of another kind, or it has no pair.
+        DataError: if the source does not exist, is of another kind, or has no pair.
     """
     if source.is_dir():
         if is_nnunet(source):
@@ -161,10 +148,10 @@ def read_mask_source(
 
 
 def _with_masks(listing: Listing) -> Listing:
-    """The listing without the images whose mask is not named or not there, which are skipped with the reason."""
+    """Return the listing without images whose mask is not named or missing, which are skipped with the reason."""
     result = Listing(skipped=list(listing.skipped), class_names=listing.class_names, notes=listing.notes)
     for entry in listing.entries:
-        entry.label = None  # a class of the whole image says nothing here
+        entry.label = None  # a class of the whole image has no meaning here
         if reason := _mask_problem(entry):
             result.skipped.append(SkippedFile(entry.path, entry.key, reason, entry.domain, entry.split))
         else:
@@ -180,7 +167,7 @@ def _mask_problem(entry: Entry) -> str | None:
 
 
 def _split(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> None:
-    """Complete the splits; there are no classes to stratify by, so all images count as of one."""
+    """Complete the splits without stratification: all images count as one class."""
     for entry in entries:
         entry.label = "image"
     try:

@@ -1,4 +1,4 @@
-"""Tell patients apart where the list does not: from the path, or one per file."""
+"""Patients that the list does not name: from the path, or one per file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def assign_patients_by_pattern(entries: Sequence[Entry], pattern: str, *, requir
         required: whether a path without a match is an error.
 
     Raises:
-        DataError: if the pattern is no regular expression with that group, or ``required`` and paths do not match.
+        DataError: if the pattern is not a regular expression with that group, or with ``required`` if paths do not
+            match.
     """
     try:
         regex = re.compile(pattern)
@@ -56,7 +57,7 @@ def one_patient_each(entries: Sequence[Entry]) -> None:
 
 
 def warn_if_unknown(entries: Sequence[Entry]) -> None:
-    """Say once that leakage between given splits cannot be checked, if there are several and patients not known."""
+    """Log once that leakage between given splits cannot be checked, if patients are unknown."""
     unknown = sum(entry.patient is None for entry in entries)
     if unknown and len({entry.split for entry in entries}) > 1:
         logger.warning(

@@ -1,4 +1,4 @@
-"""Read a CSV manifest: `path,label[,mask,patient_id,split,domain,frame,id]`, and columns that make groups."""
+"""Read a CSV manifest: `path,label[,mask,patient_id,split,domain,frame,id]`, and group columns."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def read_csv(
     splits: bool = True,
     encoding: str | None = None,
 ) -> Listing:
-    """The entries of a CSV manifest.
+    """Return the entries of a CSV manifest.
 
-    Columns are found by name, in any case and order; the listing's notes name those that are not used. Delimiters are
-    comma, semicolon, tab or bar; line ends are any; text is UTF-8 or UTF-16, else of the given code page, else
-    Windows-1252, which a note says. Labels, patients and splits such as nan, NA and null are missing values. An
-    ``id`` counts if it looks like a salted one. A row given twice is kept once and reported as ``duplicate_row``; a
-    file that is not there as ``missing_file``.
+    Columns are found by name, in any case and order; the listing's notes name unused columns. Delimiters are comma,
+    semicolon, tab or bar, with any line ends. Text is UTF-8 or UTF-16, else of the given code page, else Windows-1252,
+    with a note. Labels, patients and splits such as nan, NA and null are missing values. An ``id`` counts if it looks
+    like a salted one. A repeated row is kept once and reported as ``duplicate_row``, a missing file as
+    ``missing_file``.
 
     Args:
         source: the CSV file.
-        data_root: folder that relative paths belong to, default the CSV's folder.
-        labelled: False lets rows, or the whole list, be without a label.
+        data_root: base folder of relative paths, default the CSV's folder.
+        labelled: False accepts rows, or the whole list, without labels.
         folders: whether a path may be a folder with one DICOM series.
         group_columns: further columns, found by name, whose values become the groups of an image.
-        groups_required: whether such a column may not be missing.
-        splits: whether the splits of the list count; another column that names splits is then an error.
+        groups_required: whether a missing group column is an error.
+        splits: whether to use the splits of the list; another column that names splits is then an error.
         encoding: code page of a list that is not Unicode.
 
     Raises:
-        DataError: if the file is no text, a column is missing, the splits are in a column of another name, a row has
+        DataError: if the file is not text, a column is missing, the splits are in a column of another name, a row has
             no path or label, a split or frame cannot be understood, a path leads out of the folder, or one image has
             rows that contradict each other. Rows are numbered as a spreadsheet shows them: the header is row 1.
     """
@@ -88,7 +88,7 @@ def _assumption(name: str) -> str:
 
 
 def _without_absent(row: Mapping[str, str]) -> dict[str, str]:
-    """The row with "" where a program wrote a missing value as a word."""
+    """Return the row with "" for missing values that are written as words."""
     return {name: "" if name in _WORDS and is_absent(value) else value for name, value in row.items()}
 
 
@@ -131,5 +131,5 @@ def _frame(text: str | None, where: str) -> int | None:
 
 
 def _salted_id(text: str | None) -> str | None:
-    """An id that `movl-monai ingest` wrote; the ids of other programs may name patients and are left out."""
+    """Return an id that `movl-monai ingest` wrote; ids of other programs may name patients and are ignored."""
     return text.strip() if text and re.fullmatch(r"[0-9a-f]{12,64}", text.strip()) else None

@@ -12,13 +12,13 @@ __all__ = ["class_depth", "read_files", "read_folders"]
 
 
 def read_folders(root: Path) -> Listing:
-    """The entries of a folder of class folders.
+    """Return the entries of a folder of class folders.
 
     The folders directly below ``root`` are the splits if all of them are called train(ing), val(id)(ation) or
-    test(ing), and the classes otherwise. Below a class folder everything is searched, however deep. Every file ends as
-    an entry or as skipped with its reason: ``hidden_file`` (also in hidden folders and ``__MACOSX``), ``other_file``
-    (by its name no image), ``outside_class_folder``, ``linked_folder``, ``folder_not_readable``,
-    ``link_out_of_folder``, ``empty_file``, ``not_regular_file``.
+    test(ing), and the classes otherwise. Class folders are searched at any depth. Every file becomes an entry, or is
+    skipped with its reason: ``hidden_file`` (also in hidden folders and ``__MACOSX``), ``other_file`` (not an image by
+    its name), ``outside_class_folder``, ``linked_folder``, ``folder_not_readable``, ``link_out_of_folder``,
+    ``empty_file``, ``not_regular_file``.
 
     Raises:
         DataError: if split folders and others lie side by side, or there are no class folders.
@@ -50,9 +50,9 @@ def read_folders(root: Path) -> Listing:
 
 
 def read_files(root: Path) -> Listing:
-    """The entries of a folder of images without labels: every file below it, however deep.
+    """Return the entries of a folder of images without labels: every file below it, at any depth.
 
-    Every file ends as an entry or as skipped with its reason, as in :func:`read_folders`.
+    Every file becomes an entry, or is skipped with its reason, as in :func:`read_folders`.
     """
     root = root.absolute()
     listing = Listing()
@@ -66,7 +66,7 @@ def read_files(root: Path) -> Listing:
 
 
 def class_depth(folders: list[str]) -> int:
-    """0 if the folders directly below the root are classes, 1 if they are splits.
+    """Return the depth of the class folders: 0 directly below the root, 1 below split folders.
 
     Raises:
         DataError: if split folders and others lie side by side.
@@ -82,7 +82,7 @@ def class_depth(folders: list[str]) -> int:
 
 
 def _listed(names: set[str]) -> str:
-    """Names in natural order, at most five of them."""
+    """Join names in natural order, at most five of them."""
     ordered = sorted(names, key=natural_key)
     return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
 

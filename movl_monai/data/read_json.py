@@ -45,23 +45,22 @@ def read_json(
     group_columns: Sequence[str] = (),
     splits: bool = True,
 ) -> Listing:
-    """The entries of a decathlon JSON file.
+    """Return the entries of a decathlon JSON file.
 
-    An entry is a path, or ``{"image": path}`` with, where known, ``label`` (class name, or number of the class),
+    An entry is a path, or ``{"image": path}`` with optional ``label`` (class name, or number of the class),
     ``patient_id``, ``domain``, ``frame`` and ``id``. Class names come from ``class_names`` (a list) or ``labels``
-    (``{"0": "normal", ...}``); without them the numbers are the names. Images of an empty section or none at all are
-    left to be split.
+    (``{"0": "normal", ...}``); without them the numbers are the names. Missing splits are made later.
 
     Args:
         source: the JSON file.
-        data_root: folder that relative paths belong to, default the file's folder.
+        data_root: base folder of relative paths, default the file's folder.
         masks: whether ``label`` (or ``mask``) is the path of a mask; a path may then be a folder with a DICOM series.
         group_columns: names of fields whose values become the groups of an image.
-        splits: whether the splits of the list count; a field that holds them is then an error.
+        splits: whether to use the splits of the list; a field that holds them is then an error.
 
     Raises:
         DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name; with
-            ``masks``, if it is anything but a path.
+            ``masks``, if a label is not a path.
     """
     root = (data_root or source.parent).absolute()
     try:

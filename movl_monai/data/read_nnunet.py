@@ -1,4 +1,4 @@
-"""Read the data sets of nnU-Net v2: `imagesTr`, `labelsTr`, `imagesTs`, and what `dataset.json` says of them."""
+"""Read data sets of nnU-Net v2: `imagesTr`, `labelsTr`, `imagesTs`, and their `dataset.json`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CHANNEL = re.compile(r"_(\d{4})$")
 
 
 def is_nnunet(root: Path) -> bool:
-    """Whether a folder is a data set of nnU-Net v2: with `imagesTr`, and a `dataset.json` that names a file ending.
+    """Return True for a data set of nnU-Net v2: it has `imagesTr`, and its `dataset.json` names a file ending.
 
-    A folder with a ``manifest.csv`` is read by that.
+    A folder with a ``manifest.csv`` is read by its manifest instead.
     """
     if not (root / "imagesTr").is_dir() or not (root / _LIST).is_file() or (root / "manifest.csv").is_file():
         return False
@@ -36,14 +36,14 @@ def is_nnunet(root: Path) -> bool:
 
 
 def read_nnunet(root: Path) -> Listing:
-    """The pairs of a data set of nnU-Net v2: the image `imagesTr/CASE_0000.END` and the mask `labelsTr/CASE.END`.
+    """Return the pairs of a data set of nnU-Net v2: image `imagesTr/CASE_0000.END` and mask `labelsTr/CASE.END`.
 
-    Images of `imagesTs` are the split "test" if `labelsTs` has their masks, else reported as ``image_without_mask``.
-    Colour pictures are one file, whatever the number of channels that `dataset.json` names.
+    Images of `imagesTs` are the split "test" if `labelsTs` has their masks, else reported as ``image_without_mask``. A
+    colour picture is one file, for any number of channels in `dataset.json`.
 
     Raises:
-        DataError: for images of several files, one for each channel; for labels that are regions, have "ignore", or
-            are not numbered 0, 1, ...; for cases that lie elsewhere; if there is no pair.
+        DataError: for images of several files, one per channel; for labels that are regions, include "ignore", or are
+            not numbered 0, 1, ...; for cases in other folders; if there is no pair.
 
     Reference:
         Isensee et al., nnU-Net v2, documentation/dataset_format.md.
@@ -117,7 +117,7 @@ def _add_pairs(listing: Listing, root: Path, images: str, masks: str, split: Spl
 
 
 def _files(listing: Listing, root: Path, folder: Path, split: SplitName | None, ending: str) -> dict[str, Path]:
-    """The files of a folder by their name without the ending; others are skipped."""
+    """Return the files of a folder by name without the ending; others are skipped."""
     files: dict[str, Path] = {}
     for path, problem in find_files(folder) if folder.is_dir() else ():
         other = None if path.name.endswith(ending) and path.parent == folder else "other_file"

@@ -19,19 +19,20 @@ _MASKS = ("masks", "mask", "labels", "label", "labelstr", "segmentations", "anno
 
 
 def read_pairs(root: Path, *, mask_suffix: str = "") -> Listing:
-    """The pairs of a folder with ``images`` and ``masks`` (or ``labels``), also below train, val and test folders.
+    """Return the pairs of a folder with ``images`` and ``masks`` (or ``labels``), possibly below split folders.
 
     An image belongs to the mask of the same relative path without suffixes: ``images/a/x.nii.gz`` to ``masks/a/x.nii``.
     A folder of images with one mask, ``images/x/*.dcm`` and ``masks/x.dcm`` or the only file of ``masks/x``, is one
-    series. Every file ends in a pair or as skipped with its reason: ``image_without_mask``, ``mask_without_image``,
-    ``ambiguous_pair`` (two files of one name), ``outside_pair_folders``, or one of :func:`read_folders`.
+    series. Every file becomes part of a pair, or is skipped with its reason: ``image_without_mask``,
+    ``mask_without_image``, ``ambiguous_pair`` (two files of one name), ``outside_pair_folders``, or a reason of
+    :func:`read_folders`.
 
     Args:
         root: the folder.
-        mask_suffix: what the names of masks have behind that of the image, such as "_mask".
+        mask_suffix: end of the mask names, after the name of the image, such as "_mask".
 
     Raises:
-        DataError: if there are no such folders, or no pair in them.
+        DataError: if there are no such folders, or they contain no pair.
     """
     root = root.absolute()
     listing = Listing()
@@ -49,7 +50,7 @@ def read_pairs(root: Path, *, mask_suffix: str = "") -> Listing:
 
 
 def has_pairs(root: Path) -> bool:
-    """Whether a folder is one for :func:`read_pairs`: with images and masks, or train, val and test folders of such."""
+    """Return True for a folder for :func:`read_pairs`: with images and masks, or with such folders per split."""
     folders = _subfolders(root)
     places = [root / name for name in folders] if _are_splits(folders) else [root]
     return all(_find(_subfolders(place), _IMAGES) and _find(_subfolders(place), _MASKS) for place in places)
@@ -61,13 +62,13 @@ def _subfolders(folder: Path) -> list[str]:
 
 @dataclass
 class _Side:
-    """The files of one of the two folders, by name without suffixes."""
+    """Files of one of the two folders, by name without suffixes."""
 
     folder: Path
     files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
     def inside(self, name: str) -> list[Path]:
-        """The files that lie directly in a folder of that name."""
+        """Return the files directly in a folder of that name."""
         return [path for paths in self.files.values() for path in paths if _name(path.parent, self.folder) == name]
 
 
@@ -112,7 +113,7 @@ def _side(listing: Listing, root: Path, folder: Path, split: SplitName | None, s
 
 
 def _pairs(images: _Side, masks: _Side) -> list[tuple[Path, Path]]:
-    """The pairs, which are taken out of both sides."""
+    """Return the pairs, removed from both sides."""
     pairs = []
     for name in natural_sorted([*images.files, *masks.files]):
         if len(images.files.get(name, [])) == len(masks.files.get(name, [])) == 1:
@@ -135,7 +136,7 @@ def _take(side: _Side, taken: list[Path]) -> None:
 
 
 def _name(path: Path, folder: Path) -> str:
-    """A relative path without the suffixes of its last part."""
+    """Return a relative path without the suffixes of its last part."""
     relative = path.relative_to(folder)
     if path == folder:
         return ""
@@ -144,7 +145,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _skip_the_rest(listing: Listing, root: Path) -> None:
-    """Report the files that lie beside the folders of images and masks."""
+    """Report the files beside the folders of images and masks."""
     known = {file.path for file in listing.skipped} | {entry.mask for entry in listing.entries}
     known |= {entry.path for entry in listing.entries}
     for path, problem in find_files(root):

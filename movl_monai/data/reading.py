@@ -1,4 +1,4 @@
-"""Read a data set, whatever describes it, into a :class:`~movl_monai.data.Datalist`."""
+"""Read a data set of any form into a :class:`~movl_monai.data.Datalist`."""
 
 from __future__ import annotations
 
@@ -54,52 +54,54 @@ def read_datalist(
     kept_splits: PathLike | None = None,
     new_images: NewImages = None,
 ) -> Datalist:
-    """The images of a data set with labels, patients, splits and salted ids; no pixel is read.
+    """Return the images of a data set with labels, patients, splits and salted ids; no pixel is read.
 
     The source is a CSV manifest, decathlon JSON, or a folder: its ``manifest.csv``, ``dataset.json`` or
     ``datalist.json`` if it has one, else its class folders. See ``read_csv``, ``read_json`` and ``read_folders`` of
     this package for the forms.
 
     Classes are the names in the in-distribution domain in natural order, unless given. Patients come from the list,
-    else from ``patient_pattern``, else from the DICOM header. Splits that the source does not give are made by patient
-    (see :func:`movl_monai.data.splits.complete_splits`). Other domains than ``id_domain``, and the sources in
-    ``ood_dataset_dirs``, are out of distribution and for evaluation only: a split that the list gives them is kept in
-    the items but must not be trained on; without one it is "test".
+    else from ``patient_pattern``, else from the DICOM header. Missing splits are made by patient (see
+    :func:`movl_monai.data.splits.complete_splits`). Domains other than ``id_domain``, and the sources in
+    ``ood_dataset_dirs``, are out of distribution and for evaluation only: their splits in the list are kept in the
+    items but must not be trained on; without a split they are "test".
 
     Args:
         source: CSV file, JSON file, or folder.
-        ood_dataset_dirs: further sources of the same forms. Each is a domain called like its folder (``name_2`` if
-            taken; ``name_domain`` if its list has several), all of it "test".
-        id_domain: the in-distribution domain of the list; also the name where a list has none.
+        ood_dataset_dirs: further sources of the same forms. Each is a "test" domain named after its folder (``name_2``
+            if taken; ``name_domain`` if its list has several).
+        id_domain: the in-distribution domain of the list; also the name for a list without domains.
         far_dataset_dirs: images of another kind, without labels: folders, lists, or a mapping of names to them. Each is
             a domain for OOD detection only, see :mod:`movl_monai.data.far_sources`.
         split_fractions: of train, val and test, for splits that must be made; None makes none.
-        calibration_fraction: share of the val patients in [0, 1) that is set aside as the split "calibration", where
-            the list does not mark one; see :func:`movl_monai.data.splits.set_aside_calibration`.
+        calibration_fraction: share of the val patients in [0, 1) to set aside as the split "calibration", if the list
+            marks none; see :func:`movl_monai.data.splits.set_aside_calibration`.
         group_columns: columns of the list, such as sex or site, whose values are kept as ``groups`` of each item.
         seed: of the split.
         patient_pattern: regular expression with a group ``patient``, searched in the path relative to the data root.
-        one_image_per_patient: state that files of the source without a patient are of as many patients.
+        one_image_per_patient: assert that every file without a patient is of a different patient.
         allow_missing_classes: accept a class without an image in val (logged), instead of raising.
-        allow_patient_overlap: accept patients in two splits, or of a training among the test images (logged), instead
+        allow_patient_overlap: accept (and log) patients in two splits, or test images of a training's patients, instead
             of raising.
-        merge_labels: make one class of labels that are equal but for case, blanks or width, instead of raising.
-        encoding: code page of CSV lists that are not Unicode, such as gbk; None assumes Windows-1252 and says so.
-        class_names: all classes in the order of the labels, such as those of a trained network; a source may lack one.
-        data_root: folder that the relative paths of ``source`` belong to, default the folder of the list.
-        slice_axis: plane of NIfTI slices, each of which is an item with ``frame``; give the loading transform the same.
-        id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
-        id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
-        kept_splits: ``splits.csv`` of a training, whose splits its images keep; none are made. Where the file is not
-            there, because the training is older, splits are made as without it.
-        new_images: "test" makes images test that the training did not know and whose split the list does not name;
-            None leaves them without a split.
+        merge_labels: merge labels that differ only in case, blanks or width into one class, instead of raising.
+        encoding: code page of CSV lists that are not Unicode, such as gbk; None assumes Windows-1252 and logs it.
+        class_names: all classes in the order of the labels, such as the classes of a trained network; a source may lack
+            one.
+        data_root: base folder of the relative paths of ``source``, default the folder of the list.
+        slice_axis: plane of NIfTI slices, each of which is an item with ``frame``; the loading transform needs the same
+            plane.
+        id_salt: salt of the ids; None uses the salt of ``id_map``, or draws one.
+        id_map: an :class:`IdMap`, or its file, which maps ids to paths.
+        kept_splits: ``splits.csv`` of a training, whose images keep their splits; no splits are made. If the file is
+            missing, because the training is older, splits are made as without it.
+        new_images: "test" is the split of images that were not part of the training and have no split in the list; None
+            leaves them without a split.
 
     Raises:
         LeakageError: if one patient is in two splits, or an image or patient that the training with the kept splits
             learned from would be scored as test.
-        DataError: if there are no images, one class only, a class that is not known, patients that cannot be told apart
-            where a split must be made, or a list that cannot be understood.
+        DataError: for no images, only one class, an unknown class, unknown patients where a split must be made, or a
+            list that cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     columns = check_group_columns(group_columns)
@@ -154,7 +156,7 @@ def read_datalist(
 def refuse_leaks(
     keeping: Keeping, leaks: Sequence[Leak], inside: Sequence[Entry], listings: Sequence[Listing], ids: IdMap
 ) -> None:
-    """Look for images that a training learned from in the other domains, too.
+    """Check that no other domain has images that a training learned from.
 
     Raises:
         LeakageError: if there are any, or ``leaks`` of the in-distribution domain.
@@ -176,20 +178,20 @@ def read_unlabelled(
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
 ) -> Datalist:
-    """The images of a folder, a single file, or a manifest, for inference: nothing is split and no label is needed.
+    """Return the images of a folder, a single file, or a manifest, for inference: without splits or labels.
 
     Args:
-        source: a folder (all files below it), one image file, or a CSV or JSON list, whose labels are left out.
+        source: a folder (all files below it), one image file, or a CSV or JSON list, whose labels are ignored.
         class_names: of the network, in the order of its logits.
-        slice_axis: along which a NIfTI volume is cut into slices; as in the transform that loads them.
-        domain: name given to all images.
-        series: take a folder whose DICOM files are one series as one volume; items then have ``case``, the salted id of
+        slice_axis: plane of NIfTI slices, as in the transform that loads them.
+        domain: name of all images.
+        series: read a folder whose DICOM files are one series as one volume; items then have ``case``, the salted id of
             the volume.
-        id_salt: salt of the ids; None draws one, or takes that of ``id_map``.
-        id_map: an :class:`IdMap`, or the file of one, that keeps the way from ids to paths.
+        id_salt: salt of the ids; None uses the salt of ``id_map``, or draws one.
+        id_map: an :class:`IdMap`, or its file, which maps ids to paths.
 
     Raises:
-        DataError: if there is no such source, or no file in it that could be an image.
+        DataError: if the source does not exist, or contains no file that could be an image.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     path = Path(source)
@@ -217,7 +219,7 @@ def read_unlabelled(
 
 
 def log_notes(listing: Listing) -> None:
-    """Log what a list holds and training does not use, and which of its files are not there."""
+    """Log the unused contents of a list, and its missing files."""
     for note in listing.notes:
         logger.info(note)
     total = len(listing.entries) + len(listing.skipped)
@@ -226,7 +228,7 @@ def log_notes(listing: Listing) -> None:
 
 
 def inside_domain(listing: Listing, id_domain: str) -> list[Entry]:
-    """The entries of the in-distribution domain, which records without a domain belong to.
+    """Return the entries of the in-distribution domain, which is the domain of records without one.
 
     Raises:
         DataError: if there is none.
@@ -255,7 +257,7 @@ def _class_names(entries: Sequence[Entry], given: Sequence[str] | None) -> list[
 
 
 def _check_missing(listing: Listing) -> None:
-    """Check that no class is lost because its files are not there.
+    """Check that no class is lost because its files are missing.
 
     Raises:
         DataError: if one is.
@@ -287,15 +289,15 @@ def build_datalist(
     far: int = 0,
     keeping: Keeping | None = None,
 ) -> Datalist:
-    """The list of all entries, ordered and with salted ids.
+    """Return the list of all entries, ordered and with salted ids.
 
     Args:
         listings: of the in-distribution source and the others.
         class_names: in the order of the labels.
         id_domain: name of the in-distribution domain.
-        ids: gives and keeps the ids, and is saved.
-        cases: whether items have ``case``, the salted id of the volume that a slice is of.
-        far: how many of the listings, the last ones, are far sets.
+        ids: makes and keeps the ids, and is saved.
+        cases: whether items have ``case``, the salted id of a slice's volume.
+        far: number of far sets, which are the last of the listings.
         keeping: the splits of a training that were applied to the entries.
     """
     entries = [entry for listing in listings for entry in listing.entries]
@@ -345,6 +347,6 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
 
 
 def _position(entry: Entry) -> tuple[Any, ...]:
-    """What orders the items, whatever the order on disk."""
+    """Return the sort key of an entry, independent of the order on disk."""
     split = (*SPLITS, None).index(entry.split)
     return natural_key(entry.domain or ""), split, natural_key(entry.key), entry.key, entry.frame or 0

@@ -1,4 +1,4 @@
-"""Tell images of a training by their pixels: those that were renamed, re-encoded or moved, and those that leak."""
+"""Recognise images of a training by their pixels: renamed, re-encoded or moved images, and leaks."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ logger = logging.getLogger(__name__)
 
 
 def recognise(datalist: Datalist, items: Sequence[Item], pixels: Sequence[str], images: torch.Tensor) -> list[int]:
-    """Compare decoded images with those of the training whose splits ``datalist`` keeps.
+    """Compare decoded images with the images of the training whose splits ``datalist`` keeps.
 
-    New images without a split take the one of the training's image with their pixels, or with their look (another
-    encoding, another size), or with their path, where most paths of the data set hold what they held; all slices of a
-    file go together. Those that are still without one are left out.
+    A new image without a split gets the split of the training's image with the same pixels, with the same look (another
+    encoding, another size), or with the same path, if most paths of the data set still hold the same images. All slices
+    of a file stay together. Images that are still without a split are left out.
 
     Args:
         datalist: with ``keeping``.
-        items: the N items of ``datalist`` that could be decoded; their ``split`` and ``known`` are filled in.
+        items: the N decoded items of ``datalist``; their ``split`` and ``known`` are filled in.
         pixels: digest of the pixels of each, "" for a blank one.
         images: uint8 (N, 3, H, W).
 
     Returns:
-        positions of the items that stay.
+        Positions of the remaining items.
 
     Raises:
         LeakageError: if an image that is scored as test has the pixels, or a new one the look, of an image that the
             network learned from.
-        DataError: if test images are asked for and none is left.
+        DataError: if test images are requested and none remains.
     """
     keeping = datalist.keeping
     if keeping is None:
@@ -64,11 +64,11 @@ def recognise(datalist: Datalist, items: Sequence[Item], pixels: Sequence[str], 
 def pixel_leaks(
     kept: KeptSplits, items: Sequence[Item], pixels: Sequence[str], images: torch.Tensor, *, id_domain: str
 ) -> list[Leak]:
-    """Scored images that the training with the splits ``kept`` learned from, by pixels and look.
+    """Return scored images, by pixels and look, that the training with the splits ``kept`` learned from.
 
     Args:
         kept: the splits.
-        items: with ``known``, the split that an image has in ``kept`` by its file.
+        items: with ``known``, the split of an image in ``kept`` by its file.
         pixels: digest of the pixels of each.
         images: uint8 (N, 3, H, W), preprocessed as in that training.
         id_domain: name of the in-distribution domain.
@@ -77,7 +77,7 @@ def pixel_leaks(
 
 
 class _Matches:
-    """The rows of the kept splits whose pixels, or look, decoded images have."""
+    """Rows of the kept splits that match decoded images by pixels or look."""
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class _Matches:
                 self.rows[index] = [] if row is None else [row]
 
     def leaks(self) -> list[Leak]:
-        """Images on their way into test that the network learned from.
+        """Return images on their way into test that the network learned from.
 
-        Images that were test in training, too, and only look like one it learned from are no more than a warning.
+        An image that was test in training, too, and only looks like a learned one is no more than a warning.
         """
         found: list[tuple[Item, Literal["pixels", "look"]]] = []
         for index in self.scored:
@@ -126,7 +126,7 @@ class _Matches:
         ]
 
     def _looks_learned(self, images: torch.Tensor) -> set[int]:
-        """The scored images that look like one that the network learned from."""
+        """Return the scored images that look like one that the network learned from."""
         learned = [image.look for image in self.keeping.kept.images if image.split in LEARNED]
         if not self.scored or not any(learned):
             return set()
@@ -134,7 +134,7 @@ class _Matches:
         return {index for index, row in zip(self.scored, found, strict=True) if row is not None}
 
     def settle(self, datalist: Datalist) -> None:
-        """Give new images without a split the one of the training's image that they are."""
+        """Give new images without a split the split of their image in the training."""
         new = self.new
         for index in new:
             row = self.keeping.claim(self.rows[index]) if self.rows[index] else None
@@ -153,7 +153,7 @@ class _Matches:
             )
 
     def _together(self, new: Iterable[int]) -> None:
-        """Slices of one file that were not told, such as blank ones, go with those that were."""
+        """Give unrecognised slices of a file, such as blank ones, the split of its recognised slices."""
         files: dict[str, list[Item]] = defaultdict(list)
         for index in new:
             files[self.items[index]["image"]].append(self.items[index])
@@ -164,7 +164,7 @@ class _Matches:
                     self._keep(item, split)
 
     def _by_name(self, datalist: Datalist, rest: Sequence[int]) -> None:
-        """A changed image under its old path keeps its split, unless the paths are those of another data set."""
+        """Keep the split of a changed image under its old path, unless the paths belong to another data set."""
         kept, keys = self.keeping.kept, datalist.id_map.keys()
         names = {index: keys[self.items[index]["id"]] for index in rest if self.items[index]["id"] in keys}
         kept.slow_codes("image", (key for key, _ in names.values()))
@@ -189,7 +189,7 @@ class _Matches:
 
 
 def _check_left(datalist: Datalist, items: Sequence[dict[str, Any]]) -> None:
-    """Refuse an evaluation of test images that has none, because all images are new."""
+    """Refuse an evaluation of test images without any, because all images are new."""
     if "test" not in (datalist.wanted or ()) or any(item["split"] == "test" for item in items):
         return
     new = sum(item["split"] is None for item in datalist)

@@ -1,4 +1,4 @@
-"""The ingest report: one row per file with what became of it, fit to leave the site."""
+"""Ingest report: one row per file with its outcome, safe to leave the site."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def report_rows(
     id_map: IdMap,
     skipped: Iterable[SkippedFile] = (),
 ) -> list[dict[str, Any]]:
-    """Rows of the report: first one per item, then one per file left out.
+    """Return the rows of the report: one per item, then one per skipped file.
 
     Args:
         items: the items.
-        outcomes: reason code ("" is readable), detail and technical record of each.
+        outcomes: reason code ("" for readable), detail and technical record of each.
         class_names: names of the labels.
         id_map: salts the patients.
-        skipped: files that the list left out.
+        skipped: files that the list skipped.
     """
     rows = []
     for item, (reason, detail, record) in zip(items, outcomes, strict=True):
@@ -60,7 +60,7 @@ def report_rows(
             "patient": "" if patient is None else id_map.patient_id(patient),
             "frame": item.get("frame", ""),
         }
-        # the fixed columns win over a record's key of the same name
+        # the fixed columns take precedence over a record's key of the same name
         rows.append({**{key: _cell(value) for key, value in record.items()}, **row})
     for file in skipped:
         row = {"id": file.id, "status": "skipped", "reason": file.reason}
@@ -69,14 +69,14 @@ def report_rows(
 
 
 def mark_duplicates(rows: Sequence[dict[str, Any]], duplicates: Iterable[Duplicate]) -> None:
-    """Fill the columns ``duplicate_of`` and ``duplicate_kind``; ``rows`` are those of the compared images."""
+    """Fill the columns ``duplicate_of`` and ``duplicate_kind``; ``rows`` are the rows of the compared images."""
     for duplicate in duplicates:
         rows[duplicate.index]["duplicate_of"] = rows[duplicate.of]["id"]
         rows[duplicate.index]["duplicate_kind"] = duplicate.kind
 
 
 def write_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows as CSV: the fixed columns, then those of the technical records in order of the alphabet."""
+    """Write the rows as CSV: the fixed columns, then the columns of the technical records in alphabetical order."""
     extra = sorted({key for row in rows for key in row} - set(COLUMNS))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -86,7 +86,7 @@ def write_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A list as words separated by blanks, a mapping as JSON, None as nothing."""
+    """Return a cell: a list as words separated by blanks, a mapping as JSON, None as ""."""
     if isinstance(value, Mapping):
         return json.dumps(dict(value))
     if isinstance(value, (list, tuple, set)):

@@ -1,4 +1,4 @@
-"""Compare the splits that two trainings kept: the same images and patients in each."""
+"""Comparison of the splits that two trainings kept."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["splits_differ"]
 
 
 def splits_differ(one: KeptSplits, other: KeptSplits) -> str:
-    """Say how many images are in other splits or with other patients; "" where nothing differs.
+    """Describe the differences in splits or patients between two trainings; "" if there are none.
 
-    Codes of files and patients have a salt for each run; the look of an image has none, and may differ by a few bits
+    Codes of files and patients are salted per run. The look of an image is not salted, and may differ by a few bits
     between machines.
     """
     looks = [image.look for image in one.images]
@@ -40,7 +40,7 @@ def splits_differ(one: KeptSplits, other: KeptSplits) -> str:
 
 
 def _patients(kept: KeptSplits, looks: Sequence[str]) -> Counter[tuple[tuple[str, str], ...]]:
-    """Looks and splits of the images of each patient; images without a known one stand alone."""
+    """Count the sets of looks and splits per patient; images of unknown patients stand alone."""
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for number, (image, look) in enumerate(zip(kept.images, looks, strict=True)):
         groups[image.patient or f"image {number}"].append((look, image.split))

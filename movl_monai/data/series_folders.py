@@ -1,4 +1,4 @@
-"""Folders that hold the files of one DICOM series: what their headers say, and finding them among single files."""
+"""Folders that hold the files of one DICOM series: their headers, and their recognition among single files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis = "axial") -> FileHeader:
-    """The number of slices of the volume that the DICOM files of a folder make, and its patient; no pixel is read.
+    """Return the number of slices and the patient of the volume that DICOM files make; no pixel is read.
 
-    The source is the folder, or the files themselves.
-
-    Raises nothing on the content: what is wrong with the files is the ``problem``.
+    The source is the folder, or the files themselves. Faults of the files become the ``problem``, never an exception.
     """
     wanted = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
     try:
@@ -38,9 +36,9 @@ def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis =
 
 
 def group_series(listing: Listing) -> Listing:
-    """The listing with one entry for every folder whose DICOM files are one series of several slices.
+    """Return the listing with one entry for every folder whose DICOM files are one series of several slices.
 
-    Files of folders that are not (single images, several series, no positions) stay as they are.
+    Files of other folders (single images, several series, no positions) stay unchanged.
     """
     folders: dict[Path, list[Entry]] = defaultdict(list)
     for entry in listing.entries:
@@ -59,7 +57,7 @@ def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
         if len(entries) < 2 or any(sniff_format(entry.path) != "dicom" for entry in entries):
             return None
         files, shape, _ = _geometry(folder)
-    except Exception as error:  # damaged, in any way: its files are read one by one
+    except Exception as error:  # damaged in any way: its files are read one by one
         if ends_run(error):
             raise
         return None
@@ -70,7 +68,7 @@ def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
 
 
 def _geometry(source: Path | Sequence[Path]) -> tuple[list[Path], tuple[int, int, int], np.ndarray]:
-    """The files of a series, (columns, rows, slices), and where these axes run in the patient (nibabel's form, RAS).
+    """Return the files of a series, (columns, rows, slices), and the orientation of these axes (nibabel's form, RAS).
 
     Raises:
         MedicalImageError: if the files are not one series with positions.

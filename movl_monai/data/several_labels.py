@@ -1,4 +1,4 @@
-"""Labels that look like several labels of one image."""
+"""Detection of labels that look like several labels of one image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
 def joined_labels(labels: Iterable[str]) -> list[str]:
-    """Return the labels that hold `|`, or join others with `;` or a comma.
+    """Return the labels that contain `|`, or that join other labels with `;` or a comma.
 
     Example:
         >>> joined_labels(["a", "b", "a;b", "c|d", "pneumonia, viral"])
@@ -31,10 +31,10 @@ def check_one_label_each(entries: Sequence[Entry], known: Iterable[str] = ()) ->
 
     Args:
         entries: with their labels.
-        known: names that are classes, however they look.
+        known: class names, which are exempt.
 
     Raises:
-        DataError: naming some of them.
+        DataError: with some of them.
     """
     known = set(known)
     joined = [label for label in joined_labels(entry.label for entry in entries if entry.label) if label not in known]

@@ -1,4 +1,4 @@
-"""Choose the reader by what a source is, and name the domains of out-of-distribution sources."""
+"""Choice of the reader for a source, and names for the domains of out-of-distribution sources."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def read_source(
     splits: bool = True,
     encoding: str | None = None,
 ) -> Listing:
-    """The entries of a CSV file, a JSON file, or a folder: of the list in it, else of its class folders.
+    """Return the entries of a CSV file, a JSON file, or a folder (by its list, else by its class folders).
 
     Args:
         source: the file or folder.
-        data_root: folder that the relative paths of a list belong to, default the list's folder.
-        labelled: False lets the rows of a CSV file be without a label.
+        data_root: base folder of the relative paths of a list, default the list's folder.
+        labelled: False accepts rows of a CSV file without a label.
         group_columns: columns of a list that become groups.
-        groups_required: whether a list without such a column is an error; images have no value there otherwise.
-        splits: whether the splits of a list count; a column of another name that holds them is then an error.
+        groups_required: whether a list without such a column is an error; otherwise its images have no value.
+        splits: whether to use the splits of a list; a column of another name that holds them is then an error.
         encoding: code page of a CSV file that is not Unicode.
 
     Raises:
-        DataError: if there is no such source, it is of another kind, or it has no image; if groups are required of
-            class folders, which have no columns.
+        DataError: if the source does not exist, is of another kind, or has no image; if groups are required of class
+            folders, which have no columns.
     """
     if source.is_dir():
         if is_nnunet(source):
@@ -80,18 +80,18 @@ def read_source(
 
 
 def no_list(suffix: str) -> DataError:
-    """The error of a file that is no list, by its suffix."""
+    """Return the error for a file that is not a list, by its suffix."""
     advice = "; save the spreadsheet as 'CSV UTF-8'" if suffix in SPREADSHEETS else ""
     return DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}{advice}.")
 
 
 def records(listing: Listing) -> list[Entry | SkippedFile]:
-    """Entries and skipped files alike."""
+    """Return entries and skipped files together."""
     return [*listing.entries, *listing.skipped]
 
 
 def with_images(listing: Listing) -> Listing:
-    """The listing itself.
+    """Return the listing itself.
 
     Raises:
         DataError: if it has no image.
@@ -113,14 +113,14 @@ def read_ood_sources(
     slice_axis: SliceAxis = "axial",
     read: Callable[[Path], Listing] = read_source,
 ) -> list[Listing]:
-    """Read out-of-distribution sources; each becomes a domain of its own, all of it "test".
+    """Read out-of-distribution sources; each becomes a separate "test" domain.
 
     Args:
-        sources: CSV files, JSON files or folders; with names, or each called like its folder.
-        taken: names of domains that are in use.
+        sources: CSV files, JSON files or folders, optionally with names; the default name is the folder's.
+        taken: names of domains in use.
         patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
         slice_axis: plane of NIfTI slices.
-        read: reads one source.
+        read: reader of one source.
 
     Raises:
         DataError: if a given name is in use.
@@ -155,7 +155,7 @@ def _name(path: Path) -> str:
 
 
 def _name_domains(listing: Listing, name: str, taken: set[str]) -> set[str]:
-    """Call the domains like the source (and like themselves, if there are several) in place; returns the names."""
+    """Rename the domains after the source in place, with their own names if there are several; return the names."""
     domains = natural_sorted(entry.domain or "" for entry in listing.entries)
     renamed: dict[str, str] = {}
     for domain in domains:

@@ -1,4 +1,4 @@
-"""One patient, and one class, under several spellings: the keys that make them equal."""
+"""Keys that unify different spellings of one patient or one class."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NUMBER = re.compile(r"\+?\d+(?:[.,]\d+)?(?:e\+?\d{1,2})?")
 
 
 def patient_key(patient: str) -> str:
-    """Return a patient's id without the differences that typing and spreadsheets make.
+    """Return a patient's id without differences from typing and spreadsheets.
 
-    These are case, width, blanks, invisible characters, zeros in front of a number, its decimals and its exponent.
+    These are case, width, blanks, invisible characters, leading zeros of a number, its decimals and its exponent.
 
     Example:
         >>> {patient_key(text) for text in ("7", "007", "7.0", " 7", "7e0", "７", "|7")}
@@ -38,7 +38,7 @@ def patient_key(patient: str) -> str:
 
 
 def label_key(label: str) -> str:
-    """Return a label without its case, blanks, invisible characters, width and, of a number, its decimals.
+    """Return a label without case, blanks, invisible characters, width and, for a number, its decimals.
 
     Example:
         >>> label_key("No  Finding") == label_key("no_finding"), label_key("1.0") == label_key("1")
@@ -49,10 +49,10 @@ def label_key(label: str) -> str:
 
 
 def unify_patients(entries: Sequence[Entry]) -> set[str]:
-    """Give entries whose patients differ in spelling alone the same patient, in place, and log how many there are.
+    """Give entries whose patients differ only in spelling the same patient, in place, and log their number.
 
     Returns:
-        the patients that had several spellings.
+        The patients with several spellings.
     """
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -75,7 +75,7 @@ def unify_patients(entries: Sequence[Entry]) -> set[str]:
 
 
 def label_groups(labels: Iterable[str]) -> list[list[str]]:
-    """Group labels that are equal but for case, blanks or width; only groups of two or more, in natural order."""
+    """Group labels that differ only in case, blanks or width; only groups of two or more, in natural order."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in natural_sorted(labels):
         groups[label_key(label)].append(label)
@@ -83,23 +83,23 @@ def label_groups(labels: Iterable[str]) -> list[list[str]]:
 
 
 def preferred_label(group: Sequence[str], counts: Mapping[str, int], known: Sequence[str] = ()) -> str:
-    """Choose the spelling that a group of labels is merged into: a known class, else the commonest."""
+    """Return the spelling for a merged group of labels: a known class, else the most frequent."""
     return max(group, key=lambda label: (label in known, counts.get(label, 0)))
 
 
 def settle_labels(
     entries: Sequence[Entry], known: Sequence[str] | None = None, *, merge: bool, apart: bool = False
 ) -> list[str] | None:
-    """Merge labels that are equal but for case, blanks or width, in place, or refuse them.
+    """Merge labels that differ only in case, blanks or width, in place, or refuse them.
 
     Args:
-        entries: changed in place where labels are merged.
-        known: class names that were given; they come first where spellings are merged.
+        entries: changed in place if labels are merged.
+        known: given class names; they take precedence among merged spellings.
         merge: whether to merge.
-        apart: known names stay apart, however alike, such as those of a trained network.
+        apart: whether to keep known names separate, however similar, as for a trained network.
 
     Returns:
-        the known names, each in one spelling.
+        The known names, each in one spelling.
 
     Raises:
         DataError: if there are such labels and ``merge`` is False.
@@ -129,7 +129,7 @@ def _listed(group: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def _plain(text: str) -> str:
-    """NFKC, folded case, no blanks, no invisible characters (Unicode Cf), one kind of dash (Pd)."""
+    """Return the text in NFKC, with folded case and one kind of dash (Pd), without blanks and invisible characters."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = (("-" if unicodedata.category(sign) == "Pd" else sign) for sign in folded if not sign.isspace())
     return "".join(sign for sign in kept if unicodedata.category(sign) not in ("Cf", "Cc"))

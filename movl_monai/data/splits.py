@@ -1,4 +1,4 @@
-"""Complete and check the splits of a list: no patient in two of them, every class in train."""
+"""Complete and check the splits of a list: no patient in two splits, every class in train."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["check_patients", "check_train_classes", "complete_splits", "set_asid
 
 logger = logging.getLogger(__name__)
 
-_MADE: tuple[SplitName, ...] = ("train", "val", "test")  # what fractions are given for
+_MADE: tuple[SplitName, ...] = ("train", "val", "test")  # splits with fractions
 
 
 def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], seed: int) -> None:
-    """Fill in the splits that the source does not give, in place; a given split is never changed but for this:
+    """Fill in missing splits in place; a given split is changed only in the last case:
 
     - no split given: all images are split by ``fractions``;
-    - some images without a split: those of a patient who has one follow it, the others fill the splits that are missing
-      (a given test set and the rest blank: the rest becomes train and val);
-    - every image has a split, but val or test is missing: it is taken out of train, by the fractions of train and of
-      what is missing. A test set is never taken out of val, nor the reverse.
+    - some images without a split: images of a patient with a split get that split, the others fill the missing splits
+      (with a given test set and the rest blank, the rest becomes train and val);
+    - every image has a split, but val or test is missing: it is taken out of train, by the fractions of train and
+      of the missing split. A test set is never taken out of val, nor the reverse.
 
     Args:
         entries: images of the in-distribution domain.
@@ -33,8 +33,8 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
         seed: of the shuffle.
 
     Raises:
-        DataError: if patients or labels are not known where a split must be made, there is no training image although
-            train is wanted, or images without a split are left over.
+        DataError: if patients or labels are unknown where a split must be made, there is no training image although
+            train is wanted, or images without a split remain.
     """
     wanted = {split: fraction for split, fraction in zip(_MADE, _checked(fractions), strict=True) if fraction > 0}
     blank = [entry for entry in entries if entry.split is None]
@@ -59,9 +59,9 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
 
 
 def set_aside_calibration(entries: Sequence[Entry], *, fraction: float, seed: int) -> None:
-    """Take a share of the val patients out of val, in place, so that nothing that selects on val has seen them.
+    """Move a share of the val patients to the split "calibration" in place, unseen by any selection on val.
 
-    They become the split "calibration", with about the same share of every class; conformal sets are calibrated on it.
+    Every class keeps about its share. Conformal sets are calibrated on this split.
 
     Args:
         entries: images of the in-distribution domain, with their splits.
@@ -69,8 +69,8 @@ def set_aside_calibration(entries: Sequence[Entry], *, fraction: float, seed: in
         seed: of the shuffle.
 
     Raises:
-        DataError: if the fraction is out of range, the source marks images as calibration already, val is empty, or
-            patients or labels of val are not known or too few to have every class on both sides.
+        DataError: if the fraction is out of range, the source already marks images as calibration, val is empty, or
+            patients or labels of val are unknown or too few for every class on both sides.
     """
     if not 0 <= fraction < 1:
         raise DataError(f"calibration_fraction must be in [0, 1), a share of the val patients, got {fraction}.")
@@ -123,11 +123,11 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
 
     Args:
         entries: images of the in-distribution domain.
-        allow_overlap: accept it, and log it.
-        respelled: patients that were written in more than one way.
+        allow_overlap: log an overlap instead of raising.
+        respelled: patients with several spellings.
 
     Raises:
-        LeakageError: if one is, with counts and no names; with ``allow_overlap`` it is logged instead.
+        LeakageError: for a patient in two splits, with counts and no names, unless ``allow_overlap``.
     """
     splits: dict[str, set[SplitName]] = defaultdict(set)
     for entry in entries:
@@ -149,7 +149,7 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
 
 
 def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str], *, allow_missing: bool = False) -> None:
-    """Check that train and val have every class; a test set without one is only logged.
+    """Check that train and val have every class; a test set that lacks a class is only logged.
 
     Args:
         entries: images of the in-distribution domain.
@@ -157,7 +157,7 @@ def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str], *,
         allow_missing: log a class without an image in val, instead of raising.
 
     Raises:
-        DataError: if a class has no image in train, or in val, by which the state is selected.
+        DataError: if a class has no image in train, or in val, which selects the state.
     """
     for split in SPLITS:
         present = {entry.label for entry in entries if entry.split == split}

@@ -1,4 +1,4 @@
-"""Find the files below a folder, without ever leaving it."""
+"""Find the files below a folder, without leaving it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from movl_monai.data.entries import file_problem
 
 __all__ = ["file_at_problem", "find_files", "is_hidden", "name_problem"]
 
-# what lies beside images in the folders people hand over; a file of any other name is tried, as names say little
+# usual companions of images in folders; files of any other name are tried, as names are unreliable
 _NOT_IMAGES = frozenset(
     {
         *(
@@ -39,12 +39,12 @@ _NOT_IMAGE_NAMES = frozenset(
 
 
 def find_files(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """All files below ``root``, one folder after the other, in no order that could be relied on.
+    """Yield all files below ``root``, folder by folder, in no reliable order.
 
     Linked folders are not entered, which also ends loops.
 
     Yields:
-        a file, or a folder that was not entered with the reason: ``linked_folder``, ``folder_not_readable``.
+        A file, or a folder that was not entered with the reason: ``linked_folder``, ``folder_not_readable``.
     """
     failed: list[OSError] = []
     for folder, subfolders, names in os.walk(root, followlinks=False, onerror=failed.append):
@@ -61,7 +61,7 @@ def find_files(root: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def name_problem(path: Path, root: Path) -> str | None:
-    """``hidden_file`` or ``other_file`` for what is no image by its name or place."""
+    """Return ``hidden_file`` or ``other_file`` for a file that is not an image by its name or place."""
     name = path.name.lower()
     if any(is_hidden(part) for part in path.relative_to(root).parts) or name in ("thumbs.db", "desktop.ini"):
         return "hidden_file"
@@ -71,15 +71,15 @@ def name_problem(path: Path, root: Path) -> str | None:
 
 
 def file_at_problem(path: Path, root: Path) -> str | None:
-    """Reason code if a path leads out of ``root`` by a link, or nothing can be read from it."""
+    """Return a reason code if a path leads out of ``root`` by a link, or cannot be read."""
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
             return "link_out_of_folder"
-    except (OSError, RuntimeError):  # of links in a circle
+    except (OSError, RuntimeError):  # for circular links
         return "missing_file"
     return file_problem(path)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is hidden, or of the archives that macOS makes."""
+    """Return True for a hidden name, or a name from macOS archives."""
     return name.startswith((".", "__MACOSX"))

@@ -1,4 +1,4 @@
-"""Run a function on many tasks in processes that may die; a task that kills its process costs that task only."""
+"""Run a function on many tasks in worker processes; a task that kills its process affects no other task."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def map_in_workers(
     chunk: int = 1,
     ahead: bool = True,
 ) -> Iterator[tuple[Task, Result]]:
-    """Apply a function to tasks in worker processes, in whatever order they finish.
+    """Apply a function to tasks in worker processes, in order of completion.
 
     Tasks are taken from their iterable as workers become free, so that millions of them need no memory. When a worker
-    dies (a decoder that crashes, the memory limit), the tasks that were under way are tried again, each in a process of
-    its own; the one that kills it again is given up.
+    dies (a crashing decoder, the memory limit), its unfinished tasks are tried again, each in a separate process. A
+    task that kills its process again is given up.
 
     Args:
-        function: sent to the workers once; with the start method "spawn" it must be picklable. An exception of it
-            ends the iteration.
+        function: sent to the workers once; with the start method "spawn" it must be picklable. Its exceptions end the
+            iteration.
         tasks: picklable.
-        num_workers: processes; 0 runs everything in this one.
-        died: makes the result of a task that was given up.
-        chunk: tasks that are sent together; more where a task takes less than a millisecond, as sending takes a
-            fraction of one.
-        ahead: whether workers go on while whoever iterates is busy. Without it every worker takes a chunk while the
-            iteration waits, and rests until all of their results are consumed: for consumers that need every core
-            themselves, which a worker beside them slows down by more than it does.
+        num_workers: processes; 0 runs everything in this process.
+        died: returns the result of a task that was given up.
+        chunk: number of tasks that are sent together; more for tasks below a millisecond, as sending takes a fraction
+            of one.
+        ahead: whether workers continue while the consumer is busy. Otherwise every worker takes one chunk while the
+            iteration waits, and rests until all results are consumed: for consumers that need every core, which a
+            concurrent worker slows down by more than it gains.
 
     Yields:
-        the task and its result.
+        The task and its result.
     """
     if num_workers == 0:
         for task in tasks:
             yield task, function(task)
         return
     waiting = iter(tasks)
-    # those taken from the iterable and not yet sent
+    # taken from the iterable and not yet sent
     taken = list(islice(waiting, chunk))
     while taken:
         suspects, taken = yield from _until_a_worker_dies(function, taken, waiting, num_workers, chunk, ahead)
@@ -71,18 +71,18 @@ def _until_a_worker_dies(
     chunk: int,
     ahead: bool,
 ) -> Generator[tuple[Task, Result], None, tuple[list[Task], list[Task]]]:
-    """Work on what is waiting; returns the tasks that were under way when the pool broke, and those not sent."""
+    """Process the waiting tasks; return the tasks in progress when the pool broke, and the tasks not yet sent."""
     running: dict[Future[list[Result]], list[Task]] = {}
     pool = _pool(num_workers, function)
     try:
         while taken or running:
-            # few at a time: each is a suspect when a worker dies
+            # few at a time: each may be the cause when a worker dies
             while taken and len(running) < (2 if ahead else 1) * num_workers:
                 running[pool.submit(_call, taken)] = taken
                 taken = list(islice(waiting, chunk))
             finished, _ = wait(running, return_when=FIRST_COMPLETED if ahead else ALL_COMPLETED)
             if not taken and len(finished) == len(running):
-                pool.shutdown(wait=False)  # the processes end while the last results are used
+                pool.shutdown(wait=False)  # the processes end while the last results are processed
             for future in finished:
                 results = future.result()
                 yield from zip(running.pop(future), results, strict=True)
@@ -108,7 +108,7 @@ def _pool(num_workers: int, function: Callable[[Any], Any]) -> ProcessPoolExecut
 
 
 class _Worker:
-    """State of a worker process: the function is sent once and not with every task."""
+    """State of a worker process: the function is sent once, not with every task."""
 
     function: Callable[[Any], Any]
 
@@ -116,9 +116,9 @@ class _Worker:
     def start(cls, function: Callable[[Any], Any]) -> None:
         import torch
 
-        torch.set_num_threads(1)  # one process per core; also, OpenMP does not survive a fork
+        torch.set_num_threads(1)  # one process per core; and OpenMP does not survive a fork
         keep_free_memory(_KEPT_MEGABYTES)
-        # what decoders in C print can be muted in no other way; it tears the progress bar, and may quote the file
+        # the only way to mute the output of decoders in C, which breaks the progress bar and may quote the file
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         cls.function = staticmethod(function)
 

@@ -13,8 +13,7 @@ __all__ = ["ResampleCoarsely", "ResampleCoarselyd"]
 
 
 class ResampleCoarsely(Corruption):
-    """Downsample the image to 60 to 15 % of its rows and columns, and upsample it; both bilinear, antialiased
-    downwards.
+    """Downsample the image to 60 to 15 % of its rows and columns, antialiased, and upsample it; both bilinear.
 
     Args:
         severity: 1 to 5; 0 returns the image unchanged.
