@@ -190,6 +190,9 @@ class LinearProbe:
         train = ((values.double() - mean) / scale).to(self.device)
         val = ((val_values.double() - mean) / scale).to(self.device)
         labels, val_labels = self.train.labels.to(self.device), self.val.labels.to(self.device)
+        basis = _row_space(train)
+        if basis is not None:
+            train, val = train @ basis, val @ basis
         best, start = None, None
         for l2 in sorted(self.l2, reverse=True):
             start = fit_linear_probe(
@@ -201,6 +204,8 @@ class LinearProbe:
         if best is None:
             raise MovlError("The linear probe has no finite validation loss; check the features for NaN.")
         loss, l2, (weight, bias) = best
+        if basis is not None:
+            weight = weight @ basis.T
         _LOGGER.info("Linear probe solved: l2 = %.3g chosen on val (cross entropy %.4f).", l2, loss)
         return LinearProbeSolution(
             weight.float().cpu(), bias.float().cpu(), mean.float(), scale.float(), l2=l2, val_loss=loss
@@ -216,6 +221,16 @@ class LinearProbe:
     def _weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         weights = resolve_class_weights(self.class_weights, labels.cpu(), self.num_classes)
         return None if weights is None else torch.tensor(weights, dtype=torch.float64)
+
+
+def _row_space(features: torch.Tensor) -> torch.Tensor | None:
+    """Return an orthonormal basis (num_features, N) of the rows; None where there are more images than features.
+
+    The optimum lies in the span of the training rows and the penalty is the same in every orthonormal basis, so the
+    problem in N coordinates has the same solution. It is much smaller for features of all layers.
+    """
+    count, width = features.shape
+    return torch.linalg.qr(features.T).Q if count < width else None
 
 
 def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:

@@ -70,6 +70,15 @@ def test_the_l2_strength_is_the_one_with_the_smallest_validation_cross_entropy()
     assert chosen.l2 == min(losses, key=losses.__getitem__)
 
 
+def test_more_features_than_images_have_the_same_optimum() -> None:
+    train, val = (SimpleNamespace(values=f.float(), labels=y) for f, y in (_problem(3, 30, 90), _problem(3, 45, 90)))
+    solution = LinearProbe(train, val, num_classes=3, l2=0.01).solve()
+    standard = (train.values.double() - solution.mean) / solution.scale
+    weight, bias = fit_linear_probe(standard, train.labels, num_classes=3, l2=0.01)
+    torch.testing.assert_close(solution.weight.double(), weight, atol=1e-5, rtol=0)
+    torch.testing.assert_close(solution.bias.double(), bias, atol=1e-5, rtol=0)
+
+
 def test_standardization_centres_and_divides_by_one_scalar() -> None:
     features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 5
     mean, scale = standardization(features)
