@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ _ARMS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai compare`."""
-    parser.add_argument("--bundle", required=True, metavar="DIR", help="the bundle, with its arms in compare.json")
+    parser.add_argument("--bundle", metavar="DIR", help="the bundle, with its arms in compare.json")
     parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
     parser.add_argument(
         "--overlays", default="", metavar="A.json,...", help="overlays for all arms, e.g. another backbone"
     )
-    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set")
+    parser.add_argument("--dataset_dir", metavar="DIR", help="the data set")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
     parser.add_argument("--arms", metavar="A,B,...", help=_ARMS)
     parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", metavar="ARM:SEED:DRAW", help="do this run alone, without a table; ARM alone does its search"
     )
     parser.add_argument("--restart", default="", metavar="A,...", help="delete these arms' search and results first")
+    parser.add_argument(
+        "--summary",
+        nargs="+",
+        metavar="DIR",
+        help="summarise finished comparisons (their --output_dir or comparison.csv) in --output_dir/summary.md instead",
+    )
     parser.epilog = _EPILOG
     parser.set_defaults(takes_overrides=True)
 
@@ -67,6 +74,11 @@ def run(options: argparse.Namespace) -> int:
     from movl_monai.compare.arms import read_plan
     from movl_monai.compare.comparison import Comparison
 
+    if options.summary:
+        return _summarise(options)
+    for name in ("bundle", "dataset_dir"):
+        if getattr(options, name) is None:
+            raise ConfigError(f"--{name} is missing; only --summary works without it.")
     arms_file = options.arms_file or Path(options.bundle) / "compare.json"
     plan = read_plan(arms_file, bundle=options.bundle, overlays=_words(options.overlays))
 
@@ -105,6 +117,30 @@ def run(options: argparse.Namespace) -> int:
         run_jobs(comparison, options.jobs, _given(options))
     write_tables(comparison, comparison.run(), command=command)
     return 0
+
+
+def _summarise(options: argparse.Namespace) -> int:
+    """Write the summary of finished comparisons, and print it."""
+    from movl_monai.compare.summary import read_comparison, summary_markdown
+    from movl_monai.evaluation.files import write_atomically
+
+    if unused := [name for name in ("bundle", "dataset_dir", "arms") if getattr(options, name)] + options.overrides:
+        raise ConfigError(f"--summary takes --output_dir alone; '{unused[0]}' has no meaning there.")
+    cells = [cell for source in options.summary for cell in read_comparison(source)]
+    references = _references(cells)
+    page = summary_markdown(cells, references=references)
+    path = Path(options.output_dir) / "summary.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page.encode())
+    print(page)
+    print(f"Summary: {path}")
+    return 0
+
+
+def _references(cells: Sequence[Any]) -> list[str]:
+    """The arms that some comparison has differences to."""
+    names = [key.partition("_minus_")[2] for cell in cells for key in cell.row if "_minus_" in key]
+    return [name for name in dict.fromkeys(names) if not name.endswith(("_low", "_high"))]
 
 
 def _task(comparison: Any, text: str) -> Any:
