@@ -1,4 +1,4 @@
-"""What the dynamic prompts of an adapter looked at, as a picture."""
+"""Attention maps of an adapter's dynamic prompts, collected over images and drawn as a picture."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 
 __all__ = ["AttentionMaps", "draw_attention"]
 
-_IMAGES = 64  # of which the mean is taken
+_IMAGES = 64  # number of images in the mean
 _BLOCKS = 4
 _PROMPTS = 10
-# the colours reach from 1 - s to 1 + s, with s as large as the maps need within these
+# the colour scale spans 1 - s to 1 + s; s fits the maps within these limits
 _SMALLEST_SPREAD, _LARGEST_SPREAD = 0.25, 3.0
 
 
 class AttentionMaps:
     """Collects the attention of dynamic prompts over the first images of an evaluation.
 
-    The mean over images holds no image of a patient; single images are kept only if asked for.
+    The mean over images shows no single patient. Single images are kept only on request.
 
     Args:
-        network: with ``prompt_attention``; one without dynamic prompts, and None, give no picture.
-        num_images: images that are shown themselves, with the attention over each; 0 for none.
-        mean_of: images that the mean is taken of.
+        network: network with ``prompt_attention``; without dynamic prompts, or with None, there is no picture.
+        num_images: number of single images to show with the attention over each; 0 for none.
+        mean_of: number of images in the mean.
     """
 
     def __init__(self, network: Any, *, num_images: int = 0, mean_of: int = _IMAGES) -> None:
@@ -38,13 +38,13 @@ class AttentionMaps:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all collected maps."""
         self.count = 0
         self.sums: dict[int, torch.Tensor] = {}
         self.shown: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, image: torch.Tensor) -> None:
-        """Take images (B, 3, H, W), uint8 or float32 in [0, 1]; those beyond the wanted number are left out."""
+        """Add images (B, 3, H, W), uint8 or float32 in [0, 1]; images beyond ``mean_of`` are ignored."""
         image = image[: max(0, self.mean_of - self.count)]
         if self.compute is None or len(image) == 0:
             return
@@ -61,7 +61,7 @@ class AttentionMaps:
                 self.shown.append((picture, last[index].numpy()))
 
     def picture(self) -> bytes | None:
-        """Draw what was collected as a PNG; None if there is nothing to show."""
+        """Draw the collected maps as a PNG; return None if there are none."""
         if not self.sums:
             return None
         means = {number: (values / self.count).numpy() for number, values in self.sums.items()}
@@ -69,7 +69,7 @@ class AttentionMaps:
 
 
 def relative(weights: torch.Tensor) -> torch.Tensor:
-    """Multiply weights (B, m, h, w) by the number of tokens: 1 is what a query without preference gives each.
+    """Multiply weights (B, m, h, w) by the number of tokens, so that uniform attention gives 1.
 
     Example:
         >>> relative(torch.full((1, 1, 2, 2), 0.25)).unique()
@@ -85,10 +85,10 @@ def draw_attention(
     shown: list[tuple[np.ndarray, np.ndarray]] | None = None,
     dpi: int = 120,
 ) -> bytes:
-    """Draw mean maps of up to four blocks, a column per prompt, and below them single images with the last block's.
+    """Draw mean maps of up to four blocks, a column per prompt, then single images with the last block's maps.
 
     Args:
-        means: by number of the block: relative attention (m, h, w), the mean over images.
+        means: relative attention (m, h, w) by block number, the mean over images.
         count: number of those images.
         shown: pairs of an image (H, W, 3) in [0, 1] and the last block's relative attention (m, h, w) over it.
         dpi: dots per inch.

@@ -1,4 +1,4 @@
-"""The results of a segmentation, one case per image or volume, and the file of them."""
+"""Results of a segmentation, one case per image or volume, and their table."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["Case", "case_sections", "cases_csv"]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """How well one image or volume was segmented.
+    """Result of one image or volume.
 
     Args:
         id: salted id of the image or volume.
-        figures: for each name of ``mask_metrics.FIGURES`` the values of the classes, (C - 1,), NaN for none.
+        figures: values per class, (C - 1,), for each name of ``mask_metrics.FIGURES``; NaN if undefined.
         images: number of its images (slices).
-        shown: position in the data set of the image that shows it best.
-        predicted: uint8 (h, w), the predicted classes of that image at the size of the network.
+        shown: position in the data set of the image that represents the case in pictures.
+        predicted: uint8 (h, w), predicted classes of that image at the network's size.
         present: whether the truth has a pixel of each class, bool (C - 1,).
-        in_mm: whether its distances are in mm, or in pixels because the file tells no spacing.
-        has_distances: False for a volume on no regular grid, whose distances are not available.
-        complete: whether all slices of the volume were there.
+        in_mm: whether distances are in mm; without a spacing in the file they are in pixels.
+        has_distances: False for a volume on an irregular grid, which has no distances.
+        complete: whether no slice of the volume is missing.
         split: "train", "val", "test" or "".
         domain: its domain.
-        patient: anything that tells patients apart; it is never written.
+        patient: identifier of the patient, which is never written.
         patient_id: salted id of the patient, for the file.
-        groups: value of each column that makes groups, "" where it is missing.
+        groups: value of each group column, "" if missing.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Case:
     groups: Mapping[str, str] = field(default_factory=dict)
 
     def mean(self, figure: str) -> float:
-        """Mean of a figure over the classes that have a value; NaN if none has."""
+        """Return the mean of a figure over the classes with a value; NaN if none has one."""
         values = self.figures[figure]
         return float(np.nan if np.isnan(values).all() else np.nanmean(values))
 
@@ -59,7 +59,7 @@ class Case:
 def case_sections(
     cases: Sequence[Case], *, id_domain: str = "id"
 ) -> tuple[list[Case], dict[str, list[Case]], list[Case], list[Case]]:
-    """Sort cases into the parts of a report: ID test, each other domain, ID val, ID train."""
+    """Sort cases into the sections of a report: ID test, each other domain, ID val, ID train."""
     inside = [case for case in cases if case.domain == id_domain]
     others = dict.fromkeys(case.domain for case in cases if case.domain != id_domain)
     return (
@@ -71,10 +71,10 @@ def case_sections(
 
 
 def cases_csv(cases: Sequence[Case], class_names: Sequence[str]) -> str:
-    """CSV text with one row per case.
+    """Return CSV text with one row per case.
 
-    Columns: case, domain, split, patient (salted), images, unit of the distances; for each figure its mean over the
-    classes, then for each class ``<figure>_<class>``. A figure without a value is empty.
+    Columns: case, domain, split, patient (salted), images, complete, unit of the distances; for each figure its mean
+    over the classes, then for each class ``<figure>_<class>``. An undefined figure is empty.
     """
     foreground = [str(name) for name in class_names[1:]]
     stream = io.StringIO()

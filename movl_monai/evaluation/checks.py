@@ -1,4 +1,4 @@
-"""What labels and logits must be before a figure is computed from them."""
+"""Checks of labels and logits before figures are computed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class NonFiniteLogitsError(MovlError):
 
 
 class UndefinedMetricError(MovlError):
-    """A figure has no value on these images, such as the AUROC of images of one class; the message is the reason."""
+    """A figure is undefined on these images, such as the AUROC of a single class; the message gives the reason."""
 
 
 def check_finite(logits: np.ndarray) -> None:
-    """Refuse logits with a NaN or an infinite value.
+    """Refuse logits with NaN or infinite values.
 
     Raises:
-        NonFiniteLogitsError: naming how many rows are affected.
+        NonFiniteLogitsError: with the number of affected rows.
     """
     bad = int((~np.isfinite(logits)).any(axis=tuple(range(1, logits.ndim))).sum())
     if bad:
@@ -33,7 +33,7 @@ def check_finite(logits: np.ndarray) -> None:
 
 
 def check_labeled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Bring labels and scores into one form.
+    """Convert labels and scores to arrays and check them.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -43,7 +43,7 @@ def check_labeled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.
         int64 (N,) and float64 (N, C).
 
     Raises:
-        ValueError: if shapes or the range of the labels do not fit.
+        ValueError: if shapes or the range of the labels are invalid.
         NonFiniteLogitsError: if a score is NaN or infinite.
     """
     label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
@@ -61,7 +61,7 @@ def check_labeled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.
 
 
 def refuse_probabilities(logits: np.ndarray) -> None:
-    """Refuse rows that were through a softmax already: a second one would flatten them without a trace.
+    """Refuse probabilities in place of logits: a second softmax would flatten them unnoticed.
 
     Raises:
         MovlError: if every row is in [0, 1] and sums to 1.

@@ -17,7 +17,7 @@ __all__ = ["classification_figures"]
 def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]) -> dict[str, Any]:
     """Compute every figure of the report for one set of images.
 
-    A figure that has no value (a class without images, images of one class) is None, and ``notes`` says why.
+    An undefined figure (a class without images, images of one class) is None, and ``notes`` gives the reason.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -25,13 +25,13 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         class_names: the C names in the order of the logits.
 
     Returns:
-        ``n``, ``accuracy``, ``balanced_accuracy``, ``auroc``, ``average_precision`` (both macro, one against the rest)
-        and the same with ``_weighted``, where the classes are weighed by their images, ``quadratic_kappa``,
-        ``cross_entropy``, ``brier``, ``ece``; ``per_class``: for each name ``n``, ``sensitivity``, ``specificity``,
-        ``auroc``, ``average_precision``; ``confusion_matrix``: label by predicted class; ``notes``.
+        ``n``, ``accuracy``, ``balanced_accuracy``, ``auroc``, ``average_precision`` (both macro, one against the rest),
+        both also as ``_weighted`` (classes weighted by their number of images), ``quadratic_kappa``, ``cross_entropy``,
+        ``brier``, ``ece``; ``per_class``: for each name ``n``, ``sensitivity``, ``specificity``, ``auroc``,
+        ``average_precision``; ``confusion_matrix``: label by predicted class; ``notes``.
 
     Raises:
-        ValueError: if shapes, labels and class names do not fit.
+        ValueError: if shapes, labels and class names do not match.
         NonFiniteLogitsError: if a logit is NaN or infinite.
 
     Example:
@@ -87,7 +87,7 @@ def _value(function: Callable[[], float], name: str, notes: list[str]) -> float 
 
 
 def _missing_classes(label: np.ndarray, classes: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
-    """Say which classes have no images, and what the means over the others are."""
+    """Return a note that names the classes without images and gives the means over the others."""
     present = np.unique(label)
     if len(present) in (0, len(class_names)):
         return []

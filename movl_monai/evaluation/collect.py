@@ -22,11 +22,11 @@ _TEXTS = ("split", "domain", "patient_id")
 
 
 class PredictionCollector:
-    """Gather what an evaluator's batches and outputs say about each image.
+    """Collects the predictions and columns of an evaluator's batches and outputs.
 
     Args:
         num_classes: expected number of logits.
-        domain: domain of images whose batch does not say one.
+        domain: domain of images whose batch has none.
     """
 
     def __init__(self, *, num_classes: int, domain: str = "id") -> None:
@@ -35,22 +35,22 @@ class PredictionCollector:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all collected predictions."""
         self._logits: list[torch.Tensor] = []
         self._features: list[torch.Tensor] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in ("id", "label", "index", *_TEXTS)}
 
     def add(self, batch: Any, output: Any, *, features: torch.Tensor | None = None) -> None:
-        """Take one batch.
+        """Add one batch.
 
         Args:
-            batch: dictionary of columns, or list of dictionaries, with ``id`` and, where known, ``label``, ``index``,
+            batch: dictionary of columns, or list of dictionaries, with ``id`` and, if known, ``label``, ``index``,
                 ``split``, ``domain`` and ``patient_id``.
-            output: with ``pred``, the logits.
-            features: what the head read, float32 (B, F); None if that is not known.
+            output: output with ``pred``, the logits.
+            features: input of the head, float32 (B, F); None if unknown.
 
         Raises:
-            MovlError: if ids or logits are missing or do not fit.
+            MovlError: if ids or logits are missing or do not match.
             NonFiniteLogitsError: if a logit is NaN or infinite.
         """
         logits, ids = logits_column(output), column(batch, "id")
@@ -65,7 +65,7 @@ class PredictionCollector:
         self._columns["id"] += [str(value) for value in ids]
         labels = label_column(batch)
         self._columns["label"] += [-1] * len(ids) if labels is None else labels
-        # without a position the id tells images apart
+        # without a position the id identifies the image
         self._columns["index"] += column(batch, "index") or ids
         defaults = {"domain": self.domain}
         for name in _TEXTS:
@@ -73,11 +73,11 @@ class PredictionCollector:
             self._columns[name] += [str(value) if value else defaults.get(name, "") for value in values]
 
     def gather(self, *, patients: Mapping[str, str | None] | None = None, salt: Any = None) -> Predictions:
-        """All images of all processes, in the order of their positions in the data set, each once.
+        """Return the images of all processes, sorted by their positions in the data set, without duplicates.
 
         Args:
-            patients: patient by image id, for batches that do not carry ``patient_id``.
-            salt: has ``patient_id(patient)``, which gives the salted id for the file; None writes no patients.
+            patients: patient by image id, for batches without ``patient_id``.
+            salt: object whose ``patient_id(patient)`` gives the salted id for the file; None writes no patients.
 
         Raises:
             MovlError: if there are no images, an image came twice in one process, or ``pred`` holds probabilities.
@@ -87,7 +87,7 @@ class PredictionCollector:
     def gather_with_features(
         self, *, patients: Mapping[str, str | None] | None = None, salt: Any = None
     ) -> tuple[Predictions, np.ndarray]:
-        """What :meth:`gather` gives, and the features of those images, float32 (N, F)."""
+        """Return the predictions of :meth:`gather`, and the features of these images, float32 (N, F)."""
         logits, features, columns = self._all_processes()
         refuse_probabilities(logits)
         rows = _first_rows(columns["index"], repeated=idist.get_world_size() > 1)
@@ -122,7 +122,7 @@ class PredictionCollector:
 
 
 def _first_rows(positions: Sequence[Any], *, repeated: bool) -> list[int]:
-    """Rows in the order of their positions; a sampler for several processes repeats images to fill its last batch."""
+    """Return the rows sorted by position, without images that a distributed sampler repeats to fill batches."""
     first: dict[Any, int] = {}
     for row, position in enumerate(positions):
         first.setdefault(position, row)

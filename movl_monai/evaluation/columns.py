@@ -1,4 +1,4 @@
-"""Columns out of a batch or an output of a MONAI engine, decollated or not."""
+"""Extract columns from a batch or an output of a MONAI engine, decollated or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["column", "label_column", "logits_and_labels", "logits_column"]
 
 
 def column(data: Any, key: str) -> list[Any] | None:
-    """One value per image as Python objects, or None where the key is missing.
+    """Return one value per image as Python objects, or None if the key is missing.
 
     Args:
         data: a collated dictionary, or a list of dictionaries as MONAI's engines make with ``decollate=True``.
@@ -32,7 +32,7 @@ def column(data: Any, key: str) -> list[Any] | None:
 
 
 def logits_column(output: Any, key: str = "pred") -> torch.Tensor:
-    """The logits (B, C) of an engine's output, float32 or wider, on the CPU.
+    """Return the logits (B, C) of an engine's output, float32 or wider, on the CPU.
 
     Raises:
         MovlError: if there are none, or they are not one vector per image.
@@ -51,13 +51,13 @@ def logits_column(output: Any, key: str = "pred") -> torch.Tensor:
 
 
 def label_column(data: Any) -> list[int] | None:
-    """The labels as integers, -1 where an image has none; None where nothing has any."""
+    """Return the labels as integers, -1 for an image without one; None if no image has one."""
     values = column(data, "label")
     return None if values is None else [-1 if value is None else int(value) for value in values]
 
 
 def logits_and_labels(output: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take (B, C) logits and (B,) labels from what a supervised engine puts out; a pair passes as it is.
+    """Return (B, C) logits and (B,) labels of a supervised engine's output; a pair is returned unchanged.
 
     It is the default ``output_transform`` of the metrics for validation.
     """

@@ -1,4 +1,4 @@
-"""The other runs that a run is held against: those that are named, and baselines that lie beside it."""
+"""Compare a run with named runs and with the baselines in folders beside it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def compare_with_runs(
 ) -> list[dict[str, Any]]:
     """Compare a run in pairs with others on the same test images.
 
-    Folders beside that of the run and called ``linear_probe`` or ``full_finetune`` are taken as baselines without being
-    named. One that cannot be compared, for it was evaluated on other images, is left out and the log says so.
+    Folders beside the run's folder called ``linear_probe`` or ``full_finetune`` are baselines by default. A baseline
+    that cannot be compared, because it was evaluated on other images, is left out and logged.
 
     Args:
         evaluation: folder of the run's evaluation, with its stored outputs.
         against: folders of other runs, or of their evaluations.
-        options: for the resampling.
+        options: options of the resampling.
 
     Returns:
-        for each other run the entries of :func:`movl_monai.trust.paired.compare_outputs`, ``strategy`` being the list
-        of its stages where that is known.
+        for each other run the entries of :func:`movl_monai.trust.paired.compare_outputs`; ``strategy`` is the list of
+        its stages, if known.
 
     Raises:
         MovlError: if a named run has no stored outputs.
@@ -61,7 +61,7 @@ def _baselines(own: Path) -> list[Path]:
 
 
 def _name(outputs: Path) -> str:
-    """The folder of a run, whose name says what it is."""
+    """Return the name of the run's folder."""
     return (outputs.parent.parent if outputs.parent.name == "evaluation" else outputs.parent).name
 
 

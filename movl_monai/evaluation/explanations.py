@@ -1,4 +1,4 @@
-"""A sample of right and wrong cases with where the network looked, and where the prompt acts."""
+"""Explain a sample of right and wrong cases: saliency of the network and effect of the prompt."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ class Case:
 
 
 class Explanations:
-    """Draws a sample of right and wrong test cases of each domain, and pictures where the network looks in them.
+    """Draws a sample of right and wrong test cases of each domain, with the network's saliency maps.
 
-    The sample depends on the ids and the seed only, not on batches or their order. The pictures are those of patients,
-    so nothing is kept unless it is asked for.
+    The sample depends only on the ids and the seed, not on batches or their order. The pictures show patients, so
+    nothing is kept unless it is requested.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel; None gives
             no picture.
         class_names: names in the order of the logits.
-        num_images: right cases and wrong cases of each domain, as many of each; 0 for none.
-        id_domain: the in-distribution domain, of which test images are taken; of other domains, all.
-        far_domains: domains left out, for they have no labels.
-        withheld: ids of images that may show a name, and are left out.
-        seed: of the sample.
+        num_images: number of right cases, and of wrong cases, of each domain; 0 for none.
+        id_domain: the in-distribution domain, from which test images are taken; from other domains all images are
+            taken.
+        far_domains: domains to leave out, because they have no labels.
+        withheld: ids of images to leave out, because they may show a name.
+        seed: seed of the sample.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class Explanations:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard the sample."""
         self.groups: dict[tuple[str, bool], list[tuple[str, Case]]] = {}
 
     def add(self, batch: Any, output: Any) -> None:
-        """Take a batch with ``image``, ``id``, ``label``, and where known ``split`` and ``domain``, and its logits."""
+        """Add a batch with ``image``, ``id``, ``label``, and optionally ``split`` and ``domain``, and its logits."""
         if self.num_images == 0 or self.network is None:
             return
         ids, labels = column(batch, "id") or [], label_column(batch) or []
@@ -102,16 +103,16 @@ class Explanations:
                 del group[self.num_images :]
 
     def cases(self) -> list[Case]:
-        """The sample: the ID domain first, right ones before wrong ones."""
+        """Return the sample: the ID domain first, right cases before wrong ones."""
         places = sorted(self.groups, key=lambda place: (place[0] != self.id_domain, place[0], not place[1]))
         return [case for place in places for _, case in self.groups[place]]
 
     def explain(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Look into the sample.
+        """Explain the cases of the sample.
 
         Returns:
-            the entry ``explanations`` of a report (``pictures``: ``file`` and ``about``, which says in words what the
-            picture shows; ``notes``), and the PNG by file name; both without pictures where there is nothing to show.
+            the entry ``explanations`` of a report (``pictures``: ``file``, and ``about``, a description in words;
+            ``notes``), and the PNG by file name. Both hold no pictures if there is nothing to show.
         """
         if self.num_images == 0 or self.network is None:
             return {"pictures": [], "notes": []}, {}
@@ -176,7 +177,7 @@ class Explanations:
 
     @torch.no_grad()
     def _prompt_effect(self, image: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
-        """|change| of the image by the prompt (H, W), and the logits (C,) without it; None twice without a prompt."""
+        """Return the prompt's |change| of the image (H, W) and the logits (C,) without it; None for both if none."""
         network = self.network
         if not isinstance(network.prompt, VisualPrompt):
             return None, None

@@ -1,4 +1,4 @@
-"""The picture of a sample of cases, and the same in words."""
+"""Picture of a sample of cases, and its description in words."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Panel", "describe", "draw_explanations"]
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A case as it is shown.
+    """A case of the picture.
 
     Args:
-        place: domain and whether it was right.
-        predicted: the class that the network said.
-        label: the true one.
-        probability: of the predicted class, in [0, 1].
-        logit: of the predicted class.
-        logit_without: the same without the prompt; None where there is no prompt.
+        place: domain, and "right" or "wrong".
+        predicted: predicted class.
+        label: true class.
+        probability: probability of the predicted class, in [0, 1].
+        logit: logit of the predicted class.
+        logit_without: the same logit without the prompt; None if the network has no prompt.
         image: (H, W, 3) in [0, 1].
-        look: (h, w) >= 0, where the network looks, in a grid over the image.
-        method: how that was found.
-        change: (H, W) >= 0, what the prompt changes; None where there is no prompt.
-        shown: predicted and true class as the picture can show them; None for their names.
+        look: saliency map (h, w) >= 0, a grid over the image.
+        method: name of the saliency method.
+        change: (H, W) >= 0, change of the image by the prompt; None if the network has no prompt.
+        shown: legible names of predicted and true class for the picture; None for the original names.
     """
 
     place: str
@@ -45,7 +45,7 @@ class Panel:
     shown: tuple[str, str] | None = None
 
     def said(self, *, shown: bool = False) -> str:
-        """Return the network's answer and the truth, with whole names or, if ``shown``, those of the picture."""
+        """Return the network's answer and the truth, with the original names or, if ``shown``, those of the picture."""
         predicted, label = (self.shown if shown else None) or (self.predicted, self.label)
         return f"said {predicted} ({self.probability:.2f}), truth {label}"
 
@@ -58,7 +58,7 @@ class Panel:
 
 
 def describe(panels: Sequence[Panel]) -> str:
-    """Say in words what :func:`draw_explanations` shows: the text for who cannot see it."""
+    """Describe the picture of :func:`draw_explanations` in words, for readers who cannot see it."""
     columns = "the image, and where the network looks over it"
     if any(panel.change is not None for panel in panels):
         columns += ", and where the prompt changes it"
@@ -71,10 +71,10 @@ def describe(panels: Sequence[Panel]) -> str:
 
 
 def draw_explanations(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
-    """Draw a row for each case: image, where the network looks, and where the prompt acts if there is one.
+    """Draw a row for each case: image, saliency map, and the prompt's effect if there is a prompt.
 
     Args:
-        panels: one or more.
+        panels: one or more cases.
         dpi: dots per inch.
 
     Returns:
@@ -118,7 +118,7 @@ def _wrapped(text: str) -> str:
 
 
 def _where(values: np.ndarray) -> str:
-    """The part of a three by three grid in which the mean of a map is largest, in words; the middle of equal ones."""
+    """Name the cell of a three by three grid in which the mean of a map is largest; of equal cells the middle one."""
     if float(values.sum()) <= 0:
         return "nothing"
     parts = [np.array_split(rows, 3, axis=1) for rows in np.array_split(values, 3, axis=0)]

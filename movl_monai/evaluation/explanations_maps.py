@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM for feature maps, attention rollout for plain ViTs."""
+"""Saliency maps: Grad-CAM for feature maps, attention rollout for plain ViTs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Method = Literal["Grad-CAM", "attention rollout"]
 
 
 def look(network: Any, image: torch.Tensor, classes: torch.Tensor) -> tuple[Method, torch.Tensor]:
-    """Compute where a classifier looks, with the method that fits its backbone.
+    """Compute saliency maps of a classifier with the method that suits its backbone.
 
-    The network comes back as it was: no hooks, no gradients, every module in its mode.
+    The network is left unchanged: no hooks, no gradients, every module in its previous mode.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier`.
         image: (B, 3, H, W), float32 in [0, 1].
-        classes: (B,), the class of each image that Grad-CAM asks for; rollout knows no classes.
+        classes: (B,), class of each image for Grad-CAM; rollout ignores it.
 
     Returns:
-        name of the method, and maps (B, h, w) >= 0, float32; only ratios within a map mean something.
+        name of the method, and maps (B, h, w) >= 0, float32; only ratios within a map are meaningful.
 
     Raises:
-        ConfigError: if neither fits.
+        ConfigError: if neither method is applicable.
     """
     with _in_eval_mode(network):
         if _is_plain_vit(network.backbone):
@@ -53,22 +53,22 @@ def grad_cam(
     .. math:: L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big), \qquad
               \alpha_k^c = \frac{1}{hw} \sum_{ij} \frac{\partial y^c}{\partial A^k_{ij}}
 
-    The graph begins at the map A and ends at the logit :math:`y^c`, so a frozen backbone is no hindrance, and no
-    parameter's ``grad`` is touched. MONAI's ``GradCAM``, which gives the same map, wants gradients through the whole
-    network, clears those of its parameters and leaves its hooks in it.
+    The graph begins at the map A and ends at the logit :math:`y^c`. A frozen backbone is therefore no obstacle, and no
+    parameter's ``grad`` is touched. MONAI's ``GradCAM`` gives the same map, but needs gradients through the whole
+    network, clears the gradients of its parameters and leaves its hooks in it.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier` in eval mode.
         image: (B, 3, H, W), float32 in [0, 1].
         classes: (B,), c for each image.
-        layer: whose output is A, (B, K, h, w), or (B, h, w, K) in Swins; None finds the last one with a map of more
-            than one pixel.
+        layer: layer with the output A, (B, K, h, w), or (B, h, w, K) in Swins; None finds the last one with a map of
+            more than one pixel.
 
     Returns:
         (B, h, w) >= 0, float32.
 
     Raises:
-        ConfigError: if no layer gives a map, or other than pooling and the head comes behind the last one.
+        ConfigError: if no layer gives a map, or the last one is followed by more than pooling and the head.
 
     Reference:
         Selvaraju et al., Grad-CAM, ICCV 2017, arXiv 1610.02391, equations 1 and 2.
@@ -78,7 +78,7 @@ def grad_cam(
 
     def start_graph(_module: nn.Module, _args: Any, output: torch.Tensor) -> torch.Tensor:
         kept.append(output.detach().clone().requires_grad_())
-        return kept[-1].clone()  # what follows may change it in place
+        return kept[-1].clone()  # later layers may change it in place
 
     handle = layer.register_forward_hook(start_graph)
     try:
@@ -89,27 +89,27 @@ def grad_cam(
     finally:
         handle.remove()
     maps = kept[-1].detach()
-    if getattr(network.backbone.encoder, "output_fmt", "NCHW") == "NHWC":  # how timm says so
+    if getattr(network.backbone.encoder, "output_fmt", "NCHW") == "NHWC":  # attribute of timm
         maps, gradient = maps.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
     return F.relu((gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1)).float()
 
 
 @torch.no_grad()
 def attention_rollout(network: Any, image: torch.Tensor) -> torch.Tensor:
-    r"""Compute attention rollout: how much of each image token reaches the tokens that the features are read from.
+    r"""Compute attention rollout: the share of each image token in the tokens that the features are read from.
 
     .. math:: \tilde A = \hat A_L \cdots \hat A_1, \qquad \hat A_\ell = \tfrac{1}{2} (A_\ell + I)
 
-    with the mean over heads :math:`A_\ell`. Tokens that an adapter appends hold nothing of the image when they come
-    in; what an adapter moves between tokens without the attention of the blocks is not followed. The class is not
-    asked for: all classes look at the same map. Of a backbone that is read at several layers it follows the last block.
+    :math:`A_\ell` is the mean over heads. Appended tokens of an adapter hold no image content when they enter. Transfer
+    between tokens by an adapter outside the blocks' attention is not followed. The map does not depend on the class.
+    For a backbone that is read at several layers, the rollout ends at the last block.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier` with a plain ViT, in eval mode.
         image: (B, 3, H, W), float32 in [0, 1].
 
     Returns:
-        (B, h, w) >= 0, float32; what is missing to a sum of 1 stayed with the class token or came from appended ones.
+        (B, h, w) >= 0, float32; the part missing to a sum of 1 stayed in the class token or came from appended tokens.
 
     Raises:
         ConfigError: if the ViT's attention is of an unknown kind, or it pools by attention.
@@ -118,7 +118,7 @@ def attention_rollout(network: Any, image: torch.Tensor) -> torch.Tensor:
         Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, section 3.
     """
     adapted = network.adapted
-    path = network.backbone.token_path() if adapted is None else adapted.path  # the first is a copy, for this alone
+    path = network.backbone.token_path() if adapted is None else adapted.path  # token_path() returns a copy
     layout = path.layout
     if not path.reads_tokens:
         raise ConfigError(f"{network.backbone.spec.name} pools its tokens by attention, which rollout does not follow.")
@@ -144,15 +144,15 @@ def attention_rollout(network: Any, image: torch.Tensor) -> torch.Tensor:
 
 
 def roll_out(attentions: Sequence[torch.Tensor], *, num_tokens: int, fresh: Sequence[bool] = ()) -> torch.Tensor:
-    """Multiply the attention of all blocks, each mixed half and half with the identity (the skip connection).
+    """Multiply the attention matrices of all blocks, each averaged with the identity (the skip connection).
 
     Args:
-        attentions: of each block (B, N, N), rows summing to 1; N can grow by tokens that are appended at the end.
-        num_tokens: tokens in front of the first block.
-        fresh: for each block whether the appended tokens are new ones there; none by default.
+        attentions: attention of each block, (B, N, N), rows summing to 1; N may grow by tokens appended at the end.
+        num_tokens: number of tokens before the first block.
+        fresh: for each block, whether the appended tokens are replaced there; by default they never are.
 
     Returns:
-        (B, N, num_tokens): how much of each first token is in each last one.
+        (B, N, num_tokens): share of each first token in each last one.
 
     Example:
         >>> roll_out([torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])], num_tokens=2)
@@ -168,7 +168,7 @@ def roll_out(attentions: Sequence[torch.Tensor], *, num_tokens: int, fresh: Sequ
 
 
 def attention_weights(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Compute the weights (B, heads, N, N) that a layer of self-attention gives to tokens (B, N, d).
+    """Compute the weights (B, heads, N, N) of a self-attention layer for tokens (B, N, d).
 
     Raises:
         ConfigError: if it is neither timm's plain attention nor ``nn.MultiheadAttention`` with the batch first.
@@ -191,20 +191,20 @@ def attention_weights(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 def _is_plain_vit(backbone: Any) -> bool:
     try:
         return bool(backbone.token_path().layout.kind == "sequence")
-    except ConfigError:  # hosts no adapters: it is no plain ViT and no Swin
+    except ConfigError:  # the backbone hosts no adapters, so it is neither a plain ViT nor a Swin
         return False
 
 
 @torch.no_grad()
 def _last_map_layer(network: Any, image: torch.Tensor) -> nn.Module:
-    """Find the layer that ended last with a map of more than one pixel, behind which only pooling and head remain."""
+    """Find the layer with the last map of more than one pixel that is followed only by pooling and the head."""
     ended: list[nn.Module] = []
 
     def note(layer: nn.Module, _args: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor) and output.ndim == 4 and sorted(output.shape[1:])[1] > 1:
             ended.append(layer)
         elif isinstance(output, torch.Tensor) and output.ndim == 3:
-            ended.clear()  # a sequence of tokens: a map before it is not what the features are read from
+            ended.clear()  # after a sequence of tokens, features are not read from an earlier map
 
     parts = [part for part in (network.backbone, network.adapted) if part is not None]
     handles = [layer.register_forward_hook(note) for part in parts for layer in part.modules()]

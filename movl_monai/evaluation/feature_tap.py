@@ -1,4 +1,4 @@
-"""Keep what a head reads while a network runs, so that features and logits come out of one pass."""
+"""Record the input of a head while a network runs, so that one pass gives features and logits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["FeatureTap"]
 
 
 class FeatureTap:
-    """Listen at the head of a network.
+    """Recorder of the features that a network's head reads.
 
-    The forward pass stays the one that gives the logits, whatever wraps the network, so that the logits are the same
-    to the last bit whether somebody listens or not.
+    The forward pass is not changed, whatever wraps the network. The logits are bitwise equal with and without a
+    recorder.
 
     Args:
-        network: with a part ``head`` that reads features (B, F), such as an
+        network: network with a part ``head`` that reads features (B, F), such as an
             :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel; without such a
-            part, or None, there are no features.
+            part, or with None, there are no features.
 
     Example:
         >>> from movl_monai.heads import LinearHead
@@ -48,22 +48,22 @@ class FeatureTap:
         self._seen: list[torch.Tensor] = []
 
     def open(self) -> None:
-        """Start to listen, with nothing heard."""
+        """Start recording, with nothing recorded."""
         self.close()
         if self.head is not None:
             self._handle = self.head.register_forward_pre_hook(self._listen)
 
     def close(self) -> None:
-        """Stop to listen; the network is as it was."""
+        """Stop recording, and restore the network."""
         if self._handle is not None:
             self._handle.remove()
         self._handle, self._seen = None, []
 
     def take(self, count: int) -> torch.Tensor:
-        """What the head read since the last time, (count, F) float32 on the CPU; F is 0 if nobody can listen.
+        """Return the features recorded since the last call, (count, F) float32 on the CPU; F is 0 without a head.
 
         Args:
-            count: number of images whose logits came out.
+            count: number of images in the output.
 
         Raises:
             MovlError: if the head read another number of feature vectors.

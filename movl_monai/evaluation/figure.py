@@ -1,4 +1,4 @@
-"""The picture of a report: confusion matrix and ROC, one column per domain."""
+"""Figure of a report: confusion matrix and ROC curves, one column per domain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from movl_monai.evaluation.predictions import Predictions
 
 __all__ = ["draw_figure"]
 
-# the colours of Okabe and Ito can be told apart by colour-blind readers; dashes tell the second five apart
+# palette of Okabe and Ito for colour-blind readers; dashes distinguish the second five curves
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 _DASHES = ("-", "--", ":")
 _LONGEST_NAME, _LONGEST_TITLE = 18, 48
@@ -25,7 +25,7 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
     """Draw one column per set of images, with the confusion matrix above the ROC curves.
 
     Args:
-        columns: title to labeled images, such as the ID test set and the OOD sets; empty sets say so.
+        columns: labeled images by title, such as the ID test set and the OOD sets; an empty set gets a remark.
         class_names: names of the classes; made for 2 to 10.
         dpi: dots per inch.
 
@@ -66,7 +66,7 @@ def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) 
     size = 10 if len(class_names) <= 5 else 8
     for row, column in np.ndindex(*matrix.shape):
         share = f"\n{100 * shares[row, column]:.0f} %" if len(class_names) <= 5 and totals[row, 0] else ""
-        # zeros step back, so that the mistakes of a large matrix can be seen
+        # zeros are grey, so that the errors in a large matrix stand out
         color = "white" if shares[row, column] > 0.5 else "black" if matrix[row, column] else "#9a9a9a"
         text = f"{matrix[row, column]}{share}"
         axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
@@ -85,7 +85,7 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
     areas = auroc_per_class(labels, probabilities)
     axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
-    # with two classes the second curve is the first one mirrored
+    # with two classes both curves are mirror images
     for number, index in enumerate([1] if len(class_names) == 2 else range(len(class_names))):
         if np.isnan(areas[index]):
             continue

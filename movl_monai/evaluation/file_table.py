@@ -1,4 +1,4 @@
-"""The table that leads from the ids of a result back to files; it names them, and stays on this machine."""
+"""Table that maps the ids of a result to files; its paths identify patients, so it stays on this machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from movl_monai.evaluation.files import write_atomically
 __all__ = ["FILE_TABLE", "write_file_table"]
 
 FILE_TABLE = "local/files.csv"
-"""Beside predictions.csv, which names images by salted ids."""
+"""Path relative to predictions.csv, which names images by salted ids."""
 
 
 def write_file_table(folder: str | os.PathLike[str], lines: Iterable[tuple[str, str, int | None]]) -> None:
     """Write ``local/files.csv`` with the columns ``id``, ``path`` and ``frame``, readable by its owner only.
 
     Args:
-        folder: of the results.
-        lines: id, path, and the frame of a file with several; a volume has a line for each of its files.
+        folder: folder of the results.
+        lines: id, path, and the frame in a file of several; a volume has a line for each of its files.
 
     Raises:
         MovlError: if it cannot be written.
@@ -30,6 +30,6 @@ def write_file_table(folder: str | os.PathLike[str], lines: Iterable[tuple[str, 
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["id", "path", "frame"])
     writer.writerows([name, path, "" if frame is None else frame] for name, path, frame in dict.fromkeys(lines))
-    # names of files need not be text
+    # file names need not be valid text
     content = stream.getvalue().encode("utf-8", "surrogateescape")
     write_atomically(Path(folder) / FILE_TABLE, content, private=True)

@@ -1,4 +1,4 @@
-"""Write files so that readers see all of one or nothing, and numbers so that they are valid JSON."""
+"""Write files atomically, and numbers as valid JSON."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from movl_monai.errors import MovlError
 __all__ = ["EVALUATED_FILE", "clear_leftovers", "jsonable", "keep_evaluated", "to_json", "write_atomically"]
 
 EVALUATED_FILE = "evaluated.json"
-"""Beside a report, which images it is of: how many of each domain and split, and a SHA-256 of their bytes."""
+"""File beside a report: number of evaluated images by domain and split, and a SHA-256 of their bytes."""
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "", private: bool = False) -> None:
-    """Write to a temporary neighbour and rename it; folders are made.
+    """Write to a temporary file beside the target and rename it; missing folders are created.
 
     Args:
-        path: of the file.
-        content: all of it.
-        called: what errors call the file, where its name is nothing that a message should repeat.
-        private: readable by its owner only.
+        path: path of the file.
+        content: full content.
+        called: description of the file in errors, if its name must not be repeated in messages.
+        private: make it readable by its owner only.
 
     Raises:
         MovlError: if it cannot be written; nothing is left behind.
@@ -41,7 +41,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: st
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
             if not private:
-                os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
+                os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only the owner can read
             os.replace(temporary, target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -54,17 +54,17 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: st
 
 
 def keep_evaluated(folder: Path, datalist: Any) -> None:
-    """Keep which data a report is of, where :func:`~movl_monai.engines.check_evaluation` noted it in the list."""
+    """Write the fingerprints of the evaluated data that :func:`~movl_monai.engines.check_evaluation` noted in it."""
     if fingerprints := getattr(datalist, "fingerprints", None):
         write_atomically(folder / EVALUATED_FILE, to_json({"format": 1, "images": fingerprints}).encode())
 
 
 def clear_leftovers(folder: Path, subfolders: Iterable[str]) -> None:
-    """Remove what a process had half written when it was killed.
+    """Remove the temporary files of an interrupted process.
 
     Args:
-        folder: of the outputs.
-        subfolders: of it that are looked into, "." among them for the folder itself; not what lies below them.
+        folder: folder of the outputs.
+        subfolders: subfolders to search, not recursively; "." is the folder itself.
     """
     for name in subfolders:
         for path in (folder / name).glob(".*.tmp"):
@@ -72,15 +72,15 @@ def clear_leftovers(folder: Path, subfolders: Iterable[str]) -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON text of :func:`jsonable` content; a number that is not finite would be an error here."""
+    """Return :func:`jsonable` content as JSON text; a non-finite number is an error here."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def jsonable(value: Any, *, where: str = "", notes: list[str] | None = None) -> Any:
-    """Turn a value into what JSON can hold.
+    """Convert a value to JSON-able data.
 
-    Numbers that are not finite become None, and ``notes`` says where. Of paths only the last part is kept. Tuples
-    become lists, dataclasses dictionaries, and anything unknown its text.
+    Non-finite numbers become None, with an entry in ``notes``. Only the last part of a path is kept. Tuples become
+    lists, dataclasses become dictionaries, and any other object becomes its text.
 
     Example:
         >>> notes = []

@@ -1,4 +1,4 @@
-"""Handlers for MONAI's evaluators that write the report, or the predictions of images without labels."""
+"""Handlers for MONAI's evaluators that collect predictions and write the report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Collecting:
-    """Collects the predictions of an evaluator's run and finishes with them."""
+    """Base of handlers that collect the predictions of an evaluator's run and write them at the end."""
 
     def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
         self.output_dir = Path(output_dir)
@@ -48,57 +48,59 @@ class Collecting:
         """Collect after every iteration and finish after the run."""
         engine.add_event_handler(Events.STARTED, lambda: self.collector.reset())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        # not Events.COMPLETED: trackers log what is in `metrics` at the end of the one epoch
+        # not Events.COMPLETED: trackers log the entries of `metrics` at the end of the single epoch
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.finish(engine))
 
     def _collect(self, engine: Engine) -> None:
         self.collector.add(engine.state.batch, engine.state.output, features=self._features(engine))
 
     def _features(self, engine: Engine) -> torch.Tensor | None:
-        """What the head read for the images of this iteration, where a subclass keeps it."""
+        """Return the head's input for the images of this iteration, if a subclass records it."""
         return None
 
     def finish(self, engine: Engine | None = None) -> None:
-        """Write what was collected."""
+        """Write the collected predictions."""
         raise NotImplementedError
 
 
 class EvaluationReportHandler(Collecting):
     """Write report.json, report.html, outputs.npz, predictions.csv and figure.png after a run, and log a table.
 
-    outputs.npz keeps the logits and what the head read of every image (:func:`~movl_monai.evaluation.read_outputs`), so
-    that the network is not needed again. The evaluator's batches need ``id`` and ``label``, and should have ``split``,
-    ``domain`` and ``index``; ``pred`` must be logits, decollated or not. The first process writes.
+    outputs.npz keeps the logits and the head's input features of every image
+    (:func:`~movl_monai.evaluation.read_outputs`), so that the network need not run again. The evaluator's batches need
+    ``id`` and ``label``, and should have ``split``, ``domain`` and ``index``; ``pred`` must be logits, decollated or
+    not. The first process writes.
 
     Args:
         output_dir: folder of the report.
         class_names: names in the order of the logits.
         id_domain: the in-distribution domain.
-        items: the items of the data set (``id``, ``patient_id``, ``groups``, ``shows_names``), so that intervals
-            resample patients, groups are known, and images that may show a name are not shown; None takes
-            ``patient_id`` from the batches if they have it.
-        datalist: the data set, which says whether it has all images that the network learned from; None: not known.
+        items: items of the data set (``id``, ``patient_id``, ``groups``, ``shows_names``). They give patients for the
+            intervals, groups, and the images to withhold because they may show a name. None takes ``patient_id`` from
+            the batches if they have it.
+        datalist: the data set, which knows whether it has all images that the network learned from; None if unknown.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in predictions.csv; None writes none.
         far_domains: domains of images of another kind, without labels, for OOD detection only.
-        network: for the facts of the report and the picture of its prompt.
-        checkpoint: the file that was loaded, for its size and sha256.
-        seed: of the run, for the facts.
-        strategy: the list of stages or its name, for the facts.
+        network: network, for the facts of the report and the picture of its prompt.
+        checkpoint: loaded checkpoint file, for its size and sha256.
+        seed: seed of the run, for the facts.
+        strategy: list of stages or its name, for the facts.
         facts: further facts, without paths and patients.
-        attention_images: with an adapter that has dynamic prompts, the report shows what they looked at, as the mean
-            over ID test images; so many images are shown themselves as well. Those are pictures of patients.
-        explanation_images: right and wrong test images of each domain, as many of each, that the report shows with
-            where the network looks and where the prompt acts. Those are pictures of patients.
-        against: folders of other runs to compare with in pairs; they must have been evaluated on the same test images.
-        trust_record: file that keeps with the checkpoint what was fitted and chosen here, for inference; None writes
-            none. Without outputs of train, val and calibration images, or with a part of those that the network learned
-            from only, an earlier one stays.
-        tensorboard_dir: folder that gets the figures as TensorBoard events; None writes none.
-        bootstrap_seed: of the resampling.
-        options: those of :class:`~movl_monai.evaluation.ReportOptions`, such as ``rounds``, ``alpha`` or ``ood_score``.
+        attention_images: number of single images to show with the attention of dynamic prompts, if the adapter has
+            them. These are pictures of patients. The mean over ID test images is always shown.
+        explanation_images: number of right, and of wrong, test images of each domain to show with saliency and the
+            prompt's effect. These are pictures of patients.
+        against: folders of other runs to compare with in pairs, evaluated on the same test images.
+        trust_record: file beside the checkpoint for the numbers fitted and chosen here, for inference; None writes
+            none. An earlier record is kept if there are no outputs of train, val and calibration images, or if the data
+            set lacks some images that the network learned from.
+        tensorboard_dir: folder for the figures as TensorBoard events; None writes none.
+        bootstrap_seed: seed of the resampling.
+        options: options of :class:`~movl_monai.evaluation.ReportOptions`, such as ``rounds``, ``alpha`` or
+            ``ood_score``.
 
     Attributes:
-        report: the report, after a run; None in other processes than the first.
+        report: the report, after a run; None in all processes but the first.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class EvaluationReportHandler(Collecting):
         engine.add_event_handler(Events.ITERATION_STARTED, self._look)
 
     def _listen(self, engine: Engine) -> None:
-        # MONAI's engines have their network only after their handlers were attached
+        # MONAI's engines get their network after their handlers are attached
         self.tap = FeatureTap(getattr(engine, "network", None))
         self.tap.open()
 
@@ -213,7 +215,7 @@ class EvaluationReportHandler(Collecting):
         failed: MovlError | None = None
         try:
             report["comparisons"] = compare_with_runs(self.output_dir, self.against, options=self.options)
-        except MovlError as error:  # the rest of the report is worth having all the same
+        except MovlError as error:  # the rest of the report is still useful
             failed = error
             report["notes"].append(f"comparisons: {error}")
         self.report = write_report(
@@ -254,13 +256,13 @@ class EvaluationReportHandler(Collecting):
         write_trust(self.trust_record, record)
 
     def _groups_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """For each group the value of each image, "" where an item has none."""
+        """Return for each group column the value of each image, "" if an item has none."""
         names = dict.fromkeys(name for groups in self.groups.values() for name in groups)
         return {name: [self.groups.get(image, {}).get(name, "") for image in ids] for name in names}
 
 
 def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
-    """Whether the evaluated splits have all images that a network learned from and that training could decode."""
+    """Return whether the evaluated splits have all decodable images that the network learned from."""
     sections = outputs.sections()
     wanted = Counter(image.split for image in kept.images if image.split in LEARNED and image.look)
     return all(len(sections[name]) >= number for name, number in wanted.items() if name in sections)

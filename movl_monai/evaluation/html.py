@@ -1,4 +1,4 @@
-"""The report as one self-contained page: nothing is loaded from anywhere, so it can be mailed and printed."""
+"""The report as one self-contained page: it loads nothing, so it can be mailed and printed."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _CONTENTS = {
 
 
 def write_html(folder: str | os.PathLike[str]) -> Path:
-    """Write report.html from the report.json and the pictures of a folder; charts are drawn again.
+    """Write report.html from the report.json and the pictures of a folder; charts are redrawn.
 
     Raises:
-        MovlError: if there is no report.json, it cannot be understood, or the page cannot be written.
+        MovlError: if report.json is missing or invalid, or the page cannot be written.
     """
     source = Path(folder)
     report = read_report(source)
@@ -69,10 +69,10 @@ def write_html(folder: str | os.PathLike[str]) -> Path:
 
 
 def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the report.json of the folder of an evaluation.
+    """Read the report.json of an evaluation folder.
 
     Raises:
-        MovlError: if there is none, it is damaged, or of a schema version that this package cannot read.
+        MovlError: if it is missing, damaged, or of an unsupported schema version.
     """
     source = Path(folder)
     try:
@@ -93,12 +93,12 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     """Render a report as a page.
 
     Args:
-        report: as :func:`~movl_monai.evaluation.build_report` gives it.
-        pictures: PNGs by file name: those of :func:`~movl_monai.evaluation.pages.draw_charts`, "figure.png",
-            "prompt.png", "attention.png" and those that ``explanations`` names are shown if they are there.
+        report: report from :func:`~movl_monai.evaluation.build_report`.
+        pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.evaluation.pages.draw_charts`,
+            "figure.png", "prompt.png", "attention.png" and those named in ``explanations``.
 
     Returns:
-        HTML; its only links are to places in the page. Pictures are shrunk where the page would pass 5 MB.
+        HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
     """
     shown = fit_pictures(pictures)
     parts = [
@@ -159,7 +159,7 @@ def _read_pictures(source: Path, report: Mapping[str, Any], *, drawn: Collection
         *report["files"].values(),
         *(one["file"] for one in (report.get("explanations") or {}).get("pictures") or []),
     ]
-    # a name of a report is data: it must not lead out of the folder
+    # file names in a report are untrusted: they must not lead out of the folder
     safe = [name for name in map(str, names) if name.endswith(".png") and Path(name).name == name and name not in drawn]
     missing = [name for name in safe if not (source / name).is_file()]
     if missing:

@@ -35,8 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 class PredictionWriter(Collecting):
     """Write predictions.csv, the table of `movl-monai predict`, for images with or without labels.
 
-    Files that could not be read, or were left out, have a row with their reason where the engine's data set is an
-    :class:`~movl_monai.data.ImageDataset`; then ``local/files.csv`` beside the table leads from ids back to files.
+    If the engine's data set is an :class:`~movl_monai.data.ImageDataset`, files that could not be read or were left out
+    have a row with their reason, and ``local/files.csv`` beside the table maps ids to files.
 
     Args:
         output_dir: folder of the file.
@@ -61,7 +61,7 @@ class PredictionWriter(Collecting):
             self.write(predictions, features, files=_files_of(engine))
 
     def write(self, predictions: Predictions, features: np.ndarray, *, files: Sequence[FileOutcome] = ()) -> None:
-        """Write the tables, and log how often each class was predicted."""
+        """Write the tables, and log the number of predictions per class."""
         rows = self._rows(predictions, features, files)
         path = self.output_dir / self.filename
         write_atomically(path, results_csv(rows, self.class_names).encode())
@@ -74,7 +74,7 @@ class PredictionWriter(Collecting):
     def _rows(
         self, predictions: Predictions, features: np.ndarray, files: Sequence[FileOutcome]
     ) -> list[dict[str, Any]]:
-        """Rows in the order of the list; of images that are in no list, in that of the predictions."""
+        """Return the rows in the order of the list of files, followed by images that are not on the list."""
         records = {file.id: file.record for file in files}
         rows = self.judge(predictions, features, [records.get(image, {}) for image in predictions.ids])
         done = {row["id"]: row for row in rows}
@@ -87,16 +87,16 @@ class PredictionWriter(Collecting):
 
 
 class MarkedPredictionWriter(PredictionWriter):
-    """Write predictions.csv with the marks of a trust record, if there is one beside the checkpoint.
+    """Write predictions.csv with the flags of a trust record, if there is one beside the checkpoint.
 
-    The network runs once: the record's OOD score reads the features that its head read. Put it behind the handler that
-    loads the checkpoint.
+    The network runs once: the record's OOD score uses the recorded input of the head. This handler must come after the
+    handler that loads the checkpoint.
 
     Args:
         output_dir: folder of the file.
         class_names: names in the order of the logits.
-        network: whose record it must be, possibly inside DistributedDataParallel.
-        trust: file of the record; None marks nothing. The log says why predictions are not marked.
+        network: network that the record must belong to, possibly inside DistributedDataParallel.
+        trust: file of the record; None writes no flags. The log gives the reason if predictions are not flagged.
         filename: name of the file.
 
     Raises:
@@ -128,7 +128,7 @@ class MarkedPredictionWriter(PredictionWriter):
         super().finish(engine)
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return the row of each predicted image with its marks, and log how many are marked."""
+        """Return the row of each predicted image with its flags, and log the number of flagged images."""
         rows = classification_rows(
             predictions.ids,
             records,
@@ -153,13 +153,13 @@ class MarkedPredictionWriter(PredictionWriter):
 
 
 def _files_of(engine: Engine | None) -> list[FileOutcome]:
-    """The files of the engine's data set, none where it does not know them."""
+    """Return the files of the engine's data set; empty if it does not know them."""
     loader = getattr(getattr(engine, "state", None), "dataloader", None)
     return list(getattr(getattr(loader, "dataset", None), "files", ()))
 
 
 def _has_row(file: FileOutcome, done: dict[str, Any]) -> bool:
-    """Whether an image was predicted or left out; one that could be read and was not asked for has no row."""
+    """Return whether an image was predicted or left out; a readable image that was not requested has no row."""
     return bool(file.reason) or file.id in done
 
 

@@ -1,4 +1,4 @@
-"""The trust record that marks the predictions of a network."""
+"""Flags from a network's trust record for its predictions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class TrustMarks:
-    """Find the trust record of a network, and mark its predictions.
+    """Find the trust record of a network, and log the flags of its predictions.
 
     Args:
-        path: file of the record, usually ``trust.pt`` beside the checkpoint; None marks nothing.
+        path: file of the record, usually ``trust.pt`` beside the checkpoint; None for no record.
 
     Attributes:
-        record: after :meth:`open`; None where nothing is marked.
+        record: the record, after :meth:`open`; None if there is none.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -35,10 +35,10 @@ class TrustMarks:
         self.record: TrustRecord | None = None
 
     def open(self, network: nn.Module, class_names: Sequence[str]) -> None:
-        """Read the record, once the checkpoint is loaded, or log why there is none.
+        """Read the record after the checkpoint is loaded, or log the reason why there is none.
 
         Raises:
-            TrustError: if there is one that is damaged, of another format version, or of another checkpoint.
+            TrustError: if the record is damaged, of another format version, or of another checkpoint.
             MovlError: if it is of other classes.
         """
         from movl_monai.trust.record_file import read_trust
@@ -63,7 +63,7 @@ class TrustMarks:
                 _LOGGER.info("The trust record does not know: %s.", ", ".join(record.gaps))
 
     def log(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log how many of the rows of predicted images are marked."""
+        """Log the number of flagged rows among the predicted images."""
         for name, message in (
             ("outside", "%d of %d images are outside what this model was trained on."),
             ("abstain", "The model abstains on %d of %d images, which are outside or of which it is unsure."),

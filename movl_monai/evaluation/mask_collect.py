@@ -1,4 +1,4 @@
-"""Put the predictions of an evaluator together: back to the size of each image, and slices back to their volume."""
+"""Resize predicted masks to their image size, and stack slices to volumes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["CaseCollector", "PredictedCase", "largest_components"]
 
 @dataclass
 class PredictedCase:
-    """The predicted classes of the images of one case, by their position in the data set; uint8 (rows, columns)."""
+    """Predicted classes of the images of one case, uint8 (rows, columns), by position in the data set."""
 
     id: str
     planes: dict[int, np.ndarray] = field(default_factory=dict)
 
     def stacked(self, dataset: Any) -> tuple[list[int], np.ndarray]:
-        """Positions in the order of the slices, and the classes (rows, columns), or (rows, columns, slices)."""
+        """Return the positions in slice order, and the classes (rows, columns) or (rows, columns, slices)."""
         order = sorted(self.planes, key=lambda index: dataset.geometry[index].get("frame") or 0)
         planes = [self.planes[index] for index in order]
         is_volume = "slice_axis" in dataset.geometry[order[0]]
@@ -34,13 +34,13 @@ class PredictedCase:
 
 
 class CaseCollector:
-    """Take batches and give back cases as they become complete, so that one volume at a time is held.
+    """Collects batches and yields each case as soon as it is complete, so that memory holds one volume at a time.
 
     Args:
         dataset: a :class:`~movl_monai.data.SegmentationDataset`.
         num_classes: expected number of logits.
-        resize_mode: how the images were resized.
-        largest_component: keep of every predicted class its largest connected component only.
+        resize_mode: mode in which the images were resized.
+        largest_component: keep only the largest connected component of each predicted class.
     """
 
     def __init__(
@@ -53,22 +53,22 @@ class CaseCollector:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all collected cases."""
         self._open: dict[str, PredictedCase] = {}
         self._expected = Counter(self.dataset.cases)
 
     def add(self, batch: Any, output: Any) -> Iterator[PredictedCase]:
-        """Take one batch.
+        """Add one batch.
 
         Args:
             batch: dictionary of columns, or list of dictionaries, with ``index``.
-            output: with ``pred``, logits (B, C, H, W).
+            output: output with ``pred``, logits (B, C, H, W).
 
         Yields:
             the cases that it completed.
 
         Raises:
-            MovlError: if positions or logits are missing or do not fit, or an image comes twice.
+            MovlError: if positions or logits are missing or do not match, or an image comes twice.
             NonFiniteLogitsError: if a logit is NaN or infinite.
         """
         positions = column(batch, "index")
@@ -89,10 +89,10 @@ class CaseCollector:
                 yield self._finished(case)
 
     def check_complete(self) -> None:
-        """Refuse an end at which slices are missing.
+        """Refuse to end with missing slices.
 
         Raises:
-            MovlError: if so.
+            MovlError: if slices are missing.
         """
         missing = sum(self._expected.values()) - sum(len(case.planes) for case in self._open.values())
         if missing:

@@ -1,4 +1,4 @@
-"""Segmentations of two runs, case by case: the same cases are found whatever the salts of their ids."""
+"""Compare the segmentations of two runs case by case, also if their ids have different salts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _Row = TypeVar("_Row")
 
 
 def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[str | os.PathLike[str]]) -> None:
-    """Put paired differences to other runs into the report of a segmentation, and write its page again.
+    """Add paired differences to other runs to the report of a segmentation, and rewrite its page.
 
     Args:
         evaluation: the folder with report.json.
         against: other runs, evaluated on the same cases.
 
     Raises:
-        MovlError: if a run has no report, is of another task, or was evaluated on other cases; the report stays as it
-            is.
+        MovlError: if a run has no report, is of another task, or was evaluated on other cases. The report is then left
+            unchanged.
     """
     from movl_monai.evaluation.html import read_report, write_html
     from movl_monai.evaluation.several_runs import compare_reports
@@ -42,15 +42,15 @@ def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[s
 
 
 def with_ids_of(one: Mapping[str, Any], two: Mapping[str, _Row], *, runs: tuple[Path, Path]) -> dict[str, _Row]:
-    """The rows of one evaluation under the ids of another, where they are salted in another way.
+    """Return the rows of one evaluation under the ids of another, also if the salts differ.
 
     Args:
-        one: rows by salted id; only the ids count.
+        one: rows by salted id; only the ids are used.
         two: rows of the same cases by other ids.
-        runs: the folders of both evaluations, beside which `local/id_map.json` tells what the ids stand for.
+        runs: folders of both evaluations; `local/id_map.json` beside each gives the names behind its ids.
 
     Raises:
-        DifferentTestSetsError: if one has cases that the other has not.
+        DifferentTestSetsError: if one evaluation has cases that the other lacks.
         MovlError: if the salts differ and an id map is missing.
     """
     from movl_monai.trust.matching import match_images
@@ -65,7 +65,7 @@ def refuse_learned_cases(cases: Mapping[str, Mapping[str, str]], *, runs: tuple[
     """Refuse test cases that one of two runs learned from.
 
     Raises:
-        LeakageError: if one did.
+        LeakageError: if a run learned from one of them.
     """
     from movl_monai.trust.unlearned import refuse_learned
 

@@ -1,4 +1,4 @@
-"""The picture of a segmentation: image, truth and prediction of the best, the median and the worst case."""
+"""Picture of a segmentation: image, truth and prediction of the best, median and worst case."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from movl_monai.evaluation.pages.canvas import chart_names
 
 __all__ = ["chosen_cases", "draw_cases"]
 
-# the colours of Okabe and Ito can be told apart by colour-blind readers, and stand out from grey
+# palette of Okabe and Ito: distinguishable for colour-blind readers and on grey
 _COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _OPACITY = 0.45
 
 
 def chosen_cases(cases: Sequence[Case]) -> dict[str, Case]:
-    """The cases with the highest, the middle and the lowest Dice, called best, median and worst.
+    """Return the cases with the highest, middle and lowest Dice, named best, median and worst.
 
-    Of two cases there is no median, and a single one is called only.
+    Two cases have no median; a single case is named only.
 
-    Cases whose truth has no foreground come last in every tie, as there is nothing to see in them.
+    In ties, cases without foreground in the truth come last, because there is nothing to see in them.
     """
     ranked = sorted(cases, key=lambda case: (case.mean("dice"), bool(case.present.any()), case.id), reverse=True)
     if len(ranked) < 3:
@@ -32,12 +32,12 @@ def chosen_cases(cases: Sequence[Case]) -> dict[str, Case]:
 
 
 def draw_cases(cases: Sequence[Case], dataset: Any, class_names: Sequence[str], *, dpi: int = 110) -> bytes:
-    """Draw the chosen cases, one row each: the image, the truth over it, the prediction over it.
+    """Draw the chosen cases, one row each: the image, then the truth and the prediction over it.
 
     Args:
-        cases: at least one.
-        dataset: a :class:`~movl_monai.data.SegmentationDataset` that the cases are of.
-        class_names: the background first.
+        cases: at least one case.
+        dataset: the :class:`~movl_monai.data.SegmentationDataset` of the cases.
+        class_names: names, the background first.
         dpi: dots per inch.
 
     Returns:
@@ -65,7 +65,7 @@ def draw_cases(cases: Sequence[Case], dataset: Any, class_names: Sequence[str], 
 
 
 def _overlaid(image: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """An image uint8 (H, W, 3) with the classes in colours over it, opaque along their borders."""
+    """Return an image uint8 (H, W, 3) with the classes as coloured overlays with opaque borders."""
     result = image.astype(np.float64)
     for number in range(1, int(classes.max()) + 1):
         inside = classes == number

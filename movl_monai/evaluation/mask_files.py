@@ -1,4 +1,4 @@
-"""Write predicted masks: PNG for images, NIfTI on its source for volumes."""
+"""Write predicted masks: PNG for images, NIfTI aligned with the source for volumes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 
 
 class IrregularSpacingError(DataError):
-    """A mask in NIfTI was asked for of a series that no affine places."""
+    """A NIfTI mask was requested for a series with irregular slice positions."""
 
 
 # background, then the colours of Okabe and Ito
 _PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-# what says where the voxels of a NIfTI file lie
+# header fields that place the voxels of a NIfTI file
 _PLACE = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -44,18 +44,18 @@ _PLACE = (
 
 
 class MaskFiles:
-    """The masks of a run, one file per case.
+    """Masks of a run, one file per case.
 
-    A volume's mask has the shape of its source, and for NIfTI its place: the very numbers of its header, so that every
-    viewer lays the two on each other. For a DICOM series it is in the patient's coordinates.
+    The mask of a volume has the shape of its source. For a NIfTI source it has the same placement, copied from the
+    header, so that every viewer overlays the two. For a DICOM series it is in patient coordinates.
 
     Args:
-        folder: where they are written.
-        class_names: the background first.
-        mask_dtype: "uint8", or "source" for the data type of a NIfTI source, where it can hold the classes.
+        folder: folder of the masks.
+        class_names: names, the background first.
+        mask_dtype: "uint8", or "source" for the data type of a NIfTI source, if it can hold the classes.
 
     Attributes:
-        rows: of the table.
+        rows: rows of the table.
 
     Raises:
         ConfigError: for another data type.
@@ -72,7 +72,7 @@ class MaskFiles:
         self.rows: list[dict[str, Any]] = []
 
     def write_image(self, case: str, classes: np.ndarray, *, spacing: Sequence[float] | None) -> Path:
-        """Write the classes (rows, columns) of an image as PNG; its values are the classes."""
+        """Write the classes (rows, columns) of an image as a PNG whose values are the classes."""
         rows, columns = classes.shape
         image = Image.frombytes("P", (columns, rows), np.ascontiguousarray(classes).tobytes())
         colors = (_PALETTE[min(number, 1) + (number - 1) % 7 if number else 0] for number in range(256))
@@ -95,17 +95,17 @@ class MaskFiles:
         axis: str,
         records: Sequence[Mapping[str, Any]],
     ) -> Path:
-        """Write the classes of slices as the NIfTI mask of their volume; slices that are missing are background.
+        """Write the classes of slices as the NIfTI mask of their volume; missing slices are background.
 
         Args:
             case: salted id, the name of the file.
-            slices: classes (rows, columns) by index of the slice.
+            slices: classes (rows, columns) by slice index.
             source: a file, the folder of a series, or the files of one.
             axis: plane of the slices.
             records: technical facts of each slice, in the order of ``slices``.
 
         Raises:
-            IrregularSpacingError: for a series that no affine places; the table has its row without a file.
+            IrregularSpacingError: for a series that no affine describes; its row in the table names no file.
         """
         volume = read_volume(source)
         facts = {"case": case, "images": len(slices), "flags": " ".join(flags_of(records))}
@@ -128,9 +128,10 @@ class MaskFiles:
         return path
 
     def table(self) -> str:
-        """CSV text with one row per mask: case, file, images; for each class but the background its pixels, and their
-        area in mm² or volume in ml where the spacing is known. ``flags`` and ``not_written`` stand there if a row has
-        them.
+        """Return CSV text with one row per mask.
+
+        Columns: case, file, images; for each class except the background its pixels, and if the spacing is known its
+        area in mm² or volume in ml. ``flags`` and ``not_written`` are added if a row has them.
         """
         stream = io.StringIO()
         names = [f"{kind}_{name}" for name in self.class_names[1:] for kind in ("pixels", "mm2", "ml")]
@@ -155,16 +156,16 @@ def mask_amounts(
     spacing: Sequence[float] | None = None,
     voxel_mm3: Sequence[np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """How much there is of each class but the background.
+    """Return the amount of each class except the background.
 
     Args:
         classes: (rows, columns), or (rows, columns, slices).
-        class_names: the background first.
-        spacing: of an image in mm along the axes; None where it is not known.
-        voxel_mm3: of a volume, see :func:`voxel_volumes`.
+        class_names: names, the background first.
+        spacing: pixel spacing of an image in mm along the axes; None if unknown.
+        voxel_mm3: voxel volumes of a volume, see :func:`voxel_volumes`.
 
     Returns:
-        ``pixels_<name>``, and where the sizes are known ``mm2_<name>`` of an image or ``ml_<name>`` of a volume.
+        ``pixels_<name>``, and if the sizes are known ``mm2_<name>`` of an image or ``ml_<name>`` of a volume.
 
     Example:
         >>> mask_amounts(np.array([[0, 1], [1, 1]]), ["background", "polyp"], spacing=(0.5, 0.5))
@@ -183,33 +184,33 @@ def mask_amounts(
 
 
 def voxel_volumes(records: Sequence[Mapping[str, Any]]) -> list[np.ndarray] | None:
-    """Return the volumes of the voxels of slices in mm3, each an array that broadcasts to the slice's pixels.
+    """Return the voxel volumes of slices in mm3, each an array that broadcasts to the slice's pixels.
 
-    Of a regular volume each is |det(affine)|; of an irregular series each slice has its own thickness.
+    In a regular volume each voxel has |det(affine)|; in an irregular series each slice has its own thickness.
 
     Args:
-        records: technical facts of the slices, of :func:`movl_monai.transforms.slice_image`.
+        records: technical facts of the slices, from :func:`movl_monai.transforms.slice_image`.
 
     Returns:
-        None where a volume is not known, as of a single slice that states no thickness.
+        None if a volume is unknown, such as for a single slice without a thickness.
     """
     found = [np.asarray(record.get("voxel_mm3", np.nan), dtype=np.float64) for record in records]
     return found if found and all(np.isfinite(one).all() and (one > 0).all() for one in found) else None
 
 
 def flags_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the flags of images, each once."""
+    """Return the distinct flags of images."""
     return list(dict.fromkeys(flag for record in records for flag in record.get("flags") or ()))
 
 
 def has_distances(record: Mapping[str, Any]) -> bool:
-    """Return False for a slice of a volume whose voxels lie on no regular grid with perpendicular axes."""
+    """Return False for a slice of a volume without a regular, orthogonal voxel grid."""
     irregular = (IRREGULAR | {"sheared"}) - {"unknown_thickness"}
     return "slice_axis" not in record or not irregular & {*(record.get("flags") or ())}
 
 
 def voxel_spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | None:
-    """Distances in mm between rows, columns and, of a regular volume, slices; None where the record tells none."""
+    """Return the distances in mm between rows, columns and, in a regular volume, slices; None if not recorded."""
     within = facts.get("pixel_spacing")
     if not within or any(not value or value <= 0 for value in within):
         return None
@@ -219,7 +220,7 @@ def voxel_spacing(facts: Mapping[str, Any], ndim: int) -> tuple[float, ...] | No
 
 
 def _in_place_of(mask: nib.Nifti1Image, source: Any, *, keep_dtype: bool) -> Any:
-    """The mask with the header's place, and if wanted the data type, of its source."""
+    """Return the mask with the placement of its source's header, and optionally its data type."""
     stored = np.asarray(mask.dataobj)
     dtype = source.get_data_dtype() if keep_dtype else stored.dtype
     values = stored.astype(dtype)
@@ -229,7 +230,7 @@ def _in_place_of(mask: nib.Nifti1Image, source: Any, *, keep_dtype: bool) -> Any
     result.set_data_dtype(values.dtype)
     for field in _PLACE:
         result.header[field] = source.header[field]
-    # pixdim[0] is the sign of the quaternion's form
+    # pixdim[0] is the handedness (qfac) of the quaternion form
     result.header["pixdim"][:4] = source.header["pixdim"][:4]
     return result
 
@@ -237,5 +238,5 @@ def _in_place_of(mask: nib.Nifti1Image, source: Any, *, keep_dtype: bool) -> Any
 def _gzipped(image: Any) -> bytes:
     import gzip
 
-    # without a time and name in it, the same mask is the same file
+    # without time and name, equal masks give equal files
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

@@ -1,4 +1,4 @@
-"""Whether a segmentation serves all groups of patients alike: means by group, and the gap between groups."""
+"""Figures of a segmentation by patient group, and the gaps between groups."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from movl_monai.evaluation.resampling import PatientBootstrap
 
 __all__ = ["SMALL_BELOW", "mask_groups"]
 
-SMALL_BELOW = 20  # cases, and patients where they are known
+SMALL_BELOW = 20  # number of cases, and of patients if they are known
 _FIGURES = ("dice", "iou", "hd95")
 
 
 def mask_groups(
     sections: Mapping[str, Sequence[Case]], *, small_below: int = SMALL_BELOW, **resampling: Any
 ) -> dict[str, Any] | None:
-    """Means of every value of every column in every section, and the largest gap in Dice between two of them.
+    """Compute the means of every group in every section, and the largest gap in Dice between two groups.
 
     Args:
         sections: cases by section.
@@ -28,8 +28,9 @@ def mask_groups(
         resampling: ``rounds``, ``level``, ``seed`` of the patient-clustered intervals.
 
     Returns:
-        None without a column; else as the entry ``groups`` of a classification, with ``dice``, ``iou`` and ``hd95`` for
-        figures: by column and section the groups by value ("" where a case tells none), ``gaps`` and ``notes``.
+        None without a group column; else the layout of a classification's entry ``groups``, with the figures ``dice``,
+        ``iou`` and ``hd95``: by column and section the groups by value ("" for a case without one), ``gaps`` and
+            ``notes``.
     """
     columns = list(dict.fromkeys(name for part in sections.values() for case in part for name in case.groups))
     if not columns:
@@ -44,7 +45,7 @@ def mask_groups(
             groups, gap, notes = _section(cases, [case.groups.get(name, "") for case in cases], small_below, resampling)
             column[key], column["gaps"][key] = groups, gap
             column["notes"] += [f"{key}: {note}" for note in notes]
-        # the notes of the report are beside the columns
+        # the key "notes" holds the notes of the report
         result["notes (column)" if name == "notes" else name] = column
     return result
 
@@ -91,7 +92,7 @@ def _section(
 def _furthest(
     means: Mapping[tuple[str, str], float | None], groups: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, str] | None:
-    """The two groups whose Dice differs most, the better one first; small ones only where there are not two others."""
+    """Return the two groups that differ most in Dice, the better first; small groups only if not two others exist."""
     known = {value: mean for value in groups if (mean := means[value, "dice"]) is not None}
     large = [value for value in known if not groups[value]["small"]]
     chosen = large if len(large) > 1 else list(known)
@@ -101,7 +102,7 @@ def _furthest(
 
 def _facts(cases: Sequence[Case], small_below: int) -> dict[str, Any]:
     patients = {case.patient for case in cases if case.patient is not None}
-    alone = sum(case.patient is None for case in cases)  # each may be a patient of its own
+    alone = sum(case.patient is None for case in cases)  # each may be a separate patient
     small = len(cases) < small_below or (bool(patients) and len(patients) + alone < small_below)
     return {"n": len(cases), "n_patients": len(patients) or None, "small": small}
 

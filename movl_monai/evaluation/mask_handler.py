@@ -33,9 +33,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _CollectingCases:
-    """Collects the cases of an evaluator's run, one at a time, and finishes behind the last.
+    """Base of handlers that collect the cases of an evaluator's run, one at a time, and finish after the last.
 
-    One process evaluates: cases must not be torn apart.
+    Only one process may evaluate, so that cases are not split.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class _CollectingCases:
         )
 
     def attach(self, engine: Engine) -> None:
-        """Take every batch, and finish after the run."""
+        """Collect every batch, and finish after the run."""
         engine.add_event_handler(Events.STARTED, lambda: self.start())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, lambda: self._complete())
 
     def start(self) -> None:
-        """Forget everything."""
+        """Discard all collected cases."""
         self.collector.reset()
 
     def take(self, case: PredictedCase) -> None:
-        """Take a case that is complete."""
+        """Process a complete case."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Write what was collected."""
+        """Write the results."""
         raise NotImplementedError
 
     def _collect(self, engine: Engine) -> None:
@@ -85,28 +85,28 @@ class _CollectingCases:
 class SegmentationReportHandler(_CollectingCases):
     """Write report.json, report.html, MODEL_CARD.md, cases.csv and pictures after an evaluator's run, and log a table.
 
-    The evaluator's batches need ``index``; ``pred`` must be logits (B, C, H, W). They are brought back to the size of
-    each mask and compared there; the slices of a volume are put together and compared as a volume.
+    The evaluator's batches need ``index``; ``pred`` must be logits (B, C, H, W). Predictions are resized to their masks
+    and compared there; the slices of a volume are stacked and compared as a volume.
 
     Args:
         output_dir: folder of the report.
         class_names: names in the order of the logits, the background first.
         dataset: the :class:`~movl_monai.data.SegmentationDataset` that is evaluated.
-        datalist: the whole data set, for what the report is of.
+        datalist: the whole data set, whose fingerprints are kept with the report.
         id_domain: the in-distribution domain.
         id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in cases.csv; None writes none.
-        resize_mode: how the images were resized.
-        largest_component: keep of every predicted class its largest connected component only.
-        pictures: draw the best, the median and the worst case. They show images of patients, with whatever is burned
-            into them; False leaves them out, for a report that leaves the site.
-        network: for the facts of the report.
-        checkpoint: the file that was loaded, for its size and sha256.
-        seed: of the run, for the facts.
-        strategy: the list of stages or its name, for the facts.
+        resize_mode: mode in which the images were resized.
+        largest_component: keep only the largest connected component of each predicted class.
+        pictures: draw the best, the median and the worst case. The pictures show patients, with any text burned into
+            the images; use False for a report that leaves the site.
+        network: network, for the facts of the report.
+        checkpoint: loaded checkpoint file, for its size and sha256.
+        seed: seed of the run, for the facts.
+        strategy: list of stages or its name, for the facts.
         facts: further facts, without paths and patients.
-        rounds: resamples of the intervals.
-        level: probability that an interval is to cover.
-        bootstrap_seed: of the resampling.
+        rounds: number of resamples of the intervals.
+        level: confidence level of the intervals.
+        bootstrap_seed: seed of the resampling.
 
     Attributes:
         report: the report, after a run.
@@ -162,7 +162,7 @@ class SegmentationReportHandler(_CollectingCases):
         self.report: dict[str, Any] | None = None
 
     def start(self) -> None:
-        """Forget everything."""
+        """Discard all collected cases."""
         super().start()
         self.cases = []
 
@@ -227,7 +227,7 @@ class SegmentationReportHandler(_CollectingCases):
         for number, (name, part) in enumerate(parts.items()):
             part = [case for case in part if not self.dataset.data[case.shown].get("shows_names")]
             if part and self.pictures:
-                # a domain's name may hold what no file name can
+                # a domain's name may hold characters that a file name cannot
                 files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"
                 pictures[files[f"cases_picture{name}"]] = draw_cases(part, self.dataset, self.class_names)
         charts = draw_charts(report)
@@ -240,24 +240,24 @@ class SegmentationReportHandler(_CollectingCases):
         for file, content in pictures.items():
             write_atomically(self.output_dir / file, content)
         write_atomically(self.output_dir / "report.html", render_mask_html(complete, pictures).encode())
-        # the last one: where it is, the others are of the same run
+        # written last: if it exists, the other files are of the same run
         write_atomically(self.output_dir / "report.json", to_json(complete).encode())
         return complete
 
 
 class MaskWriter(_CollectingCases):
-    """Write the predicted mask of every case, and masks.csv with how much of each class was found.
+    """Write the predicted mask of every case, and masks.csv with the amount of each class.
 
-    An image's mask is a PNG whose values are the classes (shown in colours), a volume's is NIfTI that lies on its
-    source: see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are called by the salted id of the case; the
-    local id map leads from there to the source.
+    The mask of an image is a PNG whose values are the classes (shown in colours). The mask of a volume is NIfTI aligned
+    with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by the salted id of the
+    case; the local id map maps it to the source.
 
     Args:
         output_dir: folder of masks.csv and of the folder ``masks``.
         class_names: names in the order of the logits, the background first.
         dataset: the :class:`~movl_monai.data.SegmentationDataset` that is predicted.
-        resize_mode: how the images were resized.
-        largest_component: keep of every predicted class its largest connected component only.
+        resize_mode: mode in which the images were resized.
+        largest_component: keep only the largest connected component of each predicted class.
         mask_dtype: "uint8", or "source" for the data type of the volume.
     """
 
@@ -281,7 +281,7 @@ class MaskWriter(_CollectingCases):
         self.files = MaskFiles(self.output_dir / "masks", class_names=self.class_names, mask_dtype=mask_dtype)
 
     def start(self) -> None:
-        """Forget everything."""
+        """Discard all collected cases."""
         super().start()
         self.files.rows.clear()
 

@@ -26,7 +26,7 @@ from movl_monai.page import bullets, cell, contents, facts_table, html_page, sec
 
 __all__ = ["render_mask_html"]
 
-_COLUMNS = 4  # sections side by side in a table that still fits on paper
+_COLUMNS = 4  # largest number of sections side by side in a table that fits on paper
 _CONTENTS = {
     "figures": "All figures",
     "pictures": "Pictures",
@@ -43,11 +43,11 @@ def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
     """Render a report as a page.
 
     Args:
-        report: as :func:`~movl_monai.evaluation.build_mask_report` gives it, with ``files``.
-        pictures: PNGs by file name, those of :func:`~movl_monai.evaluation.pages.draw_charts` among them.
+        report: report from :func:`~movl_monai.evaluation.build_mask_report`, with ``files``.
+        pictures: PNGs by file name, including those of :func:`~movl_monai.evaluation.pages.draw_charts`.
 
     Returns:
-        HTML; its only links are to places in the page. Pictures are shrunk where the page would pass 5 MB.
+        HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
     """
     shown, sections = fit_pictures(pictures), figure_sections(report)
     body = [

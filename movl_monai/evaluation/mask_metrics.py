@@ -1,12 +1,12 @@
 """Figures of one predicted mask against the truth, per class: overlap, and distances in mm.
 
-Rules for masks without a pixel of a class, so that no case is left out in silence and none gets a made-up number:
+Rules for masks without a pixel of a class, so that no case is left out silently and none gets a made-up number:
 
-- neither has one: Dice and IoU are 1 (nothing was to be found and nothing was found); the others have no value;
-- only the prediction has: Dice, IoU and precision are 0; sensitivity and the distances have no value;
-- only the truth has: Dice, IoU and sensitivity are 0; precision and the distances have no value.
+- In neither mask: Dice and IoU are 1 (nothing was to be found and nothing was found); the others are undefined.
+- Only in the prediction: Dice, IoU and precision are 0; sensitivity and the distances are undefined.
+- Only in the truth: Dice, IoU and sensitivity are 0; precision and the distances are undefined.
 
-A figure without a value is NaN here, is left out of means, and is counted beside them.
+An undefined figure is NaN here. Reports leave it out of means and state the number of such cases.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 __all__ = ["FIGURES", "NO_DISTANCES", "mask_figures"]
 
 FIGURES = ("dice", "iou", "sensitivity", "precision", "hd95", "asd")
-"""Names of the figures; of the last two smaller is better."""
+"""Names of the figures; the last two are better if smaller."""
 
 NO_DISTANCES = "not available: irregular spacing"
-"""Stands where a distance would, of volumes whose voxels lie on no regular grid with perpendicular axes."""
+"""Text in place of a distance, for volumes without a regular, orthogonal voxel grid."""
 
 
 def mask_figures(
@@ -35,19 +35,19 @@ def mask_figures(
     spacing: Sequence[float] | None = None,
     distances: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Compute all figures for each class but the background.
+    """Compute all figures for each class except the background.
 
     Args:
         truth: classes, integers (rows, columns) or (rows, columns, slices).
-        predicted: likewise, of the same shape.
-        num_classes: number of classes, the background counts.
+        predicted: classes, of the same shape.
+        num_classes: number of classes, including the background.
         spacing: distance of pixel centers along each axis in mm; None for 1, which gives distances in pixels.
-        distances: False leaves ``hd95`` and ``asd`` without a value, for voxels that lie on no regular grid.
+        distances: False leaves ``hd95`` and ``asd`` undefined, for voxels without a regular grid.
 
     Returns:
-        for each of :data:`FIGURES` float64 (num_classes - 1,), NaN where the class has no such value. ``hd95`` is the
-        larger of the two 95th percentiles of the distances between the surfaces, ``asd`` the mean of all distances from
-        either surface to the other.
+        for each of :data:`FIGURES` float64 (num_classes - 1,), NaN if undefined. ``hd95`` is the larger of the two 95th
+        percentiles of the distances between the surfaces, ``asd`` the mean of all distances from either surface to the
+        other.
 
     Raises:
         ValueError: if the shapes differ.
@@ -66,7 +66,7 @@ def mask_figures(
     if truth.shape != predicted.shape:
         raise ValueError(f"Truth and prediction must have one shape, got {truth.shape} and {predicted.shape}.")
     steps = [1.0] * truth.ndim if spacing is None else [float(value) for value in spacing]
-    # all voxels of a single slice would be its surface
+    # in a single slice, all voxels would be surface
     kept = [axis for axis, size in enumerate(truth.shape) if size > 1 or truth.ndim == 2]
     if len(kept) == 2 and truth.ndim == 3:
         truth, predicted = truth.squeeze(), predicted.squeeze()
@@ -83,7 +83,7 @@ def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float
     if not truth.any() and not predicted.any():
         return values | {"dice": 1.0, "iou": 1.0}
     one, other = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, truth))
-    # without a truth MONAI gives NaN for what is 0 here
+    # without a truth MONAI gives NaN, but the rule here gives 0
     values["dice"] = float(compute_dice(one, other, ignore_empty=False)) if truth.any() else 0.0
     values["iou"] = float(compute_iou(one, other, ignore_empty=False)) if truth.any() else 0.0
     both = int(np.count_nonzero(truth & predicted))
@@ -101,7 +101,7 @@ def _distances(predicted: torch.Tensor, truth: torch.Tensor, spacing: list[float
 
     options: dict[str, Any] = {"include_background": True, "spacing": spacing}
     with warnings.catch_warnings():
-        # MONAI 1.6 passes an argument to itself that it has deprecated
+        # MONAI 1.6 itself passes an argument that it has deprecated
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
         hd95 = compute_hausdorff_distance(predicted, truth, percentile=95, **options)
         asd = compute_average_surface_distance(predicted, truth, symmetric=True, **options)

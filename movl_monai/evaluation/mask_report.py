@@ -1,4 +1,4 @@
-"""The report of a segmentation: figures with intervals for the ID test cases, each OOD domain, and val."""
+"""Report of a segmentation: figures with intervals for the ID test cases, each OOD domain, and val."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def build_mask_report(
     """Compute all figures of an evaluation.
 
     Args:
-        cases: all images and volumes; the order changes nothing.
-        class_names: the background first.
+        cases: all images and volumes; their order does not matter.
+        class_names: names, the background first.
         id_domain: the in-distribution domain; every other one becomes an entry of ``ood``.
-        run_info: what :func:`~movl_monai.evaluation.run_info` collected.
+        run_info: result of :func:`~movl_monai.evaluation.run_info`.
         bundle: see :func:`~movl_monai.evaluation.model_card.model_card`.
-        rounds: resamples of the intervals.
-        level: probability that an interval is to cover.
-        seed: of the resampling.
+        rounds: number of resamples of the intervals.
+        level: confidence level of the intervals.
+        seed: seed of the resampling.
 
     Returns:
         JSON-able: ``schema_version``, ``task`` ("segmentation"), ``id``, ``ood``, ``val``, ``classes``, ``id_domain``,
         ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.evaluation.mask_groups.mask_groups`),
-        ``model_card``, ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for
-        each figure its mean over the cases (of the mean over a case's classes); ``dice_median`` and
-        ``dice_quartiles``; ``n_defined``: how many cases have a value; ``distance_unit``; ``per_class``;
-        ``intervals``; ``resampling``; ``notes``. ``id`` is None without such cases.
+        ``model_card``, ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for each figure
+        its mean over the cases (of the mean over a case's classes); ``dice_median`` and ``dice_quartiles``;
+        ``n_defined``: number of cases with a value; ``distance_unit``; ``per_class``; ``intervals``; ``resampling``;
+        ``notes``. ``id`` is None without such cases.
     """
-    # resampling depends on the order, so it gets one that neither the loader nor the salt of the ids can change
+    # resampling depends on the order, so sort independently of the loader and the salt of the ids
     ordered = sorted(
         cases, key=lambda case: [*(float(np.nan_to_num(case.mean(f), nan=-1)) for f in FIGURES), case.images]
     )
@@ -88,7 +88,7 @@ def build_mask_report(
 
 
 def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
-    """Counts of cases for the model card; masks have no class of their own."""
+    """Return the counts of cases for the model card; masks have no class label."""
     rows = data_facts(
         splits=[case.split for case in cases],
         domains=[case.domain for case in cases],
@@ -101,7 +101,7 @@ def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
 
 
 def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
-    """One row per section of a report with its figures and intervals, for a table."""
+    """Return one table row per section of a report with its figures and intervals."""
     named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
     rows = []
     for name, section in [*named, ("val", report.get("val"))]:

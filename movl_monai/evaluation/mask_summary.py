@@ -1,4 +1,4 @@
-"""The result of an evaluation of a segmentation in plain words."""
+"""Result of a segmentation's evaluation in plain words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["how_good", "how_sure", "on_change", "when_not_to_trust"]
 
 
 def how_good(section: Mapping[str, Any]) -> list[str]:
-    """Sentences on one set of cases."""
+    """Return sentences about one set of cases."""
     volumes = section["n_images"] > section["n"]
     what = _count(section["n"], "volume" if volumes else "image")
     what += f" ({_count(section['n_images'], 'slice')})" if volumes else ""
@@ -32,7 +32,7 @@ def how_good(section: Mapping[str, Any]) -> list[str]:
 
 
 def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> list[str]:
-    """A sentence on the distance to the in-distribution figure."""
+    """Return a sentence about the difference to the in-distribution figure."""
     if here is None or here["dice"] is None or section["dice"] is None:
         return ["It cannot be compared with the in-distribution figure, because there is none."]
     points = section["dice"] - here["dice"]
@@ -42,7 +42,7 @@ def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> lis
 
 
 def how_sure(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the intervals cover, and what they do not."""
+    """Return sentences about the scope of the intervals."""
     section = next((part for part in (report["id"], *report["ood"].values()) if part), None)
     if section is None:
         return ["Nothing was evaluated."]
@@ -57,7 +57,7 @@ def how_sure(report: Mapping[str, Any]) -> list[str]:
 
 
 def when_not_to_trust(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on the cases that went wrong, and that the network does not warn of them."""
+    """Return sentences about poorly segmented cases and the lack of warnings for them."""
     parts = {"here": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
     low = [
         f"below {part['dice_quartiles'][0]:.3f} {name}"

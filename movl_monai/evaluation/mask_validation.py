@@ -1,4 +1,4 @@
-"""Metrics on masks that a MONAI evaluator computes over an epoch, to select a checkpoint; higher is better."""
+"""Mask metrics of a MONAI evaluator over an epoch, for selecting a checkpoint; higher is better."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["MeanCaseDice", "NegativePixelCrossEntropy"]
 
 
 class _MaskMetric(Metric):
-    """Reads logits (B, C, H, W), masks (B, H, W) and, where the batch has them, cases from an evaluator."""
+    """Base of metrics on logits (B, C, H, W), masks (B, H, W) and, if the batch has them, cases."""
 
     def __init__(self) -> None:
         super().__init__(lambda output: output, device="cpu")
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Take the batch of the engine; overridden because the cases are in its batch and not in its output."""
+        """Update with the batch of the engine; overridden because the cases are in its batch and not in its output."""
         output = engine.state.output
         logits, masks = (_stacked(output, key) for key in ("pred", "label"))
         if not torch.isfinite(logits).all():
@@ -38,17 +38,17 @@ class _MaskMetric(Metric):
                 "The network gave NaN or infinite logits on the validation images; expected finite numbers. Train with "
                 "lower learning rates or without AMP."
             )
-        # without cases every image is one of its own
+        # without cases every image is a separate case
         own = [f"{engine.state.iteration}-{index}" for index in range(len(logits))]
         cases = column(engine.state.batch, "case") or own
         self.update((logits.float(), masks.long(), [str(case) for case in cases]))
 
 
 class MeanCaseDice(_MaskMetric):
-    """Mean Dice over cases and over the classes but the background, at the size of the network.
+    """Mean Dice over cases and over the classes except the background, at the network's size.
 
-    Pixels of all slices of a volume are counted together. Where neither truth nor prediction has a pixel of a class,
-    its Dice is 1, as in the report.
+    Pixels of all slices of a volume are counted together. If neither truth nor prediction has a pixel of a class, its
+    Dice is 1, as in the report.
 
     Example:
         >>> metric = MeanCaseDice()
@@ -60,12 +60,12 @@ class MeanCaseDice(_MaskMetric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all counts."""
         self._counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(()))
 
     @reinit__is_reduced
     def update(self, output: tuple[torch.Tensor, torch.Tensor, list[str]]) -> None:
-        """Take logits (B, C, H, W), masks (B, H, W) and the case of each image."""
+        """Add logits (B, C, H, W), masks (B, H, W) and the case of each image."""
         logits, masks, cases = output
         num_classes = logits.shape[1]
         predicted = logits.argmax(dim=1)
@@ -77,10 +77,10 @@ class MeanCaseDice(_MaskMetric):
             self._counts[case] = self._counts[case] + np.stack([both.cpu().numpy(), sizes.cpu().numpy()])
 
     def compute(self) -> float:
-        """The figure over all processes."""
+        """Compute the metric over all processes."""
         counts = {case: value.tolist() for case, value in self._counts.items()}
         gathered: dict[str, np.ndarray] = {}
-        # a case whose slices several processes saw is one case; a process that saw all of them again changes nothing
+        # slices of a case from several processes are merged; identical counts from repeated processes are dropped
         for text in dict.fromkeys(string_list_all_gather([json.dumps(counts, sort_keys=True)])):
             for case, value in json.loads(text).items():
                 gathered[case] = gathered.get(case, 0) + np.asarray(value, dtype=np.float64)
@@ -91,22 +91,22 @@ class MeanCaseDice(_MaskMetric):
 
 
 class NegativePixelCrossEntropy(_MaskMetric):
-    """Mean log likelihood of the pixels' classes, in nats: minus the cross entropy, so that higher is better."""
+    """Mean log likelihood of the pixels' classes, in nats: the negative cross entropy, so that higher is better."""
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all sums."""
         self._sum, self._count = 0.0, 0
 
     @reinit__is_reduced
     def update(self, output: tuple[torch.Tensor, torch.Tensor, list[str]]) -> None:
-        """Take logits (B, C, H, W) and masks (B, H, W)."""
+        """Add logits (B, C, H, W) and masks (B, H, W)."""
         logits, masks, _ = output
         self._sum += float(F.cross_entropy(logits.double(), masks, reduction="sum"))
         self._count += masks.numel()
 
     def compute(self) -> float:
-        """The figure of this process's images; every process validates all of them."""
+        """Compute the metric over this process's images; every process validates all images."""
         if not self._count:
             raise NotComputableError("NegativePixelCrossEntropy saw no images.")
         return -self._sum / self._count

@@ -1,9 +1,9 @@
 r"""Figures of a classifier as pure functions of numpy arrays.
 
-``labels`` are integers (N,) in [0, C). ``scores`` (N, C) are logits or probabilities where only their order within a
-row matters; where it is written so they must be ``probabilities`` or ``logits``. The predicted class is the first
-largest score of a row. Everything is computed in float64. A figure that has no value raises
-:class:`~movl_monai.evaluation.UndefinedMetricError`; figures per class are NaN where they have none.
+``labels`` are integers (N,) in [0, C). ``scores`` (N, C) are logits or probabilities, where only their order within a
+row matters. Arguments named ``probabilities`` or ``logits`` must be of that kind. The predicted class is the first
+largest score of a row. Everything is computed in float64. An undefined figure raises
+:class:`~movl_monai.evaluation.UndefinedMetricError`; an undefined figure of a class is NaN.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
-    """Probabilities (N, C) of logits (N, C), float64.
+    """Compute the probabilities (N, C) of logits (N, C), float64.
 
     Example:
         >>> softmax([[0.0, 0.0]])
@@ -71,7 +71,7 @@ def sensitivity_per_class(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
 
 
 def specificity_per_class(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
-    """TN / (TN + FP) of each class against all others; NaN where all images are of that class. (C,)."""
+    """TN / (TN + FP) of each class against all others; NaN if all images are of that class. (C,)."""
     matrix = confusion_matrix(labels, scores)
     others = matrix.sum() - matrix.sum(axis=1)
     false_positives = matrix.sum(axis=0) - np.diag(matrix)
@@ -82,13 +82,13 @@ def balanced_accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     """Mean sensitivity over all classes.
 
     Raises:
-        UndefinedMetricError: if a class has no images; scikit-learn would average over the others without saying so.
+        UndefinedMetricError: if a class has no images; scikit-learn would silently average over the others.
     """
     return class_mean(sensitivity_per_class(labels, scores), "sensitivity")
 
 
 def auroc_per_class(labels: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
-    """Area under the ROC curve of each class against all others; NaN where one side has no images. (C,).
+    """Area under the ROC curve of each class against all others; NaN if one side has no images. (C,).
 
     With two classes both are the area for the probability of the second one, as in scikit-learn.
     """
@@ -107,7 +107,7 @@ def macro_auroc(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def average_precision_per_class(labels: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
-    """Average precision of each class against all others; NaN where one side has no images. (C,)."""
+    """Average precision of each class against all others; NaN if one side has no images. (C,)."""
     from sklearn.metrics import average_precision_score
 
     return _one_vs_rest(average_precision_score, labels, probabilities, symmetric=False)
@@ -123,10 +123,10 @@ def macro_average_precision(labels: ArrayLike, probabilities: ArrayLike) -> floa
 
 
 def quadratic_kappa(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Cohen's kappa with quadratic weights; it means something only if the classes are ordered, such as grades.
+    """Cohen's kappa with quadratic weights; meaningful only for ordered classes, such as grades.
 
     Raises:
-        UndefinedMetricError: if all labels and predictions are of one class, where it is 0 / 0.
+        UndefinedMetricError: if all labels and predictions are of one class, which gives 0 / 0.
     """
     from sklearn.metrics import cohen_kappa_score
 
@@ -155,11 +155,11 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> float:
-    r"""Distance of confidence and accuracy, in [0, 1].
+    r"""Expected calibration error: mean absolute difference of confidence and accuracy, in [0, 1].
 
     .. math:: \mathrm{ECE} = \sum_{b=1}^{B} \frac{n_b}{N} \left| \mathrm{acc}_b - \mathrm{conf}_b \right|
 
-    over bins :math:`((b - 1) / B, b / B]` of equal width of the confidence, the largest probability of a row.
+    over equal-width bins :math:`((b - 1) / B, b / B]` of the confidence, the largest probability of a row.
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
@@ -173,7 +173,7 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, n
 
 
 def confidence_bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:
-    """Number in [0, num_bins) of the bin of equal width (low, high] that each confidence (N,) in [0, 1] is in."""
+    """Return the index in [0, num_bins) of the equal-width bin (low, high] of each confidence (N,) in [0, 1]."""
     return np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
@@ -181,12 +181,12 @@ def class_mean(values: np.ndarray, name: str, *, counts: np.ndarray | None = Non
     """Mean over the classes.
 
     Args:
-        values: of each class (C,), NaN where it has none.
-        name: what they are, for the message.
-        counts: images of each class (C,), by which the classes are weighed; None: all alike (macro).
+        values: value of each class (C,), NaN if undefined.
+        name: name of the values, for the message.
+        counts: number of images of each class (C,) as weights; None for equal weights (macro).
 
     Raises:
-        UndefinedMetricError: if a class has no value.
+        UndefinedMetricError: if the value of a class is undefined.
     """
     missing = np.flatnonzero(np.isnan(values))
     if len(missing):

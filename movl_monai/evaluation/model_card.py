@@ -1,4 +1,4 @@
-"""The model card: what was trained on what, from where, for what it is meant, and where it ends."""
+"""Model card: data, weights, training, intended use and limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTENDED_USE = "Research only. Not a medical device; not for diagnosis, screenin
 KEPT_START = (
     "THE START WAS KEPT: no epoch of training was better on val than the state before the first step of training."
 )
-_FEW = 100  # labelled test images below which a figure is called rough
+_FEW = 100  # figures on fewer labelled test images are called rough
 _SPLITS = ("train", "val", "calibration", "test", "")
 _MODEL = ("prompt", "adapter", "head", "strategy", "trainable_parameters", "backbone_parameters", "trainable_percent")
 _RUN = (
@@ -29,15 +29,16 @@ def model_card(
     data: Sequence[Mapping[str, Any]] | None = None,
     bundle: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Collect the facts of a card; what is not known is None, and ``notes`` says so.
+    """Collect the facts of a card; unknown facts are None, and ``notes`` names them.
 
     Args:
-        report: with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``, ``ood``.
-        data: of :func:`data_facts`; None where only the evaluated images are known.
-        bundle: of :func:`~movl_monai.evaluation.provenance.bundle_facts`.
+        report: report with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``,
+            ``ood``.
+        data: result of :func:`data_facts`; None if only the evaluated images are known.
+        bundle: result of :func:`~movl_monai.evaluation.provenance.bundle_facts`.
 
     Returns:
-        JSON-able: ``intended_use``; ``kept_start``, a sentence, where training kept the state before its first step;
+        JSON-able: ``intended_use``; ``kept_start``, a sentence, if training kept the state before its first step;
         ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``, ``license``, ``sha256``;
         ``classes``; ``data``: images and patients by domain and split; ``run``: seed, commit, versions, checkpoint;
         ``limits``: sentences; ``notes``.
@@ -61,7 +62,7 @@ def model_card(
         card["model"]["overlays"] = "none"
     card["model"] |= {"backbone": backbone.get("name"), "image_size": backbone.get("image_size")}
     card["model"] |= {name: run.get(name) for name in _MODEL}
-    if backbone:  # the network was there, so what it does not have is none and not unknown
+    if backbone:  # the network is known, so a missing part is "none" and not unknown
         card["model"] |= {name: run.get(name) or "none" for name in ("prompt", "adapter", "head")}
     source = {"source": backbone.get("weights"), "license": backbone.get("license")}
     card["weights"] = {**source, "sha256": run.get("weights_sha256") or backbone.get("weights_sha256")}
@@ -80,15 +81,15 @@ def data_facts(
     class_names: Sequence[str],
     id_domain: str = "id",
 ) -> list[dict[str, Any]]:
-    """Count images and patients by domain and split; names of files and patients stay out.
+    """Count images and patients by domain and split, without names of files and patients.
 
     Args:
-        splits: of each image; "" or None is none.
-        domains: likewise.
-        labels: position in ``class_names``; -1 or None is none.
-        patients: anything that tells patients apart.
+        splits: split of each image; "" or None for none.
+        domains: domain of each image.
+        labels: position in ``class_names`` of each image's class; -1 or None for none.
+        patients: identifier of each image's patient.
         class_names: names of the classes.
-        id_domain: comes first.
+        id_domain: domain that comes first.
 
     Returns:
         rows with ``domain``, ``split``, ``images``, ``patients`` (None if any is unknown), ``classes`` (images by
@@ -117,10 +118,10 @@ def data_facts(
 
 
 def model_card_markdown(report: Mapping[str, Any]) -> str:
-    """MODEL_CARD.md: the card of a report with its figures, as text.
+    """Return the text of MODEL_CARD.md: the card of a report with its figures.
 
     Args:
-        report: with ``model_card``; without one it is made from the report.
+        report: report with ``model_card``; without one, the card is made from the report.
     """
     card = report.get("model_card") or model_card(report)
     lines = ["# Model card", "", *([f"**{card['kept_start']}**", ""] if card.get("kept_start") else [])]
@@ -205,7 +206,7 @@ def _text(value: Any) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    # the table itself takes care of its bars
+    # render_table escapes the bars itself
     safe = [
         {key: _plain(value, "|") if isinstance(value, str) else value for key, value in row.items()} for row in rows
     ]
@@ -213,7 +214,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any, left: str = "") -> str:
-    """Text that neither ends a line nor starts markup; ``left`` are marks that somebody else escapes."""
+    """Return text that neither ends a line nor starts markup; marks in ``left`` are escaped elsewhere."""
     text = " ".join(str(value).split())
     for mark in ("\\", "<", "`", "*", "](", "|"):
         text = text if mark in left else text.replace(mark, f"\\{mark}")

@@ -1,4 +1,4 @@
-"""What a report asks for, beside the figures that every report has."""
+"""Options of a report."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _POINTS = ({"metric": "sensitivity", "at_least": 0.95}, {"metric": "specificity"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Settings of a report; all of them are chosen before any test image is looked at.
+    """Settings of a report; all are fixed before any test image is evaluated.
 
     Args:
-        rounds: resamples of the intervals, at least 1.
-        level: probability in (0, 1) that an interval is to cover.
-        seed: of the resampling.
-        alpha: share of images whose conformal set may miss the true class, in (0, 1).
-        ood_score: score that marks images as outside of what the network was trained on; see
-            :data:`movl_monai.trust.ood_detection.SCORES`. None takes the default.
+        rounds: number of resamples of the intervals, at least 1.
+        level: confidence level of the intervals, in (0, 1).
+        seed: seed of the resampling.
+        alpha: share of images whose prediction set may miss the true class, in (0, 1).
+        ood_score: score that flags out-of-distribution images; see :data:`movl_monai.trust.ood_detection.SCORES`. None
+            takes the default.
         target_id_kept: share of the val images that its threshold keeps, in (0, 1].
         target_risk: highest error rate on val among the images that are answered, in [0, 1).
         operating_points: targets on val, each ``metric`` ("sensitivity" or "specificity") and ``at_least``, in (0, 1].
-        small_group: labeled images, or patients where they are known, below which a group is marked as small.
+        small_group: number of labeled images, and of known patients, below which a group is marked as small.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -68,11 +68,11 @@ class ReportOptions:
 
     @property
     def resampling(self) -> dict[str, Any]:
-        """``rounds``, ``level`` and ``seed``, as the functions with intervals take them."""
+        """``rounds``, ``level`` and ``seed`` as keyword arguments for functions with intervals."""
         return {"rounds": self.rounds, "level": self.level, "seed": self.seed}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> ReportOptions:
-        """The options that stored outputs were reported with; the defaults for what they do not say."""
+        """Return the options of the report of stored outputs, with defaults for missing ones."""
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in (facts.get("options") or {}).items() if name in known})

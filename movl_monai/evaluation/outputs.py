@@ -1,4 +1,4 @@
-"""What an evaluation keeps of every image: logits, features and facts, so that reports need the network only once."""
+"""Stored outputs of an evaluation: logits, features and facts of every image, so that reports need no second run."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ _HELD_BACK = ("train", "val", "calibration")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredOutputs:
-    """The outputs of a network on N images of all splits and domains.
+    """Outputs of a network on N images of all splits and domains.
 
     Args:
         predictions: logits, labels, splits, domains and patients of the images.
         class_names: the C names in the order of the logits.
-        features: what the head read, float32 (N, F); without them F is 0.
-        groups: for each name of a group (a column of the manifest such as sex) the value of each image, "" where it is
-            missing.
+        features: input of the head, float32 (N, F); F is 0 without features.
+        groups: value of each image for each group (a column of the manifest such as sex), "" if missing.
         id_domain: the in-distribution domain.
-        far_domains: domains of images of another kind, without labels: for OOD detection alone, in no other figure.
-        facts: what else a report is made of, as JSON holds it: ``run`` (see :func:`~movl_monai.evaluation.run_info`),
+        far_domains: domains of images of another kind, without labels: for OOD detection only.
+        facts: further contents of a report as JSON-able data: ``run`` (see :func:`~movl_monai.evaluation.run_info`),
             ``options`` (see :class:`~movl_monai.evaluation.ReportOptions`), ``bundle``.
 
     Raises:
-        ValueError: if the lengths do not fit.
+        ValueError: if the lengths do not match.
 
     Example:
         >>> predictions = Predictions(ids=["0a", "0b"], logits=[[2.0, 1.0], [0.0, 1.0]], splits=["val", "test"])
@@ -68,7 +67,7 @@ class StoredOutputs:
         settled["class_names"] = [str(name) for name in self.class_names]
         settled["far_domains"] = [str(name) for name in self.far_domains]
         for name, value in settled.items():
-            object.__setattr__(self, name, value)  # frozen: this is how a dataclass of that kind settles its fields
+            object.__setattr__(self, name, value)  # a frozen dataclass can only set its fields in this way
         if settled["features"].ndim != 2 or len(settled["features"]) != count:
             raise ValueError(f"features must be ({count}, F), a row per image, got {settled['features'].shape}.")
         if len(self.class_names) != num_classes:
@@ -82,11 +81,11 @@ class StoredOutputs:
 
     @property
     def has_features(self) -> bool:
-        """Whether it is known what the head read."""
+        """True if the features are known."""
         return self.features.shape[1] > 0
 
     def take(self, rows: Sequence[int] | np.ndarray) -> StoredOutputs:
-        """Those rows in that order."""
+        """Return the given rows in the given order."""
         index = np.asarray(rows, dtype=np.int64)
         return StoredOutputs(
             predictions=self.predictions.take(index),
@@ -99,14 +98,14 @@ class StoredOutputs:
         )
 
     def labeled(self) -> StoredOutputs:
-        """The images that have a label."""
+        """Return the images with a label."""
         return self.take(np.flatnonzero(self.predictions.labels >= 0))
 
     def sections(self) -> dict[str, StoredOutputs]:
-        """The parts of a report that have images, by name.
+        """Return the non-empty sections of a report by name.
 
-        ``id``: in-distribution test images (all that are not train, val or calibration); ``ood:<domain>``: another
-        domain; ``val``, ``calibration``, ``train``: of the in-distribution domain; ``far:<domain>``: a far domain.
+        ``id``: in-distribution test images (all except train, val and calibration); ``ood:<domain>``: another domain;
+        ``val``, ``calibration``, ``train``: splits of the in-distribution domain; ``far:<domain>``: a far domain.
         """
         rows: dict[str, list[int]] = {}
         for row, place in enumerate(zip(self.predictions.domains, self.predictions.splits, strict=True)):
@@ -122,12 +121,13 @@ class StoredOutputs:
 
 
 def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
-    """Write the file of :func:`read_outputs`, whole or not at all.
+    """Write the file of :func:`read_outputs` atomically.
 
     An archive of NumPy arrays without pickled objects: ``logits`` float64 (N, C), ``features`` float32 (N, F),
-    ``labels`` int64 (N,), -1 for none, the texts ``ids``, ``splits``, ``domains``, ``patients`` (N,) ("" for unknown),
+    ``labels`` int64 (N,), -1 for none, the texts ``ids``, ``splits``, ``domains``, ``patients`` (N,) ("" if unknown),
     ``group_names`` (G,), ``group_values`` (N, G), ``class_names``, ``id_domain``, ``far_domains``, ``facts`` (JSON) and
-    ``schema_version``. Patients are salted; those that nothing salts are numbered, so that nothing names them.
+    ``schema_version``. Patients are salted; without a salted id they are numbered, so that the file holds no patient
+    names.
 
     Raises:
         MovlError: if it cannot be written.
@@ -161,10 +161,10 @@ def read_outputs(path: str | os.PathLike[str]) -> StoredOutputs:
         path: ``outputs.npz``, the folder of an evaluation that holds it, or the folder of a run.
 
     Returns:
-        logits to the last bit as they were; the salted patients serve as patients.
+        outputs with bitwise equal logits; the salted ids serve as patients.
 
     Raises:
-        MovlError: if there is no such file, it is damaged, or of another schema version.
+        MovlError: if the file is missing, damaged, or of another schema version.
         NonFiniteLogitsError: if a logit in it is NaN or infinite.
     """
     source = find_outputs(path)
@@ -174,7 +174,7 @@ def read_outputs(path: str | os.PathLike[str]) -> StoredOutputs:
         version = int(arrays["schema_version"])
         if version == OUTPUTS_SCHEMA_VERSION:
             return _from_arrays(arrays)
-    except NonFiniteLogitsError:  # its own message says more
+    except NonFiniteLogitsError:  # its own message is more specific
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise MovlError(
@@ -186,7 +186,7 @@ def read_outputs(path: str | os.PathLike[str]) -> StoredOutputs:
 
 
 def find_outputs(path: str | os.PathLike[str]) -> Path:
-    """The file of stored outputs that a path means: itself, or in the folder of an evaluation or of a run.
+    """Return the stored outputs at a path: the file itself, or the one in the folder of an evaluation or run.
 
     Raises:
         MovlError: if there is none.
@@ -225,7 +225,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> StoredOutputs:
 
 
 def _salted_patients(predictions: Predictions) -> list[str]:
-    """The salted patient of each image, else a number, "" where none is known."""
+    """Return the salted patient of each image, else a number; "" if unknown."""
     numbers: dict[str, str] = {}
     return [
         salted or ("" if patient is None else numbers.setdefault(patient, f"patient {len(numbers) + 1}"))

@@ -1,4 +1,4 @@
-"""What a network said about each image, and the file of it."""
+"""Predictions of a network for images, and their table."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _PROBABILITY = "probability_"
 
 
 class Predictions:
-    """Logits and labels of N images, with what the report needs to know of each image.
+    """Logits and labels of N images, with the facts that the report needs about each image.
 
     Args:
         ids: salted ids, (N,).
         logits: (N, C), before softmax, finite.
-        labels: integers (N,), -1 where an image has none; None: no image has one.
-        splits: "train", "val", "calibration", "test" or "" of each image; None: "" for all.
-        domains: domain of each image; None: "id" for all.
-        patients: anything that tells patients apart, for the resampling; it is never written. None where not known.
-        patient_ids: salted ids of the patients, for the file; None where not known.
+        labels: integers (N,), -1 for an image without a label; None if no image has one.
+        splits: "train", "val", "calibration", "test" or "" of each image; None means "" for all.
+        domains: domain of each image; None means "id" for all.
+        patients: identifier of each image's patient, for the resampling; never written. None if unknown.
+        patient_ids: salted ids of the patients, for the file; None if unknown.
 
     Raises:
         ValueError: if the lengths differ or a label is not one of the C classes.
@@ -78,20 +78,20 @@ class Predictions:
         return len(self.ids)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Predictions:
-        """Those rows in that order."""
+        """Return the given rows in the given order."""
         columns = ("ids", "splits", "domains", "patients", "patient_ids")
         chosen = {name: [getattr(self, name)[row] for row in rows] for name in columns}
         index = np.asarray(rows, dtype=np.int64)
         return Predictions(logits=self.logits[index], labels=self.labels[index], **chosen)
 
     def labeled(self) -> Predictions:
-        """The images that have a label."""
+        """Return the images with a label."""
         return self.take(np.flatnonzero(self.labels >= 0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """The parts of a report: in-distribution test images, each other domain, validation images, and the rest."""
+    """Sections of a report: in-distribution test images, each other domain, and the other splits."""
 
     id: Predictions
     ood: dict[str, Predictions]
@@ -102,10 +102,10 @@ class Sections:
 
 
 def sections(predictions: Predictions, *, id_domain: str = "id", far_domains: Sequence[str] = ()) -> Sections:
-    """Sort images into the parts of a report.
+    """Sort images into the sections of a report.
 
-    In-distribution images count as test images unless their split is "train", "val" or "calibration"; images of other
-    domains always. Those of far domains are of another kind and in no figure of accuracy.
+    In-distribution images are test images unless their split is "train", "val" or "calibration". Images of other
+    domains are always test images. Images of far domains are of another kind and enter no accuracy figure.
     """
     splits, domains = predictions.splits, predictions.domains
 
@@ -129,7 +129,7 @@ def sections(predictions: Predictions, *, id_domain: str = "id", far_domains: Se
 
 
 def predictions_csv(predictions: Predictions, class_names: Sequence[str]) -> str:
-    """Return the CSV text of evaluated images, one row each; reading a float back gives the same float64.
+    """Return the CSV text of evaluated images, one row each; floats survive writing and reading unchanged.
 
     Columns: id, label, predicted, ``probability_<class>`` for each class, split, domain and the salted patient.
     """
@@ -152,8 +152,7 @@ def predictions_csv(predictions: Predictions, class_names: Sequence[str]) -> str
 def read_predictions(path: str | os.PathLike[str]) -> tuple[Predictions, list[str]]:
     """Read a file of :func:`predictions_csv` back, with its class names.
 
-    Logits come back as the logarithms of the probabilities, which give the same figures; the salted patients serve as
-    patients.
+    Logits are the logarithms of the probabilities, which give the same figures. The salted ids serve as patients.
 
     Raises:
         MovlError: if the file is missing or is not such a file.

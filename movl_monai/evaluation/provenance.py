@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, weights, checkpoint, what was trained."""
+"""Provenance of a result: versions, weights, checkpoint, trained parts."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def run_info(
     strategy: Any = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Collect the facts that a reader needs to make the result again; nothing about data, people or folders.
+    """Collect the facts needed to reproduce a result, without data, people or folders.
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
-        checkpoint: file whose size and sha256 are taken; ``network`` must hold it.
-        seed: of the run.
-        strategy: the list of stages, or its name.
-        facts: further facts; they must not hold paths or anything of patients.
+        checkpoint: file for size and sha256; ``network`` must hold it.
+        seed: seed of the run.
+        strategy: list of stages, or its name.
+        facts: further facts, without paths and patient data.
 
     Returns:
-        JSON-able: ``seed``, ``versions``, ``git_commit`` and ``git_modified`` (None outside of a checkout),
-        ``device``, ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_file_sha256``,
-        ``checkpoint_sha256`` (of the trained state, as predictions and exported files name it),
-        ``trainable_parameters``, ``backbone_parameters``, ``trainable_percent`` (of the backbone's parameters),
-        ``adapter_percent`` (the adapter's alone), ``prompt``, ``adapter`` (with its settings), ``head`` (of an ensemble
-        those of its members, joined by " + "), ``strategy``, and the facts.
+        JSON-able: ``seed``, ``versions``, ``git_commit`` and ``git_modified`` (None outside a checkout), ``device``,
+        ``backbone``, ``weights_sha256``, ``checkpoint_bytes``, ``checkpoint_file_sha256``, ``checkpoint_sha256`` (of
+        the trained state, as predictions and exported files name it), ``trainable_parameters``,
+        ``backbone_parameters``, ``trainable_percent`` (relative to the backbone's parameters), ``adapter_percent`` (the
+        adapter alone), ``prompt``, ``adapter`` (with its settings), ``head`` (for an ensemble those of its members,
+        joined by " + "), ``strategy``, and the given facts.
     """
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
@@ -55,11 +55,12 @@ def run_info(
 
 
 def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Facts of the record beside a checkpoint, None for what it does not say.
+    """Return facts from the record beside a checkpoint; missing ones are None.
 
     Returns:
-        ``bundle``, ``bundle_version``, ``overlays``, and ``kept_start``: "untrained" or "solved" where no epoch of
-        training was better on val than the state before the first step.
+        ``bundle``, ``bundle_version``, ``overlays``, and ``kept_start``: "untrained" or "solved" if no epoch of
+            training
+        was better on val than the state before the first step.
     """
     facts: dict[str, Any] = {"bundle": None, "bundle_version": None, "overlays": None, "kept_start": None}
     record = None if checkpoint is None else Path(checkpoint).with_name("run.json")
@@ -92,7 +93,7 @@ def _network_facts(network: Any) -> dict[str, Any]:
     if network is None:
         return facts
     saved = network.state_dict()
-    # what the checkpoint holds was trained, whichever parameters require a gradient at this moment
+    # the parameters in the checkpoint were trained, regardless of which ones require a gradient now
     facts["trainable_parameters"] = sum(part.numel() for name, part in network.named_parameters() if name in saved)
     first = next(network.parameters(), torch.empty(0))
     facts["device"] = torch.cuda.get_device_name(first.device) if first.is_cuda else first.device.type
@@ -107,7 +108,7 @@ def _network_facts(network: Any) -> dict[str, Any]:
         facts["adapter"], facts["adapter_percent"] = adapter.settings(), adapter.share_of_backbone()
     for name in ("prompt", "head"):
         part = getattr(network, name, None)
-        settings = getattr(part, "settings", None)  # of a head that has some
+        settings = getattr(part, "settings", None)  # only some heads have settings
         known = settings() if callable(settings) else type(part).__name__
         facts[name] = None if part is None or isinstance(part, nn.Identity) else known
     if (members := getattr(network, "members", None)) is not None:  # an ensemble
@@ -125,17 +126,17 @@ def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, An
 
 
 def _state_sha256(network: nn.Module) -> str:
-    from movl_monai.trust.record_file import trained_state_sha256  # which imports this package
+    from movl_monai.trust.record_file import trained_state_sha256  # it imports this package
 
     return trained_state_sha256(network)
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """The commit of the checkout this package is in, and whether files differ from it."""
+    """Return the commit of the checkout that holds this package, and whether files differ from it."""
     import movl_monai
 
     root = Path(movl_monai.__file__).resolve().parent.parent
-    if not (root / ".git").exists():  # an installed package may lie inside of somebody else's repository
+    if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None, None
     try:
         commit = _run_git(root, "rev-parse", "HEAD")
@@ -145,6 +146,6 @@ def _git() -> tuple[str | None, bool | None]:
 
 
 def _run_git(root: Path, *words: str) -> str:
-    # --no-optional-locks: asking must not disturb a commit that is being made
+    # --no-optional-locks: a query must not disturb a concurrent commit
     command = ["git", "--no-optional-locks", "-C", os.fspath(root), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Areas under the ROC and the precision-recall curve for many weightings of the same scores at once."""
+"""Areas under the ROC and precision-recall curves for many weightings of the same scores at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Ranking", "RankingSums", "weighted_auroc", "weighted_average_precisi
 
 @dataclass(frozen=True)
 class RankingSums:
-    """Weights of positives and negatives along the K distinct scores of positives, growing.
+    """Weights of positives and negatives along the K distinct scores of positives, in ascending order.
 
     Args:
         at: weight of the positives with each score, (K, R).
@@ -26,7 +26,7 @@ class RankingSums:
     negative: np.ndarray
 
     def auroc(self) -> np.ndarray:
-        r"""Area under the ROC curve, (R,), NaN where a side has no weight.
+        r"""Area under the ROC curve, (R,), NaN if a side has no weight.
 
         .. math:: \mathrm{AUROC} = \frac{\sum_k p_k \left( b_k + \tfrac12 t_k \right)}{\sum_k p_k \; N}
         """
@@ -34,12 +34,12 @@ class RankingSums:
         return _ratio(wins, self.at.sum(axis=0) * self.negative)
 
     def average_precision(self) -> np.ndarray:
-        r"""Average precision, (R,), NaN where a side has no weight.
+        r"""Average precision, (R,), NaN if a side has no weight.
 
         .. math:: \mathrm{AP} = \sum_k \frac{p_k}{\sum_j p_j} \; \frac{P_k}{P_k + N - b_k},
                   \quad P_k = \sum_{j \ge k} p_j
 
-        the precision among all that score as high as the k-th positive, times the recall gained there.
+        Each term is the recall gained at the k-th positive score times the precision at that threshold.
         """
         found = np.cumsum(self.at[::-1], axis=0)[::-1]
         precision = _ratio(found, found + self.negative - self.below)
@@ -49,10 +49,10 @@ class RankingSums:
 
 
 class Ranking:
-    """Who scores above whom: sorted once, then only sums for every weighting.
+    """Ranking of positives and negatives by score: sorted once, then summed for any weighting.
 
-    Each negative is put between two scores of positives, so a weighting is one product with a sparse matrix that has a
-    single one per image, and one cumulated sum.
+    Each negative is assigned to an interval between two scores of positives. A weighting then costs one product with a
+    sparse matrix that has a single 1 per image, and one cumulative sum.
 
     Args:
         positive: bool (N,).
@@ -80,14 +80,14 @@ class Ranking:
         self._tied = sums(place[tied] - 1, columns[tied], len(distinct)) if tied.any() else None
 
     def __call__(self, weights: np.ndarray) -> RankingSums:
-        """Sum up weights (N, R) >= 0."""
+        """Sum the weights (N, R) >= 0."""
         below = np.cumsum(self._between @ weights, axis=0)
         tied = 0.0 if self._tied is None else self._tied @ weights
         return RankingSums(self._at @ weights, below[:-1], tied, below[-1])
 
 
 def weighted_auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve for each column of weights.
+    """Compute the area under the ROC curve for each column of weights.
 
     Args:
         positive: bool (N,).
@@ -95,13 +95,13 @@ def weighted_auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
         weights: (N, R) >= 0.
 
     Returns:
-        (R,), NaN where a side has no weight.
+        (R,), NaN if a side has no weight.
     """
     return Ranking(positive, scores)(weights).auroc()
 
 
 def weighted_average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision for each column of weights; arguments and result as in :func:`weighted_auroc`."""
+    """Compute the average precision for each column of weights; arguments and result as in :func:`weighted_auroc`."""
     return Ranking(positive, scores)(weights).average_precision()
 
 

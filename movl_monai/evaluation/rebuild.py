@@ -1,4 +1,4 @@
-"""Make a report again from what an evaluation stored, without the network and without the images."""
+"""Rebuild a report from the stored outputs of an evaluation, without network and images."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def rebuild_report(
     against: Sequence[str | os.PathLike[str]] = (),
     options: ReportOptions | None = None,
 ) -> dict[str, Any]:
-    """Compute and write the report of a run again from its ``outputs.npz``.
+    """Recompute and rewrite the report of a run from its ``outputs.npz``.
 
-    Pictures that need the network (prompt, attention, explanations) are kept as they are.
+    Pictures that need the network (prompt, attention, explanations) are kept.
 
     Args:
         path: the folder of a run or of its evaluation.
-        against: folders of other runs to compare with; without any the earlier comparisons are kept.
-        options: what to ask for; None takes what the evaluation asked for.
+        against: folders of other runs to compare with; earlier comparisons with other runs are kept.
+        options: options of the report; None takes those of the evaluation.
 
     Returns:
         the report.
 
     Raises:
         DifferentTestSetsError: if another run was evaluated on other images.
-        MovlError: if there are no stored outputs, or they or the report are damaged or of another schema version; the
-            message says to evaluate again.
+        MovlError: if the stored outputs are missing, or they or the report are damaged or of another schema version;
+            the message says to evaluate again.
     """
     source = find_outputs(path)
     outputs = read_outputs(source)
@@ -52,14 +52,14 @@ def rebuild_report(
     known = {str(entry["name"]) for entry in fresh}
     report["comparisons"] = [*fresh, *(one for one in earlier.get("comparisons", ()) if one["name"] not in known)]
     names = [*_KEPT, *(str(one["file"]) for one in report["explanations"]["pictures"])]
-    # a name of a report is data: it must not lead out of the folder
+    # file names in a report are untrusted: they must not lead out of the folder
     kept = {name: source.parent / name for name in names if Path(name).name == name}
     pictures = {name: file.read_bytes() for name, file in kept.items() if file.is_file()}
     return write_report(source.parent, report, outputs.predictions, kept=pictures)
 
 
 def _earlier(folder: Path) -> dict[str, Any]:
-    """The report that is there, {} if there is none."""
+    """Return the existing report, {} if there is none."""
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: how good a network is here and elsewhere, how sure that is, and when to trust it."""
+"""Report of an evaluation: figures for each section with intervals, and the entries on trust."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def build_report(
     run_info: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Compute the report of predictions alone: what needs features, groups or far images stays empty and says so.
+    """Compute the report of predictions alone; entries that need features, groups or far images are empty with a note.
 
     Args:
-        predictions: all images; the order changes nothing.
+        predictions: all images; their order does not matter.
         class_names: names in the order of the logits.
         id_domain: the in-distribution domain; every other domain becomes an entry of ``ood``.
-        run_info: what :func:`~movl_monai.evaluation.run_info` collected.
-        options: those of :class:`~movl_monai.evaluation.ReportOptions`.
+        run_info: result of :func:`~movl_monai.evaluation.run_info`.
+        options: options of :class:`~movl_monai.evaluation.ReportOptions`.
 
     Returns:
         as :func:`report_of_outputs`.
 
     Raises:
-        ValueError: if class names and logits do not fit.
+        ValueError: if class names and logits do not match.
     """
     outputs = StoredOutputs(
         predictions=predictions,
@@ -63,11 +63,11 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     """Compute the report of stored outputs.
 
     Args:
-        outputs: all images; the order changes nothing. ``facts`` may hold ``run`` and ``bundle``.
-        options: what to ask for; None takes those in the facts, or else the defaults.
+        outputs: all images; their order does not matter. ``facts`` may hold ``run`` and ``bundle``.
+        options: options of the report; None takes those in the facts, or else the defaults.
 
     Returns:
-        JSON-able, free of numbers that are not finite; ``report_schema.json`` beside this module describes it:
+        JSON-able, without non-finite numbers; described by ``report_schema.json`` beside this module:
         ``schema_version``, ``id``, ``ood`` (one entry per domain), ``val`` and ``calibration_section`` (if there are
         such images), the entries of :func:`~movl_monai.evaluation.trust_entries.trust_entries`, ``comparisons``,
         ``explanations``, ``model_card``, ``classes``, ``id_domain``, ``far_domains``, ``options``, ``run``, ``notes``.
@@ -99,7 +99,7 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
 
 
 def _order(predictions: Predictions) -> np.ndarray:
-    """An order that neither a loader nor the salt of the ids can change, as resampling depends on it."""
+    """Return an order of the images independent of the loader and the salt of the ids, as resampling depends on it."""
     columns = np.asarray(predictions.logits).T[::-1]
     places = list(zip(predictions.domains, predictions.splits, strict=True))
     numbers = {place: number for number, place in enumerate(sorted(set(places)))}
@@ -137,19 +137,19 @@ def write_report(
 ) -> dict[str, Any]:
     """Write report.json, report.html, MODEL_CARD.md, tables (CSV), charts and pictures (PNG).
 
-    Each file appears whole or not at all. predictions.csv names images and patients by salted ids, and no file of this
-    folder holds a path.
+    Each file is written atomically. predictions.csv names images and patients by salted ids, and no file of this folder
+    holds a path.
 
     Args:
-        folder: made if it is missing.
-        report: what :func:`build_report` gave.
+        folder: folder of the report, created if missing.
+        report: result of :func:`build_report`.
         predictions: the images it was built from.
-        prompt_picture: what the prompt adds, uint8 (H, W, 3).
-        attention_picture: what the dynamic prompts looked at, a PNG.
-        kept: further PNGs by file name; "prompt.png" and "attention.png" stand for those pictures.
+        prompt_picture: picture of the visual prompt, uint8 (H, W, 3).
+        attention_picture: attention maps of the dynamic prompts, a PNG.
+        kept: further PNGs by file name; may include "prompt.png" and "attention.png".
 
     Returns:
-        the report with ``files``: what was written, by kind.
+        the report with ``files``: the written files, by kind.
 
     Raises:
         MovlError: if the folder cannot be written.
@@ -177,7 +177,7 @@ def write_report(
     for name, content in pictures.items():
         write_atomically(target / name, content)
     write_atomically(target / "report.html", render_html(complete, pictures).encode())
-    # the last one: where it is, the others are of the same run
+    # written last: if it exists, the other files are of the same run
     write_atomically(target / "report.json", to_json(complete).encode())
     return complete
 

@@ -1,4 +1,4 @@
-"""The numbers of a report as flat tables, for spreadsheets and scripts."""
+"""Numbers of a report as flat tables, for spreadsheets and scripts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FACTS = ("n", "n_patients", "n_unlabeled")
 
 
 def report_tables(report: Mapping[str, Any]) -> dict[str, list[Row]]:
-    """Rows of every table by its name; a table without rows has none to tell.
+    """Return the rows of every table by its name; a table without figures has no rows.
 
     Args:
-        report: of schema version 2.
+        report: report of schema version 2.
 
     Returns:
         ``figures`` (section, class, figure, value, low, high), ``reliability``, ``ood_detection``, ``conformal``,
@@ -32,7 +32,7 @@ def report_tables(report: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 
 def report_scalars(report: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a report by a path-like name, for TensorBoard and MLflow; what has no value is left out.
+    """Return the defined figures of a report by path-like names, for TensorBoard and MLflow.
 
     Example:
         >>> report_scalars({"id": {"accuracy": 0.5, "auroc": None}, "calibration": {"temperature": 2.0}})
@@ -53,12 +53,12 @@ def report_scalars(report: Mapping[str, Any]) -> dict[str, float]:
     for name, part in ((report.get("abstention") or {}).get("sections") or {}).items():
         found[f"abstention/{name}/aurc"] = part.get("aurc")
     numbers = {name: value for name, value in found.items() if isinstance(value, float)}
-    # a colon is no part of a name in MLflow
+    # MLflow does not allow a colon in a name
     return {name.replace(":", "."): value for name, value in numbers.items()}
 
 
 def sections_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The sections with figures of a report by their names: "id", "ood:<domain>", "val", "calibration"."""
+    """Return the sections with figures of a report by name: "id", "ood:<domain>", "val", "calibration"."""
     named = {"id": report.get("id")}
     named |= {f"ood:{domain}": section for domain, section in (report.get("ood") or {}).items()}
     named |= {"val": report.get("val"), "calibration": report.get("calibration_section")}

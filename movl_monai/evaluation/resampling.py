@@ -1,4 +1,4 @@
-"""Draw patients with replacement, and turn the figures of the draws into intervals."""
+"""Patient-clustered bootstrap: resamples of patients, and percentile intervals of figures."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ __all__ = ["Figures", "PatientBootstrap", "bootstrap_weights"]
 
 Figures = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # weights (N, R) -> values (R,) by name
 
-_MIN_DEFINED = 0.5  # share of rounds in which a figure must have a value for its interval to be given
-_CHUNK = 4_000_000  # weights held at once
+_MIN_DEFINED = 0.5  # smallest share of rounds with a value that an interval needs
+_CHUNK = 4_000_000  # largest number of weights in memory
 
 
 class PatientBootstrap:
-    """Resamples of the same images for any number of figures, so that their differences are paired.
+    """Common resamples of images for any number of figures, so that differences of figures are paired.
 
-    Each round draws as many patients as there are, with replacement, with all their images: images of one patient are
-    alike, and resampling them one by one would give intervals that are too narrow. Without patients it draws images,
-    and ``resampled`` and ``notes`` say so.
+    Each round draws as many patients as there are, with replacement, and takes all their images. Images of one patient
+    are correlated, so resampling single images would give intervals that are too narrow. If patients are unknown,
+    single images are drawn, and ``resampled`` and ``notes`` say so.
 
     Args:
         count: number of images N.
-        patients: patient of each image; an image without one counts as a patient of its own. None: none is known.
-        unit: what is drawn where patients are not known, for ``resampled``.
+        patients: patient of each image; an image without one counts as a separate patient. None if all are unknown.
+        unit: name of the drawn unit in ``resampled`` if patients are unknown.
         rounds: number of resamples.
-        level: probability in (0, 1) that an interval is to cover.
-        seed: of the draws.
+        level: confidence level of the intervals, in (0, 1).
+        seed: seed of the draws.
 
     Attributes:
         resampled: "patients", or ``unit``.
-        num_resampled: how many there are.
-        notes: what a reader must know; grows by why an interval is missing.
+        num_resampled: number of patients or units.
+        notes: notes for readers, including the reasons of missing intervals.
 
     Raises:
-        ValueError: if there is not one patient per image, or rounds or level make no sense.
+        ValueError: if there is not one patient per image, or rounds or level are out of range.
 
     Reference:
         Efron, Tibshirani: An Introduction to the Bootstrap, 1993, section 13.3 (percentile method); Field, Welsh:
@@ -72,7 +72,7 @@ class PatientBootstrap:
         return {name: getattr(self, name) for name in names}
 
     def resample(self, figures: Figures) -> dict[str, np.ndarray]:
-        """The figures in every round, (rounds,) each, NaN where one has no value."""
+        """Compute the figures in every round, (rounds,) each, NaN if undefined."""
         parts: dict[str, list[np.ndarray]] = {}
         for weights in bootstrap_weights(self.groups, rounds=self.rounds, seed=self.seed):
             for name, values in figures(weights).items():
@@ -80,13 +80,13 @@ class PatientBootstrap:
         return {name: np.concatenate(values) for name, values in parts.items()}
 
     def intervals(self, figures: Figures, *, why: str = "a class had no images") -> dict[str, list[float] | None]:
-        """Percentile interval [low, high] of every figure; None where there is none, with a note.
+        """Compute the percentile interval [low, high] of every figure; None with a note if there is none.
 
-        A figure that has no value on the images as they are has no interval either, and no note: its reason is its own.
+        A figure that is undefined on the full sample has neither an interval nor a note here.
 
         Args:
-            figures: from weights (N, R) to the values (R,) of each figure.
-            why: reason for which a figure has no value in a round, for the notes.
+            figures: maps weights (N, R) to the values (R,) of each figure.
+            why: reason why a figure can be undefined in a round, for the notes.
         """
         whole = figures(np.ones((self.count, 1)))
         defined = [name for name, value in whole.items() if not np.isnan(value[0])]
@@ -107,7 +107,7 @@ class PatientBootstrap:
         return [float(bound) for bound in np.quantile(known, [tail, 1 - tail])]
 
     def _note_gaps(self, gaps: Mapping[str, int], why: str) -> None:
-        """Say once for all figures with as many gaps how many rounds have no value."""
+        """Add one note per number of undefined rounds, for all figures with that number."""
         for gap in sorted(set(gaps.values()) - {0}):
             names = [name for name, value in gaps.items() if value == gap]
             rounds = f"{gap} of {self.rounds} resamples"
@@ -120,16 +120,16 @@ class PatientBootstrap:
 
 
 def bootstrap_weights(groups: np.ndarray, *, rounds: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn in each round, in pieces (N, r) whose r add up to ``rounds``.
+    """Yield the number of draws of each image in each round, in chunks (N, r) whose r add up to ``rounds``.
 
     Args:
         groups: integers (N,) from 0 without gaps; images of one group are drawn together.
         rounds: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     generator = np.random.default_rng(seed)
     count = int(groups.max()) + 1
-    step = int(np.clip(_CHUNK // len(groups), 1, 64))  # small pieces stay in the cache of the processor
+    step = int(np.clip(_CHUNK // len(groups), 1, 64))  # small chunks stay in the processor's cache
     for start in range(0, rounds, step):
         size = min(step, rounds - start)
         draws = generator.integers(count, size=(size, count)) + count * np.arange(size)[:, None]

@@ -1,4 +1,4 @@
-"""Rows of predictions: one for each image, case or file, and the table of them that every command writes."""
+"""Rows of predictions for images, cases and files, and the table that every command writes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["classification_rows", "failed_row", "recordable", "results_csv"]
 Row = dict[str, Any]
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
-# of the technical record, what goes into a row
+# entries of the technical record that go into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
 _ALWAYS = ("id", "status", "reason", "detail")
 _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
-# of the table of a classifier; always all of them, in this order
+# columns of a classifier's table; always all of them, in this order
 _CLASSIFIED = (
     *(*_ALWAYS, "answer", *_FACTS, "predicted", "predicted_number", "probabilities", "calibrated"),
     *("ood_score", "outside", "abstain", "prediction_set"),
@@ -31,12 +31,12 @@ _CLASSIFIED = (
 
 
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:
-    """The row of what could not be predicted (``failed``), or was not to be (``skipped``)."""
+    """Return the row of an item that could not be predicted (``failed``), or was not meant to be (``skipped``)."""
     return {"id": item_id, "status": status, "reason": reason, "detail": detail}
 
 
 def recordable(row: Row) -> Row:
-    """Return a row that JSON can hold: the row itself, or one that says that it cannot be kept."""
+    """Return a row that JSON can hold: the row itself, or a failed row in its place."""
     try:
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -53,22 +53,22 @@ def classification_rows(
     class_names: Sequence[str],
     trust: Any = None,
 ) -> list[Row]:
-    """The rows of images that were classified.
+    """Return the rows of classified images.
 
     Args:
-        ids: of N images.
-        records: technical facts of each.
+        ids: ids of N images.
+        records: technical facts of each image.
         logits: (N, C).
-        features: (N, F), what the head read; None where it is not known.
+        features: (N, F), the input of the head; None if unknown.
         class_names: C names.
         trust: a :class:`~movl_monai.trust.TrustRecord`, or None.
 
     Returns:
-        ``id``, ``status``, ``reason``, ``answer`` (the class, or the sentence that says why there is none),
-        ``predicted`` (the most probable class, also where the model abstains) and its ``predicted_number`` from 0, by
-        which pictures call it where its name cannot be read, ``probabilities`` (C) of the raw logits,
-        and of the trust record what it knows, else None: ``calibrated`` (C; None where the model abstains),
-        ``ood_score``, ``outside``, ``abstain``, ``prediction_set`` (names).
+        ``id``, ``status``, ``reason``, ``answer`` (the class, or a sentence with the reason why there is none),
+        ``predicted`` (the most probable class, also if the model abstains) and its ``predicted_number`` from 0, which
+        pictures show if the name is not legible, ``probabilities`` (C) of the raw logits, and from the trust record,
+        None if unknown: ``calibrated`` (C; None if the model abstains), ``ood_score``, ``outside``, ``abstain``,
+        ``prediction_set`` (names).
 
     Example:
         >>> rows = classification_rows(["0a"], [{}], np.array([[0.0, 0.0]]), None, class_names=["no", "yes"])
@@ -97,7 +97,7 @@ def classification_rows(
                 "predicted": predicted,
                 "predicted_number": int(values[number].argmax()),
                 "probabilities": probabilities[number].tolist(),
-                # the temperature was fitted on images that the model answers
+                # the temperature is not meant for images without an answer
                 "calibrated": None if no_answer(**marks) else of("probabilities", number),
                 "ood_score": of("ood_scores", number),
                 **marks,
@@ -110,11 +110,11 @@ def classification_rows(
 
 
 def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = "classification") -> str:
-    """Return the CSV text of rows; numbers read back the same.
+    """Return the CSV text of rows; numbers survive writing and reading unchanged.
 
-    A classifier's table always has the same columns in the same order, with one for each class of a list over classes,
-    whichever command writes it. Other columns, and all but ``id``, ``status`` and ``reason`` of a segmenter's, are left
-    out where no row fills them.
+    A classifier's table always has the same columns in the same order, whichever command writes it; a list over classes
+    has one column per class. Other columns are left out if no row fills them. So are those of a segmenter, except
+    ``id``, ``status`` and ``reason``.
     """
     flat = [_cells(row, class_names) for row in rows]
     fixed = list(_header(class_names)) if task == "classification" else list(_ALWAYS[:3])
@@ -136,7 +136,7 @@ def _header(class_names: Sequence[str]) -> Iterator[str]:
 def _cells(row: Row, class_names: Sequence[str]) -> Row:
     try:
         return {name: _cell(value) for name, value in _flat(row, class_names).items()}
-    except Exception as error:  # the others are written
+    except Exception as error:  # the other rows are still written
         return failed_row(row["id"], *fault_of(error))
 
 

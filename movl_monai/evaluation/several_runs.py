@@ -1,4 +1,4 @@
-"""Several runs side by side: their reports, and the differences to the first one where the test images are the same."""
+"""Several runs side by side: their reports, and the differences to the first run if the test images are the same."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | o
 
     Args:
         runs: two or more folders of runs, or of their evaluations; differences are to the first.
-        output_dir: made if it is missing.
+        output_dir: folder of the files, created if missing.
 
     Returns:
-        the page.
+        path of the page.
 
     Raises:
-        MovlError: if a run has no report, one of another task or schema, or the files cannot be written.
+        MovlError: if a run has no report, or one of another task or schema, or the files cannot be written.
     """
     compared = compare_reports(runs)
     target = Path(output_dir)
@@ -49,17 +49,17 @@ def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | o
 
 
 def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -> dict[str, Any]:
-    """Put the reports of several runs beside each other.
+    """Combine the reports of several runs.
 
     Args:
         runs: two or more folders of runs, or of their evaluations.
         resampling: ``rounds``, ``level`` and ``seed`` of the paired intervals.
 
     Returns:
-        JSON-able: ``schema_version``, ``task``, ``classes``, ``names``, ``reports`` (what :func:`read_report` gives, by
+        JSON-able: ``schema_version``, ``task``, ``names``, ``reports`` (results of :func:`read_report` by
         name), ``differences``: for each run but the first the entries of
-        :func:`movl_monai.trust.paired.compare_outputs` with a as that run and b as the first; where both cannot be
-        compared, ``sections`` is empty and ``notes`` say why.
+        :func:`movl_monai.trust.paired.compare_outputs`, with a as that run and b as the first; if the two cannot be
+        compared, ``sections`` is empty and ``notes`` gives the reason.
 
     Raises:
         MovlError: if a run has no report, or the runs are of different tasks.
@@ -81,14 +81,14 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
         except LeakageError:
             raise
         except MovlError as error:
-            # a gap that the page marks: the other columns are worth being seen
+            # the page marks the gap, and the other columns are still useful
             differences[name] = {"name": first, "sections": {}, "notes": [str(error)]}
     compared = {"schema_version": _SCHEMA_VERSION, "task": task, "names": list(reports), "reports": reports}
     return dict(jsonable({**compared, "differences": differences}))
 
 
 def evaluation_folder(run: str | os.PathLike[str]) -> Path:
-    """The folder with report.json that a run means: itself, or its ``evaluation``.
+    """Return the folder with the report.json of a run: the folder itself, or its ``evaluation``.
 
     Raises:
         MovlError: if there is none.
@@ -104,7 +104,7 @@ def evaluation_folder(run: str | os.PathLike[str]) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folder of each run, with those above it only as far as it takes to tell the runs apart."""
+    """Return the folder name of each run, preceded by parent folders as far as needed for unique names."""
     runs = [folder.parent if folder.name == "evaluation" else folder for folder in folders]
     depth = 1
     while depth < max(len(run.parts) for run in runs):
@@ -122,7 +122,7 @@ def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dic
 
 
 def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
-    """Differences of the means over cases, on the same resamples of patients."""
+    """Compute differences of the means over cases, with common resamples of patients."""
     one = _cases(run)
     two = with_ids_of(one, _cases(first), runs=(run, first))
     refuse_learned_cases(one, runs=(run, first))
@@ -143,7 +143,7 @@ def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -
             figure: {
                 "a": means[figure][0],
                 "b": means[figure][1],
-                # of the cases in which both have a value
+                # over the cases in which both have a value
                 "difference": None if np.isnan(column).all() else float(np.nanmean(column)),
                 "interval": found["intervals"][figure],
             }

@@ -1,4 +1,4 @@
-"""The result of an evaluation in plain words."""
+"""Result of an evaluation in plain words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["calibration_words", "how_good_elsewhere", "how_good_here", "how_sure
 
 
 def how_good_here(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on the in-distribution test images."""
+    """Return sentences about the in-distribution test images."""
     section = report["id"]
     if section is None or not section["n"]:
         return ["No labeled test images from the place it was trained for were evaluated."]
@@ -19,7 +19,7 @@ def how_good_here(report: Mapping[str, Any]) -> list[str]:
 
 
 def how_good_elsewhere(report: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For every other domain sentences on its images, with the distance to the in-distribution figure."""
+    """Return sentences about the images of every other domain, with the difference to the in-distribution figure."""
     return {
         name: [_on_balance(section, report), on_change(section, report["id"]), _on_images(section)]
         if section["n"]
@@ -29,7 +29,7 @@ def how_good_elsewhere(report: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def how_sure(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the intervals cover, and what they do not, and on stated probabilities."""
+    """Return sentences about the scope of the intervals and about stated probabilities."""
     section = next((part for part in (report["id"], *report["ood"].values()) if part and part["n"]), None)
     if section is None:
         return ["Nothing was evaluated."]
@@ -48,7 +48,7 @@ def how_sure(report: Mapping[str, Any]) -> list[str]:
 
 
 def calibration_words(report: Mapping[str, Any]) -> list[str]:
-    """How far the stated probabilities are from the share that is right, here and elsewhere."""
+    """Return a sentence about the calibration error, in-distribution and on other domains."""
     known = {"here": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
     errors = {name: part["ece"] for name, part in known.items() if part and part.get("ece") is not None}
     if not errors:
@@ -58,7 +58,7 @@ def calibration_words(report: Mapping[str, Any]) -> list[str]:
 
 
 def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> str:
-    """A sentence on the distance to the in-distribution figure."""
+    """Return a sentence about the difference to the in-distribution figure."""
     for key, name in (("balanced_accuracy", "balanced accuracy"), ("accuracy", "share of right images")):
         if here and here[key] is not None and section[key] is not None:
             points = 100 * (section[key] - here[key])

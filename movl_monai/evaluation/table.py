@@ -1,4 +1,4 @@
-"""Rows of results as a table: Markdown, CSV, or aligned text for a terminal."""
+"""Render rows of results as a table: Markdown, CSV, or aligned text for a terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def render_table(
     """Render rows as a table.
 
     Args:
-        rows: one mapping per row; a missing value or None is shown as "-" (nothing in CSV).
-        columns: keys to show, which are also the headings; None takes all keys in the order in which they appear.
+        rows: one mapping per row; a missing value or None is shown as "-" (empty in CSV).
+        columns: keys to show, which are also the headings; None takes all keys in the order of appearance.
         style: "markdown"; "csv", which keeps all digits; or "text", aligned for a terminal.
         digits: decimals of floats, except in CSV.
 
     Returns:
-        the table with a line break at its end.
+        the table with a final line break.
 
     Raises:
         ValueError: if the style is unknown.
@@ -48,7 +48,7 @@ def render_table(
 
 
 def figure_with_interval(value: float | None, interval: Sequence[float] | None, *, digits: int = 3) -> str:
-    """Write a figure with its interval.
+    """Format a figure with its interval.
 
     Example:
         >>> figure_with_interval(0.9, [0.8512, 0.95]), figure_with_interval(0.9, None), figure_with_interval(None, None)
@@ -61,7 +61,7 @@ def figure_with_interval(value: float | None, interval: Sequence[float] | None, 
 
 
 def report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
-    """One row per section of a report (ID, each OOD domain, val) with the figures that have intervals."""
+    """Return one row per section of a report (ID, each OOD domain, val) with the figures that have intervals."""
     named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
     rows = []
     for name, section in [*named, ("val", report.get("val"))]:

@@ -1,4 +1,4 @@
-"""Hand the figures of a report to TensorBoard and to MONAI's trackers."""
+"""Log the figures of a report to TensorBoard and MONAI's trackers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def track_report(
     """Log every figure of a report once.
 
     Args:
-        report: of :func:`~movl_monai.evaluation.build_report`.
-        engine: the evaluator; its ``state.metrics`` get the figures, which MONAI's MLFlowHandler logs at the end of the
-            epoch if it was attached later (``--tracking mlflow`` does so).
+        report: report from :func:`~movl_monai.evaluation.build_report`.
+        engine: the evaluator. Its ``state.metrics`` get the figures; MONAI's MLFlowHandler logs these at the end of the
+            epoch if it was attached later (as with ``--tracking mlflow``).
         tensorboard_dir: folder of the events; None writes none.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The entries of a report that say when to trust a network, from its stored outputs."""
+"""Entries of a report on trust in the network, from its stored outputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["calibrated_on", "shown_sections", "trust_entries"]
 def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, Any]:
     """Compute ``calibration``, ``operating_points``, ``ood_detection``, ``conformal``, ``abstention`` and ``groups``.
 
-    What is fitted or chosen is so on train, val and calibration images; figures are given for every section. An entry
-    without the images that it needs is there with nothing in it, and its ``notes`` say why.
+    Parameters are fitted or chosen on train, val and calibration images; figures are given for every section. An entry
+    without the necessary images is empty, and its ``notes`` give the reason.
 
     Args:
-        outputs: of all splits.
-        options: what to ask for.
+        outputs: stored outputs of all splits.
+        options: options of the report.
     """
-    # the modules that compute import from this package
+    # these modules import from this package
     from movl_monai.trust.calibration import calibration_report
     from movl_monai.trust.conformal_report import conformal_report
     from movl_monai.trust.ood_detection import DEFAULT_SCORE, ood_detection
@@ -56,11 +56,11 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
 
 
 def shown_sections(outputs: StoredOutputs) -> dict[str, StoredOutputs]:
-    """The sections that figures are given for: "id", "ood:<domain>", "val" and "calibration", those that there are."""
+    """Return the existing sections with figures: "id", "ood:<domain>", "val" and "calibration"."""
     return {name: part for name, part in outputs.sections().items() if name != "train" and not name.startswith("far:")}
 
 
 def calibrated_on(outputs: StoredOutputs) -> str:
-    """The section that conformal sets are calibrated on: "calibration", or else "val", which a note of theirs tells."""
+    """Return the calibration section of the prediction sets: "calibration", or else "val", which a note reports."""
     parts = outputs.sections()
     return "val" if "calibration" not in parts and "val" in parts else "calibration"

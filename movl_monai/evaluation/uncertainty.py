@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals that resample patients, and paired differences of two networks."""
+"""Patient-clustered bootstrap intervals of figures, and paired differences of two networks."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ def bootstrap_intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Percentile intervals of figures, from :class:`~movl_monai.evaluation.PatientBootstrap`.
+    """Compute percentile intervals of figures, from :class:`~movl_monai.evaluation.PatientBootstrap`.
 
-    Rounds in which a figure has no value, because a class got no images, are left out and counted in ``notes``.
+    Rounds in which a figure is undefined, because a class got no images, are left out and counted in ``notes``.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        patients: patient of each image; an image without one counts as a patient of its own. None: none is known.
+        patients: patient of each image; an image without one counts as a separate patient. None if all are unknown.
         metrics: names of :data:`~movl_monai.evaluation.weighted.METRICS`.
         rounds: number of resamples.
-        level: probability in (0, 1) that the interval is to cover.
-        seed: of the draws.
+        level: confidence level of the intervals, in (0, 1).
+        seed: seed of the draws.
 
     Returns:
         ``intervals``: for each metric [low, high] or None; ``resampled``: "patients" or "images"; ``num_resampled``:
-        how many there are; ``rounds``, ``level``, ``seed``; ``notes``: what a reader must know, and why a None is one.
+            their
+        number; ``rounds``, ``level``, ``seed``; ``notes``: notes for readers, including the reason of each None.
     """
     label, score = check_labeled(labels, logits)
     bootstrap = PatientBootstrap(len(label), patients, rounds=rounds, level=level, seed=seed)
@@ -62,18 +63,19 @@ def bootstrap_class_intervals(
     patients: Sequence[str | None] | None = None,
     **resampling: Any,
 ) -> dict[str, Any]:
-    """Percentile intervals of the figures of each class against all others.
+    """Compute percentile intervals of the figures of each class against all others.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         class_names: the C names in the order of the logits.
         patients: patient of each image, as in :func:`bootstrap_intervals`.
-        resampling: ``rounds``, ``level``, ``seed``, as there.
+        resampling: ``rounds``, ``level``, ``seed``, as in :func:`bootstrap_intervals`.
 
     Returns:
         ``per_class``: for each name ``sensitivity``, ``specificity``, ``auroc`` and ``average_precision``, [low, high]
-        or None; and the facts and ``notes`` of :func:`bootstrap_intervals`.
+            or
+        None; and the facts and ``notes`` of :func:`bootstrap_intervals`.
     """
     label, score = check_labeled(labels, logits)
     bootstrap = PatientBootstrap(len(label), patients, **resampling)
@@ -101,9 +103,9 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Difference a - b of one figure between two networks on the same images, with its percentile interval.
+    """Compute the difference a - b of a figure of two networks on the same images, with its percentile interval.
 
-    Both are computed on the same resamples, so that what makes images hard for both cancels out.
+    Both figures use the same resamples, so that effects common to both networks, such as hard images, cancel out.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -112,12 +114,12 @@ def paired_bootstrap(
         groups: patient of each image, as in :func:`bootstrap_intervals`.
         metric: a name of :data:`~movl_monai.evaluation.weighted.METRICS`.
         rounds: number of resamples.
-        level: probability in (0, 1) that the interval is to cover.
-        seed: of the draws.
+        level: confidence level of the interval, in (0, 1).
+        seed: seed of the draws.
 
     Returns:
-        ``metric``, ``a``, ``b``, ``difference`` (None without a value), ``interval`` ([low, high] or None),
-        ``resampled``, ``num_resampled``, ``rounds``, ``level``, ``seed``, ``notes``.
+        ``metric``, ``a``, ``b``, ``difference`` (None if undefined), ``interval`` ([low, high] or None), ``resampled``,
+        ``num_resampled``, ``rounds``, ``level``, ``seed``, ``notes``.
     """
     first, second = (WeightedFigures(np.asarray(labels), logits, metrics=[metric]) for logits in (logits_a, logits_b))
     if first.num_classes != second.num_classes:
@@ -145,15 +147,15 @@ def bootstrap_means(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Percentile intervals of means over cases, of figures that each case has by itself.
+    """Compute percentile intervals of means over cases.
 
     Args:
-        values: for each figure its value in each case, (N,), NaN where a case has none; such cases are left out.
+        values: values of each figure per case, (N,), NaN if undefined; such cases are left out.
         patients: patient of each case; see :func:`bootstrap_intervals`.
-        unit: what is drawn where patients are not known, for ``resampled``.
+        unit: name of the drawn unit in ``resampled`` if patients are unknown.
         rounds: number of resamples.
-        level: probability in (0, 1) that the interval is to cover.
-        seed: of the draws.
+        level: confidence level of the intervals, in (0, 1).
+        seed: seed of the draws.
 
     Returns:
         as :func:`bootstrap_intervals`.

@@ -1,4 +1,4 @@
-"""Metrics that a MONAI evaluator computes over an epoch, to select a checkpoint; higher is better for all of them."""
+"""Metrics of a MONAI evaluator over an epoch, for selecting a checkpoint; higher is better for all of them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class EpochMetric(Metric):
-    """A figure of all logits and labels of an epoch; subclasses say which one.
+    """Base of figures over all logits and labels of an epoch.
 
-    It reads the output of MONAI's evaluators as it is, decollated or not, and gathers from all processes. A
-    ``DistributedSampler`` repeats a few images to fill the last batch; here they count twice, in the report once.
+    It reads the output of MONAI's evaluators, decollated or not, and gathers from all processes. A
+    ``DistributedSampler`` repeats a few images to fill the last batch: these count twice here, but once in the report.
 
     Args:
-        output_transform: takes the engine's output and gives logits (B, C) before softmax, and labels (B,).
+        output_transform: maps the engine's output to logits (B, C) before softmax, and labels (B,).
 
     Raises:
         NonFiniteLogitsError: at the end of an epoch, if a logit is NaN or infinite.
         MovlError: if ``pred`` holds probabilities.
-        DataError: if the figure has no value on these images and it is the key metric; else it is NaN.
+        DataError: if the figure is undefined on these images and it is the key metric; any other metric is NaN.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = logits_and_labels) -> None:
@@ -57,18 +57,18 @@ class EpochMetric(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all logits and labels."""
         self._logits, self._labels = [], []
 
     @reinit__is_reduced
     def update(self, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Take one batch, logits (B, C) and labels (B,), or one image, (C,) and ()."""
+        """Add one batch, logits (B, C) and labels (B,), or one image, (C,) and ()."""
         logits, labels = (torch.as_tensor(part).detach().cpu() for part in output)
         self._logits.append(logits.reshape(-1, logits.shape[-1]).double())
         self._labels.append(labels.reshape(-1).long())
 
     def compute(self) -> float:
-        """The figure over all processes; NaN where it has no value."""
+        """Compute the figure over all processes; NaN if undefined."""
         if not self._logits:
             raise NotComputableError(f"{type(self).__name__} saw no images.")
         logits = evenly_divisible_all_gather(torch.cat(self._logits), concat=True).numpy()
@@ -86,11 +86,11 @@ class EpochMetric(Metric):
         return self.figure(labels, logits)
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
-        """The figure of labels (N,) and logits (N, C)."""
+        """Compute the figure of labels (N,) and logits (N, C)."""
         raise NotImplementedError(f"{type(self).__name__} must define figure().")
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Put the figure into ``engine.state.metrics``."""
+        """Store the figure in ``engine.state.metrics``."""
         super().completed(engine, name)
         if getattr(engine.state, "key_metric_name", None) == name and np.isnan(engine.state.metrics[name]):
             raise DataError(
@@ -100,7 +100,7 @@ class EpochMetric(Metric):
 
 
 class BalancedAccuracy(EpochMetric):
-    """Mean sensitivity over the classes that have images; with a class missing a warning is logged once.
+    """Mean sensitivity over the classes that have images; a missing class is logged once as a warning.
 
     Example:
         >>> metric = BalancedAccuracy()
@@ -124,7 +124,7 @@ class MacroAUROC(EpochMetric):
 
 
 class NegativeCrossEntropy(EpochMetric):
-    """Mean log likelihood of the labels, in nats: minus the cross entropy, so that higher is better."""
+    """Mean log likelihood of the labels, in nats: the negative cross entropy, so that higher is better."""
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
@@ -132,7 +132,7 @@ class NegativeCrossEntropy(EpochMetric):
 
 
 class QuadraticKappa(EpochMetric):
-    """Cohen's kappa with quadratic weights, for classes that are ordered; NaN if all images are of one class."""
+    """Cohen's kappa with quadratic weights, for ordered classes; NaN if all images are of one class."""
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
@@ -143,15 +143,15 @@ class QuadraticKappa(EpochMetric):
 
 
 def key_metric(label_order: LabelOrder, *, class_names: Sequence[str]) -> dict[str, EpochMetric]:
-    """Return the metric that selects a checkpoint, under its name, as MONAI's evaluators take it.
+    """Return the metric that selects a checkpoint by its name, as MONAI's evaluators take it.
 
     Args:
-        label_order: "ordinal" for grades, where a small error is better than a large one: quadratic weighted kappa.
+        label_order: "ordinal" for grades, for which small errors are better than large ones: quadratic weighted kappa.
             "nominal" for classes without an order: balanced accuracy.
-        class_names: names in the order of the logits; ordinal ones must be integers that grow.
+        class_names: names in the order of the logits; ordinal names must be increasing integers.
 
     Raises:
-        ConfigError: for another word, or for ordinal classes that are not integers in their order.
+        ConfigError: for another label_order, or for ordinal classes that are not increasing integers.
 
     Example:
         >>> list(key_metric("ordinal", class_names=["0", "1", "2"]))

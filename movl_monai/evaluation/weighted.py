@@ -1,6 +1,6 @@
-"""Figures under many weightings of the same images at once: what a bootstrap needs.
+"""Figures under many weightings of the same images at once, as a bootstrap needs them.
 
-A bootstrap round draws images with replacement; drawing image i k times is giving it the weight k. So R rounds are one
+A bootstrap round draws images with replacement; drawing image i k times gives it the weight k. So R rounds are one
 matrix of weights (N, R), and each figure is a few matrix operations instead of R passes.
 """
 
@@ -30,15 +30,15 @@ Metric = Literal[
     "cross_entropy",
     "brier",
 ]
-# without the calibration error: it is never negative, so resampling pushes it up and its percentiles miss it
+# without the calibration error: it is never negative, so resampling biases it upwards
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class WeightedFigures:
-    """Figures of fixed labels and logits as a function of the images' weights.
+    """Figures of fixed labels and logits as a function of the image weights.
 
-    Means over classes are macro; those with ``_weighted`` weigh the classes by their images. Both have no value where a
-    class has no weight. With two classes the areas under the ROC curve of both are the same.
+    Means over classes are macro; those with ``_weighted`` weight the classes by their images. Both are undefined if a
+    class has no weight. With two classes, both have the same area under the ROC curve.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -46,7 +46,7 @@ class WeightedFigures:
         metrics: names of :data:`METRICS`.
 
     Raises:
-        ValueError: if a metric is unknown or the shapes do not fit.
+        ValueError: if a metric is unknown or the shapes do not match.
 
     Example:
         >>> figures = WeightedFigures([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metrics=["accuracy"])
@@ -68,19 +68,19 @@ class WeightedFigures:
         self._losses = -log_softmax(scores, axis=1)[np.arange(count), self.labels]
         self._squares = np.sum((self.probabilities - truth) ** 2, axis=1)
         cells = self.labels * self.num_classes + scores.argmax(axis=1)
-        # one per image, in the row of its cell of the confusion matrix
+        # a 1 per image, in the row of its cell in the confusion matrix
         self._cells = csr_array((np.ones(count), (cells, np.arange(count))), shape=(self.num_classes**2, count))
         self._rankings: dict[int, Ranking] = {}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The figures for each column of ``weights`` (N, R) >= 0; (R,) each, NaN where one has no value."""
+        """Compute the figures for each column of ``weights`` (N, R) >= 0; (R,) each, NaN if undefined."""
         sums = _Sums(self, weights)
         return {metric: getattr(sums, metric)() for metric in self.metrics}
 
     def per_class(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """``sensitivity``, ``specificity``, ``auroc``, ``average_precision`` of each class against all others, (C, R).
 
-        NaN where one side has no weight.
+        NaN if one side has no weight.
         """
         sums = _Sums(self, weights)
         return {
@@ -91,7 +91,7 @@ class WeightedFigures:
         }
 
     def ranking(self, index: int) -> Ranking:
-        """Who scores above whom for one class against all others."""
+        """Return the ranking of one class against all others."""
         if index not in self._rankings:
             self._rankings[index] = Ranking(self.labels == index, self.probabilities[:, index])
         return self._rankings[index]
@@ -116,12 +116,12 @@ class WeightedFigure:
         self._figures = WeightedFigures(labels, logits, metrics=[metric])
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Compute the figure for each column of ``weights`` (N, R) >= 0; (R,), NaN where it has no value."""
+        """Compute the figure for each column of ``weights`` (N, R) >= 0; (R,), NaN if undefined."""
         return self._figures(weights)[self.metric]
 
 
 class _Sums:
-    """What the figures of one matrix of weights share; methods have the names of the figures."""
+    """Sums over one matrix of weights that the figures share; methods are named after the figures."""
 
     def __init__(self, figures: WeightedFigures, weights: np.ndarray) -> None:
         self.figures = figures
@@ -180,7 +180,7 @@ class _Sums:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        if self.figures.num_classes == 2:  # of the second class, as scikit-learn has it
+        if self.figures.num_classes == 2:  # of the second class, as in scikit-learn
             return np.stack([self._ranking(1).auroc()] * 2)
         return np.stack([self._ranking(index).auroc() for index in range(self.figures.num_classes)])
 

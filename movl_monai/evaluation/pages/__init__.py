@@ -1,4 +1,4 @@
-"""The sections of a report's page, one module each, and the charts that go with them."""
+"""Sections of a report's page, one module each, and their charts."""
 
 from .charts import draw_charts
 

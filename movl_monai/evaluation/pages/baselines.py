@@ -1,4 +1,4 @@
-"""Differences to other runs on the same images, and the two runs that a reader asks for first."""
+"""Differences to other runs on the same images, with the linear probe and full fine-tuning first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from movl_monai.page import bullets, cell, section, table, text_cell
 
 __all__ = ["difference_words", "render_compared", "render_comparisons"]
 
-# kind of baseline: its name in a sentence, and the overlay that trains it
+# kind of baseline: name in a sentence, and overlay that trains it
 _BASELINES = {
     "linear_probe": ("the linear probe", "strategy_linear_probe.json"),
     "full_finetune": ("full fine-tuning", "strategy_full_finetune.json"),
@@ -40,9 +40,9 @@ _POINTS = ("balanced_accuracy", "accuracy", "sensitivity", "specificity")
 
 
 def render_compared(report: Mapping[str, Any]) -> str:
-    """How the run compares with the linear probe, full fine-tuning and whatever else it was held against, as HTML.
+    """Return the comparison with the linear probe, full fine-tuning and other runs as HTML.
 
-    A baseline that it was not compared with is named with what to do about it, unless the run is that baseline.
+    A missing baseline is named with a hint how to add it, unless the run is that baseline.
     """
     entries = report.get("comparisons") or []
     known = {_kind(entry): entry for entry in reversed(entries)}
@@ -61,7 +61,7 @@ def render_compared(report: Mapping[str, Any]) -> str:
 
 
 def render_comparisons(report: Mapping[str, Any]) -> str:
-    """A table of paired differences for every run that this one was held against."""
+    """Return a table of paired differences for every compared run."""
     entries, notes = report.get("comparisons"), notes_of(report, "comparisons")
     title = "Compared with other runs"
     if not entries:
@@ -114,7 +114,7 @@ def _short(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def difference_words(metrics: Mapping[str, Any]) -> str:
-    """The difference of the first figure that has one, and whether its interval leaves 0 out, in words.
+    """Describe the first figure with a difference in words, and whether its interval excludes 0.
 
     Example:
         >>> difference_words({"accuracy": {"difference": 0.02, "interval": [0.01, 0.03]}})
@@ -136,7 +136,7 @@ def _words(difference: float, interval: Sequence[float] | None, metric: str, nam
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
-    """Which baseline a run is, by its stages, else by its name."""
+    """Return the kind of baseline of a run by its stages, else by its name."""
     strategy = entry.get("strategy")
     if isinstance(strategy, (list, tuple)):
         stages = tuple(str(stage.get("name") if isinstance(stage, Mapping) else stage) for stage in strategy)

@@ -1,4 +1,4 @@
-"""Whether probabilities are as often right as they say: reliability diagrams and the figures behind them."""
+"""Calibration section: reliability diagrams and calibration figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIGURES = {"cross_entropy": "Cross entropy ↓", "brier": "Brier score ↓", "e
 
 
 def render_calibration(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Figures before and after the temperature, the warning, and the bins of the diagrams."""
+    """Return the figures before and after the temperature, the warning, and the bins of the diagrams."""
     entry, notes = report.get("calibration"), notes_of(report, "calibration")
     title = "Do the probabilities mean what they say?"
     if not entry or not entry.get("sections"):
@@ -37,7 +37,9 @@ def render_calibration(report: Mapping[str, Any], pictures: Mapping[str, bytes])
     warning = f'<p class="warning">{escape(readable(entry["warning"]))}</p>' if entry.get("warning") else ""
     body = [f"<p>{lead}</p>", _temperature(entry, notes), warning, _diagrams(parts, pictures), _figures(entry)]
     bins = [_bins(key, part["reliability"]) for key, part in parts.items() if part.get("reliability")]
-    rest = listed(notes) if entry.get("temperature") is not None else ""  # without one the gap has told them
+    rest = (
+        listed(notes) if entry.get("temperature") is not None else ""
+    )  # without a temperature, the gap already shows them
     return section("calibration", title, [*body, rest, beside(*bins) if bins else ""])
 
 

@@ -1,4 +1,4 @@
-"""What the charts of a report share: their colours, how they become PNGs, and names that the font can draw."""
+"""Common parts of the charts of a report: colours, PNG output, and legible names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished"]
 
-# the colours of Okabe and Ito can be told apart by colour-blind readers; dashes and markers help on grey paper
+# palette of Okabe and Ito for colour-blind readers; dashes and markers help in greyscale print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#7A6A00")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -23,7 +23,7 @@ _DPI = 130
 
 
 def canvas(*, width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches and its axis."""
+    """Return a figure of the given size in inches and its axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ def canvas(*, width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def finished(figure: Figure, *, legend: bool = True) -> bytes:
-    """The figure as a PNG, with a legend below; the same bytes whenever it is drawn again."""
+    """Return the figure as a PNG, with a legend below; redrawing gives the same bytes."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if legend and handles:
         longest = max(map(len, labels))
@@ -48,9 +48,9 @@ def finished(figure: Figure, *, legend: bool = True) -> bytes:
 
 
 def chart_names(names: Sequence[str], *, longest: int = _LONGEST_NAME, word: str = "no.", first: int = 1) -> list[str]:
-    """Names as a chart can show them, see :func:`movl_monai.fonts.legible_names`; here without mathematics.
+    """Return names as a chart can show them, without mathematics; see :func:`movl_monai.fonts.legible_names`.
 
-    The table beside a chart always holds the whole name. Names of classes have ``word="class"`` and ``first=0``.
+    The table beside a chart always holds the full name. Use ``word="class"`` and ``first=0`` for names of classes.
 
     Example:
         >>> chart_names(["normal", "p" * 40, "肺炎"])
@@ -71,7 +71,7 @@ def dots(
     hollow: Sequence[bool] | None = None,
     label: str | None = None,
 ) -> None:
-    """Draw values as dots with their intervals as lines, one row per name from the top; nothing where there is none."""
+    """Draw values as dots with intervals as lines, one row per name from the top; undefined values are marked."""
     color, marker = COLORS[series % len(COLORS)], MARKERS[series % len(MARKERS)]
     for row, (value, interval) in enumerate(zip(values, intervals, strict=True)):
         if value is None:
@@ -83,6 +83,6 @@ def dots(
             axis.plot(bounds, [row + shift] * 2, color=color, linewidth=2, solid_capstyle="butt")
         face = "white" if hollow is not None and hollow[row] else color
         axis.plot([value], [row + shift], marker=marker, color=color, markerfacecolor=face, linestyle="", label=label)
-        label = None  # once in the legend
+        label = None  # only once in the legend
     axis.set_yticks(range(len(names)), chart_names(names))
     axis.set_ylim(len(names) - 0.4, -0.6)

@@ -1,4 +1,4 @@
-"""The model card and the explanations as sections of a page."""
+"""Model card and explanations as sections of a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["render_explanations", "render_model_card", "render_origin"]
 
 
 def render_origin(report: Mapping[str, Any]) -> str:
-    """The kept start of training, if it was kept, and the config files that training was given on top of its own."""
+    """Return the warning about a kept start, if any, and the overlays that training used."""
     made = report.get("model_card") or {}
     kept, overlays = made.get("kept_start"), (made.get("model") or {}).get("overlays")
     lines = [f'<p class="notice alarm"><strong>{escape(kept)}</strong></p>'] if kept else []
@@ -25,7 +25,7 @@ def render_origin(report: Mapping[str, Any]) -> str:
 
 
 def render_model_card(report: Mapping[str, Any]) -> str:
-    """What was trained on what, for what it is meant, and where it ends."""
+    """Return the model card: intended use, limits, model, weights, data and run."""
     made = report.get("model_card") or model_card(report)
     kept = made.get("kept_start")
     body = [
@@ -63,7 +63,7 @@ def _words(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_explanations(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Where the network looks, for right and wrong cases, and what the prompt does to every image."""
+    """Return saliency maps of right and wrong cases, and pictures of prompt and attention."""
     entry, notes = report.get("explanations"), notes_of(report, "explanations")
     parts = [
         picture(pictures.get("prompt.png"), alternative=_PROMPT[0], caption=_PROMPT[1], css_class="prompt"),

@@ -1,4 +1,4 @@
-"""The charts of a report, drawn from report.json alone, so that they can be drawn again without images or network."""
+"""Charts of a report, drawn from report.json alone, so that redrawing needs neither images nor network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _WORDS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw what a report has figures for.
+    """Draw the charts for which a report has figures.
 
     Args:
-        report: of :func:`~movl_monai.evaluation.build_report`.
+        report: report from :func:`~movl_monai.evaluation.build_report`.
 
     Returns:
         PNGs by file name: "overview.png" (figures with intervals), "reliability_0.png", ... in the order of the
-        sections, "ood_detection.png", "conformal_coverage.png", "conformal_size.png", "risk_coverage.png", and
-        "groups_0.png", ... in the order of the columns. A chart without figures is left out, and the page says why.
+            sections,
+        "ood_detection.png", "conformal_coverage.png", "conformal_size.png", "risk_coverage.png", and "groups_0.png",
+        ... in the order of the columns. A chart without figures is left out, and the page gives the reason.
     """
     drawn: dict[str, Callable[[], bytes | None]] = {
         "overview.png": lambda: _mask_overview(report) if _is_segmentation(report) else _overview(report),
@@ -41,14 +42,14 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def group_columns(report: Mapping[str, Any]) -> list[str]:
-    """Names of the columns of the manifest that the report looks at as groups."""
+    """Return the names of the manifest's columns that the report uses as groups."""
     entry = report.get("groups")
     columns = entry if isinstance(entry, Mapping) else {}
     return [str(name) for name, value in columns.items() if isinstance(value, Mapping)]
 
 
 def main_figure(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figure of groups that a chart shows: the balanced accuracy, or Dice where masks were compared."""
+    """Return the figure of groups that a chart shows: balanced accuracy, or Dice for masks."""
     return "dice" if any("dice" in group for part in parts.values() for group in part.values()) else "balanced_accuracy"
 
 

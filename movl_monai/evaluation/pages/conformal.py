@@ -1,4 +1,4 @@
-"""Sets of classes that are to hold the right one, and answering only where the network is sure."""
+"""Sections on prediction sets and on abstention."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHARES = (1.0, 0.8, 0.5)
 
 
 def render_conformal(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Coverage and size of the sets here and elsewhere, for each method."""
+    """Return coverage and size of the prediction sets in every section, for each method."""
     entry, notes = report.get("conformal"), notes_of(report, "conformal")
     title = "Sets of classes with a promise"
     methods = (entry or {}).get("methods") or {}
@@ -84,7 +84,7 @@ def _method(name: str, method: Mapping[str, Any], notes: list[str]) -> str:
 
 
 def render_abstention(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Risk against coverage: how wrong the answers are when the least sure images are left to people."""
+    """Return risk-coverage curves: the error rate if the least certain images go to a human reader."""
     entry, notes = report.get("abstention"), notes_of(report, "abstention")
     title = "Answering only where it is sure"
     if not entry or not entry.get("sections"):
@@ -107,7 +107,9 @@ def render_abstention(report: Mapping[str, Any], pictures: Mapping[str, bytes]) 
         rows.append([cell(section_title(key)), *numbers, number_cell(part.get("aurc"), part.get("aurc_interval"))])
     headings = ["Images", *(f"{share:.0%} answered".replace("%", " %") for share in _SHARES), "AURC ↓"]
     shown = table(headings, rows, caption="Share of answers that is wrong. AURC: area under the curve.")
-    told = listed(notes) if entry.get("threshold") is not None else ""  # without one the gap has told them
+    told = (
+        listed(notes) if entry.get("threshold") is not None else ""
+    )  # without a threshold, the gap already shows them
     body = [f"<p>{lead}</p>", beside(chart, shown), _threshold(entry, notes), told]
     return section("abstention", title, body)
 
@@ -130,7 +132,7 @@ def _threshold(entry: Mapping[str, Any], notes: list[str]) -> str:
 
 
 def risk_at(part: Mapping[str, Any], share: float) -> float | None:
-    """The risk at the smallest coverage of a curve that is at least ``share``; None without a curve."""
+    """Return the risk at the smallest coverage of a curve that is at least ``share``; None without a curve."""
     coverage = np.asarray(part.get("coverage") or [], dtype=float)
     reached = np.flatnonzero(coverage >= share - 1e-9)
     if not len(reached):

@@ -1,4 +1,4 @@
-"""How well images from elsewhere can be told by the network itself, and what share of them is marked as outside."""
+"""Section on out-of-distribution detection: scores, and the share of flagged images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIGURES = {"aupr": "AUPR ↑", "fpr95": "FPR95 ↓"}
 
 
 def render_detection(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The table of all scores on all sets, and what the chosen score marks."""
+    """Return the table of all scores on all sets, and the share of images that the chosen score flags."""
     entry, notes = report.get("ood_detection"), notes_of(report, "ood_detection")
     title = "Does it notice images that it was not trained on?"
     if not entry or not entry.get("sets"):
@@ -26,7 +26,7 @@ def render_detection(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
         alternative="AUROC of every score on every set as dots, intervals as lines. The table holds the numbers.",
         caption="How well each score tells images from elsewhere from the test images from here.",
     )
-    told = listed(notes) if _threshold(entry) is not None else ""  # without one the gap has told them
+    told = listed(notes) if _threshold(entry) is not None else ""  # without a threshold, the gap already shows them
     body = [_lead(entry, notes), beside(chart, _flagged(entry)), _scores(entry), told]
     return section("detection", title, body)
 
@@ -64,7 +64,7 @@ def _flagged(entry: Mapping[str, Any]) -> str:
 
 
 def _scores(entry: Mapping[str, Any]) -> str:
-    # a score without a value anywhere has its reason in the notes
+    # the notes give the reason for a score that is undefined everywhere
     found = [pair for part in entry["sets"].values() for pair in (part.get("scores") or {}).items()]
     names = list(dict.fromkeys(name for name, value in found if value))
     chosen = (entry.get("chosen") or {}).get("score")

@@ -1,4 +1,4 @@
-"""All figures of a report with intervals, the confusion matrices, and the figures of each class."""
+"""All figures of a report with intervals, confusion matrices, and figures of each class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from movl_monai.page import cell, section, table
 
 __all__ = ["FIGURES", "MASK_FIGURES", "class_sections", "figure_sections", "render_classes", "render_figures"]
 
-# name, whether larger is better, meaning
+# name, arrow (up: larger is better), meaning
 FIGURES: dict[str, tuple[str, str, str]] = {
     "accuracy": ("Accuracy", "↑", "share of images whose most probable class is their label"),
     "balanced_accuracy": ("Balanced accuracy", "↑", "mean sensitivity of all classes"),
@@ -38,18 +38,18 @@ _CLASS_FIGURES = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
 }
-_COLUMNS = 4  # sections side by side in a table that still fits on paper
+_COLUMNS = 4  # largest number of sections side by side in a table that fits on paper
 
 
 def figure_sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The sections with figures of a report by their key ("id", "ood:<domain>", "val", "calibration")."""
+    """Return the sections with figures of a report by key ("id", "ood:<domain>", "val", "calibration")."""
     parts = {"id": report.get("id"), **{f"ood:{name}": part for name, part in (report.get("ood") or {}).items()}}
     parts |= {"val": report.get("val"), "calibration": report.get("calibration_section")}
     return {name: part for name, part in parts.items() if part}
 
 
 def render_figures(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The table of all figures, in parts where there are many sections, with the charts."""
+    """Return the table of all figures, split if there are many sections, with the charts."""
     parts = figure_sections(report)
     keys = list(parts)
     chunks = [keys[start : start + _COLUMNS] for start in range(0, len(keys), _COLUMNS)]
@@ -105,12 +105,12 @@ def _confusion(parts: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, by
 
 
 def render_classes(report: Mapping[str, Any]) -> str:
-    """Each class against the rest, one table for each section."""
+    """Return the figures of each class against the rest, one table per section."""
     return section("classes", "Each class", class_sections(report) or [gap("There are no figures of classes.")])
 
 
 def class_sections(report: Mapping[str, Any]) -> list[str]:
-    """The tables of :func:`render_classes`."""
+    """Return the tables of :func:`render_classes`."""
     tables = []
     for key, part in figure_sections(report).items():
         rows = [

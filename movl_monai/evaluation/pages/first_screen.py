@@ -1,4 +1,4 @@
-"""What a reader sees first: how good here, how good elsewhere, how sure, beside what, and what is outside."""
+"""First screen of a report: internal and external test, intervals, baselines, and limits of trust."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEGEND = "Lines run from 0 to 100 %: the dot is the figure, the bar its interva
 
 
 def render_cards(report: Mapping[str, Any]) -> str:
-    """The boxes of the first screen, in plain words."""
+    """Return the cards of the first screen, in plain words."""
     boxes = [
         card("here", "How good here", _big(report["id"], report), how_good_here(report)),
         _elsewhere(report),
@@ -30,7 +30,7 @@ def render_cards(report: Mapping[str, Any]) -> str:
 
 
 def _big(section: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
-    """The one number of a section in large digits with a ruler; nothing where there is none."""
+    """Return the main figure of a section in large digits with a ruler; empty if undefined."""
     for key, name in (("balanced_accuracy", "balanced accuracy"), ("accuracy", "accuracy")):
         if section is not None and section[key] is not None:
             chance = 1 / len(report["classes"]) if key == "balanced_accuracy" else None
@@ -53,7 +53,7 @@ def _elsewhere(report: Mapping[str, Any]) -> str:
 
 
 def _promise(report: Mapping[str, Any]) -> list[str]:
-    """What the sets of classes promised and kept; nothing where there are none, as the section of theirs says why."""
+    """Promised and achieved coverage of the prediction sets; empty if none were computed (the section says why)."""
     entry = report.get("conformal") or {}
     for name, method in (entry.get("methods") or {}).items():
         found = {key: part.get("coverage") for key, part in (method.get("sections") or {}).items()}
@@ -72,7 +72,7 @@ def _outside(report: Mapping[str, Any]) -> list[str]:
     sets, chosen = entry.get("sets") or {}, entry.get("chosen") or {}
     if not sets or chosen.get("threshold") is None:
         notes = notes_of(report, "ood_detection")
-        # the reason for this, where others are told as well
+        # prefer the note about this among all notes
         why = " ".join([note for note in notes if "marked as outside" in note] or notes)
         why = why or "The report holds no scores of it; evaluate again with this version of movl_monai."
         return [f"It does not mark images as outside of what it was trained on. {why}"]

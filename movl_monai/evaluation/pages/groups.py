@@ -1,4 +1,4 @@
-"""Groups of patients: their figures, the gaps between them, and which are too small to say much."""
+"""Section on patient groups: their figures, the gaps between them, and small groups."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIGURES = {
 
 
 def render_groups(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """A chart, the figures of every group, and the largest gap, for every column of the manifest."""
+    """Return a chart, the figures of every group, and the largest gap, for every group column."""
     notes, columns = notes_of(report, "groups"), group_columns(report)
     title = "Groups of patients"
     if not columns:

@@ -1,4 +1,4 @@
-"""Thresholds chosen for a sensitivity or a specificity, and what they give here and elsewhere."""
+"""Section on operating points: thresholds for a target sensitivity or specificity, and their figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIGURES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "
 
 
 def render_operating_points(report: Mapping[str, Any]) -> str:
-    """One table for each operating point."""
+    """Return one table per operating point."""
     entry, notes = report.get("operating_points"), notes_of(report, "operating_points")
     title = "Operating points"
     if not entry or not entry.get("points"):

@@ -1,4 +1,4 @@
-"""Building blocks that the sections of a report's page share: names, numbers, gaps and pictures."""
+"""Building blocks of the sections of a report's page: names, numbers, gaps and pictures."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = [
     "with_code",
 ]
 
-_PAGE_PICTURES = 3_000_000  # bytes of PNG in a page: base64 makes 4 MB of it, which leaves room for the tables
+_PAGE_PICTURES = 3_000_000  # largest total of PNG bytes in a page: 4 MB as base64, which leaves room for the tables
 _NO_REASON = "report.json gives no reason; evaluate again with this version of movl_monai."
 
 
 def section_title(key: str) -> str:
-    """Name of a section of a report in a heading or a table.
+    """Return the name of a report's section for headings and tables.
 
     Example:
         >>> section_title("id"), section_title("ood:scanner_b"), section_title("val")
@@ -48,12 +48,12 @@ def section_title(key: str) -> str:
 
 
 def domain_of(key: str) -> str:
-    """The name of a domain without the kind before it ("ood:x" is "x")."""
+    """Return the name of a domain without its kind ("ood:x" is "x")."""
     return key.partition(":")[2] if key.startswith(("ood:", "far:")) else key
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:
-    """A share as text; "-" where there is none.
+    """Format a share as text; "-" if undefined.
 
     Example:
         >>> percent(0.93456), percent(None)
@@ -63,7 +63,7 @@ def percent(value: float | None, *, digits: int = 1) -> str:
 
 
 def interval_words(interval: Sequence[float | None] | None, *, level: float | None = None) -> str:
-    """An interval of shares in words; says so if there is none.
+    """Describe an interval of shares in words, or its absence.
 
     Example:
         >>> interval_words([0.912, 0.961], level=0.95), interval_words(None)
@@ -77,7 +77,7 @@ def interval_words(interval: Sequence[float | None] | None, *, level: float | No
 
 
 def text_number(value: Any, interval: Sequence[float | None] | None = None, *, digits: int = 3) -> str:
-    """A number of a table with its interval; whole numbers stay whole, a dash stands for none.
+    """Format a number of a table with its interval; integers stay integers, None is a dash.
 
     Example:
         >>> text_number(0.9, [0.85, 0.95]), text_number(12), text_number(None)
@@ -92,12 +92,12 @@ def text_number(value: Any, interval: Sequence[float | None] | None = None, *, d
 
 
 def number_cell(value: Any, interval: Sequence[float | None] | None = None, *, digits: int = 3) -> str:
-    """A cell of a table that holds :func:`text_number`."""
+    """Return a table cell with :func:`text_number`."""
     return cell(text_number(value, interval, digits=digits), number=True)
 
 
 def notes_of(report: Mapping[str, Any], key: str) -> list[str]:
-    """What a report says about one of its entries: in the entry, or under "<key>:" in the notes of the report."""
+    """Return the notes on an entry of a report: its own, or those under "<key>:" in the notes of the report."""
     entry = report.get(key)
     own = entry.get("notes") if isinstance(entry, Mapping) else None
     general = [note.partition(":")[2].strip() for note in report.get("notes", []) if str(note).startswith(f"{key}:")]
@@ -105,7 +105,7 @@ def notes_of(report: Mapping[str, Any], key: str) -> list[str]:
 
 
 def readable(text: Any) -> str:
-    """A note with the names of sections as a reader knows them.
+    """Return a note with section names in readable form.
 
     Example:
         >>> readable("ood:scanner_b: no labeled images.")
@@ -115,30 +115,30 @@ def readable(text: Any) -> str:
 
 
 def gap(what: str, reasons: Iterable[str] = ()) -> str:
-    """Say that something is not in the report, and why: a reader must never meet an empty place."""
+    """Say that something is missing from the report, and give the reason: no place in a report may be empty."""
     why = " ".join(str(reason) for reason in reasons) or _NO_REASON
     return f'<p class="gap"><strong>{escape(what)}</strong> {with_code(why)}</p>'
 
 
 def card(kind: str, title: str, big: str, sentences: Iterable[str]) -> str:
-    """One of the boxes of the first screen; sentences are texts, ``big`` is HTML."""
+    """Return a card of the first screen; sentences are texts, ``big`` is HTML."""
     heading = f'<h2 id="card-{kind}">{escape(title)}</h2>'
     return f'<section class="card {kind}" aria-labelledby="card-{kind}">{heading}{big}{paragraphs(sentences)}</section>'
 
 
 def paragraphs(sentences: Iterable[str]) -> str:
-    """Texts, one below the other; no line ends between a number and its per cent, or inside of an option."""
+    """Return texts as paragraphs, without line breaks before a per cent sign or inside an option."""
     return "".join(f"<p>{with_code(sentence).replace(' %', '&nbsp;%')}</p>" for sentence in sentences)
 
 
 def listed(notes: Iterable[str]) -> str:
-    """Notes as a list; nothing without any."""
+    """Return notes as a list; empty without notes."""
     items = "".join(f"<li>{with_code(note)}</li>" for note in notes)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def with_code(text: str) -> str:
-    """A text as HTML, with what stands in backticks, and options, as code.
+    """Return a text as HTML, with backticked words and options as code.
 
     Example:
         >>> with_code("give `--against` <a run>")
@@ -153,12 +153,12 @@ def _code(found: re.Match[str]) -> str:
 
 
 def big_figure(text: str, name: str) -> str:
-    """A number in large digits with its name."""
+    """Return a number in large digits with its name."""
     return f'<p class="big">{escape(text).replace(" %", "&nbsp;%")} <small>{escape(name)}</small></p>'
 
 
 def ruler(value: float, interval: Sequence[float | None] | None, chance: float | None = None) -> str:
-    """A value in [0, 1] as a dot on a line from 0 to 1, its interval as a bar, what guessing gives as a mark.
+    """Draw a value in [0, 1] as a dot on a line, its interval as a bar, and chance level as a mark.
 
     Example:
         >>> "from 0 to 100 %: 90.0 %, interval 80.0 to 95.0 %; guessing 50.0 %" in ruler(0.9, [0.8, 0.95], 0.5)
@@ -177,7 +177,7 @@ def ruler(value: float, interval: Sequence[float | None] | None, chance: float |
 
 
 def picture(data: bytes | None, *, alternative: str, caption: str, css_class: str = "", wide: bool = False) -> str:
-    """A PNG with its caption; nothing without data. One that is ``wide`` is scrolled on a phone, to stay readable."""
+    """Return a PNG with its caption; empty without data. A ``wide`` picture scrolls on a phone to stay readable."""
     if data is None:
         return ""
     name = f' class="{escape(css_class)}"' if css_class else ""
@@ -189,26 +189,26 @@ def picture(data: bytes | None, *, alternative: str, caption: str, css_class: st
 
 
 def beside(*parts: str) -> str:
-    """Put a picture and its table next to each other where there is room."""
+    """Put a picture and its table side by side if there is room."""
     return f'<div class="beside">{"".join(f"<div>{part}</div>" for part in parts if part)}</div>'
 
 
 def fit_pictures(pictures: Mapping[str, bytes], *, limit: int = _PAGE_PICTURES) -> dict[str, bytes]:
-    """Shrink the largest pictures until all of them together have at most ``limit`` bytes.
+    """Shrink the largest pictures until all together have at most ``limit`` bytes.
 
     Args:
         pictures: PNGs by file name.
-        limit: bytes.
+        limit: largest total number of bytes.
 
     Returns:
-        the same names; what is small enough stays as it is.
+        pictures under the same names; small ones are unchanged.
     """
     fitted = dict(pictures)
     while fitted and sum(map(len, fitted.values())) > limit:
         name = max(fitted, key=lambda key: len(fitted[key]))
         smaller = _smaller(fitted[name])
         if len(smaller) >= len(fitted[name]):
-            break  # a picture of a few pixels: nothing is left to save
+            break  # a picture of a few pixels cannot shrink further
         fitted[name] = smaller
     return fitted
 

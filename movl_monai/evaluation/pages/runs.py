@@ -1,4 +1,4 @@
-"""Several runs on one page: a column for each, and the differences to the first where they mean something."""
+"""Several runs on one page: a column for each, and meaningful differences to the first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from movl_monai.page import bullets, cell, contents, html_page, section, table, 
 
 __all__ = ["draw_runs", "render_runs"]
 
-_COLUMNS = 4  # runs side by side in a table that still fits on paper
+_COLUMNS = 4  # largest number of runs side by side in a table that fits on paper
 _CONTENTS = {
     "figures": "Figures",
     "differences": "Differences",
@@ -44,11 +44,11 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
     """Render a comparison as a page.
 
     Args:
-        compared: of :func:`~movl_monai.evaluation.several_runs.compare_reports`.
-        chart: of :func:`draw_runs`.
+        compared: result of :func:`~movl_monai.evaluation.several_runs.compare_reports`.
+        chart: result of :func:`draw_runs`.
 
     Returns:
-        HTML; its only links are to places in the page.
+        HTML with links only within the page.
     """
     reports = compared["reports"]
     body = [
@@ -70,7 +70,7 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
 
 
 def draw_runs(compared: Mapping[str, Any]) -> bytes | None:
-    """A PNG of the main figure of every run on every set of test images; None without a figure."""
+    """Draw the main figure of every run on every set of test images as a PNG; None without a figure."""
     reports, metric = compared["reports"], _main(compared)
     keys = [key for key in _keys(reports) if _tested(key)]
     if not keys:
@@ -247,7 +247,7 @@ def _facts(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Nested facts by their path in words; what is None is left out."""
+    """Return nested facts by their path in words, without None."""
     if isinstance(value, Mapping):
         pairs = [(f"{name} {key}".strip().replace("_", " "), part) for key, part in value.items()]
     elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
