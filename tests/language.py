@@ -29,6 +29,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/data",
     "movl_monai/deploy",
     "movl_monai/dicom_output",
+    "movl_monai/evaluation",
     "movl_monai/export",
     "movl_monai/inspection",
     "movl_monai/losses",
@@ -65,7 +66,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=159, what=533, turns=30)
+CEILING = Counts(openings=114, what=397, turns=11)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
