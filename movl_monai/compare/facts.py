@@ -142,10 +142,9 @@ def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
     without = f" {', '.join(nothing)}: nothing to search{solved}." if nothing else ""
     return (
         f"- Search: {comparison.budget} trials per arm on val with seed {comparison.seeds[0]}{_first(comparison)} "
-        "(optuna TPE, random for "
-        "its first ten; trial 0 has the arm's own values; of equal trials the one with the lower cross entropy on val "
-        "wins); the best values are used for "
-        f"all seeds{' and draws' if comparison.draws > 1 else ''}.{without}"
+        "(optuna TPE, random for its first ten; trial 0 has the arm's own values; of equal trials the one with the "
+        "lower cross entropy on val wins); the best values are used for all "
+        f"seeds{' and draws' if comparison.draws > 1 else ''}.{without}"
         + (" Exact linear probes choose their L2 strength on val inside of every run." if probes else "")
     )
 

@@ -182,8 +182,7 @@ class Datalist(Sequence[Item]):
         """Write decathlon JSON (``training``, ``validation``, ``calibration``, ``test``; class names).
 
         :func:`movl_monai.data.read_datalist` reads it. Paths below the file's folder are relative, others absolute: the
-        file
-        must stay on this machine. Patients are written as salted ids.
+        file must stay on this machine. Patients are written as salted ids.
         """
         target = Path(path)
         content: dict[str, Any] = {"class_names": self.class_names}

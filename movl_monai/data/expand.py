@@ -51,8 +51,7 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     """Return the header fields of a file, by its bytes and not its name.
 
     Faults of the content are not raised: a file of unknown format has the problem ``unsupported_format``, and damaged
-    NIfTI
-    and raster headers are left to the transform, which describes them better.
+    NIfTI and raster headers are left to the transform, which describes them better.
     """
     from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
 

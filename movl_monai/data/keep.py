@@ -78,8 +78,7 @@ class Keeping:
         """Set the splits of in-distribution images in place; return the leaks into test.
 
         An image of the training keeps its split. A new image is test if the list says so, or if the list names no split
-        and
-        ``new_images`` is "test"; else it is in no split.
+        and ``new_images`` is "test"; else it is in no split.
         """
         digests = digest_files(entry.path for entry in entries)
         codes = {path: self.kept.content_code(digest) for path, digest in digests.items()}

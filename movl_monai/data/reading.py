@@ -207,9 +207,8 @@ def read_unlabelled(
     listing = expand(listing, slice_axis=slice_axis, patients=False)
     if not listing.entries:
         raise DataError(
-            f"No image was found among {len(listing.skipped)} files; give a folder of DICOM, NIfTI, PNG, JPEG "
-            f"or TIFF files, "
-            "one such file, or a manifest with a column `path`."
+            f"No image was found among {len(listing.skipped)} files; give a folder of DICOM, NIfTI, PNG, JPEG or TIFF "
+            "files, one such file, or a manifest with a column `path`."
         )
     for record in records(listing):
         record.domain, record.split = domain, None

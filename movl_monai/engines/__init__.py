@@ -1,4 +1,4 @@
-"""Training: stages, the staged trainer, cached features, the exact linear probe, resuming."""
+"""Training: stages, the staged trainer, cached features, the exact linear probe, resume."""
 
 from .batch import prepare_image_batch
 from .candidates import MoreCandidates

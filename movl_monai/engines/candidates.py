@@ -1,4 +1,4 @@
-"""States that no step of training visits: between its start and its end, and the mean of its last epochs."""
+"""Candidate states that no training step visits: between start and end, and the mean of the last epochs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ State = dict[str, torch.Tensor]
 
 
 class MoreCandidates:
-    r"""Validate further states after the last epoch; the evaluator's checkpoint keeps one that is better.
+    r"""Validate further states after the last epoch; the evaluator's checkpoint keeps a better one.
 
     .. math:: \theta_\alpha = (1 - \alpha)\, \theta_{\text{start}} + \alpha\, \theta_{\text{end}}
 
-    The start is the state before the first step: where the head was solved there, the exact probe with a prompt or an
-    adapter that adds nothing. The end is the mean over the last epochs, or the last epoch alone; that mean is a
-    candidate itself. All trained tensors are mixed.
+    The start is the state before the first step; if the head is solved there, it is the exact probe with an identity
+    prompt or adapter. The end is the mean over the last epochs, or the last epoch alone; that mean is also a candidate.
+    All trained tensors are mixed.
 
-    Attach it before :class:`~movl_monai.engines.ValidateStart`, which says at the end of training what was selected.
+    Attach it before :class:`~movl_monai.engines.ValidateStart`, which reports the selected state at the end of
+    training.
 
     Args:
         validator: the validation engine.
-        interpolate: the factors :math:`\alpha`, each in (0, 1); none for no such candidates.
-        average_last: epochs at the end of which the state enters the mean; 0 or 1 takes the last epoch as it is.
-        solve_head: one more candidate is that end with its head solved again, by the trainer's head solver, on the
-            features that prompt or adapter give there; one more pass over the training and validation images.
+        interpolate: the factors :math:`\alpha`, each in (0, 1); empty for no such candidates.
+        average_last: number of last epochs in the mean; 0 or 1 uses the last epoch alone.
+        solve_head: add the end with its head solved again as a candidate, by the trainer's head solver, on the features
+            of the trained prompt or adapter; it takes one more pass over the training and validation images.
 
     Raises:
         ConfigError: for factors out of range, or a negative number of epochs.
 
     Reference:
         Wortsman et al. (WiSE-FT), arXiv 2109.01903, equation 1, here for the tensors that were trained; Izmailov et al.
-        (SWA), arXiv 1803.05407, here with the schedule of the stage and no constant rate.
+        (SWA), arXiv 1803.05407, here with the schedule of the stage instead of a constant rate.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class MoreCandidates:
             raise ConfigError(f"average_last must be a number of epochs, at least 0, got {average_last}.")
 
     def attach(self, engine: Engine) -> None:
-        """Keep the start, add up the last epochs, and validate the candidates when training is completed."""
+        """Keep the start, sum up the last epochs, and validate the candidates at the end of training."""
         engine.add_event_handler(Events.STARTED, self._keep_start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._add)
         engine.add_event_handler(Events.COMPLETED, self._validate)
@@ -114,7 +115,7 @@ class MoreCandidates:
 
 
 def _tensors(network: nn.Module) -> State:
-    """The trained tensors of floating point, as the checkpoint holds them; they share the network's memory."""
+    """Return the trained floating-point tensors of the checkpoint; they share the network's memory."""
     return {name: value for name, value in unwrap(network).state_dict().items() if value.is_floating_point()}
 
 

@@ -1,4 +1,4 @@
-"""Checks at the start of a workflow, so that nothing fails after an hour that could have failed at once."""
+"""Checks at the start of a workflow, so that avoidable errors do not occur after an hour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_device(device: str | torch.device) -> torch.device:
     """Return the device if this machine has it.
 
     Raises:
-        ConfigError: if the name is unknown, or CUDA is asked for where there is none, or fewer devices than asked for.
+        ConfigError: if the name is unknown, CUDA is not available, or the device number is too high.
     """
     try:
         device = torch.device(device)
@@ -39,15 +39,15 @@ def check_device(device: str | torch.device) -> torch.device:
 def check_output_dir(
     folder: str | os.PathLike[str], *, checkpoint: str | os.PathLike[str] | None = None, overwrite: bool = True
 ) -> Path:
-    """Make the folder for all outputs and try to write in it.
+    """Make the output folder and check that it is writable.
 
     Args:
         folder: made if it is missing.
-        checkpoint: of the training that is about to start; None for other workflows.
-        overwrite: whether an earlier training may be replaced, or is resumed.
+        checkpoint: of the starting training; None for other workflows.
+        overwrite: whether to replace or resume an earlier training.
 
     Raises:
-        ConfigError: if it holds an earlier training that must not be replaced.
+        ConfigError: if the folder holds an earlier training that must not be replaced.
         MovlError: if it cannot be made or written.
     """
     path = Path(folder)

@@ -1,4 +1,4 @@
-"""Class weights by name or number."""
+"""Class weights by name or number, and sampling weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resolve_class_weights(class_weights: ClassWeights, labels: torch.Tensor, num
     """Return one weight per class, or None for all ones.
 
     Args:
-        class_weights: "balanced" for N / (num_classes * count) as scikit-learn has it, the weights themselves, or None.
+        class_weights: "balanced" for N / (num_classes * count) as in scikit-learn, the weights themselves, or None.
         labels: training labels (N,), in 0 .. num_classes - 1.
         num_classes: number of classes.
 
@@ -52,7 +52,7 @@ def resolve_class_weights(class_weights: ClassWeights, labels: torch.Tensor, num
 
 
 def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Return one weight per image with which a weighted sampler draws every class equally often.
+    """Return one weight per image for a sampler that draws every class equally often.
 
     Args:
         labels: training labels (N,), in 0 .. num_classes - 1.
@@ -75,11 +75,11 @@ def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Ten
 def resolve_mask_weights(
     class_weights: ClassWeights, pixel_counts: torch.Tensor, class_names: Sequence[str]
 ) -> list[float] | None:
-    """Return one weight per class of a segmentation, or None for all ones; and see that there is something to learn.
+    """Return one weight per class of a segmentation, or None for all ones; check that every class has pixels.
 
     Args:
         class_weights: "balanced" for sqrt(N / (num_classes * count)) of the pixels, the weights themselves, or None.
-            The root keeps a class of few pixels from a weight in the thousands.
+            The root prevents weights in the thousands for classes of few pixels.
         pixel_counts: of each class in the training masks, (num_classes,).
         class_names: of the classes, the background first.
 
@@ -104,14 +104,14 @@ def resolve_mask_weights(
 
 
 def foreground_sample_weights(masks: torch.Tensor, fraction: float = 0.5) -> torch.Tensor:
-    """Return one weight per image with which a weighted sampler draws images that show something more often.
+    """Return one weight per image for a sampler that draws images with foreground more often.
 
-    Of a volume most slices may be background alone. Where fewer than ``fraction`` of the images have a foreground pixel
-    they are drawn with that probability all together, equally often among themselves; else all images are drawn alike.
+    Most slices of a volume may contain only background. If fewer than ``fraction`` of the images have foreground, an
+    image with foreground is drawn with that probability, uniformly among them; else all images are drawn uniformly.
 
     Args:
         masks: classes (N, H, W), 0 is the background.
-        fraction: share in (0, 1) of draws that shall show foreground.
+        fraction: smallest share of draws with foreground, in (0, 1).
 
     Returns:
         float64 (N,).

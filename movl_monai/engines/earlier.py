@@ -1,4 +1,4 @@
-"""Refuse to replace what an earlier training, or an evaluation of other data, left in a folder."""
+"""Protection of earlier trainings, and of reports on other data, from being replaced."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["check_evaluation", "check_untrained", "free_folder"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_TRUST_FILE = "trust.pt"  # as movl_monai.trust calls it, which imports engines
+_TRUST_FILE = "trust.pt"  # the name in movl_monai.trust, which imports engines
 
 
 def check_untrained(folder: Path, checkpoint: Path) -> None:
     """Refuse a folder with an earlier training.
 
     Raises:
-        ConfigError: if the checkpoint, its record, splits or trust record are there.
+        ConfigError: if the checkpoint, its record, splits or trust record exist.
     """
     names = (checkpoint.name, "last.pt", RECORD_FILE, SPLITS_FILE, _TRUST_FILE)
     found = [name for name in names if checkpoint.with_name(name).exists()]
@@ -41,15 +41,15 @@ def check_untrained(folder: Path, checkpoint: Path) -> None:
 
 
 def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a folder with the report of other data; note in the list which data the new report is of.
+    """Refuse a folder with the report of other data; record the data of the new report in the list.
 
-    The same images in the same splits are the same data, whatever their names; domains may be added to them. A report
-    of an earlier version does not say which data it is of, which is logged.
+    Data are equal if the same images, under any names, are in the same splits; domains may be added. A report of an
+    earlier version does not record its data, which is logged.
 
     Args:
-        datalist: all of the data set, with its domains.
+        datalist: the complete data set, with its domains.
         folder: of the evaluation.
-        overwrite: replace the report of other data.
+        overwrite: whether to replace a report of other data.
 
     Raises:
         ConfigError: if the folder has a report of other data that must not be replaced.
@@ -65,7 +65,7 @@ def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, over
                 "%s holds a report of an earlier version, which does not say of which data; it is replaced.", path.name
             )
         differing = [name for name, part in (there or {}).items() if now.get(name) != part]
-        # images that this report would have and that one has not are other data, too, unless they are of a new domain
+        # images that are only in the new report are other data, too, unless they are of a new domain
         domains = {_domain(name) for name in there or {}}
         differing += [name for name in now if there is not None and name not in there and _domain(name) in domains]
         if differing:
@@ -73,12 +73,12 @@ def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, over
 
 
 def free_folder(folder: Path) -> Path:
-    """A folder beside this one that is not there yet, such as ``out_2``."""
+    """Return an unused folder name beside this one, such as ``out_2``."""
     return next(place for number in count(2) if not (place := folder.with_name(f"{folder.name}_{number}")).exists())
 
 
 def _fingerprints(datalist: Datalist) -> dict[str, Any]:
-    """Number of images and SHA-256 of their bytes for each domain and split."""
+    """Return the number of images and the SHA-256 of their bytes for each domain and split."""
     parts: dict[str, list[str]] = defaultdict(list)
     items = [item for item in datalist if item["split"] is not None]
     digests = digest_files(Path(item["image"]) for item in items)

@@ -1,4 +1,4 @@
-"""Join trained runs in one run: the mean of their calibrated probabilities."""
+"""Ensembles of trained runs: one run with the mean of their calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .run_record import Run, open_run
 __all__ = ["MEMBER_ID", "make_ensemble"]
 
 MEMBER_ID = re.compile(r"member_(\d+)_(.+)")
-"""Name of a setting of a member, in an ensemble."""
+"""Name of a member's setting in an ensemble."""
 
-_OWN = ("network_def",)  # what a member brings; everything else is of the first
+_OWN = ("network_def",)  # settings of each member; all others come from the first
 _SHARED = ("preprocessing", "image_inferer", "image_size")
 _REFERENCE = re.compile(r"([@%])(\w+)")
 
@@ -38,26 +38,26 @@ def make_ensemble(
     trust: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Write a run whose network gives the mean of the calibrated probabilities of other runs.
+    """Write a run whose network returns the mean of the calibrated probabilities of other runs.
 
-    The new run holds all that it needs, so that the others may go: their trained states, their settings, and the splits
-    that they share. It has no trust record until it is evaluated.
+    The new run is self-contained, so that the others may be deleted: it holds their trained states, their settings, and
+    their common splits. It has no trust record until it is evaluated.
 
     Args:
-        runs: at least two trained and evaluated runs of classification, of one preprocessing, with the same classes and
-            the same images in every split. Their backbones, methods and bundles may differ.
+        runs: at least two trained and evaluated runs of classification, with the same preprocessing, the same classes
+            and the same images in every split. Their backbones, methods and bundles may differ.
         output_dir: of the new run.
-        overwrite: replace a run that is there.
+        overwrite: whether to replace an existing run.
         trust: see :func:`~movl_monai.engines.open_run`.
         overrides: settings of members under their names in the ensemble, such as ``member_0_backbone_weights``.
 
     Returns:
-        the run, opened.
+        The opened run.
 
     Raises:
-        ConfigError: if there are fewer than two runs, one of them twice, or they differ in what they must share.
+        ConfigError: for fewer than two runs, a repeated run, or runs that differ in common properties.
         TrustError: if a run was not evaluated, or its trust record is of another checkpoint.
-        MovlError: what opening a run, or writing one, raises.
+        MovlError: as in opening or writing a run.
     """
     if len(runs) < 2:
         raise ConfigError(f"An ensemble needs at least two runs, got {len(runs)}; give two or more output folders.")
@@ -80,7 +80,7 @@ def make_ensemble(
     record = _record(opened, members, temperatures) | {"splits_sha256": hashlib.sha256(splits).hexdigest()}
     _write(checkpoint, network, record, splits)
     made = open_run(output_dir, trust=trust)
-    made.network()  # that it can be built is known now and not when it is needed
+    made.network()  # checks early that it can be built
     return made
 
 
@@ -101,7 +101,7 @@ def _network(number: int, name: str, run: Run) -> Any:
     try:
         return run.network()
     except WeightsError as error:
-        # the message names the option of the commands that take one run
+        # the message names the option for a single run
         raise WeightsError(
             f"{name}: {error} Of this member of an ensemble it is member_{number}_backbone_weights."
         ) from error
@@ -120,14 +120,14 @@ def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: by
     from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
     from movl_monai.trust import TRUST_FILE
 
-    checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the run before
+    checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the previous run
     save_atomically(network.state_dict(), checkpoint)
     write_atomically(checkpoint.with_name(SPLITS_FILE), splits)
     write_atomically(checkpoint.with_name(RECORD_FILE), to_json(dict(record)).encode())
 
 
 def _check_alike(names: Sequence[str], runs: Sequence[Run]) -> bytes:
-    """Raise ConfigError unless all share what an ensemble has once; return the splits of the first."""
+    """Raise ConfigError unless all runs have the common properties; return the splits of the first."""
     first, facts = names[0], [_facts(run) for run in runs]
     for name, other in zip(names[1:], facts[1:], strict=True):
         for what, value in facts[0].items():
@@ -167,7 +167,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def _difference(place: str, one: Any, other: Any) -> str:
-    """Say where two JSON values differ first: ``preprocessing, transforms, 1, image_size: 32 and 64``."""
+    """Describe the first difference of two JSON values: ``preprocessing, transforms, 1, image_size: 32 and 64``."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         key = next(key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key))
         return _difference(f"{place}, {key}", one.get(key), other.get(key))
@@ -217,7 +217,7 @@ def _temperature(name: str, run: Run, network: Any) -> float:
 
 
 def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[float]) -> dict[str, Any]:
-    """Return the record of the ensemble: the first run's, with the settings of every network under its own names."""
+    """Return the ensemble's record: the first run's, with the settings of every network under separate names."""
     from movl_monai.evaluation.provenance import run_info
     from movl_monai.trust import trained_state_sha256
 
@@ -254,7 +254,7 @@ def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[
 
 
 def _renamed(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the settings that a network depends on, under other names, with their references."""
+    """Return the settings of a network under prefixed names, with adjusted references."""
     names = reachable(settings, _OWN)
 
     def renamed(value: Any) -> Any:

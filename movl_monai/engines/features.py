@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once and kept on disk under the hash of everything they depend on."""
+"""Features of a frozen backbone, computed once and cached on disk under the hash of all their inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def extract_features(
         encoder: (B, 3, H, W) in [0, 1] to (B, num_features); in eval mode while it runs.
         images: uint8 or float32 in [0, 1], (N, 3, H, W).
         batch_size: images per forward pass.
-        device: where the encoder is.
+        device: of the encoder.
         progress: show a progress bar.
 
     Returns:
@@ -56,7 +56,7 @@ def extract_features(
 
 
 class FeaturesOf(nn.Module):
-    """Features that the head of a network reads, with prompt and adapter: (B, 3, H, W) to (B, num_features)."""
+    """Features at the input of a network's head, with prompt and adapter: (B, 3, H, W) to (B, num_features)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -75,20 +75,19 @@ def _digest(parts: Iterable[bytes | memoryview]) -> str:
 
 
 class FeatureSet:
-    """The plain features of a data set, computed at first use.
+    """Plain features of a data set, computed at first use.
 
-    The file's name is the SHA-256 of the decoded images (and so of the files *and* of every transform before them),
-    of the
-    encoder's weights, and of this format's version. A changed file, transform or weight therefore has another name: a
-    stale cache cannot be hit. The file also carries its own checksum, so that a half-written one is noticed, said and
+    The file's name is the SHA-256 of the decoded images (and thereby of the files *and* of all their transforms), of
+    the encoder's weights, and of the format version. A changed file, transform or weight gives another name, so that a
+    stale cache is never used. The file also carries its own checksum: an incomplete file is detected, logged and
     rebuilt.
 
     Args:
         dataset: with ``images`` (N, 3, H, W) uint8 and ``labels`` (N,); see :class:`movl_monai.data.ImageDataset`.
         encoder: the frozen backbone, or a frozen module that ends in it; with ``content_sha256()``.
         batch_size: images per forward pass.
-        device: where the encoder runs.
-        cache_dir: folder for the files; None keeps them in memory only.
+        device: of the encoder.
+        cache_dir: folder for the files; None keeps the features only in memory.
         progress: show a progress bar.
 
     Raises:
@@ -126,18 +125,18 @@ class FeatureSet:
         return self._values
 
     def extract(self, encoder: nn.Module, count: int | None = None) -> torch.Tensor:
-        """Compute the features (N, num_features) that another encoder gives of these images; they are not kept.
+        """Compute the features (N, num_features) of another encoder for these images; they are not cached.
 
         Args:
             encoder: (B, 3, H, W) in [0, 1] to (B, num_features).
-            count: of the first images only; None takes all.
+            count: number of first images; None uses all.
         """
         images, progress = self.dataset.images[:count], self.progress and count is None
         encoder.to(self.device)
         return extract_features(encoder, images, batch_size=self.batch_size, device=self.device, progress=progress)
 
     def key(self) -> str:
-        """Return the SHA-256 that names the features: of the images, the encoder's weights and the format."""
+        """Return the SHA-256 that names the features: of the images, the encoder's weights and the format version."""
         images = self.dataset.images
         parts = (
             f"{_FORMAT}|{tuple(images.shape)}|{images.dtype}|{self.encoder.content_sha256()}".encode(),  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""What sets a head without gradient steps: the exact linear probe, or the mapping of a source classifier's labels."""
+"""Solvers of heads without gradient steps: the exact linear probe, and label mappings of source classifiers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["HeadSolver", "LabelMappingFit"]
 
 
 class HeadSolver(Protocol):
-    """Sets the head of a network from training images."""
+    """Solver of a network's head from training images."""
 
     def apply(self, network: nn.Module) -> float:
-        """Set ``network.head``; return the L2 strength that further training of it should keep, 0 for none."""
+        """Set ``network.head``; return the L2 strength for its further training, 0 for none."""
 
 
 class LabelMappingFit:
     """Fit the label mapping of a :class:`~movl_monai.heads.MappedHead` on prompted training images.
 
-    At the start the prompt is the identity, so this is the usual mapping on plain images; with the stage's
-    ``refit_head`` it follows the prompt (ILM-VP and BLM fit once per epoch).
+    At the start the prompt is the identity, which gives the usual mapping on plain images. With the stage's
+    ``refit_head`` the mapping follows the prompt (ILM-VP and BLM fit once per epoch).
 
     Args:
         dataset: training images, with ``images`` and ``labels``.
         batch_size: images per forward pass.
-        device: where the network is.
+        device: of the network.
 
     Raises:
         ConfigError: in ``apply``, if the network's head has no label mapping.

@@ -1,4 +1,4 @@
-"""Write beside a checkpoint what it needs to be built again: the settings of its training, as the config had them."""
+"""Record beside a checkpoint for rebuilding its network: the settings of the training, in their config form."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ RECORD_FILE = "run.json"
 _START = "kept_start"
 RECORD_FORMAT = 1
 FILES = ("metadata.json", "train.json", "evaluate.json", "inference.json")
-# a config that no workflow read names its folder here; MONAI reads no id that starts with "_"
+# folder of a config that no workflow read; MONAI ignores ids that start with "_"
 CONFIG_ROOT = "_config_root_"
 
-# of one run on one machine, or what the workflows define each for themselves
+# ids of one run on one machine, or defined by each workflow for itself
 _OF_ONE_RUN = {
     *("train", "validate", "network", "checkpoint", "resume", "overwrite", "device", "num_workers", "batch_size"),
     *("class_names", "prepare_processes"),
@@ -56,17 +56,17 @@ _WEIGHTS_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 class KeepRunRecord:
     """Write `run.json` and `splits.csv` beside the checkpoint when training starts. Attach it before validation.
 
-    The config is taken from the parser that builds this handler: raw, with its expressions, overlays and overrides
-    merged. It is written when training starts and not earlier, so that a run that fails while it reads its data leaves
-    checkpoint and record of the run before as they are.
+    The config comes from the parser that builds this handler: raw, with expressions, merged with overlays and
+    overrides. It is not written before training starts, so that a run that fails in reading its data leaves the
+    checkpoint and record of the previous run unchanged.
 
     Args:
         path: the checkpoint; record and splits are written into its folder.
-        datalist: the images of the training, whose whole list says the splits; None keeps none.
-        images: the train and val images, decoded; those of other splits are decoded for their codes alone.
+        datalist: the images of the training, whose whole list holds the splits; None keeps none.
+        images: the decoded train and val images; images of other splits are decoded only for their codes.
 
     Raises:
-        ConfigError: if it is not built from a bundle config.
+        ConfigError: if the handler is not built from a bundle config.
     """
 
     def __init__(
@@ -90,10 +90,11 @@ class KeepRunRecord:
         engine.add_event_handler(Events.STARTED, lambda trainer: self.write(resumed=trainer.state.epoch > 0))
 
     def write(self, *, resumed: bool = False) -> None:
-        """Write the splits and the record now, each whole or not at all.
+        """Write the splits and the record now, each atomically.
 
         Args:
-            resumed: the checkpoint stays until a better one is found, and so does what the record says of it.
+            resumed: keep the checkpoint's entries of the record, because the checkpoint stays until a better one is
+                found.
         """
         from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
 
@@ -109,7 +110,7 @@ class KeepRunRecord:
 
 
 def note_start(checkpoint: Path, start: str | None) -> None:
-    """Write into the record beside a checkpoint whether it holds the start of training; nothing without a record.
+    """Record beside a checkpoint whether it holds the start of training; without a record do nothing.
 
     Args:
         checkpoint: the file.
@@ -125,7 +126,7 @@ def note_start(checkpoint: Path, start: str | None) -> None:
 
 
 def _read(place: Path) -> dict[str, Any]:
-    """Return a record; empty if there is none that can be read."""
+    """Return a record; empty if it is missing or unreadable."""
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -134,20 +135,20 @@ def _read(place: Path) -> dict[str, Any]:
 
 
 def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoint: str) -> dict[str, Any]:
-    """Collect what a run needs to be built again.
+    """Collect the information for rebuilding a run.
 
     Args:
         config: the merged raw config of a training.
         config_root: the folder of its files; None if it is not known.
-        checkpoint: name of the checkpoint's file, without folder.
+        checkpoint: file name of the checkpoint, without folder.
 
     Returns:
-        JSON-able: ``format``, ``bundle`` (name of its folder), ``bundle_version``, ``versions``, ``git_commit``,
-        ``git_modified``, ``checkpoint``; ``overlays`` (names of the config files beside the bundle's own; None
-        if not known); ``imports`` (statements of the config); ``settings``: raw top-level ids that
-        ``network_def``, the preprocessing and the inferer depend on, with the preprocessing as ``preprocessing``;
-        ``training``: the other raw ids, such as the split and the strategy, without what lies in folders or was made
-        for this one run; ``files``: the bundle's own files as they were. No folder is named but that of a weights file.
+        A dictionary for JSON: ``format``, ``bundle`` (name of its folder), ``bundle_version``, ``versions``,
+        ``git_commit``, ``git_modified``, ``checkpoint``; ``overlays`` (names of the config files other than the
+        bundle's own; None if unknown); ``imports`` (statements of the config); ``settings``: raw top-level ids on which
+        ``network_def``, the preprocessing and the inferer depend, with the preprocessing as ``preprocessing``;
+        ``training``: the other raw ids, such as the split and the strategy, without folders and ids of a single run;
+            ``files``: the contents of the bundle's own files. The only named folder is that of a weights file.
     """
     from movl_monai.evaluation.provenance import run_info  # evaluation itself imports engines
 
@@ -190,7 +191,7 @@ def _overlays(config: Mapping[str, Any]) -> list[str] | None:
 
 
 def _training(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The other ids, without objects, which a program put there, and without folders, which say where data lies."""
+    """Return the other ids, without objects from programs, and without folders."""
     kept = {"datalist", "images", "class_names"}
     return {
         name: value
@@ -214,7 +215,7 @@ def _read_files(root: Path | None) -> dict[str, Any]:
 
 
 def find_again(value: Any) -> Any:
-    """Return settings with the paths of weights files made absolute: the next command may run in another folder."""
+    """Return settings with absolute paths of weights files: the next command may run in another folder."""
     if isinstance(value, Mapping):
         return {name: find_again(part) for name, part in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Choose the layers of a backbone to read, by the exact linear probe on ``val``."""
+"""Choice of the layers of a backbone, by the exact linear probe on ``val``."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def layer_losses(
 ) -> dict[str, float]:
     """Compute the cross entropy on ``val`` of the exact linear probe for several ``layers`` of a frozen backbone.
 
-    Take the smallest, and give its layers to training as ``--layers``. It costs a forward pass over all images and a
-    linear probe per candidate.
+    The layers with the smallest value are the ``--layers`` for training. Each candidate costs a forward pass over all
+    images and a linear probe.
 
     Args:
-        backbone: frozen; its own ``layers`` do not matter.
-        train: data set to fit on, with ``images`` (N, 3, H, W) uint8 and ``labels`` (N,).
-        val: the same for the choice; never the test set.
+        backbone: frozen; its own ``layers`` are ignored.
+        train: data set for fitting, with ``images`` (N, 3, H, W) uint8 and ``labels`` (N,).
+        val: data set for the choice, in the same form; never the test set.
         num_classes: number of logits.
         candidates: layers by name; None compares "last", "all" and the last third ("last_third").
         l2: L2 strengths to try for each.
-        device: where backbone and probe run.
+        device: of backbone and probe.
         progress: show a progress bar.
 
     Returns:
-        cross entropy by name, smallest first.
+        Cross entropy by name, smallest first.
 
     Raises:
-        ConfigError: if there are no such layers.
+        ConfigError: if the layers do not exist.
     """
     if candidates is None:
         count = backbone.with_layers("all").layer_reader.num_layers

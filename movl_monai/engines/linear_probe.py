@@ -1,4 +1,4 @@
-"""The linear probe solved to the optimum: a convex problem on cached features."""
+"""Exact linear probe: the optimum of a convex problem on cached features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LinearProbeSolution:
         bias: (num_classes,), float32.
         mean: (num_features,), float32.
         scale: positive scalar tensor.
-        l2: the L2 strength it was solved with.
+        l2: the L2 strength.
         val_loss: mean cross entropy on the validation features, None without them.
     """
 
@@ -44,10 +44,10 @@ class LinearProbeSolution:
 
 
 def standardization(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute what centres features and brings them to unit variance with one scalar.
+    """Compute the mean of features, and one scalar that brings them to unit variance.
 
-    One scalar, not one per dimension: dividing every dimension by its own deviation blows up those that carry only
-    noise, and was clearly worse on small medical sets.
+    One scalar is used instead of one per dimension: dividing every dimension by its own deviation amplifies dimensions
+    of pure noise, and was clearly worse on small medical sets.
 
     Args:
         features: (N, num_features).
@@ -86,7 +86,7 @@ def fit_linear_probe(
         num_classes: at least 2.
         l2: :math:`\lambda_2` > 0.
         class_weights: :math:`c`, (num_classes,), positive; None for all ones.
-        start: weight and bias to start from; the optimum does not depend on it, the time does.
+        start: initial weight and bias; they affect the time, not the optimum.
         tolerance: largest absolute entry of the gradient at the end.
         max_iterations: limit on L-BFGS iterations; reaching it is logged.
 
@@ -101,9 +101,8 @@ def fit_linear_probe(
         raise ValueError(f"l2 must be > 0 so that the optimum is unique, got {l2}.")
     if len(labels.unique()) < 2:
         raise DataError(
-            f"A linear probe needs images of at least two classes, got {len(labels)} images of "
-            f"{len(labels.unique())} class(es). "
-            "Check the labels of the training split."
+            f"A linear probe needs images of at least two classes, got {len(labels)} images of {len(labels.unique())} "
+            "class(es). Check the labels of the training split."
         )
     weight = features.new_zeros(num_classes, features.shape[1]) if start is None else start[0].clone()
     bias = features.new_zeros(num_classes) if start is None else start[1].clone()
@@ -141,17 +140,17 @@ def fit_linear_probe(
 class LinearProbe:
     """Solve the linear probe of a network's head exactly, with the L2 strength chosen on the validation set.
 
-    The head is solved on the features that this network gives as it stands, with its prompt and its adapter. Where
-    they do not change a feature yet, those are the plain ones, which are at hand.
+    The head is solved on the features of the given network, with its prompt and its adapter. While these are still the
+    identity, the cached plain features are used.
 
     Args:
-        train: the plain features of the images to fit on (:class:`~movl_monai.engines.FeatureSet`; for :meth:`solve`
-            anything with ``values`` and ``labels``).
-        val: the same for the choice of the L2 strength; never the test set.
+        train: the plain features of the training images (:class:`~movl_monai.engines.FeatureSet`; for :meth:`solve` any
+            object with ``values`` and ``labels``).
+        val: the plain features for the choice of the L2 strength; never the test set.
         num_classes: number of logits.
-        l2: L2 strengths to try, from strong to weak (each starts from the one before), or one number for no choice.
+        l2: L2 strengths to try, from strong to weak (each starts from the solution of the previous one), or one number.
         class_weights: "balanced" for N / (num_classes * count), a sequence of numbers, or None.
-        device: where the problem is solved, in float64 ("mps" has none; use "cpu").
+        device: of the computation in float64 ("mps" has no float64; use "cpu").
 
     Raises:
         DataError: if a class is missing in the training labels.
@@ -183,7 +182,7 @@ class LinearProbe:
         """Solve for every L2 strength and return the solution with the smallest cross entropy on ``val``.
 
         Args:
-            network: whose own features are taken, with ``features``; None takes the plain ones.
+            network: source of the features, by its ``features``; None uses the plain features.
         """
         values, val_values = _features_of(network, self.train, self.val)
         mean, scale = standardization(values.double())
@@ -212,7 +211,7 @@ class LinearProbe:
         )
 
     def apply(self, network: nn.Module) -> float:
-        """Solve, load the solution into the network's head, and return the L2 strength that was chosen."""
+        """Solve, load the solution into the network's head, and return the chosen L2 strength."""
         solution = self.solve(network)
         head: Any = network.head
         head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)
@@ -234,7 +233,7 @@ def _row_space(features: torch.Tensor) -> torch.Tensor | None:
 
 
 def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:
-    """Return the features of data sets as a network gives them, the plain ones where it does not change them."""
+    """Return the network's features of data sets, or the plain features if the network does not change them."""
     if hasattr(network, "features") and isinstance(sets[0], FeatureSet):
         own = FeaturesOf(network)
         few = sets[0].extract(own, 4)

@@ -1,4 +1,4 @@
-"""The maps that a decoder reads, computed once where nothing before the decoder trains, and kept if they fit."""
+"""Cached feature maps for a decoder, if nothing before it trains and they fit."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ _MEGABYTE = 1e6
 
 
 class FromMaps(nn.Module):
-    """A segmenter that starts at the maps instead of at the image.
+    """Segmenter that starts at the feature maps instead of the image.
 
     Args:
-        network: an :class:`~movl_monai.networks.AdaptedSegmenter`; found again by
-            :func:`~movl_monai.engines.unwrap`.
+        network: an :class:`~movl_monai.networks.AdaptedSegmenter`; :func:`~movl_monai.engines.unwrap` returns it.
         shapes: (C, H, W) of every map.
         size: (H, W) of the images.
     """
@@ -39,25 +38,25 @@ class FromMaps(nn.Module):
         self.size = size
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Compute logits (B, num_classes, H, W) from the maps of each image in one row, (B, numbers)."""
+        """Compute logits (B, num_classes, H, W) from maps that are flattened to one row per image, (B, numbers)."""
         parts = rows.split([int(np.prod(shape)) for shape in self.shapes], dim=1)
         maps = [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return self.module.decode(maps, list(self.size))
 
 
 class MapSet(TokenSet):
-    """The maps of a training set, for a frozen backbone without prompt and adapter.
+    """Feature maps of a training set, for a frozen backbone without prompt and adapter.
 
-    They are kept as :class:`~movl_monai.engines.TokenSet` keeps tokens, all maps of an image in one row of float16, and
-    are large: 0.3 MB per image for EfficientNet-Lite0 at 224, 3 MB for ResNet-50. So their size is logged before they
-    are computed, and above ``limit_mb`` training goes without them.
+    They are stored like the tokens of :class:`~movl_monai.engines.TokenSet`, all maps of an image in one row of
+    float16. They are large: 0.3 MB per image for EfficientNet-Lite0 at 224, 3 MB for ResNet-50. Their size is logged
+    before they are computed, and above ``limit_mb`` training does not use them.
 
     Args:
         dataset: with ``images`` (N, 3, H, W) uint8.
-        network: an :class:`~movl_monai.networks.AdaptedSegmenter` of which the head alone trains.
-        limit_mb: the most that may be kept, in MB (10^6 bytes).
+        network: an :class:`~movl_monai.networks.AdaptedSegmenter` of which only the head trains.
+        limit_mb: upper limit on their size, in MB (10^6 bytes).
         batch_size: images per forward pass.
-        device: where the network runs.
+        device: of the network.
         cache_dir: folder for the file; None keeps the maps in memory.
         progress: show a progress bar.
 
@@ -81,7 +80,7 @@ class MapSet(TokenSet):
         self.dataset = dataset
         self.network = network
         self.limit_mb = limit_mb
-        self.start = -1  # behind all blocks; part of the file's name
+        self.start = -1  # after all blocks; part of the file's name
         self.batch_size = batch_size
         self.device = device
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
@@ -91,7 +90,7 @@ class MapSet(TokenSet):
 
     @property
     def what(self) -> str:
-        """What is kept, for messages."""
+        """Description of the cached values, for messages."""
         return f"The maps of {self.network.backbone.spec.name}"
 
     @property
@@ -102,7 +101,7 @@ class MapSet(TokenSet):
         return self._shapes
 
     def fits(self) -> bool:
-        """Whether all maps take at most ``limit_mb``; what they take is logged."""
+        """Log the size of all maps, and return True if it is at most ``limit_mb``."""
         size = 2 * len(self.dataset.images) * sum(int(np.prod(shape)) for shape in self.shapes) / _MEGABYTE
         fits = size <= self.limit_mb
         _LOGGER.info(
@@ -116,7 +115,7 @@ class MapSet(TokenSet):
         return fits
 
     def behind(self, network: Any) -> nn.Module:
-        """Return a network that starts at these values instead of at the image."""
+        """Return a network that starts at the maps instead of the image."""
         rows, columns = self.dataset.images.shape[2:]
         return FromMaps(network, self.shapes, (int(rows), int(columns)))
 

@@ -1,4 +1,4 @@
-"""Check that every config file of a workflow counts: later files replace the values of earlier ones without a word."""
+"""Check that every config file of a workflow has an effect: later files silently replace values of earlier ones."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["CONFIG_FILES", "ConfigSources", "check_overlays", "find_sources", "o
 
 _LOGGER = logging.getLogger(__name__)
 
-# names of the files that a config was merged from; MONAI reads no id that starts with "_"
+# names of the source files of a config; MONAI ignores ids that start with "_"
 CONFIG_FILES = "_config_files_"
-# only the file of a workflow defines it: train.json, inference.json
+# defined only by the file of a workflow: train.json, inference.json
 _BASE_ID = "bundle_root"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigSources:
-    """The sources of a merged config, in the order in which they were merged.
+    """Sources of a merged config, in merge order.
 
     Args:
         files: paths of the config files.
-        overrides: ids and values that were given beside the files.
+        overrides: further ids and values.
     """
 
     files: list[Path]
@@ -42,7 +42,7 @@ class ConfigSources:
 def find_sources() -> ConfigSources | None:
     """Return the sources of the workflow that is being initialized; None if no runner of MONAI made it.
 
-    A workflow keeps neither its files nor its overrides, but the function that made it is still running.
+    A workflow keeps neither its files nor its overrides, but the function that creates it is still on the stack.
     """
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not create_workflow.__code__:
@@ -58,7 +58,7 @@ def find_sources() -> ConfigSources | None:
 
 
 def _typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with a `#` as they were typed: the reader of `python -m monai.bundle` takes it for a comment."""
+    """Return values with a `#` in their typed form: `python -m monai.bundle` reads a `#` as a comment."""
     from movl_monai.bundle_run import parse_overrides
 
     typed: dict[str, Any] = {}
@@ -71,12 +71,12 @@ def _typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_kept(value: Any) -> bool:
-    """Tell whether `movl-monai run` made an expression of a string already."""
+    """Return True if `movl-monai run` has already made an expression of a string."""
     return isinstance(value, str) and value.startswith("$")
 
 
 def own_ids(content: Mapping[str, Any]) -> list[str]:
-    """The ids that a config file sets, in MONAI's spelling; an appended list sets its id as a whole.
+    """Return the ids that a config file sets, in MONAI's spelling; an appended list sets its id as a whole.
 
     Example:
         >>> own_ids({"+initialize": ["$f()"], "train#dataset": "$g()", "+backbone": {"name": "vit"}})
@@ -91,14 +91,14 @@ def own_ids(content: Mapping[str, Any]) -> list[str]:
 
 
 def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
-    """Refuse config files in an order in which one of them does not count; log which values were replaced.
+    """Refuse an order of config files in which one has no effect; log replaced values.
 
     Args:
-        files: in the order in which they are merged.
+        files: in merge order.
         read: top-level ids that the merged config reads.
 
     Raises:
-        ConfigError: if a workflow's own file follows another file, or no value of an overlay survives.
+        ConfigError: if a workflow's own file follows another file, or no value of an overlay remains.
     """
     contents = [(file.name, ConfigParser.load_config_file(str(file))) for file in files]
     _check_base_first(contents)
@@ -144,7 +144,7 @@ def _no_value_survives(name: str, content: Mapping[str, Any], replaced: Mapping[
 
 
 def _replaced_by(own: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
-    """The last of the later files that sets an id or one that it lies in."""
+    """Return the last of the later files that sets an id or one of its parents."""
     name = own.lstrip("+")
     setters = [
         file

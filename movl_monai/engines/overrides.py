@@ -1,4 +1,4 @@
-"""Checks of a bundle config before its workflow runs: a mistyped override, a file that does not count."""
+"""Checks of a bundle config before its workflow runs: mistyped overrides, files without effect."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
     "unreferenced_ids",
 ]
 
-# a config of its own making names here the ids that it may leave unread; MONAI reads no id that starts with "_"
+# ids that a generated config may leave unread; MONAI ignores ids that start with "_"
 KNOWN_IDS = "_known_ids_"
 
-# What MONAI itself reads: run ids, metadata, and what `--tracking` adds.
+# ids that MONAI itself reads: run ids, metadata, and additions of `--tracking`
 ENTRY_IDS = {
     *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
     *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "prepare_processes"),
@@ -42,7 +42,7 @@ _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 
 
 def find_ids(node: Any) -> list[str]:
-    """The top-level ids that a part of a configuration refers to, in the order of their appearance.
+    """Return the top-level ids to which a part of a configuration refers, in order of appearance.
 
     Example:
         >>> find_ids({"_target_": "f", "width": "@prompt_width", "size": "$[@size, @train::size]"})
@@ -52,7 +52,7 @@ def find_ids(node: Any) -> list[str]:
 
 
 def reachable(config: Mapping[str, Any], start: Iterable[str]) -> set[str]:
-    """The top-level ids that some ids depend on, with themselves.
+    """Return the top-level ids on which some ids depend, including themselves.
 
     Example:
         >>> sorted(reachable({"a": "@b", "b": "$@c + 1", "c": 1, "d": "@a"}, ["a"]))
@@ -80,7 +80,7 @@ def _strings(config: Any) -> Iterator[str]:
 
 
 def unreferenced_ids(config: Mapping[str, Any]) -> list[str]:
-    """Return the top-level ids that no other entry refers to and that MONAI does not read.
+    """Return the top-level ids to which no other entry refers and which MONAI does not read.
 
     Args:
         config: a parsed config before its expressions are evaluated.
@@ -100,11 +100,11 @@ def check_ids(
 
     Args:
         config: a parsed config before its expressions are evaluated.
-        known: ids that may be unread, because the config files have them for other overlays.
-        elsewhere: ids of config files that were not chosen, with the name of the file.
+        known: ids that may be unread, because the config files define them for other overlays.
+        elsewhere: ids of config files that were not chosen, with the file name.
 
     Raises:
-        ConfigError: naming them and the nearest known id.
+        ConfigError: with these ids and the nearest known id.
     """
     known, elsewhere = set(known), elsewhere or {}
     unknown = [name for name in unreferenced_ids(config) if name not in known]
@@ -125,16 +125,16 @@ def check_ids(
 
 
 def check_overrides() -> None:
-    """Check the config in whose expression this is called, first in ``initialize``: files, ids, strings.
+    """Check the config whose expression calls this function, first in ``initialize``: files, ids, strings.
 
-    MONAI accepts any `--name value` and any order of files, and expressions cannot see the whole config, so it is taken
-    from the parser that is evaluating the expression, found among the callers. An id that a chosen config file has is
-    known, even where the chosen overlays leave it unread (`prompt_lr` of a linear probe), and so is one that the config
-    itself names under :data:`KNOWN_IDS`. Strings that the parser changed are restored.
+    MONAI accepts any `--name value` and any order of files. Expressions cannot see the whole config, so it is taken
+    from the evaluating parser, found among the callers. Ids of a chosen config file are known, even if the chosen
+    overlays leave them unread (`prompt_lr` of a linear probe), and so are the config's own :data:`KNOWN_IDS`. Strings
+    that the parser changed are restored.
 
     Raises:
-        ConfigError: see :func:`check_ids` and :func:`~movl_monai.engines.overlays.check_overlays`; also if it is not
-            called from a bundle config.
+        ConfigError: as :func:`check_ids` and :func:`~movl_monai.engines.overlays.check_overlays`; also if the caller is
+            not a bundle config.
     """
     parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
     if parser is None:
@@ -159,7 +159,7 @@ def check_overrides() -> None:
 
 
 def _restore(parser: ConfigParser, sources: ConfigSources) -> None:
-    """Give a parser its strings as they were written, where it changed any."""
+    """Restore the original strings of a parser that changed any."""
     raw = ConfigParser()
     raw.read_config([str(file) for file in sources.files])
     raw.update(dict(sources.overrides))
@@ -181,9 +181,9 @@ def _check_strings(config: Mapping[str, Any]) -> None:
 
 
 def find_caller(kind: type[_T]) -> _T | None:
-    """The nearest object of a class among the callers whose methods are running now, or None.
+    """Return the nearest running object of a class among the callers, or None.
 
-    An expression or a `_target_` of a config has no other way to the parser that is evaluating it.
+    It is the only way from an expression or a `_target_` of a config to the evaluating parser.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -194,7 +194,7 @@ def find_caller(kind: type[_T]) -> _T | None:
 
 
 def _config_files(folder: Path | None) -> list[Path]:
-    """The config files of a folder; metadata.json holds facts about the bundle and no ids of a workflow."""
+    """Return the config files of a folder; metadata.json holds facts about the bundle and no ids of a workflow."""
     files = [] if folder is None else sorted(folder.glob("*.json"))
     return [file for file in files if file.name != "metadata.json"]
 

@@ -1,4 +1,4 @@
-"""Parameters by part of the network, so that a stage can address them."""
+"""Parameters by part of the network, for use in stages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def optimizer_groups(
     """Return the optimiser's parameter groups, by part and, with ``layer_decay``, by depth in the backbone.
 
     Args:
-        network: with the children ``prompt``, ``adapter``, ``backbone`` and ``head``, those that it has.
-        head_weight_decay: weight decay of the head where it differs from the optimiser's.
-        layer_decay: factor in (0, 1] on the learning rate from one block of a backbone that trains to the block before
-            it (discriminative learning rates): the last block has 1, the first the least.
+        network: with some of the children ``prompt``, ``adapter``, ``backbone`` and ``head``.
+        head_weight_decay: weight decay of the head; None uses the optimiser's.
+        layer_decay: factor in (0, 1] on the learning rate from one block of a trained backbone to the block before it
+            (discriminative learning rates): 1 for the last block, smallest for the first.
 
     Returns:
-        dictionaries with ``params``, ``name`` of the part and ``lr_scale``, in the order of :data:`PARTS`. A frozen
+        Dictionaries with ``params``, ``name`` of the part and ``lr_scale``, in the order of :data:`PARTS`. A frozen
         backbone has no group.
 
     Raises:
@@ -64,7 +64,7 @@ def optimizer_groups(
 
 
 def _depth_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
-    """One group per block: the parameters whose names agree up to the block's number."""
+    """Return one group per block: parameters whose names agree up to the block's number."""
     blocks: dict[str, list[nn.Parameter]] = {}
     for name, parameter in backbone.named_parameters():
         number = re.match(r"(.*?\.\d+(?:\.\d+)?)\.", name)
@@ -77,10 +77,10 @@ def _depth_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any
 
 
 def set_trainable_parts(network: nn.Module, optimizer: Optimizer, parts: set[str]) -> None:
-    """Let exactly the named parts require gradients.
+    """Require gradients for exactly the named parts.
 
     Raises:
-        ConfigError: if a part is named that this network does not have or that is frozen for good.
+        ConfigError: for a part that the network lacks, or that is permanently frozen.
     """
     known = {group["name"] for group in optimizer.param_groups}
     if missing := sorted(parts - known):

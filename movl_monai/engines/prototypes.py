@@ -1,4 +1,4 @@
-"""Start the appended tokens of an adapter at prototypes of the image tokens that they will travel with."""
+"""Initialise the appended tokens of an adapter at prototypes of the image tokens of the same block."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ def start_prompts(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Set the tokens that an adapter appends in front of its first block.
+    """Initialise the tokens that an adapter appends before its first block.
 
-    Tokens of up to 64 training images, as they reach that block without class token and registers, up to 4096 of them,
-    are grouped around m centres.
+    Up to 4096 tokens of up to 64 training images at the input of that block, without class token and registers, are
+    grouped around m centres.
 
     Args:
-        network: an :class:`~movl_monai.networks.AdaptedClassifier` whose adapter appends tokens (DVPT, VPT); changed.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier` whose adapter appends tokens (DVPT, VPT); changed in
+            place.
         dataset: training images, with ``images`` (N, 3, H, W) uint8.
-        start: "random" leaves them as they are; "kmeans" takes the centres of k-means; "farthest" takes tokens one
-            after the other, each the one that is farthest from those before, from the one nearest to the mean on.
+        start: "random" leaves them unchanged; "kmeans" uses the centres of k-means; "farthest" starts with the token
+            nearest to the mean and repeatedly adds the token farthest from the chosen ones.
         seed: of the choice of images and tokens, and of k-means.
-        device: where the network runs.
+        device: of the network.
 
     Raises:
-        ConfigError: for another word, or prototypes for a network that appends no tokens.
+        ConfigError: for another value of ``start``, or prototypes for a network that appends no tokens.
 
     Reference:
-        Wang et al., Revisiting the Power of Prompt for Visual Tuning (SPT), ICML 2024, arXiv 2402.02382: prompts that
-        start at prototypes of patch embeddings. Our reading: tokens in front of the first adapted block alone.
+        Wang et al., Revisiting the Power of Prompt for Visual Tuning (SPT), ICML 2024, arXiv 2402.02382: prompts
+        initialised at prototypes of patch embeddings. Our reading: only tokens before the first adapted block.
     """
     if start not in get_args(PromptStart):
         raise ConfigError(f"prompt_start must be one of {', '.join(get_args(PromptStart))}, got {start!r}.")
@@ -73,7 +74,7 @@ def start_prompts(
 
 
 def _image_tokens(network: Any, images: torch.Tensor, *, seed: int, device: str | torch.device) -> np.ndarray:
-    """Tokens (T, d), float32, of images in front of the first adapted block."""
+    """Return tokens (T, d), float32, of images before the first adapted block."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=generator)[:_IMAGES]
     path, first, rows = network.adapted.path, network.adapter.first_block, []

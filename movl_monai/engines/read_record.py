@@ -1,4 +1,4 @@
-"""Find and read the record of a run, and say what is wrong with one."""
+"""Find and read the record of a run, and explain its faults."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _ENTRIES: dict[str, Any] = {
 
 
 def find_record(path: Path) -> Path:
-    """The `run.json` that belongs to a run's folder, its folder `models`, or a checkpoint.
+    """Return the `run.json` of a run's folder, its folder `models`, or a checkpoint.
 
     Raises:
-        ConfigError: if there is none; for a run from before records were kept it says what the overlays must bring.
+        ConfigError: if there is none; for a run from before records were kept, with the parts that its overlays must
+            bring.
     """
     folder = path.parent if path.is_file() else path
     places = [folder / RECORD_FILE, folder / "models" / RECORD_FILE]
@@ -62,14 +63,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def check_trusted(config: Any, *, name: str) -> None:
-    """Refuse a config that asks for code outside of the allow-list; nothing of it is evaluated.
+    """Refuse a config with code outside of the allow-list; nothing of it is evaluated.
 
     Args:
         config: a record, or a merged config.
         name: for the message.
 
     Raises:
-        UntrustedConfigError: naming the first such place.
+        UntrustedConfigError: with the first such place.
     """
     found = [finding for finding in check_config(config) if finding.kind in CODE]
     if not found:
@@ -83,7 +84,7 @@ def check_trusted(config: Any, *, name: str) -> None:
 
 
 def _no_record(path: Path, folder: Path) -> str:
-    """Say what is missing, and for a run from before records were kept which parts its overlays must bring."""
+    """Describe a missing record; for a run from before records were kept, name the parts that overlays must bring."""
     if not path.exists():
         return f"There is no run at {path}. Expected the output_dir of a training, or the `model.pt` in it."
     candidates = [path] if path.is_file() else [folder / "models/model.pt", folder / "model.pt"]

@@ -1,4 +1,4 @@
-"""Keep the state of training after every epoch, and go on from it after a kill."""
+"""Keep the state of training after every epoch, and resume from it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BEST = ("best_metric", "best_metric_epoch", "best_tie_break", "first_logits")
 
 
 class Resume:
-    """Write the trainer's state after every epoch; load it at the start if asked to.
+    """Write the trainer's state after every epoch; optionally load it at the start.
 
-    Kept are the network's trained tensors, the optimiser, the gradient scaler, the number of epochs done and the best
-    validation result so far. Numbers drawn at random are seeded per epoch and need not be kept, so that a run that
-    was killed and resumed ends bit for bit (on a CPU) as one that was not.
+    The state consists of the network's trained tensors, the optimiser, the gradient scaler, the number of completed
+    epochs and the best validation result so far. Random numbers are seeded per epoch and need no state. A run that was
+    killed and resumed therefore ends bit for bit (on a CPU) as an uninterrupted one.
 
     Args:
-        path: the file; renamed into place, so that a kill while writing leaves the one before.
+        path: the file; written atomically, so that a kill while writing leaves the previous one.
         evaluator: the validation engine, whose best metric is part of the state.
-        enabled: load ``path`` if it exists. False starts from the beginning and overwrites it.
+        enabled: load ``path`` if it exists; False starts from the beginning and overwrites it.
 
     Raises:
         CheckpointMismatchError: in ``load``, if the file belongs to another network or strategy.
@@ -42,7 +42,7 @@ class Resume:
         self.enabled = enabled
 
     def attach(self, engine: Engine) -> None:
-        """Save after every epoch, behind all handlers attached before."""
+        """Save after every epoch, after all handlers attached before."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, trainer: Any) -> None:
@@ -66,7 +66,7 @@ class Resume:
         )
 
     def load(self, trainer: Any) -> None:
-        """Bring the trainer to the kept state, or do nothing where there is none."""
+        """Restore the kept state; do nothing if there is none."""
         if not self.enabled or not self.path.is_file():
             return
         state = load_checkpoint(self.path)
@@ -91,7 +91,7 @@ class Resume:
 
 
 def _strategy(trainer: Any) -> str:
-    """A description of what must be equal for a resumed run to be the same run."""
+    """Return a description of the settings that a resumed run must share."""
     return repr(
         (trainer.stages, trainer.seed, trainer.state.epoch_length, trainer.accumulation_steps, trainer.clip_grad_norm)
     )

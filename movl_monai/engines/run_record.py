@@ -1,4 +1,4 @@
-"""Open a trained run again from the record that its training kept: network, preprocessing, workflows."""
+"""Open a trained run from the record that its training kept: network, preprocessing, workflows."""
 
 from __future__ import annotations
 
@@ -37,20 +37,19 @@ def open_run(
 ) -> Run:
     """Open a run. A record is a config: its targets are built and its expressions evaluated.
 
-    A record, or a file of its bundle, that asks for code outside of the allow-list of :mod:`movl_monai.inspection` is
-    refused unless ``trust`` is set.
+    A record, or a file of its bundle, with code outside of the allow-list of :mod:`movl_monai.inspection` is refused
+    unless ``trust`` is set.
 
     Args:
         path: the ``output_dir`` of a training, its folder `models`, or a checkpoint beside a `run.json`.
-        overrides: ids and their values, over those of the record: ``{"backbone_weights": "elsewhere.safetensors"}``.
-        bundle_dir: the bundle whose files define the workflows. None looks for the bundle of the record's name around
-            the run, in the checkout of this package and in the working directory, and falls back on the copies of its
-            files in the record.
-        trust: build targets and evaluate expressions outside of the allow-list too, such as classes of your own.
+        overrides: ids and values that replace the record's: ``{"backbone_weights": "elsewhere.safetensors"}``.
+        bundle_dir: the bundle whose files define the workflows. None searches for the bundle of the record's name
+            around the run, in the checkout of this package and in the working directory, and falls back on the copies
+            of its files in the record.
+        trust: also build targets and evaluate expressions outside of the allow-list, such as custom classes.
 
     Raises:
-        ConfigError: if there is no record, or it is damaged or of another format, or ``bundle_dir`` is no bundle or
-            another one than the run's.
+        ConfigError: if the record is missing, damaged or of another format, or ``bundle_dir`` is not the run's bundle.
         UntrustedConfigError: if the record is outside of the allow-list, and ``trust`` is not set.
     """
     given = Path(path)
@@ -73,11 +72,11 @@ class Run:
     """A trained run, from :func:`open_run`.
 
     Args:
-        record: content of `run.json`; :func:`~movl_monai.engines.make_record` says what is in it.
-        checkpoint: the file with what was trained.
-        overrides: ids that replace those of the record in every workflow.
-        given_bundle: the bundle's folder if it is not to be looked for.
-        trust: use configs outside of the allow-list too.
+        record: content of `run.json`, described in :func:`~movl_monai.engines.make_record`.
+        checkpoint: the file with the trained state.
+        overrides: ids that replace the record's in every workflow.
+        given_bundle: the bundle's folder; None searches for it.
+        trust: also use configs outside of the allow-list.
     """
 
     record: Mapping[str, Any]
@@ -109,30 +108,30 @@ class Run:
 
     @property
     def has_bundle(self) -> bool:
-        """Whether the folder of the bundle is found; else its files are those in the record."""
+        """True if the folder of the bundle is found; otherwise the record's copies of its files are used."""
         return self._find_bundle() is not None
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the outputs, in their order."""
+        """Names of the outputs, in order."""
         return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
 
     @property
     def task(self) -> Literal["classification", "segmentation"]:
-        """What the network does."""
+        """Task of the network."""
         module, _, name = self.record["settings"]["network_def"]["_target_"].rpartition(".")
         kind = getattr(importlib.import_module(module), name)
         return "segmentation" if isinstance(kind, type) and issubclass(kind, AdaptedSegmenter) else "classification"
 
     def parser(self, workflow: Workflow = "inference", **overrides: Any) -> ConfigParser:
-        """A parsed config of one of the bundle's workflows with the settings of the run.
+        """Return the parsed config of one of the bundle's workflows with the settings of the run.
 
         Args:
-            workflow: "inference", or "evaluate", for which the data set has to be named: ``dataset_dir="..."``.
-            overrides: ids and their values; nested ones as ``**{"adapter#rank": 4}``.
+            workflow: "inference", or "evaluate", which needs the data set: ``dataset_dir="..."``.
+            overrides: ids and values; nested ones as ``**{"adapter#rank": 4}``.
 
         Raises:
-            ConfigError: for an override that nothing reads, or a file of the bundle that is nowhere.
+            ConfigError: for an override that nothing reads, or a missing file of the bundle.
         """
         parser = ConfigParser(self.config(workflow))
         parser.update(keep_strings({**self.overrides, **overrides}))
@@ -141,13 +140,13 @@ class Run:
         return parser
 
     def config(self, workflow: Workflow) -> dict[str, Any]:
-        """The raw config of a workflow with the settings of the run, without any override.
+        """Return the raw config of a workflow with the settings of the run, without overrides.
 
-        Its entry :data:`~movl_monai.engines.overrides.KNOWN_IDS` names the ids that it may leave unread.
+        Its entry :data:`~movl_monai.engines.overrides.KNOWN_IDS` names the ids that may be unread.
 
         Raises:
-            ConfigError: for a file of the bundle that is nowhere.
-            UntrustedConfigError: for one outside of the allow-list in a run that is not trusted.
+            ConfigError: for a missing file of the bundle.
+            UntrustedConfigError: for a config outside of the allow-list in a run that is not trusted.
         """
         settings = dict(self.record["settings"])
         if workflow == "inference":
@@ -168,11 +167,11 @@ class Run:
         return {name: value if name.startswith("_") else keep_strings(value) for name, value in parser.get().items()}
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
-        """The trained network, in eval mode.
+        """Return the trained network, in eval mode.
 
         Raises:
             CheckpointMismatchError: if the checkpoint is missing or does not fit.
-            WeightsError: if the backbone's weights are not found where the training found them.
+            WeightsError: if the backbone's weights are not at the place of the training.
         """
         state = load_checkpoint(self.checkpoint)
         network = self._build("network_def")
@@ -180,11 +179,11 @@ class Run:
         return network.to(device).eval()
 
     def preprocessing(self) -> Any:
-        """The bundle's preprocessing: ``{"image": path}`` to the item with image (3, H, W), float32 in [0, 1]."""
+        """Return the bundle's preprocessing: ``{"image": path}`` to an item with image (3, H, W), float32 in [0, 1]."""
         return self._build("preprocessing")
 
     def file(self, name: str) -> dict[str, Any]:
-        """A config file of the bundle, from its folder or else as the record keeps it.
+        """Return a config file of the bundle, from its folder or else from the record.
 
         Raises:
             ConfigError: if it is in neither.
@@ -215,7 +214,7 @@ class Run:
         return next((place for place in places if _is_bundle(place)), None)
 
     def _build(self, name: str) -> Any:
-        """Build an id of the inference workflow; what MONAI wraps comes out as the project's own error."""
+        """Build an id of the inference workflow; MONAI's wrapped errors are raised as the project's own."""
         parser = self.parser("inference")
         try:
             return parser.get_parsed_content(name)
@@ -233,7 +232,7 @@ class Run:
 
 
 def _check_same_bundle(bundle: Path, record: Mapping[str, Any]) -> None:
-    """Raise ConfigError if a folder is a bundle of another name; its folder may be called differently."""
+    """Raise ConfigError if a folder is a bundle of another name; the folder itself may have any name."""
     given = ConfigParser.load_config_file(str(bundle / "configs" / "metadata.json")).get("name")
     trained = record.get("files", {}).get("metadata.json", {}).get("name")
     if given is not None and trained is not None and given != trained:

@@ -1,4 +1,4 @@
-"""MONAI's evaluator that selects a state by the key metric, by a second figure among equals, and against the start."""
+"""Evaluator that selects a state by the key metric, a tie-break, and a comparison with the start."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ _LEVEL = 0.95
 
 
 class SelectingEvaluator(SupervisedEvaluator):
-    """Select by the key metric; among equals by another metric, and among equals of both the earliest.
+    """Select by the key metric, then by a tie-break metric, then by the earliest epoch.
 
-    On a small ``val`` many states have the same number of right answers; a figure of the probabilities still tells
-    them apart. And among many states one has the highest figure by chance: with ``selection="clear"`` a state replaces
-    the first one that was validated, the start of training, only if it is ahead of it in 95 % of resamples of the
-    patients, by the key metric, and where that is equal by cross entropy.
+    On a small ``val`` many states have the same number of correct answers; a metric of the probabilities still
+    distinguishes them. And among many states the highest metric may be due to chance. With ``selection="clear"`` a
+    state replaces the first validated state, the start of training, only if it is ahead in 95 % of resamples of the
+    patients, by the key metric, and by cross entropy if that is equal.
 
     ``state.best_tie_break`` is the tie-break of the best state, None before the first validation;
-    ``state.first_logits`` (N, C) are those of the start.
+    ``state.first_logits`` (N, C) are the logits of the start.
 
     Args:
         tie_break: name of a metric in ``additional_metrics``, higher is better; None keeps the earliest of equals.
-        selection: "clear" as above, for logits (C,) of classes; "best" compares the figures alone.
-        patients: patient of each image of the loader, in its order, None for one that is not known; None: none is.
-        tokens: cached tokens of the loader's images, which a validation then starts from; their rows are the batch's
+        selection: "clear" as above, for logits (C,) of classes; "best" compares only the metrics.
+        patients: patient of each image of the loader, in its order, None for an unknown patient; None if all are
+            unknown.
+        tokens: cached tokens of the loader's images, at which validation then starts; their rows are the batch's
             ``index``. Values are rounded to float16 in the cache.
-        options: as of MONAI's ``SupervisedEvaluator``; without ``metric_cmp_fn``, which is what this class sets.
+        options: of MONAI's ``SupervisedEvaluator``, except ``metric_cmp_fn``, which this class sets.
 
     Raises:
-        ConfigError: if ``tie_break`` is no metric of this evaluator, ``metric_cmp_fn`` is given too, or ``selection``
-            is another word or "clear" with a key metric that cannot be resampled.
+        ConfigError: if ``tie_break`` is not a metric of this evaluator, ``metric_cmp_fn`` is given, or ``selection``
+            has another value or is "clear" with a key metric that cannot be resampled.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class SelectingEvaluator(SupervisedEvaluator):
         if self.figure is not None:
             self.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
             self.add_event_handler(Events.ITERATION_COMPLETED, self._keep_rows)
-        # behind MONAI's own comparison, which the base class registered
+        # after MONAI's own comparison, which the base class registered
         self.add_event_handler(Events.EPOCH_COMPLETED, self._keep_best)
 
     def _is_better(self, current: float, best: float) -> bool:
@@ -119,7 +120,7 @@ class SelectingEvaluator(SupervisedEvaluator):
 
 
 class _TokenBatch:
-    """Take the cached tokens of a batch in the place of its images."""
+    """Batch preparation that replaces images by their cached tokens."""
 
     def __init__(self, tokens: TokenSet) -> None:
         self.tokens = tokens
@@ -141,22 +142,22 @@ def share_ahead(
     rounds: int = 1000,
     seed: int = 0,
 ) -> float:
-    """Share of resamples of the patients in which one network is ahead of another on the same images.
+    """Return the share of resamples of the patients in which one network is ahead of another on the same images.
 
-    Ahead is who has the higher figure, and where both are equal the lower cross entropy. Resamples in which the figure
-    has no value, as a class is missing, do not count.
+    A network is ahead if it has the higher figure, or with equal figures the lower cross entropy. Resamples without a
+    value of the figure, because a class is missing, are ignored.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         others: (N, C), of the other network.
-        figure: a name of :data:`~movl_monai.evaluation.weighted.METRICS` of which more is better.
+        figure: a name of :data:`~movl_monai.evaluation.weighted.METRICS`, higher is better.
         patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
         rounds: number of resamples.
         seed: of the draws.
 
     Returns:
-        in [0, 1]; 0 where no resample has a value.
+        Share in [0, 1]; 0 if no resample has a value.
 
     Example:
         >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 2.0]])
@@ -179,7 +180,7 @@ def share_ahead(
 
 
 def _figure(selection: str, key_metrics: Sequence[str]) -> str | None:
-    """The figure that is resampled for a clear choice, None for the best one."""
+    """Return the figure to resample for a clear choice, None for the best one."""
     if selection not in get_args(Selection):
         raise ConfigError(f"selection must be 'clear' or 'best', got {selection!r}.")
     if selection == "best":

@@ -1,4 +1,4 @@
-"""A stage of training: which parts train, at which rate, for how long. A strategy is a list of stages."""
+"""Stages of training: the trained parts, their learning rates, the length. A strategy is a list of stages."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Stage:
 
     Args:
         epochs: length in epochs; 0 only makes sense with ``solve_head=True``.
-        lr: learning rate of every part that trains ("prompt", "adapter", "head", "backbone"); a part that is not
-            named is
-            fixed: no gradient, and a backbone also stays in eval mode.
+        lr: learning rate of every trained part ("prompt", "adapter", "head", "backbone"); other parts are fixed: they
+            get no gradient, and a backbone also stays in eval mode.
         solve_head: let the trainer's head solver set the head before the first epoch of the stage: the exact linear
             probe, or a label mapping.
-        refit_head: let it set the head again before every other epoch of the stage (iterative label mapping).
+        refit_head: let the head solver set the head again before every other epoch of the stage (iterative label
+            mapping).
         warmup_epochs: length of the linear warm-up, :math:`T_w` in epochs.
         schedule: "cosine" as above, or "constant" after the warm-up.
         name: shown in logs.
 
     Raises:
-        ConfigError: for negative numbers, a stage in which nothing happens, or a warm-up as long as the stage.
+        ConfigError: for negative numbers, a stage without effect, or a warm-up as long as the stage.
 
     Example:
         >>> Stage(epochs=10, lr={"prompt": 3e-3, "head": 1e-3}).lr_factor(0, steps_per_epoch=5)
@@ -89,7 +89,7 @@ def stage_starts(stages: Sequence[Stage]) -> list[int]:
     """Return the epoch, counted from 0, at which every stage of a strategy begins.
 
     Raises:
-        ConfigError: for no stages, or a last stage of 0 epochs behind stages with epochs (its solution would be lost).
+        ConfigError: for no stages, or a last stage of 0 epochs after stages with epochs (its solution would be lost).
     """
     if not stages:
         raise ConfigError("A strategy needs at least one stage, got an empty list.")

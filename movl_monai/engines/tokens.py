@@ -1,4 +1,4 @@
-"""Tokens of a frozen prefix: what reaches the first adapted block, computed once and kept as a memory-mapped file."""
+"""Tokens of a frozen prefix, at the input of the first adapted block, computed once into a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _MEGABYTE = 1e6
 
 
 class FromTokens(nn.Module):
-    """A network that starts at the tokens of a block instead of at the image.
+    """Network that starts at the tokens of a block instead of the image.
 
     Args:
-        network: an :class:`~movl_monai.networks.AdaptedClassifier`; found again by
-            :func:`~movl_monai.engines.unwrap`.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`; :func:`~movl_monai.engines.unwrap` returns it.
         start: number of the block that reads the tokens.
     """
 
@@ -40,27 +39,27 @@ class FromTokens(nn.Module):
         self.start = start
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Compute logits (B, num_classes) from the tokens that reach block ``start``."""
+        """Compute logits (B, num_classes) from the input tokens of block ``start``."""
         return self.module.resume(tokens, self.start)
 
 
 class TokenSet:
-    """The tokens of a data set in front of a block, where nothing before that block trains.
+    """Tokens of a data set before a block, if nothing before that block trains.
 
-    They are kept as float16 in a memory-mapped file, so that they need not fit into memory: 2 bytes x tokens x width
-    per image, 0.2 MB for a ViT-S/14 at 224. Its size is logged before it is written. The file's name is the SHA-256 of
-    the decoded images, the backbone's content, the block's number and this format's version, as that of
-    :class:`~movl_monai.engines.FeatureSet` is; a second file holds its checksum, so that a damaged one is noticed, said
-    and rebuilt.
+    They are stored as float16 in a memory-mapped file and need not fit into memory: 2 bytes x tokens x width per image,
+    0.2 MB for a ViT-S/14 at 224. The size is logged before the file is written. As in
+    :class:`~movl_monai.engines.FeatureSet`, the file's name is the SHA-256 of the decoded images, the backbone's
+    content, the block's number and the format version. A second file holds its checksum: a damaged file is detected,
+    logged and rebuilt.
 
     Args:
         dataset: with ``images`` (N, 3, H, W) uint8.
         network: an :class:`~movl_monai.networks.AdaptedClassifier` without a prompt, with an adapter or a head that
             reads tokens.
-        start: number of the block in front of which the tokens are taken; None takes the first adapted one, and
-            without an adapter what is behind the last block, which such a head alone is behind.
+        start: number of the block whose input tokens are stored; None uses the first adapted block, or without an
+            adapter the output of the last block, at which such a head starts.
         batch_size: images per forward pass.
-        device: where the network runs.
+        device: of the network.
         cache_dir: folder for the file; None keeps the tokens in memory.
         progress: show a progress bar.
 
@@ -99,17 +98,17 @@ class TokenSet:
 
     @property
     def what(self) -> str:
-        """What is kept, for messages."""
+        """Description of the cached values, for messages."""
         if self.start == self.network.adapted.depth:
             return "Tokens behind the last block"
         return f"Tokens in front of block {self.start}"
 
     def fits(self) -> bool:
-        """Whether the values are to be kept; the trainer goes without them where not."""
+        """Return True if the values can be cached; otherwise the trainer does not use them."""
         return True
 
     def behind(self, network: Any) -> nn.Module:
-        """Return a network that starts at these values instead of at the image."""
+        """Return a network that starts at the tokens instead of the image."""
         return FromTokens(network, self.start)
 
     def rows(self, index: torch.Tensor, device: str | torch.device = "cpu") -> torch.Tensor:
@@ -117,14 +116,14 @@ class TokenSet:
 
         Args:
             index: (B,), rows of the data set.
-            device: where to.
+            device: destination.
         """
         # fancy indexing reads only these rows from the file
         rows = torch.from_numpy(self.values[torch.as_tensor(index).cpu().numpy()])
         return rows.to(device).float()
 
     def key(self) -> str:
-        """Return the SHA-256 that names the tokens: of the images, the backbone, the block and the format."""
+        """Return the SHA-256 that names the tokens: of the images, the backbone, the block and the format version."""
         images = self.dataset.images
         facts = f"{_FORMAT}|{tuple(images.shape)}|{images.dtype}|{self.network.backbone.content_sha256()}|{self.start}"
         digest = hashlib.sha256(facts.encode())
@@ -189,7 +188,7 @@ class TokenSet:
 
 
 def check_prefix(network: Any, start: int | None) -> int:
-    """Return the number of the block in front of which tokens can be taken.
+    """Return the number of the block whose input tokens can be cached.
 
     Raises:
         ConfigError: if there is neither an adapter nor a head that reads tokens, or something before the block trains.

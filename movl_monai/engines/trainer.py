@@ -1,4 +1,4 @@
-"""One MONAI trainer for all strategies: it walks through the stages."""
+"""One MONAI trainer for all strategies, which passes through the stages."""
 
 from __future__ import annotations
 
@@ -36,31 +36,30 @@ _LOGGER = logging.getLogger(__name__)
 class StagedTrainer(SupervisedTrainer):
     r"""Train a network through the stages of a strategy.
 
-    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, if the stage says
-    so, the
-    head is solved exactly; a stage that trains it on keeps the L2 penalty of that solution. Every step computes
-    :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no
-    gradient and the backbone is frozen, so with deterministic preprocessing the plain features come from ``features``
-    and only the head is applied again; otherwise they are computed from the same (augmented) images.
+    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, on demand, the head
+    is solved exactly; further training of the head keeps the L2 penalty of that solution. Every step computes :math:`L
+    = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no gradient and the backbone is frozen. With
+    deterministic preprocessing the plain features therefore come from ``features`` and only the head is applied again;
+    otherwise they are computed from the same (augmented) images.
 
     Args:
-        device: where the network is.
+        device: of the network.
         network: an :class:`~movl_monai.networks.AdaptedClassifier`, possibly inside DistributedDataParallel.
         stages: the strategy.
         optimizer: over :func:`~movl_monai.engines.optimizer_groups` of the network; the stages set its learning rates.
-        loss_function: called as ``loss(logits, label, plain_logits)``; its attribute ``needs_plain`` tells whether it
+        loss_function: called as ``loss(logits, label, plain_logits)``; its attribute ``needs_plain`` is True if it
             reads the plain logits.
         train_data_loader: batches with ``image``, ``label`` and ``index``.
-        max_epochs: must be the sum of the stages' epochs; MONAI's bundle properties want it in the config.
-        features: plain features of the training set. They centre and scale the head's input; without them it stays as
-            is.
-        cached_plain: whether row ``index`` of ``features`` is the plain feature of that image. False with random
+        max_epochs: must be the sum of the stages' epochs; MONAI's bundle properties require it in the config.
+        features: plain features of the training set. They centre and scale the head's input; without them it is
+            unchanged.
+        cached_plain: whether row ``index`` of ``features`` is the plain feature of that image; False with random
             augmentation.
-        tokens: cached tokens of the training set in front of the first adapted block, or the maps that a decoder reads
-            (:class:`~movl_monai.engines.MapSet`); a step then starts there. Values are rounded to float16 in the cache.
-            Not with random augmentation, and in one process only.
-        head_solver: sets the head where a stage asks for it, e.g. :class:`~movl_monai.engines.LinearProbe`.
-        resume: where the state is kept after every epoch; None keeps none.
+        tokens: cached tokens of the training set before the first adapted block, or the maps at a decoder's input
+            (:class:`~movl_monai.engines.MapSet`), at which a step then starts. Values are rounded to float16 in the
+            cache. Not possible with random augmentation or several processes.
+        head_solver: sets the head in stages that request it, e.g. :class:`~movl_monai.engines.LinearProbe`.
+        resume: keeps the state after every epoch; None keeps none.
         seed: every epoch starts from ``seed + epoch``, so that a resumed run draws the same numbers.
         clip_grad_norm: largest norm of the gradient of all trained parameters; None for no clipping.
         amp: "bf16", "fp16" or None. It needs a CUDA device, or for "bf16" a processor with bfloat16 instructions;
@@ -70,10 +69,9 @@ class StagedTrainer(SupervisedTrainer):
         inferer, train_handlers, postprocessing, key_train_metric, additional_metrics, decollate: as in MONAI.
 
     Raises:
-        ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network has not, a
-            stage
-            wants its head solved without ``head_solver``, the loss needs plain logits of a backbone that trains, or
-            cached tokens do not fit the settings.
+        ConfigError: if ``max_epochs`` is not the sum of the stages, a stage trains a part that the network lacks or
+            solves its head without ``head_solver``, the loss needs plain logits of a trained backbone, or cached tokens
+            do not fit the settings.
         NonFiniteLossError: in ``run``, at the first loss that is NaN or infinite.
 
     Reference:
@@ -127,8 +125,8 @@ class StagedTrainer(SupervisedTrainer):
         self.resume = resume
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
-        self.head_l2 = 0.0  # penalty of the solved head, kept while it trains on
-        self.kept_states: dict[str, dict[str, torch.Tensor]] = {}  # of handlers, over a resumed run
+        self.head_l2 = 0.0  # penalty of the solved head, kept in its further training
+        self.kept_states: dict[str, dict[str, torch.Tensor]] = {}  # states of handlers, kept over a resume
         self._entered = -1
         self._plain: torch.Tensor | None = None
         handlers = [_StageHandler(), *(train_handlers or []), *([] if resume is None else [resume])]
@@ -193,7 +191,7 @@ class StagedTrainer(SupervisedTrainer):
             head.set_standardization(*standardization(features.values))  # type: ignore[operator]
 
     def _enter_stage(self, epoch: int) -> None:
-        """Enter every stage that begins at or before ``epoch`` (from 0); resumed ones keep their state."""
+        """Enter every stage that begins at or before ``epoch`` (from 0); stages resumed midway keep their state."""
         for index in range(self._entered + 1, len(self.stages)):
             if self.starts[index] > epoch:
                 break
@@ -230,7 +228,7 @@ class StagedTrainer(SupervisedTrainer):
             return network.head(features)  # type: ignore[operator]
 
     def _head_penalty(self) -> torch.Tensor | float:
-        """The L2 penalty that the head was solved with, while the stage trains the head."""
+        """Return the L2 penalty of the solved head, while the stage trains the head."""
         if not self.head_l2 or self.stages[self._entered].lr.get("head", 0.0) <= 0:
             return 0.0
         return 0.5 * self.head_l2 * unwrap(self.network).head.weight.square().sum()  # type: ignore[union-attr, operator]
@@ -255,11 +253,14 @@ class StagedTrainer(SupervisedTrainer):
         return self.state.output
 
     def _inputs(self, image: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
-        """What the network reads: the images, or their cached tokens."""
+        """Return the network's input: the images, or their cached tokens."""
         return image if self.tokens is None else self.tokens.rows(batch["index"], self.state.device)
 
     def _accumulation(self) -> tuple[bool, bool]:
-        """Whether this is the first and the last batch of an optimiser step; an epoch's rest is a step of its own."""
+        """Return True for the first, and True for the last batch of an optimiser step.
+
+        The remaining batches of an epoch are a separate step.
+        """
         steps_per_epoch = int(self.state.epoch_length)
         position = (self.state.iteration - 1) % steps_per_epoch
         last = (position + 1) % self.accumulation_steps == 0 or position + 1 == steps_per_epoch
@@ -286,14 +287,14 @@ class StagedTrainer(SupervisedTrainer):
             stage = self.stages[self._entered].name
             raise NonFiniteLossError(
                 f"The loss became {loss.item()} in stage '{stage}', epoch {self.state.epoch}, step "
-                f"{self.state.iteration}. "
-                "Expected a finite number. Lower the learning rates, clip gradients (clip_grad_norm), switch AMP off, "
-                "or check the images of that step; training stopped and the best checkpoint so far was kept."
+                f"{self.state.iteration}. Expected a finite number. Lower the learning rates, clip gradients "
+                "(clip_grad_norm), switch AMP off, or check the images of that step; training stopped and the best "
+                "checkpoint so far was kept."
             )
 
 
 class _StageHandler:
-    """Calls the trainer at its start and at every epoch's start, before all other handlers."""
+    """Call the trainer at its start and at the start of every epoch, before all other handlers."""
 
     def attach(self, engine: Engine) -> None:
         """Register both callbacks."""
@@ -321,7 +322,7 @@ def _amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    """Return True if the processor multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -333,8 +334,7 @@ def _check_sampler(loader: Any) -> None:
     if world > 1 and getattr(getattr(loader, "sampler", None), "num_replicas", None) != world:
         raise ConfigError(
             f"{world} processes train together, but the training loader has no DistributedSampler for {world} "
-            f"replicas: "
-            "every process would see all images. Add the overlay multi_gpu_train.json."
+            "replicas: every process would see all images. Add the overlay multi_gpu_train.json."
         )
 
 

@@ -1,4 +1,4 @@
-"""Validate the state before the first step, and keep the best state."""
+"""Validation of the state before the first step, and the checkpoint of the best state."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class ValidateStart:
-    """Validate before the first step of training, so that the start is a candidate of the selection.
+    """Validate before the first step of training, so that the start is a candidate for selection.
 
-    If training makes the validation figure worse, the start is what is kept. MONAI's ``ValidationHandler`` has
-    ``exec_at_start`` for this, but runs two validations there, as epochs 0 and 1, and cannot resume.
+    If training makes the validation metric worse, the start is kept. MONAI's ``ValidationHandler`` has
+    ``exec_at_start`` for this purpose, but runs two validations, as epochs 0 and 1, and cannot resume.
 
     Args:
         validator: the validation engine.
@@ -35,7 +35,7 @@ class ValidateStart:
         self.validator = validator
 
     def attach(self, engine: Engine) -> None:
-        """Run at the trainer's start, after its first stage was entered and unless a run is resumed."""
+        """Run at the trainer's start, after it enters the first stage, unless a run is resumed."""
         engine.add_event_handler(Events.STARTED, self._validate)
         engine.add_event_handler(Events.COMPLETED, self._tell_start)
 
@@ -54,7 +54,7 @@ class ValidateStart:
             return
         _LOGGER.info("Validating the state before the first step (shown as epoch 1 of the validation).")
         state: Any = self.validator.state
-        if trainer.state.max_epochs:  # else nothing but the start was asked for
+        if trainer.state.max_epochs:  # else only the start was requested
             state.start = "solved" if _solved_at_start(trainer) else "untrained"
         self.validator.run(global_epoch=1)  # ignite engines cannot run an epoch 0
         state.best_metric_epoch, state.start = 0, None
@@ -63,10 +63,10 @@ class ValidateStart:
 class BestCheckpoint:
     """Write the network's checkpoint whenever a validation is the best so far. Attach it to the evaluator.
 
-    The record beside the checkpoint says whether that state is the start of training, see :class:`ValidateStart`.
+    The record beside the checkpoint notes if that state is the start of training, see :class:`ValidateStart`.
 
     Args:
-        path: the checkpoint; holds what was trained and the sha256 of the frozen weights.
+        path: the checkpoint, with the trained tensors and the sha256 of the frozen weights.
         network: the network, possibly inside DistributedDataParallel.
     """
 
@@ -76,7 +76,7 @@ class BestCheckpoint:
         self._best_before: tuple[float, int] = (-1, -1)
 
     def attach(self, engine: Engine) -> None:
-        """Look at every finished validation."""
+        """Check every completed validation."""
         engine.add_event_handler(Events.STARTED, self._remember)
         engine.add_event_handler(Events.COMPLETED, self._save_if_best)
 
@@ -93,7 +93,7 @@ class BestCheckpoint:
 
 
 def _solved_at_start(trainer: Any) -> bool:
-    """Tell whether the first stage solves the head, which it does before the first validation."""
+    """Return True if the first stage solves the head, which it does before the first validation."""
     return any(stage.solve_head for stage in getattr(trainer, "stages", ())[:1])
 
 

@@ -1,4 +1,4 @@
-"""Strings that MONAI's parser hands on as they were written: it turns every `#` into `::`, in paths and names too."""
+"""Protection of strings from MONAI's parser, which turns every `#` into `::`, also in paths and names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["as_written", "keep_strings", "restore_strings", "verbatim"]
 
 _SYNTAX = ("$", "@", "%")  # expression, reference, macro
 _MARKS = {"#": r"\x23", "@": r"\x40", "%": r"\x25", "::": r"\x3a\x3a"}
-# an id with its `#`, or a `#` elsewhere in an expression
+# an id with its `#`, or another `#` in an expression
 _IN_EXPRESSION = re.compile(r"[@%](?:#|::)*\w+(?:(?:#|::)\w+)*|#")
 
 
 def verbatim(text: str) -> str:
-    r"""Return a config string that MONAI evaluates to a text as it is written.
+    r"""Return a config string that MONAI evaluates to the given text.
 
     Example:
         >>> verbatim("Study 2"), verbatim("Study #2")
@@ -31,9 +31,9 @@ def verbatim(text: str) -> str:
 
 
 def keep_strings(config: Any) -> Any:
-    r"""Return a raw config whose plain strings, and those inside of expressions, keep their `#`.
+    r"""Return a raw config whose plain strings, and strings inside of expressions, keep their `#`.
 
-    References and macros stay. A string that starts with `$`, `@` or `%` is MONAI's syntax, not text.
+    References and macros are unchanged. A string that starts with `$`, `@` or `%` is MONAI's syntax, not text.
 
     Example:
         >>> keep_strings({"dataset_dir": "Study #2", "size": "$len(@train#dataset)", "run": "%training"})
@@ -71,11 +71,11 @@ def as_written(config: Any) -> Any:
 
 
 def restore_strings(parsed: Any, raw: Any) -> Any:
-    """Return a parsed config in which strings that the parser changed are those of the raw config again.
+    """Return a parsed config in which strings that the parser changed have their raw form again.
 
     Args:
-        parsed: what the parser made of ``raw``; it may hold more, such as what macros brought.
-        raw: the config as it was written.
+        parsed: the parser's result for ``raw``; it may hold additions, such as expanded macros.
+        raw: the original config.
     """
     if isinstance(parsed, Mapping) and isinstance(raw, Mapping):
         return {name: restore_strings(value, raw.get(name)) for name, value in parsed.items()}

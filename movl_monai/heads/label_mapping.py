@@ -73,8 +73,7 @@ class LabelMapping(nn.Module):
 
     - ``random``: every target class gets a random source class; nothing is fitted.
     - ``frequency``: one source class each, :func:`greedy_assignment` of the predictions on the training images
-    without a
-      prompt. Fit it once, before training.
+    without a prompt. Fit it once, before training.
     - ``iterative``: the same on *prompted* images, fitted again before every epoch, as the prompt moves the
     predictions.
     - ``bayesian``: :func:`bayesian_matrix` of the same counts, all source classes contribute; fitted before every
@@ -97,10 +96,9 @@ class LabelMapping(nn.Module):
 
     Reference:
         random and frequency: Bahng et al., arXiv 2203.17274, and Tsai et al., ICML 2020. iterative: Chen et al.,
-        "Understanding
-        and Improving Visual Prompting: A Label-Mapping Perspective", CVPR 2023, arXiv 2211.11635. bayesian: Cai et al.,
-        "Bayesian-guided Label Mapping for Visual Reprogramming", NeurIPS 2024, arXiv 2410.24018 (BLM; BLM+ is "
-        "not here).
+        "Understanding and Improving Visual Prompting: A Label-Mapping Perspective", CVPR 2023, arXiv 2211.11635.
+        bayesian: Cai et al., "Bayesian-guided Label Mapping for Visual Reprogramming", NeurIPS 2024, arXiv 2410.24018
+        (BLM; BLM+ is " "not here).
 
     Example:
         >>> mapping = LabelMapping(4, 2, method="frequency")
@@ -207,8 +205,7 @@ class MappedHead(nn.Module):
         if source_weight.dim() != 2 or bias.shape != source_weight.shape[:1] or len(bias) != mapping.num_source:
             raise ValueError(
                 f"The mapping is from {mapping.num_source} source classes, got a source weight "
-                f"{tuple(source_weight.shape)} "
-                f"and bias {tuple(bias.shape)}."
+                f"{tuple(source_weight.shape)} and bias {tuple(bias.shape)}."
             )
         self.num_features, self.num_classes = int(source_weight.shape[1]), mapping.num_classes
         self.register_buffer("source_weight", source_weight.detach().float().clone(), persistent=False)

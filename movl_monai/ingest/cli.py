@@ -132,7 +132,7 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_ingest(options: argparse.Namespace) -> int:
-    """Read the folder, write the files, print the summary.
+    """Ingest a folder: read it, write the files, print the summary.
 
     Returns:
         0.
@@ -162,7 +162,7 @@ def run_ingest(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Check the manifest and print what was found.
+    """Check the manifest and print the findings.
 
     Returns:
         0 if nothing is wrong, 3 for leakage, 4 for more unreadable files than allowed.

@@ -1,4 +1,4 @@
-"""Read one file in a worker process: header, then every frame as the model would see it."""
+"""Read one file in a worker process: its header, then every frame as the model's input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _BINS = 32
 
 @dataclass(frozen=True)
 class Known:
-    """What the journal knows of a file: enough to tell whether it has changed since."""
+    """Journal entry of a file: enough to detect a change."""
 
     size: int
     modified: int
@@ -52,7 +52,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Task:
-    """A file to read: its salted key, its absolute path, and what is known of it."""
+    """A file to read: its salted key, its absolute path, and its journal entry."""
 
     key: str
     path: str
@@ -60,19 +60,19 @@ class Task:
 
 
 def died() -> FileRecord:
-    """The record of a file that ended its process, twice."""
+    """Return the record of a file that ended its process twice."""
     return FileRecord(status="worker_died", detail="the process that read the file ended")
 
 
 @dataclass(frozen=True)
 class Examine:
-    """Read a file; whatever is wrong with it becomes its status.
+    """Read a file; faults become its status.
 
     Args:
-        root: folder that names are judged relative to.
+        root: base folder for the check of file names.
         salter: makes the ids.
-        transform: of an item with ``image`` and ``frame`` to the image that the model sees, float32 (3, H, W) in
-            [0, 1] on the grid k/255; None reads headers only.
+        transform: from an item with ``image`` and ``frame`` to the model's input, float32 (3, H, W) in [0, 1] on the
+            grid k/255; None reads headers only.
         slice_axis: plane of NIfTI slices.
         label: keyword of the DICOM tag that holds the label.
     """
@@ -84,14 +84,14 @@ class Examine:
     label: str | None = None
 
     def __call__(self, task: Task) -> FileRecord | None:
-        """Return the record of a file, None if the known one still holds."""
+        """Return the record of a file, None if its journal entry is still valid."""
         record = FileRecord()
         try:
             return self._examined(task, record)
-        except Exception as error:  # a folder has every kind of broken file; none may end the run
+        except Exception as error:  # folders contain every kind of broken file; none may end the run
             record.status, record.detail = explain(error)
             record.covered, record.frames, record.digest = record.size, [], ""
-            with suppress(Exception):  # where it cannot be read, it is read again the next time
+            with suppress(Exception):  # an unreadable file is read again in the next run
                 record.digest = _digest(Path(task.path), record.covered)
             return record
 
@@ -109,7 +109,7 @@ class Examine:
         if task.known is not None and known_still and _digest(path, task.known.covered) == task.known.digest:
             return None
         self._read_header(path, record)
-        # taken before the pixels are read: a change in between makes the record one of an older file
+        # taken before the pixels are read: after a change in between, the record belongs to the older file
         record.digest = _digest(path, record.covered)
         if record.status == "ok" and self.transform is not None:
             self._read_pixels(path, record, self.transform)
@@ -164,16 +164,16 @@ class Examine:
 
 
 def _look_at_segmentation(path: Path, record: FileRecord) -> None:
-    """Write the flags of a DICOM segmentation, or why it cannot be a mask."""
+    """Record the flags of a DICOM segmentation, or the reason why it cannot be a mask."""
     try:
         with quiet(), open_segmentation(path, limits=Limits()) as opened:
             record.flags = " ".join(opened.flags.codes)
-    except Exception as error:  # the file is no image in any case
+    except Exception as error:  # the file is not an image in any case
         record.detail = ": ".join(filter(None, explain(error)))
 
 
 def _fill_in(record: FileRecord, scan: HeaderScan, salter: Salter) -> None:
-    """Write what a DICOM header says; what identifies is salted here."""
+    """Record the fields of a DICOM header; identifying values are salted here."""
     record.status = scan.problem or "ok"
     record.detail = scan.sop_class if scan.problem else ""
     record.modality = scan.modality
@@ -210,21 +210,21 @@ def _frame(index: int, geometry: Geometry) -> FrameRecord:
 
 
 def _fill_in_pixels(frame: FrameRecord, image: np.ndarray, counts: np.ndarray) -> None:
-    """Write what the pixels say, and add their histogram.
+    """Record the statistics of the pixels, and add their histogram.
 
     Args:
-        frame: receives it.
+        frame: receives the statistics.
         image: uint8 (3, H, W).
         counts: float (32,), changed in place.
     """
     frame.mean, frame.deviation = round(float(image.mean()), 2), round(float(image.std()), 2)
-    if frame.deviation or image.min() != image.max():  # images of one value are alike without being copies
+    if frame.deviation or image.min() != image.max():  # constant images are equal without being copies
         frame.pixels = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
     counts += np.bincount((image >> 3).ravel(), minlength=_BINS)
 
 
 def _fill_in_record(record: FileRecord, technical: dict[str, Any]) -> None:
-    """Write what only decoding tells of files without a DICOM header."""
+    """Record the facts that only decoding shows, for files without a DICOM header."""
     if record.format == "dicom":
         return
     record.rows, record.columns = technical.get("rows"), technical.get("columns")

@@ -1,4 +1,4 @@
-"""Look for what would spoil a training or its figures: leakage, contradictions, strays, broken volumes."""
+"""Find problems for training or its figures: leakage, contradictions, mixtures, incomplete volumes."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _WHY_NOT_MIXED = {
     "values, show something else than primary images.",
     "intent": " Images FOR PROCESSING are raw: their grey levels are not those of images FOR PRESENTATION.",
 }
-# images of the in-distribution domain are told apart by split; each other domain is one place
+# the in-distribution domain has one place per split; each other domain is one place
 _PLACE = "CASE domain WHEN :id THEN 'split ' || split ELSE 'domain ' || domain END"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something to look at.
+    """Finding for the user.
 
     Args:
-        code: one word for it.
-        level: "leak" makes figures untrue, "warning" should be looked at, "note" is good to know.
-        text: what it is and what to do.
+        code: one word.
+        level: "leak" invalidates figures, "warning" needs attention, "note" is information.
+        text: description and remedy.
         images: number of images (or files) concerned.
-        groups: number of groups of images that belong together, such as patients.
+        groups: number of groups of related images, such as patients.
         examples: a few groups of salted ids.
     """
 
@@ -51,11 +51,11 @@ class Finding:
     examples: list[list[str]]
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the finding as a dictionary for JSON."""
         return asdict(self)
 
 
-# code, level, what groups, condition on rows, condition on groups, text
+# code, level, grouping column, condition on rows, condition on groups, text
 _GROUPED: tuple[tuple[str, Level, str, str, str, str], ...] = (
     (
         *("patient_in_two_splits", "leak", "patient", "domain = :id AND split IS NOT NULL"),
@@ -101,7 +101,7 @@ _RANGES = (
 
 
 def _has(column: str, word: str) -> str:
-    """Return the condition that a column of words separated by blanks holds a word."""
+    """Return the SQL condition that a column of words separated by blanks contains a word."""
     return f"' ' || {column} || ' ' LIKE '% {word} %'"
 
 
@@ -164,10 +164,10 @@ _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
 
 
 def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
-    """Return what there is to look at, the worst first.
+    """Return the findings, the worst first.
 
     Args:
-        journal: with the tables ``images`` and, where volumes were put together, ``placed`` and ``volumes``.
+        journal: with the table ``images`` and, for grouped volumes, ``placed`` and ``volumes``.
         id_domain: name of the in-distribution domain.
     """
     found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
@@ -211,7 +211,7 @@ def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
 
 
 def _several_labels(journal: Journal, label: str) -> Finding:
-    """A label that joins several."""
+    """Return the finding for a label that joins several."""
     return Finding(
         code="several_labels",
         level="warning",
@@ -224,7 +224,7 @@ def _several_labels(journal: Journal, label: str) -> Finding:
 
 
 def _label_spellings(journal: Journal, group: Sequence[str]) -> Finding:
-    """Labels that are one class but for case, blanks or width."""
+    """Return the finding for labels that differ only in case, blanks or width."""
     counts = label_counts(journal)
     listed = ", ".join(f"{label!r} {counts[label]}" for label in group)
     return Finding(
@@ -239,7 +239,7 @@ def _label_spellings(journal: Journal, group: Sequence[str]) -> Finding:
 
 
 def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
-    """More than one modality, view or format among the in-distribution images."""
+    """Return the finding for several modalities, views or formats among the in-distribution images."""
     counts = journal.db.execute(
         f"SELECT {column}, COUNT(*) FROM listed WHERE domain = ? AND {column} != '' GROUP BY 1 ORDER BY 2 DESC, 1",
         (id_domain,),
@@ -260,7 +260,7 @@ def _mixed(journal: Journal, id_domain: str, column: str) -> Finding | None:
 
 
 def _shortcut(journal: Journal, id_domain: str, column: str) -> Finding | None:
-    """Whether the modality, view or format alone tells the label."""
+    """Return the finding for a modality, view or format that determines the label."""
     pairs = journal.db.execute(
         f"SELECT {column}, label, COUNT(*) FROM listed WHERE domain = ? AND label IS NOT NULL GROUP BY 1, 2",
         (id_domain,),

@@ -1,4 +1,4 @@
-"""What was found in each file, on disk: a killed run goes on where it was, and millions of files need no memory."""
+"""Journal of the files on disk: a killed run resumes, and millions of files need no memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from movl_monai.ingest.records import FILE_COLUMNS, FRAME_COLUMNS, FileRecord
 
 __all__ = ["Journal"]
 
-_VERSION = 3  # of the tables and of what their values mean
-_SECONDS = 1.0  # between two commits: what a killed run loses at most
+_VERSION = 3  # of the tables and of the meaning of their values
+_SECONDS = 1.0  # between two commits: the most that a killed run loses
 
-# exclusive: of two runs on one journal the second one stops at once, and says so
+# exclusive: the second of two runs on one journal stops at once with a message
 _PRAGMAS = "PRAGMA temp_store = FILE; PRAGMA cache_size = -4096; PRAGMA locking_mode = EXCLUSIVE;"
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (key TEXT PRIMARY KEY, settings TEXT, {", ".join(FILE_COLUMNS)}) WITHOUT ROWID;
@@ -32,16 +32,16 @@ CREATE INDEX temp.path_order ON paths (sort);
 class Journal:
     """Records of files in SQLite, by the salted key of their path.
 
-    A record counts only under the settings that it was made with, and only if size, time of change and content of the
-    file are still the same; whoever reads the file checks that. Paths are in a temporary table, which is gone with the
-    process: the file itself names nobody. It is readable by its owner only all the same.
+    A record is valid only for the settings of its creation, and only if size, modification time and content of the file
+    are unchanged; the reader of the file checks that. Paths are in a temporary table, which ends with the
+    process: the journal itself names nobody. It is nevertheless readable only by its owner.
 
     Args:
-        path: the file, None for one that is deleted at the end.
-        settings: whatever a record depends on besides the file.
+        path: the journal's file; None for a temporary one.
+        settings: everything besides the file that determines a record.
 
     Raises:
-        DataError: if the file cannot be written, or is something else.
+        DataError: if the file cannot be written, or is not a journal.
     """
 
     def __init__(self, path: Path | None, *, settings: str) -> None:
@@ -50,14 +50,14 @@ class Journal:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # made with its final mode: there is no moment at which others can read it
+                # created with its final mode: others can never read it
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self.db = sqlite3.connect("" if path is None else path, timeout=1)
             self.db.executescript(_PRAGMAS + _SCHEMA)
             self._check_columns()
         except (OSError, sqlite3.Error) as error:
             name = "a temporary file" if path is None else path.name
-            # the text of an OSError names the whole path
+            # the text of an OSError contains the whole path
             cause = error.strerror if isinstance(error, OSError) else error
             raise DataError(
                 f"The journal {name} cannot be used ({cause}); wait for another run that uses it, delete it if it is "
@@ -74,13 +74,13 @@ class Journal:
         self.db.close()
 
     def add_path(self, key: str, path: bytes, sort: str, problem: str | None) -> None:
-        """Name a file of this run.
+        """Add a file of this run.
 
         Args:
             key: its salted key.
-            path: as the file system has it, relative to the root.
-            sort: what orders the files.
-            problem: reason code of a file that is not to be read.
+            path: in the bytes of the file system, relative to the root.
+            sort: sort key of the file.
+            problem: reason code of a file that is not read.
         """
         self.db.execute("INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)", (key, path, sort, problem))
 
@@ -89,7 +89,7 @@ class Journal:
         yield from self.db.execute("SELECT key, path, problem FROM paths ORDER BY sort, key")
 
     def known(self, key: str) -> Known | None:
-        """What is known of a file, under the same settings."""
+        """Return the entry of a file under the same settings; None if there is none."""
         row = self.db.execute(
             "SELECT size, modified, digest, covered FROM files WHERE key = ? AND settings = ? AND digest != ''",
             (key, self.settings),
@@ -97,7 +97,7 @@ class Journal:
         return None if row is None else Known(*row)
 
     def put(self, key: str, record: FileRecord) -> None:
-        """Store the record of a file, in place of an earlier one."""
+        """Store the record of a file, replacing an earlier one."""
         values = [getattr(record, column) for column in FILE_COLUMNS]
         marks = ", ".join("?" * (len(values) + 2))
         self.db.execute("DELETE FROM frames WHERE key = ?", (key,))
@@ -109,13 +109,13 @@ class Journal:
             self._committed = time.monotonic()
 
     def forget_others(self) -> None:
-        """Delete the records of files that are not among those of this run."""
+        """Delete the records of files outside of this run."""
         for table in ("files", "frames"):
             self.db.execute(f"DELETE FROM {table} WHERE key NOT IN (SELECT key FROM paths)")
         self.db.commit()
 
     def _check_columns(self) -> None:
-        """Start again if the file is of another version; whatever it holds can be read again."""
+        """Start anew if the file is of another version; its contents can be read again."""
         for table, columns in (("files", FILE_COLUMNS), ("frames", FRAME_COLUMNS)):
             found = {row[1] for row in self.db.execute(f"PRAGMA table_info({table})")}
             if not found >= set(columns):

@@ -1,4 +1,4 @@
-"""Where labels come from: class folders, a CSV list, or a DICOM tag that the user opted in to."""
+"""Sources of labels: class folders, a CSV list, or a DICOM tag that the user chose."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from movl_monai.errors import DataError
 __all__ = ["LabelSource", "check_keyword", "is_paired", "labels_from"]
 
 LabelSource = Callable[[str, int, str | None], Entry | str]
-"""Of a path relative to the root, a frame, and the value of the tag: what is said about the image, or a reason code."""
+"""From a path relative to the root, a frame, and the value of the tag, to the image's entry or a reason code."""
 
-# representations whose values can be a class; names, dates, times, UIDs, free texts and bytes cannot
+# representations whose values can be classes; names, dates, times, UIDs, free texts and bytes cannot
 _REPRESENTATIONS = frozenset(("CS", "DS", "FD", "FL", "IS", "LO", "SH", "SL", "SS", "UL", "US"))
 _IDENTIFYING = re.compile(
     "Name|ID$|IDs$|Identifi|Address|Telephone|Physician|Operator|Performer|Performed|Requesting|Referring|Responsible"
     "|Serial|Accession|Comment|Institution|Person|Date|Time|UID|Station|History|Occupation|Telecom|Contact|Number$"
     "|Reason|Location|Diagnos|Visit|Admi|Issuer|Publisher|Author|Reviewer|Owner|Order|Text|Description"
 )
-# whose keywords look identifying and are not
+# keywords that look identifying but are not
 _HARMLESS = frozenset(("ProtocolName", "SequenceName", "SeriesNumber", "EchoNumbers", "SeriesDescription"))
 
 
@@ -35,8 +35,8 @@ def check_keyword(keyword: str) -> str:
     """Check that a DICOM tag may be a label.
 
     Raises:
-        DataError: if there is no such keyword in the standard, or its values identify people, devices or dates, or are
-            no classes.
+        DataError: if the standard has no such keyword, or its values identify people, devices or dates, or cannot be
+            classes.
 
     Reference:
         DICOM PS3.15 E.1 (the attributes that de-identification removes).
@@ -70,17 +70,17 @@ def check_keyword(keyword: str) -> str:
 def labels_from(
     option: str | None, root: Path, *, encoding: str | None = None, notes: list[str] | None = None
 ) -> LabelSource:
-    """Make the source of labels.
+    """Return the source of labels.
 
     Args:
         option: ``folders``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
         root: the folder of the images.
         encoding: code page of a CSV file that is not Unicode.
-        notes: gets what to know about the CSV file.
+        notes: receives notes on the CSV file.
 
     Raises:
-        DataError: if there is no such CSV or keyword, the CSV names files that are not there, or the folder has no
-            class folders.
+        DataError: if the CSV or keyword does not exist, the CSV names missing files, or the folder has no class
+            folders.
     """
     if option is None:
         return lambda path, frame, tag: Entry(path=root / path, key=path)
@@ -97,7 +97,7 @@ def labels_from(
 
 
 def is_paired(folder: Path) -> bool:
-    """Tell whether a folder holds images and masks, in the folders that training pairs."""
+    """Return True for a folder of images and masks, in the layouts that training pairs."""
     try:
         return is_nnunet(folder) or has_pairs(folder)
     except DataError:

@@ -1,4 +1,4 @@
-"""Make the list of images of what the journal holds: labels, patients, splits."""
+"""List of images from the journal: labels, patients, splits."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _MOST_LABELS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
-    """A row of the table ``images``; ``frame`` is the one read, ``shown`` what the manifest says of it.
+    """Row of the table ``images``; ``frame`` is the frame read, ``shown`` the frame in the manifest.
 
-    ``folder`` is the folder of a series that the manifest lists as one volume.
-    Patients are salted; ``person`` and ``header_person`` without the differences of spelling.
+    ``folder`` is the folder of a series that the manifest lists as one volume. Patients are salted; ``person`` and
+    ``header_person`` without spelling differences.
     """
 
     key: str
@@ -71,9 +71,9 @@ FROM images JOIN files USING (key) JOIN frames USING (key, frame)
 
 
 def make_images_table(journal: Journal) -> None:
-    """Make the tables ``images``, and ``statuses`` of files that are readable and not in the list all the same.
+    """Make the table ``images``, and ``statuses`` of readable files outside of the list.
 
-    The view ``listed`` is the images with what is known of them.
+    The view ``listed`` joins the images with their journal records.
     """
     journal.db.execute(
         "CREATE TEMP TABLE images (key TEXT, frame INT, shown INT, id TEXT, label TEXT, patient TEXT, "
@@ -105,19 +105,19 @@ def list_images(
     one_image_per_patient: bool = False,
     id_domain: str = "id",
 ) -> None:
-    """Fill the table ``images`` from the frames that could be read.
+    """Fill the table ``images`` from the readable frames.
 
     Args:
         journal: with the table ``placed``.
         source: of the labels.
-        ids: makes the ids.
+        ids: id map.
         root: the folder of the images.
         patient_pattern: regular expression with a group ``patient`` for the relative path.
-        one_image_per_patient: states that files without a patient are of as many patients.
-        id_domain: name of the domain where the source says none.
+        one_image_per_patient: assert that every file without a patient is of a different patient.
+        id_domain: domain of images without one.
 
     Raises:
-        DataError: if no image is left, the pattern does not match, or a tag has too many values to be classes.
+        DataError: if no image remains, the pattern does not match, or a tag has too many values for classes.
     """
     make_images_table(journal)
     unmatched = 0
@@ -183,10 +183,10 @@ def _check(journal: Journal, unmatched: int, pattern: str | None, labels: int) -
 
 
 def assign_header_patients(journal: Journal) -> None:
-    """Take the patients of the headers where the list names none.
+    """Use the patients of the headers for images without a patient in the list.
 
-    Not in a domain where all files have the same one, as after some de-identifications: that tells no patients apart.
-    Patients whose ids differ in spelling alone become one; ``spelling`` keeps the id as it was written.
+    A domain whose files all have the same patient, as after some de-identifications, is excluded. Patients whose ids
+    differ only in spelling become one; ``spelling`` keeps the original id.
     """
     journal.db.execute(
         "UPDATE images SET patient = header_patient, person = header_person, spelling = header_patient "
@@ -205,7 +205,7 @@ def assign_header_patients(journal: Journal) -> None:
 
 
 def person_of(ids: IdMap, patient: str | None, path: str) -> str | None:
-    """The salted patient without the differences of spelling; a stand-in for a file is no person."""
+    """Return the salted patient without spelling differences; None for a stand-in for a file."""
     return None if patient in (None, f"file:{path}") else ids.salter.short("person", patient_key(str(patient)))
 
 
@@ -216,7 +216,7 @@ def label_counts(journal: Journal) -> dict[str, int]:
 
 
 def give_one_spelling(journal: Journal) -> None:
-    """Give labels that are equal but for case, blanks or width the commonest of their spellings."""
+    """Give labels that differ only in case, blanks or width their most frequent spelling."""
     counts = label_counts(journal)
     for group in label_groups(counts):
         into = preferred_label(group, counts)
@@ -224,17 +224,17 @@ def give_one_spelling(journal: Journal) -> None:
 
 
 def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str) -> None:
-    """Make the splits that the source does not give, by patient, in the in-distribution domain.
+    """Make missing splits, by patient, in the in-distribution domain.
 
     Raises:
-        DataError: if patients are not known, or no split has every class.
+        DataError: if patients are unknown, or no split has every class.
     """
     rows = journal.db.execute(
         "SELECT key, frame, label, patient, split FROM images WHERE domain = ? ORDER BY key, frame", (id_domain,)
     ).fetchall()
     nowhere = Path()
     counts = label_counts(journal)
-    # labels that are one class but for their spelling are shared out as one
+    # labels that differ only in spelling are split as one class
     one = {label: preferred_label(group, counts) for group in label_groups(counts) for label in group}
     masks = journal.db.execute("SELECT COUNT(mask) FROM images").fetchone()[0] and not counts
     entries = [

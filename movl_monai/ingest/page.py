@@ -1,4 +1,4 @@
-"""The quality report as one self-contained page."""
+"""Quality report as one self-contained page."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def render_page(quality: Mapping[str, Any], thumbnails: Sequence[Thumbnail], *, 
     """Render the report.
 
     Args:
-        quality: as :func:`movl_monai.ingest.quality.describe_quality` gives it.
+        quality: from :func:`movl_monai.ingest.quality.describe_quality`.
         thumbnails: pictures.
-        withheld: number of images that are not shown because they may show a name.
+        withheld: number of images that are not shown, because they may show a name.
 
     Returns:
-        HTML; nothing in it is loaded from anywhere.
+        HTML without external resources.
     """
     body = [
         "<header><h1>What is in this folder</h1>",

@@ -1,4 +1,4 @@
-"""Images and masks of a folder, paired as training pairs them, and a look at whether they belong together."""
+"""Images and masks of a folder, paired as in training, and a check that they belong together."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _LOOKED_AT = 16
 
 
 def find_pairs(root: Path, mask_suffix: str = "") -> Listing:
-    """Pair the images and masks of a folder, whatever list lies in it.
+    """Pair the images and masks of a folder; lists in the folder are ignored.
 
     Raises:
-        DataError: if there are no such folders, or no pair in them.
+        DataError: if there are no such folders, or they contain no pair.
     """
     return read_mask_source(root) if is_nnunet(root) else read_pairs(root, mask_suffix=mask_suffix)
 
 
 def read_checked(folder: Path) -> Listing | None:
-    """The pairs of a folder that has no list of its own, with a series as its files; None if it is no such folder."""
+    """Return the pairs of a folder without a list, with a series as its files; None for any other folder."""
     if not folder.is_dir() or not is_paired(folder) or any((folder / name).is_file() for name in LISTS[::2]):
         return None
     listing = find_pairs(folder)
@@ -60,7 +60,7 @@ def read_checked(folder: Path) -> Listing | None:
 
 
 def files_of(entry: Entry, root: Path) -> list[Entry]:
-    """The entry itself, or one for each file of a folder with a series."""
+    """Return the entry itself, or one entry per file for a folder with a series."""
     if not entry.path.is_dir():
         return [entry]
     files = sorted(path for path in entry.path.rglob("*") if path.is_file())
@@ -68,7 +68,7 @@ def files_of(entry: Entry, root: Path) -> list[Entry]:
 
 
 def pair_source(listing: Listing) -> LabelSource:
-    """Make the source of labels that gives each image its mask and split."""
+    """Return the source of labels that gives each image its mask and split."""
     entries = {entry.key: entry for entry in listing.entries}
     reasons = {file.key: file.reason for file in listing.skipped}
 
@@ -80,7 +80,7 @@ def pair_source(listing: Listing) -> LabelSource:
 
 
 def mark_pairs(journal: Journal, listing: Listing, salter: Salter, root: Path) -> None:
-    """Give masks and unpaired files their status; masks are no images and no volumes."""
+    """Set the status of masks and unpaired files; masks are neither images nor volumes."""
     masks = (entry.mask.relative_to(root).as_posix() for entry in listing.entries if entry.mask is not None)
     statuses = [(file_key(salter, key), "mask") for key in masks]
     statuses += [(file_key(salter, file.key), file.reason) for file in listing.skipped if file.reason in UNPAIRED]
@@ -96,7 +96,7 @@ def mark_pairs(journal: Journal, listing: Listing, salter: Salter, root: Path) -
 
 
 def pair_notes(listing: Listing, folder: str) -> list[str]:
-    """Say how many files have no partner, and where they are named."""
+    """Return a note on the number of files without a partner, and on the file that names them."""
     found = Counter(file.reason for file in listing.skipped if file.reason in UNPAIRED)
     if not found:
         return []
@@ -105,10 +105,10 @@ def pair_notes(listing: Listing, folder: str) -> list[str]:
 
 
 def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[str]:
-    """Look at some pairs as they are stored: whether images and masks are swapped, and whether they fit.
+    """Check some pairs: swapped images and masks, and mismatches.
 
     Returns:
-        notes.
+        Notes.
 
     Raises:
         DataError: if most pairs look swapped.
@@ -126,7 +126,7 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
             frame = _middle(load, entry)
             record = load.read(entry.path, entry.mask, frame)[2]
             swapped += "looks_swapped" in record.get("flags", ())
-        except Exception as error:  # a folder has every kind of broken file; none may end the run
+        except Exception as error:  # folders contain every kind of broken file; none may end the run
             problems[": ".join(filter(None, explain(error)))] += 1
     if 2 * swapped > len(chosen):
         raise DataError(SWAPPED.format(count=swapped, total=len(chosen)))
@@ -136,7 +136,7 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
 
 
 def _middle(load: LoadImageMask, entry: Entry) -> int | None:
-    """The middle slice of a volume; its ends may show nothing."""
+    """Return the middle slice of a volume; its ends may be empty."""
     from movl_monai.transforms import sniff_format
 
     if entry.frame is not None:

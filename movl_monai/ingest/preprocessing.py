@@ -1,4 +1,4 @@
-"""The chain that makes of a file what the model sees: that of the bundles."""
+"""Preprocessing from a file to the model's input, as in the bundles."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Preprocessing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Settings of the preprocessing, under the names and with the defaults of the bundles' configs.
+    """Settings of the preprocessing, with the names and defaults of the bundles' configs.
 
     Args:
         image_size: side in pixels.
         resize_mode: see :class:`movl_monai.transforms.ResizeImage`.
         ct_windows: one or three windows for CT, names of ``HU_PRESETS``.
-        voi: which window or VOI LUT of other DICOM files; "full" for none.
-        dicom_range: what becomes [0, 1] in DICOM files without window.
-        value_range: the values that become 0 and 1 in grey levels of 16 bits or more, float and signed ones.
-        nifti_range: what becomes [0, 1] in NIfTI volumes.
+        voi: window or VOI LUT of other DICOM files; "full" for none.
+        dicom_range: source range of [0, 1] in DICOM files without a window.
+        value_range: the values that become 0 and 1 in grey levels of 16 bits or more, in float and in signed files.
+        nifti_range: source range of [0, 1] in NIfTI volumes.
         slice_axis: plane of NIfTI slices.
-        exif: "apply" turns photos as EXIF says, "ignore" leaves them as they are stored; None turns them, and their
-            masks where the sizes tell on which pixels they were drawn.
+        exif: "apply" turns photos as EXIF says, "ignore" leaves them as stored; None turns photos, and their masks if
+            the sizes show on which pixels they were drawn.
     """
 
     image_size: int = 224
@@ -42,7 +42,7 @@ class Preprocessing:
         """Return the chain: load, resize, quantise.
 
         Raises:
-            ValueError: for a setting that there is not.
+            ValueError: for an unknown setting.
         """
         from monai.transforms import Compose
 
@@ -63,6 +63,6 @@ class Preprocessing:
         return Compose([load, resize, QuantizeImaged("image")])
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON can hold them."""
+        """Return the settings as a dictionary for JSON."""
         value_range = None if self.value_range is None else list(self.value_range)
         return asdict(self) | {"ct_windows": list(self.ct_windows), "value_range": value_range}

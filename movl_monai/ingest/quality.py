@@ -1,4 +1,4 @@
-"""The quality report as data: counts, distributions, intensities, findings."""
+"""Quality report as data: counts, distributions, intensities, findings."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ GROUP BY 1 ORDER BY 2 DESC, 1
 
 
 def describe_quality(journal: Journal, *, id_domain: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the report; salted ids are the only names in it.
+    """Return the report; the only names in it are salted ids.
 
     Args:
         journal: with the tables ``images``, ``statuses``, ``placed`` and ``volumes``.
         id_domain: name of the in-distribution domain.
-        settings: how the images were read.
+        settings: of the reading.
     """
     statuses = status_counts(journal)
     one = journal.db.execute
@@ -68,22 +68,22 @@ def describe_quality(journal: Journal, *, id_domain: str, settings: dict[str, An
 
 
 def has_leaks(quality: dict[str, Any]) -> bool:
-    """Whether a patient or the same pixels are in two splits."""
+    """Return True if a patient or the same pixels are in two splits."""
     return any(finding["level"] == "leak" for finding in quality["findings"])
 
 
 def status_counts(journal: Journal) -> dict[str, int]:
-    """How many files ended with which status, the commonest first."""
+    """Return the number of files per status, the most frequent first."""
     return dict(journal.db.execute(_STATUSES).fetchall())
 
 
 def lost_files(statuses: dict[str, int]) -> int:
-    """How many files should have been images and could not be read."""
+    """Return the number of files that should be images but could not be read."""
     return sum(count for status, count in statuses.items() if status in LOST)
 
 
 def _sets(journal: Journal) -> list[dict[str, Any]]:
-    """Images and patients by domain, split and label."""
+    """Return images and patients by domain, split and label."""
     cursor = journal.db.execute(
         "SELECT domain, COALESCE(split, '') AS split, label, COUNT(*) AS images, COUNT(DISTINCT patient) AS patients, "
         "SUM(patient IS NULL) AS without_patient FROM images GROUP BY 1, 2, 3 "
@@ -95,7 +95,7 @@ def _sets(journal: Journal) -> list[dict[str, Any]]:
 
 
 def _distribution(journal: Journal, name: str, column: str) -> list[dict[str, Any]]:
-    """The commonest values, and all others together."""
+    """Return the most frequent values, and the sum of all others."""
     absent = _NULL.get(name, column)
     value = f"CASE WHEN {absent} IS NULL OR {absent} = '' THEN '' ELSE {column} END"
     rows = journal.db.execute(f"SELECT {value}, COUNT(*) FROM listed GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
@@ -106,7 +106,7 @@ def _distribution(journal: Journal, name: str, column: str) -> list[dict[str, An
 
 
 def _intensities(journal: Journal) -> list[dict[str, Any]]:
-    """Histogram of the values that the model sees, mean and spread, by modality (or format where there is none)."""
+    """Return histogram, mean and spread of the model's input, by modality, or by format without one."""
     group = "CASE modality WHEN '' THEN format ELSE modality END"
     sums: dict[str, np.ndarray] = {}
     for name, histogram in journal.db.execute(

@@ -1,4 +1,4 @@
-"""What is kept of a file: one record for the file, one for each of its frames; nothing in them names a patient."""
+"""Records of the journal: one per file, one per frame; none names a patient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FrameRecord:
     Args:
         frame: from 0.
         status: "ok" or a reason code.
-        pixels: hash of the image that the model sees; "" for images of one value, or where no pixels were read.
+        pixels: hash of the model's input; "" for constant images, or if no pixels were read.
         mean: of that image, in [0, 255].
         deviation: its standard deviation.
         exposure: words of :data:`movl_monai.data.exposure.EXPOSURES`, separated by blanks.
@@ -45,9 +45,9 @@ class FileRecord:
         status: "ok" or a reason code.
         detail: message without names or paths.
         size, modified: bytes, and time of the last change in ns, as the file system says.
-        digest: of the bytes that all this follows from.
-        covered: how many bytes from the beginning of the file these are.
-        format: "dicom", "nifti", "png" and so on, "" where it is not known.
+        digest: of the bytes that were read.
+        covered: number of these bytes, from the beginning of the file.
+        format: "dicom", "nifti", "png" and so on, "" if unknown.
         modality, view, laterality, photometric: of closed lists (:mod:`movl_monai.transforms.dicom.codes`).
         sop_class: name in the standard.
         transfer_syntax: UID of the standard.
@@ -57,14 +57,14 @@ class FileRecord:
         secondary_capture, localizer: 1 or 0.
         kind: kind of image by ImageType, see :func:`.codes.image_kind`.
         intent: "FOR PRESENTATION", "FOR PROCESSING", "other" or "".
-        shows_names: 1 where the pixels may show a name, so that no picture is made of them.
+        shows_names: 1 if the pixels may show a name, so that no picture is made of them.
         patient, study, series, instance: salted.
-        person: the patient, salted without the differences of spelling.
-        label: value of the tag that was asked for.
+        person: the patient, salted, without spelling differences.
+        label: value of the requested tag.
         instance_number: of a DICOM file.
-        thickness: distance to the next slice where there is none, in mm.
-        flags: what was unusual, separated by blanks.
-        histogram: 32 shares of the values that the model sees, in thousandths, separated by blanks.
+        thickness: stated slice distance in mm, for a single slice.
+        flags: anomalies, separated by blanks.
+        histogram: 32 shares of the values of the model's input, in thousandths, separated by blanks.
         frames: one record each.
     """
 

@@ -1,4 +1,4 @@
-"""From a folder to a manifest with its reports, and from a manifest to its reports."""
+"""The two runs: from a folder to a manifest with reports, and from a manifest to reports."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _LOCAL = "local"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How files are read, by both commands.
+    """Options of reading, common to both commands.
 
     Args:
-        preprocessing: what the model will see.
-        headers_only: read no pixels: quick, but nothing is known of intensities and repeated pixels.
-        num_workers: processes; 0 reads in this one.
-        thumbnails: at most so many pictures on the page.
+        preprocessing: of the model's input.
+        headers_only: read no pixels: fast, but without intensities and repeated pixels.
+        num_workers: processes; 0 reads in this process.
+        thumbnails: largest number of pictures on the page.
         patient_pattern: regular expression with a group ``patient`` for the relative path.
         id_domain: name of the in-distribution domain.
         encoding: code page of CSV lists that are not Unicode.
-        progress: show a progress bar; None shows it on terminals only.
+        progress: show a progress bar; None shows it only on terminals.
     """
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -74,11 +74,11 @@ class Reading:
     progress: bool | None = None
 
     def settings(self, label: str | None) -> str:
-        """Whatever the record of a file depends on besides the file."""
+        """Return everything besides the file that determines its record."""
         return json.dumps([self.preprocessing.describe(), self.headers_only, label], sort_keys=True)
 
     def examine(self, root: Path, ids: IdMap, label: str | None = None) -> Examine:
-        """Return what reads a file."""
+        """Return the reader of a file."""
         try:
             transform = self.preprocessing.build()
         except ValueError as error:
@@ -94,14 +94,14 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run gave.
+    """Result of a run.
 
     Args:
         quality: the report, see :func:`movl_monai.ingest.quality.describe_quality`.
         read: number of files read in this run.
-        known: number of files whose record of an earlier run still held.
-        files: what was written.
-        notes: what the user should know.
+        known: number of files whose record of an earlier run is still valid.
+        files: written files.
+        notes: for the user.
     """
 
     quality: dict[str, Any]
@@ -128,27 +128,27 @@ def ingest_folder(
 ) -> Outcome:
     """Read every file below a folder, and write a manifest of the images with its reports.
 
-    Written beside the manifest: ``ingest_report.csv`` (one status per file), ``quality.html`` and ``quality.json``; and
-    in the folder ``local``, for this machine only: the id map and the journal.
+    Beside the manifest it writes ``ingest_report.csv`` (one status per file), ``quality.html`` and ``quality.json``.
+    The folder ``local``, for this machine only, holds the id map and the journal.
 
     Args:
-        folder: holds the images.
-        out: of the manifest.
+        folder: of the images.
+        out: file of the manifest.
         labels: ``folders``, ``masks``, the path of a CSV file, ``dicom:KEYWORD``, or None for no labels.
-        reading: how files are read.
-        split_fractions: of train, val and test for splits that the labels do not give; None makes none. Without labels
+        reading: options of reading.
+        split_fractions: of train, val and test, for splits that the labels do not give; None makes none. Without labels
             none are made.
         seed: of the split.
-        one_image_per_patient: states that files without a patient are of as many patients.
-        merge_labels: make one class of labels that are equal but for case, blanks or width.
-        mask_suffix: what the names of masks have behind those of their images, such as "_mask".
+        one_image_per_patient: assert that every file without a patient is of a different patient.
+        merge_labels: merge labels that differ only in case, blanks or width into one class.
+        mask_suffix: end of the mask names, after the name of the image, such as "_mask".
         id_map: file with salt and map of the ids, default ``local/id_map.json``.
-        salt: of the ids, 16 or more characters; None draws one, or takes that of the id map.
-        fresh: forget what earlier runs read.
+        salt: of the ids, 16 or more characters; None uses the salt of the id map, or draws one.
+        fresh: discard the records of earlier runs.
 
     Raises:
-        DataError: if the folder does not exist or has no images, labels or patients cannot be told, or nothing can be
-            written.
+        DataError: if the folder does not exist or has no images, labels or patients cannot be determined, or the output
+            cannot be written.
     """
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -189,7 +189,7 @@ def ingest_folder(
             if pairs is not None:
                 mark_pairs(journal, pairs, ids.salter, root)
         finally:
-            # also where no list can be made: the report is what tells why
+            # also if no list can be made: the report shows the reason
             write_report(journal, report, ids, root=root)
         if merge_labels:
             give_one_spelling(journal)
@@ -213,18 +213,18 @@ def check_manifest(
     reading: Reading = Reading(),
     id_map: Path | None = None,
 ) -> Outcome:
-    """Read the images of a manifest and look for what ``ingest_folder`` looks for.
+    """Read the images of a manifest and look for the same problems as ``ingest_folder``.
 
     Args:
         manifest: CSV or JSON list, or a folder with one or with class folders, as for training.
-        data_root: folder that relative paths belong to, default the manifest's folder.
-        output_dir: where to write ``ingest_report.csv``, ``quality.html`` and ``quality.json``, and what goes on after
-            an interruption; None writes nothing.
-        reading: how files are read.
+        data_root: base folder of relative paths, default the manifest's folder.
+        output_dir: folder for ``ingest_report.csv``, ``quality.html``, ``quality.json`` and the journal, from which an
+            interrupted run resumes; None writes nothing.
+        reading: options of reading.
         id_map: file with the salt of the ids; None draws one. Ids that the manifest has are kept.
 
     Raises:
-        DataError: if the manifest cannot be understood or no file of it is there, or nothing can be written.
+        DataError: if the manifest cannot be understood, none of its files exists, or the output cannot be written.
     """
     listing = read_checked(manifest) or read_source(
         manifest, data_root=data_root, labelled=False, encoding=reading.encoding
@@ -273,7 +273,7 @@ def check_manifest(
 
 
 def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> None:
-    """List the frames of a manifest's row that could be read; a frame that is not there becomes the file's status."""
+    """List the readable frames of a manifest's row; a missing frame becomes the file's status."""
     key = file_key(ids.salter, entry.key)
     patient, person, count = journal.db.execute(
         "SELECT patient, person, (SELECT COUNT(*) FROM frames WHERE frames.key = files.key) FROM files WHERE key = ?",
@@ -309,7 +309,7 @@ def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> 
 
 def _id_map(path: Path | None, salt: str | None) -> IdMap:
     ids = IdMap(path, salt=salt)
-    ids.save()  # the salt first: without it an interrupted run could not go on
+    ids.save()  # the salt first: without it an interrupted run could not resume
     return ids
 
 
@@ -322,7 +322,7 @@ def _journal(path: Path | None, settings: str, *, fresh: bool = False) -> Journa
 def _write_quality(
     journal: Journal, quality: dict[str, Any], folder: Path, reading: Reading, *, root: Path
 ) -> list[Path]:
-    """Write quality.json and quality.html; returns their paths."""
+    """Write quality.json and quality.html; return their paths."""
     hidden, pictures = withheld(journal), []
     if not reading.headers_only and reading.thumbnails:
         chosen = choose_images(journal, reading.thumbnails)
@@ -340,7 +340,7 @@ def _settings(reading: Reading, **others: Any) -> dict[str, Any]:
 
 
 def _named(labels: str | None) -> str:
-    """How labels were given, without a path."""
+    """Return the source of the labels, without a path."""
     if labels is None:
         return "none"
     return labels if labels in ("folders", "masks") or labels.startswith("dicom:") else "CSV"

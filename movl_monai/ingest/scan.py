@@ -1,4 +1,4 @@
-"""Read every file below a folder, in parallel, into the journal."""
+"""Read every file below a folder into the journal, in parallel."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HEADERS_TOGETHER = 128
 
 
 def file_key(salter: Salter, path: str) -> str:
-    """The salted key of a file, from its path relative to the root."""
+    """Return the salted key of a file, from its path relative to the root."""
     return salter.digest(f"file\0{path}")[:32]
 
 
 def sort_text(path: str) -> str:
-    """A text that sorts paths in natural order, as SQLite compares texts.
+    """Return a text that sorts paths in natural order in SQLite's text comparison.
 
     Example:
         >>> sorted(["b10.dcm", "b9.dcm"], key=sort_text)
@@ -37,16 +37,16 @@ def sort_text(path: str) -> str:
 
 
 def add_files(journal: Journal, root: Path, salter: Salter, *, ignore: Container[Path]) -> int:
-    """Name the files below a folder in the journal.
+    """Add the files below a folder to the journal.
 
     Args:
-        journal: receives them.
+        journal: receives the files.
         root: the folder, absolute.
         salter: makes the keys.
-        ignore: files, and folders, that are left out: our own.
+        ignore: files and folders to skip: the program's own output.
 
     Returns:
-        how many.
+        Number of files.
 
     Raises:
         DataError: if there is none.
@@ -67,17 +67,17 @@ def add_files(journal: Journal, root: Path, salter: Salter, *, ignore: Container
 def read_files(
     journal: Journal, examine: Examine, *, total: int, num_workers: int, progress: bool | None = None
 ) -> dict[str, int]:
-    """Read the files that the journal names and does not know yet.
+    """Read the files of the journal that have no valid record.
 
     Args:
         journal: names the files and receives the records.
-        examine: reads one.
+        examine: reader of one file.
         total: number of files.
-        num_workers: processes; 0 reads in this one.
-        progress: show a progress bar on stderr; None shows it on terminals only.
+        num_workers: processes; 0 reads in this process.
+        progress: show a progress bar on stderr; None shows it only on terminals.
 
     Returns:
-        how many files were read, and how many were known.
+        Number of files read, and number of files with a valid record.
     """
     from tqdm import tqdm
 
@@ -90,8 +90,8 @@ def read_files(
                 yield Task(key, os.fsdecode(os.path.join(os.fsencode(examine.root), path)), journal.known(key))
 
     counts = {"read": 0, "known": 0}
-    # disable=None is tqdm's word for "on terminals only"
-    # a header takes less time than sending it to a worker and back
+    # disable=None means "on terminals only"
+    # reading a header takes less time than sending it to a worker and back
     chunk = HEADERS_TOGETHER if examine.transform is None else 1
     with tqdm(total=total, desc="read", unit="file", disable=None if progress is None else not progress) as bar:
         for task, record in map_in_workers(examine, tasks(), num_workers=num_workers, died=died, chunk=chunk):
@@ -104,7 +104,7 @@ def read_files(
 
 
 def _name_problem(relative: str) -> str | None:
-    """``hidden_file``, or ``bad_name`` for a name that a CSV file in UTF-8 cannot hold."""
+    """Return ``hidden_file``, or ``bad_name`` for a name that a CSV file in UTF-8 cannot hold."""
     if any(is_hidden(part) for part in relative.split("/")) or relative.lower().endswith(("thumbs.db", "desktop.ini")):
         return "hidden_file"
     if relative != relative.strip() or relative.encode("utf-8", "replace").decode() != relative:

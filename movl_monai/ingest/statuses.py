@@ -1,4 +1,4 @@
-"""The one status that every file ends with, and what it means."""
+"""Final statuses of files, and their meaning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FAILED = {
 }
 
 STATUSES = MappingProxyType({**_FOUND, **_NOT_READ, **_LEFT_OUT, **_FAILED, **REASONS})
-"""Status of a file -> what it means."""
+"""Status of a file -> its meaning."""
 
 LOST = frozenset({*_FAILED, *REASONS, "some_frames_unreadable", "missing_file", "folder_not_readable", "bad_name"}) - {
     "not_image",
@@ -46,7 +46,7 @@ LOST = frozenset({*_FAILED, *REASONS, "some_frames_unreadable", "missing_file", 
     "label_image",
     "unsupported_format",
 }
-"""Statuses of files that should have been images; a report, a plan, a mask or a text is no loss."""
+"""Statuses of files that should be images but cannot be read; reports, plans, masks and texts are excluded."""
 
 UNREADABLE = frozenset(STATUSES) - {"ok", "duplicate_row", "mask"}
-"""Statuses of files that a manifest names and nothing, or not everything, can be read from."""
+"""Statuses of a manifest's files that cannot be read completely."""

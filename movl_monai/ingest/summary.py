@@ -1,4 +1,4 @@
-"""What a run says on the terminal; salted ids and counts only."""
+"""Summary of a run on the terminal; only salted ids and counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEVELS = {"leak": "LEAKAGE", "warning": "look at", "note": "note"}
 
 
 def summarize(outcome: Outcome) -> list[str]:
-    """Return the lines."""
+    """Return the lines of the summary."""
     quality = outcome.quality
     statuses = ", ".join(f"{status} {count}" for status, count in quality["statuses"].items())
     lines = [

@@ -1,4 +1,4 @@
-"""The two CSV files: the manifest, a row per image, and the report, a row per file."""
+"""The two CSV files: the manifest, one row per image, and the report, one row per file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ FROM paths JOIN files USING (key) LEFT JOIN statuses USING (key) ORDER BY paths.
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder and check that files can be written there, before anything long begins.
+    """Make a folder and check that it is writable, before anything long begins.
 
     Raises:
-        DataError: if not.
+        DataError: if it is not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def check_writable(folder: Path) -> None:
 def write_manifest(journal: Journal, path: Path, *, root: Path) -> None:
     """Write the manifest, which :func:`movl_monai.data.read_datalist` reads.
 
-    Paths are relative to the manifest where they lie below its folder, else absolute.
+    Paths below the manifest's folder are relative to it, others absolute.
 
     Args:
         journal: with the tables ``images`` and ``placed``.
@@ -72,7 +72,7 @@ def write_manifest(journal: Journal, path: Path, *, root: Path) -> None:
             row = dict(zip(names, values, strict=True))
             if row["folder"] in folders:
                 continue
-            if row["folder"]:  # a series with one mask is one volume, whose slices training counts itself
+            if row["folder"]:  # a series with one mask is one volume, whose slices are counted in training
                 folders.add(row["folder"])
                 row |= {"path": os.fsencode(row["folder"]), "id": None, "slice": None, "slice_position": None}
             row["path"] = _shown(root / os.fsdecode(row["path"]), folder)
@@ -96,7 +96,7 @@ def write_report(journal: Journal, path: Path, ids: IdMap, *, root: Path) -> Non
 
 
 def _shown(path: Path, folder: Path) -> str:
-    """A path relative to a folder, if it is below it whatever links lead there; else absolute."""
+    """Return a path relative to a folder if it is below it, also through links; else the absolute path."""
     for candidate in (path, Path(os.path.realpath(path.parent), path.name)):
         if candidate.is_relative_to(folder):
             return candidate.relative_to(folder).as_posix()
@@ -104,7 +104,7 @@ def _shown(path: Path, folder: Path) -> str:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV row by row beside its place, and put it there when it is complete."""
+    """Write a CSV row by row beside its destination, and move it there when it is complete."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as stream:

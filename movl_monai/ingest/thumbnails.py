@@ -1,4 +1,4 @@
-"""Small pictures of what the model will see, but not of images that may show a name."""
+"""Small pictures of the model's input, without images that may show a name."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MAY_SHOW_NAMES = "shows_names = 1"
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture.
+    """Small picture of an image.
 
     Args:
         id: salted id of the image.
         label: class, or "".
-        modality: modality, or format where there is none.
+        modality: modality, or format without one.
         data: data URI of a JPEG.
     """
 
@@ -39,19 +39,19 @@ class Thumbnail:
 
 
 def withheld(journal: Journal) -> int:
-    """How many listed images are never shown, because they may show a name."""
+    """Return the number of listed images that are never shown, because they may show a name."""
     return int(journal.db.execute(f"SELECT COUNT(*) FROM listed WHERE {_MAY_SHOW_NAMES}").fetchone()[0])
 
 
 def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
-    """Choose images in turn from every label and modality; by id, which is as good as by chance and repeatable.
+    """Choose images in turn from every label and modality, by id: as good as at random, and repeatable.
 
     Args:
         journal: with the table ``images``.
-        count: at most so many.
+        count: largest number of images.
 
     Returns:
-        path relative to the root, frame (None where the file has one), id, label, modality.
+        Path relative to the root, frame (None for a file with one), id, label, modality.
     """
     cursor = journal.db.execute(
         f"""
@@ -73,10 +73,10 @@ def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
 def make_thumbnails(
     chosen: list[dict[str, Any]], transform: ItemTransform, *, root: Path, num_workers: int
 ) -> Iterator[Thumbnail]:
-    """Yield the pictures, in the order chosen; an image that can no longer be read is left out.
+    """Yield the pictures in the chosen order; images that can no longer be read are skipped.
 
     Args:
-        chosen: of :func:`choose_images`.
+        chosen: from :func:`choose_images`.
         transform: the preprocessing.
         root: the folder of the images.
         num_workers: processes.

@@ -1,4 +1,4 @@
-"""Group frames by series and geometry, order them along the normal, and say what is wrong with the volumes."""
+"""Group frames by series and geometry, order them along the normal, and flag irregular volumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = {
     "several_per_position": "different slices at one position: several echoes, phases or times (4D)",
     "no_positions": "slices without positions; they are in the order of their instance numbers",
 }
-"""What is flagged about a volume."""
+"""Meaning of the flags of a volume."""
 
 _CROSS_SECTIONAL = ("CT", "MR", "PT")
 
@@ -41,14 +41,14 @@ ORDER BY CASE files.series WHEN '' THEN files.key ELSE files.series END, paths.s
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a frame belongs.
+    """Place of a frame in a volume.
 
     Args:
         key: of its file.
         frame: from 0.
-        volume: salted id of its volume, "" for a picture of its own.
+        volume: salted id of its volume, "" for a single picture.
         order: position in the volume, from 0.
-        place: in mm along the normal from the first slice, None where it is not known.
+        place: distance along the normal from the first slice in mm, None if unknown.
     """
 
     key: str
@@ -59,7 +59,7 @@ class Placed:
 
 
 def place_frames(journal: Journal, salter: Salter) -> None:
-    """Write the table ``placed`` (a row per frame) and ``volumes`` (id, slices, flags), one series at a time."""
+    """Write the tables ``placed`` (a row per frame) and ``volumes`` (id, slices, flags), one series at a time."""
     db = journal.db
     db.execute(
         'CREATE TEMP TABLE placed (key TEXT, frame INT, volume TEXT, "order" INT, place REAL, sort TEXT, '
@@ -72,7 +72,7 @@ def place_frames(journal: Journal, salter: Salter) -> None:
     for name, members in groupby(rows, key=lambda row: row["series"] or row["key"]):
         for number, frames in enumerate(group_frames(list(members))):
             placed, flags = _place(frames, salter.short("volume", f"{name}\0{number}"))
-            # the whole volume is listed where its first file is
+            # the whole volume is listed at the place of its first file
             sort = min(row["sort"] for row in frames)
             db.executemany(
                 "INSERT INTO placed VALUES (?, ?, ?, ?, ?, ?)",
@@ -84,7 +84,7 @@ def place_frames(journal: Journal, salter: Salter) -> None:
 
 
 def group_frames(frames: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Divide the frames of a series by size, orientation, spacing, and being a localizer; in the order they come."""
+    """Group the frames of a series by size, orientation, spacing and localizer flag, keeping their order."""
     placed = [_has_position(frame) for frame in frames]
     groups = group_alike(
         [
@@ -115,7 +115,7 @@ def _place(frames: Sequence[dict[str, Any]], volume: str) -> tuple[list[Placed],
     if not frames[0]["series"] and len(frames) == 1:
         return [Placed(frames[0]["key"], frames[0]["frame"], "", 0, None)], flags
     if not _has_position(frames[0]):
-        # projections, photographs and films are pictures of their own
+        # projections, photographs and films are single pictures
         sliced = frames[0]["modality"] in _CROSS_SECTIONAL and bool(frames[0]["series"])
         flags += ["no_positions"] if sliced and len(frames) > 1 and not flags else []
         ordered = sorted(frames, key=_instance)
@@ -137,7 +137,7 @@ def _place(frames: Sequence[dict[str, Any]], volume: str) -> tuple[list[Placed],
 
 
 def _slices_of_file(frames: Sequence[dict[str, Any]], volume: str) -> list[Placed]:
-    """Slices of a NIfTI volume, or pages, which are no volume."""
+    """Return slices of a NIfTI volume, or pages, which are not a volume."""
     is_volume = frames[0]["format"] == "nifti"
     step = frames[0]["thickness"] if is_volume else None
     return [
@@ -171,7 +171,7 @@ def _slice(frame: dict[str, Any]) -> SeriesSlice:
 
 
 def _are_copies(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return True for the same pixels; those of images of one value have no hash."""
+    """Return True for equal pixels; constant images have no hash and are compared by mean or instance."""
     if one["pixels"] or other["pixels"]:
         return bool(one["pixels"] == other["pixels"])
     is_blank = one["mean"] is not None and one["mean"] == other["mean"]
@@ -179,7 +179,7 @@ def _are_copies(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _problems(frames: Sequence[dict[str, Any]], parts: Sequence[SeriesSlice]) -> list[str]:
-    """Flags of sorted slices; those that share a position count once for the distances."""
+    """Return the flags of sorted slices; slices at one position count once for the distances."""
     flags: dict[str, None] = {}
     kept = [0]
     for index in range(1, len(parts)):
@@ -190,7 +190,7 @@ def _problems(frames: Sequence[dict[str, Any]], parts: Sequence[SeriesSlice]) ->
         flags["duplicate_positions" if same else "several_per_position"] = None
     slices = [parts[index] for index in kept]
     affine, places = series_affine(slices)
-    # parallel slices side by side, as of a mosaic: they have no distances
+    # parallel slices side by side, as in a mosaic, have no distances
     if len(slices) > 1 and np.ptp(places) > SAME_PLACE_MM:
         flags.update(dict.fromkeys(spacing_flags(slices, places, affine)))
     return list(flags)

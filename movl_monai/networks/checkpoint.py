@@ -59,8 +59,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise CheckpointMismatchError(
             f"{path} is not a checkpoint that can be read safely: expected a file of tensors, got "
-            f"{type(error).__name__}. "
-            "It may be cut off or come from elsewhere; train again or take another file."
+            f"{type(error).__name__}. It may be cut off or come from elsewhere; train again or take another file."
         ) from error
     return dict(content)
 

@@ -58,8 +58,8 @@ class TrainedStateNetwork(nn.Module):
 
     While ``backbone.frozen`` is true, ``state_dict()`` leaves out every tensor of the backbone and carries, in its
     extra state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the backbone at
-    hand, so
-    that a prompt or head never runs on features that it was not trained on. A backbone that trains is saved whole.
+    hand, so that a prompt or head never runs on features that it was not trained on. A backbone that trains is saved
+    whole.
 
     Args:
         backbone: the feature extractor; stored as ``self.backbone``.
@@ -139,17 +139,15 @@ def _compare_with_checkpoint(
     if prefix + _FACTS_KEY not in state:
         raise CheckpointMismatchError(
             "The checkpoint does not say which frozen weights it belongs to. Expected a checkpoint written by "
-            "movl_monai "
-            f"(with the entry '{prefix + _FACTS_KEY}'), got one with {len(state)} other entries. Pass the "
-            f"`model.pt` of a run."
+            f"movl_monai (with the entry '{prefix + _FACTS_KEY}'), got one with {len(state)} other entries. Pass the "
+            "`model.pt` of a run."
         )
     theirs, ours = decode_facts(state[prefix + _FACTS_KEY]), module.facts()
     _compare_backbones(theirs["backbone"], ours["backbone"])
     if ours["class_names"] and theirs["class_names"] and ours["class_names"] != theirs["class_names"]:
         raise CheckpointMismatchError(
             f"The checkpoint was trained for the classes {theirs['class_names']}, this network has "
-            f"{ours['class_names']}. "
-            "Use the data set's class names in the checkpoint's order, or train again."
+            f"{ours['class_names']}. Use the data set's class names in the checkpoint's order, or train again."
         )
     _compare_parts(theirs["parts"], ours["parts"])
     _compare_shapes(module, state, prefix)
@@ -170,9 +168,9 @@ def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> No
     if theirs["sha256"] != ours["sha256"]:
         raise CheckpointMismatchError(
             f"The checkpoint was trained on the frozen weights of '{theirs['name']}' with sha256 "
-            f"{theirs['sha256'][:12]}..., "
-            f"this network has '{ours['name']}' with sha256 {(ours['sha256'] or 'none')[:12]}.... "
-            "Load the weights that the checkpoint was trained on (the same backbone overlay), or train again on these."
+            f"{theirs['sha256'][:12]}..., this network has '{ours['name']}' with sha256 "
+            f"{(ours['sha256'] or 'none')[:12]}.... Load the weights that the checkpoint was trained on (the same "
+            "backbone overlay), or train again on these."
         )
 
 

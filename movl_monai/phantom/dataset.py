@@ -103,10 +103,9 @@ def write_phantom(
 
     ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` (path, label, patient_id, split, domain) and ``phantom.json``.
     Scanner A has the splits train, val and test of the domain ``id``; scanner B, another device (matrix, spacing,
-    noise,
-    contrast, collimation, MONOCHROME1), only a test split of the domain ``scanner_b``. No patient is in two splits.
-    Labels
-    belong to images: half of the images of every split show nodules, some patients more often than others.
+    noise, contrast, collimation, MONOCHROME1), only a test split of the domain ``scanner_b``. No patient is in two
+    splits. Labels belong to images: half of the images of every split show nodules, some patients more often than
+    others.
 
     A folder that already holds the same data set is kept; one that was interrupted is written again.
 

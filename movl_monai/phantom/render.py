@@ -32,8 +32,7 @@ def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: boo
     """Render an image; the same arguments give the same pixels.
 
     Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and nodules to the image. All
-    but the
-    nodules are drawn before them, so an image with nodules differs from the one without by them and the noise.
+    but the nodules are drawn before them, so an image with nodules differs from the one without by them and the noise.
 
     Args:
         scanner: the device.

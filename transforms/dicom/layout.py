@@ -140,9 +140,8 @@ def _check_limits(layout: PixelLayout, limits: Limits) -> None:
     if count > limits.values or layout.frames > limits.frames or too_many_pixels:
         raise MedicalImageError(
             f"At most {limits.values} values, {limits.frames} frames and {limits.frame_pixels} pixels in one frame are "
-            "read from one file, the header asks for "
-            f"{layout.rows} x {layout.columns} pixels x {layout.samples} samples x {layout.frames} frames; "
-            "raise the limits if the file is to be trusted.",
+            f"read from one file, the header asks for {layout.rows} x {layout.columns} pixels x {layout.samples} "
+            f"samples x {layout.frames} frames; raise the limits if the file is to be trusted.",
             reason="too_large",
         )
 

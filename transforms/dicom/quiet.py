@@ -54,8 +54,7 @@ class _Muffler:
         """Withhold a logger's lines from the handlers of the program.
 
         Its level is kept: changing it clears the caches of all loggers, half a millisecond per file. Without a handler
-        of its
-        own, Python would print its lines on stderr as a last resort.
+        of its own, Python would print its lines on stderr as a last resort.
         """
         self._restore.callback(setattr, logger, "propagate", logger.propagate)
         logger.propagate = False
