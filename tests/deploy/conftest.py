@@ -1,4 +1,4 @@
-"""Exported files of tiny runs, and images as they arrive from an archive."""
+"""Exported files of tiny runs, and images as an archive sends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[..., tuple[int, Path]]
 
 @pytest.fixture(scope="session")
 def with_sdk() -> None:
-    """Skip, saying so, where the SDK is not installed."""
+    """Skip with a reason if the SDK is not installed."""
     try:
         sdk.require_sdk()
     except sdk.SdkMissingError:
@@ -42,7 +42,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> dict[str, Path]:
-    """By bundle, a run and its exported file (`<bundle>.ts`)."""
+    """A run and its exported file (`<bundle>.ts`), by bundle."""
     from movl_monai.export.exporting import export_run
 
     folder = tmp_path_factory.mktemp("models")
@@ -90,13 +90,13 @@ def radiograph(path: Path, image: np.ndarray, *, study: str = "study", series: s
 
 
 def two_series(folder: Path) -> None:
-    """A study in which two series could be meant."""
+    """A study with two series that match."""
     radiograph(folder / "1.dcm", gradient(), series="one")
     radiograph(folder / "2.dcm", gradient(), series="two")
 
 
 def without_decoder(path: Path) -> None:
-    """Turn a file into one of a transfer syntax that no decoder reads, MPEG2."""
+    """Change the transfer syntax of a file to MPEG2, which no decoder reads."""
     video = dcmread(path)
     video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
     video.PixelData = encapsulate([b"\0" * 64])
@@ -105,7 +105,7 @@ def without_decoder(path: Path) -> None:
 
 
 def ct_series(folder: Path, *, count: int = 3, study: str = "study", series: str = "series", **tags: Any) -> None:
-    """A series of axial slices with a ball in it; stored back to front, with pixels that are not square."""
+    """A series of axial slices of a ball; stored in reverse order, with non-square pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, columns = np.mgrid[:40, :48]
     for number in range(count):
@@ -139,6 +139,6 @@ def _write(path: Path, image: Dataset, *, study: str, series: str) -> None:
 
 
 def gradient(size: int = 64) -> np.ndarray:
-    """A picture on which a mistake in orientation or polarity shows."""
+    """A picture that reveals errors in orientation or polarity."""
     rows, columns = np.mgrid[:size, :size]
     return ((rows * 3 + columns) % 256).astype(np.uint8)

@@ -119,7 +119,7 @@ def test_nothing_that_identifies_is_logged(
 
 
 def test_operators_take_volumes_of_the_sdk_itself(models: dict[str, Path], tmp_path: Path) -> None:
-    """Orientation and values are right behind the SDK's own loader and converter."""
+    """Orientation and values are correct after the SDK's own loader and converter."""
     from monai.deploy.core import Fragment
     from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
     from monai.deploy.operators.dicom_series_to_volume_operator import DICOMSeriesToVolumeOperator

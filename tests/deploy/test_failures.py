@@ -1,4 +1,4 @@
-"""What cannot be predicted, a full disk, a death in the middle: the rest goes on, and what is there is whole."""
+"""Failed files, a full disk, and a killed process: all other files are predicted, and written files are complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def said(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 def failed_rows(out: Path) -> dict[str, str]:
-    """Reasons by the id of the row."""
+    """Return the reasons by row id."""
     return {row["id"]: row["reason"] for row in rows_of(out) if row["status"] == "failed"}
 
 
@@ -130,7 +130,7 @@ def test_nothing_that_can_be_predicted_is_2_with_the_reasons(
 
 @pytest.fixture
 def whole(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """What an application that nothing interrupts writes; then only the salt of its ids is left."""
+    """The files of an uninterrupted application; afterwards only the salt of its ids is left."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for study in "ab":
         radiograph(tmp_path / "in" / f"{study}.dcm", gradient(), study=study)
@@ -145,7 +145,7 @@ def whole(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 def assert_nothing_half(out: Path, whole: dict[str, bytes]) -> None:
-    """Whatever is called by its name is as in the end."""
+    """Check that every file under its final name equals the final file."""
     there = {name: content for name, content in files_of(out).items() if not Path(name).name.startswith(".")}
     assert {name: content for name, content in there.items() if whole[name] != content} == {}
 

@@ -1,4 +1,4 @@
-"""The same DICOM files give the same in evaluation, `predict` and the MONAI Deploy application, for every bundle."""
+"""Evaluation, `predict` and the MONAI Deploy application agree on the same DICOM files, for every bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("with_sdk")
 
 
 def run_all(run: Path, images: Path, folder: Path, bundle: str, **options: Any) -> dict[str, Path]:
-    """Predict with the run, in onnxruntime and in the application; returns the folders and files by route."""
+    """Predict with the run, in onnxruntime and in the application; return folders and files by route."""
     from movl_monai.deploy import main
 
     pytest.importorskip("onnxruntime")

@@ -1,4 +1,4 @@
-"""What was left out is counted, has rows, and decides the exit code; without the SDK."""
+"""Left-out files are counted, have rows, and decide the exit code; without the SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the packager of MONAI Deploy reads of the applications, and how a container starts them."""
+"""The parts of the applications that MONAI Deploy's packager reads, and their start in a container."""
 
 from __future__ import annotations
 

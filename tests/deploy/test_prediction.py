@@ -1,4 +1,4 @@
-"""What the operators do, without the SDK."""
+"""Predictions of the operators, without the SDK."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_model_folder_must_hold_one_model(tmp_path: Path) -> None:
 
 
 def sdk_volume(folder: Path, **facts: Any) -> Any:
-    """What the SDK's DICOMSeriesToVolumeOperator makes of a series, its mistake in the affine included."""
+    """A volume as the SDK's DICOMSeriesToVolumeOperator makes it from a series, with the error in its affine."""
     slices = sorted((dcmread(path) for path in folder.iterdir()), key=lambda one: one.ImagePositionPatient[2])
     values = np.stack([one.pixel_array + one.RescaleIntercept for one in slices])
     first, rows = slices[0], float(slices[0].PixelSpacing[0])
@@ -228,7 +228,7 @@ def test_a_volume_that_has_lost_what_is_needed_is_refused(facts: dict[str, Any],
 
 def test_calibration_marks_and_abstention_are_in_the_rows(models: dict[str, Path], tmp_path: Path) -> None:
     class Trust:
-        """A record that calls everything outside."""
+        """A record that flags every image as out-of-distribution."""
 
         def apply(self, logits: np.ndarray, features: np.ndarray | None) -> Any:
             assert features is not None

@@ -1,4 +1,4 @@
-"""Nothing that identifies comes out of the applications, but for what leads back to the source."""
+"""The applications write nothing that identifies a patient, except links to the source."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(json.dumps(codes))
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A folder of planted words, and how many there are."""
+    """A folder of planted words, and their number."""
     folder = tmp_path_factory.mktemp("planted") / f"{PATH}_HOSPITAL"
     count = plant_folder(folder, patients=4)
     return folder, count + plant_series(folder / f"{PATH} SERIES") + plant_odd(folder / f"{PATH} ODD")
@@ -45,7 +45,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 def runs(
     tmp_path_factory: pytest.TempPathFactory, images: tuple[Path, int], models: dict[str, Path], with_sdk: None
 ) -> Runs:
-    """Both kinds of application, and such runs that fail."""
+    """Both kinds of application, including runs that fail."""
     folder, planted = images
     runs = Runs(folder=tmp_path_factory.mktemp("applications"), planted=planted)
     broken = folder.parent / f"{PATH} BROKEN"

@@ -20,7 +20,7 @@ STAMP = Stamp(seconds=1_700_000_000, series_offset=901)
 
 @pytest.fixture(scope="session")
 def dciodvfy() -> Callable[[Path], list[str]]:
-    """Return the errors that `dciodvfy -new` finds in a file; without the program the test is skipped, saying so."""
+    """Return the errors that `dciodvfy -new` finds in a file; without the program, skip the test with a reason."""
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("dciodvfy is not installed (Debian package dicom3tools): validity is not checked")

@@ -1,4 +1,4 @@
-"""Which attributes of a source are in what is derived from it, however the source was written."""
+"""Derived objects copy the same attributes of a source, however the source was written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = ["sr", "seg", "sc"]
 
 @pytest.fixture(scope="module", params=["explicit", "implicit"])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image with an unmistakable word in every attribute that identifies."""
+    """An image with an unmistakable word in every identifying attribute."""
     dataset, _ = planted_object(0, label=0)
     path = tmp_path_factory.mktemp("planted") / "1.dcm"
     if request.param == "implicit":

@@ -1,4 +1,4 @@
-"""DICOM objects are valid, say what they were given, lie on their source, and are copied from nothing but that."""
+"""DICOM objects are valid, hold the given values, align with their source, and copy nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MASK_NAMES = ["background", "Hippocampus", "no such organ"]
 
 
 def finding(source: Dataset, **more: Any) -> ImageFinding:
-    """What might be said about an image."""
+    """An example finding about an image."""
     values = {"Normal": 0.1 + 0.2, "no such finding": 1 / 3, "Nodule": 1 - 0.1 - 0.2 - 1 / 3}
     return ImageFinding(
         sop_instance_uid=str(source.get("SOPInstanceUID")),

@@ -1,4 +1,4 @@
-"""Random predictions that the tests of this folder share."""
+"""Random predictions, shared by the tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from movl_monai.evaluation import Predictions
 def random_logits(
     count: int = 60, num_classes: int = 3, *, skill: float = 1.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels that hold every class, and logits of a classifier with that much skill, some of them equal."""
+    """Labels of every class, and logits of a classifier with the given skill, with some ties."""
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.arange(count) % num_classes)
     logits = generator.normal(size=(count, num_classes)).round(1)

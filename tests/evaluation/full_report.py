@@ -1,4 +1,4 @@
-"""A report with every entry of schema version 2, for tests of the pages; its numbers are drawn, not measured."""
+"""A report with every entry of schema version 2, for tests of the pages; its numbers are random."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def full_report(*, names: list[str] | None = None, domain: str = "scanner_b", gr
     """A report on random predictions.
 
     Args:
-        names: of the three classes.
-        domain: name of the domain from elsewhere.
-        group: name of the column of groups.
+        names: names of the three classes.
+        domain: name of the OOD domain.
+        group: name of the group column.
     """
     draw = np.random.default_rng(0)
     classes = list(names or NAMES)
@@ -53,7 +53,7 @@ def full_report(*, names: list[str] | None = None, domain: str = "scanner_b", gr
 
 
 def _predictions(draw: np.random.Generator, domain: str) -> Predictions:
-    """300 images of two per patient: three quarters of the test set right, fewer elsewhere."""
+    """300 images, two per patient: three quarters of the test set are right, fewer in the other domain."""
     count = 300
     places = [("id", "test"), ("id", "val"), (domain, "test"), ("hospital_c", "")]
     chosen = [places[index * len(places) // count] for index in range(count)]

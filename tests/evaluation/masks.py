@@ -1,4 +1,4 @@
-"""Masks and data sets of them that the tests of this folder share."""
+"""Masks and data sets of masks, shared by the tests of this folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chain(*, num_classes: int = 3, size: int = SIZE, **options: object) -> Compo
 
 
 def write_images(root: Path, *, splits: tuple[tuple[str, int], ...] = (("test", 5),), size: int = 32) -> Path:
-    """PNG pairs whose brightness tells the class, 80 and 160 for the classes 1 and 2."""
+    """Write PNG pairs whose brightness gives the class, 80 and 160 for the classes 1 and 2."""
     for split, count in splits:
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
@@ -47,7 +47,7 @@ def write_images(root: Path, *, splits: tuple[tuple[str, int], ...] = (("test", 
 
 
 def write_volumes(root: Path, count: int = 3, *, affine: np.ndarray | None = None, slices: int = 4) -> Path:
-    """NIfTI pairs with a block of class 1 and 2 each."""
+    """Write NIfTI pairs with a block each of class 1 and 2."""
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True)
     for number in range(count):
@@ -63,6 +63,6 @@ def write_volumes(root: Path, count: int = 3, *, affine: np.ndarray | None = Non
 
 
 def dataset(root: Path, **options: object) -> SegmentationDataset:
-    """The decoded pairs; all of them count as test cases where the folders say nothing."""
+    """The decoded pairs; all are test cases unless the folders give a split."""
     datalist = read_mask_datalist(root, split_fractions=None, class_names=["background", "a", "b"], **options)  # type: ignore[arg-type]
     return SegmentationDataset(datalist, chain(), progress=False)

@@ -20,9 +20,9 @@ PLACES = {
 
 
 def stored_outputs(*, seed: int = 0, skill: float = 2.0, facts: dict[str, Any] | None = None) -> StoredOutputs:
-    """Features in clusters by class, shifted elsewhere and far away for "colon", which has no labels.
+    """Features in clusters by class, shifted in other domains and far away for "colon", which has no labels.
 
-    Two images are of one patient.
+    Two images belong to one patient.
     """
     draw = np.random.default_rng(seed)
     places = [place for place, count in PLACES.items() for _ in range(count)]

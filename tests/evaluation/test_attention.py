@@ -1,4 +1,4 @@
-"""The picture of what dynamic prompts looked at."""
+"""Attention maps of dynamic prompts."""
 
 from __future__ import annotations
 

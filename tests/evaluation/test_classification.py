@@ -1,4 +1,4 @@
-"""Tests of all figures of one set, as they stand in the report."""
+"""Tests of all figures of one set of images in the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test of the handler and a metric in two processes, where the sampler repeats an image."""
+"""Test of the handler and a metric in two processes, with a sampler that repeats an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT = 7
 
 
 class Rows(Dataset):
-    """Logits as images; enough for a network that passes them on."""
+    """Logits in place of images, for a network that passes them through."""
 
     def __len__(self) -> int:
         return COUNT

@@ -1,4 +1,4 @@
-"""The sample of cases that are shown with where the network looks."""
+"""The sample of cases for saliency maps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _network(*, vit: bool = False, prompt: bool = True) -> AdaptedClassifier:
 
 
 def _batch(count: int, *, size: int = 32, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Images of two domains, val ones and one without a label among them, and logits that are right for even rows."""
+    """Images of two domains, including val images and one without a label, and logits that are right for even rows."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) // 2 % 2
     said = torch.where(torch.arange(count) % 2 == 0, labels, 1 - labels)
@@ -207,7 +207,7 @@ def test_the_report_shows_the_sample_and_keeps_it_when_it_is_made_again(tmp_path
 
 
 def _gaps(report: dict[str, Any]) -> int:
-    """Groups without a case, which the notes name."""
+    """Return the groups without a case, which the notes name."""
     return sum(note.startswith("No case of") for note in report["explanations"]["notes"])
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM and attention rollout, each against its formula, written out."""
+"""Grad-CAM and attention rollout against their written-out formulas."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_rollout_equals_loops_over_tokens(fresh: list[bool]) -> None:
 
 
 def _attention(path: TokenPath, run: Callable[[], object]) -> list[np.ndarray]:
-    """The attention of every block, the mean over heads (N, N), of the one image that ``run`` computes."""
+    """Return the attention of every block, the mean over heads (N, N), for the single image that ``run`` computes."""
     seen: list[np.ndarray] = []
 
     def keep(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -145,7 +145,7 @@ def _attention(path: TokenPath, run: Callable[[], object]) -> list[np.ndarray]:
 
 
 def _adapters(backbone: Backbone) -> list[tuple[Adapter | None, bool, bool]]:
-    """Adapters of each kind: whether their tokens are new in every block, and whether they are read."""
+    """Adapters of each kind, whether their tokens are new in every block, and whether the tokens are read."""
     return [
         (None, False, False),
         (LoRA(backbone, rank=2), False, False),

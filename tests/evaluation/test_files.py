@@ -1,4 +1,4 @@
-"""Tests of writing files whole and of making values fit for JSON."""
+"""Tests of atomic writing and of JSON-able values."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def report() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An evaluation that was written."""
+    """A written evaluation."""
     target = tmp_path_factory.mktemp("run") / "evaluation"
     outputs = stored_outputs()
     write_outputs(target / "outputs.npz", outputs)

@@ -40,7 +40,7 @@ CLASSES = ["normal", "pneumonia"]
 
 
 class Images(Dataset):
-    """Images of two domains with splits and, if wanted, without labels."""
+    """Images of two domains with splits, optionally without labels."""
 
     def __init__(self, *, count: int = 22, labeled: bool = True) -> None:
         self.inner = memory_dataset(count)
@@ -180,7 +180,7 @@ def test_prediction_writer_needs_no_labels(tmp_path: Path, decollate: bool) -> N
 
 
 class SplitImages(Images):
-    """As images of two domains, with training images too."""
+    """Images of two domains, including training images."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = super().__getitem__(index)

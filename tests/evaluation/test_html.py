@@ -1,4 +1,4 @@
-"""Tests of the page: it parses, loads nothing, and can be read without seeing it."""
+"""Tests of the page: it parses, loads nothing, and is accessible without pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Checks that elements nest, and keeps the start tags and the text."""
+    """Parser that checks the nesting of elements, and keeps start tags and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

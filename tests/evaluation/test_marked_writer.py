@@ -1,4 +1,4 @@
-"""Tests of marked predictions, on real evaluators over tiny networks."""
+"""Tests of flagged predictions, on real evaluators over tiny networks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def all_outputs(network: torch.nn.Module) -> tuple[np.ndarray, np.ndarray]:
 
 
 def record_of(network: torch.nn.Module, **options: Any) -> TrustRecord:
-    """Fitted on the first images, so that some of the others are outside."""
+    """A record fitted on the first images, so that some of the others are out-of-distribution."""
     logits, features = all_outputs(network)
     splits = ["train"] * 8 + ["val"] * 4 + [""] * 10
     labels = np.arange(22) % 2

@@ -1,4 +1,4 @@
-"""The handlers of segmentation on real evaluators: reports that recompute, masks that lie on their source."""
+"""Handlers of segmentation on real evaluators: reports that can be recomputed, masks aligned with their source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ["background", "a", "b"]
 
 
 class ByBrightness(nn.Module):
-    """Logits that are highest for the class whose brightness a pixel has; volumes are scaled by their own range."""
+    """Logits with their maximum at the class of a pixel's brightness; volumes are scaled by their own range."""
 
     def __init__(self, levels: tuple[float, float, float]) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class OneClass(nn.Module):
 
 
 def _write_series(root: Path, name: str, places: Sequence[float], *, orientation: Sequence[float] = AXIAL) -> None:
-    """A DICOM series and the segmentation of a block on each of its slices."""
+    """Write a DICOM series and the segmentation of a block on each of its slices."""
     pixels = np.add.outer(50 * np.arange(24), 20 * np.arange(20))
     uids = {f"{kind}InstanceUID": generate_uid(entropy_srcs=[name, kind]) for kind in ("Study", "Series")}
     sources = [slice_object(pixels, (0, 0, place), orientation, **uids) for place in places]

@@ -1,4 +1,4 @@
-"""Figures of masks: against short loops, in mm, and where a mask is empty."""
+"""Figures of masks: against short loops, in mm, and for empty masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _blob(shape: tuple[int, ...], *, seed: int) -> np.ndarray:
 
 
 def _surface(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Positions in mm of the pixels of which a direct neighbour is outside."""
+    """Return positions in mm of the pixels with a direct neighbour outside the mask."""
     padded = np.pad(mask, 1)
     core = tuple(slice(1, -1) for _ in range(mask.ndim))
     inner = padded[core].copy()

@@ -1,4 +1,4 @@
-"""The report of a segmentation: means, counts, intervals, sections, and what it must never hold."""
+"""The report of a segmentation: means, counts, intervals, sections, and forbidden content."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_best_median_and_worst_are_chosen_by_dice() -> None:
 
 
 def _grouped(count: int = 60) -> list[Case]:
-    """Cases whose Dice is 0.9 in group F, 0.5 in M, and 0.1 in the few that tell none."""
+    """Cases with Dice 0.9 in group F, 0.5 in M, and 0.1 in the few without a group."""
     levels = {"F": 0.9, "M": 0.5, "": 0.1}
     values = ["" if number < 6 else "F" if number % 4 < 2 else "M" for number in range(count)]
     return [

@@ -24,7 +24,7 @@ def _masks(count: int, *, seed: int) -> torch.Tensor:
 
 
 def _run(metric: Any, batches: list[tuple[Any, Any]]) -> float:
-    """What an engine with that metric finds; a batch and the output for it each."""
+    """Return the metric of an engine over batches and their outputs."""
     outputs = iter(batches)
 
     def step(engine: Engine, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The model card: facts from a report, what is not known, and its text."""
+"""The model card: facts from a report, unknown facts, and its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the stored outputs and of what a head reads."""
+"""Tests of the stored outputs and of recorded features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a full report: what it holds, what it must never hold, and how it looks at three widths."""
+"""The page of a full report: required content, forbidden content, and layout at three widths."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_the_report_is_not_changed_by_its_page(report: dict[str, Any]) -> None:
 
 
 def _contrast(one: str, two: str) -> float:
-    """Contrast of two colours as WCAG 2.2 defines it, 1 to 21."""
+    """Contrast of two colours as defined by WCAG 2.2, 1 to 21."""
     lighter, darker = sorted(map(_luminance, (one, two)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 

@@ -22,7 +22,7 @@ NAMES = ["normal", "pneumonia"]
 
 
 def write_run(folder: Path, *, skill: float, count: int = 80, **entries: Any) -> Path:
-    """A run with a report and stored outputs; every run sees the same images."""
+    """A run with a report and stored outputs; all runs have the same images."""
     draw = np.random.default_rng(1)
     labels = np.arange(count) % 2
     logits = draw.normal(size=(count, 2))

@@ -34,7 +34,7 @@ PER_CLASS = {
 
 
 def resampled_rows(patients: list[str], *, rounds: int, seed: int) -> list[list[int]]:
-    """Rows of each round, with the draws of the same generator, by lists instead of weights."""
+    """Return the rows of each round as lists instead of weights, with the draws of the same generator."""
     names = list(dict.fromkeys(patients))
     rows = {name: [row for row, patient in enumerate(patients) if patient == name] for name in names}
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Tests of the metrics for validation, inside of MONAI's evaluator."""
+"""Tests of the metrics for validation, in MONAI's evaluator."""
 
 from __future__ import annotations
 

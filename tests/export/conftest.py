@@ -1,4 +1,4 @@
-"""One trained run of every bundle, tiny."""
+"""A tiny trained run of every bundle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def data_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def run_of(data_of: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The output folder of one epoch of training for every bundle; that of DVPT classification was evaluated too."""
+    """The output folder of one epoch of training for every bundle; the run of DVPT classification is also evaluated."""
     folders: dict[str, Path] = {}
     for bundle, settings in SETTINGS.items():
         folders[bundle] = tmp_path_factory.mktemp("runs") / bundle

@@ -1,4 +1,4 @@
-"""Tiny networks with their exported files, that the tests of the exporters share."""
+"""Tiny networks with their exported files, shared by the tests of the exporters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASS_NAMES = ["a", "b", "c"]
 
 
 def perturbed(network: nn.Module) -> Any:
-    """The network with all that trains moved away from its start."""
+    """Return the network with all trainable parameters moved away from their start."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

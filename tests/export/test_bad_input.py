@@ -1,4 +1,4 @@
-"""What an export is given that it cannot use: a clear error each, and no file that is half written."""
+"""Unusable input of an export gives a clear error and no partial file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _export(path: Path, form: Any = "torchscript") -> None:
 
 @pytest.fixture
 def models(run_of: dict[str, Path], tmp_path: Path) -> Path:
-    """The folder `models` of a copied run of MoVL classification, to be damaged."""
+    """The folder `models` of a copied run of MoVL classification, for damaging."""
     return Path(shutil.copytree(run_of["movl_classification"] / "models", tmp_path / "run" / "models"))
 
 

@@ -1,4 +1,4 @@
-"""Every adapter, prompt, head and kind of backbone can be exported, for any batch size; the rows are in `cases.py`."""
+"""Every adapter, prompt, head and kind of backbone can be exported for any batch size; the rows are in `cases.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What int8 changes is counted as a written loop counts it, and refused or doubted where it should be."""
+"""The change by int8 equals that of a written-out loop, and is refused or doubted if too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two trained runs become one run and one file by the command, on the data set of their training."""
+"""The command makes one run and one file from two trained runs, on the data set of their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exported file gives the network's numbers, and says clearly why it cannot where it cannot."""
+"""An exported file gives the network's numbers, or a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of every bundle becomes a file that predicts the same, or becomes nothing."""
+"""A run of every bundle is exported to a file with the same predictions, or no file is written."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_file_of_a_run_reads_images_and_predicts_as_the_run_does(
 
 @pytest.fixture(scope="module")
 def exported(run_of: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TorchScript file of the run that was evaluated, which is quickest to make."""
+    """A TorchScript file, the quickest to make, of the evaluated run."""
     path = tmp_path_factory.mktemp("exported") / "model.ts"
     export_run(run_of["dvpt_classification"], "torchscript", output=path)
     return path
@@ -219,7 +219,7 @@ def test_int8_is_measured_on_val_and_refused_where_it_changes_too_much(
 
 
 def _outside(path: Path, run: Path) -> np.ndarray:
-    """What the file's record marks among the run's images of val, from the outputs of the evaluation."""
+    """The flags of the file's record for the run's val images, from the outputs of the evaluation."""
     val, record = read_outputs(run).sections()["val"], read_exported(path).trust()
     assert record is not None
     outside = record.apply(val.predictions.logits, val.features).outside

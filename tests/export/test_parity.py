@@ -1,4 +1,4 @@
-"""The comparison with eager mode finds the largest difference, wherever it is."""
+"""The comparison with eager mode finds the largest difference at any position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing as plain data: references resolved, the same transforms back, and nothing else ever built."""
+"""Preprocessing as plain data: references resolved, equal transforms rebuilt, and nothing else ever built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""int8: linear layers alone, and nothing to win is said."""
+"""int8 changes linear layers only, and is refused if nothing is gained."""
 
 from __future__ import annotations
 

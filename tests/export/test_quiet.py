@@ -1,4 +1,4 @@
-"""Exporters keep what only their developers can act on to themselves."""
+"""Exporters do not show messages that only their developers can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real weights and real images: the files agree with eager mode where values are as they are in practice."""
+"""Files agree with eager mode for real weights and real images."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ NETWORKS: dict[str, Callable[[Path], Any]] = {
 def test_the_onnx_file_agrees_with_eager_mode_on_radiographs(
     name: str, radiographs: ImageSample, test_data: Path, tmp_path: Path
 ) -> None:
-    """Largest difference of a logit when it was written: ResNet-50 3.3e-6, ViT-S/14 with DVPT 5.2e-6.
+    """Largest difference of a logit when this was written: ResNet-50 3.3e-6, ViT-S/14 with DVPT 5.2e-6.
 
-    The features of ResNet-50 are as large as 11, and differ by 9.5e-7 of that (1e-5).
+    The features of ResNet-50 reach 11, and differ by 9.5e-7 of that (1e-5).
     """
     network = NETWORKS[name](test_data)
     metadata = metadata_of(network, size=SIZE)

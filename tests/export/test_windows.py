@@ -1,4 +1,4 @@
-"""Sliding windows from plain data are those of the run's inferer."""
+"""Sliding windows built from plain data equal those of the run's inferer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_whole_images_have_no_windows_and_other_inferers_are_refused() -> None:
     assert describe_inferer(SimpleInferer()) is None
 
     class Own(SimpleInferer):
-        """Another one."""
+        """An inferer of another kind."""
 
     with pytest.raises(ConfigError, match="is a Own; expected monai's SimpleInferer or SlidingWindowInferer"):
         describe_inferer(Own())

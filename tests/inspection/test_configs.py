@@ -1,4 +1,4 @@
-"""Configs: targets outside of the allow-list, expressions outside of the grammar, and all of the bundles inside."""
+"""Configs: targets outside the allow-list, expressions outside the grammar, and the bundles within both."""
 
 from __future__ import annotations
 

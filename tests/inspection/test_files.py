@@ -1,4 +1,4 @@
-"""Checkpoints, pickles, exported files and folders: what is found, what is clean, and that nothing is run."""
+"""Checkpoints, pickles, exported files and folders: expected findings, clean files, and no execution."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATE = {"weight": torch.ones(2, 3), "half": torch.ones(2).half(), "step": torch
 
 
 class _Hostile:
-    """Unpickling it would write a file."""
+    """An object whose unpickling would write a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

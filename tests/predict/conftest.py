@@ -1,4 +1,4 @@
-"""Runs as training leaves them, with the bundles' own configs and a tiny backbone, without the training."""
+"""Runs as training leaves them, made without training from the bundles' configs and a tiny backbone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKBONE = {
 
 
 def make_run(folder: Path, bundle: str, class_names: list[str], **overrides: Any) -> Path:
-    """Write checkpoint and record of a run whose trained part is random."""
+    """Write checkpoint and record of a run with random trained parts."""
     configs = ROOT / "bundles" / bundle / "configs"
     parser = ConfigParser()
     parser.read_config(str(configs / "train.json"))

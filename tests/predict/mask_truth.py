@@ -1,4 +1,4 @@
-"""A tiny run of the bundle that segments, and the masks that the ways to a prediction give, as their sources lie."""
+"""A tiny run of the segmentation bundle, and its masks from every way to predict, in source orientation."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ Masks = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Segmented:
-    """A run of a segmenter, and what its evaluation said.
+    """A run of a segmenter and the results of its evaluation.
 
     Args:
         run: folder of the run.
         images: folder of the images, DICOM files.
-        truth: the masks that it was compared with.
-        masks: that it predicted.
-        unclear: the pixels where the two largest probabilities differ by less than 1e-4.
-        probabilities: by image, at the network's own size, (C, h, w).
-        dice: by case and class, as its table has them.
+        truth: true masks.
+        masks: predicted masks.
+        unclear: pixels whose two largest probabilities differ by less than 1e-4.
+        probabilities: (C, h, w) by image, at the network's size.
+        dice: Dice by case and class, from the evaluation's table.
     """
 
     run: Path
@@ -87,7 +87,7 @@ class Segmented:
 
 
 def segmented(folder: Path, kind: str) -> Segmented:
-    """Make a tiny run, and evaluate it with the bundle's own workflow on two series and a radiograph."""
+    """Make a tiny run, and evaluate it with the bundle's workflow on two series and a radiograph."""
     data = folder / "data"
     images, truth = data / "test" / "images", _write_data(data / "test")
     run = open_run(make_run(folder / "run", "dvpt_segmentation", class_names=NAMES, **SEGMENTERS[kind]))
@@ -104,7 +104,7 @@ def segmented(folder: Path, kind: str) -> Segmented:
 def judge_masks(
     run: Path, data: Path, images: Path, out: Path, *, truth: Masks, names: list[str], **settings: Any
 ) -> Segmented:
-    """Evaluate a run with its bundle's own workflow, and keep what it says of every pixel."""
+    """Evaluate a run with its bundle's workflow, and record its result for every pixel."""
     logits: dict[str, torch.Tensor] = {}
     planes: dict[str, dict[int | None, np.ndarray]] = {}
 
@@ -140,7 +140,7 @@ def infer(run: Path, images: Path, out: Path) -> None:
 
 
 def masks_of_files(out: Path, images: Path) -> Masks:
-    """The masks of a folder of predictions that are NIfTI or PNG."""
+    """Return the masks in a folder of predictions as NIfTI or PNG."""
     ids = IdMap(out / "local" / "id_map.json")
     found: Masks = {}
     for path in (out / "masks").iterdir():
@@ -150,7 +150,7 @@ def masks_of_files(out: Path, images: Path) -> Masks:
 
 
 def masks_of_segmentations(out: Path, images: Path) -> Masks:
-    """The masks of a folder of predictions that are DICOM segmentations, read by highdicom, by UIDs of the sources."""
+    """Return the masks in a folder of DICOM segmentations, read by highdicom, by UIDs of the sources."""
     found: Masks = {}
     by_series = {dcmread(path).ReferencedSeriesSequence[0].SeriesInstanceUID: path for path in (out / "seg").iterdir()}
     for source in images.iterdir():
@@ -166,10 +166,10 @@ def masks_of_segmentations(out: Path, images: Path) -> Masks:
 
 
 def unclear_differences(found: Masks, expected: Segmented) -> int:
-    """How many pixels differ from the evaluation's.
+    """Return the number of pixels that differ from the evaluation.
 
     Raises:
-        AssertionError: if a pixel does whose two largest probabilities are not within 1e-4.
+        AssertionError: if a pixel differs whose two largest probabilities are not within 1e-4.
     """
     assert found.keys() == expected.masks.keys()
     count = 0
@@ -181,7 +181,7 @@ def unclear_differences(found: Masks, expected: Segmented) -> int:
 
 
 def pixel_difference(model: Path, expected: Segmented) -> float:
-    """The largest difference from the evaluation of a pixel's probability, with a run's or file's own preprocessing."""
+    """Return the largest difference of a pixel's probability from the evaluation, using the model's own preprocessing."""
     opened = open_model(model, task="segmentation")
     largest = 0.0
     for (name, frame), probabilities in expected.probabilities.items():
@@ -194,7 +194,7 @@ def pixel_difference(model: Path, expected: Segmented) -> float:
 
 
 def _write_data(folder: Path) -> Masks:
-    """Two series that are stored along different planes, and a radiograph, each a study; returns their masks."""
+    """Write two series stored along different planes and a radiograph, one study each; return their masks."""
     truth: Masks = {}
     for number, (name, orientation) in enumerate((("axial", AXIAL), ("sagittal", _SAGITTAL))):
         rows, columns = np.mgrid[:30, : 36 + 4 * number]
@@ -218,7 +218,7 @@ def _write_data(folder: Path) -> Masks:
 
 
 def _picture(rows: np.ndarray, columns: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A slice without any symmetry, and its classes."""
+    """Return a slice without any symmetry, and its classes."""
     organ = (rows - 10) ** 2 + (columns - 22) ** 2 < (5 + number) ** 2
     lesion = (abs(rows - 20 - number // 2) < 4) & (abs(columns - 8) < 3)
     pixels = 500 + 8 * columns + 3 * rows + 450 * organ + 700 * lesion
@@ -236,7 +236,7 @@ def _unclear(
 
 
 def _stored(planes: dict[str, dict[int | None, np.ndarray]], images: Path) -> Masks:
-    """Bring slices back to how their series is stored."""
+    """Return slices in the orientation in which their series is stored."""
     return {
         name: slices[None]
         if None in slices

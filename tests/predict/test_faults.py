@@ -1,4 +1,4 @@
-"""An exception in any step of one file is that file's row, and the others go on."""
+"""An exception in any step for one file becomes that file's row, and all other files are predicted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def images(phantom_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException) -> None:
-    """Let a function raise for the first image: at its first call, and again where a batch is tried in parts."""
+    """Let a function raise for the first image: at its first call, and again if the batch is retried image by image."""
     owner_name, _, attribute = step.rpartition(".")
     owner: Any = pkgutil.resolve_name(owner_name)
     original = getattr(owner, attribute)
@@ -89,7 +89,7 @@ def run(model: Model, images: Path, out: Path, outputs: str) -> Summary:
 
 
 def check_one_fails(summary: Summary, out: Path, *, count: int) -> None:
-    """Exactly one of the rows says that something failed, and nothing written holds the message."""
+    """Check that exactly one row reports a failure, and that no written file holds the message."""
     assert len(summary.rows) == count
     failing = [row for row in summary.rows if row["status"] == "failed" or row.get("not_written")]
     assert len(failing) == 1
@@ -149,7 +149,7 @@ def test_a_row_that_no_table_or_journal_can_hold_costs_itself(monkeypatch: pytes
 
 
 def ct_series(folder: Path, count: int, **last: Any) -> None:
-    """Slices of one series; the tags of the last one may differ."""
+    """Slices of one series; tags of the last one may differ."""
     folder.mkdir(parents=True)
     uids = {name: generate_uid() for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
     for number in range(count):

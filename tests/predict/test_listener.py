@@ -1,4 +1,4 @@
-"""The listener on loopback: two application entities, one that sends images and one that takes the reports."""
+"""The listener on loopback: one application entity sends images, another receives the reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 @pytest.fixture
 def archive() -> Iterator[tuple[Peer, list[Dataset]]]:
-    """An SCP that takes structured reports."""
+    """An SCP that receives structured reports."""
     taken: list[Dataset] = []
 
     def store(event: Any) -> int:

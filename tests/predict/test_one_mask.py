@@ -1,4 +1,4 @@
-"""The same series and images are segmented alike wherever they are, and masks lie on their sources."""
+"""All ways to segment the same series and images agree, and masks align with their sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same images give the same numbers and marks wherever they are predicted."""
+"""All ways to predict the same images give the same numbers and flags."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_shares_of_images_outside_are_those_of_the_report(judged: Judged, tm
 
 @pytest.fixture(scope="module")
 def mixed(judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some of the images, one that is cut, and a file that is no image."""
+    """Some of the images, a truncated one, and a file that is not an image."""
     folder = tmp_path_factory.mktemp("mixed")
     for number, path in enumerate(sorted(judged.images.rglob("*.dcm"))[::5]):
         shutil.copy(path, folder / f"{number}.dcm")

@@ -1,4 +1,4 @@
-"""What is written besides tables says what the tables say, and lies on its source."""
+"""Outputs other than tables agree with the tables and align with their source."""
 
 from __future__ import annotations
 

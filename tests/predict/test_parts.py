@@ -1,4 +1,4 @@
-"""Units, batches in order, the journal, the choice of series, batch sizes."""
+"""Units, batches in order, the journal, selection of series, and batch sizes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def item(name: str, case: str | None = None, **more: Any) -> dict[str, Any]:
 
 
 def level(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """A transform that makes an image of the item's name, and dies or fails on some."""
+    """A transform that makes an image from the item's name; for some names it fails or kills its process."""
     if data["image"] == "kill":
         os._exit(1)
     if data["image"] == "fail":
@@ -151,7 +151,7 @@ def test_one_series_of_each_study_is_taken_or_none(
 
 
 class _Small:
-    """A model that takes at most three images at once."""
+    """A model that accepts at most three images at once."""
 
     device = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Killed at any moment and run again, a prediction ends with the same bytes; several processes give the same too."""
+"""A prediction that is killed at any moment and resumed gives the same bytes; so do several processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def in_process(work: Callable[[], Any], **environment: str) -> multiprocessing.p
 
 
 def kill_at(owner: Any, name: str, call: int) -> None:
-    """Let the process kill itself, as no handler can prevent, when a function is called for the n-th time."""
+    """Let the process kill itself, so that no handler can run, at the n-th call of a function."""
     original = getattr(owner, name)
     calls = 0
 
@@ -59,7 +59,7 @@ def kill_at(owner: Any, name: str, call: int) -> None:
 
 @pytest.fixture
 def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A prediction that nothing has interrupted, and what makes another with the same ids."""
+    """An uninterrupted prediction, and a function that makes another with the same ids."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     # a forked process can only count with one thread, and the last bits of a sum depend on how many there are
     threads = torch.get_num_threads()
@@ -78,7 +78,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def start_alike(tmp_path: Path) -> Path:
-    """A folder with the salt of the whole prediction and nothing else."""
+    """A folder with the salt of the uninterrupted prediction and nothing else."""
     out = tmp_path / "killed"
     (out / "local").mkdir(parents=True)
     shutil.copy(tmp_path / "whole" / "local" / "id_map.json", out / "local")

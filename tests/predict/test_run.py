@@ -1,4 +1,4 @@
-"""Prediction of folders: rows with numbers and reasons, and going on where an earlier run ended."""
+"""Prediction of folders: rows with numbers and reasons, and resuming."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.transforms.dicom.objects import as_file, rgb_object
 
 @pytest.fixture
 def images(phantom_files: Path, tmp_path: Path) -> Path:
-    """The phantom's files among others: one that is cut off, one that is no image."""
+    """The phantom's files with a truncated file and a file that is not an image."""
     folder = tmp_path / "input"
     shutil.copytree(phantom_files, folder)
     content = next(phantom_files.rglob("*.dcm")).read_bytes()

@@ -1,4 +1,4 @@
-"""Millilitres, flags and masks of regular and irregular series, by the command, with masks of known size."""
+"""Millilitres, flags and masks of regular and irregular series with masks of known size, predicted by the command."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TILTED = (1, 0, 0, 0, float(COSINE), float(SINE))
 
 
 class Series(NamedTuple):
-    """A series, and what is right for it.
+    """A series and its expected results.
 
     Args:
-        places: of the slices along the table, in mm.
+        places: positions of the slices along the table, in mm.
         length: sum of the thicknesses of the slices, in mm along their normal.
-        flags: in the row.
-        shifts: of the slices along their rows, in mm.
+        flags: expected flags of the row.
+        shifts: shifts of the slices along their rows, in mm.
         orientation: ImageOrientationPatient.
     """
 
@@ -66,7 +66,7 @@ CASES = REGULAR | IRREGULAR
 
 @pytest.fixture(scope="module")
 def run_of_one_class(segmenter_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose mask is every pixel, so that the volume of a mask is that of its series."""
+    """A run whose mask covers every pixel, so that the mask has the volume of its series."""
     folder = tmp_path_factory.mktemp("constant") / "run"
     shutil.copytree(segmenter_run, folder)
     run = open_run(folder)
@@ -82,7 +82,7 @@ def run_of_one_class(segmenter_run: Path, tmp_path_factory: pytest.TempPathFacto
 def write_series(
     folder: Path, series: Series, *, number: int = 1, changes: Mapping[int, dict[str, Any]] | None = None
 ) -> None:
-    """Write the files of a series; ``changes`` has tags of single slices, by number."""
+    """Write the files of a series; ``changes`` holds tags of single slices, by number."""
     folder.mkdir(parents=True)
     gradient = np.add.outer(20 * np.arange(ROWS), 30 * np.arange(COLUMNS))
     for index, (place, shift) in enumerate(zip(series.places, series.shifts, strict=False)):
@@ -94,7 +94,7 @@ def write_series(
 
 
 def command(run: Path, source: Path, out: Path, outputs: str = "csv,json") -> tuple[int, list[dict[str, str]]]:
-    """Predict; returns the exit code and the rows of the table."""
+    """Predict with the command line; return the exit code and the rows of the table."""
     settings = ["--workers", "0", "--device", "cpu", "--batch_size", "8", "--outputs", outputs]
     code = main(["predict", str(run), str(source), "--out", str(out), *settings])
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as stream:

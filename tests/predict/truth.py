@@ -1,4 +1,4 @@
-"""Tiny runs, and what the ways to a prediction say about the same images, by image, so that it can be compared."""
+"""Tiny runs, and their predictions of the same images from every way to predict, by image, for comparison."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ Key = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class Said:
-    """What was said about images.
+    """Predictions of images.
 
     Args:
         keys: the images, sorted.
         probabilities: float64 (N, C).
-        predicted: names of classes.
-        trusted: the marks of the trust record.
+        predicted: class names.
+        trusted: flags of the trust record.
     """
 
     keys: list[Key]
@@ -90,15 +90,15 @@ class Said:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run of a classifier and its evaluation, which left a trust record in it.
+    """A run of a classifier and its evaluation, which wrote a trust record.
 
     Args:
         run: folder of the run.
         images: folder of the images, DICOM files.
-        outputs: what the evaluation stored.
+        outputs: stored outputs of the evaluation.
         record: the trust record.
-        keys: the images of the outputs.
-        report: of the evaluation.
+        keys: images of the outputs.
+        report: report of the evaluation.
     """
 
     run: Path
@@ -110,7 +110,7 @@ class Judged:
 
     @property
     def expected(self) -> Said:
-        """What the evaluation computed, and what the record makes of its logits and features."""
+        """The evaluation's probabilities, and the record's judgement of its logits and features."""
         order = sorted(range(len(self.keys)), key=lambda row: self.keys[row])
         outputs = self.outputs.take(order)
         logits = outputs.predictions.logits
@@ -123,9 +123,9 @@ class Judged:
 
     @property
     def clear(self) -> np.ndarray:
-        """Images (N,), in the order of ``expected``, whose marks do not hang on the last digits of a number.
+        """Images (N,), in the order of ``expected``, whose flags do not depend on rounding.
 
-        Thresholds are scores of images, so that some lie exactly on them.
+        Thresholds are scores of images, so that some scores equal them.
         """
         order = sorted(range(len(self.keys)), key=lambda row: self.keys[row])
         outputs, marks = self.outputs.take(order), []
@@ -136,7 +136,7 @@ class Judged:
 
 
 def judged_classifier(folder: Path, name: str) -> Judged:
-    """Make a tiny run of one of the CLASSIFIERS, and evaluate it with the bundle's own workflow on a phantom."""
+    """Make a tiny run of one of the CLASSIFIERS, and evaluate it with the bundle's workflow on a phantom."""
     write_phantom(folder / "data", patients=(6, 12, 3, 3), images_per_patient=2, size=64, progress=False)
     images = folder / "data" / "images"
     settings = {"calibration_fraction": 0.5, "target_risk": 0.6}
@@ -161,7 +161,7 @@ def _spread(folder: Path, bundle: str, images: Path, **own: Any) -> Path:
 
 
 def _keep(run: Path, data: Path, temperature: float, **settings: Any) -> None:
-    """Write what an ensemble asks its members for: their splits, and a trust record with a temperature."""
+    """Write the files that an ensemble needs from its members: their splits, and a trust record with a temperature."""
     opened = open_run(run)
     own = {"dataset_dir": str(data.resolve()), "output_dir": str(run), "num_workers": 0, "device": "cpu"}
     parser = opened.parser("evaluate", **own, **settings)
@@ -172,7 +172,7 @@ def _keep(run: Path, data: Path, temperature: float, **settings: Any) -> None:
 
 
 def judge_images(run: Path, data: Path, images: Path, out: Path, **settings: Any) -> Judged:
-    """Evaluate a run with its bundle's own workflow, and keep what it says of every image."""
+    """Evaluate a run with its bundle's workflow, and record its result for every image."""
     workflow = evaluate(run, data, out, **settings)
     outputs, ids = read_outputs(out), workflow.get_parsed_content("id_map")
     checkpoint = open_run(run).checkpoint
@@ -187,7 +187,7 @@ def judge_images(run: Path, data: Path, images: Path, out: Path, **settings: Any
 
 
 def spread_logits(run: Any, images: list[torch.Tensor]) -> None:
-    """Change the last layer of a run so that its logits have mean 0 and deviation 1 over images, and so differ."""
+    """Scale the last layer of a run so that its logits have mean 0 and standard deviation 1 over images."""
     network = run.network()
     last: Any = getattr(network.head, "classifier", network.head)
     with torch.inference_mode():
@@ -200,7 +200,7 @@ def spread_logits(run: Any, images: list[torch.Tensor]) -> None:
 
 
 def change_without_adapter(run: Path) -> float:
-    """By how much logits change at most where DVPT adds nothing."""
+    """Return the largest change of a logit if DVPT adds nothing."""
     network: Any = open_run(run).network()
     size = network.backbone.spec.image_size
     images = torch.rand(2, 3, size, size)
@@ -222,15 +222,15 @@ def evaluate(
     prepare: Callable[[Any], None] | None = None,
     **settings: Any,
 ) -> Any:
-    """Run the evaluation of a run's bundle; returns its parsed config.
+    """Run the evaluation of a run's bundle, and return its parsed config.
 
     Args:
         run: folder of the run.
         data: the data set.
         out: folder of the results.
-        listen: gets the id of each image and its logits.
-        prepare: gets the parsed config before it runs.
-        settings: of the bundle.
+        listen: receives the id of each image and its logits.
+        prepare: receives the parsed config before it runs.
+        settings: settings of the bundle.
     """
     own = {"dataset_dir": str(data.resolve()), "output_dir": str(out), "num_workers": 0, "device": "cpu"}
     workflow = open_run(run).parser("evaluate", **own, **settings)
@@ -249,13 +249,13 @@ def evaluate(
 
 
 def key_of(ids: IdMap, image_id: str, images: Path) -> Key:
-    """The image that an id of a map means."""
+    """Return the image behind an id of a map."""
     item = ids.item_of(image_id)
     return Path(item["image"]).resolve().relative_to(images.resolve()).as_posix(), item.get("frame")
 
 
 def said_by(out: Path, images: Path, class_names: list[str]) -> Said:
-    """What the table in a folder of predictions says."""
+    """Return the predictions of the table in a folder."""
     ids = IdMap(out / "local" / "id_map.json")
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         rows = {key_of(ids, row["id"], images): row for row in csv.DictReader(stream) if row["status"] == "ok"}
@@ -284,11 +284,11 @@ def said_by(out: Path, images: Path, class_names: list[str]) -> Said:
 
 
 def differences(found: Said, judged: Judged) -> dict[str, float]:
-    """The largest differences from the evaluation.
+    """Return the largest differences from the evaluation.
 
     Raises:
-        AssertionError: if images are others, a number differs by more than 1e-4 (a score, by that share of it), or a
-            mark differs that does not hang on the last digits.
+        AssertionError: if the images differ, a number differs by more than 1e-4 (a score, relatively), or a flag
+            differs that does not depend on rounding.
     """
     expected, clear = judged.expected, judged.clear
     assert found.keys == expected.keys

@@ -1,1 +1,1 @@
-"""Nothing that identifies a patient comes out: unmistakable words go in everywhere, and every output is searched."""
+"""No output identifies a patient: unmistakable words are planted everywhere, and every output is searched."""

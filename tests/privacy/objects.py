@@ -1,4 +1,4 @@
-"""What of a source is in a DICOM object that was derived from it, element by element."""
+"""Elements of a derived DICOM object that come from its source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFERENCES = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "ReferencedSOPI
 
 @quiet()
 def planted_elements(path: Path) -> dict[tuple[str, ...], Any]:
-    """Values that hold a planted word, by the keywords that lead to them; of the preamble and the file meta too."""
+    """Return values that hold a planted word, by the keywords that lead to them, including preamble and file meta."""
     dataset = dcmread(path)
     found: dict[tuple[str, ...], Any] = {}
     if _is_planted(dataset.preamble):
@@ -57,17 +57,17 @@ def _is_planted(value: Any) -> bool:
 
 
 def search_of(folder: Path) -> Search:
-    """A search in which derived objects may hold what they copy and no path, and tables of `local` paths alone."""
+    """Return a search that allows derived objects their copied values but no path, and tables in `local` only paths."""
     allowed: dict[str, Any] = {path.name: (TAG, TAG_DATE, TAG_TIME, TAG_UID) for path in folder.rglob("*.dcm")}
     return Search(WORDS, allowed | {"files.csv": (PATH,), "id_map.json": (PATH,)})
 
 
 @quiet()
 def check_objects(paths: list[Path], sources: dict[str, Dataset]) -> set[tuple[str, ...]]:
-    """Hold what derived objects have of their sources against the rule; return where it is.
+    """Check the values that derived objects copy from their sources against the rule; return their places.
 
     Args:
-        paths: of the objects.
+        paths: paths of the objects.
         sources: headers by StudyInstanceUID.
     """
     places: set[tuple[str, ...]] = set()
@@ -84,7 +84,7 @@ def check_objects(paths: list[Path], sources: dict[str, Dataset]) -> set[tuple[s
 
 @quiet()
 def headers(folder: Path) -> dict[str, Dataset]:
-    """By StudyInstanceUID, of what can be read."""
+    """Return the readable headers by StudyInstanceUID."""
     found: dict[str, Dataset] = {}
     for path in sorted(folder.rglob("*.dcm")):
         if path.is_file():

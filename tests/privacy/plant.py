@@ -1,4 +1,4 @@
-"""Images whose every identifying tag, name and comment holds an unmistakable word."""
+"""Images with an unmistakable word in every identifying tag, name and comment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SEQUENCES = ("RequestAttributesSequence", "ReferencedStudySequence", "OtherPati
 
 @lru_cache
 def _planted_elements() -> list[tuple[int, str, str]]:
-    """Tag, VR and value of all elements of the dictionary that can identify."""
+    """Return tag, VR and value of all elements of the dictionary that can identify a patient."""
     found = []
     for number, (vr, *_, is_retired, keyword) in DicomDictionary.items():
         group = number >> 16
@@ -55,7 +55,7 @@ def _planted_elements() -> list[tuple[int, str, str]]:
 
 
 def plant(dataset: Dataset) -> int:
-    """Put a word into every element that can identify, also in sequences and private elements; return how many."""
+    """Put a word into every identifying element, also in sequences and private elements; return their number."""
     count = _fill(dataset)
     for keyword in _SEQUENCES:
         item = Dataset()
@@ -77,7 +77,7 @@ def _fill(dataset: Dataset) -> int:
 
 
 def planted_object(index: int, *, label: int) -> tuple[FileDataset, int]:
-    """A small MR image, bright on the left or on the right, of a patient of its own; and the number of words in it."""
+    """A small MR image of a separate patient, bright on the left or right; and the number of words in it."""
     rng = np.random.default_rng(index)
     pixels = rng.integers(0, 200, (48, 48), dtype=np.uint16)
     pixels[:, 24 * label : 24 * label + 24] += 2000
@@ -96,11 +96,11 @@ def plant_folder(folder: Path, *, patients: int = 12) -> int:
     """Write images of many patients in two classes, a few in other formats, and broken files.
 
     Args:
-        folder: where they go; its own name should hold :data:`PATH`.
+        folder: folder of the files; its own name should hold :data:`PATH`.
         patients: number of DICOM files.
 
     Returns:
-        The number of planted words, names of files and folders among them.
+        number of planted words, including names of files and folders.
     """
     rows, count = [], 0
     for index in range(patients):
@@ -139,9 +139,9 @@ def plant_series(folder: Path, *, slices: int = 3) -> int:
 
 @quiet()
 def plant_pairs(folder: Path, *, cases: int = 6, slices: int = 3) -> None:
-    """Write series and DICOM segmentations that name their sources twice, which highdicom complains of, UIDs included.
+    """Write series and DICOM segmentations that name their sources twice, so that highdicom warns and quotes UIDs.
 
-    They lie in `images/<case>/` and `masks/<case>.dcm`.
+    They are in `images/<case>/` and `masks/<case>.dcm`.
     """
     for case in range(cases):
         mask = np.zeros((slices, 32, 32), np.uint8)
@@ -163,7 +163,7 @@ def plant_pairs(folder: Path, *, cases: int = 6, slices: int = 3) -> None:
 
 @quiet()
 def plant_odd(folder: Path) -> int:
-    """Write images with values that the standard does not allow, which readers like to quote; return their number."""
+    """Write images with values that violate the standard, which readers tend to quote; return their number."""
     folder.mkdir(parents=True)
     odd: dict[str, dict[str, object]] = {
         "LONG": {"PatientName": f"{TAG}^" * 60, "AccessionNumber": f"{TAG}" * 20, "StudyID": f"{TAG}" * 20},
@@ -211,7 +211,7 @@ def _nifti(folder: Path) -> Path:
 
 
 def _broken_files(folder: Path) -> int:
-    """Write files that fail in many places of reading; return the number of words in them."""
+    """Write files that fail at many steps of reading; return the number of words in them."""
     whole = as_file(planted_object(100, label=0)[0]).getvalue()
     (folder / f"{PATH}-CUT.dcm").write_bytes(whole[: len(whole) // 2])
     (folder / f"{PATH}-SHORT.dcm").write_bytes(whole[:-100])

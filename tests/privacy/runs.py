@@ -1,4 +1,4 @@
-"""Run commands on planted images, and keep what they say and write."""
+"""Run commands on planted images, and keep their output and files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps(codes))
 
 @dataclass
 class Runs:
-    """What the processes said, and where they wrote."""
+    """Output of the processes, and the folders that they wrote to."""
 
     folder: Path
     planted: int
@@ -49,7 +49,7 @@ class Runs:
     codes: dict[str, int | str] = field(default_factory=dict)
 
     def run(self, name: str, *words: str) -> bytes:
-        """Run Python in a process whose home, caches and temporary files are kept to be searched."""
+        """Run Python in a process whose home, caches and temporary files are kept for the search."""
         home, scratch = self.folder / "home", self.folder / "tmp"
         home.mkdir(exist_ok=True)
         scratch.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ class Runs:
             self.codes |= json.loads(said.splitlines()[-1])
 
     def uids(self) -> list[str]:
-        """Return what looks like a UID on any stream, with the name of the stream."""
+        """Return all texts that look like a UID on any stream, with the name of the stream."""
         return [f"{name}: {found!r}" for name, content in self.said.items() for found in _UID.findall(content)]
 
     def tracebacks(self) -> list[str]:
@@ -83,7 +83,7 @@ class Runs:
         return [name for name, content in self.said.items() if _TRACEBACK.search(content)]
 
     def searched(self, search: Search) -> str:
-        """Search everything that was written and said; return what was done, for people."""
+        """Search all files and output; return a summary for people."""
         search.folder(self.folder)
         for name, content in self.said.items():
             search.text(name, content)

@@ -1,4 +1,4 @@
-"""Search files for words, however they are packed or written."""
+"""Search files for words in any packing or encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 
 
 def spellings(word: str) -> list[bytes]:
-    """Return the byte strings by which a word can be in a file: plain, UTF-16 and UTF-32, base64, hexadecimal, percent.
+    """Return the byte strings that encode a word: plain, UTF-16 and UTF-32, base64, hexadecimal, percent.
 
     Example:
         >>> len(spellings("ZQX"))
@@ -42,16 +42,16 @@ def spellings(word: str) -> list[bytes]:
 
 @dataclass
 class Search:
-    """Searches for words, and counts what was searched.
+    """Searches for words, and counts the searched files and bytes.
 
     Args:
-        words: what to look for.
-        allowed: names of files, and which of the words may be in them.
+        words: words to find.
+        allowed: names of files, and the words that they may hold.
 
     Attributes:
         files: number of files searched.
-        size: bytes searched, unpacked ones included.
-        hits: what was found, and where.
+        size: bytes searched, including unpacked ones.
+        hits: words found and their places.
     """
 
     words: Sequence[str]
@@ -71,7 +71,7 @@ class Search:
                 self._look(relative, path.read_bytes(), words)
 
     def text(self, name: str, content: bytes) -> None:
-        """Search bytes that came out of a process."""
+        """Search the bytes that a process printed."""
         self._look(name, content, self.words)
 
     def _look(self, name: str, content: bytes, words: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class Search:
 
 
 def _layers(name: str, data: bytes, depth: int) -> Iterator[tuple[str, bytes]]:
-    """Yield bytes and whatever is packed in them: archives, compressed data, pictures, base64."""
+    """Yield bytes and everything packed in them: archives, compressed data, pictures, base64."""
     yield name, data
     if depth == _DEEPEST:
         return

@@ -1,4 +1,4 @@
-"""Prediction, export and the listener: nothing that identifies comes out, but for what leads back to the source."""
+"""Prediction, export and the listener write nothing that identifies a patient, except links to the source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = ["no_lesion", "lesion"]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A folder of planted words, and how many there are."""
+    """A folder of planted words, and their number."""
     folder = tmp_path_factory.mktemp("planted") / f"{PATH}_HOSPITAL"
     count = plant_folder(folder, patients=4)
     return folder, count + plant_series(folder / f"{PATH} SERIES") + plant_odd(folder / f"{PATH} ODD")
@@ -34,7 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, images: tuple[Path, int]) -> Runs:
-    """All commands that predict and export, and such that fail."""
+    """All commands that predict and export, including commands that fail."""
     runs = Runs(folder=tmp_path_factory.mktemp("predictions"), planted=images[1])
     make_run(runs.folder / "classifier", "movl_classification", CLASSES, prompt_width=4)
     make_run(runs.folder / "segmenter", "dvpt_segmentation", ["background", "lesion"], decoder_width=16)
@@ -130,7 +130,7 @@ def test_derived_objects_have_of_their_source_only_what_the_rule_copies(
 
 @pytest.mark.slow
 def test_pictures_do_not_depend_on_who_it_is(runs: Runs, images: tuple[Path, int], tmp_path: Path) -> None:
-    """The same pixels of nobody, under another name, give the same pictures: nothing of a patient is drawn."""
+    """Equal pixels of different patients give equal pictures: nothing about a patient is drawn."""
     from movl_monai.predict.run import predict
 
     planted = sorted(images[0].glob(f"{PATH} DOE */*.dcm"))
@@ -201,7 +201,7 @@ def test_the_listener_tells_nobody_either(
 
 @pytest.mark.slow
 def test_a_word_in_an_object_is_found(tmp_path: Path) -> None:
-    """The check of derived objects finds what a careless copy would bring."""
+    """The check of derived objects finds the words that a careless copy would include."""
     dataset = grey_object(np.zeros((2, 2), dtype=np.uint8))
     dataset.StudyInstanceUID = dataset.SeriesInstanceUID = f"2.25.{TAG_UID}"
     dataset.SeriesDescription = f"{TAG} description"

@@ -1,4 +1,4 @@
-"""Ingest, training, evaluation, inference and failures: nothing that identifies comes out of any of them."""
+"""Ingest, training, evaluation, inference and failures write nothing that identifies a patient."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ for path in paths:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Everything that the project does with images, on a folder full of planted words."""
+    """Every command that reads images, on a folder full of planted words."""
     base = tmp_path_factory.mktemp("privacy")
     images = base / f"{PATH}_HOSPITAL"
     runs = Runs(folder=base / "out", planted=plant_folder(images))

@@ -1,4 +1,4 @@
-"""Training, evaluation and prediction on masks that libraries warn about: 0 tracebacks and 0 UIDs on any stream."""
+"""Training, evaluation and prediction on masks that libraries warn about: no traceback and no UID on any stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAIN = str(CONFIGS / "train.json")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Return what the commands say, all loggers of all libraries at their defaults."""
+    """Return the output of the commands, with all loggers of all libraries at their defaults."""
     base = tmp_path_factory.mktemp("streams")
     data, out = base / f"{PATH}_HOSPITAL", base / "out"
     plant_pairs(data)

@@ -49,14 +49,14 @@ def probe(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def joint(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output_dir of a linear probe and a prompt trained behind each other, then together."""
+    """The output_dir of a run that trains a linear probe, then a prompt, then both together."""
     folder = tmp_path_factory.mktemp("runs") / "joint"
     return train(folder, phantom, "strategy_joint.json", epochs=2, prompt_width=6, prompt_lr=0.1)
 
 
 @pytest.fixture
 def segmentation(tmp_path: Path) -> Path:
-    """A folder with the record of a segmentation; nothing more is read of it."""
+    """A folder with the record of a segmentation; no other file of it is read."""
     record = {
         "format": 1,
         "bundle": None,

@@ -1,4 +1,4 @@
-"""The command on a tiny phantom: files, resuming, and what it refuses."""
+"""The command on a tiny phantom: files, resuming, and refusals."""
 
 from __future__ import annotations
 

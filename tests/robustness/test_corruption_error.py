@@ -1,4 +1,4 @@
-"""The figures against loops that follow the paper's formulas, and what has no value."""
+"""Corruption errors against loops of the paper's formulas, and undefined ratios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page, the table and the picture of a suite, from stored logits alone."""
+"""Page, table and figure of a suite, from stored logits alone."""
 
 from __future__ import annotations
 

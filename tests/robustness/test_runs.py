@@ -1,4 +1,4 @@
-"""What runs are called, and which settings of the data set they agree in."""
+"""Names of runs, and the data settings that they share."""
 
 from __future__ import annotations
 

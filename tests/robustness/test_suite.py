@@ -1,4 +1,4 @@
-"""Networks on corrupted images: each image once for all, features shared, logits kept, nothing taken for another."""
+"""Networks on corrupted images: each image is corrupted once, features are shared, and logits are kept apart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def images() -> torch.Tensor:
 
 
 def counted(network: AdaptedClassifier) -> list[int]:
-    """How many images go through a network's backbone, growing."""
+    """A growing count of the images that pass a network's backbone."""
     counts: list[int] = []
     network.backbone.register_forward_hook(lambda _module, arguments, _output: counts.append(len(arguments[0])))
     return counts

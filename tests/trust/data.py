@@ -1,4 +1,4 @@
-"""Images and networks that the tests of this folder share."""
+"""Images and networks, shared by the tests of this folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from movl_monai.evaluation.metrics import softmax
 
 
 def drawn_from_softmax(count: int, num_classes: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels that have exactly the probabilities that the logits say."""
+    """Labels drawn with the probabilities of the logits."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(count, num_classes)) * 2
     cumulated = softmax(logits).cumsum(axis=1)
@@ -17,7 +17,7 @@ def drawn_from_softmax(count: int, num_classes: int, *, seed: int = 0) -> tuple[
 
 
 def images(labels: np.ndarray, logits: np.ndarray, *, patients: int | None = None) -> Predictions:
-    """Predictions whose images belong in turn to so many patients."""
+    """Predictions whose images belong to the given number of patients in turn."""
     ids = [str(index) for index in range(len(labels))]
     owners = None if patients is None else [f"p{index % patients}" for index in range(len(labels))]
     return Predictions(ids=ids, logits=logits, labels=labels, patients=owners)

@@ -1,4 +1,4 @@
-"""Tests of conformal sets: the definitions as loops, and the promise by simulation on exchangeable images."""
+"""Tests of prediction sets: written-out definitions, and the coverage by simulation on exchangeable images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.trust.data import drawn_from_softmax, images
 
 
 def aps_by_loop(row: np.ndarray, label: int, u: float) -> float:
-    """Probability in front of a class, and u of its own; equal classes by their number."""
+    """Probability before a class plus the share u of its own; ties by class number."""
     before = [p for index, p in enumerate(row) if p > row[label] or (p == row[label] and index < label)]
     return sum(before) + u * row[label]
 
@@ -70,7 +70,7 @@ def test_bad_alpha_and_scores_are_refused(alpha: float, scores: list[float], mes
 
 
 def simulate(method: str, *, per_class: bool, n: int, alpha: float, trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the set of one new image holds its label in each of many trials, and that label."""
+    """Return for many trials whether the set of a new image holds its label, and that label."""
     labels, logits = drawn_from_softmax(trials * (n + 1), 3, seed=11)
     labels, logits = labels.reshape(trials, n + 1), 1.7 * logits.reshape(trials, n + 1, 3)  # not calibrated
     held = np.zeros(trials, dtype=bool)

@@ -1,4 +1,4 @@
-"""Tests of detection as a report gives it, on stored outputs whose answer is known, and on real images."""
+"""Tests of OOD detection in a report, on stored outputs with a known answer, and on real images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def outputs(
     seed: int = 0,
     **options: Any,
 ) -> StoredOutputs:
-    """Gaussian features in every place, moved by so many standard deviations in other domains, and linear logits."""
+    """Gaussian features for every section, shifted by standard deviations in other domains, and linear logits."""
     sizes = sizes or {
         ("id", "train"): 200,
         ("id", "val"): 100,

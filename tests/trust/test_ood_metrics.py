@@ -1,4 +1,4 @@
-"""Tests of the figures of detection: scikit-learn and loops over resamples are the oracles."""
+"""Tests of the figures of OOD detection: scikit-learn and loops over resamples are the oracles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the scores: dense formulas, pytorch-ood, and Gaussians whose answer is known are the oracles."""
+"""Tests of OOD scores: dense formulas, pytorch-ood, and Gaussians with a known answer are the oracles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FITTED = {"mahalanobis", "relative_mahalanobis", "knn", "vim", "residual"}
 def training(
     count: int, num_features: int, num_classes: int = 3, *, smallest: float = 0.05, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Features with as different variances as frozen ones have, around means of classes, and logits from them."""
+    """Features around class means with variances as different as those of frozen features, and logits from them."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % num_classes
     scales = np.geomspace(1, smallest, num_features)
@@ -56,7 +56,7 @@ def dense_distances(points: np.ndarray, mean: np.ndarray, covariance: np.ndarray
 
 
 def class_distances(points: np.ndarray, data: dict[str, np.ndarray]) -> tuple[np.ndarray, float, float]:
-    """Distances to the nearest class, and rho and mu of the shrinkage."""
+    """Return distances to the nearest class, and rho and mu of the shrinkage."""
     means = [data["features"][data["labels"] == index].mean(axis=0) for index in range(3)]
     deviations = data["features"] - np.stack(means)[data["labels"]]
     covariance, shrinkage = ledoit_wolf(deviations, assume_centered=True)

@@ -1,4 +1,4 @@
-"""Tests of paired comparisons: loops over resampled rows, and the binomial distribution written out."""
+"""Tests of paired comparisons: loops over resampled rows and the written-out binomial distribution are the oracles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def outputs_of(ids: list[str], logits: np.ndarray, labels: np.ndarray, **options
 
 @pytest.fixture
 def pair() -> tuple[StoredOutputs, StoredOutputs, ImageNames, ImageNames]:
-    """Two runs on 80 images, with ids of their own and the images in another order."""
+    """Two runs on 80 images, with different ids and the images in another order."""
     labels, logits = random_logits(80, 3)
     other = logits + np.random.default_rng(1).normal(size=logits.shape)
     names, order = [f"img/{index}.png" for index in range(80)], np.random.default_rng(2).permutation(80)

@@ -1,4 +1,4 @@
-"""Tests of the trust record: what it says, its file, and to which checkpoint it belongs."""
+"""Tests of the trust record: its judgement, its file, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def network(*, seed: int = 3) -> AdaptedClassifier:
 
 
 def entries(stored: Any, score: str = "mahalanobis") -> dict[str, Any]:
-    """A report, as the evaluation makes it."""
+    """A report as the evaluation makes it."""
     parts = {name: stored.sections()[name].predictions for name in ("id", "val", "calibration")}
     return {
         "calibration": calibration_report(parts, rounds=5),

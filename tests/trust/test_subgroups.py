@@ -1,4 +1,4 @@
-"""Tests of groups: the plain figures of their images, and a loop over resampled patients for the intervals."""
+"""Tests of groups: the figures of each group's images, and a loop over resampled patients for the intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.evaluation.test_uncertainty import FUNCTIONS, resampled_rows
 
 
 def grouped(count: int = 120, num_classes: int = 2) -> tuple[Predictions, list[str]]:
-    """Two images per patient; M is harder than F, and the last six images tell nothing."""
+    """Two images per patient; M is harder than F, and the last six images have no group."""
     labels, logits = random_logits(count, num_classes, skill=2.0)
     values = ["F" if index // 2 % 2 else "M" for index in range(count - 6)] + [""] * 6
     harder = np.array([value == "M" for value in values])
