@@ -38,9 +38,18 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/predict",
     "movl_monai/robustness",
     "movl_monai/trust",
+    "tests/deploy",
+    "tests/dicom_output",
+    "tests/evaluation",
+    "tests/export",
     "tests/heads",
+    "tests/inspection",
     "tests/losses",
+    "tests/predict",
+    "tests/privacy",
     "tests/prompts",
+    "tests/robustness",
+    "tests/trust",
     "transforms",
     "transforms/corruptions",
     "transforms/dicom",
@@ -68,7 +77,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=114, what=397, turns=11)
+CEILING = Counts(openings=92, what=341, turns=11)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:

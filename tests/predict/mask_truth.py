@@ -181,7 +181,7 @@ def unclear_differences(found: Masks, expected: Segmented) -> int:
 
 
 def pixel_difference(model: Path, expected: Segmented) -> float:
-    """Return the largest difference of a pixel's probability from the evaluation, using the model's own preprocessing."""
+    """Return the largest difference of a pixel's probability from the evaluation, with the model's preprocessing."""
     opened = open_model(model, task="segmentation")
     largest = 0.0
     for (name, frame), probabilities in expected.probabilities.items():
