@@ -28,8 +28,8 @@ def write_volume(image: Any, path: Path) -> None:
     shape therefore cannot be checked against the affine, and a transposed array must not be given. For non-square
     pixels that affine has the spacings of rows and columns swapped, which is corrected here.
 
-    Values must be HU, which only the CT windows of the bundles need. For all other modalities the window, polarity and
-    padding of the files are lost, and the numbers would differ from those of training.
+    Values are HU, and the CT windows of the bundles need nothing else. For all other modalities the window, polarity
+    and padding of the files are lost, and the numbers would differ from those of training.
 
     Args:
         image: image with ``asnumpy()`` (slices, rows, columns) and ``metadata()``.

@@ -97,7 +97,7 @@ def classification_rows(
                 "predicted": predicted,
                 "predicted_number": int(values[number].argmax()),
                 "probabilities": probabilities[number].tolist(),
-                # the temperature is not meant for images without an answer
+                # the temperature was fitted for images that the model answers
                 "calibrated": None if no_answer(**marks) else of("probabilities", number),
                 "ood_score": of("ood_scores", number),
                 **marks,

@@ -30,7 +30,7 @@ Metric = Literal[
     "cross_entropy",
     "brier",
 ]
-# without the calibration error: it is never negative, so resampling biases it upwards
+# without the calibration error: it is never negative, so resampling biases it upwards and its percentiles miss it
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 

@@ -80,8 +80,8 @@ def export_run(
         tolerance: largest allowed difference from eager mode, of a logit (absolute) and of a feature (relative to the
             largest); see :class:`~movl_monai.export.parity.Parity`.
         images: folders or files to compare on; () takes ``val`` images if they are still found, else the phantom.
-        int8: write a second ONNX file ``*.int8.onnx`` beside it, dynamically quantised, with the measured effect on up
-            to 500 images of ``val`` (their places are known from the run's evaluation), or of ``images``.
+        int8: write a second, dynamically quantised ONNX file ``*.int8.onnx`` beside it. The file states the effect
+            measured on up to 500 images of ``val`` (the run's evaluation knows their paths), or of ``images``.
         int8_max_drop: largest allowed drop in int8 of the balanced accuracy on labelled images; without labels, of the
             share of images (pixels) that keep their class.
         trust: include the trust record beside the checkpoint, if there is one.

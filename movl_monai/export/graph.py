@@ -74,9 +74,8 @@ def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
     """
     if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier)):
         raise ExportError(
-            f"Only AdaptedClassifier, AdaptedSegmenter and EnsembleClassifier can be exported, got "
-            f"{type(network).__name__}; "
-            "unwrap a distributed or compiled network first."
+            "Only AdaptedClassifier, AdaptedSegmenter and EnsembleClassifier can be exported, got "
+            f"{type(network).__name__}; unwrap a distributed or compiled network first."
         )
     _check_finite(network)
     own = merge_adapter(copy.deepcopy(network).cpu().eval())

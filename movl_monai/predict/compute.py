@@ -88,7 +88,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def choose_batch_size(model: Model, image_size: tuple[int, int]) -> int:
     """Choose the batch size: the largest power of two that fits into a quarter of the free memory.
 
-    The memory per image is measured with images of zeros. On a CPU without a module to measure, it is estimated.
+    It is at most 32 on a CPU and 128 on a GPU. The memory per image is measured with images of zeros. On a CPU without
+    a module to measure, it is estimated.
 
     Args:
         model: model to run.

@@ -130,8 +130,8 @@ def smallest_alpha(n: int) -> float:
 def conformal_threshold(scores: ArrayLike, *, alpha: float) -> float:
     r"""Return the :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest of the scores of the true classes.
 
-    The score of a new exchangeable image's true class is at most the threshold with probability at least
-    :math:`1 - \alpha`, and at most :math:`1 - \alpha + 1 / (n + 1)` if no scores are equal.
+    Let p be the probability that the true class of a new exchangeable image has a score of at most this threshold. Then
+    :math:`p \ge 1 - \alpha`, and if no scores are equal :math:`p \le 1 - \alpha + 1 / (n + 1)`.
 
     Args:
         scores: score of the true class of each calibration image, (n,).

@@ -1,8 +1,8 @@
 """Match the images in the stored outputs of two runs whose ids have different salts.
 
-Stored outputs deliberately hold no name that two runs share: anyone with an image could find it in them. The shared
-name is the key (path below the data root, and frame) in the id map of each run, a local file that only its owner can
-read. The keys are compared in memory and written nowhere.
+Stored outputs deliberately hold no name that two runs share, because anyone with an image could then find it in them.
+The shared name is the key (path below the data root, and frame) in the id map of each run. This local file is readable
+by its owner only. The keys are compared in memory and written nowhere.
 """
 
 from __future__ import annotations
