@@ -77,7 +77,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=92, what=341, turns=11)
+CEILING = Counts(openings=68, what=271, turns=11)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
