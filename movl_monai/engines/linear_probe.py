@@ -223,13 +223,13 @@ class LinearProbe:
 
 
 def _row_space(features: torch.Tensor) -> torch.Tensor | None:
-    """Return an orthonormal basis (num_features, N) of the rows; None where there are more images than features.
+    """Return an orthonormal basis (num_features, N) of the rows; None without many more features than images.
 
     The optimum lies in the span of the training rows and the penalty is the same in every orthonormal basis, so the
     problem in N coordinates has the same solution. It is much smaller for features of all layers.
     """
     count, width = features.shape
-    return torch.linalg.qr(features.T).Q if count < width else None
+    return torch.linalg.qr(features.T).Q if width > 4 * count else None
 
 
 def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:

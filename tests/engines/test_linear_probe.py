@@ -71,7 +71,7 @@ def test_the_l2_strength_is_the_one_with_the_smallest_validation_cross_entropy()
 
 
 def test_more_features_than_images_have_the_same_optimum() -> None:
-    train, val = (SimpleNamespace(values=f.float(), labels=y) for f, y in (_problem(3, 30, 90), _problem(3, 45, 90)))
+    train, val = (SimpleNamespace(values=f.float(), labels=y) for f, y in (_problem(3, 30, 150), _problem(3, 45, 150)))
     solution = LinearProbe(train, val, num_classes=3, l2=0.01).solve()
     standard = (train.values.double() - solution.mean) / solution.scale
     weight, bias = fit_linear_probe(standard, train.labels, num_classes=3, l2=0.01)
