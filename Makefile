@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundles data train evaluate report test lint types language check bench fuzz hostile sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test lint types language check bench fuzz hostile golden sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ fuzz: setup  ## damage real files at random and read them (FUZZ_ARGS="--minutes 
 
 hostile: setup  ## read files made to exhaust memory or patience; prints the list with peak memory
 	@"$(RUN)/python" -m tests.hostile
+
+golden: setup  ## record, or compare, every file that the commands write (GOLDEN_ARGS="write DIR" or "check DIR")
+	@"$(RUN)/python" -m tests.golden $(GOLDEN_ARGS)
 
 sbom: setup  ## write sbom.json, a bill of materials (CycloneDX) of the installed environment
 	@if [ ! -x "$(SBOM_VENV)/bin/cyclonedx-py" ]; then \
