@@ -26,6 +26,8 @@ WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 TURNS = re.compile(r"\b(likewise|see there|of theirs|of the \w+ of the \w+ of)\b", re.IGNORECASE)
 
 CLEAN: tuple[str, ...] = (
+    "movl_monai/adapters",
+    "movl_monai/backbones",
     "movl_monai/data",
     "movl_monai/deploy",
     "movl_monai/dicom_output",
@@ -35,6 +37,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/ingest",
     "movl_monai/inspection",
     "movl_monai/losses",
+    "movl_monai/networks",
     "movl_monai/predict",
     "movl_monai/robustness",
     "movl_monai/trust",

@@ -1,4 +1,4 @@
-"""Adapters: what trains inside the blocks of a frozen Transformer."""
+"""Adapters: trainable parameters inside the blocks of a frozen Transformer."""
 
 from .adaptformer import AdaptFormer
 from .base import Adapter, BlockHook, last_blocks

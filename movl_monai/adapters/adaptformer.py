@@ -1,4 +1,4 @@
-"""AdaptFormer: a bottleneck beside the MLP of every block."""
+"""AdaptFormer: a bottleneck parallel to the MLP of every block."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AdaptFormer(Adapter):
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
         bottleneck: width of the branch, at least 1 (the paper's 64).
         scale: s > 0 (the paper's 0.1).
-        blocks: numbers of the blocks to adapt; None takes all.
+        blocks: numbers of the blocks to adapt; None adapts all.
         seed: of :math:`W_{down}`.
 
     Raises:
@@ -36,8 +36,8 @@ class AdaptFormer(Adapter):
 
     Reference:
         Chen et al., AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition, NeurIPS 2022, arXiv
-        2205.13535, equations 1 and 2; LN is the block's own, as the equations read. Deviations: no dropout in the
-        branch; in blocks with LayerScale (DINOv2), it scales the branch together with the MLP.
+        2205.13535, equations 1 and 2; LN is the block's own, as in the equations. Deviations: no dropout in the branch;
+        in blocks with LayerScale (DINOv2), it scales the branch together with the MLP.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -81,7 +81,7 @@ class AdaptFormer(Adapter):
 
 
 class Branch(nn.Module):
-    """The bottleneck of one block."""
+    """Bottleneck of one block."""
 
     def __init__(self, width: int, bottleneck: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class Branch(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Compute what is added to the MLP's output, of the tokens' shape."""
+        """Compute the addition to the MLP's output, of the tokens' shape."""
         return self.scale * F.linear(F.relu(F.linear(tokens, self.down, self.down_bias)), self.up, self.up_bias)
 
 
 class ParallelMLP(nn.Module):
-    """A frozen MLP with a branch beside it."""
+    """Frozen MLP with a parallel branch."""
 
     def __init__(self, mlp: nn.Module, branch: Branch) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What all adapters share: the backbone they are made for, the blocks they sit in, how they attach."""
+"""Base classes of the adapters: their backbone, their blocks, and how they attach."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ __all__ = ["Adapter", "BlockHook", "check_blocks", "check_frozen", "last_blocks"
 
 
 class BlockHook(nn.Module):
-    """What happens before and after one block; this one leaves the tokens as they are.
+    """Hook around one block; this one leaves the tokens unchanged.
 
     Tokens are (B, N, d), or (B, H, W, d) in a hierarchy.
     """
 
     def before(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens that the block reads, and whatever :meth:`after` needs of them."""
+        """Return the block's input tokens, and the values that :meth:`after` needs."""
         return tokens, tokens
 
     def after(self, tokens: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Return the tokens that the next block reads, from those that the block gave and what was kept."""
+        """Return the next block's input tokens, from the block's output and the kept values."""
         return tokens
 
 
 class Adapter(nn.Module):
     """Trainable parameters inside the blocks of a frozen Transformer.
 
-    An adapter is built for a backbone, of which it reads sizes only, and is given to a network together with it. There
-    it attaches to a :class:`~movl_monai.backbones.TokenPath`, modules that share the backbone's tensors: through one
-    hook per block (:meth:`hooks`), by wrapping layers (:meth:`attach`), or both. Its parameters are its own; the
-    backbone keeps its names, hash and features. Nothing in an adapter is random after its construction or depends on
-    train and eval mode (papers that use dropout here are deviated from in this).
+    An adapter is built for a backbone, of which it reads only sizes, and both are given to a network. There it attaches
+    to a :class:`~movl_monai.backbones.TokenPath`, modules that share the backbone's tensors: through one hook per block
+    (:meth:`hooks`), by wrapping layers (:meth:`attach`), or both. Its parameters are its own; the backbone keeps its
+    names, hash and features. After construction nothing in an adapter is random or depends on train and eval mode (a
+    deviation from papers with dropout).
 
     Args:
         backbone: a frozen backbone with blocks, or one of the same architecture.
-        blocks: numbers of the blocks to adapt, from 0; None takes all.
+        blocks: numbers of the blocks to adapt, from 0; None adapts all.
 
     Attributes:
-        num_appended: tokens that it adds to the sequence.
-        averages_appended: whether the features are the mean over the pooled feature and the appended tokens.
+        num_appended: number of tokens added to the sequence.
+        averages_appended: True if the features are the mean over the pooled feature and the appended tokens.
 
     Raises:
-        ConfigError: if the backbone hosts no adapters, is not frozen, or has no such blocks.
+        ConfigError: if the backbone hosts no adapters, is not frozen, or lacks the blocks.
     """
 
     def __init__(self, backbone: Backbone, *, blocks: Sequence[int] | None = None) -> None:
@@ -62,7 +62,7 @@ class Adapter(nn.Module):
 
     @property
     def first_block(self) -> int:
-        """Number of the first block whose input or inside this adapter changes; what is before it is frozen."""
+        """Number of the first block whose input or inside this adapter changes; all layers before it are frozen."""
         return self.block_numbers[0]
 
     @torch.jit.ignore
@@ -72,15 +72,15 @@ class Adapter(nn.Module):
 
     @torch.jit.ignore
     def first_prompts(self) -> nn.Parameter | None:
-        """Return the tokens (m, d) that it appends in front of its first block, None if it appends none."""
+        """Return the tokens (m, d) that it appends before its first block, None if it appends none."""
         return None
 
     @torch.jit.ignore
     def attach(self, path: TokenPath) -> None:
-        """Wrap layers of the path; nothing for an adapter that has hooks only.
+        """Wrap layers of the path; an adapter with only hooks does nothing.
 
         Raises:
-            ConfigError: if the path is that of another architecture than the adapter was built for.
+            ConfigError: if the path is of another architecture than the adapter's.
         """
         if path.layout != self.layout:
             raise ConfigError(
@@ -91,17 +91,17 @@ class Adapter(nn.Module):
 
     @torch.jit.ignore
     def settings(self) -> str:
-        """Return what a checkpoint must agree on besides shapes, in words."""
+        """Return a description of the settings that a checkpoint must share, besides shapes."""
         return type(self).__name__
 
     @torch.jit.ignore
     def num_parameters(self) -> int:
-        """Number of trainable parameters, whether or not a stage trains them now."""
+        """Return the number of trainable parameters, including those that no stage trains now."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @torch.jit.ignore
     def share_of_backbone(self) -> float:
-        """Trainable parameters over those of the backbone, in percent."""
+        """Return the share of trainable parameters relative to the backbone's, in percent."""
         return 100 * self.num_parameters() / self.backbone_parameters
 
     def _described(self, **options: object) -> str:
@@ -115,7 +115,7 @@ def check_blocks(blocks: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     """Return the numbers of the blocks, sorted.
 
     Raises:
-        ConfigError: if there are none, one is named twice, or one does not exist.
+        ConfigError: if they are empty, repeated, or do not exist.
     """
     if blocks is None:
         return tuple(range(depth))
@@ -150,13 +150,13 @@ def last_blocks(backbone: Backbone, *, share: float = 1 / 3) -> list[int]:
 
 
 def uniform_rows(shape: tuple[int, ...], *, fan_in: int, generator: torch.Generator) -> nn.Parameter:
-    r"""Draw a parameter uniformly from :math:`\pm 1 / \sqrt{\text{fan\_in}}`, as ``nn.Linear`` starts."""
+    r"""Draw a parameter uniformly from :math:`\pm 1 / \sqrt{\text{fan\_in}}`, as in ``nn.Linear``."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
 
 def check_frozen(backbone: Backbone) -> None:
-    """Raise ConfigError if a backbone trains."""
+    """Raise ConfigError if a backbone is not frozen."""
     if not backbone.frozen:
         raise ConfigError(
             f"An adapter needs a frozen backbone, {backbone.spec.name} trains (frozen=False); set frozen to true, or "

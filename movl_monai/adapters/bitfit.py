@@ -1,4 +1,4 @@
-"""BitFit: train the biases."""
+"""BitFit: training of the biases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BitFit(LayerAdapter):
 
     Args:
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
-        blocks: numbers of the blocks to adapt; None takes all, and what is around them.
+        blocks: numbers of the blocks to adapt; None adapts all, and the layers around them.
 
     Raises:
         ConfigError: if the backbone cannot host it or has no biases.
@@ -34,7 +34,7 @@ class BitFit(LayerAdapter):
     Reference:
         Ben Zaken et al., BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
         Language-models, ACL 2022, arXiv 2106.10199. Weight decay, if the optimiser has any, pulls to the pretrained
-        biases and not to zero. Swin's table of relative positions is no bias of a layer and stays as it is.
+        biases and not to zero. Swin's table of relative positions is not a bias of a layer and is unchanged.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -55,7 +55,7 @@ class BitFit(LayerAdapter):
 
 
 class BiasChange(LayerChange):
-    """A change of a bias."""
+    """Change of a bias."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""DVPT: prompts that look at the sample before they enter the frozen attention."""
+"""DVPT: prompts that attend to the sample before they enter the frozen attention."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ __all__ = ["DVPT", "block_groups"]
 
 
 class DVPT(Adapter):
-    r"""Dynamic visual prompts: a few queries attend to the sample's tokens in a bottleneck, and their results enter.
+    r"""Dynamic visual prompts: a few queries attend to the sample's tokens in a bottleneck and become prompts.
 
     .. math:: z = \mathrm{GELU}(f W_{down}), \quad
               a = \mathrm{softmax}(P z^T / \sqrt{h})\, z, \quad p = a W_{up}
 
-    f are the tokens that a block reads, and the module is shared by ``share_every`` consecutive blocks.
+    f are the input tokens of a block, and the module is shared by ``share_every`` consecutive blocks.
 
-    In a plain ViT m learned tokens are appended to the sequence in front of the first adapted block; in every adapted
-    block p is added to them before it, and the parallel adapter :math:`z W_{up2}` to all tokens after it.
-    The features are the mean over the pooled feature (class token) and the appended tokens, each behind the last
-    LayerNorm. In a hierarchy, where no tokens can be appended, the results return to every token through the
-    transposed attention weights, :math:`f + (A^T a) W_{up}`.
+    In a plain ViT m learned tokens are appended to the sequence before the first adapted block. Before every adapted
+    block p is added to them, and after it the parallel adapter :math:`z W_{up2}` is added to all tokens. The features
+    are the mean over the pooled feature (class token) and the appended tokens, each after the last LayerNorm. In a
+    hierarchy no tokens can be appended; there the results return to every token through the transposed attention
+    weights, :math:`f + (A^T a) W_{up}`.
 
-    Both projections up start at zero. In a hierarchy it therefore starts as the identity. In a plain ViT it cannot:
-    the appended tokens take a share of every attention, and the mean includes them; with them masked from the
-    attention all other tokens are those of the plain backbone. So the head behind it is solved on its
-    own features (:class:`~movl_monai.engines.LinearProbe`).
+    Both up projections start at zero, so that a hierarchy starts as the identity. A plain ViT cannot: the appended
+    tokens take a share of every attention, and the mean includes them; if they are masked from the attention, all other
+    tokens equal the plain backbone's. The head is therefore solved on the adapted features
+    (:class:`~movl_monai.engines.LinearProbe`).
 
     Args:
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
         num_prompts: m, from 1 to the number of image tokens in the smallest adapted block.
         bottleneck: h, at least 1.
-        share_every: blocks per module, at least 1 (then nothing is shared). A group never crosses a stage of a
-            hierarchy, and the last group of a stage is shorter where ``share_every`` does not divide it.
-        readout: features of a plain ViT: "prompts", the mean with the appended tokens, or "backbone", as the backbone
-            pools without them.
-        as_released: what the authors' code runs instead, to measure the difference: in a ViT learned tokens appended
-            once and the parallel adapter, as the attention is computed there and never used (it is left out here); in
-            a hierarchy queries (m, d) that attend outside of the bottleneck and whose results, passed through it, are
+        share_every: blocks per module, at least 1 (nothing shared). A group never crosses a stage of a hierarchy, and
+            the last group of a stage is shorter if ``share_every`` does not divide it.
+        readout: features of a plain ViT: "prompts", the mean with the appended tokens, or "backbone", the backbone's
+            pooling without them.
+        as_released: follow the authors' code instead, to measure the difference. In a ViT: learned tokens appended once
+            and the parallel adapter; the code computes the attention there without using it, so it is left out. In a
+            hierarchy: queries (m, d) that attend outside of the bottleneck, with results that pass through it and are
             added to the first m tokens, a fixed strip of the map.
-        dynamic: False leaves out the queries, to measure what they give. What remains is the parallel adapter, in a
-            plain ViT with appended tokens that are the same for every image, which is what ``as_released`` runs there.
-        blocks: numbers of the blocks to adapt; None takes all.
-        seed: of the start.
+        dynamic: False leaves out the queries, to measure their effect. The parallel adapter remains, in a plain ViT
+            with appended tokens that are equal for every image, as with ``as_released``.
+        blocks: numbers of the blocks to adapt; None adapts all.
+        seed: of the initial values.
 
     Raises:
         ConfigError: if the backbone cannot host it, or an option is out of range.
@@ -61,8 +61,8 @@ class DVPT(Adapter):
         DVPT, arXiv 2307.09787 (Neural Networks 185:107168, 2025). From the paper: bottleneck, queries that attend to
         the transformed features, projection up, aggregation with the frozen features, sharing between layers. From the
         released code: appended tokens, the mean read-out, the parallel adapter, ``share_every=3``. Our reading: all
-        dimensions, that attention is inside the bottleneck, no biases, both projections up at zero, where results enter
-        (before the block) and the branch (after it), keys without the prompts, the transposed return.
+        dimensions, attention inside the bottleneck, no biases, both up projections at zero, results before the block
+        and the branch after it, keys without the prompts, the transposed return.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -151,7 +151,7 @@ class DVPT(Adapter):
 
 
 def block_groups(numbers: Sequence[int], stages: Sequence[int], share_every: int) -> list[list[int]]:
-    """Split adapted blocks into groups of up to ``share_every`` that follow each other within a stage.
+    """Split adapted blocks into groups of up to ``share_every`` consecutive blocks within a stage.
 
     Example:
         >>> block_groups([0, 1, 2, 3, 4], [0, 0, 1, 1, 1], 2)

@@ -1,4 +1,4 @@
-"""The module of DVPT: a bottleneck, queries that attend inside it, and the way back up."""
+"""Module of DVPT: a bottleneck, queries that attend inside it, and the projection back up."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ __all__ = ["DynamicPrompts", "MapHook", "ReleasedMapHook", "SequenceHook", "Stat
 
 
 class DynamicPrompts(nn.Module):
-    r"""Make prompts of the sample from frozen tokens; shared by the blocks of a group.
+    r"""Make prompts from the sample's frozen tokens; shared by the blocks of a group.
 
     .. math:: z = \mathrm{GELU}(f W_{down}), \quad A = \mathrm{softmax}(P z^T / \sqrt{h}), \quad a = A z
 
     with tokens f (B, N, d), z (B, N, h), queries P (m, h), A (B, m, N) and a (B, m, h). :meth:`raised` gives
     :math:`a W_{up}`, :meth:`branch` gives :math:`z W_{up2}`, the parallel adapter of every token. Both matrices are
-    zero at the start, so that the module adds nothing before its first step, and all of them train from that step on.
-
-    A state of the earlier form, in which a scalar gate multiplied each matrix, is converted when it is loaded.
+    zero at the start, so that the module adds nothing before its first step; all of its parameters train from that step
+    on. A state in the earlier form, with a scalar gate per matrix, is converted when it is loaded.
 
     Args:
         width: d.
-        num_prompts: m; 0 leaves out what makes prompts, and the parallel adapter remains.
+        num_prompts: m; 0 leaves only the parallel adapter.
         bottleneck: h.
-        query_width: width of the queries where it is not h (the released code attends outside of the bottleneck).
-        generator: the seeded source of randomness.
+        query_width: width of the queries if it is not h (the released code attends outside of the bottleneck).
+        generator: the seeded random generator.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class DynamicPrompts(nn.Module):
         return F.linear(results, self.up)
 
     def branch(self, squeezed: torch.Tensor) -> torch.Tensor:
-        """Compute what the parallel adapter adds, (B, N, d), from z (B, N, h)."""
+        """Compute the output of the parallel adapter, (B, N, d), from z (B, N, h)."""
         return F.linear(squeezed, self.branch_up)
 
 
@@ -76,13 +75,13 @@ class SequenceHook(BlockHook):
     """DVPT in a plain ViT: the last m tokens of the sequence are the prompts.
 
     Before the block the module's results are added to them, so that the frozen attention mixes them with the image's
-    tokens; after it the parallel adapter is added to all tokens. Keys are the tokens of the image and those in front
-    of it (class token), not the prompts themselves.
+    tokens; after it the parallel adapter is added to all tokens. Keys are the image's tokens and the tokens before them
+    (class token), not the prompts themselves.
 
     Args:
         module: shared with the other blocks of the group.
         num_prompts: m.
-        start: appends the prompts in front of the first adapted block, None elsewhere.
+        start: hook that appends the prompts before the first adapted block; None elsewhere.
     """
 
     def __init__(self, module: DynamicPrompts, num_prompts: int, start: BlockHook | None) -> None:
@@ -106,13 +105,13 @@ class SequenceHook(BlockHook):
 
     @torch.jit.ignore
     def attention(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the weights (B, m, N) of the queries over the tokens that reach :meth:`before`, without prompts."""
+        """Return the weights (B, m, N) of the queries over the input tokens of :meth:`before`, without prompts."""
         tokens, _ = self.start.before(tokens)
         return self.module.weights(self.module.squeeze(tokens[:, : tokens.shape[1] - self.num_prompts]))
 
 
 class StaticHook(BlockHook):
-    """DVPT without its dynamic part: the parallel adapter, and in a plain ViT tokens that were appended once.
+    """DVPT without its dynamic part: the parallel adapter, and in a plain ViT tokens that are appended once.
 
     Args:
         module: without queries.
@@ -157,14 +156,14 @@ class MapHook(BlockHook):
 
     @torch.jit.ignore
     def attention(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the weights (B, m, H * W) of the queries over the tokens that reach :meth:`before`."""
+        """Return the weights (B, m, H * W) of the queries over the input tokens of :meth:`before`."""
         return self.module.weights(self.module.squeeze(tokens.flatten(1, 2)))
 
 
 class ReleasedMapHook(BlockHook):
-    """What runs in the released hierarchies: results are added to the first m tokens, a fixed strip of the map.
+    """DVPT in the released hierarchies: results are added to the first m tokens, a fixed strip of the map.
 
-    The queries (m, d) attend outside of the bottleneck; their results pass it afterwards.
+    The queries (m, d) attend outside of the bottleneck; their results pass through it afterwards.
     """
 
     def __init__(self, module: DynamicPrompts) -> None:
@@ -185,5 +184,5 @@ class ReleasedMapHook(BlockHook):
 
     @torch.jit.ignore
     def attention(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the weights (B, m, H * W) of the queries over the tokens that reach :meth:`before`."""
+        """Return the weights (B, m, H * W) of the queries over the input tokens of :meth:`before`."""
         return self.module.weights(tokens.flatten(1, 2))

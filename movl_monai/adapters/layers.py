@@ -1,4 +1,4 @@
-"""Adapters that change what single layers inside the blocks compute."""
+"""Adapters that change the output of single layers inside the blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = (nn.Linear, nn.LayerNorm, nn.Conv2d)
 
 
 class LayerChange(nn.Module):
-    """Trainable change of one layer; a subclass says which, and how it is folded into the layer."""
+    """Trainable change of one layer; a subclass defines the change, and how it is folded into the layer."""
 
     def forward(self, layer_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Return the changed output, from the input and the output of the frozen layer."""
@@ -29,12 +29,12 @@ class LayerChange(nn.Module):
 
     @torch.jit.ignore
     def fold(self, layer: Any) -> None:
-        """Change weight and bias of a layer so that it computes the changed output by itself."""
+        """Fold the change into weight and bias of a layer, so that the layer computes the changed output."""
         raise NotImplementedError
 
 
 class ChangedLayer(nn.Module):
-    """A frozen layer followed by its change."""
+    """Frozen layer followed by its change."""
 
     def __init__(self, layer: nn.Module, change: LayerChange) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class ChangedLayer(nn.Module):
 
 
 class LayerAdapter(Adapter):
-    """An adapter that is a set of changes of linear layers, LayerNorms and convolutions.
+    """Adapter made of changes of linear layers, LayerNorms and convolutions.
 
-    All of them can be merged: :meth:`merged` gives a plain backbone that computes the same at no extra cost.
+    All of them can be merged: :meth:`merged` returns a plain backbone with the same output at no extra cost.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -67,10 +67,10 @@ class LayerAdapter(Adapter):
     @torch.jit.ignore
     @torch.no_grad()
     def merged(self, backbone: Backbone) -> Backbone:
-        """Return a copy of a backbone with the changes folded into its weights; its hash is its own.
+        """Return a copy of a backbone with the changes folded into its weights and with its own hash.
 
         Args:
-            backbone: the one that the adapter was trained on; it stays as it is.
+            backbone: the backbone of the adapter's training; unchanged.
         """
         result = copy.deepcopy(backbone)
         path = result.token_path()
@@ -103,7 +103,7 @@ class LayerAdapter(Adapter):
 
 
 def _key(name: str) -> str:
-    """Return a layer's name without dots, which a ModuleDict cannot have."""
+    """Return a layer's name without dots, which ModuleDict does not accept."""
     return name.replace(".", "_")
 
 

@@ -27,15 +27,15 @@ class LoRA(LayerAdapter):
 
     .. math:: y = W x + \tfrac{\alpha}{r} B A x
 
-    :math:`A` (r, d) is drawn, :math:`B` (d, r) is zero, so it starts as the identity. Queries, keys and values have a
-    pair of their own, although the encoders compute them in one layer.
+    :math:`A` (r, d) is random, :math:`B` (d, r) is zero, so it starts as the identity. Queries, keys and values have
+    separate pairs, although the encoders compute them in one layer.
 
     Args:
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
         rank: r, from 1 to the width.
-        alpha: :math:`\alpha` > 0; None takes r, a factor of 1.
-        targets: which projections, of "q", "k", "v" and "proj" (the output).
-        blocks: numbers of the blocks to adapt; None takes all.
+        alpha: :math:`\alpha` > 0; None uses r, a factor of 1.
+        targets: projections to adapt, of "q", "k", "v" and "proj" (the output).
+        blocks: numbers of the blocks to adapt; None adapts all.
         seed: of :math:`A`.
 
     Raises:
@@ -44,8 +44,8 @@ class LoRA(LayerAdapter):
     Reference:
         Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, arXiv 2106.09685, equation 3; query
         and value are adapted there as here. Deviations: no dropout before A; A starts uniformly, as in the authors'
-        code. Written here and not taken from `peft`, which adapts a fused query-key-value layer as one matrix and
-        would rename the backbone's tensors.
+        code. `peft` is not used, because it adapts a fused query-key-value layer as one matrix and would rename the
+        backbone's tensors.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -89,14 +89,14 @@ class LoRA(LayerAdapter):
 
 
 class LowRankChange(LayerChange):
-    """Low-rank change of some of the equal parts that a layer's output has.
+    """Low-rank change of some of the equal parts of a layer's output.
 
     Args:
         layer: a linear layer.
-        parts: one entry per part of the output: whether it changes.
+        parts: for each part of the output, whether it changes.
         rank: of every part's change.
-        scale: factor on it.
-        generator: the seeded source of randomness.
+        scale: factor of the change.
+        generator: the seeded random generator.
     """
 
     def __init__(self, layer: Any, parts: Sequence[bool], rank: int, scale: float, generator: torch.Generator) -> None:
@@ -113,7 +113,7 @@ class LowRankChange(LayerChange):
         return output + self.scale * F.linear(F.linear(layer_input, self.down), self.spread())
 
     def spread(self) -> torch.Tensor:
-        """Return B of all parts as one matrix (out_features, count * rank), zero where a part does not change."""
+        """Return B of all parts as one matrix (out_features, count * rank), zero for parts that do not change."""
         count, size, rank = self.up.shape
         rows: list[torch.Tensor] = []
         number = 0
@@ -132,7 +132,7 @@ class LowRankChange(LayerChange):
 
 
 def _parts_of(name: str, targets: Sequence[str]) -> list[bool] | None:
-    """Return which parts of a layer's output change, None for a layer that is no target."""
+    """Return a flag per part of a layer's output, True for a changed part; None for a layer that is not a target."""
     if name.endswith("attn.qkv"):
         parts = [part in targets for part in _FUSED]
         return parts if any(parts) else None

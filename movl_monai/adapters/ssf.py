@@ -1,4 +1,4 @@
-"""SSF: scale and shift the output of every layer."""
+"""SSF: scale and shift of the output of every layer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SSF(LayerAdapter):
     .. math:: y = \gamma \odot x + \beta
 
     :math:`\gamma` is one and :math:`\beta` zero at the start: the identity. With ``blocks=None`` the patch embedding,
-    the patch merging and the last LayerNorm are included, as in the paper; with chosen blocks only what is in those.
+    the patch merging and the last LayerNorm are included, as in the paper; with chosen blocks only their layers are.
 
     Args:
         backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
-        blocks: numbers of the blocks to adapt; None takes all, and what is around them.
+        blocks: numbers of the blocks to adapt; None adapts all, and the layers around them.
 
     Raises:
         ConfigError: if the backbone cannot host it.
@@ -52,7 +52,7 @@ class SSF(LayerAdapter):
 
 
 class ScaleAndShift(LayerChange):
-    """Scale and shift per channel; the channels are last, or second behind a convolution."""
+    """Scale and shift per channel; the channels are last, or second after a convolution."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()

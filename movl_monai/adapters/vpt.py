@@ -1,4 +1,4 @@
-"""VPT: learned tokens, in front of the first block or of every block."""
+"""VPT: learned tokens, before the first block or before every block."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class VPT(Adapter):
     .. math:: [x_\ell, Z_\ell] = L_\ell([x_{\ell-1}, Z_{\ell-1}]), \quad Z_0 = P_0 \quad\text{(shallow)} \qquad
               [x_\ell, \_] = L_\ell([x_{\ell-1}, P_{\ell-1}]) \quad\text{(deep)}
 
-    It cannot start as the identity: every token takes a share of every attention from the first step on. What it
-    changes is the attention alone; with the appended tokens masked from it, the other tokens are those of the plain
-    backbone. The features are pooled from those, without the appended ones.
+    It cannot start as the identity: every token takes a share of every attention from the first step on. It changes
+    only the attention; if the appended tokens are masked from it, the other tokens equal the plain backbone's. The
+    features are pooled from these, without the appended tokens.
 
     Args:
         backbone: a frozen plain ViT of timm or a CLIP ViT.
         num_prompts: p, tokens per block, from 1 to the number of image tokens.
-        deep: new tokens in every adapted block, which replace those of the block before.
-        blocks: numbers of the blocks to adapt; None takes all. The tokens are appended in front of the first one;
-            a shallow prompt uses only that.
+        deep: whether new tokens replace the previous ones before every adapted block.
+        blocks: numbers of the blocks to adapt; None adapts all. The tokens are appended before the first of them; a
+            shallow prompt uses only that one.
         seed: of the tokens.
 
     Raises:
@@ -39,9 +39,9 @@ class VPT(Adapter):
 
     Reference:
         Jia et al., Visual Prompt Tuning, ECCV 2022, arXiv 2203.12119, equations 4 to 8; tokens start uniformly as in
-        the authors' code (Xavier, over patch size and width). Deviations: they are appended behind the image tokens
-        instead of between class token and image, which changes nothing without positions; no dropout on them. The
-        variant for Swin, which puts them into every window, is not offered.
+        the authors' code (Xavier, over patch size and width). Deviations: they are appended after the image tokens
+        instead of between class token and image, which makes no difference without positions; they have no dropout. The
+        variant for Swin, with tokens in every window, is not offered.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -89,7 +89,7 @@ class VPT(Adapter):
 
 
 class AppendTokens(BlockHook):
-    """Append learned tokens (p, d) to a sequence, in front of a block."""
+    """Append learned tokens (p, d) to a sequence, before a block."""
 
     def __init__(self, prompts: nn.Parameter) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class AppendTokens(BlockHook):
 
 
 class ReplaceTokens(BlockHook):
-    """Replace the last p tokens of a sequence by learned ones (p, d), in front of a block."""
+    """Replace the last p tokens of a sequence by learned ones (p, d), before a block."""
 
     def __init__(self, prompts: nn.Parameter) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ReplaceTokens(BlockHook):
 
 
 def starting_tokens(num_prompts: int, backbone: Backbone, generator: torch.Generator) -> nn.Parameter:
-    r"""Draw tokens (p, d) uniformly from :math:`\pm\sqrt{6 / (3 \cdot \text{patch}^2 + d)}`, as VPT does."""
+    r"""Draw tokens (p, d) uniformly from :math:`\pm\sqrt{6 / (3 \cdot \text{patch}^2 + d)}`, as in VPT."""
     width = backbone.token_path().layout.widths[0]
     bound = math.sqrt(6 / (3 * (backbone.spec.patch_size or 16) ** 2 + width))
     return nn.Parameter(torch.empty(num_prompts, width).uniform_(-bound, bound, generator=generator))
@@ -133,7 +133,7 @@ def check_sequence(adapter: Adapter, others: str) -> None:
 
 
 def check_num_prompts(num_prompts: int, adapter: Adapter) -> int:
-    """Return the number of prompts, or raise ConfigError if it is below 1 or above that of the image's tokens."""
+    """Return the number of prompts; raise ConfigError if it is below 1 or above the number of image tokens."""
     budget = min(adapter.layout.grids[number][0] * adapter.layout.grids[number][1] for number in adapter.block_numbers)
     if not 1 <= num_prompts <= budget:
         raise ConfigError(

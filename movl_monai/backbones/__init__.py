@@ -1,4 +1,4 @@
-"""Backbones: pretrained networks that turn images in [0, 1] into features, frozen unless told otherwise."""
+"""Backbones: pretrained networks from images in [0, 1] to features, frozen by default."""
 
 from .base import Backbone, BackboneSpec
 from .clip_backbone import CLIPBackbone

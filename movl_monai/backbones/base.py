@@ -1,4 +1,4 @@
-"""What every backbone is: a feature extractor that takes images in [0, 1], normalises them itself, and stays put."""
+"""Base class of the backbones: a feature extractor for images in [0, 1] with its own normalisation, usually frozen."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "BackboneSpec", "digest_
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# a second way through the encoder's tensors, which have their own names already
+# a second path through the encoder's tensors, which already have names
 _READER = "layer_reader."
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """What a backbone is and where its weights come from.
+    """Properties of a backbone and the source of its weights.
 
     Args:
-        name: architecture, with every variant that changes what the same tensors compute ("resnet50_v1").
-        image_size: side of the square image that it is made for, in pixels.
-        mean: mean of R, G, B in [0, 1] that is subtracted.
-        std: what R, G, B are then divided by, > 0.
+        name: architecture, with every variant that changes the features for the same tensors ("resnet50_v1").
+        image_size: side of its square images in pixels.
+        mean: mean of R, G, B in [0, 1], which is subtracted.
+        std: standard deviation of R, G, B, the divisor, > 0.
         num_features: length of the pooled feature vector.
-        strides: side of the image over side of each map of ``forward_features``, finest first; a plain ViT's are
-            all alike.
+        strides: side of the image over side of each map of ``forward_features``, finest first; all equal in a plain
+            ViT.
         patch_size: side of a patch in pixels, or None for a network without patches.
-        fixed_image_size: whether it takes images of exactly ``image_size`` and nothing else.
+        fixed_image_size: True if it accepts only images of ``image_size``.
         weights: source of the weights in words ("random, seed 0", "hub: ...", a file's name); never a full path.
         weights_sha256: of the weights' file, or None without one.
-        license: licence of the weights, or None where it is not known.
+        license: licence of the weights, or None if unknown.
     """
 
     name: str
@@ -73,28 +73,28 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    r"""A feature extractor :math:`f`: images in [0, 1] to one feature vector each.
+    r"""Feature extractor :math:`f` from images in [0, 1] to one feature vector each.
 
     .. math:: f(x) = \mathrm{encoder}((x - \mathrm{mean}) / \mathrm{std})
 
-    Frozen means: no parameter requires a gradient, and the module is in eval mode, also after ``network.train()``;
-    gradients still flow *through* it to the image. A backbone that is not frozen trains as usual, with two exceptions:
-    while none of its parameters requires a gradient (a stage has fixed it) it is in eval mode, and a BatchNorm layer
-    whose own parameters are fixed keeps its running statistics.
+    In a frozen backbone no parameter requires a gradient, and the module is in eval mode, also after
+    ``network.train()``; gradients still flow *through* it to the image. A backbone that is not frozen trains as usual,
+    with two exceptions: while none of its parameters requires a gradient (a stage has fixed it) it is in eval mode, and
+    a BatchNorm layer with fixed parameters keeps its running statistics.
 
-    ``mean`` and ``std`` are buffers that no ``state_dict`` holds: they belong to the spec.
+    ``mean`` and ``std`` are buffers outside of the ``state_dict``: they belong to the spec.
 
     Args:
         encoder: normalised images (B, 3, H, W) to features (B, num_features).
-        spec: what it is; see :class:`BackboneSpec`.
-        frozen: freeze it for good.
+        spec: its properties; see :class:`BackboneSpec`.
+        frozen: freeze it permanently.
         batchnorm_eval: keep every BatchNorm layer in eval mode while the backbone trains.
-        layers: what the features are: "last" for the encoder's own output; "all" or numbers from 0 for those of every
-            block of a ViT (class token and mean of the image's tokens) or every map of ``forward_features`` (its mean),
-            each brought to unit length, one behind the other. It is part of ``spec.name`` and ``spec.num_features``.
+        layers: source of the features: "last" for the encoder's own output; "all" or numbers from 0 for the blocks of a
+            ViT (class token and mean of the image's tokens) or the maps of ``forward_features`` (their means), each
+            brought to unit length and concatenated. It is part of ``spec.name`` and ``spec.num_features``.
 
     Raises:
-        ConfigError: if there are no such ``layers``.
+        ConfigError: if the ``layers`` do not exist.
 
     Example:
         >>> spec = BackboneSpec(name="mean", image_size=2, mean=(0.5,) * 3, std=(0.5,) * 3, num_features=3)
@@ -135,7 +135,7 @@ class Backbone(nn.Module):
         self.train(not frozen)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute the features: pooled ones, or those of its ``layers``.
+        """Compute the pooled features, or the features of its ``layers``.
 
         Args:
             image: (B, 3, H, W), floating, in [0, 1].
@@ -159,10 +159,10 @@ class Backbone(nn.Module):
             image: as in :meth:`forward`.
 
         Returns:
-            maps (B, C_i, H_i, W_i), one per entry of ``spec.strides``.
+            Maps (B, C_i, H_i, W_i), one per entry of ``spec.strides``.
 
         Raises:
-            NotImplementedError: if this backbone gives pooled features only.
+            NotImplementedError: if this backbone only has pooled features.
         """
         raise NotImplementedError(
             f"{self.spec.name} gives pooled features only; use a ResNetBackbone or a TimmBackbone."
@@ -170,10 +170,10 @@ class Backbone(nn.Module):
 
     @torch.jit.ignore
     def token_path(self, *, own: bool = False) -> TokenPath:
-        """Return the steps of a Transformer, over modules that share this backbone's tensors, for an adapter.
+        """Return the steps of a Transformer for an adapter, over modules that share this backbone's tensors.
 
         Args:
-            own: over this backbone's modules themselves, which nobody may then change.
+            own: use this backbone's modules themselves, which must then not be changed.
 
         Raises:
             ConfigError: if this backbone has no blocks that host adapters.
@@ -205,7 +205,7 @@ class Backbone(nn.Module):
         return (image - self.mean) / self.std
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set the mode; see the class for when a backbone stays in eval mode."""
+        """Set the mode; the class describes when a backbone stays in eval mode."""
         trains = mode and not self.frozen and any(parameter.requires_grad for parameter in self.parameters())
         super().train(trains)
         if trains:
@@ -216,11 +216,11 @@ class Backbone(nn.Module):
 
     @torch.jit.ignore
     def content_sha256(self) -> str:
-        """Hash what the features depend on: name, mean and std, and every parameter and persistent buffer.
+        """Hash everything that determines the features: name, mean and std, and all parameters and persistent buffers.
 
-        The name and the normalisation are part of it because the same tensors compute other features under other
-        strides or another mean. It is computed anew at every call (about 0.1 s per 100 MB), so it is never stale; it
-        does not depend on the device or the memory format.
+        Name and normalisation are included because the same tensors compute other features with other strides or
+        another mean. The hash is computed anew at every call (about 0.1 s per 100 MB), so it is never stale. It does
+        not depend on the device or the memory format.
 
         Returns:
             64 hexadecimal digits.
@@ -233,9 +233,9 @@ class Backbone(nn.Module):
 
     @torch.jit.ignore
     def stand_for(self, sha256: str) -> None:
-        """Take the hash of another backbone that computes the same features from other tensors, e.g. unfolded ones.
+        """Adopt the hash of another backbone that computes the same features from other tensors, e.g. unfolded ones.
 
-        It holds for the tensors as they are now: after any change :meth:`content_sha256` is their own hash again.
+        It applies to the present tensors: after any change :meth:`content_sha256` is their own hash again.
         """
         self._stands_for = None
         self._stands_for = (self.content_sha256(), sha256)
@@ -243,7 +243,7 @@ class Backbone(nn.Module):
     @torch.jit.ignore
     def _read(self, layers: Layers) -> None:
         self.spec, self.layers = self._pooled, "last"
-        # registered behind the encoder, whose modules it runs, so that every tensor keeps its name there
+        # registered after the encoder, whose modules it runs, so that every tensor keeps its name there
         self.layer_reader = reader = read_layers(self, layers)
         if reader is not None:
             self.layers = "all" if len(reader.numbers) == reader.num_layers else list(reader.numbers)
@@ -273,7 +273,7 @@ class Backbone(nn.Module):
 
 
 def digest_tensors(tensors: dict[str, torch.Tensor], header: bytes = b"") -> str:
-    """Return the SHA-256 of ``header`` and of each tensor's name, dtype, shape and bytes, in the order of the names."""
+    """Return the SHA-256 of ``header`` and of each tensor's name, dtype, shape and bytes, in order of names."""
     digest = hashlib.sha256(header)
     for part in _tensor_parts(sorted(tensors.items())):
         digest.update(part)

@@ -1,4 +1,4 @@
-"""The image tower of a CLIP network as a backbone."""
+"""Image tower of a CLIP network as a backbone."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ class CLIPBackbone(Backbone):
 
     Args:
         name: open_clip's name of the network ("RN50", "ViT-B-32", "ViT-B-16").
-        pretrained: None for random weights, a tag of open_clip ("openai") or "hub" for its first one (both download),
+        pretrained: None for random weights, a tag of open_clip ("openai") or "hub" for its first tag (both download),
             the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`; see
             :class:`~movl_monai.backbones.clip_loading.CLIPSource`.
-        projection: give the embedding in the space shared with text (True), or the pooled features before the
-            projection (False; of an RN: what its attention pool computes before its last linear layer).
-        quick_gelu: the activation; None takes what belongs to the tag or the name.
-        config: open_clip's model configuration, a dictionary or a JSON file, for a network that it does not know.
-        image_size: side of the images in pixels; None takes the network's own. A multiple of the patch size, or of 32
-            for an RN; the tower takes nothing else.
-        mean: mean of R, G, B in [0, 1]; None takes that of the weights, OpenAI's for files and random weights.
-        std: likewise, the standard deviation.
-        frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
+        projection: True for the embedding in the space shared with text, False for the pooled features before the
+            projection (in an RN: before the last linear layer of its attention pool).
+        quick_gelu: the activation; None uses the one of the tag or the name.
+        config: open_clip's model configuration, a dictionary or a JSON file, for a network that open_clip does not
+            know.
+        image_size: side of the images in pixels, a multiple of the patch size, or of 32 for an RN; the tower accepts no
+            other size. None uses the network's own.
+        mean: mean of R, G, B in [0, 1]; None uses the mean of the weights, OpenAI's for files and random weights.
+        std: standard deviation of R, G, B; None as for ``mean``.
+        frozen: no gradients, and eval mode permanently; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
         layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
         seed: of random weights.
 
     Raises:
         ConfigError: if the name is unknown, the image size does not fit, there is no projection to leave out, or the
-            activation that belongs to a file is not known.
+            activation for a file is unknown.
         WeightsError: if the weights cannot be loaded or do not fit.
 
     Reference:
@@ -109,7 +110,7 @@ class CLIPBackbone(Backbone):
 
     @torch.jit.ignore
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Compute four feature maps: an RN's four stages, a ViT's output at four depths after its last LayerNorm."""
+        """Compute four feature maps: an RN's four stages, or a ViT's output at four depths after its last LayerNorm."""
         tower, x = self.encoder, self.normalize(image)
         if hasattr(tower, "trunk"):
             return four_maps(tower.trunk, x)
@@ -149,7 +150,7 @@ def _full_name(name: str, *, quick_gelu: bool, projection: bool) -> str:
 
 def _drop_projection(name: str, tower: Any) -> None:
     if hasattr(tower, "attnpool"):
-        # the attention pool cannot do without its last layer, so it gets the identity
+        # the attention pool needs its last layer, so it gets the identity
         width = tower.attnpool.c_proj.in_features
         tower.attnpool.c_proj = nn.Linear(width, width)
         nn.init.eye_(tower.attnpool.c_proj.weight)

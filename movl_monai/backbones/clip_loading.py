@@ -1,4 +1,4 @@
-"""Build a CLIP network of open_clip with the weights, activation and normalisation that belong together."""
+"""Build a CLIP network of open_clip with matching weights, activation and normalisation."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["CLIPSource", "load_clip"]
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPSource:
-    """Which CLIP network with which weights; image and text tower of one source fit each other.
+    """A CLIP network with its weights; image and text tower of one source match.
 
     Args:
         name: open_clip's name of the network ("RN50", "ViT-B-32", "ViT-B-16").
         pretrained: None for random weights, a tag of open_clip ("openai", "laion2b_s34b_b79k") or "hub" for its first
             tag (both download), the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`. A file holds the
             whole network in open_clip's names, or its image tower only.
-        quick_gelu: whether the activation is x * sigmoid(1.702 x) instead of GELU, as in OpenAI's weights; None takes
-            what belongs to the tag, or to the name ("RN50-quickgelu").
+        quick_gelu: whether the activation is x * sigmoid(1.702 x) instead of GELU, as in OpenAI's weights; None uses
+            the activation of the tag, or of the name ("RN50-quickgelu").
         config: open_clip's model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``) as a dictionary or a JSON
             file, for a network that open_clip does not know by ``name``.
-        image_size: side of the images in pixels; None takes the network's own.
+        image_size: side of the images in pixels; None uses the network's own.
         seed: of random weights.
     """
 
@@ -42,10 +42,10 @@ class CLIPSource:
     seed: int = 0
 
     def model_config(self) -> dict[str, Any]:
-        """Return open_clip's configuration of the network, with ``quick_gelu`` and ``image_size`` settled.
+        """Return open_clip's configuration of the network, with definite ``quick_gelu`` and ``image_size``.
 
         Raises:
-            ConfigError: if the name is unknown or the activation of the weights cannot be known.
+            ConfigError: if the name, or the activation of the weights, is unknown.
         """
         config = _read_config(self.config) if self.config is not None else _known_config(self.name)
         config["quick_gelu"] = self._quick_gelu(config)
@@ -104,11 +104,11 @@ def load_clip(source: CLIPSource, *, text: bool = False) -> Any:
     """Build the network on the CPU in float32, both towers, with its weights.
 
     Args:
-        source: which one.
-        text: whether the text tower will be used, so that a file with the image tower only is not enough.
+        source: the network.
+        text: whether the text tower is needed; a file with only the image tower is then an error.
 
     Returns:
-        open_clip's model; its ``visual.preprocess_cfg`` holds the mean, std and size that the weights expect.
+        open_clip's model; its ``visual.preprocess_cfg`` holds the mean, std and size for the weights.
 
     Raises:
         ConfigError: if the name is unknown, or the network cannot be built for the image size.
@@ -159,7 +159,7 @@ def _create(source: CLIPSource, config: Mapping[str, Any]) -> Any:
 
 
 def _load_file(model: nn.Module, file: WeightsFile, *, text: bool) -> None:
-    """Load the whole network (open_clip converts older layouts), or the image tower alone."""
+    """Load the whole network (open_clip converts older layouts), or only the image tower."""
     import open_clip
 
     names = file.read()  # checks the hash and that it is safe to read

@@ -1,4 +1,4 @@
-"""The steps of a CLIP image tower that is a ViT."""
+"""Steps of a CLIP image tower that is a ViT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CLIPViTPath", "OpenAttention", "clip_path"]
 
 
 class CLIPViTPath(TokenPath):
-    """A ViT of open_clip; ``pool`` ends in the projection, if the tower has one."""
+    """ViT of open_clip; ``pool`` ends with the projection, if the tower has one."""
 
     def __init__(self, encoder: Any, *, num_features: int) -> None:
         blocks = list(encoder.transformer.resblocks)
@@ -60,14 +60,14 @@ class CLIPViTPath(TokenPath):
 
 
 class OpenAttention(nn.Module):
-    """Compute what an ``nn.MultiheadAttention`` does, with ``qkv`` and ``proj`` as layers that can be wrapped.
+    """Equivalent of ``nn.MultiheadAttention``, with ``qkv`` and ``proj`` as layers that can be wrapped.
 
     Args:
-        attention: self-attention with one width for queries, keys and values and the batch first; its tensors are
-            used, not copied.
+        attention: batch-first self-attention with one width for queries, keys and values; its tensors are used, not
+            copied.
 
     Raises:
-        ConfigError: if it is of another kind.
+        ConfigError: for any other attention.
     """
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
@@ -90,7 +90,7 @@ class OpenAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend within ``query`` (B, N, d), which key and value are too; returns (B, N, d) and None."""
+        """Attend within ``query`` (B, N, d), which is also key and value; returns (B, N, d) and None."""
         batch, count, width = query.shape
         parts = self.qkv(query).reshape(batch, count, 3, self.num_heads, width // self.num_heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)

@@ -1,4 +1,4 @@
-"""Class names as CLIP embeddings: what a zero-shot head compares image embeddings with."""
+"""CLIP embeddings of class names, for comparison with image embeddings in a zero-shot head."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["ClassEmbeddings", "class_prompts", "encode_class_names"]
 
 @dataclass(frozen=True)
 class ClassEmbeddings:
-    """Text embeddings of classes and the temperature that belongs to them.
+    """Text embeddings of classes, with their temperature.
 
     Args:
         embeddings: (num_classes, embed_dim), float32, rows of unit length.
         logit_scale: factor of the cosine similarities, > 0 (about 100 for trained weights).
-        logit_bias: added to the scaled similarities; 0 except for SigLIP.
+        logit_bias: offset of the scaled similarities; 0 except for SigLIP.
     """
 
     embeddings: torch.Tensor
@@ -37,10 +37,10 @@ def class_prompts(class_names: Sequence[str], *, templates: Sequence[str] = ("a 
 
     Args:
         class_names: one name per class.
-        templates: texts with one ``{}`` each, e.g. "a chest X-ray of {}."; several are averaged by the encoder.
+        templates: texts with one ``{}`` each, e.g. "a chest X-ray of {}."; the encoder averages several.
 
     Raises:
-        ConfigError: if there is no template or one has no place for the name.
+        ConfigError: if there is no template, or one has no place for the name.
 
     Example:
         >>> class_prompts(["pneumonia"], templates=["an X-ray of {}.", "{}, frontal view"])
@@ -70,15 +70,15 @@ def encode_class_names(
 
     Args:
         prompts: one text, or several that are averaged, per class; see :func:`class_prompts`.
-        name: as in :class:`~movl_monai.backbones.CLIPBackbone`, and so are the others; give both the same ones (and
-            ``projection=True`` there), or the embeddings do not live in the same space.
-        pretrained: see there.
-        quick_gelu: see there.
-        config: see there.
+        name: of the network, as in :class:`~movl_monai.backbones.CLIPBackbone`. This and the next three arguments must
+            be equal in both (with ``projection=True`` in the backbone), so that all embeddings share one space.
+        pretrained: the weights.
+        quick_gelu: the activation.
+        config: the model configuration.
         seed: of random weights.
 
     Returns:
-        embeddings (num_classes, embed_dim) of unit length in the order of ``prompts``, and the logit scale.
+        Embeddings (num_classes, embed_dim) of unit length in the order of ``prompts``, and the logit scale.
 
     Raises:
         ConfigError: if there is no class or a class has no text.

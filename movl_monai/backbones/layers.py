@@ -1,4 +1,4 @@
-"""Features of every depth of a network: its blocks or stages, each brought to unit length, side by side."""
+"""Features of several depths of a network: its blocks or stages, each brought to unit length and concatenated."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ Layers = Literal["last", "all"] | Sequence[int]
 
 
 class BlockReadout(nn.Module):
-    r"""Read the tokens behind some blocks of a Transformer.
+    r"""Features from the tokens after some blocks of a Transformer.
 
-    With the class token :math:`c_l` and the image's tokens :math:`t_{l,i}` behind block :math:`l`, neither normalised,
+    With the class token :math:`c_l` and the image's tokens :math:`t_{l,i}` after block :math:`l`, neither normalised,
 
     .. math:: z = [c_l / |c_l|, \; \bar t_l / |\bar t_l|]_l \qquad \bar t_l = \tfrac{1}{N} \sum_i t_{l,i}
 
-    Registers and tokens that an adapter appends belong to neither. A plain ViT without a class token gives
-    :math:`\bar t_l` alone, and so does a hierarchy, behind the last block of each of its stages.
+    Registers and tokens that an adapter appends are ignored. Without a class token, a plain ViT gives only
+    :math:`\bar t_l`, and so does a hierarchy, after the last block of each of its stages.
 
     Args:
-        path: the steps of the Transformer; its sizes are read, nothing of it is kept.
+        path: the steps of the Transformer; only its sizes are read.
         layers: "all", or numbers of the blocks of a plain ViT, of the stages of a hierarchy.
         name: of the network, for messages.
 
     Attributes:
-        numbers: of the layers that are read.
-        num_layers: how many the network has.
-        taken: for each block, whether it is read.
-        sizes: for each block, how many features it gives.
-        last: number of the last block that is read.
+        numbers: of the layers used.
+        num_layers: number of layers of the network.
+        taken: for each block, whether it is used.
+        sizes: for each block, its number of features.
+        last: number of the last block used.
 
     Raises:
-        ConfigError: if there are no such layers.
+        ConfigError: if the layers do not exist.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -71,11 +71,11 @@ class BlockReadout(nn.Module):
         self.shapes = [(*grid, width) for grid, width in zip(grids, layout.widths, strict=True)]
 
     def forward(self, tokens: torch.Tensor, own: int) -> torch.Tensor:
-        """Compute the part of one block.
+        """Compute the features of one block.
 
         Args:
-            tokens: behind the block, (B, N, d), or (B, H, W, d) in a hierarchy.
-            own: tokens of a sequence that are the network's own; the others were appended behind them.
+            tokens: output of the block, (B, N, d), or (B, H, W, d) in a hierarchy.
+            own: number of the network's own tokens in a sequence, which precede appended ones.
 
         Returns:
             (B, 2 d) with a class token, (B, d) without.
@@ -89,12 +89,12 @@ class BlockReadout(nn.Module):
 
     @torch.jit.ignore
     def pack(self, tokens: torch.Tensor, parts: list[torch.Tensor]) -> torch.Tensor:
-        """Join tokens and the parts of the blocks before them to one tensor (B, ...), for a cache."""
+        """Pack tokens and the features of the blocks before them into one tensor (B, ...), for a cache."""
         return torch.cat([tokens.flatten(1), *parts], dim=1) if parts else tokens
 
     @torch.jit.ignore
     def unpack(self, packed: torch.Tensor, start: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the tokens that reach block ``start``, and the parts of the blocks before it as one."""
+        """Return the input tokens of block ``start``, and the features of the blocks before it."""
         size = sum(self.sizes[:start])
         if not size:
             return packed, []
@@ -102,11 +102,11 @@ class BlockReadout(nn.Module):
 
 
 class TokenLayers(nn.Module):
-    """Compute the features of some blocks of a Transformer in one pass, which ends behind the last of them.
+    """Compute the features of some blocks of a Transformer in one pass, which ends after the last of them.
 
     Args:
-        path: over the backbone's own modules.
-        readout: of this path.
+        path: of the backbone's own modules.
+        readout: features of this path.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -138,8 +138,8 @@ class StageLayers(nn.Module):
 
     Args:
         maps: normalised images to maps (B, C_i, H_i, W_i).
-        numbers: of the stages that give them.
-        num_layers: how many the network has.
+        numbers: of the stages of the maps.
+        num_layers: number of stages of the network.
         num_features: channels of all maps.
     """
 
@@ -159,11 +159,11 @@ class StageLayers(nn.Module):
 
 
 class IntermediateMaps(nn.Module):
-    """The maps of a hierarchy of timm that is more than a sequence of stages; TorchScript cannot export it.
+    """Maps of a timm hierarchy that is not a plain sequence of stages; TorchScript cannot export it.
 
     Args:
         encoder: with ``forward_intermediates``.
-        indices: of the maps, as timm counts them.
+        indices: of the maps, in timm's numbering.
     """
 
     def __init__(self, encoder: Any, indices: list[int]) -> None:
@@ -181,22 +181,22 @@ class IntermediateMaps(nn.Module):
 
 
 def read_layers(backbone: Backbone, layers: Layers) -> TokenLayers | StageLayers | None:
-    """Return what computes the features of some layers over a backbone's own modules; None for its pooled features.
+    """Return a module for the features of some layers, over a backbone's own modules; None for its pooled features.
 
     Args:
-        backbone: whose encoder is there.
+        backbone: with its encoder.
         layers: "last" for the pooled features, "all", or numbers from 0: of the blocks of a plain ViT, of the maps of
             ``forward_features`` (at most four) of a hierarchy.
 
     Raises:
-        ConfigError: if there are no such layers, or the network can only be read at its end.
+        ConfigError: if the layers do not exist, or only the network's output is available.
     """
     if isinstance(layers, str) and layers == "last":
         return None
     name = backbone.spec.name
     try:
         path = backbone.token_path(own=True)
-    except ConfigError:  # no Transformer whose blocks are known
+    except ConfigError:  # not a Transformer with known blocks
         return _stage_layers(backbone, layers)
     return TokenLayers(path, BlockReadout(path, layers, name=name))
 
@@ -205,7 +205,7 @@ def check_layers(layers: Layers, count: int, *, name: str, what: str) -> tuple[i
     """Return the numbers of layers, sorted.
 
     Raises:
-        ConfigError: if there are none, one is named twice, or one does not exist.
+        ConfigError: if they are empty, repeated, or do not exist.
 
     Example:
         >>> check_layers([3, 1], 4, name="resnet18", what="stages")

@@ -1,4 +1,4 @@
-"""Make a frozen backbone faster without changing what it computes: BatchNorm folded, channels last."""
+"""Faster frozen backbones with the same features: folded BatchNorm, channels last."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PROBE_SIZE = 64
 
 
 def prepare_frozen(backbone: Backbone, *, fold: bool = True, channels_last: bool = True) -> Backbone:
-    """Return a faster copy of a frozen backbone that gives the same features and stands for the same weights.
+    """Return a faster copy of a frozen backbone with the same features, which stands for the same weights.
 
-    Its ``content_sha256()`` is that of the original as long as nobody changes it, so checkpoints and cached features
-    fit both. Its own tensors are others: load weights into the original and prepare again.
+    Its ``content_sha256()`` equals the original's while it is unchanged, so checkpoints and cached features fit both.
+    Its tensors differ: new weights must be loaded into the original, which is then prepared again.
 
     Args:
-        backbone: a frozen backbone; it stays as it is.
+        backbone: a frozen backbone; unchanged.
         fold: fold BatchNorm into the convolutions, see :func:`fold_batchnorm`.
-        channels_last: store the convolutions' weights with the channels last, which CPUs and tensor cores prefer.
+        channels_last: store the convolutions' weights with the channels last, which is faster on CPUs and tensor cores.
 
     Raises:
         ConfigError: if the backbone is not frozen.
@@ -54,12 +54,12 @@ def fold_batchnorm(backbone: Backbone) -> Backbone:
 
     .. math:: W' = s W \qquad b' = s (b - \mu) + \beta
 
-    The pairs are found by running the network once: a BatchNorm layer is folded where its input *is* the output of a
-    convolution and both run once. The copy is then compared with the original on a small random batch; if a feature
-    differs by more than 1e-4 of the largest one, the unfolded copy is returned and a warning logged.
+    The pairs are found by running the network once: a BatchNorm layer is folded if its input *is* the output of a
+    convolution and both run once. The copy is then compared with the original on a small random batch. If a feature
+    differs by more than 1e-4 of the largest one, the unfolded copy is returned with a logged warning.
 
     Args:
-        backbone: a frozen backbone; it stays as it is.
+        backbone: a frozen backbone; unchanged.
 
     Raises:
         ConfigError: if the backbone is not frozen, because training needs its BatchNorm.
@@ -102,9 +102,7 @@ def _probe(backbone: Backbone) -> torch.Tensor:
 
 
 def _conv_batchnorm_pairs(backbone: Backbone, probe: torch.Tensor) -> list[tuple[Any, Any]]:
-    calls: list[
-        tuple[nn.Module, Any, Any]
-    ] = []  # keeps the tensors alive, so that `is` cannot be fooled by reused memory
+    calls: list[tuple[nn.Module, Any, Any]] = []  # keeps the tensors alive, so that `is` is not misled by reused memory
     kinds = (nn.Conv2d, _BatchNorm)
     modules = [module for module in backbone.modules() if isinstance(module, kinds)]
     handles = [module.register_forward_hook(lambda *call: calls.append(call)) for module in modules]
@@ -124,7 +122,7 @@ def _conv_batchnorm_pairs(backbone: Backbone, probe: torch.Tensor) -> list[tuple
 
 
 def _rest_of(batchnorm: Any) -> nn.Module:
-    """Return what a BatchNorm layer does besides normalising: nothing, or the activation of timm's BatchNormAct2d."""
+    """Return the part of a BatchNorm layer after normalisation: nothing, or the activation of timm's BatchNormAct2d."""
     rest = [getattr(batchnorm, name) for name in ("drop", "act") if hasattr(batchnorm, name)]
     return nn.Sequential(*rest) if rest else nn.Identity()
 

@@ -36,25 +36,25 @@ ResNetArch = Literal[
 
 
 class ResNetBackbone(Backbone):
-    """ResNet without its classifier: mean over the last feature map.
+    """ResNet without its classifier; the features are the mean over the last feature map.
 
     Args:
         arch: a ResNet of torchvision.
-        weights: None for random ones, "hub" for torchvision's best (downloads), a file in torchvision's names with or
-            without ``fc``, or a :class:`~movl_monai.backbones.WeightsFile`.
+        weights: None for random weights, "hub" for torchvision's best (downloads), a file in torchvision's names with
+            or without ``fc``, or a :class:`~movl_monai.backbones.WeightsFile`.
         strides: "v1.5" halves the map in the 3x3 convolution of a stage's first bottleneck (torchvision), "v1" in its
-            first 1x1 convolution (He et al. 2016, Caffe and Keras weights). The tensors are the same, the features not.
-            Without effect in resnet18 and resnet34, whose blocks have no 1x1 convolution before the 3x3.
-        mean: mean of R, G, B in [0, 1]; None takes the file's, or else ImageNet's.
-        std: likewise, the standard deviation.
+            first 1x1 convolution (He et al. 2016, Caffe and Keras weights). The tensors are the same, the features
+            differ. Without effect in resnet18 and resnet34, whose blocks have no 1x1 convolution before the 3x3.
+        mean: mean of R, G, B in [0, 1]; None uses the file's, or else ImageNet's.
+        std: standard deviation of R, G, B; None as for ``mean``.
         image_size: side of the images in pixels; any size >= 32 works, this one is recorded.
-        frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
+        frozen: no gradients, and eval mode permanently; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
         layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
         seed: of random weights.
 
     Raises:
-        ConfigError: if ``arch`` or ``strides`` is unknown, or if "hub" weights, which are v1.5, are asked for with v1.
+        ConfigError: if ``arch`` or ``strides`` is unknown, or "hub" weights, which are v1.5, are combined with v1.
         WeightsError: if the weights cannot be loaded or do not fit.
 
     Reference:

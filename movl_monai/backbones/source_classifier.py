@@ -1,4 +1,4 @@
-"""The last layer of a pretrained classifier, which the backbones leave out."""
+"""Last layer of a pretrained classifier, which backbones leave out."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def source_classifier(
     """Read the classification layer of a file of pretrained weights, for label mapping.
 
     Args:
-        weights: a file that still has its head.
+        weights: a file with its head.
         weight_name: name of the layer's weight in the file ("classifier.weight" in timm's EfficientNets).
         bias_name: name of its bias.
 
     Raises:
-        WeightsError: if there is no file, or it has no such layer.
+        WeightsError: if there is no file, or it lacks the layer.
     """
     file = as_weights_file(weights)
     if file is None:

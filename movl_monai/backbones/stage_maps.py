@@ -1,4 +1,4 @@
-"""The feature maps of a hierarchy, stage by stage, in a form that TorchScript can export."""
+"""Feature maps of a hierarchy, stage by stage, in a form that TorchScript can export."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _TOLERANCE = 1e-4
 
 
 class StageMaps(nn.Module):
-    """Run the stem and the stages of a network and give the outputs of some stages.
+    """Run the stem and the stages of a network and return the outputs of some stages.
 
-    The modules are the encoder's own, so it costs no memory. It sets nobody's mode: whether a layer trains is for the
-    backbone to say.
+    The modules are the encoder's own, so it costs no memory. It never sets the mode of a layer, which is left to the
+    backbone.
 
     Args:
-        encoder: its children run one after the other from the image to the last stage.
-        names: dotted names of the stages that give a map, finest first; children of the encoder ("layer1") or of one
-            container of it ("blocks.2").
+        encoder: a network whose children run in sequence from the image to the last stage.
+        names: dotted names of the stages of the maps, finest first; children of the encoder ("layer1") or of one of its
+            containers ("blocks.2").
 
     Raises:
-        ConfigError: if the names are not of that form.
+        ConfigError: if the names have another form.
     """
 
     def __init__(self, encoder: nn.Module, names: list[str]) -> None:
@@ -54,7 +54,7 @@ class StageMaps(nn.Module):
             image: normalised, (B, 3, H, W).
 
         Returns:
-            maps (B, C_i, H_i, W_i), finest first.
+            Maps (B, C_i, H_i, W_i), finest first.
         """
         x = self.stem(image)
         maps: list[torch.Tensor] = []
@@ -65,7 +65,7 @@ class StageMaps(nn.Module):
         return maps
 
     def keep(self, numbers: Sequence[int]) -> StageMaps:
-        """Give the maps of these numbers alone from now on, and run no stage behind the last of them."""
+        """Restrict the output to the maps of these numbers, and drop all stages after the last of them."""
         given = [position for position, taken in enumerate(self.taken) if taken]
         kept = {given[number] for number in numbers}
         self.stages = self.stages[: max(kept) + 1]
@@ -73,15 +73,15 @@ class StageMaps(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> StageMaps:
-        """Keep the modes of the layers, which are the backbone's."""
+        """Keep the modes of the layers, which belong to the backbone."""
         self.training = mode
         return self
 
 
 def stage_maps(backbone: Backbone) -> StageMaps | None:
-    """Return the stages of a hierarchy; None for a network whose maps only its own ``forward_features`` can give.
+    """Return the stages of a hierarchy; None if only the network's own ``forward_features`` gives its maps.
 
-    The result was compared with ``forward_features`` on a small random batch.
+    The result is compared with ``forward_features`` on a small random batch.
 
     Example:
         >>> from movl_monai.backbones import TimmBackbone
@@ -100,7 +100,7 @@ def stage_maps(backbone: Backbone) -> StageMaps | None:
         with torch.no_grad(), _evaluating(backbone):
             same = _alike(maps(backbone.normalize(image)), backbone.forward_features(image))
     except (ConfigError, RuntimeError, TypeError, ValueError, AttributeError):
-        same = False  # a network with more between its stages than a sequence of modules
+        same = False  # a network that is not a plain sequence of stages
     if not same:
         _LOGGER.info("%s: its maps come from its own code, which TorchScript may not export.", backbone.spec.name)
         return None
@@ -111,14 +111,14 @@ def map_channels(backbone: Backbone) -> list[int]:
     """Return the channels of the maps of ``forward_features``, finest first, by running it once on a small image.
 
     Raises:
-        NotImplementedError: if the backbone gives pooled features only.
+        NotImplementedError: if the backbone only has pooled features.
     """
     with torch.no_grad(), _evaluating(backbone):
         return [int(one.shape[1]) for one in backbone.forward_features(_probe(backbone)[:1])]
 
 
 class _evaluating:
-    """A backbone in eval mode for a while, so that a probe leaves no trace in its statistics."""
+    """Context in which a backbone is in eval mode, so that a probe does not change its statistics."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -139,7 +139,7 @@ def _probe(backbone: Backbone) -> torch.Tensor:
 
 
 def _stage_names(encoder: Any) -> list[str]:
-    """Return the dotted names of the last four stages, as timm lists them or as ResNets are built."""
+    """Return the dotted names of the last four stages, from timm's list or the structure of ResNets."""
     info = getattr(encoder, "feature_info", None)
     if info:
         return [str(one["module"]) for one in info if "module" in one][-4:]

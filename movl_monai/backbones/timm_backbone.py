@@ -1,4 +1,4 @@
-"""Any classification network of timm as a backbone."""
+"""Classification networks of timm as backbones."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class TimmBackbone(Backbone):
-    """A network of timm without its classifier: CNNs, ViTs, Swins and other hierarchies.
+    """Network of timm without its classifier: CNNs, ViTs, Swins and other hierarchies.
 
     Args:
         name: timm's name, with or without the weights' tag ("vit_small_patch14_dinov2.lvd142m").
-        weights: None for random ones, "hub" for timm's own (downloads), a file in timm's names with or without the
+        weights: None for random weights, "hub" for timm's own (downloads), a file in timm's names with or without the
             classifier, or a :class:`~movl_monai.backbones.WeightsFile` such as
             :func:`~movl_monai.backbones.embedded_efficientnet_lite0`.
-        image_size: side of the images in pixels; None takes that of timm's weights. A Transformer is built for it and
-            takes nothing else, so it must be a multiple of its patch size. The position embeddings of a plain ViT are
-            interpolated from the size that the weights were made for, which is logged; features get worse the farther
-            away that is.
-        mean: mean of R, G, B in [0, 1]; None takes the file's, or else that of timm's weights.
-        std: likewise, the standard deviation.
-        frozen: no gradients and eval mode for good; see :class:`~movl_monai.backbones.Backbone`.
+        image_size: side of the images in pixels; None uses the size of timm's weights. A Transformer is built for it
+            and accepts no other size, so it must be a multiple of the patch size. The position embeddings of a plain
+            ViT are interpolated from the size of the weights, which is logged; features get worse with the distance
+            from that size.
+        mean: mean of R, G, B in [0, 1]; None uses the file's, or else that of timm's weights.
+        std: standard deviation of R, G, B; None as for ``mean``.
+        frozen: no gradients, and eval mode permanently; see :class:`~movl_monai.backbones.Backbone`.
         batchnorm_eval: keep BatchNorm in eval mode when not frozen.
         layers: "last", "all" or numbers; see :class:`~movl_monai.backbones.Backbone`.
-        drop_path: stochastic depth rate in [0, 1) while it trains; only for a backbone that is not frozen.
+        drop_path: stochastic depth rate in [0, 1) in training; only for a backbone that is not frozen.
         model_options: further arguments of ``timm.create_model``, e.g. ``{"global_pool": "avg"}``.
         seed: of random weights.
 
     Raises:
-        ConfigError: if the name is unknown (nearest names are given), if it cannot be built for ``image_size``, or if
-            ``drop_path`` is set on a frozen backbone.
+        ConfigError: if the name is unknown (the message has the nearest names), the network cannot be built for
+            ``image_size``, or ``drop_path`` is set on a frozen backbone.
         WeightsError: if the weights cannot be loaded or do not fit.
 
     Reference:
@@ -110,10 +110,10 @@ class TimmBackbone(Backbone):
 
     @torch.jit.ignore
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Compute four feature maps: a hierarchy's last four stages, a plain ViT's output at four depths.
+        """Compute four feature maps: a hierarchy's last four stages, or a plain ViT's output at four depths.
 
         A plain ViT's maps come from blocks at a quarter, a half, three quarters and the end of its depth, after its
-        last LayerNorm, without the class token; all four have the patches' resolution.
+        last LayerNorm, without the class token. All four have the patches' resolution.
         """
         return four_maps(self.encoder, self.normalize(image))
 
@@ -125,7 +125,7 @@ class TimmBackbone(Backbone):
 
 
 def _fit_positions(given: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tensor]:
-    """Interpolate a file's position embeddings to the encoder's grid, as timm does for those that it downloads."""
+    """Interpolate a file's position embeddings to the encoder's grid, as timm does for its downloads."""
     from timm.layers import resample_abs_pos_embed
 
     own, stored = getattr(encoder, "pos_embed", None), given.get("pos_embed")
@@ -135,7 +135,7 @@ def _fit_positions(given: dict[str, torch.Tensor], encoder: Any) -> dict[str, to
     prefix = own.shape[1] - grid[0] * grid[1]
     side = math.isqrt(stored.shape[1] - prefix) if stored.shape[1] > prefix else 0
     if stored.shape[2] != own.shape[2] or side**2 + prefix != stored.shape[1]:
-        return given  # another architecture, which the comparison of the shapes names
+        return given  # another architecture, which the comparison of the shapes reports
     _LOGGER.info("Position embeddings interpolated from %d x %d to %d x %d patches.", side, side, *grid)
     return given | {"pos_embed": resample_abs_pos_embed(stored, list(grid), num_prefix_tokens=prefix)}
 
@@ -151,7 +151,7 @@ def four_maps(encoder: Any, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def map_strides(encoder: Any) -> tuple[int, ...]:
-    """Return the strides of the maps that :func:`four_maps` gives; () if the network gives none."""
+    """Return the strides of the maps of :func:`four_maps`; () if the network has no maps."""
     reductions = [int(info["reduction"]) for info in getattr(encoder, "feature_info", [])]
     if not reductions or not hasattr(encoder, "forward_intermediates"):
         return ()
@@ -175,7 +175,7 @@ def _pretrained_config(name: str) -> Any:
 
     try:
         return timm.get_pretrained_cfg(name, allow_unregistered=False)
-    except RuntimeError:  # neither a name nor a name with one of its tags
+    except RuntimeError:  # neither a name nor a name with a tag
         pass
     known = timm.list_models(pretrained=True) + timm.list_models()
     near = list(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5)))
@@ -203,7 +203,7 @@ def _build(name: str, *, weights: Weights, options: dict[str, Any], seed: int) -
 
 
 def _full_name(name: str, options: Mapping[str, Any]) -> str:
-    """Return the name without the weights' tag and with the options, which may change what the same tensors compute."""
+    """Return the name without the weights' tag, with the options, which may change the features."""
     described = ", ".join(f"{key}={options[key]}" for key in sorted(options))
     return name.split(".")[0] + (f" ({described})" if described else "")
 

@@ -1,4 +1,4 @@
-"""The steps of timm's plain ViTs and Swins."""
+"""Steps of timm's plain ViTs and Swins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TimmSwinPath", "TimmViTPath", "timm_path"]
 
 
 class TimmViTPath(TokenPath):
-    """A plain ViT of timm: ViT, DeiT, DINO, DINOv2 and others of the class ``VisionTransformer``."""
+    """Plain ViT of timm: ViT, DeiT, DINO, DINOv2 and others of the class ``VisionTransformer``."""
 
     def __init__(self, encoder: Any, *, num_features: int) -> None:
         depth = len(encoder.blocks)
@@ -33,7 +33,7 @@ class TimmViTPath(TokenPath):
             entries=[nn.Identity() for _ in range(depth)],
             blocks=list(encoder.blocks),
             reads_tokens=encoder.attn_pool is None,
-            # a distilled DeiT reads a second token in front of the image's
+            # a distilled DeiT reads a second token before the image's tokens
             num_pooled=int(encoder.num_prefix_tokens)
             if encoder.attn_pool is None and encoder.global_pool == "token"
             else 0,
@@ -54,7 +54,7 @@ class TimmViTPath(TokenPath):
 
 
 class TimmSwinPath(TokenPath):
-    """A Swin (version 1) of timm: stages of blocks on a map (B, H, W, d), patch merging between them."""
+    """Swin (version 1) of timm: stages of blocks on a map (B, H, W, d), with patch merging between them."""
 
     def __init__(self, encoder: Any, *, num_features: int) -> None:
         stages = [index for index, stage in enumerate(encoder.layers) for _ in stage.blocks]
@@ -92,7 +92,7 @@ def timm_path(encoder: nn.Module, *, name: str, num_features: int) -> TokenPath:
     from timm.models.swin_transformer import SwinTransformer
     from timm.models.vision_transformer import VisionTransformer
 
-    # a subclass that changes what happens between the blocks must not be run by a loop that does not know of it
+    # a subclass with other steps between the blocks must not be run by this loop
     if isinstance(encoder, VisionTransformer) and type(encoder).forward_features is VisionTransformer.forward_features:
         return TimmViTPath(encoder, num_features=num_features)
     if isinstance(encoder, SwinTransformer) and type(encoder).forward_features is SwinTransformer.forward_features:

@@ -1,4 +1,4 @@
-"""A Transformer in steps, from image to tokens, block by block, to features: where adapters attach."""
+"""Transformers in steps, from image to tokens, through blocks, to features; adapters attach to these steps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """What flows through the blocks of a Transformer.
+    """Layout of the tokens in the blocks of a Transformer.
 
     Args:
         kind: "sequence" (B, N, d), to which tokens can be appended, or "map" (B, H, W, d) of a hierarchy.
         widths: d of every block.
         grids: (H, W) of the image's tokens in every block.
-        stages: number of the stage that a block belongs to; 0 everywhere in a plain ViT.
-        num_prefix: tokens in front of the image's (class token, registers).
+        stages: number of the stage of every block; 0 everywhere in a plain ViT.
+        num_prefix: number of tokens before the image's tokens (class token, registers).
         num_features: length of the pooled feature vector.
 
     Example:
@@ -48,7 +48,7 @@ class TokenLayout:
 
 
 class InnerLayer(NamedTuple):
-    """A layer inside the encoder: its name, the layer, and the number of its block or None outside of all blocks."""
+    """Layer inside the encoder: its name, the layer, and the number of its block, None outside of all blocks."""
 
     name: str
     layer: nn.Module
@@ -56,24 +56,24 @@ class InnerLayer(NamedTuple):
 
 
 class TokenPath(nn.Module):
-    """The steps of a Transformer over modules that share all tensors with the backbone they come from.
+    """Steps of a Transformer, over modules that share all tensors with their backbone.
 
-    The modules are copies, their parameters and buffers are the backbone's own. An adapter therefore replaces layers
-    here by wrappers as it likes, and the backbone stays what it is: its features, its names in a ``state_dict`` and
-    its hash do not change, weights load as before, and the plain branch of a network never meets an adapter. Forward
-    hooks on the backbone itself would need a switch for the plain branch, and TorchScript and ``torch.export`` do not
-    keep them; wrappers inside of it would rename its tensors.
+    The modules are copies, but their parameters and buffers are the backbone's own. An adapter can therefore replace
+    layers here by wrappers without changing the backbone: its features, its names in a ``state_dict`` and its hash stay
+    the same, weights load as before, and the plain branch of a network is free of adapters. Forward hooks on the
+    backbone itself would need a switch for the plain branch, and TorchScript and ``torch.export`` do not keep them;
+    wrappers inside of it would rename its tensors.
 
-    It owns the loop over the blocks, written with the encoder's own methods for what is before and after it. A
-    subclass defines :meth:`embed`, :meth:`pool` and :meth:`read`.
+    It owns the loop over the blocks and uses the encoder's own methods before and after it. A subclass defines
+    :meth:`embed`, :meth:`pool` and :meth:`read`.
 
     Args:
         encoder: sharing its tensors with a backbone's; see :func:`share_tensors`.
-        layout: what flows through the blocks.
-        entries: what runs before each block (patch merging of a hierarchy), else the identity.
+        layout: of the tokens.
+        entries: module before each block (patch merging of a hierarchy), else the identity.
         blocks: the encoder's blocks.
         reads_tokens: whether :meth:`read` exists for this encoder.
-        num_pooled: tokens at the beginning of the sequence that :meth:`pool` reads, if it reads no others; 0 for all.
+        num_pooled: number of first tokens that :meth:`pool` reads, if it reads no others; 0 for all.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -103,7 +103,7 @@ class TokenPath(nn.Module):
         raise NotImplementedError
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Compute the features (B, num_features) from the tokens behind the last block."""
+        """Compute the features (B, num_features) from the tokens after the last block."""
         raise NotImplementedError
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -119,9 +119,9 @@ class TokenPath(nn.Module):
 
     @torch.jit.ignore
     def inner_layers(self, kinds: tuple[type[nn.Module], ...]) -> Iterator[InnerLayer]:
-        """Name every layer of these kinds in the encoder, in the order of its modules."""
+        """Yield every layer of these kinds in the encoder, in the order of its modules."""
         owners = {id(part): index for index, block in enumerate(self.blocks) for part in block.modules()}
-        # what runs before a block belongs to it
+        # the module before a block belongs to the block
         owners |= {id(part): index for index, entry in enumerate(self.entries) for part in entry.modules()}
         for name, layer in self.encoder.named_modules():
             if isinstance(layer, kinds):
@@ -129,17 +129,17 @@ class TokenPath(nn.Module):
 
     @torch.jit.ignore
     def replace(self, name: str, layer: nn.Module) -> None:
-        """Put a wrapper in the place of a layer of the encoder."""
+        """Replace a layer of the encoder by a wrapper."""
         parent, _, child = name.rpartition(".")
         setattr(self.encoder.get_submodule(parent), child, layer)
 
     @torch.jit.ignore
     def open_attention(self) -> None:
-        """Make the linear layers of every attention modules that are called; most encoders have them so already."""
+        """Turn the linear layers of every attention into called modules, which most encoders already have."""
 
 
 def share_tensors(module: _Module) -> _Module:
-    """Return a copy of a module whose parameters and buffers are the very tensors of the original.
+    """Return a copy of a module that shares the parameters and buffers of the original.
 
     Example:
         >>> layer = nn.Linear(2, 2)

@@ -1,4 +1,4 @@
-"""MONAI's BasicUNet from scratch, in the place of a backbone: the baseline that a user would otherwise take."""
+"""MONAI's BasicUNet from scratch in the place of a backbone, as the usual baseline."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["UNetBackbone"]
 
 
 class UNetBackbone(Backbone):
-    """A 2D BasicUNet of MONAI with random weights, whose only map are the logits of every pixel.
+    """2D BasicUNet of MONAI with random weights, whose only map are the logits of every pixel.
 
-    It stands where a pretrained backbone stands, so that data, training and evaluation of the two are the same, and is
-    trained whole: its head has nothing to learn (:class:`~movl_monai.heads.FirstMapHead`).
+    It replaces a pretrained backbone, so that data, training and evaluation are the same for both. All of it is
+    trained: its head has nothing to learn (:class:`~movl_monai.heads.FirstMapHead`).
 
     Args:
         out_channels: channels of the map, the number of classes.
-        image_size: side of the images in pixels, >= 32, so that the coarsest level is more than one pixel, which has no
-            variance to normalise by; other sizes work too, this one is recorded. Where a level is odd, MONAI pads what
-            comes back up by a copy of the last row and column.
+        image_size: side of the images in pixels, >= 32, because a coarsest level of one pixel has no variance for
+            normalisation; other sizes work too, this one is recorded. At an odd level MONAI pads the upsampled map by a
+            copy of the last row and column.
         features: channels of the five levels and of the last layer.
-        frozen: must be False; random weights are of no use untrained.
+        frozen: must be False, as random weights are useless without training.
         seed: of the weights.
 
     Raises:
@@ -77,5 +77,5 @@ class UNetBackbone(Backbone):
         return self.encoder(self.normalize(image)).mean(dim=(2, 3))
 
     def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the one map, (B, out_channels, H, W)."""
+        """Compute the only map, (B, out_channels, H, W)."""
         return [self.encoder(self.normalize(image))]

@@ -1,4 +1,4 @@
-"""Explain why the names of a weights file are not those of the network: a prefix, other names, another architecture."""
+"""Explain differences between the names in a weights file and in a network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def without_counters(names: Sequence[str]) -> list[str]:
-    """Return the names without those of batch counters, which many files leave out."""
+    """Return the names without batch counters, which many files leave out."""
     return [name for name in names if not name.endswith("num_batches_tracked")]
 
 
@@ -34,12 +34,12 @@ def explain_names(
     *,
     prefix: str | None = None,
 ) -> str:
-    """Say what to do about tensors that do not fit: take off a prefix, match by order, or take another file.
+    """Return the remedy for tensors that do not fit: remove a prefix, match by order, or use another file.
 
     Args:
         expected: tensors of the network.
         given: tensors of the file, as they were matched.
-        prefix: what was taken off the names already.
+        prefix: prefix that was already removed from the names.
 
     Example:
         >>> tensor = torch.zeros(2)
@@ -47,7 +47,7 @@ def explain_names(
         "The file's names begin with 'module.' (DataParallel); "
     """
     wanted = without_counters(list(expected))
-    # where a part of the names was taken off, the user chose
+    # a removed prefix was the user's choice
     found = [] if prefix is not None else _prefixes(wanted, expected, given)
     if found:
         named = ", ".join(f"{one!r}{_kind(one)}" for one in found)
@@ -78,7 +78,7 @@ def _setting(name: str, value: str) -> str:
 def _prefixes(
     wanted: Sequence[str], expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
 ) -> list[str]:
-    """Prefixes under which nearly all tensors of the network are in the file, with their shapes; the fullest first."""
+    """Return prefixes under which the file has nearly all tensors of the network with their shapes."""
     counts: Counter[str] = Counter()
     for one in _candidates(wanted, given):
         counts[one] = sum(one + name in given and given[one + name].shape == expected[name].shape for name in wanted)
@@ -88,7 +88,7 @@ def _prefixes(
 def _prefixes_of_others(
     wanted: Sequence[str], expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
 ) -> list[str]:
-    """Prefixes behind which nearly all tensors of the file have names of the network, though not all of its names."""
+    """Return prefixes after which nearly all tensors of the file have names of the network, but not all its names."""
     counts: Counter[str] = Counter()
     for one in _candidates(wanted, given):
         behind = [name.removeprefix(one) for name in given if name.startswith(one)]
@@ -98,7 +98,7 @@ def _prefixes_of_others(
 
 
 def _candidates(wanted: Sequence[str], given: Mapping[str, torch.Tensor]) -> list[str]:
-    """Prefixes of the file in front of the first names of the network."""
+    """Return prefixes in the file before the first names of the network."""
     found = (name.removesuffix(one) for name in given for one in wanted[:3] if name.endswith(f".{one}"))
     return list(dict.fromkeys(found))
 

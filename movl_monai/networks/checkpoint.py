@@ -1,4 +1,4 @@
-"""Read what a checkpoint says about itself, and write checkpoints so that they are never half there."""
+"""Read the facts of a checkpoint, and write checkpoints atomically."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ __all__ = ["checkpoint_class_names", "load_checkpoint", "read_facts", "save_atom
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``content`` with :func:`torch.save` to a temporary neighbour and rename it, so that readers see
-    all or nothing.
+    """Write ``content`` with :func:`torch.save` atomically: to a temporary file beside ``path``, which is then renamed.
 
     Raises:
         MovlError: if the folder cannot be written.
@@ -65,9 +64,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _check_sums(path: str | os.PathLike[str]) -> None:
-    """Raise BadZipFile if a byte of the archive has changed: torch keeps check sums, but does not look at them."""
+    """Raise BadZipFile if a byte of the archive has changed: torch stores check sums, but does not verify them."""
     if not zipfile.is_zipfile(path):
-        return  # of another kind, which torch says
+        return  # of another kind, which torch reports
     with zipfile.ZipFile(path) as archive:
         if (wrong := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"The check sum of {wrong} is wrong.")
@@ -87,8 +86,8 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def checkpoint_class_names(path: str | os.PathLike[str], default: list[str]) -> list[str]:
-    """Return the class names a checkpoint was trained for, or ``default`` while there is no checkpoint yet.
+    """Return the class names of a checkpoint, or ``default`` if it does not exist yet.
 
-    Inference configs use it to know the number of logits before the checkpoint is loaded.
+    Inference configs need them for the number of logits before the checkpoint is loaded.
     """
     return read_facts(path)["class_names"] or default if Path(path).is_file() else default

@@ -1,4 +1,4 @@
-"""The classification network: prompt, frozen backbone, adapter, head."""
+"""Classification network: prompt, frozen backbone, adapter, head."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class AdaptedClassifier(TrainedStateNetwork):
-    r"""Classify images with a frozen backbone, a visual prompt before it, an adapter inside and a head behind it.
+    r"""Classify images with a frozen backbone, a visual prompt before it, an adapter inside and a head after it.
 
     .. math:: p^+ = \mathrm{LP}(f(\mathrm{VP}(x))) \qquad p^- = \mathrm{LP}(f(x))
 
@@ -30,16 +30,15 @@ class AdaptedClassifier(TrainedStateNetwork):
     Args:
         backbone: :math:`f`, (B, 3, H, W) in [0, 1] to (B, num_features); it normalises inside.
         head: LP, (B, num_features) to logits (B, num_classes). A head with ``reads_tokens``
-            (:class:`~movl_monai.heads.QueryHead`) also gets the tokens behind the last block of the backbone, which
-            must be frozen.
-        prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for none.
-        adapter: built for this backbone, which must be frozen; None for none. It never touches ``self.backbone``.
-        class_names: names of the classes in the order of the logits; None takes them from the checkpoint.
+            (:class:`~movl_monai.heads.QueryHead`) also gets the tokens after the last block of the backbone, which must
+            be frozen. prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for no prompt.
+            adapter: built for this backbone, which must be frozen; None for no adapter. It never changes
+            ``self.backbone``. class_names: names of the classes in the order of the logits; None uses the names of the
+            checkpoint.
 
     Raises:
-        ConfigError: if the head reads another number of features than the backbone gives, if there are fewer or more
-            class names than logits, if the adapter was built for another backbone, or if the head reads tokens that
-            the backbone does not give.
+        ConfigError: if head and backbone differ in their number of features, class names and logits differ in number,
+            the adapter was built for another backbone, or the backbone lacks tokens for the head.
 
     Reference:
         MoVL, arXiv 2405.07411, figure 1.
@@ -71,9 +70,9 @@ class AdaptedClassifier(TrainedStateNetwork):
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter
         self.head = head
-        # None or True, because TorchScript drops a branch by `is None` alone
+        # None or True, because TorchScript drops branches only by `is None`
         self.reads_tokens = True if getattr(head, "reads_tokens", False) else None
-        # not part of any state: its tensors are those of the backbone and of the adapter
+        # not part of any state: its tensors belong to the backbone and the adapter
         self.adapted = _adapted(backbone, adapter, head)
         if adapter is not None:
             _LOGGER.info(
@@ -91,7 +90,7 @@ class AdaptedClassifier(TrainedStateNetwork):
             image: (B, 3, H, W), float32 in [0, 1].
 
         Returns:
-            logits (B, num_classes), float32, before softmax.
+            Logits (B, num_classes), float32, before softmax.
         """
         return self.outputs(image)[0]
 
@@ -100,16 +99,16 @@ class AdaptedClassifier(TrainedStateNetwork):
         return self.from_prompted(self.prompt(image))
 
     def from_prompted(self, prompted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute what :meth:`outputs` does, of images that have their prompt already, or are to have none."""
+        """Compute the same as :meth:`outputs`, for images with their prompt, or without any."""
         if self.reads_tokens is not None:
             features, tokens = self.adapted.with_tokens(self.backbone.normalize(prompted))
             return self.head(features, tokens), features
-        else:  # noqa: RET505 - TorchScript drops what is in a branch only
+        else:  # noqa: RET505 - TorchScript drops only the contents of a branch
             features = self._features(prompted)
             return self.head(features), features
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute what the head reads, (B, num_features), of images (B, 3, H, W): with prompt and adapter."""
+        """Compute the head's input, (B, num_features), for images (B, 3, H, W), with prompt and adapter."""
         return self._features(self.prompt(image))
 
     def _features(self, prompted: torch.Tensor) -> torch.Tensor:
@@ -119,13 +118,13 @@ class AdaptedClassifier(TrainedStateNetwork):
 
     @torch.jit.ignore
     def resume(self, tokens: torch.Tensor, start: int) -> torch.Tensor:
-        """Compute logits (B, num_classes) from the tokens that reach block ``start``; see :class:`AdaptedPath`."""
+        """Compute logits (B, num_classes) from the input tokens of block ``start``; see :class:`AdaptedPath`."""
         features, last = self.adapted.resume(tokens, start)
         return self.head(features) if self.reads_tokens is None else self.head(features, last)
 
     @torch.jit.ignore
     def prompt_attention(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Compute where an adapter's dynamic prompts look in images (B, 3, H, W); see :class:`AdaptedPath`."""
+        """Compute the attention of an adapter's dynamic prompts in images (B, 3, H, W); see :class:`AdaptedPath`."""
         if self.adapter is None or self.adapted is None:
             return {}
         with torch.no_grad():
@@ -139,7 +138,7 @@ class AdaptedClassifier(TrainedStateNetwork):
 
 
 def _adapted(backbone: Backbone, adapter: Adapter | None, head: nn.Module) -> AdaptedPath | MapTokens | None:
-    """Return the way to features, and tokens if the head reads them, that is not the backbone's own."""
+    """Return the module for features, and for tokens of the head, if it differs from the backbone itself."""
     reads_tokens = bool(getattr(head, "reads_tokens", False))
     if not reads_tokens:
         return None if adapter is None else AdaptedPath(backbone, adapter)
@@ -150,7 +149,7 @@ def _adapted(backbone: Backbone, adapter: Adapter | None, head: nn.Module) -> Ad
         )
     try:
         width = backbone.token_path(own=True).layout.widths[-1]
-    except ConfigError:  # no Transformer whose blocks are known
+    except ConfigError:  # not a Transformer with known blocks
         if adapter is not None:
             raise
         reader: AdaptedPath | MapTokens = MapTokens(backbone)

@@ -1,4 +1,4 @@
-"""Several classification networks as one: the mean of their calibrated probabilities."""
+"""Ensemble of classification networks: the mean of their calibrated probabilities."""
 
 import hashlib
 import math
@@ -23,10 +23,10 @@ class EnsembleHead(nn.Module):
 
     .. math:: \log \frac{1}{M} \sum_m \mathrm{softmax}(h_m(f_m) / T_m)
 
-    It is its own log-softmax, so that the softmax of it is the mean.
+    The result is normalised: its softmax is the mean of the probabilities.
 
     Args:
-        num_features: number of features that the heads of all members read.
+        num_features: total number of features of all members' heads.
         num_classes: number of logits.
         temperatures: T_m > 0 of the M members.
     """
@@ -44,7 +44,7 @@ class EnsembleHead(nn.Module):
         """Compute log-probabilities (B, num_classes), float32.
 
         Args:
-            features: (B, sum of F_m), for those who listen to what a head reads.
+            features: (B, sum of F_m), for hooks on the head's input.
             logits: of each member, (B, num_classes).
         """
         found: list[torch.Tensor] = []
@@ -54,15 +54,15 @@ class EnsembleHead(nn.Module):
 
 
 class EnsembleBackbone:
-    """The backbones of an ensemble, for those who ask what a network stands on; it computes nothing.
+    """Backbones of an ensemble, for queries about a network's backbone; it computes nothing.
 
     Args:
         members: networks with a ``backbone``.
 
     Attributes:
-        spec: the names joined by " + ", the number of all features; the members normalise, each by its own numbers.
-        frozen: whether all are.
-        layers: "last"; those of the members are in their names.
+        spec: the names joined by " + ", and the number of all features; each member normalises for itself.
+        frozen: True if all are frozen.
+        layers: "last"; the members' layers are in their names.
     """
 
     layers = "last"
@@ -87,11 +87,11 @@ class EnsembleBackbone:
         self.frozen = all(part.frozen for part in self.parts)
 
     def content_sha256(self) -> str:
-        """Hash the hashes of all backbones, in their order."""
+        """Return the hash of the hashes of all backbones, in order."""
         return hashlib.sha256("|".join(part.content_sha256() for part in self.parts).encode()).hexdigest()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All parameters, those of one that is shared once for each member."""
+        """Yield all parameters; shared ones once per member."""
         for part in self.parts:
             yield from part.parameters()
 
@@ -99,17 +99,16 @@ class EnsembleBackbone:
 class EnsembleClassifier(TrainedStateNetwork):
     """Classify images by the mean of the calibrated probabilities of several networks.
 
-    All members read the same images and name the same classes; each normalises inside. The state holds what was trained
-    of every member, below ``members.<number>``, and the temperatures. Members are used, not copied.
+    All members have the same images and classes; each normalises inside. The state holds the trained tensors of every
+    member, below ``members.<number>``, and the temperatures. Members are used, not copied.
 
     Args:
         members: :class:`~movl_monai.networks.AdaptedClassifier`, or ensembles themselves; at least two.
-        temperatures: what the logits of each member are divided by, > 0; None for 1, until a checkpoint says others.
-        class_names: names of the classes in the order of the logits; None takes those of the members.
+        temperatures: divisor of the logits of each member, > 0; None for 1, until a checkpoint with others is loaded.
+        class_names: names of the classes in the order of the logits; None uses the names of the members.
 
     Raises:
-        ConfigError: if there are fewer than two members, they differ in their classes, or a temperature is missing or
-            not positive.
+        ConfigError: for fewer than two members, different classes, or a missing or non-positive temperature.
 
     Reference:
         Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS
@@ -160,7 +159,7 @@ class EnsembleClassifier(TrainedStateNetwork):
         return self.head(joined, logits), joined
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute what the members' heads read, one behind the other: (B, sum of their numbers of features)."""
+        """Compute the inputs of the members' heads, concatenated: (B, sum of their numbers of features)."""
         found: list[torch.Tensor] = []
         for member in self.members:
             found.append(member.features(image).float())  # type: ignore[operator]
@@ -168,7 +167,7 @@ class EnsembleClassifier(TrainedStateNetwork):
 
     @torch.jit.ignore
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint says about the network; the parts of each member in one line."""
+        """Return the facts of the network for a checkpoint; the parts of each member in one line."""
         said: dict[str, Any] = super().facts()
         parts = {f"member {number}": _described(member) for number, member in enumerate(self.members)}
         return said | {"parts": parts}

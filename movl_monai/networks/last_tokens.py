@@ -1,4 +1,4 @@
-"""The tokens behind the last block or stage of a frozen backbone, for a head that reads them."""
+"""Tokens after the last block or stage of a frozen backbone, for a head that reads them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ _PROBE_SIZE = 64
 
 
 class MapTokens(nn.Module):
-    """Compute the features of a CNN or another hierarchy, and the positions of its last map as tokens, in one pass.
+    """Compute the features of a CNN or another hierarchy, and its last map as tokens, in one pass.
 
-    The modules are the backbone's own, so it costs no memory. It was compared with the backbone on a small random
-    batch.
+    The modules are the backbone's own, so it costs no memory. It is compared with the backbone on a small random batch.
 
     Args:
         backbone: frozen, with ``layers="last"``.
 
     Raises:
-        ConfigError: if the backbone is read at other layers, or its features do not come from one last map.
+        ConfigError: if the backbone has other ``layers``, or its features do not come from one last map.
     """
 
     if TYPE_CHECKING:  # TorchScript evaluates the annotations of a class and cannot take them as strings
@@ -37,14 +36,14 @@ class MapTokens(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.encoder, self.stages = backbone.encoder, None
-        self.depth = 1  # a cache starts behind all of it
-        self.channels_last = getattr(self.encoder, "output_fmt", "NCHW") == "NHWC"  # how timm says so
+        self.depth = 1  # a cache starts after all of it
+        self.channels_last = getattr(self.encoder, "output_fmt", "NCHW") == "NHWC"  # timm's notation
         if backbone.layers != "last":
             raise ConfigError(
                 f"A head that reads tokens needs the last map of {backbone.spec.name}, which is read at other layers; "
                 'set layers to "last", or choose a ViT or Swin.'
             )
-        if not hasattr(self.encoder, "forward_head"):  # no network of timm
+        if not hasattr(self.encoder, "forward_head"):  # not a network of timm
             self.stages = stage_maps(backbone)
         self.token_width = self._check(backbone)
         self.train(False)
@@ -58,7 +57,7 @@ class MapTokens(nn.Module):
         return self._read(self.last_map(image))
 
     def last_map(self, image: torch.Tensor) -> torch.Tensor:
-        """Compute the last map, (B, C, h, w), or (B, h, w, C) where the network has its channels last."""
+        """Compute the last map, (B, C, h, w), or (B, h, w, C) if the network has its channels last."""
         if self.stages is not None:
             return self.stages(image)[-1]
         return self.encoder.forward_features(image)
@@ -74,7 +73,7 @@ class MapTokens(nn.Module):
 
     @torch.jit.ignore
     def prefix(self, image: torch.Tensor, _stop: int) -> torch.Tensor:
-        """Compute what :meth:`resume` starts from: the last map."""
+        """Compute the last map, the input of :meth:`resume`."""
         return self.last_map(image)
 
     @torch.jit.ignore
@@ -111,7 +110,7 @@ class MapTokens(nn.Module):
 
 
 def last_norm(path: TokenPath) -> nn.Module:
-    """Return the LayerNorm behind the last block; the identity where there is none of this width."""
+    """Return the LayerNorm after the last block; the identity if there is none of this width."""
     norm = getattr(path.encoder, "norm", getattr(path.encoder, "ln_post", None))
     inner = getattr(norm, "layer", norm)  # an adapter may have wrapped it
     width = getattr(inner, "normalized_shape", None)
@@ -119,13 +118,13 @@ def last_norm(path: TokenPath) -> nn.Module:
 
 
 def token_width(backbone: Backbone) -> int:
-    """Return the width of the tokens that a head can read from a backbone.
+    """Return the width of a backbone's tokens for a head.
 
     Args:
-        backbone: a Transformer whose blocks are known, or a CNN that pools one last map.
+        backbone: a Transformer with known blocks, or a CNN that pools one last map.
 
     Raises:
-        ConfigError: if it gives no tokens.
+        ConfigError: if it has no tokens.
 
     Example:
         >>> from movl_monai.backbones import ResNetBackbone
@@ -134,5 +133,5 @@ def token_width(backbone: Backbone) -> int:
     """
     try:
         return int(backbone.token_path(own=True).layout.widths[-1])
-    except ConfigError:  # no Transformer whose blocks are known
+    except ConfigError:  # not a Transformer with known blocks
         return MapTokens(backbone).token_width

@@ -1,4 +1,4 @@
-"""The feature maps of a Transformer whose blocks may hold an adapter."""
+"""Feature maps of a Transformer, possibly with an adapter in its blocks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["TokenMaps", "adapted_maps"]
 class TokenMaps(nn.Module):
     """Compute the maps of ``forward_features`` block by block, with an adapter attached if there is one.
 
-    A plain ViT gives maps at a quarter, a half, three quarters and the end of its depth, behind its last LayerNorm, of
-    the image's tokens only: class token and appended prompts are left out, as they have no place in the image. A
-    hierarchy gives the last block's output of each of its last four stages.
+    A plain ViT gives maps at a quarter, a half, three quarters and the end of its depth, after its last LayerNorm. They
+    contain only the image's tokens, because class token and appended prompts have no place in the image. A hierarchy
+    gives the last block's output of each of its last four stages.
 
     All tensors but the adapter's are the backbone's own (see :class:`~movl_monai.backbones.TokenPath`).
 
@@ -28,7 +28,8 @@ class TokenMaps(nn.Module):
         adapter: built for it; its modules are used, not copied. None for the plain maps.
 
     Raises:
-        ConfigError: if the backbone has no such steps, or the adapter was built for another architecture.
+        ConfigError: if the backbone is not a Transformer with known blocks, or the adapter was built for another
+            architecture.
     """
 
     def __init__(self, backbone: Backbone, adapter: Adapter | None = None) -> None:
@@ -54,7 +55,7 @@ class TokenMaps(nn.Module):
             image: normalised, (B, 3, H, W).
 
         Returns:
-            maps (B, C_i, H_i, W_i), finest first.
+            Maps (B, C_i, H_i, W_i), finest first.
         """
         tokens = self.path.embed(image)
         maps: list[torch.Tensor] = []
@@ -81,7 +82,7 @@ class TokenMaps(nn.Module):
 
 
 def adapted_maps(backbone: Backbone, adapter: Adapter | None) -> TokenMaps | StageMaps | None:
-    """Return what computes the maps of a backbone; None where only its own ``forward_features`` can.
+    """Return a module for the maps of a backbone; None if only its own ``forward_features`` gives them.
 
     Raises:
         ConfigError: if there is an adapter that the backbone cannot host.
@@ -90,12 +91,12 @@ def adapted_maps(backbone: Backbone, adapter: Adapter | None) -> TokenMaps | Sta
         return TokenMaps(backbone, adapter)
     try:
         return TokenMaps(backbone)
-    except ConfigError:  # no Transformer whose blocks are known
+    except ConfigError:  # not a Transformer with known blocks
         return stage_maps(backbone)
 
 
 def _taken(depth: int, stages: tuple[int, ...]) -> list[bool]:
-    """Whether a block gives a map."""
+    """Return True for each block whose output is a map."""
     if len(set(stages)) == 1:
         numbers = {max(0, round(depth * quarter / 4) - 1) for quarter in (1, 2, 3, 4)}
     else:
@@ -105,7 +106,7 @@ def _taken(depth: int, stages: tuple[int, ...]) -> list[bool]:
 
 
 def _last_norm(path: TokenPath) -> nn.Module:
-    """Return the LayerNorm behind the last block of a plain ViT, and nothing for a hierarchy, whose maps go without."""
+    """Return the LayerNorm after the last block of a plain ViT; the identity for a hierarchy, whose maps have none."""
     encoder = path.encoder
     # an attention pool comes before it and changes the width
     if path.layout.kind == "map" or getattr(encoder, "attn_pool", None) is not None:

@@ -1,4 +1,4 @@
-"""A frozen prompt and a frozen backbone as one encoder."""
+"""Frozen prompt and frozen backbone as one encoder."""
 
 import hashlib
 
@@ -13,14 +13,14 @@ __all__ = ["PromptedEncoder"]
 class PromptedEncoder(nn.Module):
     """Compute the features of prompted images, for a prompt that does not train (the *random border* control).
 
-    With it, the exact linear probe is solved on what the network really sees.
+    With it, the exact linear probe is solved on the network's actual input.
 
     Args:
         prompt: (B, 3, H, W) to (B, 3, H, W), without trainable parameters.
         backbone: a frozen backbone.
 
     Raises:
-        ValueError: if the prompt has trainable parameters: its features would change under the probe.
+        ValueError: if the prompt has trainable parameters, which would change the features under the probe.
     """
 
     def __init__(self, *, prompt: nn.Module, backbone: Backbone) -> None:
@@ -31,12 +31,12 @@ class PromptedEncoder(nn.Module):
         self.backbone = backbone
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Features (B, num_features) of images (B, 3, H, W) in [0, 1]."""
+        """Compute features (B, num_features) of images (B, 3, H, W) in [0, 1]."""
         return self.backbone(self.prompt(image))
 
     @torch.jit.ignore
     def content_sha256(self) -> str:
-        """SHA-256 of the backbone's content and the prompt's values."""
+        """Return the SHA-256 of the backbone's content and the prompt's values."""
         digest = hashlib.sha256(self.backbone.content_sha256().encode())
         for name, value in sorted(self.prompt.state_dict().items()):
             digest.update(f"|{name}|{tuple(value.shape)}|".encode())

@@ -1,4 +1,4 @@
-"""The segmentation network: prompt, frozen backbone, adapter, decoder."""
+"""Segmentation network: prompt, frozen backbone, adapter, decoder."""
 
 import logging
 
@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class AdaptedSegmenter(TrainedStateNetwork):
-    """Segment images with the feature maps of a frozen backbone, an adapter inside and a decoder behind it.
+    """Segment images with the feature maps of a frozen backbone, an adapter inside and a decoder after it.
 
     The state holds prompt, adapter and decoder, and the SHA-256 of the frozen weights; see
     :class:`~movl_monai.networks.TrainedStateNetwork`.
@@ -27,14 +27,14 @@ class AdaptedSegmenter(TrainedStateNetwork):
     Args:
         backbone: with ``forward_features``: images (B, 3, H, W) in [0, 1] to maps, finest first.
         head: maps to logits (B, num_classes, H_0, W_0), such as :class:`~movl_monai.heads.SegmentationHead`.
-        prompt: (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for none.
-        adapter: built for this backbone, which must be frozen; None for none. It never touches ``self.backbone``.
-        class_names: names of the classes in the order of the logits, the background first; None takes them from the
+        prompt: (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for no prompt.
+        adapter: built for this backbone, which must be frozen; None for no adapter. It never changes ``self.backbone``.
+        class_names: names of the classes in the order of the logits, the background first; None uses the names of the
             checkpoint.
 
     Raises:
-        ConfigError: if the head reads other maps than the backbone gives, if there are fewer or more class names than
-            logits, or if the adapter was built for another backbone.
+        ConfigError: if head and backbone differ in their maps, class names and logits differ in number, or the adapter
+            was built for another backbone.
 
     Reference:
         DVPT, arXiv 2307.09787 (segmentation); the decoder is our reading.
@@ -62,7 +62,7 @@ class AdaptedSegmenter(TrainedStateNetwork):
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter
         self.head = head
-        # not part of any state: its tensors are those of the backbone and of the adapter
+        # not part of any state: its tensors belong to the backbone and the adapter
         self.adapted = adapted_maps(backbone, adapter)
         if adapter is not None:
             _LOGGER.info(
@@ -80,16 +80,16 @@ class AdaptedSegmenter(TrainedStateNetwork):
             image: (B, 3, H, W), float32 in [0, 1].
 
         Returns:
-            logits (B, num_classes, H, W), float32, before softmax.
+            Logits (B, num_classes, H, W), float32, before softmax.
         """
         return self.decode(self.maps(image), [image.shape[2], image.shape[3]])
 
     def decode(self, maps: list[torch.Tensor], size: list[int]) -> torch.Tensor:
-        """Compute the logits (B, num_classes, H, W) at a size (H, W) from what :meth:`maps` gave."""
+        """Compute the logits (B, num_classes, H, W) at a size (H, W) from the result of :meth:`maps`."""
         return F.interpolate(self.head(maps).float(), size=size, mode="bilinear", align_corners=False)
 
     def maps(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Compute what the head reads, (B, C_i, H_i, W_i), of images (B, 3, H, W): with prompt and adapter."""
+        """Compute the head's input, maps (B, C_i, H_i, W_i), for images (B, 3, H, W), with prompt and adapter."""
         prompted = self.prompt(image)
         if self.adapted is None:
             return self.backbone.forward_features(prompted)

@@ -1,4 +1,4 @@
-"""A `state_dict` that holds what was trained, and names the frozen weights instead of carrying them."""
+"""A `state_dict` of the trained tensors that names the frozen weights instead of carrying them."""
 
 import json
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ __all__ = ["TrainedStateNetwork", "decode_facts", "encode_facts"]
 _FORMAT = 1
 _FACTS_KEY = "_extra_state"
 _BACKBONE = "backbone."
-# a second way through the backbone's and the adapter's tensors, which have their own names already
+# a second path through the backbone's and the adapter's tensors, which already have names
 _BORROWED = "adapted."
 _UNSAVED = (_BACKBONE.rstrip("."), _BORROWED.rstrip("."))
 
 
 def encode_facts(facts: Mapping[str, Any]) -> torch.Tensor:
-    """Encode JSON-able facts as a uint8 tensor, so that any container of tensors can carry them.
+    """Encode facts as a uint8 tensor, so that any container of tensors can carry them.
 
     Args:
-        facts: values that :mod:`json` can write.
+        facts: values that :mod:`json` can encode.
 
     Returns:
         uint8 tensor (number of bytes,), UTF-8 JSON with sorted keys.
@@ -38,10 +38,10 @@ def encode_facts(facts: Mapping[str, Any]) -> torch.Tensor:
 
 
 def decode_facts(tensor: torch.Tensor) -> dict[str, Any]:
-    """Decode what :func:`encode_facts` wrote.
+    """Decode a tensor of :func:`encode_facts`.
 
     Raises:
-        CheckpointMismatchError: if the bytes are not such a record.
+        CheckpointMismatchError: if the bytes are not a record of facts.
     """
     try:
         facts = json.loads(bytes(tensor.detach().cpu().tolist()).decode("utf-8"))
@@ -54,12 +54,12 @@ def decode_facts(tensor: torch.Tensor) -> dict[str, Any]:
 
 
 class TrainedStateNetwork(nn.Module):
-    """A network around a :class:`~movl_monai.backbones.Backbone` whose checkpoints are small.
+    """Network around a :class:`~movl_monai.backbones.Backbone` with small checkpoints.
 
     While ``backbone.frozen`` is true, ``state_dict()`` leaves out every tensor of the backbone and carries, in its
-    extra state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the backbone at
-    hand, so that a prompt or head never runs on features that it was not trained on. A backbone that trains is saved
-    whole.
+    extra state, the SHA-256 of the backbone's content. ``load_state_dict()`` compares that record with the present
+    backbone, so that a prompt or head never runs on features other than those of its training. A trained backbone is
+    saved completely.
 
     Args:
         backbone: the feature extractor; stored as ``self.backbone``.
@@ -80,8 +80,8 @@ class TrainedStateNetwork(nn.Module):
 
     @torch.jit.ignore
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint says about the network it belongs to; JSON-able, free of paths and patients' data."""
-        # checkpoints of pooled features say nothing of layers, as older ones do
+        """Return the facts of the network for a checkpoint; for JSON, without paths and patient data."""
+        # checkpoints of pooled features have no entry for layers, as in older versions
         layers = {} if self.backbone.layers == "last" else {"layers": self.backbone.layers}
         return {
             "format": _FORMAT,
@@ -97,23 +97,23 @@ class TrainedStateNetwork(nn.Module):
 
     @torch.jit.ignore
     def get_extra_state(self) -> torch.Tensor:
-        """The facts as a uint8 tensor (see :func:`encode_facts`)."""
+        """Return the facts as a uint8 tensor (see :func:`encode_facts`)."""
         return encode_facts(self.facts())
 
     @torch.jit.ignore
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Take over the class names of a checkpoint, if this network has none of its own."""
+        """Adopt the class names of a checkpoint, if this network has none."""
         if not self.class_names:
             self.class_names = [str(name) for name in decode_facts(state).get("class_names", [])]
 
     @torch.jit.ignore
     def trainable_parameters(self) -> int:
-        """Number of parameters that require a gradient now."""
+        """Return the number of parameters that currently require a gradient."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
 def _described(part: nn.Module) -> str:
-    """Return the name of a part's class, with the settings that an adapter's tensors do not tell."""
+    """Return the name of a part's class, with an adapter's settings that its tensors do not show."""
     settings = getattr(part, "settings", None)
     return str(settings()) if callable(settings) else type(part).__name__
 
