@@ -1,4 +1,4 @@
-"""`python -m movl_monai` is `movl-monai`."""
+"""`python -m movl_monai` runs `movl-monai`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The answer of a classifier on an image, or the reason for which it gives none."""
+"""Answer of a classifier on an image, or the reason for an abstention."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ NO_ANSWER_UNSURE = "No answer: not sure enough"
 
 
 def no_answer(*, outside: bool | None, abstain: bool | None) -> str:
-    """Return the sentence that stands in place of an answer, "" where the model answers.
+    """Return the sentence that replaces an answer, "" if the model answers.
 
     Args:
-        outside: whether the image is unlike the training images; None where that is not known.
-        abstain: whether the model abstains; None where that is not known.
+        outside: whether the image is out-of-distribution; None if unknown.
+        abstain: whether the model abstains; None if unknown.
 
     Example:
         >>> no_answer(outside=True, abstain=True), no_answer(outside=None, abstain=False)
@@ -25,5 +25,5 @@ def no_answer(*, outside: bool | None, abstain: bool | None) -> str:
 
 
 def answer_of(predicted: str, *, outside: bool | None, abstain: bool | None) -> str:
-    """Return the predicted class, or the sentence of :func:`no_answer` where the model abstains."""
+    """Return the predicted class, or the sentence of :func:`no_answer` if the model abstains."""
     return no_answer(outside=outside, abstain=abstain) or predicted

@@ -1,4 +1,4 @@
-"""`movl-monai run`: the bundle runner of MONAI, with the project's own errors shown as one paragraph."""
+"""`movl-monai run`: MONAI's bundle runner, with the project's own errors shown as one paragraph."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Parse `--id value` pairs; a value that is a Python or JSON literal becomes one, everything else stays text.
+    """Parse `--id value` pairs; a Python or JSON literal becomes its value, any other value stays text.
 
     Raises:
         ConfigError: for a word that is not part of a pair.
@@ -55,7 +55,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    if _has_comment(text):  # a path with a "#" is no number with a comment behind it
+    if _has_comment(text):  # a path with a "#" is not a number with a comment
         return text
     words = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in words:
@@ -70,7 +70,7 @@ def _has_comment(text: str) -> bool:
     try:
         return any(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
-        return False  # no literal either
+        return False  # not a literal either
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,5 +90,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_no_argument(record: logging.LogRecord) -> bool:
-    """Let all lines of MONAI's runner through but those that repeat the arguments: paths can name patients."""
+    """Pass all lines of MONAI's runner except those that repeat the arguments: paths can name patients."""
     return not record.getMessage().startswith("> ")

@@ -19,9 +19,9 @@ _EXIT_INTERRUPTED = 130
 
 
 def user_error(error: BaseException) -> BaseException | None:
-    """Return the error that a user can act on, looking through the errors that it caused, or None.
+    """Return the user's error among an error and its causes, or None.
 
-    MONAI wraps whatever fails in a config expression into a RuntimeError; the project's own error is below it: one of
+    MONAI wraps every failure in a config expression into a RuntimeError. The project's own error is below it: one of
     its own classes, or a ValueError or TypeError that its code raises about a setting.
     """
     from movl_monai.errors import MovlError
@@ -36,7 +36,7 @@ def user_error(error: BaseException) -> BaseException | None:
 
 
 def _is_about_a_setting(error: BaseException) -> bool:
-    """Tell whether this package raised the error on purpose, with a ``raise`` and not by stumbling over a value."""
+    """Return True if this package raised the error on purpose, with a ``raise`` statement."""
     if not isinstance(error, (ValueError, TypeError)) or error.__traceback__ is None:
         return False
     frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
@@ -190,9 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes ``sys.argv``.
 
     Returns:
-        0 on success, 2 for an error that the user can act on, 3 for leakage (images or patients that a network learned
-        from would be scored as test), 130 when interrupted; `check` also 4 for too many unreadable files; `predict` 4
-        where files could not be predicted; `inspect` 5 for findings. Other errors are raised.
+        0 on success, 2 for a user's error, 3 for leakage (images or patients that a network learned from would be
+        scored as test), 130 when interrupted; `check` also 4 for too many unreadable files; `predict` 4 if files could
+        not be predicted; `inspect` 5 for findings. Other errors are raised.
     """
     parser = _parser()
     options, words = parser.parse_known_args(arguments)

@@ -1,4 +1,4 @@
-"""`movl-monai compare`: arms x seeds x draws on one data set, one table."""
+"""`movl-monai compare`: arms x seeds x draws on one data set, in one table."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _summarise(options: argparse.Namespace) -> int:
-    """Write the summary of finished comparisons, and print it."""
+    """Write and print the summary of finished comparisons."""
     from movl_monai.compare.summary import read_comparison, summary_markdown
     from movl_monai.evaluation.files import write_atomically
 
@@ -138,13 +138,13 @@ def _summarise(options: argparse.Namespace) -> int:
 
 
 def _references(cells: Sequence[Any]) -> list[str]:
-    """The arms that some comparison has differences to."""
+    """Return the reference arms of the comparisons' differences."""
     names = [key.partition("_minus_")[2] for cell in cells for key in cell.row if "_minus_" in key]
     return [name for name in dict.fromkeys(names) if not name.endswith(("_low", "_high"))]
 
 
 def _task(comparison: Any, text: str) -> Any:
-    """The run or search that `--task` names, with the arm's own name."""
+    """Return the run or search of `--task`, with the arm's own name."""
     from movl_monai.compare.work import RunTask
 
     arm = text.partition(":")[0]
@@ -161,7 +161,7 @@ def _task(comparison: Any, text: str) -> Any:
 
 
 def _given(options: argparse.Namespace) -> list[str]:
-    """The arguments of the comparison, without those that say who does what."""
+    """Return the arguments of the comparison, without those that distribute the work."""
     names = ("bundle", "arms_file", "overlays", "dataset_dir", "output_dir", "arms", "seeds", "search")
     named = {name: getattr(options, name) for name in names}
     named |= {"train-images": options.train_images, "val-images": options.val_images, "draws": options.draws}
@@ -170,7 +170,7 @@ def _given(options: argparse.Namespace) -> list[str]:
 
 
 def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
-    """Run the comparison of every fraction, write its tables in its folder, and the curve over all of them."""
+    """Run the comparison of every fraction, write its tables into its folder, and the curve over all fractions."""
     from movl_monai.compare.fraction_choice import parse_fractions
     from movl_monai.compare.fractions import run_fractions, write_fractions
 
@@ -214,7 +214,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command again, with placeholders for the folders: the table may leave this machine."""
+    """Return the command with placeholders for the folders: the table may leave this machine."""
     words = ["movl-monai compare", f"--bundle {Path(options.bundle).name}", "--dataset_dir DIR --output_dir OUT"]
     if options.arms_file:
         words.append(f"--arms_file {Path(options.arms_file).name}")

@@ -1,4 +1,4 @@
-"""`movl-monai ensemble`: join trained runs in one that gives the mean of their calibrated probabilities."""
+"""`movl-monai ensemble`: join trained runs into one with the mean of their calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the ensemble, evaluate it where a data set is given, and write its file where one is asked for."""
+    """Make the ensemble; evaluate it if a data set is given, and export it on demand."""
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.engines import verbatim
     from movl_monai.engines.ensemble import MEMBER_ID, make_ensemble

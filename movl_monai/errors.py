@@ -1,4 +1,4 @@
-"""The base of the errors that a user can act on.
+"""Base of the errors that a user can act on.
 
 The `movl-monai` command prints them as one paragraph without a traceback.
 """
@@ -19,25 +19,25 @@ __all__ = [
 
 
 class MovlError(ValueError):
-    """Something the user gave cannot be used; the message says what was expected, what came, and what to do.
+    """Error in the user's input; the message states the expectation, the finding and the remedy.
 
     Attributes:
-        exit_code: with which the command ends.
+        exit_code: exit code of the command.
     """
 
     exit_code = 2
 
 
 class ConfigError(MovlError):
-    """A setting of a bundle or command is unknown or impossible."""
+    """Unknown or impossible setting of a bundle or command."""
 
 
 class UntrustedConfigError(ConfigError):
-    """A config asks for code outside of the allow-list, and nobody said that it is trusted."""
+    """Config with code outside of the allow-list that was not declared trusted."""
 
 
 class DataError(MovlError):
-    """A data set cannot be used as it is: empty, one class, unreadable, patients not known."""
+    """Unusable data set: empty, one class, unreadable, unknown patients."""
 
 
 class LeakageError(DataError):
@@ -47,16 +47,16 @@ class LeakageError(DataError):
 
 
 class WeightsError(MovlError):
-    """Pretrained weights are missing, damaged, or not those of the backbone."""
+    """Pretrained weights that are missing, damaged, or not the backbone's."""
 
 
 class CheckpointMismatchError(MovlError):
-    """A checkpoint was trained on other frozen weights, or for other classes, than the network it is loaded into."""
+    """Checkpoint of other frozen weights, or other classes, than those of the network."""
 
 
 class ExportError(MovlError):
-    """An exported model cannot be read or used, or would compute something else than the network it is made from."""
+    """Exported model that is unreadable or unusable, or that would differ from its network."""
 
 
 class NonFiniteLossError(MovlError):
-    """The loss became NaN or infinite; training stops at that step instead of skipping it."""
+    """NaN or infinite loss; training stops at that step instead of skipping it."""

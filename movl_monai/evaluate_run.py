@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, and print where the report is."""
+    """Evaluate, and print the path of the report."""
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.engines import open_run, verbatim
 
@@ -57,16 +57,16 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
 
     Args:
         run: from :func:`~movl_monai.engines.open_run`.
-        against: folders of other runs; those must have been evaluated, on the same test images.
+        against: folders of other runs, already evaluated on the same test images.
         tracking: as in MONAI: "mlflow", or a file of settings.
-        overrides: ids and their values; ``dataset_dir`` is needed, because a record names no data.
+        overrides: ids and their values; ``dataset_dir`` is required, because a record names no data.
 
     Returns:
-        the report's page.
+        Path of the report's page.
 
     Raises:
         ConfigError: for an override that nothing reads.
-        MovlError: if another run was not evaluated (before anything is run), or on other test images.
+        MovlError: if another run was not evaluated (checked first), or on other test images.
     """
     from movl_monai.evaluation.mask_comparisons import add_mask_comparisons
 
@@ -74,7 +74,7 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
     others = _evaluated(against or [], run)
     if others and run.task == "classification":
         overrides["against"] = others
-    # MONAI reads workflows from files only
+    # MONAI reads workflows only from files
     with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
         workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides})
         workflow.initialize()
@@ -106,7 +106,7 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
 
 
 def _evaluated(against: list[str], run: Run) -> list[str]:
-    """The evaluations of the other runs: an hour of evaluation should not end with a wrong path."""
+    """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
     from movl_monai.evaluation.outputs import find_outputs
     from movl_monai.evaluation.several_runs import evaluation_folder
 

@@ -1,4 +1,4 @@
-"""The command `movl-monai export`."""
+"""Command `movl-monai export`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export a run and say what was written and how exact it is."""
+    """Export a run, and print the written files and their accuracy."""
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.export.exporting import export_run
 

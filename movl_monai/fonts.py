@@ -1,4 +1,4 @@
-"""Names in pictures: the one rule by which a name is drawn as it is, or replaced by its number."""
+"""Names in pictures: drawn unchanged, or replaced by numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 __all__ = ["font_file", "is_legible", "legible", "legible_names"]
 
 _LONGEST = 40
-# drawn from right to left or joined, which not every renderer of text does
+# drawn from right to left or joined, which not every text renderer supports
 _ORDERED_OR_JOINED = frozenset(("R", "AL", "AN", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "PDF", "PDI", "FSI"))
 # control and format characters, surrogates, private use, not assigned, separators of lines
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 def is_legible(text: str) -> bool:
-    """Tell whether a text can be read in a picture: the font has every letter, and letters stand side by side.
+    """Return True if a text is legible in a picture: the font has every letter, and letters stand side by side.
 
-    The font is DejaVu Sans, which comes with matplotlib, so that a picture is the same on every machine.
+    The font is DejaVu Sans, part of matplotlib, so that a picture is the same on every machine.
 
     Example:
         >>> [is_legible(text) for text in ("Größe", "肺炎", "ذات الرئة", "left\\u200b")]
@@ -36,12 +36,12 @@ def is_legible(text: str) -> bool:
 
 
 def legible(name: str, number: int, *, word: str = "class") -> str:
-    """Return a name as a picture can show it: composed, or its number where it cannot be read.
+    """Return a name for a picture: composed, or its number if it is not legible.
 
     Args:
         name: of a class.
-        number: of the class, which tables, reports and masks have as well.
-        word: what stands before the number.
+        number: of the class, as in tables, reports and masks.
+        word: word before the number.
 
     Example:
         >>> legible("lesion", 1), legible("肺炎", 1)
@@ -51,13 +51,13 @@ def legible(name: str, number: int, *, word: str = "class") -> str:
 
 
 def legible_names(names: Sequence[str], *, word: str = "class", first: int = 0, longest: int = _LONGEST) -> list[str]:
-    """Return names as pictures can show them, no two alike: cut where long, and their numbers where they must be.
+    """Return distinct names for pictures: long ones are cut, illegible or equal ones replaced by numbers.
 
     Args:
         names: in the order of their numbers.
-        word: what stands before a number.
+        word: word before a number.
         first: number of the first name.
-        longest: number of letters from which on a name is cut.
+        longest: largest number of letters.
 
     Example:
         >>> legible_names(["normal", "肺炎", "p" * 50, "p" * 50 + "q"])
@@ -84,7 +84,7 @@ def font_file() -> Path:
 
 @functools.cache
 def _letters() -> frozenset[int]:
-    """Letters of DejaVu Sans and of the font that charts are set in, where a site has chosen another."""
+    """Return the common letters of DejaVu Sans and of the charts' font, which a site may have changed."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     files = {str(font_file()), findfont(FontProperties())}

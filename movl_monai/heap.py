@@ -1,4 +1,4 @@
-"""The memory that the C library has on hand: kept for what comes next, or given back."""
+"""Free memory of the C library: kept for later allocations, or returned to the system."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MB = 2**20
 def give_back_free_memory() -> None:
     """Return free memory to the system; does nothing without glibc.
 
-    What is kept counts as resident. It is also shared with every process that is forked, and touching it again then
-    copies it page by page, which costs more than taking fresh pages.
+    Kept memory counts as resident. It is also shared with every forked process, and its next use then copies it page by
+    page, which costs more than fresh pages.
     """
     _call("malloc_trim", 0)
 
@@ -24,12 +24,12 @@ def give_back_free_memory() -> None:
 def keep_free_memory(megabytes: int = 1024) -> None:
     """Let this process keep free memory for its next allocations, until it ends; does nothing without glibc.
 
-    By default the large tensors of a network on a CPU are taken from the system and given back in every layer, and
-    clearing their pages takes a fifth of the time of a small convolutional network. It is for programs to call, not for
-    libraries: all of the process is affected.
+    By default the large tensors of a network on a CPU are allocated from the system and returned in every layer, and
+    clearing their pages takes a fifth of the time of a small convolutional network. Only programs should call it, not
+    libraries, because it affects the whole process.
 
     Args:
-        megabytes: at most so much stays free; single blocks of a quarter of it and more are always given back.
+        megabytes: largest amount of free memory; single blocks of a quarter of it and more are always returned.
     """
     _call("mallopt", _TRIM_THRESHOLD, megabytes * _MB)
     _call("mallopt", _MMAP_THRESHOLD, megabytes * _MB // 4)

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: nothing is loaded from anywhere, so they can be mailed and printed."""
+"""Self-contained HTML pages without external resources, which can be mailed and printed."""
 
 from __future__ import annotations
 
@@ -90,17 +90,17 @@ footer { margin-top: 3rem; border-top: 1px solid #ccd; color: #444; }
 
 
 def html_page(title: str, body: Iterable[str], *, style: str = "") -> str:
-    """Put parts of a body together to a page.
+    """Assemble parts of a body into a page.
 
     Args:
         title: of the window.
         body: HTML; empty parts are left out.
-        style: CSS behind that of all pages.
+        style: CSS after the common style.
 
     Returns:
-        HTML that a browser loads nothing for.
+        HTML without external resources.
     """
-    # the policy makes the browser refuse anything from outside
+    # the policy makes the browser refuse external resources
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -113,10 +113,10 @@ def html_page(title: str, body: Iterable[str], *, style: str = "") -> str:
 
 
 def section(anchor: str, title: str, parts: Iterable[str]) -> str:
-    """A part of a page under a heading that :func:`contents` can lead to.
+    """Return a section of a page under a heading to which :func:`contents` can link.
 
     Args:
-        anchor: its name in the page, unique.
+        anchor: unique name of the section in the page.
         title: text of the heading.
         parts: HTML; empty ones are left out.
 
@@ -130,23 +130,23 @@ def section(anchor: str, title: str, parts: Iterable[str]) -> str:
 
 
 def contents(places: Mapping[str, str]) -> str:
-    """Links to the sections of a page, by anchor."""
+    """Return links to the sections of a page, by anchor."""
     links = "".join(f'<li><a href="#{escape(anchor)}">{escape(title)}</a></li>' for anchor, title in places.items())
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> str:
-    """A table, scrolled sideways where it is too wide; the rows are lists of cells."""
+    """Return a table that scrolls sideways if it is too wide; the rows are lists of cells."""
     head = "".join(_heading(heading, "col") for heading in headings)
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     title = f"<caption><span>{escape(caption)}</span></caption>"
     table = f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    # the keyboard must reach what has to be scrolled
+    # scrollable parts must be reachable by keyboard
     return f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}">{table}</div>'
 
 
 def cell(text: str, *, number: bool = False) -> str:
-    """A number, possibly with an interval in brackets behind it, or else the heading of its row."""
+    """Return a cell: a number, possibly followed by an interval in brackets, or else the heading of its row."""
     if not number:
         return _heading(text, "row")
     value, bracket, rest = text.partition(" [")
@@ -155,7 +155,7 @@ def cell(text: str, *, number: bool = False) -> str:
 
 
 def text_cell(text: str) -> str:
-    """A cell of words."""
+    """Return a cell of words."""
     return f'<td dir="auto"{_long(text)}>{escape(text)}</td>'
 
 
@@ -169,12 +169,12 @@ def _long(text: str) -> str:
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A list of texts."""
+    """Return a list of texts."""
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
 def facts_table(facts: Mapping[str, Any], *, caption: str) -> str:
-    """A table of facts with nested values, None as not known; nothing without facts."""
+    """Return a table of facts with nested values, None as not known; "" without facts."""
     rows = [[cell(key), f'<td class="long">{_fact(value)}</td>'] for key, value in facts.items()]
     return table(["Fact", "Value"], rows, caption=caption) if rows else ""
 

@@ -1,4 +1,4 @@
-"""`movl-monai predict`: DICOM, NIfTI and pictures to tables, DICOM objects and masks."""
+"""`movl-monai predict`: from DICOM, NIfTI and pictures to tables, DICOM objects and masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPILOG = (
     "error to act on, 4 some files could not be predicted (each has a row with its reason)."
 )
 EXIT_SOME_FAILED = 4
-"""Some could not be predicted or written, the rest is done."""
+"""Exit code if some files could not be predicted or written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict, print a summary, and say by the exit code whether files failed."""
+    """Predict, print a summary, and return an exit code that shows failed files."""
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.heap import keep_free_memory
     from movl_monai.predict.run import predict
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         trust=options.trust,
         codes=_codes(options.codes),
     )
-    if summary is None:  # another process than the first
+    if summary is None:  # not the first process
         return 0
     print(summary.text())
     return EXIT_SOME_FAILED if summary.failed or summary.not_written else 0

@@ -1,4 +1,4 @@
-"""`movl-monai report`: make the report of a run again, or put several runs on one page."""
+"""`movl-monai report`: rebuild the report of a run, or put several runs on one page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and print where it is."""
+    """Write the page and print its path."""
     from movl_monai.evaluation.several_runs import write_comparison
 
     if len(options.runs) > 1:

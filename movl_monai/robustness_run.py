@@ -1,4 +1,4 @@
-"""`movl-monai robustness`: several runs on the same corrupted test images, one table."""
+"""`movl-monai robustness`: several runs on the same corrupted test images, in one table."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 def _images(
     options: argparse.Namespace, runs: list[NamedRun], class_names: list[str], id_map: Any
 ) -> tuple[Datalist, list[str]]:
-    """The chosen test images, and a note where it could not be checked that a run has not seen them."""
+    """Return the chosen test images, and notes on runs that may have seen them."""
     from movl_monai.bundle_run import parse_overrides
     from movl_monai.errors import DataError
     from movl_monai.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
@@ -133,7 +133,7 @@ def _images(
 def _members(
     runs: list[NamedRun], datalist: Datalist, *, device: str, num_workers: int, folder: Path
 ) -> tuple[list[Member], list[dict[str, Any]]]:
-    """The networks with their images, decoded once for all runs that preprocess them alike; and the images' items."""
+    """Return the networks with their images, decoded once per preprocessing, and the images' items."""
     from movl_monai.data import ImageDataset
     from movl_monai.errors import DataError
     from movl_monai.robustness import Member
@@ -208,7 +208,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _command(options: argparse.Namespace, baseline: str) -> str:
-    """The command again, with placeholders for the folders: the table may leave this machine."""
+    """Return the command with placeholders for the folders: the table may leave this machine."""
     words = ["movl-monai robustness", *(f"RUN_{number}" for number in range(1, len(options.runs) + 1))]
     words += [f"--baseline {baseline}", "--dataset_dir DIR --output_dir OUT"]
     named = {"images": options.images, "severities": options.severities, "corruptions": options.corruptions}

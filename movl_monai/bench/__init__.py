@@ -1,7 +1,7 @@
-"""Benchmarks: how long our steps take beside plain loops, and how much memory they need (`make bench`).
+"""Benchmarks: time of our steps relative to plain loops, and their memory (`make bench`).
 
-Every section is a function ``run(settings) -> dict[str, float]`` in a module of its own; its keys go into `bench.json`
-as they are. A new section is one more module and one more line in ``SECTIONS`` of ``movl_monai/bench/__main__.py``.
+Every section is a function ``run(settings) -> dict[str, float]`` in a separate module; its keys go unchanged into
+`bench.json`. A new section needs one module and one line in ``SECTIONS`` of ``movl_monai/bench/__main__.py``.
 """
 
 from .clock import Timing, compare, interleave

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, whatever the figures are: a benchmark informs, it does not judge.
+        0 for any figures: a benchmark informs without judging.
     """
     parser = _parser()
     options = parser.parse_args(arguments)

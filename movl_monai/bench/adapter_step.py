@@ -1,4 +1,4 @@
-"""A training step of DVPT: against the least such a step can be, and with its frozen prefix cached."""
+"""Training step of DVPT: relative to the smallest possible step, and with its frozen prefix cached."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def run_bare(settings: BenchSettings) -> dict[str, float]:
     """Compare one step, ``dvpt_step_vs_bare``: ours over the bare step of the plain backbone.
 
     Ours is a step of StagedTrainer with DVPT in all blocks, modules shared by three. The bare step is the frozen
-    backbone's forward pass and cross entropy, and the backward pass to the tokens that the first block reads, without
-    adapter, optimiser and data; every adapter in the first block needs that much.
+    backbone's forward pass and cross entropy, and the backward pass to the input tokens of the first block, without
+    adapter, optimiser and data: the minimum for any adapter in the first block.
     """
     settings, backbone = _smaller(settings), settings.transformer().to(settings.device)
     data = _images(backbone, settings)
@@ -43,12 +43,11 @@ def run_bare(settings: BenchSettings) -> dict[str, float]:
 
 
 def run_prefix(settings: BenchSettings) -> dict[str, float]:
-    """Compare one step, ``prefix_cached_vs_uncached``: from cached tokens over from images.
+    """Compare one step, ``prefix_cached_vs_uncached``: from cached tokens relative to from images.
 
-    DVPT sits in the last third of the blocks. Ours is a step of StagedTrainer that reads the tokens in front of them
-    from the memory-mapped cache, which is filled before; the other loop runs the whole network, with the same loss,
-    Adam and batches, its float images ready on the device. Blocks in front of the adapter need no backward pass in
-    either.
+    DVPT is in the last third of the blocks. Ours is a step of StagedTrainer that reads the tokens before them from the
+    memory-mapped cache, which is already filled. The other loop runs the whole network, with the same loss, Adam and
+    batches, and its float images are already on the device. Blocks before the adapter need no backward pass in either.
     """
     settings, backbone = _smaller(settings), settings.transformer().to(settings.device)
     data = _images(backbone, settings)
@@ -62,14 +61,14 @@ def run_prefix(settings: BenchSettings) -> dict[str, float]:
             cache_dir=folder,
             progress=False,
         )
-        size = tokens.values.nbytes  # fills the cache, before the clock runs
+        size = tokens.values.nbytes  # fills the cache before timing
         figures = _compare("prefix_cached_vs_uncached", settings, data, ours, uncached_step(other), tokens=tokens)
         figures["prefix_cache_mb"] = size / 1e6
     return figures
 
 
 def adapted_network(backbone: Backbone, settings: BenchSettings, *, blocks: Sequence[int] | None) -> AdaptedClassifier:
-    """Put DVPT into blocks of a backbone and a linear head, away from zero, behind it."""
+    """Return a network with DVPT in blocks of a backbone and a linear head that does not start at zero."""
     budget = min(height * width for height, width in backbone.token_path().layout.grids)
     adapter = DVPT(backbone, num_prompts=min(10, budget), bottleneck=20, share_every=3, blocks=blocks)
     head = LinearHead(backbone.spec.num_features, settings.num_classes, init="uniform", seed=settings.seed)
@@ -84,7 +83,7 @@ def adapter_trainer(
     steps: int,
     tokens: TokenSet | None = None,
 ) -> StagedTrainer:
-    """Build our trainer as the bundle does, without validation and logging, for at least ``steps`` steps."""
+    """Build our trainer as in the bundle, without validation and logging, for at least ``steps`` steps."""
     loader = DataLoader(data, batch_size=settings.batch_size)
     epochs = -(-steps // len(loader))
     return StagedTrainer(
@@ -101,7 +100,7 @@ def adapter_trainer(
 
 
 def bare_adapter_step(network: AdaptedClassifier) -> Callable[[Batch], None]:
-    """Return forward and backward of the plain backbone, to the tokens in front of the first block."""
+    """Return forward and backward pass of the plain backbone, to the tokens before the first block."""
     path = network.backbone.token_path()
 
     def step(batch: Batch) -> None:
@@ -119,7 +118,7 @@ def bare_adapter_step(network: AdaptedClassifier) -> Callable[[Batch], None]:
 
 
 def uncached_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]:
-    """Return a step from the images: forward, loss, backward, AdamW; returns the loss."""
+    """Return a step from the images: forward, loss, backward, AdamW; it returns the loss."""
     groups = [{"params": getattr(network, part).parameters(), "lr": lr} for part, lr in LEARNING_RATES.items()]
     optimizer, loss_function = torch.optim.AdamW(groups), MoVLLoss()
 
@@ -135,7 +134,7 @@ def uncached_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]
 
 
 def _smaller(settings: BenchSettings) -> BenchSettings:
-    """Take the batches that Transformers get; four of them, so that no step has the images of the one before."""
+    """Use the batch size for Transformers, with four batches, so that successive steps have different images."""
     size = settings.transformer_batch_size
     return replace(settings, batch_size=size, step_images=4 * size)
 

@@ -1,4 +1,4 @@
-"""Intervals of stored predictions: ours for all resamples at once, against a call of scikit-learn for each."""
+"""Intervals of stored predictions: all resamples at once, relative to one call of scikit-learn per resample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["StoredPredictions", "intervals_by_scikit_learn", "run", "stored_pred
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """What an evaluation has stored of N images, two of each patient.
+    """Stored predictions of an evaluation for N images, two per patient.
 
     Args:
         labels: integers (N,) in [0, C).
@@ -40,9 +40,9 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare patient-clustered bootstrap intervals of stored predictions, in CPU time of the process.
 
     ``bootstrap_vs_sklearn``: the AUROC of two classes, one call of scikit-learn per resample.
-    ``bootstrap_all_vs_sklearn``: all figures that a report gives intervals for, with as many classes as the settings
-    say. The loops run over a part of the resamples, ``sklearn_rounds``, and their time is scaled to all of them; ours
-    does all. Both draw the same patients.
+    ``bootstrap_all_vs_sklearn``: all figures with intervals in a report, with the settings' number of classes. The
+        loops run over a part of the resamples, ``sklearn_rounds``, with their time scaled to all; ours runs all. Both
+        draw the same patients.
     """
     figures = _compare("bootstrap_vs_sklearn", stored_predictions(settings, num_classes=2), ("auroc",), settings)
     several = stored_predictions(settings, num_classes=settings.num_classes)
@@ -51,7 +51,7 @@ def run(settings: BenchSettings) -> dict[str, float]:
 
 
 def stored_predictions(settings: BenchSettings, *, num_classes: int) -> StoredPredictions:
-    """Predictions of a network that is right more often than not."""
+    """Return predictions of a network that is mostly right."""
     generator = np.random.default_rng(settings.seed)
     count = settings.stored_predictions
     labels = generator.permutation(np.arange(count) % num_classes)
@@ -63,7 +63,7 @@ def stored_predictions(settings: BenchSettings, *, num_classes: int) -> StoredPr
 def intervals_by_scikit_learn(
     stored: StoredPredictions, metrics: tuple[Metric, ...], *, rounds: int, seed: int = 0
 ) -> Mapping[str, list[float]]:
-    """Draw patients, take the rows of their images, and call scikit-learn, as one would write it first."""
+    """Draw patients, select the rows of their images, and call scikit-learn: the straightforward implementation."""
     groups = np.unique(np.array(stored.patients), return_inverse=True)[1]
     order = np.unique(groups, return_index=True)[1]  # numbers by first appearance, as ours
     groups = np.argsort(np.argsort(order))[groups]
@@ -101,7 +101,7 @@ def _compare(
 def _areas(
     function: Callable[..., float], labels: np.ndarray, probabilities: np.ndarray, *, weighted: bool = False
 ) -> float:
-    """Mean over the classes, one against the rest; with two classes the AUROC is that of the second, called once."""
+    """Return the mean over the classes, one against the rest; with two classes the AUROC of the second, called once."""
     count = probabilities.shape[1]
     columns = [1] if count == 2 and function is sk.roc_auc_score else range(count)
     areas = [function(labels == index, probabilities[:, index]) for index in columns]

@@ -1,4 +1,4 @@
-"""Time several variants side by side: interleaved rounds, medians, paired ratios."""
+"""Timing of several variants side by side: interleaved rounds, medians, paired ratios."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Timing:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU always has."""
+    """Wait until the device has finished its work; on a CPU there is no wait."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -67,7 +67,7 @@ def timed(
 
 @contextmanager
 def quiet_gc() -> Iterator[None]:
-    """Collect garbage, then switch automatic collection off, so that it does not hit one variant by chance."""
+    """Collect garbage, then disable automatic collection, so that it does not hit one variant by chance."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -86,17 +86,17 @@ def interleave(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time actions in turn (A B A B ...), so that a slower moment of the machine hits all of them.
+    """Time actions in turn (A B A B ...), so that slow moments of the machine affect all of them.
 
     Args:
         actions: variants by name, run in this order in every round.
         rounds: timed rounds, at least 1.
         warmup: rounds before them that are not counted.
-        device: where the actions run.
+        device: of the actions.
         clock: wall time by default; ``time.process_time`` counts the CPU time of all threads of the process.
 
     Returns:
-        one :class:`Timing` of ``rounds`` durations per name.
+        One :class:`Timing` of ``rounds`` durations per name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     with quiet_gc():
@@ -110,18 +110,18 @@ def interleave(
 def compare(
     name: str, *, ours: Timing, other: Timing, memory: Sequence[float], other_count: float = 1.0
 ) -> dict[str, float]:
-    """Put a comparison into flat keys.
+    """Return a comparison as flat keys.
 
     Args:
         name: key of the ratio, and prefix of the other keys.
         ours: our durations.
         other: the other variant's durations, of the same rounds.
         memory: peak memory of ours and of the other variant, in MB.
-        other_count: how many times the other variant has to be run to do what ours does once.
+        other_count: number of runs of the other variant that are equivalent to one of ours.
 
     Returns:
-        ``name``: the median over rounds of ours over (``other_count`` times) other; paired, because both ran in the
-        same minute. ``name_rounds``, and for ours and other: median, minimum, spread and memory.
+        ``name``: the median over rounds of the ratio of ours to (``other_count`` times) other, paired because both run
+            in the same minute. ``name_rounds``, and for ours and other: median, minimum, spread and memory.
 
     Example:
         >>> keys = compare("a_vs_b", ours=Timing((1.0, 3.0)), other=Timing((2.0, 6.0)), memory=(1.0, 2.0))

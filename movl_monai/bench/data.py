@@ -1,4 +1,4 @@
-"""Images to measure with: drawn, of any number, and hard enough that a linear probe does not become perfect."""
+"""Synthetic images for benchmarks, in any number, and too hard for a perfect linear probe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class SyntheticImages(Dataset[dict[str, Any]]):
-    """Images in memory with the items of :class:`movl_monai.data.ImageDataset`, as far as training reads them.
+    """Images in memory with the items of :class:`movl_monai.data.ImageDataset` that training needs.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -36,7 +36,7 @@ class SyntheticImages(Dataset[dict[str, Any]]):
 
 
 def synthetic_images(count: int, *, image_size: int, num_classes: int, seed: int = 0) -> SyntheticImages:
-    """Draw stripes whose angle tells the class, with overlap between neighbouring classes, under noise.
+    """Draw stripes whose angle is the class, with overlap between neighbouring classes, under noise.
 
     Frequency, phase, contrast, brightness and tint are random.
 

@@ -1,4 +1,4 @@
-"""DICOM slices to measure reading with: one picture, in every transfer syntax whose encoder is at hand."""
+"""DICOM slices for benchmarks of reading: one picture, in every transfer syntax with an available encoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _INTERCEPT = -1024
 
 
 def native_slice(size: int, *, seed: int = 0) -> FileDataset:
-    """Make a CT slice of 12 bits in 16, uncompressed: a body with two lungs, under noise, with a usual header.
+    """Make an uncompressed CT slice of 12 bits in 16: a body with two lungs, under noise, with a usual header.
 
     Args:
         size: rows and columns.
@@ -60,7 +60,7 @@ def compressed_slice(codec: str, size: int) -> FileDataset:
     """Make the slice of :func:`native_slice` in a transfer syntax of :data:`COMPRESSED`.
 
     Raises:
-        KeyError: if ``codec`` is none of them.
+        KeyError: if ``codec`` is unknown.
     """
     dataset = native_slice(size)
     if codec == "jpeg_lossless":
@@ -75,7 +75,7 @@ def compressed_slice(codec: str, size: int) -> FileDataset:
 
 
 def _jpeg_lossless_frame(stored: np.ndarray) -> bytes:
-    """Encode with GDCM inside SimpleITK, which pydicom has no encoder for."""
+    """Encode with GDCM inside SimpleITK, as pydicom has no encoder for it."""
     import SimpleITK as sitk
     from pydicom.encaps import get_frame
 

@@ -1,4 +1,4 @@
-"""Read one DICOM slice: ours against MONAI's readers, pydicom and SimpleITK, in CPU time."""
+"""Reading of one DICOM slice: ours relative to MONAI's readers, pydicom and SimpleITK, in CPU time."""
 
 from __future__ import annotations
 
@@ -41,13 +41,12 @@ def run_compressed(settings: BenchSettings) -> dict[str, float]:
 
 
 def readers_of(path: Path) -> dict[str, Reader]:
-    """Return the readers that can read a file, by name; says which of them are not installed or cannot.
+    """Return the readers that can read a file, by name; print those that are not installed or fail.
 
     Ours goes from the file to the image: float32 (3, H, W) in [0, 1], windowed, with its technical record. The others
-    do less, and are not charged for the rest: MONAI's ``LoadImage`` gives a tensor of values, pydicom and SimpleITK an
-    array.
+    do less: MONAI's ``LoadImage`` returns a tensor of values, pydicom and SimpleITK an array.
     """
-    # MONAI's first, see _itk_is_there
+    # MONAI's readers first, see _itk_is_there
     readers: dict[str, Reader] = {**_monai_readers(), "ours": LoadMedicalImage(), "pydicom": _read_with_pydicom}
     readers |= {"simpleitk": _read_with_simpleitk}
     return {name: reader for name, reader in readers.items() if _reads(name, reader, path)}
@@ -62,8 +61,8 @@ def compare_readers(name: str, dataset: FileDataset, settings: BenchSettings) ->
         settings: rounds, and reads per round.
 
     Returns:
-        The keys of :func:`~movl_monai.bench.compare` for each other reader; MONAI's is the faster of its readers, and
-        ``{name}_monai_readers`` tells how many there were to choose from.
+        Keys of :func:`~movl_monai.bench.compare` for each other reader; MONAI's is the faster of its readers, and
+        ``{name}_monai_readers`` is the number of its available readers.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slice.dcm"
@@ -113,7 +112,7 @@ def _monai_readers() -> dict[str, Reader]:
     from monai.transforms import LoadImage
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about optional decoders of NVIDIA that are not there
+        warnings.simplefilter("ignore")  # warnings about missing optional decoders of NVIDIA
         readers: dict[str, Reader] = {"monai_pydicom": LoadImage(reader=PydicomReader, image_only=True)}
         if _itk_is_there():
             readers["monai_itk"] = LoadImage(reader=ITKReader, image_only=True)
@@ -121,22 +120,22 @@ def _monai_readers() -> dict[str, Reader]:
 
 
 def _itk_is_there() -> bool:
-    """Load itk, which MONAI's ITKReader needs; says why not where that is impossible."""
+    """Load itk for MONAI's ITKReader; print the reason if that is impossible."""
     if importlib.util.find_spec("itk") is None:
         print("    itk is not installed: MONAI's ITKReader is left out (pip install 'movl-monai[bench]')")
         return False
     if "itk.ITKPyBasePython" not in sys.modules and "SimpleITK" in sys.modules:
-        # loaded in this order the two can end the program
+        # loaded in this order, the two can end the program
         print("    SimpleITK was loaded before itk: MONAI's ITKReader is left out (run the dicom sections alone)")
         return False
-    # its parts are loaded when they are first asked for
+    # its parts are loaded at first use
     return hasattr(importlib.import_module("itk"), "ImageFileReader")
 
 
 def _reads(name: str, reader: Reader, path: Path) -> bool:
     try:
         reader(path)
-    except Exception as error:  # whatever a reader raises where it has no decoder
+    except Exception as error:  # any error of a reader without decoder
         print(f"    {name} does not read this transfer syntax here ({type(error).__name__})")
         return False
     return True

@@ -1,4 +1,4 @@
-"""Run variants in processes of their own, where one's settings of the memory do not reach the other."""
+"""Run variants in separate processes, so that their memory settings do not affect each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Action = Callable[[], object]
 
 
 class Elsewhere:
-    """Actions that another process has made; what a call adds to their time is a fraction of a millisecond.
+    """Actions in another process; a call adds a fraction of a millisecond to their time.
 
     Args:
         connection: to the process.
@@ -33,7 +33,7 @@ class Elsewhere:
         return partial(self._ask, name, memory=False)
 
     def peak_memory(self, name: str) -> float:
-        """See :func:`movl_monai.bench.memory.peak_memory`, of that process."""
+        """Return :func:`movl_monai.bench.memory.peak_memory` of that process."""
         return float(self._ask(name, memory=True))
 
     def _ask(self, name: str, *, memory: bool) -> Any:
@@ -46,14 +46,16 @@ def elsewhere(make: Callable[..., Mapping[str, Action]], *arguments: Any, device
     """Start a process with as many threads as this one.
 
     Args:
-        make: of a module, called there; gives actions by name.
+        make: function of a module, called there; returns actions by name.
         arguments: of ``make``, picklable.
-        device: where the actions run.
+        device: of the actions.
 
     Raises:
-        EOFError: when an action is asked for and the process has ended with an error, which it prints.
+        EOFError: at the call of an action, if the process has ended with an error, which it prints.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has computed cannot use several threads
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process that has already computed cannot use several threads
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, make, arguments, device, torch.get_num_threads()))
     process.start()
@@ -73,7 +75,7 @@ def _serve(
     threads: int,
 ) -> None:
     torch.set_num_threads(threads)
-    # it is to start processes as a program does, not as it was started itself
+    # it should start processes like a program, not in the way it was started itself
     multiprocessing.set_start_method(None, force=True)
     actions = make(*arguments)
     while True:

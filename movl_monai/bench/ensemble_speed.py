@@ -1,4 +1,4 @@
-"""An ensemble of two backbones against its members, one after the other."""
+"""Ensemble of two backbones relative to its members, one after the other."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["run"]
 def run(settings: BenchSettings) -> dict[str, float]:
     """Compare forward passes over the same batch, ``ensemble_vs_sum``.
 
-    Ours: the mean of the calibrated probabilities of a CNN and a plain ViT. Other: the logits of the one, then those of
-    the other. Both run without a graph, on float images that are ready on the device.
+    Ours: the mean of the calibrated probabilities of a CNN and a plain ViT. Other: the logits of the one, then the
+        logits of the other. Both run without a graph, on float images that are already on the device.
     """
     device, classes = settings.device, settings.num_classes
     backbones = [prepare_frozen(make()).to(device) for make in (settings.transformer, settings.backbone)]

@@ -1,4 +1,4 @@
-"""One image at a time on a CPU: eager, TorchScript, onnxruntime and int8, and how large the files are."""
+"""Latency of single images on a CPU: eager, TorchScript, onnxruntime and int8, and the sizes of the files."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare the exported files of two networks with eager mode, on the CPU, image by image.
 
     ``export_cnn_...``: the MoVL network on the convolutional backbone; ``export_vit_...``: DVPT in the Transformer,
-    which also has an int8 file. For each file the ratio of its latency over that of eager mode (of onnxruntime for
-    int8), and ``..._mb``. Both sides have as many threads as torch.
+        also with an int8 file. For each file: the ratio of its latency to eager mode's (for int8 to onnxruntime's), and
+        ``..._mb``. Both sides have as many threads as torch.
     """
     settings = dataclasses.replace(settings, device=_CPU)
     cnn = prepare_frozen(settings.backbone())
@@ -58,7 +58,8 @@ def exported_variants(network: Any, folder: Path, *, int8: bool) -> dict[str, tu
         int8: whether there is an int8 file.
 
     Returns:
-        by name ("eager", "torchscript", "onnx", "int8") what predicts, and the size of the file in MB (0 for eager).
+        By name ("eager", "torchscript", "onnx", "int8"): the predicting function, and the size of the file in MB (0 for
+        eager).
     """
     size = network.backbone.spec.image_size
     metadata = describe_network(network, task="classification", input_size=(size, size))
@@ -70,7 +71,7 @@ def exported_variants(network: Any, folder: Path, *, int8: bool) -> dict[str, tu
     for name, model in compiled.items():
         path = folder / f"{name}{SUFFIXES.get(name, '.onnx')}"
         write_compiled(model, path, metadata=metadata)
-        # without the checks of a call: those of images cost the same everywhere
+        # without the checks of a call: checks of images cost the same everywhere
         predict = read_exported(path, num_threads=torch.get_num_threads()).network
         found[name] = (predict, path.stat().st_size / 1e6)
     return found

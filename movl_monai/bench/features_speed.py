@@ -1,4 +1,4 @@
-"""Feature extraction against a plain torch loop."""
+"""Feature extraction relative to a plain torch loop."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["run"]
 
 @torch.no_grad()
 def plain_loop(backbone: Backbone, batches: list[Batch]) -> torch.Tensor:
-    """Compute features (N, num_features) of float batches as one would write it first."""
+    """Compute features (N, num_features) of float batches in the straightforward way."""
     return torch.cat([backbone(image).cpu() for image, _ in batches])
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
-    """Compare the features of the same images, ``features_vs_torch``: ours over the plain loop.
+    """Compare the features of the same images, ``features_vs_torch``: ours relative to the plain loop.
 
-    Ours: ``extract_features`` on the prepared backbone, from uint8 images on the CPU. Plain: the backbone as timm
-    builds it, under ``torch.no_grad()``, its float images ready on the device.
+    Ours: ``extract_features`` on the prepared backbone, from uint8 images on the CPU. Plain: timm's unprepared
+        backbone, under ``torch.no_grad()``, with its float images already on the device.
     """
     device = settings.device
     backbone = settings.backbone().to(device)

@@ -1,4 +1,4 @@
-"""Features of all layers against those of the last one."""
+"""Features of all layers relative to the features of the last one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare forward passes over the same batch, ``layers_vs_last`` and ``layers_cnn_vs_last``.
 
     Ours: class token and mean patch of every block of a plain ViT, and the mean of every stage of a CNN. Other: the
-    pooled features of the same modules. Both run without a graph, on float images that are ready on the device.
+    pooled features of the same modules. Both run without a graph, on float images that are already on the device.
     """
     return {
         **_compare("layers_vs_last", settings.transformer(), settings.transformer_batch_size, settings),

@@ -1,4 +1,4 @@
-"""The exact linear probe against epochs of gradient descent through the frozen network."""
+"""Exact linear probe relative to epochs of gradient descent through the frozen network."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Labelled = tuple[torch.Tensor, torch.Tensor]  # features (N, num_features) and l
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
-    """Compare the whole way to a linear probe, ``linear_probe_vs_epochs``: ours over SGD to the same validation loss.
+    """Compare complete linear probes, ``linear_probe_vs_epochs``: ours relative to SGD at the same validation loss.
 
     Ours: the features of the training and validation images on the prepared backbone, then ``LinearProbe.solve`` over
     its whole grid of L2 strengths, chosen on ``val``.
 
-    Other: SGD (momentum 0.9) on ``nn.Linear`` behind the backbone that timm builds; an epoch runs every training image
+    Other: SGD (momentum 0.9) on ``nn.Linear`` after timm's unprepared backbone. An epoch runs every training image
     through the network without graph, updates the layer batch by batch, and ends with the loss on ``val``. One epoch is
-    timed per round. How many are needed until the loss is within 1 % of ours is counted on cached features, which the
-    frozen network would give in every epoch again. To the advantage of SGD: the learning rate that needs the fewest
-    epochs counts, the search for it costs nothing, and the loss may touch the target by chance.
+    timed per round. The number of epochs until the loss is within 1 % of ours is counted on cached features, which the
+    frozen network would compute again in every epoch. Three choices favour SGD: the learning rate with the fewest
+    epochs counts, the search for it is free, and the loss may reach the target by chance.
 
     Returns:
-        the comparison on features as they are, as is usual (``linear_probe_epochs``);
-        ``linear_probe_vs_epochs_standardized`` and ``linear_probe_epochs_standardized`` with the standardisation of our
-        head given to SGD too, which then needs fewer; ``linear_probe_reached`` and ``..._standardized`` 0 if SGD did
-        not get there in ``max_epochs``: the ratio is then an upper bound. ``linear_probe_val_loss`` is ours,
-        ``linear_probe_solve_s`` the share of the solver.
+        The comparison on unchanged features, the usual case (``linear_probe_epochs``);
+        ``linear_probe_vs_epochs_standardized`` and ``linear_probe_epochs_standardized`` if SGD also gets the
+        standardisation of our head, with which it needs fewer epochs; ``linear_probe_reached`` and ``..._standardized``
+        0 if SGD did not reach the target in ``max_epochs``: the ratio is then an upper bound. ``linear_probe_val_loss``
+        is ours, ``linear_probe_solve_s`` the share of the solver.
     """
     backbone = settings.backbone().to(settings.device)
     train, val = _images(backbone, settings)
@@ -74,16 +74,16 @@ def epochs_to_reach(
     *,
     settings: BenchSettings,
 ) -> int | None:
-    """Count the epochs of SGD until the validation loss is at most ``target``, at the best learning rate.
+    """Return the number of epochs of SGD until the validation loss is at most ``target``, at the best learning rate.
 
     Args:
         target: mean cross entropy.
-        train: features (N, num_features) and labels (N,) to descend on.
+        train: features (N, num_features) and labels (N,) for training.
         val: features and labels of the loss.
         settings: batch size, classes, seed and ``max_epochs``.
 
     Returns:
-        the smallest number over the learning rates, or None if none gets there.
+        The smallest number over the learning rates, or None if none reaches the target.
     """
     fewest = None
     for rate in _LEARNING_RATES:
@@ -110,7 +110,7 @@ def _descend(
             loss = F.cross_entropy(layer(val[0]), val[1]).item()
         if loss <= target:
             return epoch
-        if not loss < 1e4:  # has diverged
+        if not loss < 1e4:  # diverged
             return None
     return None
 
@@ -129,7 +129,7 @@ def _update(layer: nn.Module, optimizer: torch.optim.Optimizer, features: torch.
 
 
 class _Ours:
-    """Features of all images, then the exact solution; ``features`` and ``solving`` (seconds) stay for the report."""
+    """Features of all images, then the exact solution; ``features`` and ``solving`` (seconds) are kept."""
 
     def __init__(
         self, backbone: Backbone, train: SyntheticImages, val: SyntheticImages, settings: BenchSettings
@@ -157,7 +157,7 @@ class _Ours:
 
 
 class _Epoch:
-    """One epoch of SGD on a linear layer behind the frozen network, and the validation after it."""
+    """One epoch of SGD on a linear layer after the frozen network, and the validation after it."""
 
     def __init__(
         self, backbone: Backbone, train: SyntheticImages, val: SyntheticImages, settings: BenchSettings

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran."""
+"""Machine and software of a benchmark."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PACKAGES = ("monai", "timm", "pytorch-ignite")
 
 
 def describe_machine(device: torch.device) -> dict[str, str | float]:
-    """Return facts about the machine and the versions, as flat keys; nothing that names its owner.
+    """Return facts about the machine and the versions, as flat keys; none identifies its owner.
 
-    ``load`` is the number of processes that wanted a core in the minute before the start (Unix only): a figure
-    above ``cpu_cores`` says that the machine was not quiet.
+    ``load`` is the average number of processes that needed a core in the minute before the start (Unix only). A value
+    above ``cpu_cores`` means that the machine was busy.
     """
     facts: dict[str, str | float] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, without a process of its own."""
+"""Peak memory of an action, without a separate process."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .clock import synchronize
 __all__ = ["peak_memory"]
 
 _MB = 1e6
-_PERIOD = 0.002  # seconds between two looks
+_PERIOD = 0.002  # seconds between two samples
 
 
 def peak_memory(action: Callable[[], object], *, device: torch.device) -> float:
-    """Return by how much memory grew at its peak while an action ran.
+    """Return the growth of memory at its peak during an action.
 
-    On CUDA: the peak of torch's allocator above what was allocated before. On a CPU: the peak of the process's resident
-    memory, looked at every 2 ms by a thread, above what was resident before; what the C library had kept of earlier
-    work is given back first (glibc only; elsewhere it makes the figure too small). What the action finds there
-    (weights, images) is not part of the figure; what it leaves behind is.
+    On CUDA: the peak of torch's allocator above the previous allocation. On a CPU: the peak of the process's resident
+    memory, sampled every 2 ms by a thread, above the previous resident memory. Memory that the C library keeps from
+    earlier work is returned first (only with glibc; elsewhere the figure is too small). The figure excludes existing
+    objects (weights, images) and includes the remaining results of the action.
 
     Args:
         action: called once.
-        device: where it runs.
+        device: of the action.
 
     Returns:
         MB (10^6 bytes), >= 0.
@@ -49,7 +49,7 @@ def peak_memory(action: Callable[[], object], *, device: torch.device) -> float:
 
 
 class _Watch:
-    """Looks at the resident memory of this process until the block ends."""
+    """Sample the resident memory of this process until the block ends."""
 
     def __init__(self) -> None:
         self.process = psutil.Process()

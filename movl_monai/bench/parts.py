@@ -1,4 +1,4 @@
-"""The networks, trainers and loops that the sections compare."""
+"""Networks, trainers and loops of the sections."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LEARNING_RATES = {"prompt": 3e-3, "head": 1e-3}
 
 
 def make_network(backbone: Backbone, settings: BenchSettings, features: torch.Tensor) -> AdaptedClassifier:
-    """Put a border prompt before and a linear head behind a backbone, on the settings' device.
+    """Return a backbone with a border prompt before and a linear head after it, on the settings' device.
 
-    The head starts away from zero, because no gradient would reach the prompt else.
+    The head does not start at zero, because no gradient would then reach the prompt.
 
     Args:
         backbone: shared, not copied.
         settings: sizes and seed.
-        features: plain features (N, num_features), to centre and scale the head's input with.
+        features: plain features (N, num_features), for the centre and scale of the head's input.
     """
     spec = backbone.spec
     head = LinearHead(spec.num_features, settings.num_classes, init="uniform", seed=settings.seed)
@@ -54,9 +54,9 @@ def float_batches(data: SyntheticImages, settings: BenchSettings) -> list[Batch]
 def make_trainer(
     network: AdaptedClassifier, data: SyntheticImages, features: FeatureSet, settings: BenchSettings, *, steps: int
 ) -> StagedTrainer:
-    """Build our trainer as the bundle does, without validation and logging; it runs for at least ``steps`` steps.
+    """Build our trainer as in the bundle, without validation and logging, for at least ``steps`` steps.
 
-    The batches come in the data set's order, so that the other loop can use the same.
+    The batches come in the data set's order, so that the other loop can use the same ones.
     """
     loader = DataLoader(data, batch_size=settings.batch_size)
     epochs = -(-steps // len(loader))
@@ -67,17 +67,18 @@ def make_trainer(
         max_epochs=epochs,
         optimizer=torch.optim.Adam(optimizer_groups(network)),
         loss_function=MoVLLoss(weight=1.0),
-        decollate=True,  # as the bundles have it
+        decollate=True,  # as in the bundles
         train_data_loader=loader,
         features=features,
     )
 
 
 def naive_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]:
-    """Return the step of the loop one would write first: Adam, and two forward passes, one of them without graph.
+    """Return the step of the straightforward loop: Adam, and two forward passes, one of them without graph.
 
     Returns:
-        takes a batch of float images and labels on the device, updates prompt and head, returns the loss.
+        A function of a batch of float images and labels on the device, which updates prompt and head and returns the
+        loss.
     """
     loss_function = MoVLLoss(weight=1.0)
     groups = [{"params": getattr(network, part).parameters(), "lr": lr} for part, lr in LEARNING_RATES.items()]
@@ -98,7 +99,7 @@ def naive_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]:
 
 
 def bare_step(network: AdaptedClassifier) -> Callable[[Batch], None]:
-    """Return the least a step can be: forward, cross entropy, backward to the prompt; nothing is updated."""
+    """Return the smallest possible step: forward, cross entropy, backward to the prompt; nothing is updated."""
     network.head.requires_grad_(False)
 
     def step(batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Predict a folder of DICOM files: the whole way from files to the table, against the network alone."""
+"""Prediction of a folder of DICOM files: from files to the table, relative to the network alone."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["bench_model", "run", "write_slices"]
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
-    """Compare the prediction of uncompressed CT slices: ``predict_vs_network`` with the small network, and
-    ``predict_vit_vs_network`` with a Transformer and a quarter of the images.
+    """Compare the prediction of uncompressed CT slices: ``predict_vs_network`` and ``predict_vit_vs_network``.
 
-    Ours: :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder:
-    listing, decoding in worker processes, preprocessing, network, journal, table, in a process that keeps free memory
-    as `movl-monai predict` does. Other: the same network on the same images, float and on the device, in batches of the
-    same size, in a process as torch leaves it. ``..._network_kept``: against the network in our process. The network is
-    open in all of them.
+    The first uses the small network, the second a Transformer and a quarter of the images. Ours:
+    :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder: listing,
+    decoding in worker processes, preprocessing, network, journal, table, in a process that keeps free memory as
+    `movl-monai predict` does. Other: the same network on the same images, float and on the device, in batches of the
+    same size, in a process with torch's defaults. ``..._network_kept``: relative to the network in our process. The
+    network is already open in all of them.
     """
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def _predict(model: Model, folder: Path, batch_size: int, numbers: Iterator[int]
 
 
 def bench_model(backbone: Backbone, settings: BenchSettings) -> Model:
-    """A MoVL network with the preprocessing of its bundle, as `movl-monai predict` opens a run."""
+    """Return a MoVL network with the preprocessing of its bundle, as `movl-monai predict` opens a run."""
     size = backbone.spec.image_size
     names = [f"class {number}" for number in range(settings.num_classes)]
     network = AdaptedClassifier(

@@ -1,4 +1,4 @@
-"""Scan the headers of a folder: ours against pydicom's `stop_before_pixels`, on the same files."""
+"""Header scan of a folder: ours relative to pydicom's `stop_before_pixels`, on the same files."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare header scans of the files that pydicom ships and of a folder of CT slices.
 
     ``scan_vs_pydicom``: CPU time of one process. ``scan_two_workers_vs_pydicom``: wall time of two worker processes,
-    their start included, over that of pydicom in one. Ours gives who belongs together, geometry and frames, with the
-    values converted, under the safety limits; pydicom's elements are not converted yet.
+        including their start, relative to pydicom in one process. Ours returns grouping, geometry and frames, with
+        converted values, under the safety limits; pydicom's elements are not converted yet.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [*shipped_files(), *write_slices(Path(folder), settings.scan_files, settings.slice_size)]
         one = {"ours": partial(_scan, files), "other": partial(scan_with_pydicom, files)}
-        # as many files as a folder has that is worth two workers: their start counts
+        # enough files to justify the start of two workers
         many = files * settings.scan_passes
         two = {"ours": partial(_scan_in_workers, many), "other": partial(scan_with_pydicom, many)}
         times: dict[str, Any] = {"rounds": settings.rounds, "warmup": settings.warmup, "device": settings.device}
@@ -55,18 +55,18 @@ def run(settings: BenchSettings) -> dict[str, float]:
 
 @quiet()
 def scan_with_pydicom(files: Sequence[Path]) -> list[FileDataset]:
-    """Parse headers as one would do it first."""
+    """Parse headers in the straightforward way."""
     return [dcmread(path, stop_before_pixels=True, force=True) for path in files]
 
 
 def shipped_files() -> list[Path]:
-    """The files that pydicom ships and that both can read."""
+    """Return the files that pydicom ships and that both can read."""
     folder = Path(pydicom.data.__file__).parent
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_read_by_both(path)]
 
 
 def write_slices(folder: Path, count: int, size: int) -> list[Path]:
-    """Write CT slices with headers of about a hundred elements, as scanners write them."""
+    """Write CT slices with headers of about a hundred elements, as from scanners."""
     dataset = native_slice(size)
     _add_usual_elements(dataset)
     paths = []

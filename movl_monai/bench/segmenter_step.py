@@ -1,4 +1,4 @@
-"""A training step of the segmentation bundle's default network, against the least such a step can be."""
+"""Training step of the segmentation bundle's default network, relative to the smallest possible step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["MaskedImages", "bare_segmenter_step", "masked_images", "run", "segme
 
 @dataclass(frozen=True)
 class MaskedImages(Dataset[dict[str, Any]]):
-    """Images in memory with the items of :class:`movl_monai.data.SegmentationDataset`, as far as training reads them.
+    """Images in memory with the items of :class:`movl_monai.data.SegmentationDataset` that training needs.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -45,7 +45,7 @@ class MaskedImages(Dataset[dict[str, Any]]):
 
 
 def run(settings: BenchSettings) -> dict[str, float]:
-    """Compare one step, ``segmenter_step_vs_bare``: ours over the bare loop.
+    """Compare one step, ``segmenter_step_vs_bare``: ours relative to the bare loop.
 
     Ours is a step of StagedTrainer with the decoder on four frozen maps, two classes, from uint8 images and masks. The
     bare loop has its float images and masks on the device; it is the forward pass, the same loss, and the backward pass
@@ -82,7 +82,7 @@ def masked_images(settings: BenchSettings, *, image_size: int) -> MaskedImages:
 def segmenter_trainer(
     network: AdaptedSegmenter, data: MaskedImages, settings: BenchSettings, *, steps: int
 ) -> StagedTrainer:
-    """Build our trainer as the bundle does, without validation and logging, for at least ``steps`` steps."""
+    """Build our trainer as in the bundle, without validation and logging, for at least ``steps`` steps."""
     loader = DataLoader(data, batch_size=settings.batch_size)
     epochs = -(-steps // len(loader))
     return StagedTrainer(
@@ -92,13 +92,13 @@ def segmenter_trainer(
         max_epochs=epochs,
         optimizer=torch.optim.AdamW(optimizer_groups(network)),
         loss_function=SegmentationLoss(),
-        decollate=True,  # as the bundles have it
+        decollate=True,  # as in the bundles
         train_data_loader=loader,
     )
 
 
 def bare_segmenter_step(network: AdaptedSegmenter) -> Callable[[Batch], None]:
-    """Return the least a step can be: forward, loss, backward to the decoder; nothing is updated."""
+    """Return the smallest possible step: forward, loss, backward to the decoder; nothing is updated."""
     loss_function = SegmentationLoss()
 
     def step(batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""How large a benchmark is: sizes, rounds, device."""
+"""Settings of the benchmarks: sizes, rounds, device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["BenchSettings", "efficientnet_lite0", "vit_base"]
 
 
 def efficientnet_lite0() -> Backbone:
-    """Build the backbone that the benchmarks run on: EfficientNet-Lite0 with its embedded weights, 224 px, frozen."""
+    """Build the backbone of the benchmarks: EfficientNet-Lite0 with its embedded weights, 224 px, frozen."""
     return TimmBackbone("tf_efficientnet_lite0", weights=embedded_efficientnet_lite0(), image_size=224)
 
 
 def vit_base() -> Backbone:
-    """Build the Transformer of the benchmarks of adapters: ViT-B/16 at 224 px, frozen, with random weights.
+    """Build the Transformer of the adapter benchmarks: ViT-B/16 at 224 px, frozen, with random weights.
 
-    The values of the weights change no time, so nothing is downloaded.
+    The values of the weights do not affect the time, so nothing is downloaded.
     """
     return TimmBackbone("vit_base_patch16_224")
 
@@ -31,10 +31,10 @@ class BenchSettings:
 
     Args:
         backbone: builds the frozen backbone; its ``spec.image_size`` is the size of all images.
-        transformer: builds the frozen backbone of the benchmarks of adapters.
-        device: where everything runs.
+        transformer: builds the frozen backbone of the adapter benchmarks.
+        device: of all computations.
         batch_size: images per step.
-        transformer_batch_size: images per step of the benchmarks of adapters, which cycle through four batches.
+        transformer_batch_size: images per step of the adapter benchmarks, which cycle through four batches.
         prompt_width: width of the border prompt, in pixels.
         num_classes: classes of the synthetic images.
         rounds: timed rounds; a round runs every variant once.
@@ -44,15 +44,15 @@ class BenchSettings:
         probe_rounds: rounds of the linear probe benchmark, after a run of each variant that is not counted.
         train_images: training images of the linear probe benchmark.
         val_images: its validation images.
-        slice_size: rows and columns of the slices that the benchmarks of reading read.
-        slice_reads: how often a variant reads its slice in one round.
-        scan_files: slices in the folder whose headers are scanned, besides the files that pydicom ships.
-        scan_passes: how often two workers go over these files in one round.
-        stored_predictions: images of the bootstrap benchmark, two of each patient.
-        bootstrap_rounds: resamples of ours.
+        slice_size: rows and columns of the slices in the reading benchmarks.
+        slice_reads: number of times that a variant reads its slice per round.
+        scan_files: slices in the folder of the header scan, besides the files that pydicom ships.
+        scan_passes: number of passes of two workers over these files per round.
+        stored_predictions: images of the bootstrap benchmark, two per patient.
+        bootstrap_rounds: our number of resamples.
         sklearn_rounds: resamples of the loop over scikit-learn, whose time is scaled to ``bootstrap_rounds``.
-        export_calls: images that a variant of the export benchmark predicts in one round, one after the other.
-        max_epochs: where the search for the epochs that gradient descent needs gives up.
+        export_calls: images that a variant of the export benchmark predicts per round, one after the other.
+        max_epochs: upper limit on the epochs of gradient descent.
         seed: of the images and heads.
     """
 
@@ -117,7 +117,7 @@ class BenchSettings:
 
     @classmethod
     def quick(cls, *, device: torch.device) -> BenchSettings:
-        """Few rounds and images: a look, and no figures to publish."""
+        """Return settings with few rounds and images, for a quick look without figures to publish."""
         return cls(
             device=device,
             rounds=3,

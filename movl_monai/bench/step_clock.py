@@ -1,4 +1,4 @@
-"""Time a step of our trainer beside a step of another loop, in turn and on the same batches."""
+"""Time a step of our trainer alternately with a step of another loop, on the same batches."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Step = Callable[[Batch], object]
 def compare_with_trainer(
     name: str, settings: BenchSettings, make_step: Callable[[AdaptedClassifier], Step], *, prepare_other: bool
 ) -> dict[str, float]:
-    """Compare a step of StagedTrainer with that of another loop.
+    """Compare a step of StagedTrainer with a step of another loop.
 
     Ours runs on the prepared backbone (BatchNorm folded, channels last), from uint8 images, with the plain features in
-    the cache, which is filled before, as at the start of a training. The other loop finds its float images on the
+    the cache, which is already filled, as at the start of a training. The other loop has its float images on the
     device.
 
     Args:
         name: key of the ratio.
         settings: sizes and rounds.
         make_step: makes the other loop's step from its network.
-        prepare_other: whether the other loop's network has the prepared backbone too, or the one that timm builds.
+        prepare_other: whether the other loop's network has the prepared backbone too, instead of timm's.
 
     Returns:
-        the keys of :func:`~movl_monai.bench.compare`.
+        Keys of :func:`~movl_monai.bench.compare`.
     """
     backbone = settings.backbone().to(settings.device)
     prepared = prepare_frozen(backbone)
@@ -69,14 +69,14 @@ def time_trainer(
 ) -> tuple[Timing, Timing]:
     """Run a trainer and, before each of its steps, one step of another loop on the same batch; time both.
 
-    A step of the trainer is all that happens between asking for a batch and asking for the next: loading, events,
-    learning rates, forward, loss, backward, optimiser, checks.
+    A step of the trainer is everything between the requests for two batches: loading, events, learning rates, forward,
+    loss, backward, optimiser, checks.
 
     Returns:
-        the trainer's and the other loop's steps, ``settings.rounds`` of each.
+        Timings of the trainer's and the other loop's steps, ``settings.rounds`` of each.
 
     Raises:
-        ValueError: if the trainer ends before that many steps are timed; it needs one step more than it times.
+        ValueError: if the trainer ends too early; it needs one step more than it times.
     """
     clock = _StepClock(other, batches, settings)
     clock.attach(trainer)
@@ -90,7 +90,7 @@ def time_trainer(
 
 
 class _StepClock:
-    """A handler that runs and times another loop between two steps of the trainer."""
+    """Handler that runs and times another loop between two steps of the trainer."""
 
     def __init__(self, other: Step, batches: list[Batch], settings: BenchSettings) -> None:
         self.step = other
@@ -102,7 +102,7 @@ class _StepClock:
         self._start: float | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Look at the clock whenever a batch is about to be loaded."""
+        """Read the clock before each batch is loaded."""
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._between_steps)
 
     def _between_steps(self, engine: Any) -> None:

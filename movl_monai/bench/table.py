@@ -1,4 +1,4 @@
-"""The benchmarks' figures as a Markdown table."""
+"""Figures of the benchmarks as a Markdown table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HEADER = (
 
 
 def format_table(figures: Mapping[str, float], wanted: Mapping[str, str]) -> str:
-    """Format every comparison among the figures as a row, and the other figures as lines below.
+    """Format every comparison as a row, and the other figures as lines below.
 
     Args:
-        figures: flat keys; those that :func:`~movl_monai.bench.compare` makes belong together.
-        wanted: what a ratio should reach, in words, by key.
+        figures: flat keys; those of one :func:`~movl_monai.bench.compare` belong together.
+        wanted: target of a ratio, in words, by key.
 
     Returns:
         Markdown, ends without a line break.

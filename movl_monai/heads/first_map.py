@@ -1,4 +1,4 @@
-"""The head of a network whose finest map are the logits already."""
+"""Head of a network whose finest map already holds the logits."""
 
 import torch
 from torch import nn
@@ -7,10 +7,10 @@ __all__ = ["FirstMapHead"]
 
 
 class FirstMapHead(nn.Module):
-    """Give the first map back; it has nothing to learn.
+    """Return the first map; there is nothing to learn.
 
     Args:
-        num_classes: number of channels that the map must have.
+        num_classes: number of channels of the map.
 
     Raises:
         ValueError: if it is below 2.

@@ -1,4 +1,4 @@
-"""Classification with the classes a backbone was pretrained for: source logits mapped to target classes."""
+"""Classification with the classes of the pretraining: source logits mapped to target classes."""
 
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ MappingMethod = Literal["random", "frequency", "iterative", "bayesian"]
 
 
 def count_predictions(source_logits: torch.Tensor, labels: torch.Tensor, *, num_classes: int) -> torch.Tensor:
-    """Count how often each source class is the prediction for images of each target class.
+    """Count the predictions of each source class for images of each target class.
 
     Args:
         source_logits: (N, num_source).
@@ -20,7 +20,7 @@ def count_predictions(source_logits: torch.Tensor, labels: torch.Tensor, *, num_
         num_classes: number of target classes.
 
     Returns:
-        counts (num_source, num_classes), float32.
+        Counts (num_source, num_classes), float32.
     """
     num_source = source_logits.shape[1]
     pairs = source_logits.argmax(dim=1) * num_classes + labels
@@ -28,7 +28,7 @@ def count_predictions(source_logits: torch.Tensor, labels: torch.Tensor, *, num_
 
 
 def greedy_assignment(counts: torch.Tensor) -> torch.Tensor:
-    """Give every target class one source class of its own, the largest count first.
+    """Assign a separate source class to every target class, the largest count first.
 
     Ties go to the smaller source class, then to the smaller target class. A target class without any count left takes
     the first free source class.
@@ -37,7 +37,7 @@ def greedy_assignment(counts: torch.Tensor) -> torch.Tensor:
         counts: (num_source, num_classes), >= 0.
 
     Returns:
-        source class of every target class, int64 (num_classes,), all different.
+        Source class of every target class, int64 (num_classes,), all different.
     """
     left = counts.clone()
     assignment = torch.zeros(counts.shape[1], dtype=torch.int64, device=counts.device)
@@ -50,13 +50,13 @@ def greedy_assignment(counts: torch.Tensor) -> torch.Tensor:
 
 
 def bayesian_matrix(counts: torch.Tensor, *, smoothing: float) -> torch.Tensor:
-    r"""Weigh every source class by how surely its prediction implies the target class.
+    r"""Weigh every source class by the certainty with which its prediction implies the target class.
 
     .. math:: \omega_{st} \propto \frac{N_{st}}{\sum_{t'} N_{st'} + \lambda}, \quad \sum_s \omega_{st} = 1
 
     Args:
         counts: :math:`N`, (num_source, num_classes).
-        smoothing: :math:`\lambda` > 0; takes weight from source classes that were seen only a few times.
+        smoothing: :math:`\lambda` > 0; reduces the weight of rare source classes.
 
     Returns:
         :math:`\omega`, (num_source, num_classes); a uniform column for a target class without images.
@@ -72,12 +72,11 @@ class LabelMapping(nn.Module):
     .. math:: \text{logit}_t = \sum_s \omega_{st} \, \text{source}_s
 
     - ``random``: every target class gets a random source class; nothing is fitted.
-    - ``frequency``: one source class each, :func:`greedy_assignment` of the predictions on the training images
-    without a prompt. Fit it once, before training.
-    - ``iterative``: the same on *prompted* images, fitted again before every epoch, as the prompt moves the
-    predictions.
-    - ``bayesian``: :func:`bayesian_matrix` of the same counts, all source classes contribute; fitted before every
-    epoch.
+    - ``frequency``: one source class each, :func:`greedy_assignment` of the predictions on the training images without
+      a prompt. Fit it once, before training.
+    - ``iterative``: the same on *prompted* images, fitted again before every epoch, as the prompt changes the
+      predictions.
+    - ``bayesian``: :func:`bayesian_matrix` of the same counts, with all source classes; fitted before every epoch.
 
     Args:
         num_source: number of source classes.
@@ -87,8 +86,8 @@ class LabelMapping(nn.Module):
         seed: of ``random``.
 
     Attributes:
-        refits: whether the method wants a new ``fit`` before every epoch.
-        fitted: whether ``forward`` can be called.
+        refits: True if the method needs a new ``fit`` before every epoch.
+        fitted: True if ``forward`` can be called.
 
     Raises:
         ValueError: if there are more target than source classes, or an option is unknown; in ``forward``, before
@@ -98,7 +97,7 @@ class LabelMapping(nn.Module):
         random and frequency: Bahng et al., arXiv 2203.17274, and Tsai et al., ICML 2020. iterative: Chen et al.,
         "Understanding and Improving Visual Prompting: A Label-Mapping Perspective", CVPR 2023, arXiv 2211.11635.
         bayesian: Cai et al., "Bayesian-guided Label Mapping for Visual Reprogramming", NeurIPS 2024, arXiv 2410.24018
-        (BLM; BLM+ is " "not here).
+            (BLM; without BLM+).
 
     Example:
         >>> mapping = LabelMapping(4, 2, method="frequency")
@@ -142,7 +141,7 @@ class LabelMapping(nn.Module):
     @torch.jit.ignore
     @torch.no_grad()
     def fit(self, source_logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count on training images, never on test images; does nothing for ``random``.
+        """Count on training images, never on test images; do nothing for ``random``.
 
         Args:
             source_logits: (N, num_source) of training images.
@@ -177,9 +176,9 @@ class LabelMapping(nn.Module):
 
 
 class MappedHead(nn.Module):
-    """The source classifier's own last layer, its classes mapped to the target classes; nothing in it trains.
+    """Last layer of the source classifier, with its classes mapped to the target classes; nothing in it trains.
 
-    Its weights come with the backbone's and are not saved in a checkpoint; the mapping is.
+    Its weights come with the backbone's and are not saved in a checkpoint, unlike the mapping.
 
     Args:
         source_weight: (num_source, num_features).
@@ -187,7 +186,7 @@ class MappedHead(nn.Module):
         mapping: from the same number of source classes.
 
     Raises:
-        ValueError: if the sizes do not fit together.
+        ValueError: if the sizes do not match.
 
     Example:
         >>> head = MappedHead(torch.eye(3), None, LabelMapping(3, 2, method="frequency"))

@@ -1,4 +1,4 @@
-"""The linear probe: a linear layer on standardised features."""
+"""Linear probe: a linear layer on standardised features."""
 
 from typing import Literal
 
@@ -17,14 +17,14 @@ class LinearHead(nn.Module):
     with :math:`m` the mean of the training features and :math:`s` one positive scalar; zeros and one until
     :meth:`set_standardization` or :meth:`load_solution` sets them. Both are saved with the checkpoint.
 
-    The weight starts at zero by default: the first prediction is uniform, whatever the scale of the features, and with
-    the head alone to train the problem is convex, so the start changes nothing but the path. Two consequences: the
-    very first step moves only the head, as no gradient passes a zero weight to a prompt; and the start needs no seed.
+    The weight starts at zero by default: the first prediction is uniform for any scale of the features. If only the
+    head trains, the problem is convex, so the start affects only the path. The very first step changes only the head,
+    as no gradient passes a zero weight to a prompt. The zero start needs no seed.
 
     Args:
         num_features: number of features of the backbone.
         num_classes: number of logits, at least 2.
-        init: "zeros", or "uniform" in :math:`\pm 1 / \sqrt{\text{num\_features}}`, as ``torch.nn.Linear`` starts.
+        init: "zeros", or "uniform" in :math:`\pm 1 / \sqrt{\text{num\_features}}`, as in ``torch.nn.Linear``.
         seed: of the "uniform" start.
 
     Raises:
@@ -66,14 +66,14 @@ class LinearHead(nn.Module):
             features: (B, num_features).
 
         Returns:
-            logits (B, num_classes), before softmax.
+            Logits (B, num_classes), before softmax.
         """
         return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
 
     @torch.jit.ignore
     @torch.no_grad()
     def set_standardization(self, mean: torch.Tensor, scale: torch.Tensor | float) -> None:
-        """Set what features are centred with and divided by; weight and bias stay, so the logits change.
+        """Set centre and scale of the features; weight and bias are unchanged, so the logits change.
 
         Args:
             mean: (num_features,).
@@ -97,7 +97,7 @@ class LinearHead(nn.Module):
     def load_solution(
         self, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor | float
     ) -> None:
-        """Take over a linear probe that was solved elsewhere.
+        """Load the solution of a linear probe.
 
         Args:
             weight: (num_classes, num_features), for standardised features.

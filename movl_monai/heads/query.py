@@ -1,4 +1,4 @@
-"""The linear probe and a few learned queries that attend to the frozen tokens."""
+"""Linear probe with a few learned queries that attend to the frozen tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["QueryHead"]
 
 
 class QueryHead(nn.Module):
-    r"""Add what learned queries read from the tokens of a frozen backbone to the linear probe.
+    r"""Add the output of learned queries over the tokens of a frozen backbone to the linear probe.
 
     With tokens :math:`X` (N, d), each brought to zero mean and unit variance, and queries :math:`Q` (M, d)
 
@@ -22,17 +22,17 @@ class QueryHead(nn.Module):
               \mathrm{head}(f, X) = \mathrm{LP}(f) + W_o \, [A_j V_j]_{j = 1 \ldots M}
 
     where query :math:`j` takes the :math:`j`-th of M equal slices :math:`V_j` of the values. Keys have no projection.
-    :math:`W_o` starts at zero, so the first logits are those of the linear probe.
+    :math:`W_o` starts at zero, so the first logits equal the linear probe's.
 
-    A network gives the head both inputs: the features, which scores of out-of-distribution images keep reading, and
-    the image's own tokens behind the last block, without class token, registers and appended tokens.
+    A network gives the head both inputs: the features, which OOD scores continue to use, and the image's own tokens
+    after the last block, without class token, registers and appended tokens.
 
     Args:
         num_features: length of the feature vector.
         num_classes: number of logits, at least 2.
-        token_width: d; :func:`~movl_monai.networks.token_width` gives it for a backbone.
+        token_width: d; :func:`~movl_monai.networks.token_width` returns it for a backbone.
         num_queries: M.
-        value_width: length of V, a multiple of ``num_queries``; None takes ``token_width``.
+        value_width: length of V, a multiple of ``num_queries``; None uses ``token_width``.
         seed: of queries and values.
 
     Raises:
@@ -41,8 +41,8 @@ class QueryHead(nn.Module):
 
     Reference:
         Psomas et al., Attention, Please! Revisiting Attentive Probing Through the Lens of Efficiency, arXiv
-        2506.10178. Deviations: the linear probe stays and is where training starts, the tokens are standardised one by
-        one in the place of a BatchNorm, so that one learning rate fits all backbones, and values have no bias.
+        2506.10178. Deviations: the linear probe remains and is the start of training; each token is standardised
+        separately instead of by BatchNorm, so that one learning rate fits all backbones; values have no bias.
 
     Example:
         >>> head = QueryHead(4, 2, token_width=8, num_queries=2)
@@ -75,7 +75,7 @@ class QueryHead(nn.Module):
         self.value_width = values
         self.linear = LinearHead(num_features, num_classes)
         generator, bound = torch.Generator().manual_seed(seed), token_width**-0.5
-        # each token has length sqrt(d): scores have a deviation of 0.02 sqrt(d), attention starts nearly even
+        # each token has length sqrt(d): scores have a deviation of 0.02 sqrt(d), attention starts nearly uniform
         self.queries = nn.Parameter(0.02 * torch.randn(num_queries, token_width, generator=generator))
         slices = torch.empty(num_queries, token_width, values // num_queries)
         self.values = nn.Parameter(slices.uniform_(-bound, bound, generator=generator))
@@ -89,7 +89,7 @@ class QueryHead(nn.Module):
             tokens: (B, N, token_width).
 
         Returns:
-            logits (B, num_classes), before softmax.
+            Logits (B, num_classes), before softmax.
         """
         tokens = self._standardized(tokens)
         # A (X W) = (A X) W: the mean tokens come first, so no value of a single token is computed
@@ -103,24 +103,24 @@ class QueryHead(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """Weight of the linear probe (num_classes, num_features), which the penalty of its solution is of."""
+        """Weight of the linear probe (num_classes, num_features), which its L2 penalty refers to."""
         return self.linear.weight
 
     @torch.jit.ignore
     def set_standardization(self, mean: torch.Tensor, scale: torch.Tensor | float) -> None:
-        """Set what features are centred with and divided by; see :meth:`LinearHead.set_standardization`."""
+        """Set centre and scale of the features; see :meth:`LinearHead.set_standardization`."""
         self.linear.set_standardization(mean, scale)
 
     @torch.jit.ignore
     def load_solution(
         self, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor | float
     ) -> None:
-        """Take over a solved linear probe; the queries stay as they are. See :meth:`LinearHead.load_solution`."""
+        """Load a solved linear probe; the queries are unchanged. See :meth:`LinearHead.load_solution`."""
         self.linear.load_solution(weight, bias, mean, scale)
 
     @torch.jit.ignore
     def settings(self) -> str:
-        """Return what a checkpoint must agree on besides shapes, in words."""
+        """Return a description of the settings that a checkpoint must share, besides shapes."""
         return f"QueryHead(num_queries={self.num_queries}, value_width={self.value_width})"
 
     def _standardized(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A light decoder from four feature maps to one logit per class and position."""
+"""Light decoder from four feature maps to one logit per class and position."""
 
 from typing import Literal
 
@@ -10,28 +10,30 @@ __all__ = ["SegmentationHead"]
 
 
 class SegmentationHead(nn.Module):
-    r"""All-MLP decoder: project every map to one width, bring all to the finest resolution, fuse, classify.
+    r"""All-MLP decoder: project all maps to one width, upsample them to the finest resolution, fuse, classify.
 
     .. math:: z = \sum_i \mathrm{up}(W_i \, n_i(V_i f_i)), \qquad
               \mathrm{logits} = C \, \sigma(n(z)) \quad\text{with}\quad n: \mathrm{norm},\ \sigma: \mathrm{ReLU}
 
-    Every :math:`V, W, C` is a 1 x 1 convolution. Concatenating the upsampled maps and fusing them with one convolution,
-    as SegFormer does, is the same sum; written like this the convolutions run at the resolution of their map, which is
+    Every :math:`V, W, C` is a 1 x 1 convolution. SegFormer concatenates the upsampled maps and fuses them with one
+    convolution, which is the same sum. In this form the convolutions run at the resolution of their map, which is
     several times cheaper.
 
-    Two deviations. SegFormer has BatchNorm behind the fusion; here it is a norm of each image by itself, because the
-    batches are small, the statistics of a batch would make an image's logits depend on its neighbours in training, and
-    without running averages there is nothing that differs between training and evaluation. And each projected map is
-    normalised too: the maps of a frozen backbone differ in scale by orders of magnitude, and nothing here trains them.
+    There are two deviations. SegFormer has BatchNorm after the fusion; here each image is normalised separately,
+    because batches are small, batch statistics would make an image's logits depend on its neighbours in training, and
+    without running averages training and evaluation do not differ. Each projected map is normalised too: the maps of a
+    frozen backbone differ in scale by orders of magnitude.
 
     Args:
         in_channels: channels of the maps, finest first.
         num_classes: number of classes including the background, at least 2.
         width: channels of the decoder, at least 2.
-        norm: "group" normalises groups of channels over the whole map and keeps how positions differ in strength;
-            "layer" normalises the channels of each position, so that a logit depends on nothing far away.
-        bottleneck: channels of a residual bottleneck on the fused map, which starts as the identity; None for none.
-        seed: of the start.
+        norm: "group" normalises groups of channels over the whole map and keeps differences in strength between
+            positions; "layer" normalises the channels of each position, so that a logit does not depend on distant
+            positions.
+        bottleneck: channels of a residual bottleneck on the fused map, which starts as the identity; None for no
+            bottleneck.
+        seed: of the initial values.
 
     Raises:
         ValueError: if a number is out of range or ``norm`` is unknown.
@@ -84,7 +86,7 @@ class SegmentationHead(nn.Module):
             maps: (B, C_i, H_i, W_i), finest first.
 
         Returns:
-            logits (B, num_classes, H_0, W_0), before softmax.
+            Logits (B, num_classes, H_0, W_0), before softmax.
         """
         size = [maps[0].shape[2], maps[0].shape[3]]
         z = torch.zeros(1, device=maps[0].device, dtype=maps[0].dtype)
@@ -119,7 +121,7 @@ class _Bottleneck(nn.Module):
         self.up = nn.Conv2d(bottleneck, width, 1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Add to a map (B, width, H, W)."""
+        """Add the bottleneck's output to a map (B, width, H, W)."""
         return z + self.up(F.gelu(self.down(z)))
 
 
@@ -127,7 +129,7 @@ class _ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each position of a map (B, C, H, W)."""
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Normalise."""
+        """Normalise a map (B, C, H, W)."""
         normed = F.layer_norm(z.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return normed.permute(0, 3, 1, 2)
 

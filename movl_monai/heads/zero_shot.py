@@ -1,4 +1,4 @@
-"""Classification by the cosine between image and class embeddings, as CLIP does."""
+"""Classification by the cosine between image and class embeddings, as in CLIP."""
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +13,19 @@ class ZeroShotHead(nn.Module):
     .. math:: \text{logit}_c = \tau \, \frac{f^\top e_c}{\lVert f \rVert \, \lVert e_c \rVert}
 
     Nothing here trains: embeddings (of sentences that name the classes) and :math:`\tau` are buffers. They are saved,
-    so a checkpoint classifies without the text encoder that they came from.
+    so a checkpoint classifies without its text encoder.
 
     Args:
         class_embeddings: :math:`e`, (num_classes, num_features), of any length > 0; stored with length 1.
         logit_scale: :math:`\tau` > 0, the factor itself (100 for OpenAI's CLIP), not its logarithm.
 
     Raises:
-        ValueError: if the embeddings are not such a matrix, one of them is zero or not finite, or ``logit_scale`` is
-            not positive.
+        ValueError: if the embeddings are not a matrix of this form, one of them is zero or not finite, or
+            ``logit_scale`` is not positive.
 
     Reference:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
-        arXiv 2103.00020, figure 3. With a visual prompt in front: Bahng et al., arXiv 2203.17274.
+        arXiv 2103.00020, figure 3. With a visual prompt: Bahng et al., arXiv 2203.17274.
 
     Example:
         >>> head = ZeroShotHead(torch.eye(2), logit_scale=10.0)
@@ -57,6 +57,6 @@ class ZeroShotHead(nn.Module):
             features: (B, num_features), of any length; a zero vector gets zero logits.
 
         Returns:
-            logits (B, num_classes), in [-logit_scale, logit_scale].
+            Logits (B, num_classes), in [-logit_scale, logit_scale].
         """
         return self.logit_scale * F.linear(F.normalize(features, dim=1), self.class_embeddings)

@@ -1,4 +1,4 @@
-"""The loss of MoVL: cross entropy, plus the discrepancy between prompted and plain prediction."""
+"""Loss of MoVL: cross entropy, plus the discrepancy between prompted and plain prediction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def discrepancy_kl(logits: torch.Tensor, plain_logits: torch.Tensor) -> torch.Te
         plain_logits: plain, (B, C).
 
     Returns:
-        scalar >= 0, in nats.
+        Scalar >= 0, in nats.
     """
     return F.kl_div(logits.log_softmax(dim=1), plain_logits.log_softmax(dim=1), reduction="batchmean", log_target=True)
 
@@ -53,7 +53,7 @@ _DISCREPANCIES = {
 
 
 class MoVLLoss(nn.Module):
-    r"""Cross entropy of the prompted prediction, plus a penalty on how far the prompt moved it.
+    r"""Cross entropy of the prompted prediction, plus a penalty on its distance from the plain prediction.
 
     .. math:: L = \mathrm{CE}(p^+, y) + \lambda \, D(p^+, p^-)
 
@@ -68,13 +68,13 @@ class MoVLLoss(nn.Module):
 
     Args:
         weight: :math:`\lambda` >= 0; 0 leaves cross entropy, and needs no plain prediction.
-        discrepancy: which :math:`D`.
+        discrepancy: form of :math:`D`.
         class_weights: weight of every class in the cross entropy, positive, (C,); None for all ones. The batch is then
-            averaged with the weights of its labels, as ``torch.nn.CrossEntropyLoss`` does. :math:`D` is not weighted.
+            averaged with the weights of its labels, as in ``torch.nn.CrossEntropyLoss``. :math:`D` is not weighted.
         label_smoothing: in [0, 1], of the cross entropy.
 
     Attributes:
-        needs_plain: whether ``forward`` needs ``plain_logits``.
+        needs_plain: True if ``forward`` needs ``plain_logits``.
 
     Raises:
         ValueError: if an option is out of range; in ``forward``, if ``plain_logits`` are needed and missing, or of

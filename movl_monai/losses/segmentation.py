@@ -1,4 +1,4 @@
-"""The loss of segmentation: cross entropy and Dice of MONAI."""
+"""Loss of segmentation: MONAI's cross entropy and Dice."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class SegmentationLoss(nn.Module):
     .. math:: L = w_{ce} \, \mathrm{CE}(s, y) + w_{dice} \, \Bigl(1 - \tfrac{1}{C} \sum_c
               \frac{2 \sum p_c y_c + \epsilon}{\sum p_c + \sum y_c + \epsilon}\Bigr), \quad p = \mathrm{softmax}(s)
 
-    with sums over the pixels of the whole batch. Over single images, as MONAI does by default, an image without a class
-    has a Dice loss near 1 for it whatever is predicted, and no gradient that would help; many slices of a volume are
-    such images. Where several processes train together, the batch is that of a process.
+    with sums over the pixels of the whole batch. Over single images, MONAI's default, the Dice loss of a class that an
+    image lacks is near 1 for any prediction, without a useful gradient; many slices of a volume are such images. If
+    several processes train together, each sums over its own batch.
 
     Args:
         ce_weight: :math:`w_{ce}` >= 0.
@@ -28,7 +28,7 @@ class SegmentationLoss(nn.Module):
         include_background: whether the Dice part counts the background (class 0).
 
     Attributes:
-        needs_plain: False; the trainer asks for it.
+        needs_plain: False; for the trainer.
 
     Raises:
         ValueError: if a weight is out of range.

@@ -1,4 +1,4 @@
-"""The embedded data set: synthetic chest radiographs of two scanners, as DICOM files, from a seed."""
+"""Embedded data set: synthetic chest radiographs of two scanners, as DICOM files, from a seed."""
 
 from .dataset import PhantomSettings, PhantomSummary, write_phantom
 

@@ -1,4 +1,4 @@
-"""The chest of a synthetic patient: what an X-ray beam crosses on its way to each pixel."""
+"""Chest of a synthetic patient: the attenuation along the X-ray beam of each pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BRANCH_STEPS = 70
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What makes one patient look different from another; lengths in mm, attenuations are line integrals (no unit).
+    """Parameters of one patient's anatomy; lengths in mm, attenuations are line integrals (no unit).
 
     The origin is the middle of the chest, x to the right of the image (the patient's left), y downwards.
     """
@@ -40,7 +40,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Chest:
-    """A rendered chest.
+    """Rendered chest.
 
     Args:
         attenuation: line integral of every pixel, float32 (H, W), 0 in air.
@@ -52,7 +52,7 @@ class Chest:
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Draw a patient."""
+    """Draw the anatomy of a patient."""
     diaphragm = rng.normal(72, 9)
     return Anatomy(
         thickness=rng.normal(1, 0.1),
@@ -79,8 +79,8 @@ def render_chest(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, *, spacing: flo
     Args:
         anatomy: of the patient.
         x: position of every pixel in the patient, mm, float32 (H, W).
-        y: likewise, downwards.
-        spacing: distance of neighbouring pixels, mm; the finest structures are drawn with it.
+        y: position of every pixel, mm, downwards, float32 (H, W).
+        spacing: distance of neighbouring pixels, mm, for the finest structures.
     """
     side = np.abs(x)
     left = x > 0
@@ -95,7 +95,7 @@ def render_chest(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, *, spacing: flo
 
 
 def _depth(distance: np.ndarray, scale: float) -> np.ndarray:
-    """Depth of a rounded body, 0 to 1, at a distance (mm) inside its border."""
+    """Return the depth of a rounded body, 0 to 1, at a distance (mm) inside its border."""
     return 1 - np.exp(-np.maximum(distance, 0) / scale)
 
 
@@ -104,7 +104,7 @@ def _soft(value: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _fourth(value: np.ndarray) -> np.ndarray:
-    """Fourth power; np.power is many times slower."""
+    """Return the fourth power; np.power is many times slower."""
     square = value * value
     return square * square
 
@@ -144,7 +144,7 @@ def _bones(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) 
 
 
 def _rib_bands(anatomy: Anatomy, x: np.ndarray, along: np.ndarray, *, half_width: float) -> np.ndarray:
-    """Draw all ribs at once: the nearest one to every pixel, brighter at its edges as a tube of bone is."""
+    """Draw all ribs at once: the nearest rib to every pixel, brighter at its edges like a tube of bone."""
     index = np.rint(along / anatomy.rib_spacing)
     known = (index >= 0) & (index < _RIBS)
     jitter = anatomy.rib_jitter.astype(np.float32)[(x > 0).astype(int), np.clip(index, 0, _RIBS - 1).astype(int)]
@@ -155,7 +155,7 @@ def _rib_bands(anatomy: Anatomy, x: np.ndarray, along: np.ndarray, *, half_width
 
 
 def _vessels(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, spacing: float) -> np.ndarray:
-    """Draw vessels that leave the two hila, wind, and become thinner."""
+    """Draw vessels that leave the two hila, bend, and become thinner."""
     step = 1.35
     angle = anatomy.vessel_angles[..., None] + np.cumsum(anatomy.vessel_turns, axis=-1)
     side = np.array([-1.0, 1.0])[:, None, None]
@@ -173,7 +173,7 @@ def _vessels(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, spacing: float) -> 
 
 
 def _deposit(points_x: np.ndarray, points_y: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Count points (mm) per pixel; the grid is close enough to a straight one for that."""
+    """Count points (mm) per pixel; the grid is nearly straight."""
     height, width = x.shape
     # invert the affine map pixel -> mm from three corners
     origin = np.array([x[0, 0], y[0, 0]])

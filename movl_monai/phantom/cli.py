@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the data set and print what is there.
+    """Write the data set and print a summary.
 
     Returns:
         0.

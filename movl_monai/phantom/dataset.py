@@ -1,4 +1,4 @@
-"""Write the phantom data set: two classes, many patients, two scanners, all of it from one seed."""
+"""Write the phantom data set: two classes, many patients, two scanners, from one seed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _COLUMNS = ("path", "label", "patient_id", "split", "domain")
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """What the data set consists of; equal settings give equal bytes.
+    """Settings of the data set; equal settings give equal bytes.
 
     Args:
         seed: >= 0.
         patients: numbers of patients for train, val and test of scanner A, and for the test of scanner B; each >= 0.
         images_per_patient: >= 1.
         size: rows and columns of scanner A, >= 64; scanner B has 5/4 of it.
-        version: of the phantom itself.
+        version: of the phantom.
     """
 
     seed: int = 0
@@ -56,12 +56,12 @@ class PhantomSettings:
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What :func:`write_phantom` left behind.
+    """Result of :func:`write_phantom`.
 
     Args:
         folder: of the data set.
         images: number of images.
-        kept: whether it was there already, complete and with the same settings.
+        kept: True if a complete data set with the same settings already existed.
         counts: images by "domain/split/label".
     """
 
@@ -101,28 +101,28 @@ def write_phantom(
 ) -> PhantomSummary:
     """Write the embedded data set: synthetic chest radiographs with and without nodules, as valid DICOM files.
 
-    ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` (path, label, patient_id, split, domain) and ``phantom.json``.
-    Scanner A has the splits train, val and test of the domain ``id``; scanner B, another device (matrix, spacing,
-    noise, contrast, collimation, MONOCHROME1), only a test split of the domain ``scanner_b``. No patient is in two
-    splits. Labels belong to images: half of the images of every split show nodules, some patients more often than
-    others.
+    The files are ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` (path, label, patient_id, split, domain) and
+    ``phantom.json``. Scanner A has the splits train, val and test of the domain ``id``. Scanner B, another device
+    (matrix, spacing, noise, contrast, collimation, MONOCHROME1), has only a test split of the domain ``scanner_b``. No
+    patient is in two splits. Labels belong to images: half of the images of every split show nodules, some patients
+    more often than others.
 
-    A folder that already holds the same data set is kept; one that was interrupted is written again.
+    A folder with the same complete data set is kept; an interrupted one is written again.
 
     Args:
         folder: new, empty, or of an earlier call.
         seed: of everything.
         patients: numbers of patients for train, val and test of scanner A, and for scanner B.
-        images_per_patient: every one a study of its own.
+        images_per_patient: number of images, each a separate study.
         size: rows and columns of scanner A in pixels; scanner B has 5/4 of it.
         overwrite: replace a complete data set of other settings.
         progress: show a bar, if standard error is a terminal.
 
     Returns:
-        what is there now.
+        Summary of the data set.
 
     Raises:
-        DataError: if the folder holds something else, or a complete data set of other settings.
+        DataError: if the folder has other contents, or a complete data set of other settings.
         ValueError: if a number is out of range.
 
     Example:
@@ -150,15 +150,15 @@ def write_phantom(
 
 
 def draw_labels(patients: int, images: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw which images show nodules.
+    """Draw the images that show nodules.
 
-    Patients go in pairs: one has k images with nodules, the other ``images - k``, k anything from 0 to ``images``.
-    So the classes are balanced, and knowing a patient tells something, but not all, about the label.
+    Patients form pairs: one has k images with nodules, the other ``images - k``, with k from 0 to ``images``. The
+    classes are therefore balanced, and the patient partly predicts the label.
 
     Args:
         patients: number of patients.
         images: of every patient.
-        rng: source of randomness.
+        rng: random generator.
 
     Returns:
         int (patients, images), 1 for nodules. As many ones as zeros if ``patients`` or ``images`` is even.
@@ -190,7 +190,7 @@ def _reading_order(name: str) -> tuple[int, ...]:
 
 
 def _is_complete(root: Path, settings: PhantomSettings, plans: list[_Plan], *, overwrite: bool) -> bool:
-    """Say whether the wanted data set is there; refuse to touch anything that is not an unfinished one."""
+    """Return True if the complete data set exists; refuse any other non-empty folder but an unfinished data set."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -240,5 +240,5 @@ def _write_record(root: Path, settings: PhantomSettings, *, complete: bool, coun
 def _with_bar(plans: list[_Plan], progress: bool) -> Iterator[_Plan]:
     from tqdm import tqdm
 
-    # None shows the bar on a terminal only
+    # None shows the bar only on a terminal
     yield from tqdm(plans, desc="phantom", unit="image", disable=None if progress else True)

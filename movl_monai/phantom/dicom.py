@@ -19,16 +19,16 @@ _DATE, _TIME = "20240101", "120000"
 def write_dicom(path: Path, radiograph: Radiograph, scanner: Scanner, *, seed: int, patient: int, image: int) -> None:
     """Write one file; the same arguments give the same bytes.
 
-    The patient is called PHANTOM-0001 and so on, and was never born. UIDs come from the arguments.
-    QualityControlImage says that the image shows a phantom.
+    The patients are called PHANTOM-0001 and so on, without a birth date. UIDs come from the arguments.
+    QualityControlImage marks the image as a phantom.
 
     Args:
         path: of the file; its folder exists.
         radiograph: the image.
-        scanner: that took it.
+        scanner: its device.
         seed: of the data set.
         patient: number of the patient, from 1.
-        image: number of the image of that patient, from 1; every image is a study of its own.
+        image: number of the patient's image, from 1; every image is a separate study.
     """
     dataset = FileDataset(str(path), {}, file_meta=_file_meta(), preamble=b"\0" * 128)
     dataset.file_meta.MediaStorageSOPInstanceUID = _uid(seed, patient, image, "instance")
@@ -60,7 +60,7 @@ def _file_meta() -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    # set here, as pydicom's own would change the bytes with pydicom's version
+    # set here, because pydicom's default would change the bytes with its version
     meta.ImplementationClassUID = _uid("implementation")
     meta.ImplementationVersionName = "MOVL_PHANTOM_1"
     return meta
@@ -131,7 +131,7 @@ def _pixels(radiograph: Radiograph, scanner: Scanner) -> Dataset:
     module.BitsAllocated, module.BitsStored, module.HighBit = 16, scanner.bits, scanner.bits - 1
     module.PixelRepresentation = 0
     module.PixelIntensityRelationship = "LOG"
-    # -1: higher numbers are less X-ray intensity
+    # -1: higher numbers mean less X-ray intensity
     module.PixelIntensityRelationshipSign = 1 if inverse else -1
     module.RescaleIntercept, module.RescaleSlope, module.RescaleType = "0", "1", "US"
     module.LossyImageCompression = "00"

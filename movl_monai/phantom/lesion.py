@@ -1,4 +1,4 @@
-"""Nodules, and what can be taken for one."""
+"""Nodules, and distractors that resemble them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def draw_nodules(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.
     Args:
         lung: share of the largest lung depth, (H, W) in [0, 1].
         x: position of every pixel, mm, (H, W).
-        y: likewise.
-        rng: source of randomness.
+        y: position of every pixel, mm, (H, W).
+        rng: random generator.
 
     Returns:
-        line integral to add, float32 (H, W).
+        Line integral to add, float32 (H, W).
     """
     picture = np.zeros(lung.shape, dtype=np.float32)
     for _ in range(rng.integers(2, 5)):
@@ -32,9 +32,9 @@ def draw_nodules(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.
 
 
 def draw_distractors(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw what every image may have, with or without nodules: vessels seen end-on, calcified dots, scars.
+    """Draw structures of any image, with or without nodules: vessels seen end-on, calcified dots, scars.
 
-    Args and returns as :func:`draw_nodules`.
+    Arguments and result are as in :func:`draw_nodules`.
     """
     picture = np.zeros(lung.shape, dtype=np.float32)
     for mean, least, radii, strengths in ((2, 0.35, (2.0, 3.4), (0.15, 0.35)), (0.8, 0.2, (1.2, 2.0), (0.4, 0.8))):
@@ -48,7 +48,7 @@ def draw_distractors(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.ran
 
 
 def _place(lung: np.ndarray, rng: np.random.Generator, *, least: float) -> tuple[int, int]:
-    """Draw a row and column where the lung is at least so deep."""
+    """Draw a row and column whose lung depth is at least ``least`` of the largest."""
     candidates = np.flatnonzero(lung > least * lung.max())
     row, column = divmod(int(candidates[rng.integers(len(candidates))]), lung.shape[1])
     return row, column
@@ -72,14 +72,14 @@ def _stamp(
 
 
 def _nodule(radius: float, rng: np.random.Generator) -> _Shape:
-    """A ball with an uneven, soft border; 1 in the middle."""
+    """Return a ball with an uneven, soft border; 1 in the middle."""
     waves = [(order, rng.normal(0, 0.06) / np.sqrt(order), rng.uniform(0, 2 * np.pi)) for order in (2, 3, 4, 5)]
 
     def shape(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         angle = np.arctan2(y, x)
         uneven = sum(size * np.cos(order * angle + phase) for order, size, phase in waves)
         distance = np.hypot(x, y) / (radius * (1 + uneven))
-        # the depth of a ball, its edge smeared as breathing and the border zone of a real nodule smear it
+        # the depth of a ball, with an edge smeared as by breathing and the border zone of a real nodule
         ball = np.sqrt(np.clip(1 - distance**2, 0, None)) * (1 - 0.35 * distance)
         return 0.7 * ball + 0.3 * np.exp(-1.6 * distance**2)
 

@@ -1,4 +1,4 @@
-"""One radiograph of one synthetic patient."""
+"""Radiograph of one synthetic patient."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Radiograph", "render"]
 
 @dataclass(frozen=True)
 class Radiograph:
-    """What a device stores of one exposure.
+    """Stored image of one exposure.
 
     Args:
         pixels: uint16 (H, W), in the photometric interpretation of the scanner.
         spacing: of the pixels, mm.
-        field: first and last row and column (top, bottom, left, right) that the collimator lets through.
+        field: first and last row and column (top, bottom, left, right) of the collimated field.
     """
 
     pixels: np.ndarray
@@ -31,8 +31,9 @@ class Radiograph:
 def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: bool, size: int) -> Radiograph:
     """Render an image; the same arguments give the same pixels.
 
-    Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and nodules to the image. All
-    but the nodules are drawn before them, so an image with nodules differs from the one without by them and the noise.
+    Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and nodules to the image. The
+    nodules are drawn last, so an image with nodules differs from the same image without them only by the nodules and
+    the noise.
 
     Args:
         scanner: the device.
@@ -58,7 +59,7 @@ def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: boo
 
 
 def _positions(pixels: int, spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the patient every pixel looks, mm: slightly turned, scaled and moved from image to image."""
+    """Return the position of every pixel in the patient, mm: slightly turned, scaled and moved for each image."""
     angle, scale = rng.normal(0, 0.025), rng.normal(1, 0.03)
     to_right, down = rng.normal(0, 5), rng.normal(0, 5)
     along = (np.arange(pixels, dtype=np.float32) - (pixels - 1) / 2) * spacing

@@ -1,4 +1,4 @@
-"""Two X-ray devices that see the same chest differently."""
+"""Two X-ray devices with different images of the same chest."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["SCANNERS", "Scanner", "acquire", "collimated_field", "correlated_noi
 
 @dataclass(frozen=True)
 class Scanner:
-    """A device and how it is set.
+    """Device and its settings.
 
     Args:
         name: of the device, also the name of its folder.
-        model: what its files say in ManufacturerModelName.
+        model: ManufacturerModelName in its files.
         matrix_factor: rows and columns, as a multiple of the phantom's image size.
         field_mm: side of the square field of view.
         bits: BitsStored.
         photometric: MONOCHROME1 stores bright as low numbers.
         photons: mean number per pixel without a patient; fewer give more noise.
         blur_mm: standard deviation of the detector's point spread.
-        scatter: share of scattered photons, which take contrast away.
-        texture: amplitude of the correlated structure that no anatomy explains.
+        scatter: share of scattered photons, which reduce contrast.
+        texture: amplitude of correlated structure without anatomical cause.
         contrast: steepness of the display curve.
-        bright: attenuation that becomes mid-grey.
-        sharpen: strength of the unsharp mask of the device's processing.
+        bright: attenuation of mid-grey.
+        sharpen: strength of the unsharp mask in the device's processing.
         window: WindowCenter and WindowWidth, as shares of the stored range.
         collimation: largest width of the dark border, as a share of the side; 0 for none.
     """
@@ -89,12 +89,12 @@ SCANNERS = (
 
 
 def correlated_noise(shape: tuple[int, int], rng: np.random.Generator, *, exponent: float = 1.6) -> np.ndarray:
-    """Draw noise with a power spectrum that falls with frequency, as tissue has it on all scales.
+    """Draw noise with a power spectrum that falls with frequency, as in tissue on all scales.
 
     Args:
         shape: (H, W).
-        rng: source of randomness.
-        exponent: of the amplitude's fall; larger is smoother.
+        rng: random generator.
+        exponent: of the amplitude's decay; larger is smoother.
 
     Returns:
         float64 (H, W), mean 0, standard deviation 1.
@@ -109,7 +109,7 @@ def correlated_noise(shape: tuple[int, int], rng: np.random.Generator, *, expone
 
 
 def collimated_field(shape: tuple[int, int], scanner: Scanner, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Draw the first and last row and column (top, bottom, left, right; inclusive) that the collimator lets through."""
+    """Draw the first and last row and column (top, bottom, left, right; inclusive) of the collimated field."""
     most = scanner.collimation
     top, bottom, left, right = rng.uniform(most / 3, most, size=4) if most else np.zeros(4)
     return (
@@ -128,14 +128,14 @@ def acquire(
     spacing: float,
     field: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """Turn line integrals into the numbers that a device stores.
+    """Convert line integrals to the stored numbers of a device.
 
     Args:
         attenuation: line integrals, (H, W), 0 in air.
         scanner: the device.
-        rng: source of randomness: exposure, quantum noise, gain.
+        rng: random generator of exposure, quantum noise and gain.
         spacing: of the pixels, mm.
-        field: first and last row and column that are exposed.
+        field: first and last exposed row and column.
 
     Returns:
         uint16 (H, W), ``scanner.bits`` bits, in the device's photometric interpretation.
@@ -143,7 +143,7 @@ def acquire(
     exposure = scanner.photons * rng.uniform(0.75, 1.3)
     primary = ndimage.gaussian_filter(np.exp(-attenuation), scanner.blur_mm / spacing)
     photons = exposure * (primary + scanner.scatter * primary.mean())
-    # so many photons per pixel that a normal law has the same noise as Poisson's
+    # enough photons per pixel for the normal approximation of Poisson noise
     photons = photons + np.sqrt(photons) * rng.standard_normal(photons.shape, dtype=np.float32)
     photons *= _gain(photons.shape, rng)
     density = -np.log(np.maximum(photons, 1) / exposure)
@@ -158,7 +158,7 @@ def acquire(
 
 
 def _gain(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """What flat-field correction leaves: a slope (heel effect) and a faint pattern of columns."""
+    """Draw the residue of flat-field correction: a slope (heel effect) and a faint pattern of columns."""
     down, across = rng.normal(0, 0.03), rng.normal(0, 0.02)
     slope = down * np.linspace(-1, 1, shape[0])[:, None] + across * np.linspace(-1, 1, shape[1])
     return 1 + slope + 0.002 * rng.standard_normal(shape[1])

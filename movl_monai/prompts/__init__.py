@@ -1,4 +1,4 @@
-"""Visual prompts: modules (B, 3, H, W) -> (B, 3, H, W) in front of a frozen backbone."""
+"""Visual prompts: modules (B, 3, H, W) -> (B, 3, H, W) before a frozen backbone."""
 
 from .base import VisualPrompt
 from .expand import ExpandPrompt

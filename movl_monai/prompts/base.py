@@ -1,4 +1,4 @@
-"""What all visual prompts share: the image contract, the space they are added in, seeded starting values."""
+"""Base of the visual prompts: the image contract, the space of addition, seeded starting values."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -23,22 +23,22 @@ class VisualPrompt(nn.Module):
     .. math:: \mathrm{VP}(x) = \mathrm{clamp}(x + \delta, 0, 1) \quad \text{or} \quad \mathrm{VP}(x) = x + s \, \delta
 
     the first for ``space="pixel"``; the second for ``space="normalized"``, where :math:`s` is the backbone's ``std``
-    per channel. Adding :math:`\delta` after the normalisation :math:`(x - m) / s` is the same as adding :math:`s \,
-    \delta` before it (the mean cancels), so the prompt stays in front of the backbone in both cases. Without the clamp
-    the output may leave [0, 1].
+    per channel. Adding :math:`\delta` after the normalisation :math:`(x - m) / s` equals adding :math:`s\,\delta`
+    before it (the mean cancels), so the prompt stays before the backbone in both cases. Without the clamp the output
+    may leave [0, 1].
 
     A subclass implements :meth:`parameter_image`. All of it scripts with ``torch.jit.script``.
 
     Args:
-        image_size: (H, W) or one number for both, in pixels, of every image it will see.
-        space: where the prompt is added, "pixel" or "normalized".
+        image_size: (H, W) or one number for both, in pixels, of every image.
+        space: space of the addition, "pixel" or "normalized".
         std: standard deviation per channel of the backbone's normalisation, for ``space="normalized"`` only.
 
-    The clamp's gradient is that of :func:`~movl_monai.prompts.saturate.saturate`: exactly black or white pixels, of
+    The clamp's gradient is defined in :func:`~movl_monai.prompts.saturate.saturate`: exactly black or white pixels, of
     which medical images have many, still learn.
 
     Raises:
-        ValueError: if ``image_size`` is not positive, or ``std`` is missing or not wanted; in ``forward``, for an
+        ValueError: if ``image_size`` is not positive, or ``std`` is missing or superfluous; in ``forward``, for an
             image of another size.
     """
 
@@ -61,15 +61,15 @@ class VisualPrompt(nn.Module):
         channels = torch.tensor([1.0, 1.0, 1.0] if std is None else [float(value) for value in std])
         if channels.shape != (3,) or not bool((channels > 0).all()):
             raise ValueError(f"std must hold 3 positive numbers, one per channel, got {std}.")
-        # not persistent: it belongs to the backbone, and is not learned
+        # not persistent: it belongs to the backbone and is not learned
         self.register_buffer("std", channels.reshape(3, 1, 1), persistent=False)
 
     def parameter_image(self) -> torch.Tensor:
-        """Assemble the learned values to an image (3, H, W), zero elsewhere, in the unit of ``space``."""
+        """Assemble the learned values into an image (3, H, W), zero elsewhere, in the unit of ``space``."""
         raise NotImplementedError
 
     def delta(self) -> torch.Tensor:
-        """Return what is added to an image, (3, H, W), float32, in pixel units for both spaces."""
+        """Return the addition to an image, (3, H, W), float32, in pixel units for both spaces."""
         return self.parameter_image() * self.std
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ class VisualPrompt(nn.Module):
             )
 
     def store(self, name: str, values: torch.Tensor, *, trainable: bool) -> None:
-        """Register learned values; as a buffer if not trainable, so that no training stage can reach them."""
+        """Register learned values; as a buffer if not trainable, so that no training stage can change them."""
         if trainable:
             self.register_parameter(name, nn.Parameter(values))
         else:
@@ -105,18 +105,18 @@ class VisualPrompt(nn.Module):
 def starting_values(
     shape: Sequence[int], *, init: Init, init_std: float | None, space: Space, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw the values that a prompt starts from.
+    """Draw the starting values of a prompt.
 
     Args:
         shape: of the result.
-        init: "zeros" (then the prompt is the identity) or "normal".
-        init_std: standard deviation for "normal", > 0, in the unit of ``space``. None takes 1 for "normalized", as
-            Bahng et al. do, and 0.25 for "pixel", which is about as strong.
+        init: "zeros" (the identity) or "normal".
+        init_std: standard deviation for "normal", > 0, in the unit of ``space``. None uses 1 for "normalized", as in
+            Bahng et al., and 0.25 for "pixel", which is about as strong.
         space: see :class:`VisualPrompt`.
-        generator: the seeded source of randomness.
+        generator: the seeded random generator.
 
     Returns:
-        float32 tensor of that shape.
+        float32 tensor of the shape.
 
     Raises:
         ValueError: if ``init`` is unknown or ``init_std`` is not positive.

@@ -1,4 +1,4 @@
-"""A learned border around the shrunk image, so that nothing is covered."""
+"""Expand prompt: a learned border around the shrunk image, which covers no pixel."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ class ExpandPrompt(VisualPrompt):
     """Shrink every image into the interior of a learned border.
 
     **Not the identity, not even at its start**: a border of w pixels leaves (H - 2 w) x (W - 2 w) for the image, which
-    is resized to that (bilinear, antialiased). What it buys is that the border hides nothing, where
-    :class:`PadPrompt` is added on top of the outer part of the image; what it costs is resolution, a factor of
-    (H - 2 w) / H: 0.73 for w = 30 at 224. Its zero start is therefore a shrunk image in a black frame, and a linear
-    probe that warm-starts it should be solved on features of images prompted like that, not on the plain ones.
+    is resized to that (bilinear, antialiased). The border hides nothing, while :class:`PadPrompt` is added onto the
+    outer part of the image. The price is resolution, a factor of (H - 2 w) / H: 0.73 for w = 30 at 224. The zero start
+    is therefore a shrunk image in a black frame. A linear probe as a warm start should be solved on features of images
+    in this form, not of plain images.
 
     Args:
         image_size: (H, W) or one number for both, in pixels, of input and output.
@@ -27,10 +27,10 @@ class ExpandPrompt(VisualPrompt):
         space: "pixel" (clamped to [0, 1]) or "normalized" (added after the backbone's normalisation, not clamped). In
             both the border starts from black.
         init: "zeros" (a black border) or "normal" (noise on black).
-        init_std: standard deviation of "normal"; None takes 1 in normalised and 0.25 in pixel space.
+        init_std: standard deviation of "normal"; None uses 1 in normalised and 0.25 in pixel space.
         seed: of the random start.
         std: the backbone's ``spec.std``, for ``space="normalized"`` only.
-        trainable: False keeps the starting values for good, as buffers.
+        trainable: False keeps the starting values permanently, as buffers.
 
     Raises:
         ValueError: if ``width`` leaves no interior.

@@ -1,4 +1,4 @@
-"""A learned image of full size, added to the image."""
+"""Full prompt: a learned image of full size, added to the image."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ __all__ = ["FullImagePrompt"]
 
 
 class FullImagePrompt(VisualPrompt):
-    """Add a learned value to every pixel of every image: 3 H W numbers, the most any additive prompt has.
+    """Add a learned value to every pixel of every image: 3 H W numbers, the maximum for an additive prompt.
 
     Args:
         image_size: (H, W) or one number for both, in pixels.
         space: "pixel" (clamped to [0, 1]) or "normalized" (added after the backbone's normalisation, not clamped).
         init: "zeros" (the identity) or "normal".
-        init_std: standard deviation of "normal"; None takes 1 in normalised and 0.25 in pixel space.
+        init_std: standard deviation of "normal"; None uses 1 in normalised and 0.25 in pixel space.
         seed: of the random start.
         std: the backbone's ``spec.std``, for ``space="normalized"`` only.
-        trainable: False keeps the starting values for good, as buffers.
+        trainable: False keeps the starting values permanently, as buffers.
 
     Example:
         >>> FullImagePrompt(image_size=8)(torch.full((1, 3, 8, 8), 0.5)).unique()

@@ -1,4 +1,4 @@
-"""A learned image of low rank, added to the image."""
+"""Low-rank prompt: a learned image of low rank, added to the image."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ class LowRankPrompt(VisualPrompt):
 
     .. math:: \delta_c = A_c B_c, \quad A_c \in \mathbb{R}^{H \times r}, \; B_c \in \mathbb{R}^{r \times W}
 
-    A starts at zero and B is drawn from :math:`N(0, 1 / r)`: the product is zero, so the prompt is the identity, yet A
-    has a gradient of the size that a full image would have. (With both at zero nothing would ever move.) Rows and
-    columns share what they learn, over 3 r (H + W) numbers: 5376 for r = 4 at 224.
+    A starts at zero and B is drawn from :math:`N(0, 1 / r)`. The product is zero, so the prompt is the identity, but A
+    has a gradient as large as a full image's. (With both at zero, neither would ever change.) Rows and columns share 3
+    r (H + W) numbers: 5376 for r = 4 at 224.
 
     Args:
         image_size: (H, W) or one number for both, in pixels.
@@ -31,7 +31,7 @@ class LowRankPrompt(VisualPrompt):
 
     Reference:
         Jin et al., "LoR-VP: Low-Rank Visual Prompting for Efficient Vision Model Adaptation", ICLR 2025, arXiv
-        2502.00896. The scale of B and adding in pixel space are ours.
+        2502.00896. The scale of B and the addition in pixel space are ours.
 
     Example:
         >>> prompt = LowRankPrompt(image_size=224, rank=4)

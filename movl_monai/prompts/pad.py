@@ -1,4 +1,4 @@
-"""A learned border, added to the image."""
+"""Pad prompt: a learned border, added to the image."""
 
 from collections.abc import Sequence
 
@@ -21,19 +21,19 @@ class PadPrompt(VisualPrompt):
         space: "pixel" (added to the image, clamped to [0, 1]) or "normalized" (added after the backbone's
             normalisation, not clamped).
         init: "zeros" (the identity) or "normal".
-        init_std: standard deviation of "normal"; None takes 1 in normalised and 0.25 in pixel space.
+        init_std: standard deviation of "normal"; None uses 1 in normalised and 0.25 in pixel space.
         seed: of the random start.
         std: the backbone's ``spec.std``, for ``space="normalized"`` only.
-        trainable: False keeps the starting values for good, as buffers. With ``init="normal"`` this is the control arm
-            *random border*: a gain that it shows too is not due to training the prompt.
+        trainable: False keeps the starting values permanently, as buffers. With ``init="normal"`` this is the control
+            arm *random border*: a gain that it also shows is not due to training the prompt.
 
     Raises:
         ValueError: if ``width`` leaves no interior, or an option is unknown.
 
     Reference:
         Bahng et al., "Exploring Visual Prompts for Adapting Large-Scale Models", arXiv 2203.17274, "padding" prompt;
-        their setting is ``space="normalized", init="normal"``. That MoVL (arXiv 2405.07411) prompts with such a
-        border, from zeros and in pixel space, is our reading.
+        their setting is ``space="normalized", init="normal"``. A border from zeros in pixel space is our reading of the
+        prompt in MoVL (arXiv 2405.07411).
 
     Example:
         >>> prompt = PadPrompt(image_size=224, width=30)
@@ -74,7 +74,7 @@ class PadPrompt(VisualPrompt):
 
 
 def check_border(width: int, image_size: tuple[int, int]) -> int:
-    """Return ``width``, or raise ValueError if a border of that width leaves no interior."""
+    """Return ``width``; raise ValueError if a border of that width leaves no interior."""
     largest = (min(image_size) - 1) // 2
     if not 1 <= width <= largest:
         raise ValueError(
@@ -92,6 +92,6 @@ def border_strips(width: int, image_size: tuple[int, int]) -> dict[str, tuple[in
 
 
 def assemble_border(top: torch.Tensor, bottom: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Join four strips to an image (3, H, W) that is zero inside."""
+    """Join four strips into an image (3, H, W) that is zero inside."""
     inside = top.new_zeros(3, left.shape[1], top.shape[2] - 2 * left.shape[2])
     return torch.cat([top, torch.cat([left, inside, right], dim=2), bottom], dim=1)

@@ -1,4 +1,4 @@
-"""A learned patch at a fixed place, added to the image."""
+"""Patch prompt: a learned patch at a fixed position, added to the image."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ __all__ = ["PatchPrompt"]
 
 
 class PatchPrompt(VisualPrompt):
-    """Add a learned rectangle to every image, always at the same place.
+    """Add a learned rectangle to every image, always at the same position.
 
     Args:
         image_size: (H, W) or one number for both, in pixels.
@@ -19,10 +19,10 @@ class PatchPrompt(VisualPrompt):
         position: (row, column) of the patch's top left pixel, both >= 0.
         space: "pixel" (clamped to [0, 1]) or "normalized" (added after the backbone's normalisation, not clamped).
         init: "zeros" (the identity) or "normal".
-        init_std: standard deviation of "normal"; None takes 1 in normalised and 0.25 in pixel space.
+        init_std: standard deviation of "normal"; None uses 1 in normalised and 0.25 in pixel space.
         seed: of the random start.
         std: the backbone's ``spec.std``, for ``space="normalized"`` only.
-        trainable: False keeps the starting values for good, as buffers.
+        trainable: False keeps the starting values permanently, as buffers.
 
     Raises:
         ValueError: if the patch is not inside the image.

@@ -1,4 +1,4 @@
-"""Pictures of what a prompt learned."""
+"""Pictures of learned prompts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["difference_picture", "prompt_picture", "write_picture"]
 
 
 def prompt_picture(prompt: VisualPrompt) -> np.ndarray:
-    r"""Draw what a prompt adds, amplified to the full range.
+    r"""Draw the addition of a prompt, amplified to the full range.
 
     .. math:: 0.5 + \delta / (2 \max |\delta|)
 
-    Mid-grey (128) is zero, brighter adds, darker takes away. The amplification differs from prompt to prompt; the
+    Mid-grey (128) is zero, brighter is positive, darker is negative. The amplification differs between prompts; the
     strength is ``prompt.delta().abs().max()``.
 
     Args:
         prompt: any visual prompt.
 
     Returns:
-        uint8 (H, W, 3). All mid-grey for a prompt that adds nothing.
+        uint8 (H, W, 3), mid-grey everywhere for a prompt of zeros.
 
     Example:
         >>> from movl_monai.prompts import PadPrompt
@@ -39,7 +39,7 @@ def prompt_picture(prompt: VisualPrompt) -> np.ndarray:
 
 
 def difference_picture(prompt: VisualPrompt, image: torch.Tensor, *, gain: float = 1.0) -> np.ndarray:
-    """Draw what a prompt changes in one image, clamping and resizing included.
+    """Draw the change of one image by a prompt, including clamping and resizing.
 
     Args:
         prompt: any visual prompt.

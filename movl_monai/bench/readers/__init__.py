@@ -1,1 +1,1 @@
-"""How many files our reader and MONAI's two read right, beside dcmtk (`python -m movl_monai.bench.readers`)."""
+"""Correctly read files of our reader and of MONAI's two, by dcmtk (`python -m movl_monai.bench.readers`)."""

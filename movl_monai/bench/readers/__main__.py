@@ -1,4 +1,4 @@
-"""`python -m movl_monai.bench.readers`: how many files our reader and MONAI's two read right."""
+"""`python -m movl_monai.bench.readers`: count the files that our reader and MONAI's two read correctly."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare_readers(
     sets: Mapping[str, Mapping[Path, Truth | None]], readers: Sequence[str], *, seconds: float, progress: bool = False
 ) -> dict[str, dict[str, list[tuple[Truth, Verdict]]]]:
-    """Let every reader read every file, each in a process of its own, and judge what it gives.
+    """Let every reader read every file, each in a separate process, and judge the results.
 
     Args:
-        sets: file set -> path -> what is right, None to find out.
+        sets: file set -> path -> truth, None to determine it.
         readers: names of :data:`~movl_monai.bench.readers.worker.READERS`.
         seconds: time limit for one file.
-        progress: whether to print what is under way.
+        progress: whether to print the progress.
 
     Returns:
-        file set -> reader -> what is right and the verdict, in the order of the files.
+        File set -> reader -> truth and verdict, in the order of the files.
     """
     truths = {
         name: {path: truth_of(path) if known is None else known for path, known in files.items()}

@@ -1,4 +1,4 @@
-"""The standard's formulas once more, apart from our reader's: for files that dcmtk does not render."""
+"""Formulas of the standard, independent of our reader, for files that dcmtk does not render."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def modality_values(dataset: Dataset, stored: np.ndarray, frame: int) -> np.ndar
 def displayed(
     dataset: Dataset, values: np.ndarray, *, frame: int, window: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Return what is shown of values after the modality transformation, in [0, 1].
+    """Return the displayed form of values after the modality transformation, in [0, 1].
 
     Args:
         dataset: of the file.
-        values: of :func:`modality_values`.
+        values: from :func:`modality_values`.
         frame: from 0.
-        window: width and level to take instead of the file's.
+        window: width and level that replace the file's.
 
     Reference:
         DICOM PS3.3 C.11.2.1.2 and C.11.6.

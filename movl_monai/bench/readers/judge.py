@@ -1,4 +1,4 @@
-"""Judge what a reader made of a file: right, wrong and how, refused, or crashed."""
+"""Verdicts on a reader's result for a file: right, wrong with a reason, refused, or crashed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Outcome = Literal["right", "wrong", "refused", "crashed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a reader gave.
+    """Result of a reader.
 
     Args:
         status: ``read``, ``refused`` (an exception), or ``crashed`` (the process ended, or ran out of time).
         detail: reason code or class of the exception.
-        array: what was read. Of our reader (frames, 3, H, W) in [0, 1], of the judged frames; of MONAI's the array of
-            the whole file.
-        is_display: whether the array is ours, to be compared as it is.
+        array: the values read. For our reader (frames, 3, H, W) in [0, 1], of the judged frames; for MONAI's the array
+            of the whole file.
+        is_display: True for our array, which is compared without scaling.
     """
 
     status: Literal["read", "refused", "crashed"]
@@ -35,12 +35,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How an answer is counted.
+    """Verdict on a result.
 
     Args:
-        outcome: of the four.
-        detail: why it is wrong, or was refused.
-        keeps_padding: whether pixels that were never measured are given as intensities.
+        outcome: one of the four.
+        detail: reason for a wrong or refused result.
+        keeps_padding: True if padding pixels are returned as intensities.
     """
 
     outcome: Outcome
@@ -49,11 +49,11 @@ class Verdict:
 
 
 def judge(truth: Truth, answer: Answer) -> Verdict:
-    """Judge an answer.
+    """Judge a result.
 
-    Our images must be those of the truth. MONAI's arrays are on a scale of their own, without a window, so that for
-    each frame any scale and offset that keeps black below white is right, as is any order of axes that MONAI documents.
-    Of files that hold no image an exception is right, and so it is of masks and damaged files.
+    Our images must equal the truth. MONAI's arrays have an own scale, without a window: for each frame any scale and
+    offset that keeps black below white is right, and any order of axes that MONAI documents. For files without an
+    image, for masks and for damaged files an exception is right.
     """
     if answer.status != "read" or answer.array is None:
         return Verdict(outcome="crashed" if answer.status == "crashed" else "refused", detail=answer.detail)
@@ -91,7 +91,7 @@ def _scaled_verdict(truth: Truth, array: np.ndarray) -> Verdict:
 
 
 def _documented_orders(truth: Truth, array: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Yield the judged frames as (H, W) or (H, W, 3) for every reading of the axes that fits their sizes.
+    """Yield the judged frames as (H, W) or (H, W, 3) for every order of the axes that fits their sizes.
 
     MONAI documents (W, H), with a last axis for frames, then one for colour; rows and columns may be exchanged, and
     colour may come first.

@@ -1,4 +1,4 @@
-"""Run a reader in a process of its own that may crash or hang, file after file."""
+"""Run a reader on file after file in a separate process, which may crash or hang."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["ReaderProcess"]
 
 
 class ReaderProcess:
-    """A reader that answers for one file after the other; a crash, or more than the time limit, costs that file.
+    """Reader in a separate process; a crash, or a timeout, affects only one file.
 
     Args:
-        reader: one of the names that :mod:`movl_monai.bench.readers.worker` knows.
+        reader: a name of :mod:`movl_monai.bench.readers.worker`.
         seconds: time limit for one file.
-        start_seconds: what the first file has more, for the start of the process.
-        command: what to start instead of the worker, answering likewise.
+        start_seconds: additional time for the first file, for the start of the process.
+        command: command that replaces the worker, with the same protocol.
 
     Example:
         >>> with ReaderProcess("movl_monai") as reader:  # doctest: +SKIP
@@ -57,7 +57,7 @@ class ReaderProcess:
 
         Args:
             path: the file.
-            frames: which frames our reader reads; MONAI's read all.
+            frames: frames for our reader; MONAI's read all.
         """
         result = Path(self._folder.name) / "array.npy"
         result.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ class ReaderProcess:
 
 
 def _ask(process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes | None:
-    """Send a request, return the line that answers it; None where the process ends or takes too long."""
+    """Send a request and return the line of its answer; None if the process ends or takes too long."""
     if process.stdin is None or process.stdout is None:
         raise ValueError("the process must have been started with pipes.")
     try:

@@ -1,4 +1,4 @@
-"""Render a DICOM frame with dcmtk: what a program of others makes of the file."""
+"""Rendering of DICOM frames by dcmtk, as an independent reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def render(path: Path, *options: str, frame: int = 0, transfer_syntax: str = "")
         transfer_syntax: its UID.
 
     Returns:
-        uint8 (H, W), or (H, W, 3) of colour; None where dcmtk does not render the file or is not installed.
+        uint8 (H, W), or (H, W, 3) for colour; None if dcmtk does not render the file or is not installed.
     """
     program = shutil.which("dcml2pnm" if transfer_syntax in _JPEG_LS else "dcmj2pnm")
     if program is None:

@@ -1,4 +1,4 @@
-"""Write one small file for each way in which readers of DICOM images go wrong, with what is right for it."""
+"""Write one small file per failure class of DICOM readers, with its truth."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _DEFLATED_FRAMES = UID("1.2.840.10008.1.2.8.1")
 
 
 def write_failure_files(folder: Path) -> dict[Path, Truth]:
-    """Write the files; the classes of folders (F25 to F31) and of privacy (F32, F33) have no file of their own.
+    """Write the files; the classes of folders (F25 to F31) and of privacy (F32, F33) have no files.
 
     Args:
         folder: exists, empty.
 
     Returns:
-        path -> what is right.
+        Path -> truth.
     """
     found = {}
     for number, (dataset, truth, options) in enumerate(_files()):

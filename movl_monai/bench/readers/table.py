@@ -1,4 +1,4 @@
-"""The verdicts as Markdown."""
+"""Verdicts as Markdown."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def format_results(results: Mapping[str, Mapping[str, Sequence[tuple[Truth, Verd
     """Format the verdicts.
 
     Args:
-        results: file set -> reader -> what is right and the verdict, for every file.
+        results: file set -> reader -> truth and verdict, for every file.
 
     Returns:
-        A table and, below, how the wrong ones are wrong; ends without a line break.
+        A table and, below, the kinds of wrong results; ends without a line break.
     """
     header = (
         "file set", "files", "of these images", "reader", "images right", "wrong", "images refused",

@@ -1,6 +1,6 @@
-"""What is right for a DICOM file, by dcmtk's rendering, or by pydicom's decoded values and the standard's formulas.
+"""Truth for a DICOM file: dcmtk's rendering, or pydicom's decoded values with the formulas of the standard.
 
-Nothing here imports our own reader: it is what that is judged by.
+Nothing here imports our own reader, which is judged by it.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from .rendering import render
 __all__ = ["CT_WINDOW", "Truth", "judged_frames", "truth_of"]
 
 CT_WINDOW = (400.0, 40.0)
-"""Width and level in HU that CT is shown with."""
+"""Width and level of the CT window in HU."""
 
 _CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _MASKS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
-# its compressed frames are all there, only the delimiter behind them is not; pydicom then finds no pixel data
+# its compressed frames are complete, only the delimiter after them is missing; pydicom then finds no pixel data
 _TWINS = {"emri_small_jpeg_2k_lossless_too_short.dcm": "emri_small.dcm"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What is right for one file.
+    """Truth for one file.
 
     Args:
-        kind: an image; a label mask; no image (no pixel data, or no DICOM); damaged (less pixel data than the header
-            says, or nothing decodes it).
-        frames: the frames that are judged, from 0.
+        kind: an image; a label mask; no image (no pixel data, or not DICOM); damaged (less pixel data than the header
+            states, or undecodable).
+        frames: the judged frames, from 0.
         frame_count: of the file.
-        shown: for each of them (H, W) or (H, W, 3) in [0, 1], windowed: what ends in a network.
-        values: for each of them (H, W) after the modality transformation, black below white, or (H, W, 3): what
-            another reader may give on any scale.
-        padding: for each of them bool (H, W), or None.
+        shown: for each frame (H, W) or (H, W, 3) in [0, 1], windowed: the network's input.
+        values: for each frame (H, W) after the modality transformation, black below white, or (H, W, 3): the result of
+            other readers, up to scale.
+        padding: for each frame bool (H, W), or None.
         tolerance: of ``shown``.
         value_tolerance: of ``values``, as a part of their range.
         facts: of the header, for the diagnosis: photometric, has_modality_lut.
-        source: where this is from.
+        source: origin of the truth.
     """
 
     kind: Literal["image", "mask", "no image", "damaged"]
@@ -62,7 +62,7 @@ class Truth:
 
 
 def judged_frames(count: int) -> tuple[int, ...]:
-    """Return the frames of a file that are judged: all of up to five, else first, second, middle and last.
+    """Return the judged frames of a file: all of up to five, else first, second, middle and last.
 
     Example:
         >>> judged_frames(3), judged_frames(30)
@@ -72,7 +72,7 @@ def judged_frames(count: int) -> tuple[int, ...]:
 
 
 def truth_of(path: Path) -> Truth:
-    """Return what is right for a file."""
+    """Return the truth for a file."""
     twin = path.with_name(_TWINS.get(path.name, path.name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,7 +101,7 @@ def _truth_of(path: Path) -> Truth:
 def _image(path: Path, dataset: Dataset, frames: tuple[int, ...]) -> Truth:
     try:
         stored: list[np.ndarray] | None = [_stored(dataset, frame) for frame in frames]
-    except Exception:  # pydicom has no decoder, dcmtk may have one
+    except Exception:  # pydicom has no decoder, but dcmtk may have one
         stored = None
     rendered = _by_dcmtk(path, dataset, frames)
     if rendered is not None:
@@ -133,7 +133,7 @@ def _is_short(dataset: Dataset, keyword: str) -> bool:
 
 
 def _stored(dataset: Dataset, frame: int) -> np.ndarray:
-    """Decode a frame with pydicom, colour turned to RGB."""
+    """Decode a frame with pydicom, with colour converted to RGB."""
     index = frame if _frame_count(dataset) > 1 else None
     found: np.ndarray = pixel_array(dataset, index=index)
     return found[0] if index is None and found.ndim - (dataset.get("SamplesPerPixel", 1) > 1) > 2 else found
@@ -168,7 +168,7 @@ def _is_in_hu(dataset: Dataset) -> bool:
 
 
 def _has_own_rescaling(dataset: Dataset) -> bool:
-    """Whether functional groups rescale the frames."""
+    """Return True if functional groups rescale the frames."""
     groups = dataset.get("SharedFunctionalGroupsSequence", []), dataset.get("PerFrameFunctionalGroupsSequence", [])
     return any("PixelValueTransformationSequence" in item for part in groups for item in part)
 
@@ -176,12 +176,12 @@ def _has_own_rescaling(dataset: Dataset) -> bool:
 def _by_dcmtk(
     path: Path, dataset: Dataset, frames: tuple[int, ...]
 ) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
-    """Return the frames as they are shown, and over their own range; None where dcmtk does not render them."""
+    """Return the frames as displayed, and over their own range; None if dcmtk does not render them."""
     syntax = _syntax(dataset)
     if syntax == _BIG_ENDIAN and dataset.BitsAllocated == 32:
-        return None  # dcmtk takes them for swapped words of 16 bits
+        return None  # dcmtk reads them as swapped words of 16 bits
     if _has_own_rescaling(dataset):
-        return None  # which dcmtk 3.6 does not apply
+        return None  # dcmtk 3.6 does not apply it
     shown: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for frame in frames:
@@ -194,7 +194,7 @@ def _by_dcmtk(
 
 
 def _calculates_in_whole_numbers(dataset: Dataset) -> bool:
-    """Whether dcmtk rounds on the way: colour differences, and rescaled values that are not whole."""
+    """Return True if dcmtk rounds intermediate results: colour differences, and rescaled values with fractions."""
     slope = float(dataset.get("RescaleSlope") or 1)
     return dataset.get("PhotometricInterpretation", "").startswith("YBR") or slope != int(slope)
 

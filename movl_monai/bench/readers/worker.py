@@ -1,4 +1,4 @@
-"""The process that reads files for :class:`~movl_monai.bench.readers.process.ReaderProcess`: one line per file."""
+"""Worker process of :class:`~movl_monai.bench.readers.process.ReaderProcess`: one line per file."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ READERS: dict[str, Callable[[], Read]] = {
     "ITKReader": lambda: _monai("ITKReader"),
     "PydicomReader": lambda: _monai("PydicomReader"),
 }
-"""Name -> what makes the reader. MONAI's are used as its users do, by ``LoadImage(reader=name)``, which goes on to its
-other readers where that one raises."""
+"""Name -> factory of the reader. MONAI's are used in the usual way, by ``LoadImage(reader=name)``, which tries its
+other readers if that one raises."""
 
 
 def main(arguments: Sequence[str], requests: TextIO) -> int:
-    """Answer requests, one JSON object a line, until they end."""
-    # whatever the readers and their libraries print must not get between the answers
+    """Answer requests, one JSON object per line, until they end."""
+    # output of the readers and their libraries must not mix with the answers
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warnings.simplefilter("ignore")
