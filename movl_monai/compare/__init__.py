@@ -1,4 +1,4 @@
-"""Compare adaptation methods on one data set: same images, same search budget, several seeds, one table."""
+"""Comparison of adaptation methods on one data set: same images, same search budget, several seeds, one table."""
 
 from .arms import Arm, Plan, read_plan
 from .data import ComparisonData, TrainingData, choose_images

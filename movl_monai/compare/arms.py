@@ -1,4 +1,4 @@
-"""The arms of a comparison: what each one changes in the bundle's configuration and what is searched, as data."""
+"""Arms of a comparison as data: their changes of the bundle's configuration, and their search spaces."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Arm:
         about: one line for the reader of the table.
         overlays: config files merged over the training configuration.
         overrides: ids that define the arm; nothing overrides them.
-        space: ids that are searched on ``val``; empty for an arm without anything to search.
-        members: of an ensemble, the arms whose calibrated probabilities are averaged; it trains nothing itself.
+        space: ids that are searched on ``val``; empty for an arm without a search.
+        members: for an ensemble, the arms whose calibrated probabilities are averaged; an ensemble is not trained.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an arms file says.
+    """Contents of an arms file.
 
     Args:
         train: config files of the training workflow.
         evaluate: config files merged over them for the evaluation.
         overrides: ids that all arms share, unless the command line or the arm sets them.
-        references: arms that the others are compared with; the first one joins every comparison.
+        references: arms for comparison with the others; the first one joins every comparison.
         arms: by name.
         aliases: further names of arms.
     """
@@ -62,10 +62,10 @@ class Plan:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, names: Sequence[str]) -> list[Arm]:
-        """The arms of those names or aliases, in that order, each once.
+        """Return the arms of the names or aliases, in their order, each once.
 
         Raises:
-            ConfigError: for a name that is not in the file, with the nearest one.
+            ConfigError: for a name that is not in the file, with the nearest known name.
         """
         if not names:
             raise ConfigError(f"No arm was named. Choose from: {', '.join(self.arms)}.")
@@ -80,19 +80,19 @@ class Plan:
         return [self.arms[name] for name in dict.fromkeys(known)]
 
     def joined(self, names: Sequence[str]) -> list[str]:
-        """The first reference, if it is not among the arms of those names: without it nothing can be compared."""
+        """Return the first reference if it is not among the named arms; a comparison needs it."""
         chosen = {arm.name for arm in self.select(names)}
         return [name for name in self.references[:1] if name not in chosen]
 
     def members(self, names: Sequence[str]) -> list[str]:
-        """The members of ensembles among the arms of those names that are not among them and do not join."""
+        """Return the ensemble members among the arms that are neither named nor joined."""
         chosen = [arm.name for arm in self.select(names)] + self.joined(names)
         wanted = dict.fromkeys(name for arm in self.select(names) for name in arm.members)
         return [name for name in wanted if name not in chosen]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean '...'?)" with the nearest known name, or nothing."""
+    """Return " (did you mean '...'?)" with the nearest known name, or ""."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
 
@@ -111,7 +111,7 @@ def read_plan(
             names of files in the bundle's ``configs``.
 
     Raises:
-        ConfigError: if the file is missing, not JSON, has an unknown key, or names a file that is not there.
+        ConfigError: if the file is missing, not JSON, has an unknown key, or names a missing file.
     """
     root = Path(bundle)
     content = _read(Path(path))

@@ -25,18 +25,18 @@ from movl_monai.errors import ConfigError
 
 __all__ = ["Comparison", "Outcome"]
 
-# the command line's settings that may differ between the calls that fill one folder
+# settings that may differ between calls on one folder
 _FREE = ("num_workers", "cache_dir")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a comparison found.
+    """Results of a comparison.
 
     Args:
         results: of every arm, seed and draw.
-        trials: of every arm that was searched.
-        best: number of the trial whose values were used, by arm; None if nothing was searched.
+        trials: of every searched arm.
+        best: number of the trial with the used values, by arm; None without a search.
     """
 
     results: list[Result]
@@ -47,33 +47,33 @@ class Outcome:
 class Comparison:
     """Arms x seeds x draws on one data set, in one resumable run.
 
-    Everything that can be wrong with the settings is found by the constructor, before an image is decoded. The data is
-    read with the configuration's own ``seed``, so that all seeds of the comparison have the same splits.
+    The constructor checks all settings before any image is decoded. The data is read with the configuration's own
+    ``seed``, so that all seeds of the comparison have the same splits.
 
-    Several comparisons may work on one folder at once: each claims one search or run at a time, leaves those of others
-    alone, and waits for them in the end, so that each has all results.
+    Several comparisons may work on one folder at once. Each claims one search or run at a time, skips those of others,
+    and finally waits for them, so that each has all results.
 
-    A bundle that can be compared has the ids ``datalist``, ``images`` (train and val, decoded), ``id_map``,
-    ``output_dir``, ``cache_dir``, ``checkpoint``, ``resume``, ``seed``, ``train#trainer`` and ``validate#evaluator``
-    in its training and ``dataset`` and ``evaluator`` in its evaluation configuration.
+    A comparison needs a bundle with the ids ``datalist``, ``images`` (train and val, decoded), ``id_map``,
+    ``output_dir``, ``cache_dir``, ``checkpoint``, ``resume``, ``seed``, ``train#trainer`` and ``validate#evaluator`` in
+    its training and ``dataset`` and ``evaluator`` in its evaluation configuration.
 
     Args:
         plan: the arms file.
         arms: names of the arms; the first reference joins them, and so do the members of ensembles.
-        seeds: of the runs; the first one is that of the search.
-        output_dir: for everything.
+        seeds: of the runs; the first one is used for the search.
+        output_dir: for all outputs.
         dataset_dir: the data set.
         budget: trials per arm.
         overrides: ids of the configuration, for all arms.
-        train_images: how many training images to use, see :func:`choose_images`; None uses all.
-        val_images: the same for val.
+        train_images: number of training images, see :func:`choose_images`; None uses all.
+        val_images: number of val images, chosen in the same way; None uses all.
         train_fraction: part of the training images to use, in whole patients; None uses all.
-        draws: how often training (and val) images are chosen; the search has those of the first draw.
+        draws: number of choices of training (and val) images; the search uses the first draw.
         restart: arms whose search and results are deleted first.
 
     Raises:
         ConfigError: for unknown arms or ids, or a folder with another comparison.
-        DataError: if the data cannot be compared on.
+        DataError: if the data is not suitable.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Comparison:
         self.joined, self.members = plan.joined(arms), plan.members(arms)
         self.renamed = {name: plan.aliases[name] for name in arms if name in plan.aliases}
         chosen = plan.select([*self.joined, *arms, *self.members])
-        # an ensemble is made of what the others left
+        # an ensemble is made from the results of the others
         self.setup = set_up(plan, sorted(chosen, key=lambda arm: bool(arm.members)), self.overrides)
         self.setups = self.setup.arms
         again = [arm.name for arm in plan.select(restart)] if restart else []
@@ -125,7 +125,7 @@ class Comparison:
         self._results: dict[RunTask, Result] = {}
 
     def run(self) -> Outcome:
-        """Search and run what is not done yet; return all of it."""
+        """Run all unfinished searches and runs; return all results."""
         self._say_arms()
         with self.folder.at_work():
             self._work([*self.searches(), *self.tasks()])
@@ -136,57 +136,57 @@ class Comparison:
         )
 
     def run_task(self, task: RunTask | str) -> None:
-        """Do one run, after the search of its arm if that is not done, or, for the name of an arm, its search alone."""
+        """Do one run, with the search of its arm if that is not done; for the name of an arm, only its search."""
         with self.folder.at_work():
             self._work([task] if isinstance(task, str) else self._with_members(task))
 
     def needed(self, arm: str) -> list[str]:
-        """The arms that must be done before a run of an arm: its members, if it is an ensemble."""
+        """Return the arms that must be done before a run of an arm: the members of an ensemble."""
         return list(self._setup(arm).arm.members)
 
     def searches(self) -> list[str]:
-        """The arms, each a piece of work: its search, which may be none."""
+        """Return the arms, each a piece of work: its search, possibly empty."""
         return [setup.name for setup in self.setups]
 
     def tasks(self) -> list[RunTask]:
-        """All runs: a draw after the other, so that its images are decoded once."""
+        """Return all runs, ordered by draw, so that the images of a draw are decoded once."""
         return [
             RunTask(arm, seed, draw) for draw in range(self.draws) for seed in self.seeds for arm in self.searches()
         ]
 
     def is_searched(self, arm: str) -> bool:
-        """Whether the search of an arm is done, or there is none."""
+        """Return True if the search of an arm is done, or there is none."""
         return is_searched(self._setup(arm), budget=self.budget, storage=self.folder.storage, data_digest=self._digest)
 
     def is_done(self, task: RunTask) -> bool:
-        """Whether a run has its result, once the search of its arm is done."""
+        """Return True if a run has its result; searches of its arm are completed first."""
         for arm in (*self.needed(task.arm), task.arm):
             self._search(arm)
         return self._known(task) is not None
 
     @property
     def data(self) -> ComparisonData:
-        """The lists of the first draw."""
+        """Lists of the first draw."""
         return self.images.lists[0]
 
     @property
     def training_data(self) -> TrainingData:
-        """The train and val images of the first draw."""
+        """Train and val images of the first draw."""
         return self.images.training()
 
     @property
     def test_data(self) -> TestData:
-        """The images that are reported."""
+        """Images of the reported figures."""
         return self.images.test
 
     @property
     def cache_dir(self) -> Path:
-        """Features that all arms share."""
+        """Folder of the features that all arms share."""
         return Path(self.overrides.get("cache_dir") or self.folder.path / "cache")
 
     @property
     def _digest(self) -> str:
-        """The images and the seed that are searched with."""
+        """Digest of the images and the seed of the search."""
         return self.data.fingerprints["training"] + f"-seed{self.seeds[0]}"
 
     def _work(self, tasks: Sequence[RunTask | str]) -> None:
@@ -314,7 +314,7 @@ class Comparison:
         )
 
     def _settings(self) -> dict[str, Any]:
-        """What all results of the folder share, by name, for the message where it differs."""
+        """Return the settings that all results of the folder share, by name, for messages about differences."""
         overrides = {name: value for name, value in self.overrides.items() if name not in _FREE}
         prints = {f"{name} data": digest for name, digest in self.data.fingerprints.items()}
         return {**overrides, **self.chosen, **prints, "seed of the search": self.seeds[0]}

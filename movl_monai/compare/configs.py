@@ -1,4 +1,4 @@
-"""Configurations as dictionaries: read once, so that a file edited during a comparison changes nothing in it."""
+"""Configurations as dictionaries, read once, so that later edits of files have no effect on a comparison."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from movl_monai.engines.verbatim import keep_strings
 __all__ = ["find_ids", "fits", "make_parser", "reachable", "read_config", "top_level"]
 
 _SEPARATOR = re.compile("#|::")
-# what they show or keep while training would be in the way of many runs
+# their output during training would clutter many runs
 _DROPPED = ("StatsHandler", "TensorBoardStatsHandler")
 
 
 def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Merge config files and overrides, as a MONAI workflow does, without evaluating anything.
 
-    Files that do not count are refused. Left out are handlers that only show or log, and the check of overrides: a
-    comparison replaces ids by objects, after which that check would find ids that nothing reads;
+    Files without effect are refused. Handlers that only show or log are left out, and so is the check of overrides: a
+    comparison replaces ids by objects, after which the check would report unread ids.
     :func:`movl_monai.compare.setup.set_up` checks instead.
     """
     parser = ConfigParser()
@@ -49,14 +49,14 @@ def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str
 def make_parser(
     config: Mapping[str, Any], overrides: Mapping[str, Any], *, progress: bool = False, **objects: Any
 ) -> ConfigParser:
-    """A parser of a copy of a configuration, ready to instantiate.
+    """Return a parser of a copy of a configuration, ready to instantiate.
 
     Args:
-        config: what :func:`read_config` gave.
+        config: from :func:`read_config`.
         overrides: ids and their values.
         progress: show the progress bars of feature extraction.
-        objects: ids whose definition is replaced by an object, such as decoded images; MONAI hands objects on as
-            they are.
+        objects: ids whose definition is replaced by an object, such as decoded images; MONAI passes objects on
+            unchanged.
     """
     parser = ConfigParser(keep_strings(copy.deepcopy(dict(config))))
     parser.update(keep_strings({**overrides, **objects}))
@@ -69,7 +69,7 @@ def make_parser(
 
 
 def top_level(name: str) -> str:
-    """The top-level id that a possibly nested one lies in.
+    """Return the top-level id of a possibly nested one.
 
     Example:
         >>> top_level("prompt#width")
@@ -79,7 +79,7 @@ def top_level(name: str) -> str:
 
 
 def fits(config: Mapping[str, Any], name: str) -> bool:
-    """Whether an id, or for a nested one the dictionary that it lies in, is in a configuration.
+    """Return True if a configuration has an id, or for a nested id its parent dictionary.
 
     Example:
         >>> fits({"prompt": {"width": 3}}, "prompt#seed"), fits({"prompt": None}, "prompt#seed"), fits({}, "epochs")

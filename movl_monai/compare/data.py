@@ -1,4 +1,4 @@
-"""The images of a comparison, decoded once for all arms: those to learn from, and, apart from them, those to report."""
+"""Images of a comparison, decoded once for all arms, with separate sets for training and for reporting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRAIN, _VAL = "train", "val"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that a search trial or a training gets to see: the train and val images, and nothing else.
+    """Complete input of a search trial or a training: the train and val images, and nothing else.
 
     Args:
         datalist: their items.
@@ -43,9 +43,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """The evaluated images: the in-distribution test images and those of all other domains, which are reported.
+    """Evaluated images: the in-distribution test images and the images of all other domains.
 
-    A classification has those of val, too, which a threshold is moved by.
+    A classification also has the val images, which move its threshold.
 
     Args:
         datalist: their items.
@@ -58,12 +58,12 @@ class TestData:
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """The lists of a comparison.
+    """Lists of a comparison.
 
     Args:
         training: the in-distribution train and val items.
-        test: the in-distribution test items and those of all other domains.
-        fingerprints: SHA-256 of both.
+        test: the in-distribution test items and the items of all other domains.
+        fingerprints: SHA-256 of both lists.
     """
 
     training: Datalist
@@ -71,7 +71,7 @@ class ComparisonData:
     fingerprints: dict[str, str]
 
     def sizes(self) -> dict[str, Any]:
-        """Images by split (or domain) and class, and patients, for the table."""
+        """Return images by split (or domain) and class, and patients, for the table."""
         names = self.training.class_names
         parts = {split: list(self.training.select(split)) for split in (_TRAIN, _VAL)}
         for domain in self.test.domains:
@@ -89,16 +89,16 @@ def split_lists(
     seed: int = 0,
     digests: dict[str, str] | None = None,
 ) -> ComparisonData:
-    """Divide a list into what is learned from and what is reported.
+    """Divide a list into training and reported images.
 
     Args:
         datalist: the whole list.
-        train_images: how many training images to keep, see :func:`choose_images`; None keeps all.
-        val_images: the same for the validation images.
+        train_images: number of training images, see :func:`choose_images`; None keeps all.
+        val_images: number of validation images, chosen in the same way; None keeps all.
         train_fraction: part of the (chosen) training images to keep, in whole patients, see
             :func:`~movl_monai.compare.fraction_choice.choose_fraction`; None keeps all.
         seed: of the choices.
-        digests: of files by path, which are not read again; filled here.
+        digests: known digests of files by path; extended here.
 
     Raises:
         DataError: if there are no train, val or test images, or a choice leaves a class without an image.
@@ -129,20 +129,19 @@ def split_lists(
 
 
 def draw_lists(datalist: Datalist, *, draws: int = 1, seed: int = 0, **choices: Any) -> list[ComparisonData]:
-    """Divide a list several times, with other training (and val) images chosen each time.
+    """Divide a list several times, with a new choice of training (and val) images each time.
 
-    Draw k has the choice of ``seed + k``, so that draws can be added later. Classes take turns in a choice, see
-    :func:`choose_images`, so that no draw leaves one without an image. Test images are the same in all draws.
+    Draw k uses ``seed + k``, so that draws can be added later. Classes take turns in a choice, see
+    :func:`choose_images`, so that no draw lacks a class. Test images are the same in all draws.
 
     Args:
         datalist: the whole list.
-        draws: how many, >= 1.
-        seed: of the first one.
+        draws: number of draws, >= 1.
+        seed: of the first draw.
         choices: the choices of :func:`split_lists`.
 
     Raises:
-        DataError: if all training images are used, so that every draw would be the same, or as in
-            :func:`split_lists`.
+        DataError: if all training images are used, which makes all draws equal; otherwise as :func:`split_lists`.
     """
     digests: dict[str, str] = {}
     found = [split_lists(datalist, seed=seed + draw, digests=digests, **choices) for draw in range(draws)]
@@ -164,29 +163,29 @@ def _check_classes(items: Sequence[dict[str, Any]]) -> None:
 
 
 def _is_known(item: dict[str, Any]) -> bool:
-    """Whether it is known what is to be found in an image."""
+    """Return True if the target of an image is known."""
     return item["label"] is not None or "mask" in item
 
 
 def choose_images(
     items: Sequence[dict[str, Any]], count: int, *, seed: int = 0, option: str = ""
 ) -> list[dict[str, Any]]:
-    """Choose images, as many of each class as possible and of as many patients as possible.
+    """Choose images with balanced classes and as many patients as possible.
 
-    Classes take turns, so that they get equally many until one has no more. Within a class every patient, in a
-    shuffled order, gives one image before any gives a second.
+    Classes take turns until one has no more images. Within a class every patient, in a shuffled order, contributes one
+    image before any contributes a second.
 
     Args:
-        items: of one split, with ``label``, ``patient_id`` (None counts as a patient of its own) and ``id``.
-        count: how many, > 0; all if there are fewer.
+        items: of one split, with ``label``, ``patient_id`` (None counts as a separate patient) and ``id``.
+        count: number of images, > 0; all if there are fewer.
         seed: of the shuffle; the result depends on the images, not on their order.
-        option: as it was typed, for the message.
+        option: as typed by the user, for the message.
 
     Returns:
-        the chosen items in the order of ``items``.
+        The chosen items in the order of ``items``.
 
     Raises:
-        DataError: if there are fewer images to choose than classes, so that one would be left out.
+        DataError: if ``count`` is below the number of classes.
 
     Example:
         >>> items = [{"id": str(i), "label": i % 2, "patient_id": "a" if i < 6 else "b"} for i in range(8)]
@@ -210,7 +209,7 @@ def choose_images(
 
 
 def _by_patient(items: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The items in the order in which they are chosen: the first of every patient, then the second of every one."""
+    """Return the items in order of choice: the first of every patient, then the second of every patient."""
     shuffled = sorted(items, key=_name)
     random.Random(seed).shuffle(shuffled)
     turns: Counter[Any] = Counter()
@@ -228,13 +227,13 @@ def _name(item: dict[str, Any]) -> tuple[str, int, str]:
 
 
 def fingerprint(datalist: Datalist, digests: dict[str, str] | None = None) -> str:
-    """SHA-256 of the files' bytes (also of masks), labels, splits, domains, frames and of who shares a patient.
+    """Return the SHA-256 of the files' bytes (including masks), labels, splits, domains, frames and patient groups.
 
-    Names are not in it.
+    Names are not included.
 
     Args:
         datalist: the list.
-        digests: of files by path, which are not read again; filled here.
+        digests: known digests of files by path; extended here.
     """
     digest = hashlib.sha256()
     files = {} if digests is None else digests

@@ -1,4 +1,4 @@
-"""The final run of an arm that trains nothing: the mean of the calibrated probabilities of other arms."""
+"""Final run of an arm without training: the mean of the calibrated probabilities of other arms."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["ensemble_run", "ensemble_settings", "mean_outputs"]
 
 
 def ensemble_settings(setup: ArmSetup, members: Sequence[Result]) -> str:
-    """SHA-256 of what the result of an ensemble depends on."""
+    """Return the SHA-256 of everything that determines the result of an ensemble."""
     return settings_digest([setup.digest, [[one.settings, one.predictions_sha256] for one in members]])
 
 
 def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) -> Result:
     """Join the stored outputs of runs of one seed and draw, and write a report and ``result.json``.
 
-    Seconds, bytes and trained parameters are those of all members together; memory is the largest of one.
+    Seconds, bytes and trained parameters are sums over the members; memory is the largest of any member.
 
     Args:
         setup: the arm.
@@ -37,7 +37,7 @@ def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) ->
         folder: of the new result.
 
     Raises:
-        MovlError: if a member keeps no outputs of ``val``, or the members saw other images.
+        MovlError: if a member has no outputs of ``val``, or the members have different images.
     """
     settings = ensemble_settings(setup, members)
     failed = [one.arm for one in members if one.training.failed]
@@ -45,7 +45,7 @@ def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) ->
     if not failed:
         outputs = mean_outputs([read_outputs(one.folder) for one in members], [_temperature(one) for one in members])
         write_outputs(folder / "evaluation" / OUTPUTS_FILE, outputs)
-        (folder / "evaluation" / "report.json").unlink(missing_ok=True)  # of members that were others
+        (folder / "evaluation" / "report.json").unlink(missing_ok=True)  # from other members
         report = rebuild_report(folder)
     training = _joined(members, report)
     training |= {"settings": settings, "failed": f"{', '.join(failed)} has no result" if failed else ""}
@@ -62,12 +62,12 @@ def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) ->
 
 
 def mean_outputs(outputs: Sequence[StoredOutputs], temperatures: Sequence[float]) -> StoredOutputs:
-    r"""Compute the outputs of an ensemble from those of its members.
+    r"""Compute the outputs of an ensemble from its members' outputs.
 
-    Logits are :math:`\log \frac{1}{M} \sum_m \mathrm{softmax}(z_m / T_m)`; features stand one behind the other.
+    Logits are :math:`\log \frac{1}{M} \sum_m \mathrm{softmax}(z_m / T_m)`; features are concatenated.
 
     Raises:
-        MovlError: if the members have other images, or in another order.
+        MovlError: if the members have different images, or a different order.
     """
     first = outputs[0]
     if any(one.predictions.ids != first.predictions.ids or one.class_names != first.class_names for one in outputs):
@@ -95,7 +95,7 @@ def _temperature(member: Result) -> float:
 
 
 def _joined(members: Sequence[Result], report: dict[str, Any]) -> dict[str, Any]:
-    """Cost of the trainings of the members together, and the figure of the ensemble on val."""
+    """Return the joint training cost of the members, and the figure of the ensemble on val."""
     parts = [one.training for one in members]
     metric = parts[0].metric
     percents = [part.backbone_percent for part in parts if part.backbone_percent is not None]

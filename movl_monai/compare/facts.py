@@ -1,4 +1,4 @@
-"""The lines below the table of a comparison: how it was made."""
+"""Facts below the table of a comparison: its data, settings and machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["facts"]
 
 
 def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], command: str) -> list[str]:
-    """Lines on the data, the settings, the search, the intervals and the machine."""
+    """Return lines on the data, the settings, the search, the intervals and the machine."""
     example = next((result for result in outcome.results if not result.training.failed), outcome.results[0])
     once = ", the first draw" if comparison.draws > 1 else ""
     sizes = [
@@ -129,7 +129,7 @@ def _first(comparison: Comparison) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A full path as its last part: the table may leave this machine."""
+    """Return only the last part of a full path: the table may leave this machine."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

@@ -1,4 +1,4 @@
-"""The picture of a comparison: the main figure of the arms on each domain, and the difference to a reference."""
+"""Figure of a comparison: the main metric of the arms on each domain, and the difference to a reference."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _MEAN, _SEED = "#0072B2", "#999999"
 
 
 def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[str] = (), dpi: int = 150) -> bytes:
-    """Draw one column per domain: figures above, differences to each reference below.
+    """Draw one column per domain: metrics above, differences to each reference below.
 
     Points are means, bars 95 % intervals over patients (and draws), grey points single runs.
 
     Args:
-        figures: what :func:`compare_results` gave.
-        references: arms to draw differences to; one without differences is left out.
+        figures: from :func:`compare_results`.
+        references: reference arms of the differences; those without differences are left out.
         dpi: dots per inch.
 
     Returns:
-        a PNG.
+        A PNG file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The folder of a comparison: which comparison it holds, and nothing of another one."""
+"""Folder of a comparison, which holds the results of only one comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ComparisonFolder"]
 
 
 class ComparisonFolder:
-    """Where a comparison keeps its results.
+    """Folder of a comparison's results.
 
     - ``comparison.json``: the settings that all results share, and the digest of each arm
     - ``splits.csv``: the splits, which later calls keep; see :class:`~movl_monai.data.kept_splits.KeptSplits`
@@ -31,8 +31,8 @@ class ComparisonFolder:
     - ``search/<arm>/trial_<n>/``: the trainings of the trials
     - ``runs/<arm>/seed_<s>/``, ``draw_<d>_seed_<s>`` for later draws: the final runs: ``result.json``,
       ``models/model.pt``, ``evaluation/``
-    - ``locks/``: of the pieces of work; empty files
-    - ``cache/``: features; ``local/``: the way back from ids to files, not to be shared
+    - ``locks/``: empty lock files of the pieces of work
+    - ``cache/``: features; ``local/``: the map from ids back to files, not to be shared
 
     Args:
         path: made if it is missing.
@@ -45,23 +45,23 @@ class ComparisonFolder:
         self.splits = self.path / SPLITS_FILE
 
     def trial(self, arm: str, number: int) -> Path:
-        """Folder of a trial."""
+        """Return the folder of a trial."""
         return self.path / "search" / arm / f"trial_{number}"
 
     def run(self, arm: str, seed: int, draw: int = 0) -> Path:
-        """Folder of a final run."""
+        """Return the folder of a final run."""
         return self.path / "runs" / arm / RunTask(arm, seed, draw).folder
 
     def claim(self, settings: Mapping[str, Any], setups: Sequence[ArmSetup], *, restart: Sequence[str] = ()) -> None:
-        """Make the folder that of this comparison.
+        """Claim the folder for this comparison.
 
         Args:
-            settings: what all results share; a value per setting.
+            settings: the settings that all results share.
             setups: the arms.
-            restart: arms whose search and results are deleted, if the settings are those of the folder.
+            restart: arms whose search and results are deleted, if the settings match the folder.
 
         Raises:
-            ConfigError: if it holds another comparison, naming the settings that differ, or an arm in another form.
+            ConfigError: if the folder holds another comparison, with the differing settings, or an arm in another form.
         """
         wanted = jsonable(dict(settings))
         found = read_record(self.record).get("settings", wanted)
@@ -85,18 +85,18 @@ class ComparisonFolder:
         write_atomically(self.record, to_json({"format": 1, "settings": wanted, "arms": arms}).encode())
 
     def at_work(self) -> AbstractContextManager[bool]:
-        """Tell others while this command works in the folder; several may at once."""
+        """Signal that this command works in the folder; several may at once."""
         return lock(self.path / ".lock", wait=True, shared=True)
 
     @contextlib.contextmanager
     def opened(self, *, alone: bool = False) -> Iterator[None]:
-        """Keep other commands from reading or writing what all share, such as the record.
+        """Lock the common files, such as the record, against other commands.
 
         Args:
-            alone: no other command may be at work.
+            alone: also require that no other command is at work.
 
         Raises:
-            ConfigError: if another one is.
+            ConfigError: with ``alone``, if another command is at work.
         """
         with lock(self.path / ".record.lock", wait=True), contextlib.ExitStack() as stack:
             if alone and not stack.enter_context(lock(self.path / ".lock", wait=False)):
@@ -107,7 +107,7 @@ class ComparisonFolder:
             yield
 
     def piece(self, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """Claim a piece of work; it is not given while another command is at it, unless it is waited for."""
+        """Claim a piece of work; without ``wait`` it is not granted while another command works on it."""
         return lock(self.path / "locks" / f"{name}.lock", wait=wait)
 
     def _restart(self, arm: str) -> None:

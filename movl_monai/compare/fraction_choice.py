@@ -1,4 +1,4 @@
-"""Which training images a fraction of the labels is: whole patients, nested, seeded."""
+"""Choice of training images for a fraction of the labels: whole patients, nested, seeded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ __all__ = ["choose_fraction", "parse_fractions"]
 
 
 def parse_fractions(text: str) -> list[float]:
-    """Return the fractions of `--label-fractions 0.1,0.5,1.0`, growing.
+    """Return the fractions of `--label-fractions 0.1,0.5,1.0`, in ascending order.
 
     Raises:
-        ConfigError: if they are not different numbers in (0, 1], or 1.0, which is what the others are held against, is
-            not among them.
+        ConfigError: if they are not different numbers in (0, 1], or lack 1.0, the reference of the others.
 
     Example:
         >>> parse_fractions("1.0,0.25")
@@ -40,11 +39,11 @@ def parse_fractions(text: str) -> list[float]:
 def choose_fraction(
     items: Sequence[dict[str, Any]], fraction: float, *, seed: int = 0, class_names: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Choose whole patients until they have a fraction of the images; a larger fraction holds a smaller one.
+    """Choose whole patients until they have a fraction of the images; larger fractions contain smaller ones.
 
-    Patients stand in one seeded order, in which every class comes as often as in the whole; the choice is its shortest
-    beginning with at least ``fraction`` of the images. A patient belongs to the class of most of his or her images;
-    an image without a patient is a patient of its own.
+    Patients have one seeded order, in which classes are mixed in proportion to their frequency. The choice is its
+    shortest beginning with at least ``fraction`` of the images. A patient belongs to the majority class of his or her
+    images; an image without a patient counts as a separate patient.
 
     Args:
         items: training items, with ``label``, ``patient_id``, ``image`` and ``id``.
@@ -53,10 +52,10 @@ def choose_fraction(
         class_names: for the message.
 
     Returns:
-        the chosen items in the order of ``items``.
+        The chosen items in the order of ``items``.
 
     Raises:
-        DataError: if a class is left without an image.
+        DataError: if a class has no image in the choice.
 
     Example:
         >>> items = [{"id": str(i), "image": str(i), "label": i % 2, "patient_id": f"p{i // 2 % 4}"} for i in range(16)]
@@ -83,7 +82,7 @@ def choose_fraction(
 
 
 def _patient_order(items: Sequence[dict[str, Any]], seed: int) -> list[list[dict[str, Any]]]:
-    """Patients, as their items, in a seeded order in which the classes are mixed evenly."""
+    """Return the patients, as lists of items, in a seeded order with evenly mixed classes."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for item in sorted(items, key=_name):
         groups.setdefault(("image", item["id"]) if item["patient_id"] is None else item["patient_id"], []).append(item)

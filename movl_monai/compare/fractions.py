@@ -1,4 +1,4 @@
-"""How many labels an arm needs: the comparison repeated on nested parts of the training patients."""
+"""Label efficiency of arms: the comparison repeated on nested parts of the training patients."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Finished = dict[float, tuple[Comparison, Outcome]]
 
 
 def run_fractions(fractions: Sequence[float], make: Callable[[float, Path], Comparison], folder: Path) -> Finished:
-    """Run one comparison per fraction, each in a folder ``fraction_<f>`` of its own, all checked before the first.
+    """Run one comparison per fraction, each in a separate folder ``fraction_<f>``, all checked before the first.
 
     Args:
         fractions: of the training images.
         make: builds the comparison of a fraction in a folder.
-        folder: of all.
+        folder: parent of their folders.
     """
     comparisons: dict[float, Comparison] = {}
     for fraction in fractions:
@@ -73,7 +73,7 @@ def write_fractions(finished: Finished, folder: Path, *, command: str) -> str:
 
 
 def fraction_rows(figures: Mapping[float, Sequence[DomainFigures]]) -> list[dict[str, Any]]:
-    """Rows of the table: per domain, arm and fraction the mean over the seeds and the difference to the reference."""
+    """Return the rows of the table, per domain, arm and fraction: mean over the seeds, difference to the reference."""
     rows = []
     for fraction, entries in figures.items():
         for entry in entries:
@@ -87,7 +87,7 @@ def fraction_rows(figures: Mapping[float, Sequence[DomainFigures]]) -> list[dict
 
 
 def reached(figures: Mapping[float, Sequence[DomainFigures]]) -> list[str]:
-    """Say for each domain and arm the smallest fraction whose mean is that of full fine-tuning with all labels."""
+    """Return, per domain and arm, the smallest fraction that reaches full fine-tuning with all labels."""
     rows, lines = fraction_rows(figures), []
     for domain in dict.fromkeys(row["domain"] for row in rows):
         of_domain = [row for row in rows if row["domain"] == domain]
@@ -109,7 +109,7 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
     Bars are 95 % intervals over patients; the dashed line is full fine-tuning with all labels.
 
     Returns:
-        a PNG.
+        A PNG file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -149,7 +149,7 @@ def _draw_arm(
 
 
 def _figures(finished: Finished) -> dict[float, list[DomainFigures]]:
-    """Figures by fraction; the differences are to full fine-tuning with all labels."""
+    """Return the figures by fraction; the differences are to full fine-tuning with all labels."""
     named: dict[str, tuple[float, str]] = {}
     results = []
     for fraction, (_, outcome) in finished.items():
@@ -173,12 +173,12 @@ def _chance(finished: Finished) -> str:
 
 
 def _share_ids(first: Path, own: Path) -> None:
-    """Let a fraction use the salt of the first one, so that an image has one id in all of them."""
+    """Let a fraction use the salt of the first one, so that an image has one id in all fractions."""
     source, target = (folder / "local" / "id_map.json" for folder in (first, own))
     if source.is_file() and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}-{os.getpid()}")
-        shutil.copy2(source, temporary)  # with its permissions: it is the way back to patients
+        shutil.copy2(source, temporary)  # with its permissions: it identifies patients
         temporary.replace(target)
 
 

@@ -1,4 +1,4 @@
-"""The lists and images of a comparison, read and decoded at first use."""
+"""Lists and images of a comparison, read and decoded at first use."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["ComparisonImages"]
 
 
 class ComparisonImages:
-    """Training images of each draw, and the test images, which are the same for all.
+    """Training images of each draw, and the test images, which are the same for all draws.
 
-    The images of one draw are held in memory at a time.
+    Only one draw is held in memory at a time.
 
     Args:
         setup: the configurations without any arm.
         folder: of the comparison.
         dataset_dir: the data set.
         cache_dir: features that all arms share.
-        draws: how many.
+        draws: number of draws.
         chosen: the choices of :func:`~movl_monai.compare.data.split_lists`.
 
     Attributes:
@@ -63,7 +63,7 @@ class ComparisonImages:
         self._evaluated: dict[int, TestData] = {}
 
     def training(self, draw: int = 0) -> TrainingData:
-        """The train and val images of a draw, with their shared features."""
+        """Return the train and val images of a draw, with their shared features."""
         if draw not in self._training:
             datalist = self.lists[draw].training
             self._training = {}
@@ -77,12 +77,12 @@ class ComparisonImages:
 
     @cached_property
     def test(self) -> TestData:
-        """The images that are reported."""
+        """Images of the reported figures."""
         datalist = self.lists[0].test
         return TestData(datalist, self._load(self.setup.evaluate, datalist=datalist).get_parsed_content("dataset"))
 
     def evaluated(self, draw: int = 0) -> TestData:
-        """The test images and, where images have classes, the val images of a draw, which move the threshold."""
+        """Return the test images and, for images with classes, the val images of a draw, which move the threshold."""
         if any(item["label"] is None for item in self.lists[draw].training):
             return self.test
         if draw not in self._evaluated:
@@ -93,18 +93,18 @@ class ComparisonImages:
         return self._evaluated[draw]
 
     def feature_seconds(self) -> float | None:
-        """Seconds that the shared features of the first draw took, if they were computed here."""
+        """Return the seconds for the shared features of the first draw, if they were computed here."""
         return read_record(self.folder.path / "features.json").get("seconds")
 
     def _load(self, config: Mapping[str, Any], *, progress: bool = False, **objects: Any) -> Any:
-        """A parser of what all arms share."""
+        """Return a parser of the common configuration."""
         return make_parser(config, self._paths, progress=progress, **objects)
 
     def _keep_splits(self, data: TrainingData) -> None:
-        """Keep the splits for later calls, for the folders of the runs, and for a look at the test images."""
+        """Keep the splits for later calls, for the folders of the runs, and for a check of the test images."""
         if data.datalist.keeping is not None:
             return
-        # another command that began at the same time may have written them
+        # another command that started at the same time may have written them
         kept = read_kept_splits(self.folder.splits) if self.folder.splits.is_file() else None
         if kept is None:
             kept = make_kept_splits(data.datalist, data.images)

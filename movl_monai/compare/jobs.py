@@ -1,4 +1,4 @@
-"""Run the pieces of a comparison side by side, each in a process of its own."""
+"""Run the pieces of a comparison in parallel, each in a separate process."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _POLL = 0.1  # seconds
 
 
 def run_jobs(comparison: Comparison, jobs: int, words: Sequence[str]) -> None:
-    """Do every search and run that is not done, each by a command of its own, some at once.
+    """Run every unfinished search and run in separate commands, some at once.
 
-    The cores are shared out by ``OMP_NUM_THREADS``, unless it is set already.
+    The cores are divided by ``OMP_NUM_THREADS``, unless it is already set.
 
     Args:
-        comparison: checked, with nothing decoded.
-        jobs: how many processes at once.
-        words: arguments of `movl-monai compare`, which ``--task`` is put behind.
+        comparison: already checked; its images are not decoded.
+        jobs: number of simultaneous processes.
+        words: arguments of `movl-monai compare`, to which ``--task`` is appended.
 
     Raises:
-        ConfigError: if ``jobs`` is below 1, or pieces failed; those that ran at the same time are finished first.
+        ConfigError: if ``jobs`` is below 1, or pieces failed; simultaneous ones are finished first.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs must be 1 or more, got {jobs}.")

@@ -1,4 +1,4 @@
-"""Locks of a folder that several commands share; each ends with its process, however that ends."""
+"""Locks of a folder that several commands share; each lock ends with its process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["lock"]
 def lock(path: Path, *, wait: bool, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a file while the ``with`` block runs.
 
-    The operating system keeps it (``flock``), so that no claim of a killed process is left behind. Without ``flock``
-    (Windows) every lock is given, and two commands must not share a folder.
+    The operating system holds it (``flock``), so that the lock of a killed process is released. Without ``flock``
+    (Windows) every lock is granted, and two commands must not share a folder.
 
     Args:
-        path: of the file, which is made and stays.
-        wait: until it is free.
-        shared: together with others that hold it so.
+        path: of the file, which is made and kept.
+        wait: whether to wait until it is free.
+        shared: whether to share it with other shared holders.
 
     Yields:
-        whether it is held.
+        True if the lock is held.
     """
     try:
         import fcntl

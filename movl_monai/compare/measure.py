@@ -16,12 +16,12 @@ __all__ = ["PeakMemory"]
 class PeakMemory:
     """Measure the largest memory in use while the ``with`` block runs.
 
-    On CUDA it is what tensors take there (``torch.cuda.max_memory_allocated``). Elsewhere it is the resident memory of
+    On CUDA it is the memory of tensors (``torch.cuda.max_memory_allocated``). Elsewhere it is the resident memory of
     the whole process, sampled by a thread: it includes the libraries and the shared images, which are the same for all
-    arms. Memory that earlier work left to the allocator is given back first where the C library can.
+    arms. Free memory of earlier work is first returned to the system, if the C library supports it.
 
     Args:
-        device: where the work runs.
+        device: of the work.
         interval: seconds between samples.
 
     Attributes:

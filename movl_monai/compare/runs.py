@@ -1,4 +1,4 @@
-"""The final run of an arm and a seed: train with the values found, evaluate once, keep the result."""
+"""Final run of an arm and a seed: train with the selected values, evaluate once, keep the result."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Result:
     """Contents of ``result.json`` of an arm, a seed and a draw.
 
     Args:
-        settings: SHA-256 of everything it depends on.
+        settings: SHA-256 of everything that determines the result.
         arm: name of the arm.
         seed: of the run.
         draw: of the training images.
         values: of the searched ids.
         training: figures of the training.
-        figures: those of the task by domain, such as balanced accuracy; the table computes them again from the file.
+        figures: of the task by domain, such as balanced accuracy; the table computes them again from the file.
         predictions_sha256: of ``evaluation/predictions.csv``, or ``cases.csv`` of a segmentation.
         versions: of the software.
-        folder: where it lies.
+        folder: of the result.
     """
 
     settings: str
@@ -52,18 +52,18 @@ class Result:
 
     @property
     def predictions(self) -> Path:
-        """The file with the results of each image, or case of a segmentation."""
+        """File with the results of each image, or of each case of a segmentation."""
         evaluation = self.folder / "evaluation"
         return evaluation / task_of(evaluation).file
 
 
 def result_settings(setup: ArmSetup, values: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> str:
-    """SHA-256 of what a result depends on."""
+    """Return the SHA-256 of everything that determines a result."""
     return settings_digest([setup.digest, dict(values), seed, dict(fingerprints)])
 
 
 def read_result(folder: Path, settings: str) -> Result | None:
-    """Read a result; None unless it is whole and of these settings."""
+    """Read a result; None unless it is complete and has these settings."""
     content = read_record(folder / "result.json")
     if content.get("settings") != settings:
         return None
@@ -84,16 +84,16 @@ def final_run(
     test: Callable[[], TestData],
     draw: int = 0,
 ) -> Result:
-    """Train, evaluate once, and write ``result.json``, which appears whole or not at all.
+    """Train, evaluate once, and write ``result.json`` atomically.
 
     Args:
         setup: the arm.
         values: of the searched ids.
         seed: of the run.
-        folder: of this run; ``models/model.pt`` is made there.
+        folder: of this run, for ``models/model.pt``.
         fingerprints: of the data.
-        train: does the training in the folder.
-        test: gives the decoded images to evaluate; called only if the training did not fail.
+        train: runs the training in the folder.
+        test: returns the decoded images for evaluation; called only if the training did not fail.
         draw: of the training images.
     """
     training = train()
@@ -121,17 +121,17 @@ def keep_result(
     training: Training,
     report: Mapping[str, Any],
 ) -> Result:
-    """Write ``result.json``, and return what it says.
+    """Write ``result.json``, and return its contents.
 
     Args:
         folder: of the run, with its ``evaluation``.
-        settings: SHA-256 of everything that the result depends on.
+        settings: SHA-256 of everything that determines the result.
         arm: name of the arm.
         seed: of the run.
         draw: of the training images.
         values: of the searched ids.
         training: figures of the training.
-        report: of the evaluation; empty where the training failed.
+        report: of the evaluation; empty if the training failed.
     """
     figures: dict[str, Any] = {}
     versions: dict[str, Any] = {}
@@ -181,7 +181,7 @@ def evaluate_arm(
 
 
 def _without_trust(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides that keep no trust record: one fitted on val without train has no detector of images from outside."""
+    """Return overrides without a trust record, which without train images would have no OOD detector."""
     handlers = config.get("handlers")
     entries = enumerate(handlers if isinstance(handlers, list) else [])
     return {
@@ -192,7 +192,7 @@ def _without_trust(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copy_training(source: Path, target: Path) -> None:
-    """Take over a finished training, so that the best trial is not trained a second time."""
+    """Copy a finished training, so that the best trial is not trained again."""
     if not (source / "training.json").is_file() or (target / "training.json").is_file():
         return
     (target / "models").mkdir(parents=True, exist_ok=True)
@@ -203,7 +203,7 @@ def copy_training(source: Path, target: Path) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of the file with the results of each image or case; "" without one."""
+    """Return the SHA-256 of the file with the results of each image or case; "" without one."""
     try:
         path = folder / "evaluation" / task_of(folder / "evaluation").file
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Search an arm's settings on `val`, with the same budget as every other arm, and go on after a kill."""
+"""Search of an arm's settings on `val`, with the same budget as every other arm, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TIE_BREAK = "tie_break"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A finished trial.
+    """Finished trial.
 
     Args:
         number: from 0 in the arm's budget; 0 has the arm's own values.
-        values: of the searched ids, as the config takes them.
-        score: the figure on ``val`` that selects; None if the training diverged.
-        tie_break: the figure on ``val`` that decides between equal scores; None where there is none.
+        values: of the searched ids, in the form of the config.
+        score: the selecting figure on ``val``; None if the training diverged.
+        tie_break: the figure on ``val`` that decides between equal scores; None if there is none.
     """
 
     number: int
@@ -47,22 +47,22 @@ def search(
 ) -> tuple[Trial, list[Trial]]:
     """Try ``budget`` sets of values and return the best: by score, then tie-break, then the earliest.
 
-    Trial 0 has the arm's own values, so searching never makes an arm worse on ``val``; the others are drawn by optuna's
-    TPE sampler, which draws at random for its first ten. The sampler of trial k is seeded with ``seed + k``, so that a
-    search that was killed goes on as if it had not been, and arms with the same space get the same draws. A training
-    that diverges counts as a trial. Nothing is pruned.
+    Trial 0 has the arm's own values, so a search never makes an arm worse on ``val``; the others are drawn by optuna's
+    TPE sampler, whose first ten draws are random. The sampler of trial k is seeded with ``seed + k``, so that a killed
+    search resumes as if uninterrupted, and arms with the same space get the same draws. A diverged training counts as a
+    trial. Nothing is pruned.
 
     Args:
         setup: the arm; without a search space nothing is tried, and the arm's own values are returned.
         evaluate: trains with the values of a trial and returns it with its figures, higher is better; a score of None
-            if it diverged.
-        budget: number of trials, >= 0; 0 takes the arm's own values.
-        storage: SQLite file with one study per arm. A study with more trials than the budget counts only the first.
-        data_digest: fingerprint of the images searched on.
+            for a diverged training.
+        budget: number of trials, >= 0; 0 uses the arm's own values.
+        storage: SQLite file with one study per arm. Only the first ``budget`` trials of a study count.
+        data_digest: fingerprint of the images of the search.
         seed: of the sampler.
 
     Returns:
-        the best trial, and all trials.
+        The best trial, and all trials.
 
     Raises:
         ConfigError: if the file has a study of this arm with another search space, or every trial diverged.
@@ -86,14 +86,14 @@ def search(
 
 
 def _rank(trial: Trial) -> tuple[float, float, int]:
-    """Sorts the better trial first."""
+    """Return a sort key that puts the better trial first."""
     score = -math.inf if trial.score is None else trial.score
     tie_break = -math.inf if trial.tie_break is None else trial.tie_break
     return -score, -tie_break, trial.number
 
 
 def delete_study(storage: Path, arm: str) -> None:
-    """Forget an arm's study, if there is one."""
+    """Delete an arm's study, if there is one."""
     import optuna
 
     if storage.is_file():
@@ -102,7 +102,7 @@ def delete_study(storage: Path, arm: str) -> None:
 
 
 def is_searched(setup: ArmSetup, *, budget: int, storage: Path, data_digest: str) -> bool:
-    """Whether all trials of the budget are done, or there is nothing to search."""
+    """Return True if all trials of the budget are done, or there is nothing to search."""
     if budget == 0 or not setup.space:
         return True
     with _study(storage, setup, data_digest) as study:
@@ -141,7 +141,7 @@ def _values(setup: ArmSetup, drawn: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finished(study: Any, setup: ArmSetup) -> list[Trial]:
-    """The trials of the budget in their order: those with a figure, and those that diverged."""
+    """Return the trials of the budget in order: those with a figure, and diverged ones."""
     from optuna.trial import TrialState
 
     found = [
@@ -161,7 +161,7 @@ def _finished(study: Any, setup: ArmSetup) -> list[Trial]:
 
 
 def _forget_killed(study: Any) -> None:
-    """Close trials that a killed run left open; the next one has their number, seed and values."""
+    """Close trials that a killed run left open; the next trial has their number, seed and values."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -175,7 +175,7 @@ def _storage(path: Path) -> Iterator[Any]:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # several commands may search, each an arm of its own
+    # several commands may search, each a different arm
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
     try:
         yield storage

@@ -1,4 +1,4 @@
-"""From an arm and the command line to configurations: what an arm runs with, checked before anything runs."""
+"""Configurations of the arms, from the arms file and the command line, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SET_BY_COMPARE = (
     *("output_dir", "checkpoint", "resume", "overwrite", "seed", "datalist", "images", "dataset", "id_map"),
     *("splits_file",),
 )
-# where things lie and how many processes help says nothing about the result; the data has its own fingerprint
+# places and numbers of processes do not affect the result; the data has its own fingerprint
 _NOT_SETTINGS = {
     *("bundle_root", "dataset_dir", "ood_dataset_dirs", "output_dir", "cache_dir", "checkpoint", "resume"),
     *("seed", "num_workers", "overwrite", "splits_file", "_meta_"),
@@ -31,16 +31,16 @@ _NOT_SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSetup:
-    """An arm ready to run.
+    """Arm that is ready to run.
 
     Args:
-        arm: what the arms file says.
+        arm: entry of the arms file.
         train: configuration of its training.
         evaluate: configuration of its evaluation.
-        space: what is searched: the arm's space without what the command line fixed.
+        space: the arm's search space without ids that the command line sets.
         defaults: the arm's own value of each searched id.
         image_size: side of the images in pixels, if the config has ``image_size``.
-        digest: SHA-256 of what both configurations depend on, without folders.
+        digest: SHA-256 of both configurations, without folders.
     """
 
     arm: Arm
@@ -57,14 +57,14 @@ class ArmSetup:
         return self.arm.name
 
     def space_digest(self) -> str:
-        """SHA-256 of the search space, the defaults and the configuration that they belong to."""
+        """Return the SHA-256 of the search space, the defaults and their configuration."""
         dimensions = {name: [part.kind, list(part.bounds)] for name, part in self.space.items()}
         return settings_digest({"space": dimensions, "defaults": dict(self.defaults), "config": self.digest})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All arms ready to run, and the configurations without any arm, which the data comes from."""
+    """All arms ready to run, and the configurations without any arm, for the data."""
 
     arms: list[ArmSetup]
     train: Mapping[str, Any]
@@ -72,24 +72,24 @@ class Setup:
 
 
 def settings_digest(settings: Any) -> str:
-    """SHA-256 of JSON-able settings, whatever the order of their keys."""
+    """Return the SHA-256 of settings as JSON, for any order of their keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Setup:
-    """Bring each arm together with the plan's and the command line's settings.
+    """Combine each arm with the settings of the plan and of the command line.
 
-    The plan's overrides give way to the command line's, and both to those of the arm, which define it. What the command
-    line sets is not searched. An id that only some arms have is set in those.
+    The command line overrides the plan, and the arm's own overrides, which define it, override both. Ids on the command
+    line are not searched. An id that only some arms have is set only in these.
 
     Args:
         plan: the arms file.
-        arms: those to run, with the members of ensembles.
+        arms: arms to run, with the members of ensembles.
         overrides: ids from the command line.
 
     Raises:
-        ConfigError: for an id that no arm has, that ``compare`` sets itself, that an arm sets or searches without
-            having it, for a default outside of its search range, or an arm that would need other images.
+        ConfigError: for an id that no arm has, that ``compare`` itself sets, or that an arm sets or searches without
+            having it; for a default outside of its search range; for an arm that needs other images.
     """
     for name in overrides:
         if name in _SET_BY_COMPARE:
@@ -148,12 +148,12 @@ def _set_up(
 
 
 def _of_members(setup: ArmSetup, digests: Mapping[str, str]) -> ArmSetup:
-    """An ensemble depends on its members, and on no configuration of its own."""
+    """Return an ensemble's setup, which depends on its members and on no configuration."""
     return replace(setup, digest=settings_digest(["ensemble", [digests[name] for name in setup.arm.members]]))
 
 
 def _settings(config: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
-    """What some ids depend on."""
+    """Return the settings on which some ids depend."""
     names = reachable(config, ("initialize", *roots)) - _NOT_SETTINGS
     return {name: config[name] for name in names}
 
@@ -167,13 +167,13 @@ def _default(parser: ConfigParser, name: str, part: Dimension, arm: Arm, image_s
             f"The arm '{arm.name}' starts its search of '{name}' at a value that is not in its range: {error} "
             "Change the range or the arm's own value."
         ) from error
-    except Exception as error:  # MONAI raises whatever the expression does
+    except Exception as error:  # any error of the expression
         raise ConfigError(f"The arm '{arm.name}' has no value of its own for '{name}' to start from.") from error
     return value
 
 
 def _check_images(setup: Setup) -> None:
-    """All arms share the decoded images, so none may change what the images are made from."""
+    """Check that no arm changes the images, because all arms share them."""
     base = setup.evaluate
     for arm in setup.arms:
         names = _image_ids(base)
@@ -189,7 +189,7 @@ def _check_images(setup: Setup) -> None:
 
 
 def _image_ids(config: Mapping[str, Any]) -> set[str]:
-    """The ids that the images are made from; of ``train`` only its preprocessing counts."""
+    """Return the ids on which the images depend; of ``train`` only its preprocessing counts."""
     images = [config.get(name) for name in ("images", "dataset", "preprocessing")]
     start = find_ids([*images, config.get("train", {}).get("preprocessing")])
     within = {name: value for name, value in config.items() if name not in ("train", "validate", *_NOT_SETTINGS)}

@@ -1,4 +1,4 @@
-"""Search spaces: which values of a setting may be tried, as data."""
+"""Search spaces: the values of a setting that may be tried, as data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["log", "linear", "integer", "choice", "share_of_image"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """The values that one setting may take.
+    """Range of values of one setting.
 
     Args:
         kind: "log" (uniform in the logarithm), "linear", "integer" (both ends included), "choice", or "share_of_image":
@@ -47,7 +47,7 @@ class Dimension:
             raise ConfigError(f"a '{self.kind}' range must be above 0, got {list(self.bounds)}.")
 
     def distribution(self) -> Any:
-        """The distribution that optuna draws from."""
+        """Return optuna's distribution of the range."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.kind == "choice":
@@ -58,13 +58,13 @@ class Dimension:
         return FloatDistribution(low, high, log=self.kind == "log")
 
     def value(self, drawn: Any, *, image_size: int | None = None) -> Any:
-        """Turn what was drawn into the value of the setting."""
+        """Return the value of the setting for a drawn number."""
         if self.kind == "share_of_image":
             return max(1, round(drawn * _known(image_size)))
         return drawn
 
     def drawn(self, value: Any, *, image_size: int | None = None) -> Any:
-        """Turn a value of the setting into what would have to be drawn for it.
+        """Return the number to draw for a value of the setting.
 
         Raises:
             ConfigError: if the value is not in the range.
@@ -83,7 +83,7 @@ def parse_space(definition: Mapping[str, Any]) -> dict[str, Dimension]:
         definition: for each id of the config one range, such as ``{"prompt_lr": {"log": [1e-3, 1e-1]}}``.
 
     Raises:
-        ConfigError: naming the id whose range cannot be understood.
+        ConfigError: with the id of a range that cannot be understood.
     """
     space = {}
     for name, entry in definition.items():

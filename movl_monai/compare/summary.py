@@ -34,7 +34,7 @@ class Cell:
         domain: "id", or the name of another domain.
         arm: name of the arm.
         metric: main figure of this domain.
-        row: of ``comparison.csv``, numbers as floats; None for an empty cell.
+        row: row of ``comparison.csv``, numbers as floats; None for an empty cell.
     """
 
     comparison: str
@@ -49,7 +49,7 @@ class Cell:
         return self.row.get(f"{self.metric}_mean")
 
     def change(self, reference: str) -> tuple[float, float, float] | None:
-        """Return the difference to a reference and its interval; None where the comparison has none."""
+        """Return the difference to a reference and its interval; None if the comparison has none."""
         name = f"{self.metric}_minus_{reference}"
         found = [self.row.get(key) for key in (name, f"{name}_low", f"{name}_high")]
         return None if any(part is None for part in found) else tuple(found)  # type: ignore[return-value]
@@ -59,10 +59,10 @@ def read_comparison(source: str | os.PathLike[str]) -> list[Cell]:
     """Read the ``comparison.csv`` of a comparison.
 
     Args:
-        source: folder of a comparison, whose name names it, or a CSV file, named by its stem.
+        source: folder of a comparison, or a CSV file; the comparison is named after the folder or the file's stem.
 
     Raises:
-        ConfigError: if there is no such file, or it is no table of a comparison.
+        ConfigError: if the file does not exist, or is not the table of a comparison.
     """
     given = Path(source)
     path = given / "comparison.csv" if given.is_dir() else given
@@ -99,11 +99,11 @@ class Summary:
 
     .. math:: \\bar d \\pm 1.96 \\frac{1}{n} \\sqrt{\\sum_i s_i^2}
 
-    with :math:`s_i` the standard error of cell i, the width of its 95 % interval / 3.92. It holds the chance of
-    training draws and test patients. It holds nothing about other data sets.
+    with :math:`s_i` the standard error of cell i, the width of its 95 % interval / 3.92. It covers the chance of
+    training draws and test patients, but not of other data sets.
 
     Args:
-        cells: of :func:`read_comparison`.
+        cells: from :func:`read_comparison`.
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
@@ -124,7 +124,7 @@ class Summary:
         return rows
 
     def _ranks(self) -> dict[str, list[float]]:
-        """Rank of each arm (1 is best, ties share their mean) in the cells that all arms have."""
+        """Return the ranks of each arm (1 is best, ties share their mean) in the cells that all arms have."""
         ranks: dict[str, list[float]] = {}
         for key in dict.fromkeys((cell.comparison, cell.domain) for cell in self.cells):
             values = {

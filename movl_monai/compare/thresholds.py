@@ -1,4 +1,4 @@
-"""Thresholds moved by ``val``: one offset per class, added to the logits before the largest one is taken."""
+"""Thresholds moved by ``val``: one offset per class, added to the logits before the argmax."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def moved_offsets(labels: ArrayLike, logits: ArrayLike) -> np.ndarray:
 
     The predicted class is :math:`\arg\max_c z_c + b_c`. With two classes :math:`b_0 = 0` and :math:`-b_1` is a
     threshold on :math:`z_1 - z_0`; every threshold is tried. With more classes the offsets are moved in turn, each to
-    its best value given the others, until none gains. An offset moves only where balanced accuracy rises, and of equal
-    values the one nearest to its old one is taken, so that the trained threshold stays where nothing is better.
+    its best value given the others, until no move gains. An offset moves only if balanced accuracy rises, to the
+    nearest of equally good values, so that the trained threshold stays if none is better.
 
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
 
     Returns:
-        offsets (C,), all 0 where nothing is better. Classes without an image here keep 0.
+        Offsets (C,), all 0 if none is better. Classes without an image keep 0.
 
     Example:
         >>> moved_offsets([0, 0, 1, 1], [[0, -3], [0, -2], [0, -1.5], [0, 1]])
@@ -47,15 +47,15 @@ def moved_offsets(labels: ArrayLike, logits: ArrayLike) -> np.ndarray:
 
 
 def _best_offset(truth: np.ndarray, scores: np.ndarray, index: int, current: float, weights: np.ndarray) -> float:
-    """The best offset of one class; the scores have those of the others."""
+    """Return the best offset of one class; the scores contain the offsets of the others."""
     others = np.where(np.arange(scores.shape[1]) == index, -np.inf, scores)
-    # an image is given this class where the offset is above its margin
+    # an image gets this class if the offset is above its margin
     margins = others.max(axis=1) - scores[:, index]
     order = np.argsort(margins, kind="stable")
     margins = margins[order]
     gained = np.concatenate([[0.0], np.cumsum((weights * (truth == index))[order])])
     lost = np.concatenate([[0.0], np.cumsum((weights * (others.argmax(axis=1) == truth))[order])])
-    total = gained + lost[-1] - lost  # by how many images lie below the offset
+    total = gained + lost[-1] - lost  # by the number of images below the offset
     ends = np.concatenate([[margins[0] - 1], (margins[1:] + margins[:-1]) / 2, [margins[-1] + 1]])
     cuts = np.concatenate([[True], margins[1:] > margins[:-1], [True]])
     now = total[np.searchsorted(margins, current)]

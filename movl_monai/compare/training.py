@@ -1,4 +1,4 @@
-"""Train one arm with one set of values and one seed, and measure it. A training that is done is not done again."""
+"""Train one arm with one set of values and one seed, and measure it; a finished training is not repeated."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ __all__ = ["Training", "read_record", "train_arm", "training_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What a training gave.
+    """Result of a training.
 
     Args:
-        settings: SHA-256 of everything it depends on.
+        settings: SHA-256 of everything that determines the training.
         metric: name of the figure on ``val`` that selects the state.
         score: its value at the selected state; None if the training failed.
-        tie_break: what decides between states of the same score, at the selected state; None if nothing does.
+        tie_break: the figure that decides between equal scores, at the selected state; None if there is none.
         epoch: epoch of the selected state, 0 is the state before the first step.
         epochs: epochs trained.
-        trainable_parameters: numbers in the parts that some stage trains or solves.
-        backbone_percent: the same, of the parameters of the backbone.
+        trainable_parameters: number of parameters that some stage trains or solves.
+        backbone_percent: trainable parameters in percent of the backbone's.
         checkpoint_bytes: size of the checkpoint.
-        train_seconds: wall time of the trainer, with its validations. It includes the features of the images only
-            where the shared ones do not serve, as with a prompt before the encoder.
+        train_seconds: wall time of the trainer, with its validations. It includes the features of the images only if
+            the shared ones cannot be used, as with a prompt before the encoder.
         peak_memory: bytes, see :class:`PeakMemory`.
         memory: "process" or "cuda".
-        images: how many were trained and validated on.
-        failed: why there is no result, if there is none.
+        images: numbers of training and validation images.
+        failed: reason for a missing result, "" otherwise.
     """
 
     settings: str
@@ -71,16 +71,16 @@ def train_arm(
     cache_dir: Path,
     data_digest: str,
 ) -> Training:
-    """Train an arm, or return what an earlier call with the same settings left in the folder.
+    """Train an arm, or return the stored result of a call with the same settings.
 
-    A training that was killed goes on after its last epoch; its seconds add up.
+    A killed training resumes after its last epoch; its seconds add up.
 
     Args:
         setup: the arm.
         data: the train and val images; a training gets no others.
         values: of the searched ids.
-        seed: of the shuffling, and of what the prompt or head draws.
-        folder: for ``models/model.pt`` and ``training.json``; of this training alone.
+        seed: of the shuffling, and of random values of prompt and head.
+        folder: for ``models/model.pt`` and ``training.json``; only for this training.
         cache_dir: features that all arms share.
         data_digest: fingerprint of the data.
     """
@@ -101,7 +101,7 @@ def train_arm(
 
 
 def training_of(record: Mapping[str, Any]) -> Training | None:
-    """A training from its JSON; None if that is of another version of this software."""
+    """Return a training from its JSON; None for another version of this software."""
     try:
         return Training(**record)
     except TypeError:
@@ -109,7 +109,7 @@ def training_of(record: Mapping[str, Any]) -> Training | None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a JSON object; {} where there is none that can be read."""
+    """Read a JSON object; {} if it is missing or unreadable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -167,7 +167,7 @@ def _train(
 
 
 class _Clock:
-    """Seconds of a training, also over a kill: kept after every epoch."""
+    """Seconds of a training, including those before a kill: kept after every epoch."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
@@ -185,7 +185,7 @@ class _Clock:
 
 
 def _trained_parameters(trainer: Any) -> int:
-    """Numbers in the parts that a stage trains, or whose values it solves."""
+    """Return the number of parameters that a stage trains or solves."""
     network = unwrap(trainer.network)
     trained = {part for stage in trainer.stages for part, rate in stage.lr.items() if rate > 0}
     if any(stage.solve_head for stage in trainer.stages):

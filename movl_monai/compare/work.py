@@ -1,4 +1,4 @@
-"""The pieces of work of a comparison, which several commands on one folder share."""
+"""Pieces of work of a comparison, shared by several commands on one folder."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class RunTask:
 
     @property
     def folder(self) -> str:
-        """Name of the folder below that of the arm; the first draw has none in it."""
+        """Name of the folder below the arm's folder; the first draw is not named."""
         return f"seed_{self.seed}" if self.draw == 0 else f"draw_{self.draw}_seed_{self.seed}"
 
     def said(self, draws: int) -> str:
-        """The run in words; the draw where there are several."""
+        """Return the run in words, with the draw if there are several."""
         return f"{self.arm}, seed {self.seed}" + (f", draw {self.draw}" if draws > 1 else "")
 
 
@@ -67,14 +67,14 @@ def share_work(
     ready: Callable[[T], bool],
     waiting: Callable[[Sequence[T]], None],
 ) -> None:
-    """Do every task, leaving for later those that another command is at.
+    """Do every task, postponing tasks that another command works on.
 
     Args:
-        tasks: in the order wanted.
-        do: does a task, or finds that it is done.
-        claim: a context that tells whether the task was free.
-        ready: whether a task can begin.
-        waiting: called once when all that is left is in other hands.
+        tasks: in the desired order.
+        do: does a task, unless it is already done.
+        claim: context whose value is True if the task was free.
+        ready: returns True if a task can begin.
+        waiting: called once when other commands work on all remaining tasks.
     """
     left, told = list(tasks), False
     while left:
