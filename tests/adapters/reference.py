@@ -1,4 +1,4 @@
-"""What the tests of adapters share: an attention that does not see the appended tokens, and perturbed parameters."""
+"""Parts that the tests of adapters share: an attention that ignores the appended tokens, and perturbed parameters."""
 
 from __future__ import annotations
 

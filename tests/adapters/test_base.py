@@ -1,4 +1,4 @@
-"""Where adapters may live, and that attaching leaves the backbone alone."""
+"""Backbones and blocks that may host an adapter, and attaching, which leaves the backbone unchanged."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def test_without_its_dynamic_part_a_vit_has_no_parameters_for_it_and_computes_wh
 
 @pytest.mark.parametrize("make", [tiny_vit, tiny_swin], ids=["vit", "swin"])
 def test_all_of_it_trains_from_the_second_step_on(make: Callable[[], Backbone]) -> None:
-    """Zero matrices block the gradient of what is before them in the first step, and in that step alone."""
+    """Zero matrices block the gradient of the layers before them in the first step, and in that step alone."""
     backbone = make()
     adapter, image = DVPT(backbone, num_prompts=3), _image(backbone)
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""LoRA, SSF and BitFit: their equations, what they reach, and that merging changes nothing."""
+"""LoRA, SSF and BitFit: their equations, the layers they change, and merging, which leaves the outputs unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VPT: what its tokens change, shallow and deep."""
+"""VPT: the effect of its tokens, shallow and deep."""
 
 from __future__ import annotations
 

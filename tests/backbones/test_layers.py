@@ -59,7 +59,7 @@ def _images(backbone: Backbone, count: int = 2) -> torch.Tensor:
 
 
 def _by_hooks(row: str, numbers: list[int] | None) -> torch.Tensor:
-    """Write down the formula over the outputs that forward hooks see in the backbone without the option."""
+    """Compute the formula over the outputs that forward hooks see in the backbone without the option."""
     make, modules, prefix, class_token = ROWS[row]
     backbone = make()
     outputs: list[torch.Tensor] = []

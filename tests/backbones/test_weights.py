@@ -231,7 +231,7 @@ def resnet_state() -> dict[str, torch.Tensor]:
 
 
 def advised(message: str, path: Path) -> Any:
-    """Build what a message says to give on the command line."""
+    """Build the weights that a message recommends for the command line."""
     (words,) = re.findall("`(--backbone#weights .*?)`", message)
     (setting,) = parse_overrides(shlex.split(words.replace("FILE", str(path)))).values()
     return ConfigParser({"weights": setting}).get_parsed_content("weights")

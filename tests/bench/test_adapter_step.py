@@ -1,4 +1,4 @@
-"""The two benchmarks of adapters compare like with like."""
+"""The two benchmarks of adapters compare equal work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that the bootstrap is timed against computes the same intervals, so the comparison is of like with like."""
+"""The loop that the bootstrap is timed against computes the same intervals."""
 
 from __future__ import annotations
 

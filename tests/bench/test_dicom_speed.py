@@ -1,4 +1,4 @@
-"""The readers that are timed against each other read the same values, and what is missing is said."""
+"""The readers that are timed against each other read the same values, and missing ones are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting right and wrong reads: the judge on answers whose verdict is known, the oracle, a process that dies."""
+"""Counts of right and wrong reads: the judge on answers with a known verdict, the oracle, a process that dies."""
 
 from __future__ import annotations
 

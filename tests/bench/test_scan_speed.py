@@ -1,4 +1,4 @@
-"""The scan benchmark compares like with like; no test looks at a time."""
+"""The scan benchmark compares equal work; no test looks at a time."""
 
 from __future__ import annotations
 

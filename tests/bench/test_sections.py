@@ -1,4 +1,4 @@
-"""Every section gives its figures and compares like with like; no test looks at a time."""
+"""Every section gives its figures and compares equal work; no test looks at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ RATIOS = {
 
 
 class Here:
-    """What :class:`movl_monai.bench.elsewhere.Elsewhere` does, in this process: imports would take most of the time."""
+    """Stand-in for :class:`movl_monai.bench.elsewhere.Elsewhere` in this process.
+
+    Imports of a new process would take most of the time.
+    """
 
     def __init__(self, actions: Mapping[str, Callable[[], object]]) -> None:
         self.actions = actions

@@ -1,4 +1,4 @@
-"""The benchmark of a segmentation step trains what the bundle trains, and its bare loop does the same work."""
+"""The benchmark of a segmentation step trains the same parts as the bundle, and its bare loop does the same work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table shows every comparison, and every other figure below it."""
+"""The table shows every comparison, and all other figures below it."""
 
 from __future__ import annotations
 

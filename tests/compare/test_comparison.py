@@ -1,4 +1,4 @@
-"""A comparison as a whole: what trials see, resuming, and changed settings."""
+"""A comparison as a whole: images that trials see, resuming, and changed settings."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_two_commands_share_the_work_and_both_have_all_of_it(
     held = contextlib.ExitStack()
 
     def wait(_: float) -> None:
-        """The other command does what it claimed while this one waits."""
+        """The other command finishes its claimed run while this one waits."""
         held.close()
         current[0] = "second"
         second.run_task(RunTask("linear_probe", 0))

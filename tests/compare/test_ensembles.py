@@ -1,4 +1,4 @@
-"""An arm of a comparison that joins others: what it computes, when it runs, what it costs."""
+"""An arm of a comparison that joins others: its computation, its place in the order, its cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def joining(plan: Plan) -> Plan:
 
 @pytest.fixture
 def begun(finished: tuple[Comparison, Outcome], tmp_path: Path) -> Path:
-    """The folder of the finished comparison, to be gone on with."""
+    """The folder of the finished comparison, for runs that continue it."""
     return Path(shutil.copytree(finished[0].folder.path, tmp_path / "begun"))
 
 

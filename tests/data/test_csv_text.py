@@ -1,4 +1,4 @@
-"""Text of lists: code pages, line ends, delimiters, and what is no text."""
+"""Text of lists: code pages, line ends, delimiters, and files that are no text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in memory: what is decoded, reported, refused, and how it is accessed."""
+"""Images in memory: decoding, reports, refusals and access."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def image(value: float = 0.2) -> torch.Tensor:
 
 
 def fragile(item: Item) -> Item:
-    """Do what the item's path says."""
+    """Raise or kill the process if the item's path says so; otherwise return a grey image."""
     if item["image"] == "raise":
         raise ReasonError("The header\n contradicts itself.")
     if item["image"] == "kill":

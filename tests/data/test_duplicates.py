@@ -1,4 +1,4 @@
-"""Repeated pixels, and when they matter."""
+"""Repeated pixels, and the cases in which they matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the headers add to a list: frames, patients of DICOM files, and what is no image."""
+"""Additions of the headers to a list: frames, patients of DICOM files, and files that are no images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The splits of a training: what their file says and hides, and what happens to images that come back in disguise."""
+"""The splits of a training: contents and secrets of their file, and images that come back under other names."""
 
 from __future__ import annotations
 

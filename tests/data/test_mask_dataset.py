@@ -1,4 +1,4 @@
-"""Images with masks in memory: what is kept, what is reported, and augmentation that moves both alike."""
+"""Images with masks in memory: storage, reports, and augmentation that moves both alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of images with masks: the forms, patients, splits, cases, and what is left out."""
+"""Lists of images with masks: the forms, patients, splits, cases, and entries that are left out."""
 
 from __future__ import annotations
 

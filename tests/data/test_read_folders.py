@@ -1,4 +1,4 @@
-"""Class folders, with and without split folders, and what lies around in them."""
+"""Class folders, with and without split folders, and stray files in them."""
 
 from __future__ import annotations
 

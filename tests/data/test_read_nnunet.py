@@ -1,4 +1,4 @@
-"""Data sets of nnU-Net v2: read where an image is one file, and refused with the reason where not."""
+"""Data sets of nnU-Net v2: read if each image is one file, refused with a reason if not."""
 
 from __future__ import annotations
 

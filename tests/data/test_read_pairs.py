@@ -1,4 +1,4 @@
-"""Images and masks by folder convention: what belongs together, and what is reported instead."""
+"""Images and masks by folder convention: pairs, and reports of files without a partner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which reader reads what, and how the domains from outside are called."""
+"""Choice of the reader for each source, and names of the domains from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which splits are made when some are given, and what is refused."""
+"""Splits that are made when some are given, and input that is refused."""
 
 from __future__ import annotations
 

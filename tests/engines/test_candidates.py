@@ -1,4 +1,4 @@
-"""Candidates behind the last epoch: what they hold, who selects them, and that a resumed run has the same."""
+"""Candidates after the last epoch: contents, selection, and the same ones in a resumed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs joined in one: what the new run holds and gives, and which runs cannot be joined."""
+"""Runs joined in one: contents and results of the new run, and runs that cannot be joined."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROWS = [
 
 
 def _write_splits(run: Path, rows: Sequence[KeptImage]) -> None:
-    """As a training keeps them: codes of images and patients are others in every run."""
+    """Write the splits as a training keeps them: every run has its own codes of images and patients."""
     salt = run.name.encode().ljust(16, b"-")
     coded = [replace(row, image=f"{run.name} {row.image}", patient=f"{run.name} {row.patient}") for row in rows]
     (run / "models" / "splits.csv").write_bytes(KeptSplits(coded, salt=salt).write())

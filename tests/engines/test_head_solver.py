@@ -1,4 +1,4 @@
-"""Label mappings are fitted on what the network sees."""
+"""Label mappings are fitted on the images as the network sees them."""
 
 from __future__ import annotations
 

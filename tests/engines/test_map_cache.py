@@ -1,4 +1,4 @@
-"""Cached maps: the same training up to float16, kept where they fit, refused where something before them trains."""
+"""Cached maps: the same training up to float16, kept if they fit, refused if a part before them trains."""
 
 from __future__ import annotations
 

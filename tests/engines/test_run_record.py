@@ -1,4 +1,4 @@
-"""A run is opened again from its record: what is kept, what is not, and what is said when it cannot be."""
+"""A run opened again from its record: contents, omissions, and the messages if it cannot be opened."""
 
 from __future__ import annotations
 

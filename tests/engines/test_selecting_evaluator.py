@@ -140,7 +140,7 @@ def test_the_start_is_replaced_where_a_paired_bootstrap_says_so(
 
 
 def test_a_gain_in_one_patient_alone_is_not_clear() -> None:
-    """All five images that got better are of one patient, whom a third of the resamples miss."""
+    """All five images that got better are of one patient, and a third of the resamples miss this patient."""
     labels, start, trained = [n % 2 for n in range(60)], _state(8).numpy(), _state(3).numpy()
     one = ["p" if n in range(3, 8) else str(n) for n in range(60)]
     assert share_ahead(labels, trained, start) > 0.95

@@ -1,4 +1,4 @@
-"""Stages say what trains, how fast and how long."""
+"""Stages set the parts that train, the learning rates and the number of epochs."""
 
 from __future__ import annotations
 

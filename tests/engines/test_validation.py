@@ -1,4 +1,4 @@
-"""A training that kept its start says so."""
+"""A training that kept its start reports it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ MakePng = Callable[..., Path]
 
 @pytest.fixture
 def make_slice() -> MakeSlice:
-    """Write a CT slice of a series: `series`, `z` and `patient` say where it belongs, `seed` draws its pixels."""
+    """Return a function that writes a CT slice of a series.
+
+    `series`, `z` and `patient` set its place, and `seed` draws its pixels.
+    """
 
     def make(
         path: Path,

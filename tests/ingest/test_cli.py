@@ -29,7 +29,7 @@ SECTIONS = ["findings", "sets", "files", "pictures", "distributions", "intensiti
 
 
 class Page(HTMLParser):
-    """What a page holds: the anchors of its headings, its text, and whatever it would load."""
+    """Parser of a page: the anchors of its headings, its text, and everything that it would load."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pydicom's files, PNGs, NIfTI and junk, and what `ingest` makes of it beside it."""
+    """A folder of pydicom's files, PNGs, NIfTI and junk, and beside it the output of `ingest`."""
     folder = tmp_path_factory.mktemp("mixed")
     root = folder / "in"
     shutil.copytree(SHIPPED, root / "dicom")

@@ -1,4 +1,4 @@
-"""One file to its record: header, frames, pixels, and a status for whatever is wrong."""
+"""One file to its record: header, frames, pixels, and a status for each kind of fault."""
 
 from __future__ import annotations
 

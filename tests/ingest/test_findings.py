@@ -1,4 +1,4 @@
-"""Each problem is found where it is, and nowhere else."""
+"""Each problem is found in its own place, and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ IMAGE = {"label": "x", "patient": "p", "split": "train", "domain": "id"}
 
 
 def problems(*images: dict[str, Any], volume: str = "") -> dict[str, Finding]:
-    """Findings among made-up images; each has its own pixels and is of patient p, in train, unless it says else."""
+    """Return the findings among made-up images.
+
+    Each image has its own pixels and belongs to patient p, in train, unless its dictionary differs.
+    """
     with Journal(None, settings="") as journal:
         make_images_table(journal)
         journal.db.execute("CREATE TEMP TABLE placed (key, frame, volume)")

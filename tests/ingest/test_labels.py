@@ -1,4 +1,4 @@
-"""Where labels come from, and what may not be one."""
+"""Sources of labels, and tags that may not be one."""
 
 from __future__ import annotations
 

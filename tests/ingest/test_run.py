@@ -1,4 +1,4 @@
-"""From a folder to the manifest and back: what is written, what is refused, what is told to whom."""
+"""From a folder to the manifest and back: the files, the refusals and the messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def class_folders(root: Path, make_slice: MakeSlice, *, patients: int = 6) -> Path:
-    """Two slices each of so many patients in two classes."""
+    """Two slices of each patient, in two classes."""
     for patient in range(patients):
         for label in ("ill", "well"):
             name = f"{label}/{patient}.dcm"

@@ -1,4 +1,4 @@
-"""The manual's tables are those of the code."""
+"""The manual's tables agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in groups and in order, and what is wrong with volumes."""
+"""Frames in groups and in order, and faults of volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segmenter: maps with and without adapters, what trains, what a checkpoint holds, export."""
+"""The segmenter: maps with and without adapters, trained parts, contents of a checkpoint, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints hold what was trained and refuse other frozen weights."""
+"""Checkpoints hold the trained values and refuse other frozen weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phantom's files: valid, synthetic by name, and what they say is what they hold."""
+"""The phantom's files: valid, synthetic by name, and headers that match the pixels."""
 
 from __future__ import annotations
 

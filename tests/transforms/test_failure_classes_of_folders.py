@@ -1,4 +1,4 @@
-"""The ways in which readers of folders go wrong, F25 to F31: each with the right result for a volume of slices."""
+"""Known failures of readers of folders, F25 to F31: each gives the right result for a volume of slices."""
 
 from __future__ import annotations
 

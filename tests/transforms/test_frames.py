@@ -1,4 +1,4 @@
-"""No frame is taken that nobody chose."""
+"""No frame is read without a choice by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is public is exported, and importing it is cheap."""
+"""Every public name is exported, and importing the package is cheap."""
 
 from __future__ import annotations
 

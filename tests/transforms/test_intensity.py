@@ -1,4 +1,4 @@
-"""The intensity range of a volume: NumPy's percentiles of what is finite, and what happens without spread."""
+"""The intensity range of a volume: NumPy's percentiles of the finite values, and volumes without spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and slices with their masks: the same cut, the same orientation, and nothing that does not belong together."""
+"""Images and slices with their masks: the same cut and orientation, and refusal of wrong pairs."""
 
 from __future__ import annotations
 

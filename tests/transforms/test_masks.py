@@ -1,4 +1,4 @@
-"""DICOM segmentations against highdicom's own reading, and every way in which mask and image do not belong together."""
+"""DICOM segmentations against highdicom's own reading, and every kind of mask that does not belong to its image."""
 
 from __future__ import annotations
 
@@ -570,7 +570,7 @@ def test_a_segmentation_is_no_image_and_the_message_says_what_reads_it() -> None
 
 
 def plain(file: BytesIO) -> Dataset:
-    """The object without highdicom's class, which keeps a copy of what it wrote."""
+    """The object without highdicom's class, which keeps a copy of the written content."""
     file.seek(0)
     return dcmread(file)
 

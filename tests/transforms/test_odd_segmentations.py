@@ -1,4 +1,4 @@
-"""DICOM segmentations of other writers: what the mask does not need is flagged, what it needs is required."""
+"""DICOM segmentations of other writers: attributes that the mask needs are required, all others only flagged."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_tags_of_all_frames_may_stand_with_a_single_one() -> None:
 
 
 def same_source(seg: Dataset) -> None:
-    """Refer to one SOPInstanceUID from all frames, and say nowhere where they lie."""
+    """Refer to one SOPInstanceUID from all frames, and leave out their positions."""
     for group in seg.PerFrameFunctionalGroupsSequence:
         del group.PlanePositionSequence
         image = group.DerivationImageSequence[0].SourceImageSequence[0]

@@ -1,4 +1,4 @@
-"""Planes on grids: every orientation by hand, and what does not lie on a grid."""
+"""Planes on grids: every orientation by hand, and planes that do not lie on the grid."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def saved(image: Image.Image, image_format: str, **options: object) -> io.BytesI
 
 
 def png(rows: int, columns: int, *, bits: int, colour_type: int, data: bytes) -> io.BytesIO:
-    """A PNG by hand, for what Pillow does not write; `data` has a 0 before each row."""
+    """A PNG by hand, for layouts that Pillow does not write; `data` has a 0 before each row."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -1,4 +1,4 @@
-"""The tables for users say what the code says."""
+"""The tables for users agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizing: Pillow's pixels, the aspect ratio kept or not as said, values in [0, 1]."""
+"""Resizing: Pillow's pixels, the aspect ratio kept or not as set, values in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A DICOM series as a volume: positions decide, what is irregular is flagged or refused, NIfTI agrees."""
+"""A DICOM series as a volume: positions decide, irregular series are flagged or refused, NIfTI agrees."""
 
 from __future__ import annotations
 

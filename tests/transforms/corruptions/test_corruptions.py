@@ -1,4 +1,4 @@
-"""What holds for every corruption: an image comes out, severity means distance, and draws belong to the image."""
+"""Rules for every corruption: the result is an image, severity means distance, and draws belong to the image."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def lut_item(entries: Sequence[int], *, first: int, bits: int, explanation: str 
 
 
 def as_file(dataset: Dataset, path: Path | None = None) -> Any:
-    """Write an object to a path, or to memory; return what can be read."""
+    """Write an object to a path, or to memory; return the path or the buffer."""
     target: Any = BytesIO() if path is None else path
     dataset.save_as(target, enforce_file_format=True)
     if path is None:
@@ -89,7 +89,7 @@ def as_file(dataset: Dataset, path: Path | None = None) -> Any:
 def dcmtk_render(path: Path, *options: str, frame: int = 0) -> np.ndarray:
     """Render a frame with dcmtk's dcmj2pnm to (3, H, W) in [0, 1], without overlays.
 
-    Skips the test, saying so, where dcmtk is not installed.
+    Skips the test with a message where dcmtk is not installed.
     """
     program = shutil.which("dcmj2pnm")
     if program is None:

@@ -31,7 +31,7 @@ SMOOTH = np.add.outer(np.arange(70), np.arange(50))
 
 
 def dcmtk(program: str, *options: str, source: Path, target: Path) -> Path:
-    """Compress a file with a program of dcmtk; skips the test, saying so, where it is not installed."""
+    """Compress a file with a program of dcmtk; skips the test with a message where it is not installed."""
     found = shutil.which(program)
     if found is None:
         pytest.skip(f"{program} (dcmtk) is not installed: there is no file to read")

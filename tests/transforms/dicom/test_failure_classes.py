@@ -1,4 +1,4 @@
-"""The ways in which readers of medical images go wrong, F01 to F24 and F32 to F34: each with the right result."""
+"""Known failures of readers of medical images, F01 to F24 and F32 to F34: each gives the right result here."""
 
 from __future__ import annotations
 
@@ -547,7 +547,7 @@ SECRET = "GEHEIM^PATIENT"
 
 
 def secret_object(**tags: Any) -> Dataset:
-    """An object with a secret in every text that identifies someone, and in places where one does not belong."""
+    """An object with a secret in every text that identifies someone, and in texts that should identify nobody."""
     dataset = grey_object(DEEP_RAMP, WindowCenter=[100, 300], WindowWidth=[200, 400], **tags)
     for keyword in ("PatientName", "PatientID", "AccessionNumber", "InstitutionName", "SeriesDescription"):
         setattr(dataset, keyword, SECRET)

@@ -1,4 +1,4 @@
-"""Deflated frames and run lengths of single bits: what they hold, and no byte more."""
+"""Deflated frames and run lengths of single bits: exact contents, and no byte beyond them."""
 
 from __future__ import annotations
 

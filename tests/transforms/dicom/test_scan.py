@@ -1,4 +1,4 @@
-"""The lean parser beside the full one: the same results on every file, whole or damaged."""
+"""The lean parser against the full one: the same results on every file, whole or damaged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and path.suf
 
 
 def outcome(source: Any, *, lean: bool) -> HeaderScan | tuple[str, str]:
-    """What a scan gives: the result, or reason and message."""
+    """Return the result of a scan, or its reason and message."""
     try:
         return dataclasses.replace(scan_header(source, lean=lean), header_bytes=0)
     except MedicalImageError as error:

@@ -1,4 +1,4 @@
-"""Every file that pydicom ships and every one of pydicom-data, images or not, beside dcmtk's rendering."""
+"""Every file that pydicom ships and every one of pydicom-data, images or not, against dcmtk's rendering."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def files_of(home: Path, *folders: str) -> list[Path]:
 
 
 def data_folder() -> Path:
-    """Where pydicom-data keeps its files; a folder that does not exist where it is not installed."""
+    """Return the folder of pydicom-data's files; it does not exist where pydicom-data is not installed."""
     spec = importlib.util.find_spec("data_store")
     return Path("pydicom-data is not installed") if spec is None or spec.origin is None else Path(spec.origin).parent
 
@@ -55,7 +55,7 @@ JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 
 
 def read(path: Path, frame: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-    """Read a frame of a file; None for the only one, or the first."""
+    """Read a frame of a file; None stands for the only frame, or the first."""
     if frame is None:
         frame = 0 if frame_count(read_header(path)) > 1 else None
     return read_dicom(path, frame=frame, ct_windows=[list(CT_WINDOW)])
@@ -74,7 +74,7 @@ OTHERS = [path for path in SHIPPED + MORE if path not in IMAGES]
 
 
 def outcomes(files: list[Path]) -> dict[str, int]:
-    """How many files end as an image, and how many with each reason."""
+    """Count the files that give an image, and those with each reason."""
     found: Counter[str] = Counter()
     for path in files:
         try:

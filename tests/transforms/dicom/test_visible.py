@@ -1,4 +1,4 @@
-"""Labels of slides are no images, and images that may show a name are marked, wherever a header is read."""
+"""Labels of slides are no images, and images that may show a name are marked, by every reader of headers."""
 
 from __future__ import annotations
 
