@@ -286,8 +286,8 @@ def test_a_checkpoint_of_another_adapter_is_refused(trained: Path, phantom: Path
 def test_the_arms_of_the_comparison_can_be_read_and_each_adapter_has_one() -> None:
     plan = read_plan(BUNDLE / "compare.json", bundle=BUNDLE)
     assert list(plan.arms) == [
-        *("linear_probe", "layer_probe", "lp_then_joint", "dvpt", "dvpt_static", "dvpt_as_released", "vpt_deep"),
-        *("adaptformer", "lora", "ssf", "bitfit", "query_head", "full_finetune", "ensemble"),
+        *("linear_probe", "layer_probe", "lp_then_joint", "dvpt", "dvpt_layers", "dvpt_static", "dvpt_as_released"),
+        *("vpt_deep", "adaptformer", "lora", "lora_layers", "ssf", "bitfit", "query_head", "full_finetune", "ensemble"),
     ]
     assert plan.references == ("linear_probe", "full_finetune")
 
