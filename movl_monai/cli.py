@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import linecache
 import os
 import sys
 import textwrap
-import traceback
 from collections.abc import Sequence
 
 from movl_monai import __version__
+from movl_monai.errors import user_error
 
-__all__ = ["main", "user_error"]
+__all__ = ["main"]
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
-
-
-def user_error(error: BaseException) -> BaseException | None:
-    """Return the user's error among an error and its causes, or None.
-
-    MONAI wraps every failure in a config expression into a RuntimeError. The project's own error is below it: one of
-    its own classes, or a ValueError or TypeError that its code raises about a setting.
-    """
-    from movl_monai.errors import MovlError
-    from movl_monai.transforms.errors import MedicalImageError
-
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, (MovlError, MedicalImageError)) or _is_about_a_setting(seen):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
-
-
-def _is_about_a_setting(error: BaseException) -> bool:
-    """Return True if this package raised the error on purpose, with a ``raise`` statement."""
-    if not isinstance(error, (ValueError, TypeError)) or error.__traceback__ is None:
-        return False
-    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
-    inside = str(frame.f_globals.get("__name__", "")).startswith("movl_monai.")
-    return inside and linecache.getline(frame.f_code.co_filename, line).strip().startswith("raise ")
 
 
 def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
 def _summarise(options: argparse.Namespace) -> int:
     """Write and print the summary of finished comparisons."""
     from movl_monai.compare.summary import read_comparison, summary_markdown
-    from movl_monai.evaluation.files import write_atomically
+    from movl_monai.files import write_atomically
 
     if unused := [name for name in ("bundle", "dataset_dir", "arms") if getattr(options, name)] + options.overrides:
         raise ConfigError(f"--summary takes --output_dir alone; '{unused[0]}' has no meaning there.")
@@ -186,7 +186,7 @@ def write_tables(comparison: Any, outcome: Any, *, command: str, quiet: bool = F
     from movl_monai.compare.figure import draw_comparison
     from movl_monai.compare.statistics import compare_results
     from movl_monai.compare.table import comparison_csv, comparison_markdown
-    from movl_monai.evaluation.files import write_atomically
+    from movl_monai.files import write_atomically
 
     references = comparison.plan.references
     figures = compare_results(outcome.results, references=references, id_domain=comparison.data.test.id_domain)

@@ -5,6 +5,9 @@ The `movl-monai` command prints them as one paragraph without a traceback.
 
 from __future__ import annotations
 
+import linecache
+import traceback
+
 __all__ = [
     "CheckpointMismatchError",
     "ConfigError",
@@ -15,6 +18,7 @@ __all__ = [
     "NonFiniteLossError",
     "UntrustedConfigError",
     "WeightsError",
+    "user_error",
 ]
 
 
@@ -60,3 +64,28 @@ class ExportError(MovlError):
 
 class NonFiniteLossError(MovlError):
     """NaN or infinite loss; training stops at that step instead of skipping it."""
+
+
+def user_error(error: BaseException) -> BaseException | None:
+    """Return the user's error among an error and its causes, or None.
+
+    MONAI wraps every failure in a config expression into a RuntimeError. The project's own error is below it: one of
+    its own classes, or a ValueError or TypeError that its code raises about a setting.
+    """
+    from movl_monai.transforms.errors import MedicalImageError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (MovlError, MedicalImageError)) or _is_about_a_setting(seen):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _is_about_a_setting(error: BaseException) -> bool:
+    """Return True if this package raised the error on purpose, with a ``raise`` statement."""
+    if not isinstance(error, (ValueError, TypeError)) or error.__traceback__ is None:
+        return False
+    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+    inside = str(frame.f_globals.get("__name__", "")).startswith("movl_monai.")
+    return inside and linecache.getline(frame.f_code.co_filename, line).strip().startswith("raise ")

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from movl_monai.data import IdMap
-    from movl_monai.evaluation.files import write_atomically
+    from movl_monai.files import write_atomically
     from movl_monai.robustness import Suite, build_result, cells_of, write_result
     from movl_monai.robustness.corrupt import choose_corruptions
     from movl_monai.robustness.images import images_csv

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from movl_monai.bundle_run import parse_overrides
-from movl_monai.cli import main, user_error
-from movl_monai.errors import ConfigError, DataError
+from movl_monai.cli import main
+from movl_monai.errors import ConfigError, DataError, user_error
 from movl_monai.prompts import PadPrompt
 
 

@@ -17,7 +17,7 @@ from movl_monai.compare.training import read_record
 from movl_monai.compare.work import RunTask
 from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.files import jsonable, to_json, write_atomically
 
 __all__ = ["ComparisonFolder"]
 

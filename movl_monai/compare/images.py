@@ -17,7 +17,7 @@ from movl_monai.data import concatenate
 from movl_monai.data.keep import Keeping
 from movl_monai.data.kept_splits import read_kept_splits
 from movl_monai.data.make_splits import make_kept_splits
-from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.files import to_json, write_atomically
 
 __all__ = ["ComparisonImages"]
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from ignite.engine import Events
 
-from movl_monai.cli import user_error
 from movl_monai.compare.configs import make_parser
 from movl_monai.compare.data import TrainingData
 from movl_monai.compare.measure import PeakMemory
 from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.engines import PARTS, unwrap
-from movl_monai.errors import NonFiniteLossError
-from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.errors import NonFiniteLossError, user_error
+from movl_monai.files import jsonable, to_json, write_atomically
 
 __all__ = ["Training", "read_record", "train_arm", "training_of"]
 

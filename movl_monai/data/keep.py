@@ -16,6 +16,7 @@ from movl_monai.data.entries import SPLITS, Entry
 from movl_monai.data.kept_splits import LEARNED, KeptSplits, digest_files, read_kept_splits
 from movl_monai.data.spelling import patient_key
 from movl_monai.errors import DataError, LeakageError
+from movl_monai.files import write_atomically
 
 __all__ = [
     "COPY",
@@ -279,8 +280,6 @@ def leakage_error(leaks: Sequence[Leak], local: Path | None = None, *, run: str 
 
 
 def _list(leaks: Iterable[Leak], local: Path) -> str:
-    from movl_monai.evaluation.files import write_atomically  # evaluation itself imports data
-
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["path", "found_by", "domain"])

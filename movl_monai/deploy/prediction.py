@@ -14,8 +14,8 @@ from movl_monai.data import IdMap
 from movl_monai.deploy.outcome import LeftOut
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.file_table import write_file_table
-from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.rows import OK, failed_row, results_csv
+from movl_monai.files import write_atomically
 from movl_monai.predict.batches import Item, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import started_at

@@ -14,6 +14,7 @@ from typing import Any
 from movl_monai.data import Datalist
 from movl_monai.data.kept_splits import SPLITS_FILE, digest_files
 from movl_monai.errors import ConfigError
+from movl_monai.files import EVALUATED_FILE
 
 from .keep_record import RECORD_FILE
 
@@ -54,8 +55,6 @@ def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, over
     Raises:
         ConfigError: if the folder has a report of other data that must not be replaced.
     """
-    from movl_monai.evaluation.files import EVALUATED_FILE  # evaluation itself imports engines
-
     path, now = Path(folder), _fingerprints(datalist)
     datalist.fingerprints = now
     there = _read(path / EVALUATED_FILE)

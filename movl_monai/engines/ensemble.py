@@ -13,6 +13,7 @@ from typing import Any
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.data.same_splits import splits_differ
 from movl_monai.errors import ConfigError, WeightsError
+from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically
 
 from .checks import check_output_dir
@@ -117,7 +118,6 @@ def _check_free(checkpoint: Path, *, overwrite: bool) -> None:
 
 
 def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: bytes) -> None:
-    from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
     from movl_monai.trust import TRUST_FILE
 
     checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the previous run

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.errors import ConfigError
+from movl_monai.files import to_json, write_atomically
 
 from .overlays import CONFIG_FILES
 from .overrides import ENTRY_IDS, find_caller, reachable
@@ -96,8 +97,6 @@ class KeepRunRecord:
             resumed: keep the checkpoint's entries of the record, because the checkpoint stays until a better one is
                 found.
         """
-        from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
-
         record = dict(self.record)
         if self.datalist is not None and self.images is not None:
             content = make_kept_splits(self.datalist, self.images).write()
@@ -116,8 +115,6 @@ def note_start(checkpoint: Path, start: str | None) -> None:
         checkpoint: the file.
         start: "untrained" or "solved" (the head, exactly, before the first step); None for an epoch's state.
     """
-    from movl_monai.evaluation.files import to_json, write_atomically  # evaluation itself imports engines
-
     place = checkpoint.with_name(RECORD_FILE)
     record = _read(place)
     if record and record.get(_START) != start:

@@ -14,8 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from movl_monai.cli import user_error
-from movl_monai.errors import ConfigError, WeightsError
+from movl_monai.errors import ConfigError, WeightsError, user_error
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
 
 from .keep_record import FILES

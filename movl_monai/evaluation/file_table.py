@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.files import write_atomically
 
 __all__ = ["FILE_TABLE", "write_file_table"]
 

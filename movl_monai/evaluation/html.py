@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_html import render_mask_html
 from movl_monai.evaluation.pages.baselines import render_comparisons
 from movl_monai.evaluation.pages.calibration import render_calibration
@@ -23,6 +22,7 @@ from movl_monai.evaluation.pages.first_screen import render_cards
 from movl_monai.evaluation.pages.groups import render_groups
 from movl_monai.evaluation.pages.operating_points import render_operating_points
 from movl_monai.evaluation.pages.parts import fit_pictures, section_title
+from movl_monai.files import write_atomically
 from movl_monai.page import bullets, contents, facts_table, html_page, section
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]

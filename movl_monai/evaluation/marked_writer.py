@@ -17,11 +17,11 @@ from torch import nn
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.file_table import write_file_table
-from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.handler import Collecting
 from movl_monai.evaluation.marks import TrustMarks
 from movl_monai.evaluation.predictions import Predictions
 from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
+from movl_monai.files import write_atomically
 from movl_monai.predict.series import HARMLESS
 
 if TYPE_CHECKING:

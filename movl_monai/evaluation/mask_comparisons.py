@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.files import to_json, write_atomically
+from movl_monai.files import to_json, write_atomically
 
 __all__ = ["add_mask_comparisons", "refuse_learned_cases", "with_ids_of"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from movl_monai.errors import ConfigError, DataError
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.files import write_atomically
 from movl_monai.transforms import read_volume, slices_to_volume
 from movl_monai.transforms.dicom.quiet import quiet
 from movl_monai.transforms.series import IRREGULAR

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation.cases import Case, case_sections
-from movl_monai.evaluation.files import jsonable
 from movl_monai.evaluation.mask_groups import mask_groups
 from movl_monai.evaluation.mask_metrics import FIGURES, NO_DISTANCES
 from movl_monai.evaluation.model_card import data_facts, model_card
 from movl_monai.evaluation.report import SCHEMA_VERSION
 from movl_monai.evaluation.table import figure_with_interval
 from movl_monai.evaluation.uncertainty import bootstrap_means
+from movl_monai.files import jsonable
 
 __all__ = ["EMPTY_RULES", "build_mask_report", "mask_report_rows"]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.checks import NonFiniteLogitsError
-from movl_monai.evaluation.files import jsonable, to_json, write_atomically
 from movl_monai.evaluation.predictions import Predictions
+from movl_monai.files import jsonable, to_json, write_atomically
 
 __all__ = ["OUTPUTS_FILE", "OUTPUTS_SCHEMA_VERSION", "StoredOutputs", "find_outputs", "read_outputs", "write_outputs"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from movl_monai.evaluation.files import jsonable
+from movl_monai.files import jsonable
 
 __all__ = ["bundle_facts", "run_info"]
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from movl_monai.cli import user_error
-from movl_monai.errors import DataError, MovlError
+from movl_monai.errors import DataError, MovlError, user_error
 
 from .disk import scratch_folder
 

@@ -14,7 +14,7 @@ from movl_monai.data.ids import IdMap
 from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.files import write_atomically
 from movl_monai.ingest.examine import Examine
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.labels import is_paired, labels_from

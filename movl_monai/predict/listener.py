@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import ConfigError, MovlError
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.files import write_atomically
 from movl_monai.predict.dicom_network import (
     OUT_OF_RESOURCES,
     SUCCESS,

@@ -13,9 +13,9 @@ import numpy as np
 
 from movl_monai.answers import no_answer
 from movl_monai.data.faults import fault_of
-from movl_monai.evaluation.files import write_atomically
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles
 from movl_monai.evaluation.rows import OK
+from movl_monai.files import write_atomically
 from movl_monai.fonts import legible_names
 from movl_monai.predict.batches import Item
 from movl_monai.predict.listing import Listed

@@ -14,8 +14,8 @@ import torch
 from movl_monai.data import IdMap
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.file_table import write_file_table
-from movl_monai.evaluation.files import clear_leftovers, to_json, write_atomically
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable, results_csv
+from movl_monai.files import clear_leftovers, to_json, write_atomically
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at

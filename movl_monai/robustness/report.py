@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import run_info
-from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.robustness.figure import draw_robustness
 from movl_monai.robustness.figures import CLEAN, Cell, robustness_figures
 from movl_monai.robustness.table import robustness_csv, robustness_markdown

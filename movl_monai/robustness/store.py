@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from movl_monai.evaluation.files import write_atomically
+from movl_monai.files import write_atomically
 from movl_monai.robustness.figures import Cell
 from movl_monai.transforms.corruptions import CORRUPTIONS
 

@@ -17,8 +17,7 @@ from monai.bundle import ConfigWorkflow
 from movl_monai.transforms import read_volume
 from PIL import Image
 
-from movl_monai.cli import user_error
-from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError
+from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, user_error
 from tests.bundles.conftest import BUNDLES, FAST_SEGMENTING, check_same_logits, for_inference
 from tests.evaluation.masks import write_images, write_volumes
 from tests.transforms.dicom.objects import as_file

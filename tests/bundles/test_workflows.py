@@ -16,8 +16,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from movl_monai.cli import main, user_error
-from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError
+from movl_monai.cli import main
+from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError, user_error
 from movl_monai.evaluation import read_outputs
 from movl_monai.trust import read_trust
 from tests.bundles.conftest import BUNDLES, FAST, FAST_INFERENCE, check_same_logits

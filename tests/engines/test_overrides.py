@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from movl_monai.cli import user_error
 from movl_monai.engines import check_ids, check_overrides, unreferenced_ids
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, user_error
 
 CONFIG = {
     "imports": ["$import movl_monai.engines as engines"],

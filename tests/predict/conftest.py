@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from movl_monai.engines import make_record
-from movl_monai.evaluation.files import to_json
+from movl_monai.files import to_json
 from movl_monai.phantom import write_phantom
 
 ROOT = Path(__file__).resolve().parents[2]

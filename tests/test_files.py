@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.files import jsonable, to_json, write_atomically
+from movl_monai.files import jsonable, to_json, write_atomically
 
 
 def test_written_file_replaces_the_old_one_and_leaves_no_other(tmp_path: Path) -> None:
