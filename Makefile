@@ -66,8 +66,8 @@ test: setup  ## run the tests (with MOVL_TEST_DATA set, also those on real data)
 	@[ -n "$$MOVL_TEST_DATA" ] || echo "==> MOVL_TEST_DATA is not set: tests on real data will skip"
 	@"$(RUN)/python" -m pytest $(PYTEST_ARGS)
 
-lint: setup  ## check style
-	@"$(RUN)/ruff" format --check . && "$(RUN)/ruff" check .
+lint: setup  ## check style, and which package imports which
+	@"$(RUN)/ruff" format --check . && "$(RUN)/ruff" check . && "$(RUN)/lint-imports" --no-cache
 
 types: setup  ## check types
 	@"$(RUN)/python" -m mypy movl_monai transforms

@@ -70,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparison, print the table, and write comparison.md, comparison.csv and comparison.png."""
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.compare.arms import read_plan
     from movl_monai.compare.comparison import Comparison
+    from movl_monai.id_values import parse_overrides
 
     if options.summary:
         return _summarise(options)

@@ -9,6 +9,7 @@ import linecache
 import traceback
 
 __all__ = [
+    "EXIT_SOME_FAILED",
     "CheckpointMismatchError",
     "ConfigError",
     "DataError",
@@ -20,6 +21,10 @@ __all__ = [
     "WeightsError",
     "user_error",
 ]
+
+
+EXIT_SOME_FAILED = 4
+"""Exit code of a command that could not predict or write some of its files; the rest is done."""
 
 
 class MovlError(ValueError):

@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export a run, and print the written files and their accuracy."""
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.export.exporting import export_run
+    from movl_monai.id_values import parse_overrides
 
     files = export_run(
         options.run_dir,

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from movl_monai.errors import ConfigError
+from movl_monai.errors import EXIT_SOME_FAILED, ConfigError
 
 __all__ = ["EXIT_SOME_FAILED", "add_arguments", "run"]
 
@@ -15,8 +15,6 @@ _EPILOG = (
     "that was stopped goes on where it was when the same command is given again. Exit codes: 0 all predicted, 2 an "
     "error to act on, 4 some files could not be predicted (each has a row with its reason)."
 )
-EXIT_SOME_FAILED = 4
-"""Exit code if some files could not be predicted or written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, print a summary, and return an exit code that shows failed files."""
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.heap import keep_free_memory
+    from movl_monai.id_values import parse_overrides
     from movl_monai.predict.run import predict
 
     keep_free_memory()

@@ -100,8 +100,8 @@ def _images(
     options: argparse.Namespace, runs: list[NamedRun], class_names: list[str], id_map: Any
 ) -> tuple[Datalist, list[str]]:
     """Return the chosen test images, and notes on runs that may have seen them."""
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.errors import DataError
+    from movl_monai.id_values import parse_overrides
     from movl_monai.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
     from movl_monai.robustness.runs import data_settings, kept_splits_of, splits_file_of
 
@@ -163,8 +163,8 @@ def _members(
 
 def _check_files(items: list[dict[str, Any]], kept: dict[str, KeptSplits], options: argparse.Namespace) -> None:
     """Refuse test images whose files, or patients, a run learned from."""
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.data.keep import leakage_error, learned_items, told_by_file
+    from movl_monai.id_values import parse_overrides
 
     overlap = parse_overrides(options.overrides).get("allow_patient_overlap", False)
     for name, splits in kept.items():

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from movl_monai.bundle_run import parse_overrides
 from movl_monai.cli import main
 from movl_monai.errors import ConfigError, DataError, user_error
+from movl_monai.id_values import parse_overrides
 from movl_monai.prompts import PadPrompt
 
 

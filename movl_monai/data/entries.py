@@ -18,6 +18,7 @@ __all__ = [
     "FileHeader",
     "Listing",
     "SkippedFile",
+    "SliceAxis",
     "SplitName",
     "file_problem",
     "locate",
@@ -27,6 +28,7 @@ __all__ = [
     "tidy",
 ]
 
+SliceAxis = Literal["axial", "coronal", "sagittal"]
 SplitName = Literal["train", "val", "calibration", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "calibration", "test")
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from movl_monai.data.dicom_headers import read_dicom_header
-from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile
+from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, SliceAxis
 from movl_monai.data.faults import ends_run
 from movl_monai.data.series_folders import read_series_header
 
 __all__ = ["SliceAxis", "expand", "read_header"]
-
-SliceAxis = Literal["axial", "coronal", "sagittal"]
 
 
 def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True) -> Listing:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from movl_monai.data.dicom_headers import read_dicom_header
-from movl_monai.data.entries import Entry, FileHeader, Listing
+from movl_monai.data.entries import Entry, FileHeader, Listing, SliceAxis
 from movl_monai.data.faults import ends_run, fault_of
-
-if TYPE_CHECKING:
-    from movl_monai.data.expand import SliceAxis
 
 __all__ = ["group_series", "read_series_header"]
 

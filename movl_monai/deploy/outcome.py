@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from movl_monai.errors import EXIT_SOME_FAILED
 from movl_monai.evaluation.rows import OK
 from movl_monai.predict.series import HARMLESS
-from movl_monai.predict_run import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from movl_monai.deploy.prediction import Prediction

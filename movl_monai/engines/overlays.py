@@ -59,7 +59,7 @@ def find_sources() -> ConfigSources | None:
 
 def _typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return values with a `#` in their typed form: `python -m monai.bundle` reads a `#` as a comment."""
-    from movl_monai.bundle_run import parse_overrides
+    from movl_monai.id_values import parse_overrides
 
     typed: dict[str, Any] = {}
     for word, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):

@@ -270,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _listen(options: argparse.Namespace) -> int:
     titles = options.allow_ae.split(",") if options.allow_ae else []
     check_address(options.host, check_titles(titles))  # before anything is opened
-    from movl_monai.bundle_run import parse_overrides
     from movl_monai.heap import keep_free_memory
+    from movl_monai.id_values import parse_overrides
     from movl_monai.predict.model import open_model
 
     keep_free_memory()

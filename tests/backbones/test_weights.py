@@ -18,8 +18,8 @@ from torch import nn
 
 from movl_monai.backbones import ResNetBackbone, TimmBackbone, WeightsFile, embedded_efficientnet_lite0
 from movl_monai.backbones.weights import from_hub, load_weights, seeded
-from movl_monai.bundle_run import parse_overrides
 from movl_monai.errors import WeightsError
+from movl_monai.id_values import parse_overrides
 
 
 def network() -> nn.Sequential:
