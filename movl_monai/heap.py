@@ -24,8 +24,8 @@ def give_back_free_memory() -> None:
 def keep_free_memory(megabytes: int = 1024) -> None:
     """Let this process keep free memory for its next allocations, until it ends; does nothing without glibc.
 
-    By default the large tensors of a network on a CPU are allocated from the system and returned in every layer, and
-    clearing their pages takes a fifth of the time of a small convolutional network. Only programs should call it, not
+    By default the large tensors of a network on a CPU are allocated from the system and returned in every layer.
+    Clearing their pages takes a fifth of the time of a small convolutional network. Only programs should call it, not
     libraries, because it affects the whole process.
 
     Args:

@@ -79,8 +79,8 @@ class Backbone(nn.Module):
 
     In a frozen backbone no parameter requires a gradient, and the module is in eval mode, also after
     ``network.train()``; gradients still flow *through* it to the image. A backbone that is not frozen trains as usual,
-    with two exceptions: while none of its parameters requires a gradient (a stage has fixed it) it is in eval mode, and
-    a BatchNorm layer with fixed parameters keeps its running statistics.
+    with two exceptions. It is in eval mode while none of its parameters requires a gradient (a stage has fixed it). A
+    BatchNorm layer with fixed parameters keeps its running statistics.
 
     ``mean`` and ``std`` are buffers outside of the ``state_dict``: they belong to the spec.
 

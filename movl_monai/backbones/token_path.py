@@ -59,10 +59,10 @@ class TokenPath(nn.Module):
     """Steps of a Transformer, over modules that share all tensors with their backbone.
 
     The modules are copies, but their parameters and buffers are the backbone's own. An adapter can therefore replace
-    layers here by wrappers without changing the backbone: its features, its names in a ``state_dict`` and its hash stay
-    the same, weights load as before, and the plain branch of a network is free of adapters. Forward hooks on the
-    backbone itself would need a switch for the plain branch, and TorchScript and ``torch.export`` do not keep them;
-    wrappers inside of it would rename its tensors.
+    layers here by wrappers without changing the backbone. The backbone's features, its names in a ``state_dict`` and
+    its hash stay the same. Weights load as before, and the plain branch of a network is free of adapters. Forward hooks
+    on the backbone itself would need a switch for the plain branch, and TorchScript and ``torch.export`` do not keep
+    them; wrappers inside of it would rename its tensors.
 
     It owns the loop over the blocks and uses the encoder's own methods before and after it. A subclass defines
     :meth:`embed`, :meth:`pool` and :meth:`read`.

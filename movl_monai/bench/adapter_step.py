@@ -33,8 +33,8 @@ def run_bare(settings: BenchSettings) -> dict[str, float]:
     """Compare one step, ``dvpt_step_vs_bare``: ours over the bare step of the plain backbone.
 
     Ours is a step of StagedTrainer with DVPT in all blocks, modules shared by three. The bare step is the frozen
-    backbone's forward pass and cross entropy, and the backward pass to the input tokens of the first block, without
-    adapter, optimiser and data: the minimum for any adapter in the first block.
+    backbone's forward pass and cross entropy, and the backward pass to the input tokens of the first block. It has no
+    adapter, optimiser or data, and is the minimum for any adapter in the first block.
     """
     settings, backbone = _smaller(settings), settings.transformer().to(settings.device)
     data = _images(backbone, settings)

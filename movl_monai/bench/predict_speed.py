@@ -34,10 +34,10 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """Compare the prediction of uncompressed CT slices: ``predict_vs_network`` and ``predict_vit_vs_network``.
 
     The first uses the small network, the second a Transformer and a quarter of the images. Ours:
-    :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder: listing,
-    decoding in worker processes, preprocessing, network, journal, table, in a process that keeps free memory as
+    :func:`movl_monai.predict.run.predict` from the folder to predictions.csv, every round into a new folder. This is
+    listing, decoding in worker processes, preprocessing, network, journal and table. The process keeps free memory, as
     `movl-monai predict` does. Other: the same network on the same images, float and on the device, in batches of the
-    same size, in a process with torch's defaults. ``..._network_kept``: relative to the network in our process. The
+    same size. Its process has torch's defaults. ``..._network_kept``: relative to the network in our process. The
     network is already open in all of them.
     """
     figures: dict[str, float] = {}

@@ -205,7 +205,7 @@ class Datalist(Sequence[Item]):
         return entry | {"patient_id": None if patient is None else self.id_map.patient_id(patient)}
 
     def _summary_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
-        # where masks say what is where, no image has a class
+        # images with masks have no class of their own
         named = self.class_names if items and not all("mask" in item for item in items) else []
         classes = [(name, [item for item in items if item["label"] == label]) for label, name in enumerate(named)]
         kind = "(mask)" if items and not named else "(no label)"

@@ -22,10 +22,10 @@ def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Se
     """Split images into parts that share no group and have similar class proportions.
 
     :class:`sklearn.model_selection.StratifiedGroupKFold` makes k <= 10 shuffled folds, with the k whose whole folds
-    come nearest to the fractions (0.6, 0.2, 0.2 are 3, 1 and 1 of 5 folds). Among the assignments of folds to parts
-    that give every part every class, the one nearest to the fractions in each class is chosen; if there is none, other
-    shuffles and fold counts are tried. Groups are never divided, so with few or large groups the parts only approximate
-    the fractions.
+    come nearest to the fractions (0.6, 0.2, 0.2 are 3, 1 and 1 of 5 folds). Only assignments of folds to parts that
+    give every part every class are candidates. The one nearest to the fractions in each class is chosen; without a
+    candidate, other shuffles and fold counts are tried. Groups are never divided, so with few or large groups the parts
+    only approximate the fractions.
 
     Args:
         labels: class of each image.

@@ -63,8 +63,8 @@ def read_datalist(
     Classes are the names in the in-distribution domain in natural order, unless given. Patients come from the list,
     else from ``patient_pattern``, else from the DICOM header. Missing splits are made by patient (see
     :func:`movl_monai.data.splits.complete_splits`). Domains other than ``id_domain``, and the sources in
-    ``ood_dataset_dirs``, are out of distribution and for evaluation only: their splits in the list are kept in the
-    items but must not be trained on; without a split they are "test".
+    ``ood_dataset_dirs``, are out of distribution and for evaluation only. Their items keep the splits of the list but
+    must not be trained on; without a split they are "test".
 
     Args:
         source: CSV file, JSON file, or folder.

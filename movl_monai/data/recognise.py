@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 def recognise(datalist: Datalist, items: Sequence[Item], pixels: Sequence[str], images: torch.Tensor) -> list[int]:
     """Compare decoded images with the images of the training whose splits ``datalist`` keeps.
 
-    A new image without a split gets the split of the training's image with the same pixels, with the same look (another
-    encoding, another size), or with the same path, if most paths of the data set still hold the same images. All slices
-    of a file stay together. Images that are still without a split are left out.
+    A new image without a split gets the split of the training's image with the same pixels or the same look (another
+    encoding, another size). The same path counts too, if most paths of the data set still hold the same images. All
+    slices of a file stay together. Images that are still without a split are left out.
 
     Args:
         datalist: with ``keeping``.

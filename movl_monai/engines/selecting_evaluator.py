@@ -31,8 +31,8 @@ class SelectingEvaluator(SupervisedEvaluator):
 
     On a small ``val`` many states have the same number of correct answers; a metric of the probabilities still
     distinguishes them. And among many states the highest metric may be due to chance. With ``selection="clear"`` a
-    state replaces the first validated state, the start of training, only if it is ahead in 95 % of resamples of the
-    patients, by the key metric, and by cross entropy if that is equal.
+    state is therefore selected only if it is ahead of the start of training, the first validated state, in 95 % of
+    resamples of the patients. It is ahead by the key metric, or by cross entropy if the key metric is equal.
 
     ``state.best_tie_break`` is the tie-break of the best state, None before the first validation;
     ``state.first_logits`` (N, C) are the logits of the start.

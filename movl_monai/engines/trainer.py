@@ -36,11 +36,12 @@ _LOGGER = logging.getLogger(__name__)
 class StagedTrainer(SupervisedTrainer):
     r"""Train a network through the stages of a strategy.
 
-    At the start of a stage exactly its parts get gradients, the optimiser's state is cleared and, on demand, the head
-    is solved exactly; further training of the head keeps the L2 penalty of that solution. Every step computes
-    :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no gradient and the backbone is frozen.
-    With deterministic preprocessing the plain features therefore come from ``features`` and only the head is applied
-    again; otherwise they are computed from the same (augmented) images.
+    At the start of a stage exactly its parts get gradients, and the optimiser's state is cleared. On demand the head is
+    solved exactly; further training of the head keeps the L2 penalty of that solution.
+
+    Every step computes :math:`L = \mathrm{CE}(p^+, y) + \lambda D(p^+, p^-)`. :math:`p^-` needs no gradient and the
+    backbone is frozen. With deterministic preprocessing the plain features therefore come from ``features`` and only
+    the head is applied again; otherwise they are computed from the same (augmented) images.
 
     Args:
         device: of the network.

@@ -19,10 +19,10 @@ class SegmentationHead(nn.Module):
     convolution, which is the same sum. In this form the convolutions run at the resolution of their map, which is
     several times cheaper.
 
-    There are two deviations. SegFormer has BatchNorm after the fusion; here each image is normalised separately,
-    because batches are small, batch statistics would make an image's logits depend on its neighbours in training, and
-    without running averages training and evaluation do not differ. Each projected map is normalised too: the maps of a
-    frozen backbone differ in scale by orders of magnitude.
+    There are two deviations. SegFormer has BatchNorm after the fusion; here each image is normalised separately.
+    Batches are small, and batch statistics would make an image's logits depend on its neighbours in training. Without
+    running averages, training and evaluation do not differ. Each projected map is normalised too: the maps of a frozen
+    backbone differ in scale by orders of magnitude.
 
     Args:
         in_channels: channels of the maps, finest first.

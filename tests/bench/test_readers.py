@@ -160,7 +160,7 @@ def test_the_truth_of_the_synthetic_files_is_what_dcmtk_and_pydicom_see(tmp_path
         if written.kind != "image":
             continue
         seen = truth_of(path)
-        if seen.kind != "image":  # what only a reader that infers tags can read
+        if seen.kind != "image":  # files that only a reader that infers tags can read
             continue
         agreed += 1
         for one, other, padding in zip(written.shown, seen.shown, written.padding, strict=True):

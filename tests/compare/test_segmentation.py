@@ -132,7 +132,7 @@ def test_differences_are_paired_by_case(tmp_path: Path) -> None:
     assert (better.images, better.patients) == (8, 4)
     assert better.mean("dice") == pytest.approx(base[:8].mean() + 0.05)
     change = better.differences["plain"]["dice"]
-    # what makes a case hard is in both, so that a constant difference has no spread
+    # a hard case is hard for both, so a constant difference has no spread
     assert change.value == pytest.approx(0.05)
     assert change.interval == pytest.approx((0.05, 0.05))
     assert better.mean("hd95") is None

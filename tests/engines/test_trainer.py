@@ -328,7 +328,7 @@ def test_the_state_before_the_first_step_is_a_candidate_and_recorded(tmp_path: P
     evaluator = _evaluator(network, BestCheckpoint(tmp_path / "model.pt", network=network), wrong_labels=True)
     harmful = (
         Stage(epochs=1, lr={"head": 1.0}),
-    )  # what it learns is wrong on this validation set: the start stays best
+    )  # its training is wrong for this validation set: the start stays best
     handlers = [ValidateStart(evaluator), ValidationHandler(interval=1, validator=evaluator)]
     _trainer(network, stages=harmful, train_handlers=handlers, features=None, cached_plain=False).run()
     saved = torch.load(tmp_path / "model.pt", weights_only=True)

@@ -31,7 +31,7 @@ def test_count_predictions_equals_a_loop() -> None:
 
 def test_greedy_assignment_takes_the_largest_count_first_and_no_source_twice() -> None:
     counts = torch.tensor([[9.0, 8.0, 0.0], [7.0, 1.0, 0.0], [0.0, 2.0, 0.0]])
-    # 9 gives source 0 to target 0; 8 and 7 are then taken; 2 gives source 2 to target 1; the rest gets what is free
+    # 9 gives source 0 to target 0; 8 and 7 are then taken; 2 gives source 2 to target 1; the rest gets the free ones
     assert greedy_assignment(counts).tolist() == [0, 2, 1]
 
 

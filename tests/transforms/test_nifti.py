@@ -120,7 +120,7 @@ def test_ct_windows_are_applied_to_rescaled_values() -> None:
     stored = np.asarray(image.dataobj)
     image.header.set_slope_inter(1, -1024)
     content = bytearray(image.to_bytes())
-    content[112:120] = struct.pack("<ff", 1, -1024)  # nibabel rescales what it writes
+    content[112:120] = struct.pack("<ff", 1, -1024)  # nibabel rescales the values it writes
     content[352:] = stored.tobytes(order="F")
     hu = torch.from_numpy(stored[:, :, 2].T.astype(np.float32) - 1024)[None]
     result, record = read_nifti_slice(

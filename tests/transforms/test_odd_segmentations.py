@@ -137,7 +137,7 @@ def test_the_tags_of_all_frames_may_stand_with_a_single_one() -> None:
     assert "nonconforming:NumberOfFrames" in record["flags"]
 
 
-# what the mask does need
+# attributes that the mask needs
 
 
 def same_source(seg: Dataset) -> None:

@@ -24,7 +24,7 @@ def _ours() -> Read:
     load = LoadMedicalImage(ct_windows=[list(CT_WINDOW)])
 
     def read(path: str, frames: Sequence[int]) -> np.ndarray:
-        # where nobody knows what is right, what is read is judged as a whole
+        # without a known truth, the frames of `judged_frames` stand for the file
         wanted = frames or judged_frames(load.frame_count(path))
         return np.stack([load(path, frame).numpy() for frame in wanted])
 

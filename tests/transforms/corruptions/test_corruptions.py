@@ -64,7 +64,7 @@ def test_an_image_becomes_an_image_and_the_given_one_stays_as_it_is(name: str) -
             result = CORRUPTIONS[name](severity=severity)(image, "id")
             assert (result.shape, result.dtype) == (image.shape, torch.float32)
             assert 0 <= result.min() <= result.max() <= 1
-            to_uint8(QuantizeImage()(result))  # what a data set takes
+            to_uint8(QuantizeImage()(result))  # data sets take these values
         assert torch.equal(image, before)
 
 

@@ -79,7 +79,7 @@ def test_kernels_sum_to_one_are_centered_and_as_wide_as_they_say() -> None:
     for kernel in (disk_kernel(0.3), disk_kernel(3.7), line_kernel(0.4, 1.0), line_kernel(7.3, 2.5)):
         assert kernel.sum() == pytest.approx(1)
         np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-12)
-    # what lies inside is even: its inverse is the area
+    # the disk is even inside: the inverse of its value is the area
     assert disk_kernel(3.7).max() == pytest.approx(1 / (math.pi * 3.7**2), rel=0.02)
     np.testing.assert_allclose(line_kernel(4, 0.0), line_kernel(4, math.pi / 2).T, atol=1e-12)
 

@@ -139,7 +139,7 @@ def test_every_image_looks_as_dcmtk_renders_it_and_where_it_does_not_as_the_stan
         np.testing.assert_allclose(image[:, measured], expected[:, measured], atol=(levels + 0.01) / 255)
         assert (image[:, ~measured] == 0).all()
     is_named = path.name in NOT_BY_DCMTK or record["transfer_syntax"] in JPEG_2000
-    # the uncompressed twin of this one is what it is compared with
+    # this file is compared with its uncompressed twin
     is_named |= path.name == "emri_small_jpeg_2k_lossless_too_short.dcm"
     assert right.source == ("dcmtk" if not is_named or "too_short" in path.name else "pydicom and formulas")
 
