@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundles data train evaluate report test lint types language check bench fuzz hostile golden sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test lint types house language check bench fuzz hostile golden sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ lint: setup  ## check style, and which package imports which
 
 types: setup  ## check types
 	@"$(RUN)/python" -m mypy movl_monai transforms
+
+house: setup  ## measure the code's structure: imports, lines, files, annotations, docstrings
+	@"$(RUN)/python" -m tests.house
 
 language: setup  ## count hard-to-read English in docstrings, per folder
 	@"$(RUN)/python" -m tests.language
