@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,8 +70,8 @@ def circles() -> int:
 
 def upward() -> int:
     """Return the number of imports that the import contract still excuses."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    return sum(len(contract.get("ignore_imports", [])) for contract in settings["contracts"])
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return len(re.findall(r'^\s*"[\w.*]+ -> [\w.*]+",?$', settings, re.MULTILINE))
 
 
 def inner_imports(path: Path) -> int:

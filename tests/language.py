@@ -30,6 +30,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/adapters",
     "movl_monai/backbones",
     "movl_monai/bench",
+    "movl_monai/compare",
     "movl_monai/data",
     "movl_monai/deploy",
     "movl_monai/dicom_output",

@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """True if the interval lies on one side of 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
@@ -104,10 +104,10 @@ def compare_results(
     .. math:: d(w, u) = \frac{1}{\sum_k u_k} \sum_k u_k \frac{1}{|S_k|} \sum_{s \in S_k} m_{a,k,s}(w) - m_{b,k,s}(w)
 
     over the draws k and seeds :math:`S_k` that both have. Each round draws whole test patients (w) and draws (u) with
-    replacement; the same rounds serve all arms, seeds and metrics, so what makes images hard for both cancels out. Of
+    replacement; the same rounds serve all arms, seeds and metrics, so images that are hard for both cancel out. Of
     K draws a round takes K - 1, for which the spread of their mean is unbiased; K of K would be too narrow by
     :math:`\sqrt{(K-1)/K}`, which counts for few draws. With one draw :math:`u_1 = 1`, and the interval holds nothing
-    of what other training images would change. Logits are not averaged over seeds: that would be the figure of an
+    of the change that other training images would bring. Logits are not averaged over seeds: that would be the figure of an
     ensemble, which nobody trained.
 
     Reference: J. N. K. Rao and C. F. J. Wu, Resampling inference with complex survey data, JASA 83 (1988): the

@@ -82,7 +82,7 @@ def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> 
 
 
 def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
-    """Rows for readers: what each arm costs, which state was selected, which values were used."""
+    """Return rows for readers: cost of each arm, selected state, values used."""
     rows = []
     for setup in comparison.setups:
         results = [result for result in outcome.results if result.arm == setup.name]
@@ -107,7 +107,7 @@ def cost_rows(comparison: Comparison, outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def conclusions(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:
-    """What the intervals say, one sentence per reference and domain, written from the numbers."""
+    """Write one sentence per reference and domain that names the arms whose interval excludes 0."""
     lines = []
     for reference in _used(figures, references):
         for domain in dict.fromkeys(entry.domain for entry in figures):

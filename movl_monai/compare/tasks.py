@@ -1,4 +1,4 @@
-"""What reports are about: which file holds the results of each image or case, and which figures are compared."""
+"""Tasks of reports: the file with the results of each image or case, and the figures that are compared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Task:
         main: the one that conclusions and pictures are about, in distribution.
         main_outside: the same for other domains.
         titles: of the figures, for readers.
-        unit: what a row of the file is.
+        unit: name of one row of the file, in the plural.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Judged:
     Args:
         ids: salted ids, (N,).
         patients: patient of each; None where not known.
-        truth: what was to be found, (N,), the same for all networks; empty where the file does not tell.
+        truth: true classes, (N,), the same for all networks; empty where the file does not tell.
         predictions: of a classification.
         values: of a segmentation, each figure's value in each case, (N,), NaN for none.
         offsets: of a classification, those that move its thresholds, (C,); None without validation images.
