@@ -107,8 +107,8 @@ def compare_results(
     replacement; the same rounds serve all arms, seeds and metrics, so images that are hard for both cancel out. Of
     K draws a round takes K - 1, for which the spread of their mean is unbiased; K of K would be too narrow by
     :math:`\sqrt{(K-1)/K}`, which counts for few draws. With one draw :math:`u_1 = 1`, and the interval holds nothing
-    of the change that other training images would bring. Logits are not averaged over seeds: that would be the figure of an
-    ensemble, which nobody trained.
+    of the change that other training images would bring. Logits are not averaged over seeds: that would be the figure
+    of an ensemble, which nobody trained.
 
     Reference: J. N. K. Rao and C. F. J. Wu, Resampling inference with complex survey data, JASA 83 (1988): the
     bootstrap of n - 1.
