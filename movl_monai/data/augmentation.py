@@ -7,9 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable
+from monai.transforms import Compose, Randomizable
 
-__all__ = ["apply_seeded", "call_seeded"]
+__all__ = ["apply_seeded", "call_seeded", "in_turn"]
+
+
+def in_turn(augment: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None) -> Callable[[Any], Any] | None:
+    """Return one transform that applies the given ones in their order; None for none, a single one as it is.
+
+    Example:
+        >>> in_turn([lambda value: value + 1, lambda value: 10 * value])(2)
+        30
+        >>> in_turn([]) is None, in_turn([abs]) is abs
+        (True, True)
+    """
+    if not isinstance(augment, Sequence):
+        return augment
+    return Compose(augment) if len(augment) > 1 else next(iter(augment), None)
 
 
 def apply_seeded(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from movl_monai.data.augmentation import apply_seeded
+from movl_monai.data.augmentation import apply_seeded, in_turn
 from movl_monai.data.checks import check_duplicates, check_exposure, check_unreadable
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, decode_all
@@ -166,12 +166,14 @@ class ImageDataset(Dataset[Item]):
         split: str | Sequence[str] | None = None,
         domain: str | Sequence[str] | None = None,
         *,
-        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        augment: Callable[[torch.Tensor], torch.Tensor]
+        | Sequence[Callable[[torch.Tensor], torch.Tensor]]
+        | None = None,
     ) -> ImageDataset:
         """Return the images of one or several splits and domains, without decoding again.
 
-        The result has no ``augment`` unless one is given. A single split of one domain shares memory with this data
-        set.
+        The result has no ``augment`` unless one is given; several are applied in their order. A single split of one
+        domain shares memory with this data set.
         """
         splits = None if split is None else {split} if isinstance(split, str) else set(split)
         domains = None if domain is None else {domain} if isinstance(domain, str) else set(domain)
@@ -182,7 +184,7 @@ class ImageDataset(Dataset[Item]):
         ]
         if not chosen:
             raise DataError(f"No readable image in split={split!r}, domain={domain!r}; the list has no such images.")
-        return self._subset(chosen, augment)
+        return self._subset(chosen, in_turn(augment))
 
     def _keep(self, masks: torch.Tensor, outcomes: Sequence[Decoded]) -> None:
         """Keep the other decoded parts; a data set of images alone ignores them."""

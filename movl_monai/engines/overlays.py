@@ -110,8 +110,9 @@ def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
         survives = [own for own in own_ids(content) if own not in replaced and _top(own) in read]
         if not survives and not any(content == other for _, other in later):
             raise ConfigError(_no_value_survives(name, content, replaced))
-        if replaced:
-            listed = ", ".join(f"{own} (by {by})" for own, by in replaced.items())
+        changed = {own: by for own, by in replaced.items() if not _is_set_equally(own, content, later)}
+        if changed:
+            listed = ", ".join(f"{own} (by {by})" for own, by in changed.items())
             _LOGGER.warning("Later config files replace values of %s: %s.", name, listed)
 
 
@@ -152,6 +153,14 @@ def _replaced_by(own: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> st
         if any(name == part or name.startswith(f"{part}::") for part in _set_ids(content))
     ]
     return setters[-1] if setters else None
+
+
+def _is_set_equally(own: str, content: Mapping[str, Any], later: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Tell whether every later file that sets an id gives it the same value."""
+    plain = {name.replace("#", "::"): value for name, value in content.items()}
+    others = [{name.replace("#", "::"): value for name, value in other.items()} for _, other in later]
+    setters = [other for other in others if _replaced_by(own, [("", other)]) is not None]
+    return own in plain and all(own in other and other[own] == plain[own] for other in setters)
 
 
 def _set_ids(content: Mapping[str, Any]) -> Iterator[str]:

@@ -29,10 +29,16 @@ def _contents(bundle: str) -> dict[str, dict[str, Any]]:
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    """The ids of the first that the second sets too, or a part or a whole of them."""
-    plain = [name for name in own_ids(other) if not name.startswith("+")]
-    mine = [name for name in own_ids(one) if not name.startswith("+")]
-    return {a for a in mine for b in plain if a == b or a.startswith(f"{b}::") or b.startswith(f"{a}::")}
+    """The ids of the first that the second sets to another value, in part or as a whole."""
+    mine, theirs = ({name.replace("#", "::"): value for name, value in content.items()} for content in (one, other))
+    plain = {name for name in own_ids(other) if not name.startswith("+")}
+    same = {name for name in plain if name in mine and name in theirs and mine[name] == theirs[name]}
+    return {
+        a
+        for a in own_ids(one)
+        for b in plain - same
+        if f"{a}::".lstrip("+").startswith(f"{b}::") or f"{b}::".startswith(f"{a}::")
+    }
 
 
 def _survives(merged: ConfigParser, name: str, value: Any) -> bool:
@@ -41,10 +47,15 @@ def _survives(merged: ConfigParser, name: str, value: Any) -> bool:
     return all(part in merged[name[1:]] for part in value)
 
 
+# lists of train.json that overlays extend and never replace
+LISTS = ("imports", "initialize", "training", "finalize", "train#augmentations", "train#handlers", "validate#handlers")
+
+
 @pytest.mark.parametrize("bundle", NAMES)
 def test_every_pair_of_overlays_keeps_its_values_in_both_orders(bundle: str) -> None:
     contents = _contents(bundle)
     folder = BUNDLES / bundle / "configs"
+    base = ConfigParser(contents["train.json"])
     for first, second in permutations(set(contents) - OWN, 2):
         files = [folder / "train.json", folder / first, folder / second]
         merged = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
@@ -53,6 +64,19 @@ def test_every_pair_of_overlays_keeps_its_values_in_both_orders(bundle: str) -> 
         kept = {name: value for name, value in contents[first].items() if name.replace("#", "::") not in shared}
         lost += [name for name, value in kept.items() if not _survives(merged, name, value)]
         assert not lost, (first, second)
+        for name in LISTS:
+            added = [entry for file in (first, second) for entry in contents[file].get(f"+{name}", [])]
+            assert merged[name] == [*base[name], *added], (first, second, name)
+
+
+@pytest.mark.parametrize("overlays", list(permutations(["augment.json", "windows_train.json"])))
+def test_crops_and_augmentation_are_both_drawn_in_the_order_of_their_files(overlays: tuple[str, ...]) -> None:
+    folder = BUNDLES / "dvpt_segmentation" / "configs"
+    files = [folder / name for name in ("train.json", "windows.json", *overlays)]
+    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+    parts = [type(part).__name__ for part in parser.get_parsed_content("train#augmentations")]
+    names = {"augment.json": "RandomAugmentImaged", "windows_train.json": "RandSpatialCropd"}
+    assert parts == [names[overlay] for overlay in overlays]
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -61,10 +85,7 @@ def test_only_alternatives_set_the_same_id(bundle: str) -> None:
     # what replaces what: a method, its parts and the data come once each
     method = {"strategy", "adapter", "prompt", "backbone", "model", "head"}
     kinds = {name: "method" if name.split("_")[0] in method else name for name in contents}
-    alternatives = {
-        frozenset({"augment.json", "windows_train.json"}),
-        frozenset({"data_ct.json", "data_neighbors.json"}),
-    }
+    alternatives = {frozenset({"data_ct.json", "data_neighbors.json"})}
     for one, other in permutations(contents, 2):
         if _overlap(contents[one], contents[other]):
             assert kinds[one] == kinds[other] or frozenset({one, other}) in alternatives, (one, other)
@@ -107,6 +128,11 @@ def test_every_overlay_alone_counts(bundle: str) -> None:
 def test_an_overlay_without_a_value_left_is_refused(bundle: str, overlays: list[str], dead: str) -> None:
     with pytest.raises(ConfigError, match=f"{dead}.* changes nothing"):
         _check(bundle, *overlays)
+
+
+def test_equal_values_of_two_files_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    _check("dvpt_segmentation", "windows.json", "windows_train.json", "augment.json")
+    assert "replace values" not in caplog.text
 
 
 def test_values_that_a_later_file_replaces_are_logged(caplog: pytest.LogCaptureFixture) -> None:

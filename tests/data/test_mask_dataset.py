@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, RandSpatialCropd
 from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, RandomAugmentImaged, ResizeImaged, ResizeMaskd
 from PIL import Image
 
@@ -102,6 +102,19 @@ def test_augmentation_moves_image_and_mask_alike_and_follows_the_epoch(root: Pat
     assert torch.equal(train[0]["mask"], item["mask"])
     train.set_epoch(1)
     assert not torch.equal(train[0]["mask"], item["mask"])
+
+
+def test_several_augmentations_are_drawn_in_turn_and_one_as_alone(root: Path) -> None:
+    augment = RandomAugmentImaged("image", mask_keys="mask", prob=1.0, rotate_degrees=90, shift=0.2, noise=0)
+    crop = RandSpatialCropd(["image", "mask"], roi_size=[24, 24], random_size=False)
+    data = SegmentationDataset(read_mask_datalist(root), _chain(64), progress=False)
+    both = data.select(split="train", augment=[augment, crop])
+    assert both[0]["image"].shape == (3, 24, 24)
+    assert both[0]["mask"].shape == (24, 24)
+    assert torch.equal(both[0]["image"], both[0]["image"])
+    alone, listed = (data.select(split="train", augment=given)[0] for given in (augment, [augment]))
+    assert torch.equal(alone["image"], listed["image"])
+    assert data.select(split="train", augment=[]).augment is None
 
 
 def test_slices_know_their_case_and_place(tmp_path: Path) -> None:
