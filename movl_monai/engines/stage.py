@@ -23,8 +23,8 @@ class Stage:
 
     Args:
         epochs: length in epochs; 0 only makes sense with ``solve_head=True``.
-        lr: learning rate of every trained part ("prompt", "adapter", "head", "backbone"); other parts are fixed: they
-            get no gradient, and a backbone also stays in eval mode.
+        lr: learning rate of every trained part ("prompt", "adapter", "head", "backbone"). Other parts, and those with
+            a rate of 0, are fixed: they get no gradient, and a backbone also stays in eval mode.
         solve_head: let the trainer's head solver set the head before the first epoch of the stage: the exact linear
             probe, or a label mapping.
         refit_head: let the head solver set the head again before every other epoch of the stage (iterative label
@@ -63,6 +63,8 @@ class Stage:
             raise ConfigError(f"warmup_epochs must be in [0, epochs={self.epochs}), got {self.warmup_epochs}.")
         if self.schedule not in ("cosine", "constant"):
             raise ConfigError(f"schedule must be 'cosine' or 'constant', got '{self.schedule}'.")
+
+        object.__setattr__(self, "lr", {part: rate for part, rate in self.lr.items() if rate > 0})
 
     def lr_factor(self, step: int, *, steps_per_epoch: int) -> float:
         """Return the factor in [0, 1] on the learning rates at a step of this stage, counted from 0."""

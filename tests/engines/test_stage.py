@@ -44,6 +44,10 @@ def test_stage_refuses_impossible_settings(arguments: dict, message: str) -> Non
         Stage(**arguments)
 
 
+def test_a_part_with_a_rate_of_zero_is_as_one_that_is_not_named() -> None:
+    assert Stage(epochs=1, lr={"adapter": 0, "head": 1.0}) == Stage(epochs=1, lr={"head": 1.0})
+
+
 def test_stages_begin_where_the_one_before_ends() -> None:
     stages = [
         Stage(epochs=0, solve_head=True),
