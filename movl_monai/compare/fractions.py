@@ -51,7 +51,7 @@ def write_fractions(finished: Finished, folder: Path, *, command: str) -> str:
             "",
             *reached(figures),
             "",
-            "![Balanced accuracy by fraction of the labels](label_fractions.png)",
+            "![Main figure of each domain by fraction of the labels](label_fractions.png)",
             "",
             render_table([_shown(row) for row in rows], style="markdown"),
             "",
@@ -78,8 +78,9 @@ def fraction_rows(figures: Mapping[float, Sequence[DomainFigures]]) -> list[dict
     for fraction, entries in figures.items():
         for entry in entries:
             row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "fraction": fraction}
-            row |= {"mean": entry.mean(entry.task.main), "sd": entry.sd(entry.task.main)}
-            difference = entry.differences.get(_REFERENCE, {}).get(entry.task.main)
+            row["figure"] = entry.task.titles[entry.main]
+            row |= {"mean": entry.mean(entry.main), "sd": entry.sd(entry.main)}
+            difference = entry.differences.get(_REFERENCE, {}).get(entry.main)
             low, high = (difference and difference.interval) or (None, None)
             row |= {"difference": None if difference is None else difference.value, "low": low, "high": high}
             rows.append(row)
@@ -98,13 +99,14 @@ def reached(figures: Mapping[float, Sequence[DomainFigures]]) -> list[str]:
             enough = [r["fraction"] for r in of_domain if r["arm"] == arm and _at_least(r["mean"], goal)]
             said = f"with {min(enough):.0%} of the labels" if enough else "with none of the fractions"
             lines.append(
-                f"- {domain}: {arm} reaches the balanced accuracy of {_REFERENCE} with all labels ({goal:.3f}) {said}."
+                f"- {domain}: {arm} reaches the {of_domain[0]['figure']} of {_REFERENCE} with all labels ({goal:.3f}) "
+                f"{said}."
             )
     return lines
 
 
 def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int = 150) -> bytes:
-    """Draw balanced accuracy over the fraction of the labels, a column per domain and a line per arm.
+    """Draw each domain's main figure over the fraction of the labels, a column per domain and a line per arm.
 
     Bars are 95 % intervals over patients; the dashed line is full fine-tuning with all labels.
 
@@ -116,7 +118,7 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
 
     domains = list(dict.fromkeys(entry.domain for entries in figures.values() for entry in entries))
     figure = Figure(figsize=(1.2 + 3.8 * len(domains), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(domains), squeeze=False, sharey=True)[0]
+    axes = figure.subplots(1, len(domains), squeeze=False)[0]
     arms = list(dict.fromkeys(entry.arm for entries in figures.values() for entry in entries))
     labels = dict(zip(arms, chart_names(arms), strict=True))
     for axis, domain, called in zip(axes, domains, chart_names(domains), strict=True):
@@ -124,8 +126,10 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
             _draw_arm(axis, figures, domain, arm, color=_COLORS[number % len(_COLORS)], label=labels[arm])
         axis.set_title("in distribution" if domain == "id" else f"out of distribution: {called}", fontsize=10)
         axis.set_xlabel("fraction of the training labels")
+        axis.set_ylabel(
+            next(e.task.titles[e.main] for entries in figures.values() for e in entries if e.domain == domain)
+        )
         axis.grid(linewidth=0.4, alpha=0.6)
-    axes[0].set_ylabel("balanced accuracy")
     axes[-1].legend(fontsize=8, loc="lower right")
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
@@ -137,11 +141,11 @@ def _draw_arm(
     axis: Any, figures: Mapping[float, Sequence[DomainFigures]], domain: str, arm: str, *, color: str, label: str
 ) -> None:
     found = {f: e for f, entries in figures.items() for e in entries if (e.domain, e.arm) == (domain, arm)}
-    means = {fraction: entry.mean(entry.task.main) for fraction, entry in found.items()}
+    means = {fraction: entry.mean(entry.main) for fraction, entry in found.items()}
     points = [(fraction, mean) for fraction, mean in means.items() if mean is not None]
     axis.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4, linewidth=1.4)
     for fraction, _ in points:
-        interval = found[fraction].intervals[found[fraction].task.main]
+        interval = found[fraction].intervals[found[fraction].main]
         if interval is not None:
             axis.plot([fraction, fraction], interval, "-", color=color, linewidth=0.8, alpha=0.6)
     if arm == _REFERENCE and means.get(1.0) is not None:
@@ -194,7 +198,8 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "domain": row["domain"],
         "arm": row["arm"],
         "labels": f"{row['fraction']:.0%}",
-        "balanced accuracy": spread,
+        "figure": row["figure"],
+        "mean": spread,
         f"minus {_REFERENCE} with all [95 %]": ""
         if row["difference"] is None
         else figure_with_interval(row["difference"], interval),

@@ -86,9 +86,10 @@ def test_fractions_that_are_none_are_refused(text: str) -> None:
 
 
 def _entry(arm: str, mean: float, *, domain: str = "id") -> DomainFigures:
-    values = {"balanced_accuracy": np.array([mean - 0.01, mean + 0.01])}
-    intervals = {"balanced_accuracy": (mean - 0.05, mean + 0.05)}
-    difference = {"full_finetune": {"balanced_accuracy": Difference(value=mean - 0.8, interval=(-0.1, 0.1))}}
+    main = "balanced_accuracy" if domain == "id" else "auroc"
+    values = {main: np.array([mean - 0.01, mean + 0.01])}
+    intervals = {main: (mean - 0.05, mean + 0.05)}
+    difference = {"full_finetune": {main: Difference(value=mean - 0.8, interval=(-0.1, 0.1))}}
     return DomainFigures(
         arm=arm,
         domain=domain,
@@ -117,9 +118,8 @@ def test_the_smallest_fraction_that_reaches_full_fine_tuning_is_named() -> None:
         "- id: dvpt reaches the balanced accuracy of full_finetune with all labels (0.800) with 40% of the labels.",
         "- id: full_finetune reaches the balanced accuracy of full_finetune with all labels (0.800) with 100% of the "
         "labels.",
-        "- b: dvpt reaches the balanced accuracy of full_finetune with all labels (0.900) with none of the fractions.",
-        "- b: full_finetune reaches the balanced accuracy of full_finetune with all labels (0.900) with 100% of the "
-        "labels.",
+        "- b: dvpt reaches the macro AUROC of full_finetune with all labels (0.900) with none of the fractions.",
+        "- b: full_finetune reaches the macro AUROC of full_finetune with all labels (0.900) with 100% of the labels.",
     ]
     without = {1.0: [_entry("dvpt", 0.8)]}
     assert reached(without) == [
@@ -165,7 +165,9 @@ def test_the_command_repeats_the_comparison_on_parts_and_writes_the_curve(
     for row in rows:
         folder = tmp_path / f"fraction_{float(row['fraction']):g}" / "runs" / row["arm"] / "seed_0"
         figures = json.loads((folder / "result.json").read_text(encoding="utf-8"))["figures"]
-        assert float(row["mean"]) == pytest.approx(figures[row["domain"]]["balanced_accuracy"])
+        assert float(row["mean"]) == pytest.approx(
+            figures[row["domain"]]["balanced_accuracy" if row["domain"] == "id" else "auroc"]
+        )
     assert (tmp_path / "label_fractions.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "fraction_0.5" / "comparison.md").read_text(encoding="utf-8")
     assert "- train: 50% of the images, whole patients" in table
