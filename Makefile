@@ -70,7 +70,7 @@ lint: setup  ## check style, and which package imports which
 	@"$(RUN)/ruff" format --check . && "$(RUN)/ruff" check . && "$(RUN)/lint-imports" --no-cache
 
 types: setup  ## check types
-	@"$(RUN)/python" -m mypy movl_monai transforms
+	@"$(RUN)/python" -m mypy movl_monai transforms benchmarks
 
 house: setup  ## measure the code's structure: imports, lines, files, annotations, docstrings
 	@"$(RUN)/python" -m tests.house
@@ -81,7 +81,7 @@ language: setup  ## count hard-to-read English in docstrings, per folder
 check: lint types test  ## lint, types and tests
 
 bench: setup  ## measure speed and memory beside plain loops; writes bench.json (BENCH_ARGS=--quick for a look)
-	@"$(RUN)/python" -m movl_monai.bench $(BENCH_ARGS)
+	@"$(RUN)/python" -m benchmarks $(BENCH_ARGS)
 
 fuzz: setup  ## damage real files at random and read them (FUZZ_ARGS="--minutes 5 --seed 0")
 	@"$(RUN)/python" -m tests.fuzz $(FUZZ_ARGS)

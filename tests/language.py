@@ -26,10 +26,11 @@ WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 TURNS = re.compile(r"\b(likewise|see there|of theirs|of the \w+ of the \w+ of)\b", re.IGNORECASE)
 
 CLEAN: tuple[str, ...] = (
+    "benchmarks",
+    "benchmarks/readers",
     "movl_monai",
     "movl_monai/adapters",
     "movl_monai/backbones",
-    "movl_monai/bench",
     "movl_monai/compare",
     "movl_monai/data",
     "movl_monai/deploy",
@@ -49,7 +50,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/trust",
     "tests/adapters",
     "tests/backbones",
-    "tests/bench",
+    "tests/benchmarks",
     "tests/compare",
     "tests/data",
     "tests/deploy",

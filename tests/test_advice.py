@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as bench_cli
+from benchmarks.readers import __main__ as readers_cli
 from movl_monai import cli
-from movl_monai.bench import __main__ as bench_cli
-from movl_monai.bench.readers import __main__ as readers_cli
 from movl_monai.predict import listener
 from movl_monai.robustness.images import DATA_SETTINGS
 
@@ -25,8 +25,8 @@ WORKFLOWS = {"training": "train.json", "evaluating": "evaluate.json", "inferring
 
 # The commands on which a module's messages appear: an option must exist on one of them ...
 ON_ONE = {
-    "movl_monai/bench/": ("movl_monai.bench",),
-    "movl_monai/bench/readers/": ("movl_monai.bench.readers",),
+    "benchmarks/": ("benchmarks",),
+    "benchmarks/readers/": ("benchmarks.readers",),
     "movl_monai/compare": ("compare",),
     "movl_monai/engines/earlier.py": ("training", "evaluating"),
     "movl_monai/engines/ensemble.py": ("ensemble",),
@@ -57,7 +57,7 @@ ON_ALL = {
 }
 GENERIC = {"id", "name"}  # `--id value`, any setting
 FOREIGN = {
-    "movl_monai/bench/readers/rendering.py": {"version"},
+    "benchmarks/readers/rendering.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
     "movl_monai/evaluation/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
 }
@@ -65,7 +65,7 @@ FOREIGN = {
 _OPTION = re.compile(r"(?<![\w/-])--([a-z][\w-]*)")
 _SPAN = re.compile(r"`+([^`]+)`+")
 _COMMAND = re.compile(
-    r"(?<![\w/#-])(?<!# )(movl-monai|(?:python )?-m (?:movl_monai|monai\.bundle)[\w.]*)(?= |$)(.*)", re.S
+    r"(?<![\w/#-])(?<!# )(movl-monai|(?:python )?-m (?:movl_monai|monai\.bundle|benchmarks)[\w.]*)(?= |$)(.*)", re.S
 )
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*(?:[|,.=:/@].*)?|<.+>|\$.*|N")
 
@@ -248,12 +248,23 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def _sources() -> list[str]:
-    kinds = ("movl_monai/**/*.py", "transforms/**/*.py", "bundles/**/*.py", "bundles/**/*.json", "**/README.md")
+    kinds = (
+        "movl_monai/**/*.py",
+        "transforms/**/*.py",
+        "benchmarks/**/*.py",
+        "bundles/**/*.py",
+        "bundles/**/*.json",
+        "**/README.md",
+    )
     found = {path for kind in kinds for path in ROOT.glob(kind)} | {*ROOT.glob("results/*.md")}
     found |= {ROOT / "BENCHMARKS.md", ROOT / "SECURITY.md"}
     names = sorted(path.relative_to(ROOT).as_posix() for path in found)
     kept = [name for name in names if not name.startswith(("tests/", ".", "build/", "dist/"))]
-    return [name for name in kept if re.search(r"--[a-z]|movl-monai|-m mo", (ROOT / name).read_text(encoding="utf-8"))]
+    return [
+        name
+        for name in kept
+        if re.search(r"--[a-z]|movl-monai|-m (mo|benchmarks)", (ROOT / name).read_text(encoding="utf-8"))
+    ]
 
 
 @pytest.mark.parametrize("path", _sources())

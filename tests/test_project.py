@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import benchmarks
 import movl_monai
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +59,8 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 def test_every_module_imports() -> None:
-    for module in pkgutil.walk_packages(movl_monai.__path__, "movl_monai."):
+    folders = ((movl_monai.__path__, "movl_monai."), (benchmarks.__path__, "benchmarks."))
+    for module in (module for path, prefix in folders for module in pkgutil.walk_packages(path, prefix)):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 

@@ -14,7 +14,7 @@ import pytest
 from movl_monai.transforms.dicom import FLAGS, frame_count, read_dicom, read_header
 from movl_monai.transforms.errors import MedicalImageError
 
-from movl_monai.bench.readers.truth import CT_WINDOW, judged_frames, truth_of
+from benchmarks.readers.truth import CT_WINDOW, judged_frames, truth_of
 
 
 def files_of(home: Path, *folders: str) -> list[Path]:

@@ -10,8 +10,8 @@ import pytest
 from movl_monai.transforms.dicom import stored_values
 from pydicom import dcmread
 
-from movl_monai.bench.dicom_files import COMPRESSED, compressed_slice, native_slice
-from movl_monai.bench.dicom_speed import readers_of
+from benchmarks.dicom_files import COMPRESSED, compressed_slice, native_slice
+from benchmarks.dicom_speed import readers_of
 
 SIZE = 64
 

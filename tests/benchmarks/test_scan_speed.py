@@ -6,7 +6,7 @@ from pathlib import Path
 
 from movl_monai.transforms.dicom import scan_header
 
-from movl_monai.bench.scan_speed import scan_with_pydicom, shipped_files, write_slices
+from benchmarks.scan_speed import scan_with_pydicom, shipped_files, write_slices
 
 
 def test_the_slices_have_usual_headers_and_differ(tmp_path: Path) -> None:

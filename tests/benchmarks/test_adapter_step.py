@@ -6,11 +6,11 @@ import pytest
 import torch
 from ignite.engine import Events
 
+from benchmarks.adapter_step import adapted_network, adapter_trainer, bare_adapter_step, uncached_step
+from benchmarks.parts import float_batches
 from movl_monai.adapters import last_blocks
-from movl_monai.bench.adapter_step import adapted_network, adapter_trainer, bare_adapter_step, uncached_step
-from movl_monai.bench.parts import float_batches
 from movl_monai.engines import TokenSet
-from tests.bench.settings import tiny_settings
+from tests.benchmarks.settings import tiny_settings
 from tests.helpers import memory_dataset, tiny_vit
 
 

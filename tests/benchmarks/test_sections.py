@@ -15,15 +15,15 @@ import torch
 from ignite.engine import Events
 from monai.handlers import from_engine
 
+from benchmarks import BenchSettings, __main__, predict_speed, synthetic_images
+from benchmarks.linear_probe_speed import epochs_to_reach
+from benchmarks.memory import peak_memory
+from benchmarks.parts import float_batches, make_network, make_trainer, naive_step
+from benchmarks.step_clock import time_trainer
 from movl_monai.backbones import prepare_frozen
-from movl_monai.bench import BenchSettings, __main__, predict_speed, synthetic_images
-from movl_monai.bench.linear_probe_speed import epochs_to_reach
-from movl_monai.bench.memory import peak_memory
-from movl_monai.bench.parts import float_batches, make_network, make_trainer, naive_step
-from movl_monai.bench.step_clock import time_trainer
 from movl_monai.engines import FeatureSet
 from movl_monai.networks import AdaptedClassifier
-from tests.bench.settings import tiny_settings
+from tests.benchmarks.settings import tiny_settings
 from tests.helpers import IMAGE_SIZE
 
 RATIOS = {
@@ -46,7 +46,7 @@ RATIOS = {
 
 
 class Here:
-    """Stand-in for :class:`movl_monai.bench.elsewhere.Elsewhere` in this process.
+    """Stand-in for :class:`benchmarks.elsewhere.Elsewhere` in this process.
 
     Imports of a new process would take most of the time.
     """

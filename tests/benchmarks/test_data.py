@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from movl_monai.bench import synthetic_images
+from benchmarks import synthetic_images
 
 
 def test_images_are_repeatable_and_depend_on_the_seed() -> None:

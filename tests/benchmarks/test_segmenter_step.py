@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from ignite.engine import Events
 
+from benchmarks.segmenter_step import bare_segmenter_step, masked_images, segmenter_trainer
 from movl_monai.backbones import map_channels, prepare_frozen
-from movl_monai.bench.segmenter_step import bare_segmenter_step, masked_images, segmenter_trainer
 from movl_monai.heads import SegmentationHead
 from movl_monai.losses import SegmentationLoss
 from movl_monai.networks import AdaptedSegmenter
-from tests.bench.settings import tiny_settings
+from tests.benchmarks.settings import tiny_settings
 from tests.helpers import IMAGE_SIZE
 
 

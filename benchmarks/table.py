@@ -21,7 +21,7 @@ def format_table(figures: Mapping[str, float], wanted: Mapping[str, str]) -> str
     """Format every comparison as a row, and the other figures as lines below.
 
     Args:
-        figures: flat keys; those of one :func:`~movl_monai.bench.compare` belong together.
+        figures: flat keys; those of one :func:`~benchmarks.compare` belong together.
         wanted: target of a ratio, in words, by key.
 
     Returns:

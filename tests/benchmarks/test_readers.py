@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from movl_monai.bench.readers.__main__ import compare_readers, main
-from movl_monai.bench.readers.judge import Answer, judge
-from movl_monai.bench.readers.process import ReaderProcess
-from movl_monai.bench.readers.synthetic import write_failure_files
-from movl_monai.bench.readers.table import RULE, format_results
-from movl_monai.bench.readers.truth import Truth, judged_frames, truth_of
+from benchmarks.readers.__main__ import compare_readers, main
+from benchmarks.readers.judge import Answer, judge
+from benchmarks.readers.process import ReaderProcess
+from benchmarks.readers.synthetic import write_failure_files
+from benchmarks.readers.table import RULE, format_results
+from benchmarks.readers.truth import Truth, judged_frames, truth_of
 from tests.transforms.dicom.objects import as_file, grey_object, shipped
 
 RNG = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_dcmtk_and_the_formulas_agree_where_both_know(monkeypatch: pytest.Monkey
         pytest.skip("dcmj2pnm (dcmtk) is not installed: there is no rendering to compare with")
     for name in ("CT_small.dcm", "MR_small.dcm", "SC_rgb_rle_2frame.dcm", "examples_palette.dcm", "rtdose.dcm"):
         rendered = truth_of(shipped(name))
-        monkeypatch.setattr("movl_monai.bench.readers.truth.render", lambda *_, **__: None)
+        monkeypatch.setattr("benchmarks.readers.truth.render", lambda *_, **__: None)
         computed = truth_of(shipped(name))
         monkeypatch.undo()
         assert (rendered.source, computed.source) == ("dcmtk", "pydicom and formulas")
@@ -222,7 +222,7 @@ def test_the_table_counts_images_and_others_apart() -> None:
 def test_the_command_writes_the_rule_the_versions_and_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("movl_monai.bench.readers.__main__._files", lambda *_: [shipped("MR_small.dcm")])
+    monkeypatch.setattr("benchmarks.readers.__main__._files", lambda *_: [shipped("MR_small.dcm")])
     (tmp_path / "mine").mkdir()
     as_file(grey_object(np.eye(6, dtype=np.uint8)), tmp_path / "mine" / "x.dcm")
     assert main(["--ours", "--output", str(tmp_path / "out.md"), str(tmp_path / "mine")]) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from movl_monai.bench import BenchSettings
+from benchmarks import BenchSettings
 from tests.helpers import tiny_backbone, tiny_vit
 
 

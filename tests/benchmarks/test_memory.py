@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from movl_monai.bench import peak_memory
+from benchmarks import peak_memory
 
 
 def test_the_peak_counts_what_was_allocated_and_freed_again() -> None:

@@ -7,8 +7,8 @@ import gc
 import pytest
 import torch
 
-from movl_monai.bench import Timing, compare, interleave
-from movl_monai.bench.clock import quiet_gc
+from benchmarks import Timing, compare, interleave
+from benchmarks.clock import quiet_gc
 
 CPU = torch.device("cpu")
 

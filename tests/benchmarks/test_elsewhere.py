@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from movl_monai.bench.elsewhere import elsewhere
+from benchmarks.elsewhere import elsewhere
 
 CPU = torch.device("cpu")
 

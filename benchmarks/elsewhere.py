@@ -33,7 +33,7 @@ class Elsewhere:
         return partial(self._ask, name, memory=False)
 
     def peak_memory(self, name: str) -> float:
-        """Return :func:`movl_monai.bench.memory.peak_memory` of that process."""
+        """Return :func:`benchmarks.memory.peak_memory` of that process."""
         return float(self._ask(name, memory=True))
 
     def _ask(self, name: str, *, memory: bool) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from movl_monai.bench import Timing, compare
-from movl_monai.bench.table import format_table
+from benchmarks import Timing, compare
+from benchmarks.table import format_table
 
 
 def test_a_comparison_is_a_row_and_other_figures_are_lines() -> None:

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydicom import FileDataset, dcmread
-
 from movl_monai.transforms import LoadMedicalImage
+from pydicom import FileDataset, dcmread
 
 from .clock import Timing, compare, interleave
 from .dicom_files import COMPRESSED, compressed_slice, native_slice
@@ -61,7 +60,7 @@ def compare_readers(name: str, dataset: FileDataset, settings: BenchSettings) ->
         settings: rounds, and reads per round.
 
     Returns:
-        Keys of :func:`~movl_monai.bench.compare` for each other reader; MONAI's is the faster of its readers, and
+        Keys of :func:`~benchmarks.compare` for each other reader; MONAI's is the faster of its readers, and
         ``{name}_monai_readers`` is the number of its available readers.
     """
     with tempfile.TemporaryDirectory() as folder:

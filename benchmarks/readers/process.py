@@ -19,12 +19,14 @@ from .judge import Answer
 
 __all__ = ["ReaderProcess"]
 
+_ROOT = Path(__file__).resolve().parents[2]
+
 
 class ReaderProcess:
     """Reader in a separate process; a crash, or a timeout, affects only one file.
 
     Args:
-        reader: a name of :mod:`movl_monai.bench.readers.worker`.
+        reader: a name of :mod:`benchmarks.readers.worker`.
         seconds: time limit for one file.
         start_seconds: additional time for the first file, for the start of the process.
         command: command that replaces the worker, with the same protocol.
@@ -39,7 +41,7 @@ class ReaderProcess:
     ) -> None:
         self.reader = reader
         self.seconds, self.start_seconds = seconds, start_seconds
-        self._command = command or [sys.executable, "-m", "movl_monai.bench.readers.worker", reader]
+        self._command = command or [sys.executable, "-m", "benchmarks.readers.worker", reader]
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory()
 
@@ -76,12 +78,13 @@ class ReaderProcess:
         )
 
     def _start(self) -> subprocess.Popen[bytes]:
+        places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # `benchmarks` is not installed
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
         )
 
     def _stop(self) -> None:

@@ -40,7 +40,7 @@ def compare_with_trainer(
         prepare_other: whether the other loop's network has the prepared backbone too, instead of timm's.
 
     Returns:
-        Keys of :func:`~movl_monai.bench.compare`.
+        Keys of :func:`~benchmarks.compare`.
     """
     backbone = settings.backbone().to(settings.device)
     prepared = prepare_frozen(backbone)

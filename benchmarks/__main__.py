@@ -1,4 +1,4 @@
-"""`python -m movl_monai.bench`: run the benchmarks, print a table, write `bench.json`."""
+"""`python -m benchmarks`: run the benchmarks, print a table, write `bench.json`."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m movl_monai.bench", description="Ratios of run times, side by side."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of run times, side by side.")
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, no figures to publish")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda[:N]")

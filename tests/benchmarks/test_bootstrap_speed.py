@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from movl_monai.bench.bootstrap_speed import intervals_by_scikit_learn, stored_predictions
+from benchmarks.bootstrap_speed import intervals_by_scikit_learn, stored_predictions
 from movl_monai.evaluation import bootstrap_intervals
 from movl_monai.evaluation.weighted import METRICS
-from tests.bench.settings import tiny_settings
+from tests.benchmarks.settings import tiny_settings
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])

@@ -1,4 +1,4 @@
-"""`python -m movl_monai.bench.readers`: count the files that our reader and MONAI's two read correctly."""
+"""`python -m benchmarks.readers`: count the files that our reader and MONAI's two read correctly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compare_readers(
 
     Args:
         sets: file set -> path -> truth, None to determine it.
-        readers: names of :data:`~movl_monai.bench.readers.worker.READERS`.
+        readers: names of :data:`~benchmarks.readers.worker.READERS`.
         seconds: time limit for one file.
         progress: whether to print the progress.
 
@@ -116,7 +116,7 @@ def _provenance() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m movl_monai.bench.readers",
+        prog="python -m benchmarks.readers",
         description="Read DICOM files with our reader and MONAI's two, and count what is right beside dcmtk.",
     )
     parser.add_argument("folder", nargs="*", type=Path, help="more folders, of which all *.dcm files are read")

@@ -1,4 +1,4 @@
-"""Worker process of :class:`~movl_monai.bench.readers.process.ReaderProcess`: one line per file."""
+"""Worker process of :class:`~benchmarks.readers.process.ReaderProcess`: one line per file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Correctly read files of our reader and of MONAI's two, by dcmtk (`python -m movl_monai.bench.readers`)."""
