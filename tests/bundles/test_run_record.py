@@ -105,7 +105,7 @@ def _assert_rebuilt(output: Path, network: torch.nn.Module, preprocess: Any, pat
         ("movl_classification", ["prompt_random_border.json"], {"seed": 4}),
         ("movl_classification", ["strategy_vp_only.json"], {}),
         ("movl_classification", ["strategy_full_finetune.json", "data_ct.json"], {"warmup_epochs": 0}),
-        ("movl_classification", ["layers_all.json"], {}),
+        ("movl_classification", ["layers_last.json"], {}),
         ("dvpt_classification", ["strategy_linear_probe.json"], {"layers": [5, 2]}),
         ("dvpt_classification", ["adapter_lora.json", "adapter_last_third.json"], {"lora_rank": 3}),
         ("dvpt_classification", ["adapter_vpt_deep.json"], {"num_prompts": "$1 + 1"}),
