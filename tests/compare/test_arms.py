@@ -11,7 +11,7 @@ from movl_monai.errors import ConfigError
 from tests.compare.conftest import BUNDLE
 
 ARMS = [
-    *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint"),
+    *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint", "movl_layers"),
     *("joint_lambda0", "joint", "query_head", "lp_ft", "full_finetune", "ensemble"),
 ]
 

@@ -105,5 +105,5 @@ def test_a_config_file_edited_later_changes_nothing_in_a_comparison(tmp_path: Pa
     path = bundle / "configs" / "train.json"
     path.write_text(path.read_text().replace('"batch_size": 16', '"batch_size": 4'), encoding="utf-8")
     assert setup.train["batch_size"] == FAST["batch_size"]
-    path.write_text(path.read_text().replace('"head_lr": 0.001', '"head_lr": 0.002'), encoding="utf-8")
+    path.write_text(path.read_text().replace('"class_weights": null', '"class_weights": "balanced"'), encoding="utf-8")
     assert _set_up(plan, "joint").arms[0].digest != before
