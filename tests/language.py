@@ -46,6 +46,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/phantom",
     "movl_monai/predict",
     "movl_monai/prompts",
+    "movl_monai/report",
     "movl_monai/robustness",
     "movl_monai/trust",
     "tests/adapters",

@@ -1,0 +1,81 @@
+"""Self-contained HTML pages from templates: nothing is loaded, so they can be mailed and printed."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from movl_monai.report import words
+
+__all__ = ["render_template"]
+
+_FOLDER = Path(__file__).parent
+_LONG_WORD = 18
+
+
+def render_template(template: str, **values: Any) -> str:
+    """Render a template of this package; all values are escaped.
+
+    Args:
+        template: file name in ``templates``.
+        values: variables of the template.
+
+    Returns:
+        HTML for which a browser loads nothing.
+
+    Raises:
+        jinja2.UndefinedError: if the template uses a value or a key that is missing.
+
+    Example:
+        >>> render_template("page.html").splitlines()[:2]
+        ['<!DOCTYPE html>', '<html lang="en">']
+    """
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "keys_of": words.keys_of,
+        "notes_of": words.notes_of,
+        "notes_under": words.notes_under,
+        "style_sheet": _style_sheet,
+    }
+    environment.tests |= {
+        "has": lambda part, key: key in part,
+        "list": lambda value: isinstance(value, list),
+        "long": _is_long,
+    }
+    environment.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "code": words.with_code,
+        "interval": words.interval_words,
+        "number": words.text_number,
+        "percent": words.percent,
+        "prefixed": lambda text, prefix: f"{prefix}{text}",
+        "readable": words.readable,
+        "section_title": words.section_title,
+    }
+    return environment
+
+
+def _style_sheet(name: str) -> Markup:
+    """Return a style sheet of this package as it is; its text is not data."""
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def _is_long(text: str) -> bool:
+    # only a word too long for its column may be torn: the browser would tear short ones as well
+    return max(map(len, text.split()), default=0) > _LONG_WORD
