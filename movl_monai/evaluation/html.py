@@ -5,49 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.mask_html import render_mask_html
-from movl_monai.evaluation.pages.baselines import render_comparisons
-from movl_monai.evaluation.pages.calibration import render_calibration
-from movl_monai.evaluation.pages.card import render_explanations, render_model_card, render_origin
 from movl_monai.evaluation.pages.charts import draw_charts
-from movl_monai.evaluation.pages.conformal import render_abstention, render_conformal
-from movl_monai.evaluation.pages.detection import render_detection
-from movl_monai.evaluation.pages.figures import FIGURES, figure_sections, render_classes, render_figures
-from movl_monai.evaluation.pages.first_screen import render_cards
-from movl_monai.evaluation.pages.groups import render_groups
-from movl_monai.evaluation.pages.operating_points import render_operating_points
-from movl_monai.evaluation.pages.parts import fit_pictures, section_title
+from movl_monai.evaluation.pages.conformal import METHODS, risk_at
+from movl_monai.evaluation.pages.figures import FIGURES, common_values, remarks, score_names
+from movl_monai.evaluation.pages.first_screen import first_words
 from movl_monai.files import write_atomically
-from movl_monai.page import bullets, contents, facts_table, html_page, section
+from movl_monai.report import fit_pictures, render_template
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
 
 READABLE_SCHEMAS = (1, 2)
-_STYLE = (
-    "img.prompt { width: 20rem; image-rendering: pixelated; }\n"
-    ".tables { display: flex; flex-wrap: wrap; gap: 0 2rem; } .tables > * { min-width: 0; }\n"
-    "@media print { .tables { display: block; } }\n"
-)
-_CONTENTS = {
-    "figures": "All figures",
-    "calibration": "Probabilities",
-    "detection": "Images from outside",
-    "conformal": "Sets of classes",
-    "abstention": "Abstention",
-    "operating-points": "Operating points",
-    "groups": "Groups",
-    "comparisons": "Other runs",
-    "explanations": "Where it looks",
-    "classes": "Each class",
-    "model-card": "Model card",
-    "notes": "Notes",
-    "made": "How this was made",
-}
 
 
 def write_html(folder: str | os.PathLike[str]) -> Path:
@@ -62,7 +36,7 @@ def write_html(folder: str | os.PathLike[str]) -> Path:
         charts = draw_charts(report)
         render = render_mask_html if report.get("task") == "segmentation" else render_html
         page = render(report, charts | _read_pictures(source, report, drawn=charts))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
         raise _not_a_report(source, error) from error
     write_atomically(source / "report.html", page.encode())
     return source / "report.html"
@@ -100,58 +74,18 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     Returns:
         HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
     """
-    shown = fit_pictures(pictures)
-    parts = [
-        render_figures(report, shown),
-        render_calibration(report, shown),
-        render_detection(report, shown),
-        render_conformal(report, shown),
-        render_abstention(report, shown),
-        render_operating_points(report),
-        render_groups(report, shown),
-        render_comparisons(report),
-        render_explanations(report, shown),
-        render_classes(report),
-        render_model_card(report),
-        section("notes", "Notes", [bullets(report["notes"]) if report["notes"] else "<p>There are none.</p>"]),
-        _how_made(report),
-    ]
-    body = [
-        '<a class="skip" href="#main">To the results</a>',
-        "<header><h1>Evaluation report</h1>",
-        render_origin(report),
-        f'<p dir="auto">Classes: {escape(", ".join(report["classes"]))}.</p>',
-        '<p class="notice">For research only; not a medical device and not for diagnosis.</p></header>',
-        '<main id="main">',
-        render_cards(report),
-        contents(_CONTENTS),
-        *parts,
-        "</main>",
-        "<footer><p>Made by movl_monai. This page loads nothing from anywhere.</p></footer>",
-    ]
-    return html_page("Evaluation report", body, style=_STYLE)
-
-
-def _how_made(report: Mapping[str, Any]) -> str:
-    sections = figure_sections(report)
-    meanings = [
-        f"{name}: {meaning}."
-        for key, (name, _, meaning) in FIGURES.items()
-        if any(key in part for part in sections.values())
-    ]
-    draws = [
-        f"{section_title(name)}: {part['resampling']['rounds']} resamples of {part['resampling']['num_resampled']} "
-        f"{part['resampling']['resampled']}, seed {part['resampling']['seed']}, percentile intervals."
-        for name, part in sections.items()
-    ]
-    body = [
-        facts_table(report["run"], caption="The run that made this report."),
-        f"<h3>Intervals</h3>{bullets(draws)}<h3>What the figures mean</h3>{bullets(meanings)}",
-        "<p>Every image with its label, prediction and probabilities is in predictions.csv, by salted id. Here (ID) "
-        "means in-distribution: test images from the domain of the training images. Elsewhere (OOD) means "
-        "out-of-distribution: images of other domains, which training never saw.</p>",
-    ]
-    return section("made", "How this was made", body)
+    return render_template(
+        "classification.html",
+        segmentation=False,
+        pictures=fit_pictures(pictures),
+        words=first_words(report),
+        figures=FIGURES,
+        remarks=remarks(report),
+        method_names=METHODS,
+        risk_at=risk_at,
+        scores=score_names(report),
+        **common_values(report),
+    )
 
 
 def _read_pictures(source: Path, report: Mapping[str, Any], *, drawn: Collection[str]) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.parts import interval_words, percent
+from movl_monai.report.words import interval_words, percent
 
 __all__ = ["calibration_words", "how_good_elsewhere", "how_good_here", "how_sure", "on_change"]
 

@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from movl_monai.report.words import figure_with_interval
+
 __all__ = ["figure_with_interval", "render_table", "report_rows"]
 
 
@@ -45,19 +47,6 @@ def render_table(
     cells = [[_text(row.get(name), digits) for name in names] for row in rows]
     numeric = [_is_numeric([row.get(name) for row in rows]) for name in names]
     return _markdown(names, cells, numeric) if style == "markdown" else _aligned(names, cells, numeric)
-
-
-def figure_with_interval(value: float | None, interval: Sequence[float] | None, *, digits: int = 3) -> str:
-    """Format a figure with its interval.
-
-    Example:
-        >>> figure_with_interval(0.9, [0.8512, 0.95]), figure_with_interval(0.9, None), figure_with_interval(None, None)
-        ('0.900 [0.851, 0.950]', '0.900', '-')
-    """
-    if value is None:
-        return "-"
-    bounds = "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-    return f"{value:.{digits}f}{bounds}"
 
 
 def report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:

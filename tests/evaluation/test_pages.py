@@ -17,7 +17,7 @@ from movl_monai.evaluation import render_html
 from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.evaluation.pages.charts import draw_charts
 from movl_monai.evaluation.pages.conformal import risk_at
-from movl_monai.evaluation.pages.parts import fit_pictures
+from movl_monai.report import fit_pictures
 from tests.browser import complaints, page_sizes, screenshot
 from tests.evaluation.full_report import full_report
 from tests.evaluation.test_html import Page

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from movl_monai.evaluation.pages.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished
-from movl_monai.evaluation.pages.parts import section_title
+from movl_monai.report.words import section_title
 
 __all__ = ["draw_charts"]
 
@@ -46,6 +46,11 @@ def group_columns(report: Mapping[str, Any]) -> list[str]:
     entry = report.get("groups")
     columns = entry if isinstance(entry, Mapping) else {}
     return [str(name) for name, value in columns.items() if isinstance(value, Mapping)]
+
+
+def group_sections(column: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the sections of a group column that have groups."""
+    return {key: part for key, part in column.items() if key not in ("gaps", "notes") and part}
 
 
 def main_figure(parts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -167,7 +172,7 @@ def _risk_coverage(sections: Mapping[str, Any]) -> bytes | None:
 
 
 def _groups(column: Mapping[str, Any]) -> bytes | None:
-    parts = {key: part for key, part in column.items() if key not in ("gaps", "notes") and part}
+    parts = group_sections(column)
     values, metric = list(dict.fromkeys(value for part in parts.values() for value in part)), main_figure(parts)
     if not values:
         return None

@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from movl_monai.evaluation.pages.baselines import render_compared
 from movl_monai.evaluation.pages.conformal import METHODS, risk_at
-from movl_monai.evaluation.pages.parts import big_figure, card, domain_of, notes_of, paragraphs, percent, ruler
 from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
+from movl_monai.report.words import domain_of, is_tested, notes_of, percent
 
-__all__ = ["render_cards"]
-
-_GUESSING = "Not clearly better than guessing"
-_LEGEND = "Lines run from 0 to 100 %: the dot is the figure, the bar its interval, the dotted mark what guessing gives."
+__all__ = ["first_words"]
 
 
-def render_cards(report: Mapping[str, Any]) -> str:
-    """Return the cards of the first screen, in plain words."""
-    boxes = [
-        card("here", "How good here", _big(report["id"], report), how_good_here(report)),
-        _elsewhere(report),
-        card("sure", "How sure", "", [*how_sure(report), *_promise(report)]),
-        card("other", "Better than other ways?", render_compared(report), []),
-        card("outside", "When not to trust it", "", [*_outside(report), *_unsure(report)]),
-    ]
-    return f'<div class="cards first">{"".join(boxes)}</div><p class="legend">{_LEGEND}</p>'
-
-
-def _big(section: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
-    """Return the main figure of a section in large digits with a ruler; empty if undefined."""
-    for key, name in (("balanced_accuracy", "balanced accuracy"), ("accuracy", "accuracy")):
-        if section is not None and section[key] is not None:
-            chance = 1 / len(report["classes"]) if key == "balanced_accuracy" else None
-            interval = section["intervals"].get(key)
-            alarm = f'<p class="alarm">{_GUESSING}</p>' if chance and interval and interval[0] <= chance else ""
-            return big_figure(percent(section[key]), name) + ruler(section[key], interval, chance) + alarm
-    return ""
-
-
-def _elsewhere(report: Mapping[str, Any]) -> str:
-    words = how_good_elsewhere(report)
-    if not words:
-        unknown = ["No images from elsewhere were evaluated, so nothing is known about other scanners or hospitals."]
-        return card("elsewhere", "How good elsewhere", "", unknown)
-    parts = [
-        f'<div><h3 dir="auto">{escape(name)}</h3>{_big(report["ood"][name], report)}{paragraphs(sentences)}</div>'
-        for name, sentences in words.items()
-    ]
-    return card("elsewhere", "How good elsewhere", f'<div class="places">{"".join(parts)}</div>', [])
+def first_words(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sentences of each card of the first screen."""
+    return {
+        "here": how_good_here(report),
+        "elsewhere": how_good_elsewhere(report),
+        "sure": [*how_sure(report), *_promise(report)],
+        "outside": [*_outside(report), *_unsure(report)],
+    }
 
 
 def _promise(report: Mapping[str, Any]) -> list[str]:
@@ -58,7 +28,7 @@ def _promise(report: Mapping[str, Any]) -> list[str]:
     for name, method in (entry.get("methods") or {}).items():
         found = {key: part.get("coverage") for key, part in (method.get("sections") or {}).items()}
         parts = [
-            f"{percent(value)} {_place(key)}" for key, value in found.items() if value is not None and _tested(key)
+            f"{percent(value)} {_place(key)}" for key, value in found.items() if value is not None and is_tested(key)
         ]
         if parts:
             kind = METHODS.get(name, name.replace("_", " "))
@@ -85,7 +55,7 @@ def _outside(report: Mapping[str, Any]) -> list[str]:
 
 def _unsure(report: Mapping[str, Any]) -> list[str]:
     entry = report.get("abstention") or {}
-    sections = {key: part for key, part in (entry.get("sections") or {}).items() if _tested(key)}
+    sections = {key: part for key, part in (entry.get("sections") or {}).items() if is_tested(key)}
     answered = {key: part["at_threshold"] for key, part in sections.items() if part.get("at_threshold")}
     if entry.get("threshold") is not None and answered:
         parts = [
@@ -102,10 +72,6 @@ def _unsure(report: Mapping[str, Any]) -> list[str]:
         why = " ".join(notes_of(report, "abstention")) or "Risk and coverage are not in this report."
         return [f"Whether leaving out unsure images helps is not known. {why}"]
     return [f"Leaving the 20 % of images that it is least sure of to people changes wrong answers {_and(parts)}."]
-
-
-def _tested(key: str) -> bool:
-    return key == "id" or key.startswith("ood:")
 
 
 def _place(key: str) -> str:
