@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from templates: nothing is loaded, so they can be mailed and printed."""
+"""Self-contained HTML pages from templates, without external resources, which can be mailed and printed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def render_template(template: str, **values: Any) -> str:
         values: variables of the template.
 
     Returns:
-        HTML for which a browser loads nothing.
+        HTML without external resources.
 
     Raises:
         jinja2.UndefinedError: if the template uses a value or a key that is missing.
@@ -77,5 +77,5 @@ def _style_sheet(name: str) -> Markup:
 
 
 def _is_long(text: str) -> bool:
-    # only a word too long for its column may be torn: the browser would tear short ones as well
+    # only words too long for their column may be broken: the browser would break short ones as well
     return max(map(len, text.split()), default=0) > _LONG_WORD
