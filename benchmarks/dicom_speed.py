@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from movl_monai.transforms import LoadMedicalImage
 from pydicom import FileDataset, dcmread
+
+from movl_monai.transforms import LoadMedicalImage
 
 from .clock import Timing, compare, interleave
 from .dicom_files import COMPRESSED, compressed_slice, native_slice

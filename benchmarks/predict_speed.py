@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from monai.transforms import Compose
-from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 from pydicom.uid import generate_uid
 
 from movl_monai.backbones import Backbone, prepare_frozen
@@ -21,6 +20,7 @@ from movl_monai.networks import AdaptedClassifier
 from movl_monai.predict.model import Facts, Model
 from movl_monai.predict.run import predict
 from movl_monai.prompts import PadPrompt
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
 from .clock import compare, interleave
 from .dicom_files import native_slice

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pydicom.data
-from movl_monai.transforms import MedicalImageError
-from movl_monai.transforms.dicom import scan_header
-from movl_monai.transforms.dicom.quiet import quiet
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom import Sequence as Items
 from pydicom.uid import generate_uid
 
 from movl_monai.data.workers import map_in_workers
 from movl_monai.ingest.scan import HEADERS_TOGETHER
+from movl_monai.readers import MedicalImageError
+from movl_monai.readers.dicom import scan_header
+from movl_monai.readers.dicom.quiet import quiet
 
 from .clock import compare, interleave
 from .dicom_files import native_slice

@@ -77,7 +77,7 @@ def user_error(error: BaseException) -> BaseException | None:
     MONAI wraps every failure in a config expression into a RuntimeError. The project's own error is below it: one of
     its own classes, or a ValueError or TypeError that its code raises about a setting.
     """
-    from movl_monai.transforms.errors import MedicalImageError
+    from movl_monai.readers.errors import MedicalImageError
 
     seen: BaseException | None = error
     while seen is not None:

@@ -46,6 +46,7 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/phantom",
     "movl_monai/predict",
     "movl_monai/prompts",
+    "movl_monai/readers",
     "movl_monai/report",
     "movl_monai/robustness",
     "movl_monai/trust",
@@ -68,12 +69,12 @@ CLEAN: tuple[str, ...] = (
     "tests/predict",
     "tests/privacy",
     "tests/prompts",
+    "tests/readers",
     "tests/robustness",
     "tests/transforms",
     "tests/trust",
     "transforms",
     "transforms/corruptions",
-    "transforms/dicom",
 )
 
 

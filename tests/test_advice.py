@@ -53,6 +53,7 @@ ON_ALL = {
     "movl_monai/engines/checks.py": ("training", "evaluating", "inferring", "evaluate"),
     "movl_monai/engines/read_record.py": _OF_RUNS,
     "movl_monai/engines/run_record.py": _OF_RUNS,
+    "movl_monai/readers/": ("training", "evaluate", "ingest", "check"),
     "transforms/": ("training", "evaluate", "ingest", "check"),
 }
 GENERIC = {"id", "name"}  # `--id value`, any setting

@@ -70,10 +70,14 @@ def test_importing_the_package_imports_none_of_its_parts() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_transforms_know_nothing_of_the_rest() -> None:
-    for path in (ROOT / "transforms").rglob("*.py"):
+@pytest.mark.parametrize(
+    ("folder", "known"),
+    [("movl_monai/readers", ("readers",)), ("transforms", ("readers", "transforms"))],
+)
+def test_readers_and_transforms_know_nothing_of_the_rest(folder: str, known: tuple[str, ...]) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
         imported = re.findall(r"^\s*(?:from|import) (movl_monai[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        assert all(name.startswith("movl_monai.transforms") for name in imported), path
+        assert all(name.split(".")[1] in known for name in imported), path
 
 
 def test_transforms_are_not_installed_under_a_general_name() -> None:

@@ -4,28 +4,43 @@ Each is a verb with a dictionary twin (`ResizeImage`, `ResizeImaged`). A preproc
 `LoadMedicalImaged` and ends with `QuantizeImaged`. Its output is an image: float32 (3, H, W) in [0, 1].
 """
 
-from movl_monai.transforms.assemble import choose_slices, slices_to_volume
+from movl_monai.readers import (
+    HU_PRESETS,
+    REASONS,
+    Limits,
+    MedicalImageError,
+    Volume,
+    choose_slices,
+    mask_classes,
+    raster_frame_count,
+    read_dicom,
+    read_dicom_volume,
+    read_label_map,
+    read_mask_volume,
+    read_nifti,
+    read_nifti_slice,
+    read_raster,
+    read_segmentation,
+    read_segmentation_volume,
+    read_volume,
+    slice_count,
+    slice_image,
+    slices_to_volume,
+    sniff_format,
+    take_slice,
+)
+from movl_monai.transforms._moved import keep_old_names
 from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 from movl_monai.transforms.canonical import CanonicalSlices, CanonicalSlicesd
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
-from movl_monai.transforms.dicom import Limits, read_dicom
-from movl_monai.transforms.errors import REASONS, MedicalImageError
-from movl_monai.transforms.label_map import mask_classes, read_label_map
 from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
 from movl_monai.transforms.load_mask import LoadSegmentation, LoadSegmentationd
 from movl_monai.transforms.load_pair import LoadImageMask, LoadImageMaskd
-from movl_monai.transforms.masks import read_segmentation, read_segmentation_volume
-from movl_monai.transforms.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
-from movl_monai.transforms.raster import raster_frame_count, read_raster
 from movl_monai.transforms.reader import MedicalImageReader
 from movl_monai.transforms.resize import ResizeImage, ResizeImaged
 from movl_monai.transforms.resize_mask import ResizeMask, ResizeMaskd, resize_back
-from movl_monai.transforms.slices import Volume, slice_image, take_slice
-from movl_monai.transforms.sniff import sniff_format
-from movl_monai.transforms.volume import read_dicom_volume
-from movl_monai.transforms.volume_source import read_mask_volume, read_volume
-from movl_monai.transforms.windows import HU_PRESETS, ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
+from movl_monai.transforms.windows import ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
 
 __all__ = [
     "HU_PRESETS",
@@ -78,3 +93,5 @@ __all__ = [
     "take_slice",
     "uint8_to_image",
 ]
+
+keep_old_names()

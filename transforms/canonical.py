@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform, Transform
-from movl_monai.transforms.assemble import choose_slices
-from movl_monai.transforms.dicom import Limits
-from movl_monai.transforms.errors import MedicalImageError
-from movl_monai.transforms.intensity import Intensity, check_intensity
-from movl_monai.transforms.slices import SliceAxis, Volume, axis_index, slice_image, take_slice
-from movl_monai.transforms.volume_source import VolumeSource, read_mask_volume, read_volume
-from movl_monai.transforms.windows import Window, resolve_windows
+
+from movl_monai.readers.assemble import choose_slices
+from movl_monai.readers.dicom import Limits
+from movl_monai.readers.errors import MedicalImageError
+from movl_monai.readers.intensity import Intensity, check_intensity
+from movl_monai.readers.slices import SliceAxis, Volume, axis_index, slice_image, take_slice
+from movl_monai.readers.volume_source import VolumeSource, read_mask_volume, read_volume
+from movl_monai.readers.windows import Window, resolve_windows
 
 __all__ = ["CanonicalSlices", "CanonicalSlicesd"]
 

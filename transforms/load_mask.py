@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from movl_monai.transforms.dicom import Limits
-from movl_monai.transforms.files import Source
-from movl_monai.transforms.mask_canvas import check_threshold
-from movl_monai.transforms.masks import read_segmentation
+
+from movl_monai.readers.dicom import Limits
+from movl_monai.readers.files import Source
+from movl_monai.readers.mask_canvas import check_threshold
+from movl_monai.readers.masks import read_segmentation
 
 __all__ = ["LoadSegmentation", "LoadSegmentationd"]
 

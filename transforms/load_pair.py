@@ -9,18 +9,19 @@ from typing import Any, TypeGuard, cast
 import numpy as np
 import torch
 from monai.transforms import Transform
-from movl_monai.transforms.dicom import Limits
-from movl_monai.transforms.errors import MedicalImageError
-from movl_monai.transforms.intensity import Intensity
-from movl_monai.transforms.label_map import looks_swapped, mask_classes, read_label_map
+
+from movl_monai.readers.dicom import Limits
+from movl_monai.readers.errors import MedicalImageError
+from movl_monai.readers.intensity import Intensity
+from movl_monai.readers.label_map import looks_swapped, mask_classes, read_label_map
+from movl_monai.readers.masks import read_segmentation
+from movl_monai.readers.pillow_file import Exif, turn_array
+from movl_monai.readers.raster import raster_turn
+from movl_monai.readers.slices import SliceAxis, Volume, slice_image, take_slice
+from movl_monai.readers.sniff import RASTER_FORMATS, sniff_format
+from movl_monai.readers.volume_source import read_mask_volume, read_volume
+from movl_monai.readers.windows import Window
 from movl_monai.transforms.load import DicomRange, LoadMedicalImage
-from movl_monai.transforms.masks import read_segmentation
-from movl_monai.transforms.pillow_file import Exif, turn_array
-from movl_monai.transforms.raster import raster_turn
-from movl_monai.transforms.slices import SliceAxis, Volume, slice_image, take_slice
-from movl_monai.transforms.sniff import RASTER_FORMATS, sniff_format
-from movl_monai.transforms.volume_source import read_mask_volume, read_volume
-from movl_monai.transforms.windows import Window
 
 __all__ = ["LoadImageMask", "LoadImageMaskd"]
 
@@ -30,7 +31,7 @@ Path = str | os.PathLike[str]
 class LoadImageMask(Transform):
     """Load one image, or one slice of a volume, with its mask as classes.
 
-    Volumes are NIfTI files, or folders with the files of one DICOM series. :func:`movl_monai.transforms.slice_image`
+    Volumes are NIfTI files, or folders with the files of one DICOM series. :func:`movl_monai.readers.slice_image`
     gives their slices, in any stored orientation, and the mask is cut in the same way. The last volume and mask are
     kept, so that reading all slices in turn reads the files once.
 

@@ -10,6 +10,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
 from movl_monai.transforms.load import LoadMedicalImage
 
 __all__ = ["MedicalImageReader"]

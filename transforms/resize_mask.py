@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor
+
 from movl_monai.transforms.resize import ResizeImage, ResizeMode, fit, size_before_fitting
 
 __all__ = ["ResizeMask", "ResizeMaskd", "resize_back"]

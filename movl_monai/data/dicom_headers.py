@@ -16,7 +16,7 @@ def read_dicom_header(path: Path) -> FileHeader:
     Reference:
         DICOM PS3.10, section 7.1 (preamble and prefix); PS3.3 C.7.1.1 (PatientID, IssuerOfPatientID).
     """
-    from movl_monai.transforms.dicom import scan_header
+    from movl_monai.readers.dicom import scan_header
 
     try:
         scan = scan_header(path)

@@ -50,7 +50,7 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     Faults of the content are not raised: a file of unknown format has the problem ``unsupported_format``, and damaged
     NIfTI and raster headers are left to the transform, which describes them better.
     """
-    from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
+    from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 
     if path.is_dir():
         return read_series_header(path, slice_axis=slice_axis)

@@ -47,7 +47,7 @@ def group_series(listing: Listing) -> Listing:
 
 
 def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
-    from movl_monai.transforms import sniff_format
+    from movl_monai.readers import sniff_format
 
     try:
         if len(entries) < 2 or any(sniff_format(entry.path) != "dicom" for entry in entries):
@@ -71,9 +71,9 @@ def _geometry(source: Path | Sequence[Path]) -> tuple[list[Path], tuple[int, int
     """
     import nibabel as nib
 
-    from movl_monai.transforms.dicom import Limits
-    from movl_monai.transforms.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
-    from movl_monai.transforms.volume_source import series_files
+    from movl_monai.readers.dicom import Limits
+    from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
+    from movl_monai.readers.volume_source import series_files
 
     limits = Limits()
     files = series_files(source, limits)[0] if isinstance(source, Path) else list(source)

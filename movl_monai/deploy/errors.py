@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from movl_monai.errors import MovlError
-from movl_monai.transforms.dicom.quiet import quiet
-from movl_monai.transforms.errors import MedicalImageError
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.errors import MedicalImageError
 
 __all__ = ["OperatorError", "clean_errors"]
 

@@ -24,7 +24,7 @@ class LeftOut:
 
     Args:
         path: path of the file, or of the folder with the study's first file.
-        reason: code of :data:`movl_monai.predict.series.REASONS` or :data:`movl_monai.transforms.errors.REASONS`.
+        reason: code of :data:`movl_monai.predict.series.REASONS` or :data:`movl_monai.readers.errors.REASONS`.
         study: StudyInstanceUID of a study; "" for a file.
     """
 

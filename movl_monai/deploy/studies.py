@@ -22,7 +22,7 @@ from movl_monai.deploy.sdk import (
 )
 from movl_monai.errors import DataError
 from movl_monai.predict.series import REASONS, Selection, SeriesScan, problem_of
-from movl_monai.transforms.dicom.codes import MODALITIES, known
+from movl_monai.readers.dicom.codes import MODALITIES, known
 
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
 
@@ -187,7 +187,7 @@ def files_of(selected_series: Sequence[Any]) -> list[str]:
 
 def _header(path: Path) -> Any:
     """Return the header of an image with its path, or the reason code for any other file."""
-    from movl_monai.transforms.dicom import read_header, scan_header
+    from movl_monai.readers.dicom import read_header, scan_header
 
     try:
         if problem := problem_of(scan_header(path)):

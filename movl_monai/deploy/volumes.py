@@ -11,7 +11,7 @@ import numpy as np
 
 from movl_monai.errors import DataError
 from movl_monai.predict.model import Model
-from movl_monai.transforms.dicom.codes import MODALITIES, known
+from movl_monai.readers.dicom.codes import MODALITIES, known
 
 __all__ = ["model_for_volumes", "write_volume"]
 

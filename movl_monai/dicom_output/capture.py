@@ -21,8 +21,8 @@ from movl_monai.dicom_output.origin import (
     orientation,
     prepared,
 )
-from movl_monai.transforms.dicom.quiet import quiet
-from movl_monai.transforms.dicom.tags import values
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.dicom.tags import values
 
 __all__ = ["secondary_capture"]
 

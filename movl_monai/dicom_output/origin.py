@@ -18,7 +18,7 @@ from pydicom.uid import UID, generate_uid
 import movl_monai
 from movl_monai.data.faults import ends_run
 from movl_monai.errors import MovlError
-from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = [
     "MANUFACTURER",

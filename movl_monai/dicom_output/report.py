@@ -25,7 +25,7 @@ from movl_monai.dicom_output.origin import (
     prepared,
 )
 from movl_monai.fonts import legible_names
-from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = ["ImageFinding", "classification_report", "read_classification_report"]
 

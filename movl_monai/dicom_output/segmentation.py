@@ -23,7 +23,7 @@ from movl_monai.dicom_output.origin import (
     orientation,
     prepared,
 )
-from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]
 

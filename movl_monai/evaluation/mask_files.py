@@ -15,9 +15,9 @@ from PIL import Image
 
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.files import write_atomically
-from movl_monai.transforms import read_volume, slices_to_volume
-from movl_monai.transforms.dicom.quiet import quiet
-from movl_monai.transforms.series import IRREGULAR
+from movl_monai.readers import read_volume, slices_to_volume
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.series import IRREGULAR
 
 __all__ = [
     "IrregularSpacingError",
@@ -189,7 +189,7 @@ def voxel_volumes(records: Sequence[Mapping[str, Any]]) -> list[np.ndarray] | No
     In a regular volume each voxel has |det(affine)|; in an irregular series each slice has its own thickness.
 
     Args:
-        records: technical facts of the slices, from :func:`movl_monai.transforms.slice_image`.
+        records: technical facts of the slices, from :func:`movl_monai.readers.slice_image`.
 
     Returns:
         None if a volume is unknown, such as for a single slice without a thickness.

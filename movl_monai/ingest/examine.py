@@ -20,9 +20,9 @@ from movl_monai.data.ids import Salter
 from movl_monai.data.spelling import patient_key
 from movl_monai.data.walk import name_problem
 from movl_monai.ingest.records import FileRecord, FrameRecord
-from movl_monai.transforms import raster_frame_count, slice_count, sniff_format
-from movl_monai.transforms.dicom import Geometry, HeaderScan, Limits, scan_header
-from movl_monai.transforms.dicom.codes import (
+from movl_monai.readers import raster_frame_count, slice_count, sniff_format
+from movl_monai.readers.dicom import Geometry, HeaderScan, Limits, scan_header
+from movl_monai.readers.dicom.codes import (
     INTENTS,
     LATERALITIES,
     PHOTOMETRICS,
@@ -31,8 +31,8 @@ from movl_monai.transforms.dicom.codes import (
     known,
     presentation_intent,
 )
-from movl_monai.transforms.dicom.quiet import quiet
-from movl_monai.transforms.dicom.segmentation import open_segmentation
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.dicom.segmentation import open_segmentation
 
 __all__ = ["Examine", "Known", "Task", "died"]
 

@@ -137,7 +137,7 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
 
 def _middle(load: LoadImageMask, entry: Entry) -> int | None:
     """Return the middle slice of a volume; its ends may be empty."""
-    from movl_monai.transforms import sniff_format
+    from movl_monai.readers import sniff_format
 
     if entry.frame is not None:
         return entry.frame

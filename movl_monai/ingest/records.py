@@ -48,7 +48,7 @@ class FileRecord:
         digest: of the bytes that were read.
         covered: number of these bytes, from the beginning of the file.
         format: "dicom", "nifti", "png" and so on, "" if unknown.
-        modality, view, laterality, photometric: of closed lists (:mod:`movl_monai.transforms.dicom.codes`).
+        modality, view, laterality, photometric: of closed lists (:mod:`movl_monai.readers.dicom.codes`).
         sop_class: name in the standard.
         transfer_syntax: UID of the standard.
         bits: stored bits.

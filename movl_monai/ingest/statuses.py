@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from movl_monai.transforms.errors import REASONS
+from movl_monai.readers.errors import REASONS
 
 __all__ = ["LOST", "STATUSES", "UNREADABLE"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from movl_monai.data.ids import Salter
 from movl_monai.ingest.journal import Journal
-from movl_monai.transforms.series import SAME_PLACE_MM, SeriesSlice, group_alike, series_affine, spacing_flags
+from movl_monai.readers.series import SAME_PLACE_MM, SeriesSlice, group_alike, series_affine, spacing_flags
 
 __all__ = ["FLAGS", "Placed", "group_frames", "place_frames"]
 

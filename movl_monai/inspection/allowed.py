@@ -18,8 +18,9 @@ __all__ = ["ATTRIBUTES", "BUILTINS", "ENVIRONMENT", "is_allowed", "is_allowed_im
 # packages of movl_monai whose parts configs are composed of; a name counts if the package exports it in `__all__`
 _OWN = {
     *("adapters", "backbones", "data", "engines", "evaluation", "heads", "losses", "networks", "prompts"),
-    *("transforms", "trust"),
+    *("readers", "transforms", "trust"),
 }
+_MOVED_TO = {"movl_monai.transforms": "movl_monai.readers"}  # modules whose old names still work
 _OWN_PATH = re.compile(r"(movl_monai\.(\w+))(?:\.(\w+))?")  # a part may be named with the module that defines it
 # exported for programs: they open other records, or write to a given path
 _FOR_PROGRAMS = re.compile(r"(open|save|write|rebuild|draw|render|load)_\w+|Run")
@@ -134,7 +135,9 @@ def is_allowed(path: str) -> bool:
     own = _OWN_PATH.fullmatch(package)
     if own is None or own[2] not in _OWN or _FOR_PROGRAMS.fullmatch(name):
         return False
-    return name in _exported(own[1]) and (own[3] is None or name in _defined(own[1], own[3]))
+    if name not in _exported(own[1]):
+        return False
+    return own[3] is None or any(name in _defined(p, own[3]) for p in (own[1], _MOVED_TO.get(own[1], own[1])))
 
 
 def is_allowed_import(module: str) -> bool:

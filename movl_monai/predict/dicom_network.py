@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import ConfigError
-from movl_monai.transforms.dicom.quiet import quiet
+from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = [
     "OUT_OF_RESOURCES",

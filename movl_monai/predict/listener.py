@@ -36,7 +36,7 @@ from movl_monai.predict.dicom_network import (
     send,
     transfer_syntaxes,
 )
-from movl_monai.transforms.dicom.quiet import mute
+from movl_monai.readers.dicom.quiet import mute
 
 __all__ = ["Limits", "Listener", "Peer", "main"]
 

@@ -149,8 +149,8 @@ def _read(path: Path) -> Listing:
 
 def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
     """Inspect a file; return it, and a reason code if it is not an image."""
-    from movl_monai.transforms import sniff_format
-    from movl_monai.transforms.dicom import scan_header
+    from movl_monai.readers import sniff_format
+    from movl_monai.readers.dicom import scan_header
 
     if entry.path.is_dir():
         header = read_header(entry.path, slice_axis=slice_axis)
@@ -166,7 +166,7 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
 
 def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis) -> list[_Found]:
     """Merge the slices of each series into one entry."""
-    from movl_monai.transforms.series import group_alike
+    from movl_monai.readers.series import group_alike
 
     keys: list[Hashable] = []
     places: list[tuple[tuple[float, ...], tuple[float, ...]]] = []

@@ -23,8 +23,8 @@ from movl_monai.predict.model import Model
 from movl_monai.predict.series import SeriesScan
 from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
-from movl_monai.transforms.dicom.quiet import quiet
-from movl_monai.transforms.dicom.visible import may_show_names
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.dicom.visible import may_show_names
 
 if TYPE_CHECKING:
     from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp

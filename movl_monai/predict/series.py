@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from movl_monai.transforms.dicom import HeaderScan
+    from movl_monai.readers.dicom import HeaderScan
 
 __all__ = ["CROSS_SECTIONAL", "HARMLESS", "REASONS", "Selection", "SeriesScan", "problem_of"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from movl_monai.transforms.dicom import stored_values
 from pydicom import dcmread
 
 from benchmarks.dicom_files import COMPRESSED, compressed_slice, native_slice
 from benchmarks.dicom_speed import readers_of
+from movl_monai.readers.dicom import stored_values
 
 SIZE = 64
 

@@ -15,7 +15,7 @@ from benchmarks.readers.process import ReaderProcess
 from benchmarks.readers.synthetic import write_failure_files
 from benchmarks.readers.table import RULE, format_results
 from benchmarks.readers.truth import Truth, judged_frames, truth_of
-from tests.transforms.dicom.objects import as_file, grey_object, shipped
+from tests.readers.dicom.objects import as_file, grey_object, shipped
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.uniform(-1000, 1000, (4, 6, 9))  # frames, rows, columns

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from movl_monai.transforms.dicom import scan_header
-
 from benchmarks.scan_speed import scan_with_pydicom, shipped_files, write_slices
+from movl_monai.readers.dicom import scan_header
 
 
 def test_the_slices_have_usual_headers_and_differ(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from movl_monai.transforms import read_volume
 from PIL import Image
 
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, user_error
+from movl_monai.readers import read_volume
 from tests.bundles.conftest import BUNDLES, FAST_SEGMENTING, check_same_logits, for_inference
 from tests.evaluation.masks import write_images, write_volumes
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import segmentation, source_series
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import segmentation, source_series
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from monai.transforms import Compose, RandGaussianNoise
-from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 from torch.utils.data import DataLoader
 
 from movl_monai.data import Datalist, ImageContractError, ImageDataset, concatenate, read_datalist
 from movl_monai.errors import DataError
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
 Item = dict[str, Any]
 Transform = Callable[[Item], Item]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 from monai.transforms import Compose
-from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged
 from PIL import Image
 
 from movl_monai.data.decode import ImageContractError, decode, decode_all, to_uint8
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged
 
 Item = dict[str, Any]
 

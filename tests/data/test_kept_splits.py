@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.transforms import Compose
-from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
@@ -20,6 +19,7 @@ from movl_monai.data import Datalist, ImageDataset, read_datalist
 from movl_monai.data.kept_splits import KeptImage, KeptSplits, read_kept_splits
 from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.errors import DataError, LeakageError
+from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
 CHAIN = Compose(
     [

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, RandSpatialCropd
-from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, RandomAugmentImaged, ResizeImaged, ResizeMaskd
 from PIL import Image
 
 from movl_monai.data import ImageContractError, SegmentationDataset, read_mask_datalist, read_unlabelled
 from movl_monai.errors import DataError
+from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, RandomAugmentImaged, ResizeImaged, ResizeMaskd
 
 
 def _chain(size: int = 16, num_classes: int = 2, **options: object) -> Compose:

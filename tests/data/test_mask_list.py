@@ -13,8 +13,8 @@ import pytest
 
 from movl_monai.data import read_datalist, read_mask_datalist, read_unlabelled
 from movl_monai.errors import DataError
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import source_series
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import source_series
 
 Make = Callable[..., Path]
 

@@ -18,7 +18,7 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, 
 
 from movl_monai.phantom import write_phantom
 from tests.predict.conftest import ROOT, make_run
-from tests.transforms.dicom.objects import as_file, grey_object
+from tests.readers.dicom.objects import as_file, grey_object
 
 DX = DigitalXRayImageStorageForPresentation
 Run = Callable[..., tuple[int, Path]]

@@ -9,7 +9,6 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
-from movl_monai.transforms import read_segmentation_volume, read_volume
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
@@ -26,6 +25,7 @@ from movl_monai.dicom_output import (
     segmentation_object,
 )
 from movl_monai.errors import ConfigError
+from movl_monai.readers import read_segmentation_volume, read_volume
 from tests.dicom_output.conftest import ORIGIN, STAMP, headers
 
 Validator = Callable[[Path], list[str]]

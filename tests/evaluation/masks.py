@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from monai.transforms import Compose
-from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, ResizeImaged, ResizeMaskd
 from PIL import Image
 
 from movl_monai.data import SegmentationDataset, read_mask_datalist
+from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, ResizeImaged, ResizeMaskd
 
 __all__ = ["SIZE", "chain", "dataset", "write_images", "write_volumes"]
 

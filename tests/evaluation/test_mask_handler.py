@@ -25,8 +25,8 @@ from movl_monai.evaluation import MaskWriter, NonFiniteLogitsError, Segmentation
 from movl_monai.evaluation.mask_files import MaskFiles
 from movl_monai.evaluation.mask_metrics import NO_DISTANCES
 from tests.evaluation.masks import chain, dataset, write_images, write_volumes
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import AXIAL, segmentation, slice_object
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import AXIAL, segmentation, slice_object
 from tests.transforms.test_load_pair import AFFINES
 
 NAMES = ["background", "a", "b"]

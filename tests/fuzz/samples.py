@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmread
 
-from tests.transforms.dicom.objects import as_file, grey_object, lut_item, shipped
+from tests.readers.dicom.objects import as_file, grey_object, lut_item, shipped
 
 __all__ = ["PLANTED", "samples"]
 

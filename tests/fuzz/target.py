@@ -10,9 +10,10 @@ from dataclasses import replace
 from io import BytesIO
 
 import torch
-from movl_monai.transforms import REASONS, LoadMedicalImage, LoadSegmentation, MedicalImageError
-from movl_monai.transforms.dicom import scan_header
 
+from movl_monai.readers import REASONS, MedicalImageError
+from movl_monai.readers.dicom import scan_header
+from movl_monai.transforms import LoadMedicalImage, LoadSegmentation
 from tests.fuzz.samples import PLANTED
 
 __all__ = ["check_file"]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from movl_monai.transforms import LoadMedicalImage, MedicalImageError
 from PIL import Image
 
+from movl_monai.readers import MedicalImageError
+from movl_monai.transforms import LoadMedicalImage
 from tests.fuzz.mutate import damaged_files
 from tests.fuzz.samples import PLANTED, samples
 from tests.fuzz.target import check_file

@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 
 from tests.hostile.probe import Probe, deflated_zeros
-from tests.transforms.dicom.objects import as_file, grey_object, lut_item, rgb_object
+from tests.readers.dicom.objects import as_file, grey_object, lut_item, rgb_object
 
 __all__ = ["DICOM_PROBES"]
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from movl_monai.transforms import LoadMedicalImage, MedicalImageError
-
+from movl_monai.readers import MedicalImageError
+from movl_monai.transforms import LoadMedicalImage
 from tests.hostile.dicom_probes import DICOM_PROBES
 from tests.hostile.other_probes import NIFTI_PROBES, PLACE_PROBES, RASTER_PROBES
 from tests.hostile.probe import Probe

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from movl_monai.transforms import REASONS
 
+from movl_monai.readers import REASONS
 from tests.hostile.run import LIMIT, PROBES, Outcome, Probe, run_probes
 
 PROJECT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.scan import add_files, read_files
 from movl_monai.ingest.volumes import place_frames
-from tests.transforms.dicom.objects import as_file, grey_object
+from tests.readers.dicom.objects import as_file, grey_object
 
 SALT = b"0123456789abcdef"
 SMALL = Preprocessing(image_size=16)

@@ -20,7 +20,7 @@ from movl_monai.data.ids import Salter
 from movl_monai.ingest.examine import Examine, Known, Task
 from movl_monai.ingest.records import FileRecord
 from tests.ingest.conftest import SALT, SMALL, MakePng, MakeSlice, read_folder
-from tests.transforms.dicom.objects import as_file, grey_object, shipped
+from tests.readers.dicom.objects import as_file, grey_object, shipped
 
 
 def examine(path: Path, *, known: Known | None = None, pixels: bool = True, **options: Any) -> FileRecord | None:

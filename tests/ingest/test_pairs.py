@@ -17,8 +17,8 @@ from movl_monai.errors import DataError
 from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder
 from tests.data.test_read_nnunet import nnunet
 from tests.ingest.conftest import SMALL, MakeSlice
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import segmentation, source_series
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import segmentation, source_series
 
 READING = Reading(preprocessing=SMALL, progress=False, thumbnails=20)
 

@@ -12,7 +12,6 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import torch
-from movl_monai.transforms import read_volume, resize_back, slices_to_volume
 from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
@@ -20,10 +19,12 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
 from movl_monai.data import IdMap
 from movl_monai.engines import open_run
 from movl_monai.predict.model import open_model
+from movl_monai.readers import read_volume, slices_to_volume
+from movl_monai.transforms import resize_back
 from tests.predict.conftest import make_run
 from tests.predict.truth import TOLERANCE, VIT, Key, evaluate, key_of, spread_logits
-from tests.transforms.dicom.objects import as_file, grey_object
-from tests.transforms.segmentations import AXIAL, segmentation, slice_object
+from tests.readers.dicom.objects import as_file, grey_object
+from tests.readers.segmentations import AXIAL, segmentation, slice_object
 
 __all__ = [
     "NAMES",

@@ -10,13 +10,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from movl_monai.transforms import read_segmentation_volume, read_volume
 from PIL import Image
 from pydicom import dcmread
 
 from movl_monai.dicom_output import read_classification_report
 from movl_monai.engines import open_run
 from movl_monai.predict.run import predict
+from movl_monai.readers import read_segmentation_volume, read_volume
 from movl_monai.trust import TrustRecord, trained_state_sha256, write_trust
 
 NAMES = ["no_lesion", "lesion"]

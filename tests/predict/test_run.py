@@ -20,7 +20,7 @@ from movl_monai.engines import open_run, prepare_image_batch
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation import read_predictions
 from movl_monai.predict.run import predict
-from tests.transforms.dicom.objects import as_file, rgb_object
+from tests.readers.dicom.objects import as_file, rgb_object
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from movl_monai.data import IdMap
 from movl_monai.engines import open_run
 from movl_monai.predict.listing import list_images
 from movl_monai.predict.run import predict
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import AXIAL, SPACE, slice_object
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import AXIAL, SPACE, slice_object
 
 ROWS, COLUMNS = 24, 20
 AREA = ROWS * COLUMNS * 0.5 * 0.75

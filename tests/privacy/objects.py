@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from movl_monai.transforms.dicom.quiet import quiet
 from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 
+from movl_monai.readers.dicom.quiet import quiet
 from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID
 from tests.privacy.runs import WORDS
 from tests.privacy.search import Search

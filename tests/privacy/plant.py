@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from movl_monai.transforms.dicom.quiet import quiet
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset, FileDataset
@@ -17,8 +16,9 @@ from pydicom.datadict import DicomDictionary
 from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
-from tests.transforms.dicom.objects import as_file, grey_object
-from tests.transforms.segmentations import segmentation, slice_object
+from movl_monai.readers.dicom.quiet import quiet
+from tests.readers.dicom.objects import as_file, grey_object
+from tests.readers.segmentations import segmentation, slice_object
 
 __all__ = ["PATH", "TAG", "TAG_DATE", "TAG_TIME", "TAG_UID", "plant_folder", "plant_odd", "plant_pairs", "plant_series"]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from movl_monai.transforms.dicom.quiet import quiet
 from PIL import Image
 from pydicom import dcmread
 
+from movl_monai.readers.dicom.quiet import quiet
 from tests.predict.conftest import make_run
 from tests.privacy.objects import check_objects, headers, planted_elements, search_of
 from tests.privacy.plant import PATH, TAG, TAG_DATE, TAG_TIME, TAG_UID, plant_folder, plant_odd, plant_series
 from tests.privacy.runs import WORDS, Runs
 from tests.privacy.search import Search
-from tests.transforms.dicom.objects import as_file, grey_object
+from tests.readers.dicom.objects import as_file, grey_object
 
 CLASSES = ["no_lesion", "lesion"]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from movl_monai.transforms.corruptions import CORRUPTIONS
 from torch import nn
 
 import movl_monai.robustness.suite as suite_module
@@ -19,6 +18,7 @@ from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
 from movl_monai.robustness import CLEAN, Member, Suite, cells_of, compute_logits, plain_backbone
 from movl_monai.robustness.corrupt import choose_corruptions, corrupt_images, pixel_names, severities_of
+from movl_monai.transforms.corruptions import CORRUPTIONS
 from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone
 
 CELLS = cells_of(["contrast", "gaussian_noise", "inversion"], [2, 4])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
-from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 from scipy.ndimage import affine_transform, gaussian_filter
+
+from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 
 NOTHING = {
     "prob": 1.0,

@@ -15,11 +15,10 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose
-from movl_monai.transforms import (
-    CanonicalSlices,
-    CanonicalSlicesd,
+from PIL import Image
+
+from movl_monai.readers import (
     MedicalImageError,
-    ResizeImaged,
     read_dicom_volume,
     read_mask_volume,
     read_volume,
@@ -27,10 +26,9 @@ from movl_monai.transforms import (
     slices_to_volume,
     take_slice,
 )
-from PIL import Image
-
-from tests.transforms.dicom.objects import as_file, shipped
-from tests.transforms.segmentations import AXIAL, LABELS, segmentation, source_series
+from movl_monai.transforms import CanonicalSlices, CanonicalSlicesd, ResizeImaged
+from tests.readers.dicom.objects import as_file, shipped
+from tests.readers.segmentations import AXIAL, LABELS, segmentation, source_series
 
 SAGITTAL = (0, 1, 0, 0, 0, -1)
 OBLIQUE = (0.8, 0.6, 0, -0.6, 0.8, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.05, 0.06, 0.07)

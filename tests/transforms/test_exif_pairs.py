@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from movl_monai.transforms import LoadImageMask, LoadMedicalImage, MedicalImageError
-from movl_monai.transforms.label_map import looks_swapped
-from movl_monai.transforms.pillow_file import turn_array
-from movl_monai.transforms.raster import raster_turn, read_raster
 from PIL import Image, ImageOps
+
+from movl_monai.readers import MedicalImageError
+from movl_monai.readers.label_map import looks_swapped
+from movl_monai.readers.pillow_file import turn_array
+from movl_monai.readers.raster import raster_turn, read_raster
+from movl_monai.transforms import LoadImageMask, LoadMedicalImage
 
 SQUARE, WIDE = (24, 24), (16, 24)
 SIDEWAYS = (5, 6, 7, 8)

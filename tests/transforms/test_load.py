@@ -12,21 +12,13 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
-from movl_monai.transforms import (
-    Limits,
-    LoadMedicalImage,
-    LoadMedicalImaged,
-    MedicalImageError,
-    QuantizeImaged,
-    ResizeImaged,
-    read_dicom,
-    read_nifti_slice,
-    read_raster,
-)
-from movl_monai.transforms import load as load_module
 from PIL import Image
 from pydicom.data import get_testdata_file
 from torch.utils.data import DataLoader
+
+from movl_monai.readers import Limits, MedicalImageError, read_dicom, read_nifti_slice, read_raster
+from movl_monai.transforms import LoadMedicalImage, LoadMedicalImaged, QuantizeImaged, ResizeImaged
+from movl_monai.transforms import load as load_module
 
 VOLUME = np.random.default_rng(0).normal(0, 500, (6, 7, 4)).astype(np.float32)
 

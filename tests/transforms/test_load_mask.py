@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
-from movl_monai.transforms import (
-    Limits,
-    LoadMedicalImage,
-    LoadMedicalImaged,
-    LoadSegmentation,
-    LoadSegmentationd,
-    MedicalImageError,
-    read_segmentation,
-)
 
-from tests.transforms.dicom.objects import as_file, shipped
-from tests.transforms.segmentations import LABELS, fractions, segmentation, source_series
+from movl_monai.readers import Limits, MedicalImageError, read_segmentation
+from movl_monai.transforms import LoadMedicalImage, LoadMedicalImaged, LoadSegmentation, LoadSegmentationd
+from tests.readers.dicom.objects import as_file, shipped
+from tests.readers.segmentations import LABELS, fractions, segmentation, source_series
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from movl_monai.transforms import (
-    LoadImageMask,
-    LoadImageMaskd,
-    LoadMedicalImage,
-    MedicalImageError,
-    slices_to_volume,
-    take_slice,
-)
 from PIL import Image
 
-from tests.transforms.dicom.objects import as_file
-from tests.transforms.segmentations import LABELS, segmentation, source_series
+from movl_monai.readers import MedicalImageError, slices_to_volume, take_slice
+from movl_monai.transforms import LoadImageMask, LoadImageMaskd, LoadMedicalImage
+from tests.readers.dicom.objects import as_file
+from tests.readers.segmentations import LABELS, segmentation, source_series
 
 TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
 AFFINES = {

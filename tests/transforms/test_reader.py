@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged
-from movl_monai.transforms import LoadMedicalImage, MedicalImageError
-from movl_monai.transforms.reader import MedicalImageReader
 from PIL import Image
 from torch.utils.data import default_collate
+
+from movl_monai.readers import MedicalImageError
+from movl_monai.transforms import LoadMedicalImage
+from movl_monai.transforms.reader import MedicalImageReader
 
 # LoadImage registers all of MONAI's readers, one of which tells of a package that is not installed
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from movl_monai.transforms.resize import Interpolation, ResizeImage, ResizeImaged, ResizeMode
 from PIL import Image
+
+from movl_monai.transforms.resize import Interpolation, ResizeImage, ResizeImaged, ResizeMode
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

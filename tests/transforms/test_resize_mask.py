@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from movl_monai.transforms import ResizeImage, ResizeMask, ResizeMaskd, resize_back
 
 

@@ -239,9 +239,8 @@ def test_a_detector_without_val_says_what_to_evaluate() -> None:
 
 
 def real_features(names: list[Path]) -> np.ndarray:
-    from movl_monai.transforms import LoadMedicalImage, ResizeImage
-
     from movl_monai.backbones import TimmBackbone, embedded_efficientnet_lite0
+    from movl_monai.transforms import LoadMedicalImage, ResizeImage
 
     weights = embedded_efficientnet_lite0()
     backbone = TimmBackbone("tf_efficientnet_lite0", weights=weights, image_size=96).eval()

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 from torchvision.transforms.v2.functional import adjust_gamma
+
+from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 
 __all__ = ["ChangeGamma", "ChangeGammad"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 
 __all__ = ["AddGaussianNoise", "AddGaussianNoised"]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 from movl_monai.transforms.quantize import image_to_uint8, uint8_to_image
-from PIL import Image
 
 __all__ = ["CompressJPEG", "CompressJPEGd"]
 

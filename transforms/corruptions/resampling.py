@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 
 __all__ = ["ResampleCoarsely", "ResampleCoarselyd"]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 from PIL import Image, ImageDraw, ImageFont
+
+from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
 
 __all__ = ["BurnInText", "BurnInTextd"]
 

@@ -9,13 +9,18 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import movl_monai.transforms.corruptions as corruptions
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms import Compose
+from torch.utils.data import DataLoader
+
+import movl_monai.transforms.corruptions as corruptions
+from movl_monai.data.decode import to_uint8
+from movl_monai.phantom.render import render
+from movl_monai.phantom.scanner import SCANNERS
 from movl_monai.transforms import LoadMedicalImage, QuantizeImage, ResizeImage
 from movl_monai.transforms.corruptions import (
     CORRUPTIONS,
@@ -23,11 +28,6 @@ from movl_monai.transforms.corruptions import (
     Corruption,
     InvertPolarity,
 )
-from torch.utils.data import DataLoader
-
-from movl_monai.data.decode import to_uint8
-from movl_monai.phantom.render import render
-from movl_monai.phantom.scanner import SCANNERS
 
 SIZE = 96
 NAMES = list(CORRUPTIONS)

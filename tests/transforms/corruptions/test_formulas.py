@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import convolve as scipy_convolve
+
 from movl_monai.transforms.corruptions import CORRUPTIONS
 from movl_monai.transforms.corruptions.kernels import convolve, disk_kernel, line_kernel
-from scipy.ndimage import convolve as scipy_convolve
 
 
 def flat(value: float, size: int = 128) -> torch.Tensor:
