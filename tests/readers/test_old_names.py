@@ -11,6 +11,7 @@ import pytest
 
 import movl_monai.readers
 import movl_monai.transforms
+from movl_monai.inspection.allowed import is_allowed
 from movl_monai.transforms._moved import MOVED
 
 READERS = Path(movl_monai.readers.__file__).parent
@@ -57,3 +58,18 @@ def test_an_unknown_name_is_refused_as_ever() -> None:
 )
 def test_an_old_name_imports_first_in_a_fresh_process(statement: str) -> None:
     assert subprocess.run([sys.executable, "-c", statement], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("movl_monai.transforms.read_nifti", True),
+        ("movl_monai.transforms.nifti.read_nifti", True),
+        ("movl_monai.readers.nifti.read_nifti", True),
+        ("movl_monai.transforms.load.LoadMedicalImaged", True),
+        ("movl_monai.transforms.nifti.open_source", False),
+        ("movl_monai.readers.files.os.system", False),
+    ],
+)
+def test_configs_may_use_the_old_and_the_new_names(path: str, allowed: bool) -> None:
+    assert is_allowed(path) is allowed
