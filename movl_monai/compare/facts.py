@@ -44,9 +44,9 @@ def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigu
         f"{', '.join(map(str, epochs))}; settings for all arms: {settings}",
         _seeds(comparison),
         _search_fact(comparison, outcome),
-        "- Selection: of the states after each epoch and the start, the one with the best "
-        f"{example.training.metric} on val, of equals the one with the lower cross entropy on val; test images are "
-        "evaluated once per final run.",
+        "- Selection: of the start, the states after each epoch and further candidates of the bundle (shown as later "
+        f"epochs), the one with the best {example.training.metric} on val, of equals the one with the lower cross "
+        f"entropy on val{_clear(comparison)}; test images are evaluated once per final run.",
         *([_threshold(figures)] if classified else []),
         _intervals(comparison, figures),
         "- Trained parameters: numbers in the parts that are trained or solved. Train seconds: wall time of training "
@@ -147,6 +147,13 @@ def _search_fact(comparison: Comparison, outcome: Outcome) -> str:
         f"seeds{' and draws' if comparison.draws > 1 else ''}.{without}"
         + (" Exact linear probes choose their L2 strength on val inside of every run." if probes else "")
     )
+
+
+def _clear(comparison: Comparison) -> str:
+    """Return the further condition of ``selection: clear``, where the bundle has it."""
+    if comparison.setups[0].train.get("selection") != "clear":
+        return ""
+    return "; a state replaces the start only if it is ahead of it in 95 % of resamples of the val patients"
 
 
 def _chosen(comparison: Comparison) -> list[str]:
