@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,16 @@ def run(settings: BenchSettings) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [*shipped_files(), *write_slices(Path(folder), settings.scan_files, settings.slice_size)]
-        one = {"ours": partial(_scan, files), "other": partial(scan_with_pydicom, files)}
+        one: dict[str, Callable[[], object]] = {
+            "ours": partial(_scan, files),
+            "other": partial(scan_with_pydicom, files),
+        }
         # enough files to justify the start of two workers
         many = files * settings.scan_passes
-        two = {"ours": partial(_scan_in_workers, many), "other": partial(scan_with_pydicom, many)}
+        two: dict[str, Callable[[], object]] = {
+            "ours": partial(_scan_in_workers, many),
+            "other": partial(scan_with_pydicom, many),
+        }
         times: dict[str, Any] = {"rounds": settings.rounds, "warmup": settings.warmup, "device": settings.device}
         timings = interleave(one, **times, clock=time.process_time)
         wall = interleave(two, **times)

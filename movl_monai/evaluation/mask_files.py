@@ -18,6 +18,7 @@ from movl_monai.files import write_atomically
 from movl_monai.readers import read_volume, slices_to_volume
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.series import IRREGULAR
+from movl_monai.readers.slices import SliceAxis
 
 __all__ = [
     "IrregularSpacingError",
@@ -92,7 +93,7 @@ class MaskFiles:
         slices: Mapping[int, np.ndarray],
         *,
         source: str | os.PathLike[str] | Sequence[str],
-        axis: str,
+        axis: SliceAxis,
         records: Sequence[Mapping[str, Any]],
     ) -> Path:
         """Write the classes of slices as the NIfTI mask of their volume; missing slices are background.

@@ -90,7 +90,8 @@ def read_raster(
                 seek_page(image, index)
                 check_size(image, max_pixels)
             bits, flags = declared_bits(image, image_format, file)
-            white_is_zero = image_format == "tiff" and image.tag_v2.get(262) == 0
+            tags: Any = getattr(image, "tag_v2", {}) if image_format == "tiff" else {}
+            white_is_zero = tags.get(262) == 0
             in_planes = image_format == "tiff" and has_deep_raw_planes(image)
             decode = partial(read_deep_planes, file, index) if in_planes else None
             upright = decoded_upright(image, flags, exif=exif, decode=decode)
@@ -98,7 +99,7 @@ def read_raster(
                 upright,
                 bits=bits,
                 white_is_zero=white_is_zero,
-                signed=image_format == "tiff" and image.tag_v2.get(339, (1,))[0] == 2,
+                signed=tags.get(339, (1,))[0] == 2,
                 value_range=value_range,
                 flags=flags,
             )

@@ -35,7 +35,7 @@ def samples_to_rgb(stored: np.ndarray, *, photometric: str, layout: PixelLayout)
     Reference:
         DICOM PS3.3 C.7.6.3.1.2.
     """
-    rgb = stored.astype(np.float32 if layout.bits_stored <= 16 else np.float64)
+    rgb: np.ndarray = stored.astype(np.float32 if layout.bits_stored <= 16 else np.float64)
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         offset = 2.0 ** (layout.bits_stored - 1)
         luminance, blue, red = rgb[..., 0], rgb[..., 1] - offset, rgb[..., 2] - offset
