@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from movl_monai.evaluation import files as atomic
+from movl_monai import files as atomic
 from movl_monai.predict.journal import Journal
 from movl_monai.predict.run import predict
 
