@@ -143,23 +143,27 @@ def _compare_with_checkpoint(
             "`model.pt` of a run."
         )
     theirs, ours = decode_facts(state[prefix + _FACTS_KEY]), module.facts()
+    _compare_frozen(theirs["backbone"], ours["backbone"])
+    _compare_parts(theirs["parts"], ours["parts"])
     _compare_backbones(theirs["backbone"], ours["backbone"])
     if ours["class_names"] and theirs["class_names"] and ours["class_names"] != theirs["class_names"]:
         raise CheckpointMismatchError(
             f"The checkpoint was trained for the classes {theirs['class_names']}, this network has "
             f"{ours['class_names']}. Use the data set's class names in the checkpoint's order, or train again."
         )
-    _compare_parts(theirs["parts"], ours["parts"])
     _compare_shapes(module, state, prefix)
 
 
-def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def _compare_frozen(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     if theirs["frozen"] != ours["frozen"]:
         words = {True: "frozen (the checkpoint holds no backbone)", False: "trained (the checkpoint holds all of it)"}
         raise CheckpointMismatchError(
             f"In the checkpoint the backbone is {words[theirs['frozen']]}, here it is {words[ours['frozen']]}. "
             "Use the same config files, overlays included, as in training."
         )
+
+
+def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     if theirs.get("layers", "last") != ours.get("layers", "last"):
         raise CheckpointMismatchError(
             f"The checkpoint's head reads the layers {theirs.get('layers', 'last')!r} of its backbone, this network's "
