@@ -110,7 +110,7 @@ def test_evaluation_stores_what_a_report_needs_of_every_split(trained: Path) -> 
     assert {name: len(part) for name, part in outputs.sections().items()} == {
         "id": 6, "ood:scanner_b": 6, "val": 6, "train": 12,
     }  # fmt: skip
-    assert outputs.features.shape == (30, 1280)
+    assert outputs.features.shape == (30, 496)  # the means of the last four stages
     assert None not in outputs.predictions.patients
 
 
@@ -244,11 +244,12 @@ def test_evaluation_without_training_and_with_another_backbone_says_what_to_do(
         "name": "test_efficientnet",
         "weights": None,
         "image_size": 64,
+        "layers": "@layers",
     }
     checkpoint = str(trained / "models/model.pt")
     error = _error("infer", [TRAIN, EVALUATE], "evaluating", **settings, checkpoint=checkpoint, backbone=other)
     assert isinstance(error, CheckpointMismatchError)
-    assert "was trained on the frozen weights of 'tf_efficientnet_lite0'" in str(error)
+    assert "was trained on the frozen weights of 'tf_efficientnet_lite0 (layers=all)'" in str(error)
 
 
 def test_the_command_shows_one_paragraph_without_a_traceback(
