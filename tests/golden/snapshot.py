@@ -1,4 +1,4 @@
-"""What a folder of outputs holds, without what differs from run to run: times, commits, places, file times."""
+"""Content of a folder of outputs, without the facts of one run: times, commits, places, file times."""
 
 from __future__ import annotations
 
