@@ -212,3 +212,19 @@ def test_typed_strings_are_taken_from_the_command_line(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("text", "value"), [("2024 #3", "2024 #3"), ("['a#', 1]", ["a#", 1]), ("3", 3)])
 def test_a_number_sign_is_no_comment(text: str, value: Any) -> None:
     assert parse_overrides(["--x", text]) == {"x": value}
+
+
+@pytest.mark.parametrize("bundle", [name for name in NAMES if name.endswith("classification")])
+def test_a_head_behind_the_exact_probe_trains_at_a_rate_per_feature_and_one_from_zero_does_not(bundle: str) -> None:
+    """A fixed rate undoes the probe, the faster the more features; a head of zeros would hardly move at the other."""
+    train = _contents(bundle)["train.json"]
+    checked = 0
+    for name, content in _contents(bundle).items():
+        merged = {**train, **content}
+        stages = merged["strategy"] if name == "train.json" or "strategy" in content else []
+        for number, stage in enumerate(stages):
+            if stage.get("lr", {}).get("head") == "@head_lr":
+                solved = any(earlier.get("solve_head") for earlier in stages[:number])
+                assert ("num_features" in str(merged["head_lr"])) == solved, name
+                checked += 1
+    assert checked >= 3
