@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import __main__ as bench_cli
 from benchmarks.readers import __main__ as readers_cli
-from movl_monai import cli
+from movl_monai.cli.main import _parser as parser_of_commands
 from movl_monai.predict import listener
 from movl_monai.robustness.images import DATA_SETTINGS
 
@@ -31,13 +31,13 @@ ON_ONE = {
     "movl_monai/engines/earlier.py": ("training", "evaluating"),
     "movl_monai/engines/ensemble.py": ("ensemble",),
     "movl_monai/engines/validation.py": ("training",),
-    "movl_monai/ensemble_run.py": ("ensemble",),
+    "movl_monai/cli/ensemble.py": ("ensemble",),
     "movl_monai/export": ("export",),
     "movl_monai/ingest/": ("ingest", "check"),
     "movl_monai/ingest/README.md": ("ingest", "check", "training"),
     "movl_monai/phantom/": ("phantom",),
     "movl_monai/predict": ("predict", "movl_monai.predict.listener"),
-    "movl_monai/report_run.py": ("report",),
+    "movl_monai/cli/report.py": ("report",),
     "movl_monai/robustness": ("robustness",),
 }
 # ... or, where every one of them shows the same message, on all of them.
@@ -87,7 +87,7 @@ def _raise(message: str) -> None:
 @cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parsers of all commands, which take placeholders and raise."""
-    top = cli._parser()
+    top = parser_of_commands()
     (commands,) = (one for one in top._actions if isinstance(one, argparse._SubParsersAction))
     found = dict(commands.choices)
     for module in (listener, bench_cli, readers_cli):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from movl_monai.cli.compare import write_tables
 from movl_monai.compare import Plan
 from movl_monai.compare import comparison as comparison_module
 from movl_monai.compare.arms import Arm
@@ -16,7 +17,6 @@ from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.compare.ensembles import mean_outputs
 from movl_monai.compare.training import read_record
 from movl_monai.compare.work import RunTask
-from movl_monai.compare_run import write_tables
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs, read_outputs
 from movl_monai.evaluation.metrics import softmax

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from movl_monai.cli.compare import write_tables
 from movl_monai.compare import Plan, Result, Training, compare_results, read_plan
 from movl_monai.compare.comparison import Comparison
 from movl_monai.compare.data import fingerprint
 from movl_monai.compare.tasks import SEGMENTATION, read_judged, task_of
-from movl_monai.compare_run import write_tables
 from movl_monai.data import read_mask_datalist
 from movl_monai.errors import DataError, MovlError
 from tests.evaluation.masks import write_images

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from movl_monai.cli import main
+from movl_monai.cli.export import _described
 from movl_monai.data.decode import decode
 from movl_monai.engines.run_record import open_run
 from movl_monai.errors import ConfigError, DataError, ExportError
@@ -20,7 +21,6 @@ from movl_monai.export import exporting, read_exported
 from movl_monai.export.exporting import ExportedFile, export_run
 from movl_monai.export.parity import Parity
 from movl_monai.export.sealed import SUFFIXES
-from movl_monai.export_run import _described
 from movl_monai.trust import TRUST_FILE, TrustError, read_trust
 from tests.export.conftest import SETTINGS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from movl_monai.cli.ingest import EXIT_LEAKAGE, EXIT_UNREADABLE
 from movl_monai.ingest import findings
-from movl_monai.ingest.cli import EXIT_LEAKAGE, EXIT_UNREADABLE
 from movl_monai.ingest.statuses import LOST, STATUSES, UNREADABLE
 from movl_monai.ingest.volumes import FLAGS
 from movl_monai.readers.errors import REASONS

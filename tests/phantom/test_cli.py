@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from movl_monai.cli.phantom import add_arguments, run
 from movl_monai.errors import ConfigError
-from movl_monai.phantom.cli import add_arguments, run
 
 
 def options(*arguments: str) -> argparse.Namespace:

@@ -18,7 +18,7 @@ _EXIT_INTERRUPTED = 130
 
 
 def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.phantom.cli import add_arguments, run
+    from movl_monai.cli.phantom import add_arguments, run
 
     parser = commands.add_parser(
         "phantom", help="write the embedded data set: valid DICOM files of a synthetic phantom"
@@ -28,7 +28,7 @@ def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.bundle_run import add_arguments, run
+    from movl_monai.cli.run import add_arguments, run
 
     parser = commands.add_parser(
         "run",
@@ -40,7 +40,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.evaluate_run import add_arguments, run
+    from movl_monai.cli.evaluate import add_arguments, run
 
     parser = commands.add_parser(
         "evaluate", help="evaluate a trained run from its record, alone or against other runs", allow_abbrev=False
@@ -50,7 +50,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.compare_run import add_arguments, run
+    from movl_monai.cli.compare import add_arguments, run
 
     parser = commands.add_parser(
         "compare", help="compare adaptation methods on one data set: seeds, equal search, one table", allow_abbrev=False
@@ -60,7 +60,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_ensemble(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.ensemble_run import add_arguments, run
+    from movl_monai.cli.ensemble import add_arguments, run
 
     parser = commands.add_parser(
         "ensemble",
@@ -72,7 +72,7 @@ def _add_ensemble(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.ingest.cli import add_check_arguments, add_ingest_arguments, run_check, run_ingest
+    from movl_monai.cli.ingest import add_check_arguments, add_ingest_arguments, run_check, run_ingest
 
     parser = commands.add_parser(
         "ingest", help="look at a folder of images: manifest, quality report, status of each file"
@@ -85,7 +85,7 @@ def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.report_run import add_arguments, run
+    from movl_monai.cli.report import add_arguments, run
 
     parser = commands.add_parser("report", help="make the report of a run again, or put several runs on one page")
     add_arguments(parser)
@@ -93,7 +93,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.robustness_run import add_arguments, run
+    from movl_monai.cli.robustness import add_arguments, run
 
     parser = commands.add_parser(
         "robustness", help="how runs do on corrupted test images, as multiples of a baseline", allow_abbrev=False
@@ -103,7 +103,7 @@ def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.export_run import add_arguments, run
+    from movl_monai.cli.export import add_arguments, run
 
     parser = commands.add_parser(
         "export", help="write a trained run as one ONNX, TorchScript or torch.export file", allow_abbrev=False
@@ -113,7 +113,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.predict_run import add_arguments, run
+    from movl_monai.cli.predict import add_arguments, run
 
     parser = commands.add_parser(
         "predict", help="predict DICOM, NIfTI and pictures: tables, DICOM objects, masks", allow_abbrev=False
@@ -123,7 +123,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.inspection.cli import add_arguments, run
+    from movl_monai.cli.inspect import add_arguments, run
 
     parser = commands.add_parser(
         "inspect", help="look into a config, run, checkpoint, exported file or bundle without running any of it"

@@ -1,0 +1,5 @@
+"""Commands of `movl-monai`, one module each."""
+
+from movl_monai.cli.main import main
+
+__all__ = ["main"]
