@@ -11,8 +11,8 @@ import numpy as np
 from sklearn import metrics as sk
 
 from movl_monai.evaluation import bootstrap_intervals, bootstrap_weights
-from movl_monai.evaluation.metrics import softmax
-from movl_monai.evaluation.weighted import METRICS, Metric
+from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.weighted import METRICS, Metric
 
 from .clock import compare, interleave
 from .memory import peak_memory

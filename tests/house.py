@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.language import ROOT
 
 CODE = ("movl_monai", "transforms", "benchmarks")
-FIGURES = ("movl_monai/metrics", "movl_monai/report", "movl_monai/evaluation", "movl_monai/trust")
+FIGURES = ("movl_monai/metrics", "movl_monai/report", "movl_monai/evaluation")
 LOOSE = re.compile(r"dict\[str, Any\]")
 OPENING = re.compile(r"(What|Where|How|Whether|Which)\b")
 

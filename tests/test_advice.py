@@ -277,15 +277,15 @@ def test_what_is_advised_exists(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "problem"),
     [
-        ("movl_monai/trust/x.py", "Evaluate again (`movl-monai run evaluating ...`).", "required: --config_file"),
-        ("movl_monai/trust/x.py", "`movl-monai evaluate RUN`", "required: --dataset_dir"),
-        ("movl_monai/trust/x.py", "Run `movl-monai evalaute` first.", "no command 'movl-monai evalaute'"),
-        ("movl_monai/trust/x.py", "see movl-monai look, which tells", "no command 'movl-monai look'"),
-        ("movl_monai/trust/x.py", "`movl-monai export RUN --format onxn`", "invalid choice: 'onxn'"),
-        ("movl_monai/trust/x.py", "`movl-monai run train --config_file FILE`", "no bundle has the run id train"),
-        ("movl_monai/trust/x.py", "`movl-monai run inferring --config_file FILE --epochs 2`", "takes no --epochs"),
+        ("movl_monai/metrics/x.py", "Evaluate again (`movl-monai run evaluating ...`).", "required: --config_file"),
+        ("movl_monai/metrics/x.py", "`movl-monai evaluate RUN`", "required: --dataset_dir"),
+        ("movl_monai/metrics/x.py", "Run `movl-monai evalaute` first.", "no command 'movl-monai evalaute'"),
+        ("movl_monai/metrics/x.py", "see movl-monai look, which tells", "no command 'movl-monai look'"),
+        ("movl_monai/metrics/x.py", "`movl-monai export RUN --format onxn`", "invalid choice: 'onxn'"),
+        ("movl_monai/metrics/x.py", "`movl-monai run train --config_file FILE`", "no bundle has the run id train"),
+        ("movl_monai/metrics/x.py", "`movl-monai run inferring --config_file FILE --epochs 2`", "takes no --epochs"),
         (
-            "movl_monai/trust/x.py",
+            "movl_monai/metrics/x.py",
             "`movl-monai run training --config_file train.json --prompt-width 9`",
             "--prompt-width",
         ),
@@ -305,7 +305,7 @@ def test_what_cannot_be_followed_is_found(path: str, text: str, problem: str) ->
     ("path", "text"),
     [
         (
-            "movl_monai/trust/x.py",
+            "movl_monai/metrics/x.py",
             "`movl-monai ingest` with --merge-labels, or `movl-monai evaluate RUN --dataset_dir DIR`",
         ),
         ("movl_monai/data/x.py", "`git log --oneline`; set `--merge_labels true`; every `--id value`"),

@@ -74,6 +74,7 @@ def test_other_commands_take_no_stray_words() -> None:
 
 def test_building_the_command_line_imports_no_framework() -> None:
     code = (
-        "import sys; from movl_monai.cli.main import _parser; _parser(); sys.exit(bool({'torch', 'monai'} & {*sys.modules}))"
+        "import sys; from movl_monai.cli.main import _parser; _parser(); "
+        "sys.exit(bool({'torch', 'monai'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

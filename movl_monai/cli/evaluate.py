@@ -107,8 +107,8 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
 
 def _evaluated(against: list[str], run: Run) -> list[str]:
     """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
-    from movl_monai.evaluation.outputs import find_outputs
     from movl_monai.evaluation.several_runs import evaluation_folder
+    from movl_monai.metrics.stored.outputs import find_outputs
 
     if run.task == "segmentation":
         return [str(evaluation_folder(path)) for path in against]

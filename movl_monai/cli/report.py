@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _rebuild(path: Path, against: list[str]) -> Path:
     from movl_monai.evaluation.html import write_html
-    from movl_monai.evaluation.outputs import OUTPUTS_FILE
     from movl_monai.evaluation.rebuild import rebuild_report
     from movl_monai.evaluation.several_runs import evaluation_folder
+    from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
 
     places = (path, path / "evaluation")
     stored = next((place for place in places if (place / OUTPUTS_FILE).is_file()), None)

@@ -12,7 +12,7 @@ import numpy as np
 from movl_monai.compare.thresholds import moved_offsets
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
-from movl_monai.evaluation.predictions import sections
+from movl_monai.metrics.stored.predictions import sections
 
 __all__ = ["CLASSIFICATION", "GRADING", "SEGMENTATION", "Judged", "Task", "read_judged", "task_of"]
 

@@ -22,7 +22,7 @@ __all__ = ["check_evaluation", "check_untrained", "free_folder"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_TRUST_FILE = "trust.pt"  # the name in movl_monai.trust, which imports engines
+_TRUST_FILE = "trust.pt"  # the name in movl_monai.evaluation, which imports engines
 
 
 def check_untrained(folder: Path, checkpoint: Path) -> None:

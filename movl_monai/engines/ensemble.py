@@ -118,7 +118,7 @@ def _check_free(checkpoint: Path, *, overwrite: bool) -> None:
 
 
 def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: bytes) -> None:
-    from movl_monai.trust import TRUST_FILE
+    from movl_monai.evaluation.trust_file import TRUST_FILE
 
     checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the previous run
     save_atomically(network.state_dict(), checkpoint)
@@ -189,7 +189,7 @@ def _splits_of(name: str, run: Run) -> KeptSplits:
 
 
 def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:
-    from movl_monai.trust import trained_state_sha256
+    from movl_monai.evaluation.trust_file import trained_state_sha256
 
     seen: dict[str, str] = {}
     for name, member in zip(names, members, strict=True):
@@ -200,7 +200,7 @@ def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:
 
 
 def _temperature(name: str, run: Run, network: Any) -> float:
-    from movl_monai.trust import TRUST_FILE, TrustError, read_trust
+    from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
 
     path = run.checkpoint.with_name(TRUST_FILE)
     if not path.is_file():
@@ -219,7 +219,7 @@ def _temperature(name: str, run: Run, network: Any) -> float:
 def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[float]) -> dict[str, Any]:
     """Return the ensemble's record: the first run's, with the settings of every network under separate names."""
     from movl_monai.evaluation.provenance import run_info
-    from movl_monai.trust import trained_state_sha256
+    from movl_monai.evaluation.trust_file import trained_state_sha256
 
     first, info = runs[0].record, run_info()
     own = {**first["settings"], **find_again(runs[0].overrides)}

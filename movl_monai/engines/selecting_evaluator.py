@@ -13,8 +13,8 @@ from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.resampling import PatientBootstrap
-from movl_monai.evaluation.weighted import METRICS, WeightedFigures
+from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.weighted import METRICS, WeightedFigures
 
 from .batch import prepare_image_batch
 from .tokens import TokenSet
@@ -151,7 +151,7 @@ def share_ahead(
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         others: (N, C), of the other network.
-        figure: a name of :data:`~movl_monai.evaluation.weighted.METRICS`, higher is better.
+        figure: a name of :data:`~movl_monai.metrics.weighted.METRICS`, higher is better.
         patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
         rounds: number of resamples.
         seed: of the draws.

@@ -1,34 +1,37 @@
 """Evaluation: figures with intervals, the report of a run, handlers and metrics for MONAI's evaluators."""
 
-from .cases import Case, cases_csv
-from .checks import NonFiniteLogitsError, UndefinedMetricError
-from .classification import classification_figures
-from .figure import draw_figure
-from .handler import EvaluationReportHandler
-from .html import render_html, write_html
-from .marked_writer import MarkedPredictionWriter, PredictionWriter
-from .mask_handler import MaskWriter, SegmentationReportHandler
-from .mask_metrics import mask_figures
-from .mask_report import build_mask_report, mask_report_rows
-from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
-from .options import ReportOptions
-from .outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
-from .predictions import Predictions, predictions_csv, read_predictions
-from .provenance import run_info
-from .rebuild import rebuild_report
-from .report import build_report, report_of_outputs, write_report
-from .report_tables import report_scalars, report_tables
-from .resampling import PatientBootstrap
-from .table import figure_with_interval, render_table, report_rows
-from .uncertainty import (
+from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError
+from movl_monai.metrics.classification import classification_figures
+from movl_monai.metrics.intervals import (
     bootstrap_class_intervals,
     bootstrap_intervals,
     bootstrap_means,
     bootstrap_weights,
     paired_bootstrap,
 )
+from movl_monai.metrics.masks import mask_figures
+from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.stored.cases import Case, cases_csv
+from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
+from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, read_predictions
+from movl_monai.metrics.weighted import WeightedFigure, WeightedFigures
+
+from .figure import draw_figure
+from .handler import EvaluationReportHandler
+from .html import render_html, write_html
+from .marked_writer import MarkedPredictionWriter, PredictionWriter
+from .mask_handler import MaskWriter, SegmentationReportHandler
+from .mask_report import build_mask_report, mask_report_rows
+from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
+from .options import ReportOptions
+from .provenance import run_info
+from .rebuild import rebuild_report
+from .report import build_report, report_of_outputs, write_report
+from .report_tables import report_scalars, report_tables
+from .table import figure_with_interval, render_table, report_rows
+from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
+from .trust_record import Trusted, TrustRecord, trust_record
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
-from .weighted import WeightedFigure, WeightedFigures
 
 __all__ = [
     "BalancedAccuracy",
@@ -48,6 +51,10 @@ __all__ = [
     "ReportOptions",
     "SegmentationReportHandler",
     "StoredOutputs",
+    "TRUST_FILE",
+    "TrustError",
+    "TrustRecord",
+    "Trusted",
     "UndefinedMetricError",
     "WeightedFigure",
     "WeightedFigures",
@@ -59,6 +66,7 @@ __all__ = [
     "build_report",
     "cases_csv",
     "classification_figures",
+    "decode_trust",
     "draw_figure",
     "figure_with_interval",
     "find_outputs",
@@ -69,6 +77,7 @@ __all__ = [
     "predictions_csv",
     "read_outputs",
     "read_predictions",
+    "read_trust",
     "rebuild_report",
     "render_html",
     "render_table",
@@ -77,7 +86,10 @@ __all__ = [
     "report_scalars",
     "report_tables",
     "run_info",
+    "trained_state_sha256",
+    "trust_record",
     "write_html",
     "write_outputs",
     "write_report",
+    "write_trust",
 ]

@@ -12,9 +12,9 @@ from ignite import distributed as idist
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.checks import check_finite, refuse_probabilities
 from movl_monai.evaluation.columns import column, label_column, logits_column
-from movl_monai.evaluation.predictions import Predictions
+from movl_monai.metrics.checks import check_finite, refuse_probabilities
+from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = ["PredictionCollector"]
 

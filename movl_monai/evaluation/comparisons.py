@@ -10,7 +10,7 @@ from typing import Any
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.outputs import find_outputs, read_outputs
+from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 
 __all__ = ["BASELINES", "compare_with_runs"]
 
@@ -33,7 +33,7 @@ def compare_with_runs(
         options: options of the resampling.
 
     Returns:
-        for each other run the entries of :func:`movl_monai.trust.paired.compare_outputs`; ``strategy`` is the list of
+        for each other run the entries of :func:`movl_monai.metrics.paired.compare_outputs`; ``strategy`` is the list of
         its stages, if known.
 
     Raises:
@@ -66,7 +66,7 @@ def _name(outputs: Path) -> str:
 
 
 def _compare(own: Path, other: Path, options: ReportOptions) -> dict[str, Any]:
-    from movl_monai.trust.paired import compare_runs
+    from movl_monai.metrics.paired import compare_runs
 
     entry = compare_runs(own, other, name=_name(other), **options.resampling)
     return {**entry, "strategy": (read_outputs(other).facts.get("run") or {}).get("strategy")}

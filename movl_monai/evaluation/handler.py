@@ -24,12 +24,12 @@ from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.evaluation.explanations import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.evaluation.provenance import bundle_facts, run_info
 from movl_monai.evaluation.report import report_of_outputs, write_report
 from movl_monai.evaluation.table import render_table, report_rows
 from movl_monai.evaluation.tracking import track_report
 from movl_monai.files import keep_evaluated
+from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 
 __all__ = ["EvaluationReportHandler"]
 
@@ -238,8 +238,8 @@ class EvaluationReportHandler(Collecting):
             raise failed
 
     def _keep_trust(self, outputs: StoredOutputs, engine: Engine | None) -> None:
-        from movl_monai.trust.record import trust_record
-        from movl_monai.trust.record_file import trained_state_sha256, write_trust
+        from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
+        from movl_monai.evaluation.trust_record import trust_record
 
         network = getattr(engine, "network", self.network)
         fitted_on = {"train", "val", "calibration"} & set(outputs.sections())

@@ -19,9 +19,9 @@ from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.handler import Collecting
 from movl_monai.evaluation.marks import TrustMarks
-from movl_monai.evaluation.predictions import Predictions
 from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
 from movl_monai.files import write_atomically
+from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.predict.series import HARMLESS
 
 if TYPE_CHECKING:

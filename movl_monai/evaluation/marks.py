@@ -13,7 +13,7 @@ from torch import nn
 from movl_monai.errors import MovlError
 
 if TYPE_CHECKING:  # it imports from this package
-    from movl_monai.trust.record import TrustRecord
+    from movl_monai.evaluation.trust_record import TrustRecord
 
 __all__ = ["TrustMarks"]
 
@@ -41,7 +41,7 @@ class TrustMarks:
             TrustError: if the record is damaged, of another format version, or of another checkpoint.
             MovlError: if it is of other classes.
         """
-        from movl_monai.trust.record_file import read_trust
+        from movl_monai.evaluation.trust_file import read_trust
 
         self.record = None
         if self.path is None:

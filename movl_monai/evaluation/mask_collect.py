@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.checks import check_finite
 from movl_monai.evaluation.columns import column
+from movl_monai.metrics.checks import check_finite
 from movl_monai.transforms import resize_back
 
 __all__ = ["CaseCollector", "PredictedCase", "largest_components"]

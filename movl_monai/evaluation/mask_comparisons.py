@@ -53,7 +53,7 @@ def with_ids_of(one: Mapping[str, Any], two: Mapping[str, _Row], *, runs: tuple[
         DifferentTestSetsError: if one evaluation has cases that the other lacks.
         MovlError: if the salts differ and an id map is missing.
     """
-    from movl_monai.trust.matching import match_images
+    from movl_monai.metrics.matching import match_images
 
     names = [_names(run) for run in runs]
     ids = list(two)
@@ -67,7 +67,7 @@ def refuse_learned_cases(cases: Mapping[str, Mapping[str, str]], *, runs: tuple[
     Raises:
         LeakageError: if a run learned from one of them.
     """
-    from movl_monai.trust.unlearned import refuse_learned
+    from movl_monai.metrics.unlearned import refuse_learned
 
     test = [name for name, row in cases.items() if row["split"] not in LEARNED]
     refuse_learned(runs, test, _names(runs[0]), domain="test")
@@ -75,7 +75,7 @@ def refuse_learned_cases(cases: Mapping[str, Mapping[str, str]], *, runs: tuple[
 
 def _names(evaluation: Path) -> Any:
     from movl_monai.data import IdMap
-    from movl_monai.trust.matching import ImageNames
+    from movl_monai.metrics.matching import ImageNames
 
     file = evaluation.resolve().parent / "local" / "id_map.json"
     if not file.is_file():

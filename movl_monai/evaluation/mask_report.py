@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.cases import Case, case_sections
-from movl_monai.evaluation.mask_groups import mask_groups
-from movl_monai.evaluation.mask_metrics import FIGURES, NO_DISTANCES
 from movl_monai.evaluation.model_card import data_facts, model_card
 from movl_monai.evaluation.report import SCHEMA_VERSION
 from movl_monai.evaluation.table import figure_with_interval
-from movl_monai.evaluation.uncertainty import bootstrap_means
 from movl_monai.files import jsonable
+from movl_monai.metrics.intervals import bootstrap_means
+from movl_monai.metrics.mask_groups import mask_groups
+from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
+from movl_monai.metrics.stored.cases import Case, case_sections
 
 __all__ = ["EMPTY_RULES", "build_mask_report", "mask_report_rows"]
 
@@ -51,7 +51,7 @@ def build_mask_report(
 
     Returns:
         JSON-able: ``schema_version``, ``task`` ("segmentation"), ``id``, ``ood``, ``val``, ``classes``, ``id_domain``,
-        ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.evaluation.mask_groups.mask_groups`),
+        ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.metrics.mask_groups.mask_groups`),
         ``model_card``, ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for each figure
         its mean over the cases (of the mean over a case's classes); ``dice_median`` and ``dice_quartiles``;
         ``n_defined``: number of cases with a value; ``distance_unit``; ``per_class``; ``intervals``; ``resampling``;

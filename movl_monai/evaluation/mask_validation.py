@@ -17,8 +17,8 @@ from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import string_list_all_gather
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.checks import NonFiniteLogitsError
 from movl_monai.evaluation.columns import column
+from movl_monai.metrics.checks import NonFiniteLogitsError
 
 __all__ = ["MeanCaseDice", "NegativePixelCrossEntropy"]
 

@@ -22,8 +22,8 @@ class ReportOptions:
         level: confidence level of the intervals, in (0, 1).
         seed: seed of the resampling.
         alpha: share of images whose prediction set may miss the true class, in (0, 1).
-        ood_score: score that flags out-of-distribution images; see :data:`movl_monai.trust.ood_detection.SCORES`. None
-            takes the default.
+        ood_score: score that flags out-of-distribution images; see
+            :data:`movl_monai.metrics.ood.detection.SCORES`. None takes the default.
         target_id_kept: share of the val images that its threshold keeps, in (0, 1].
         target_risk: highest error rate on val among the images that are answered, in [0, 1).
         operating_points: targets on val, each ``metric`` ("sensitivity" or "specificity") and ``at_least``, in (0, 1].

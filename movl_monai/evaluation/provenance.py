@@ -126,7 +126,7 @@ def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, An
 
 
 def _state_sha256(network: nn.Module) -> str:
-    from movl_monai.trust.record_file import trained_state_sha256  # it imports this package
+    from movl_monai.evaluation.trust_file import trained_state_sha256  # it imports this package
 
     return trained_state_sha256(network)
 

@@ -11,8 +11,8 @@ from typing import Any
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.outputs import find_outputs, read_outputs
 from movl_monai.evaluation.report import SCHEMA_VERSION, report_of_outputs, write_report
+from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 
 __all__ = ["rebuild_report"]
 

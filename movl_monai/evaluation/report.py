@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.classification import classification_figures
 from movl_monai.evaluation.figure import draw_figure
 from movl_monai.evaluation.html import render_html
 from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.outputs import StoredOutputs
-from movl_monai.evaluation.predictions import Predictions, predictions_csv, sections
 from movl_monai.evaluation.report_tables import report_tables
 from movl_monai.evaluation.table import render_table
 from movl_monai.evaluation.trust_entries import trust_entries
-from movl_monai.evaluation.uncertainty import bootstrap_class_intervals, bootstrap_intervals
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.metrics.classification import classification_figures
+from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
+from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
 
 __all__ = ["SCHEMA_VERSION", "build_report", "report_of_outputs", "write_report"]
 

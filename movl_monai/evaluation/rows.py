@@ -12,7 +12,7 @@ import numpy as np
 
 from movl_monai.answers import answer_of, no_answer
 from movl_monai.data.faults import fault_of
-from movl_monai.evaluation.metrics import softmax
+from movl_monai.metrics.classification_metrics import softmax
 
 __all__ = ["classification_rows", "failed_row", "recordable", "results_csv"]
 
@@ -61,7 +61,7 @@ def classification_rows(
         logits: (N, C).
         features: (N, F), the input of the head; None if unknown.
         class_names: C names.
-        trust: a :class:`~movl_monai.trust.TrustRecord`, or None.
+        trust: a :class:`~movl_monai.evaluation.trust_record.TrustRecord`, or None.
 
     Returns:
         ``id``, ``status``, ``reason``, ``answer`` (the class, or a sentence with the reason why there is none),

@@ -14,11 +14,11 @@ import numpy as np
 from movl_monai.errors import LeakageError, MovlError
 from movl_monai.evaluation.html import read_report
 from movl_monai.evaluation.mask_comparisons import refuse_learned_cases, with_ids_of
-from movl_monai.evaluation.mask_metrics import FIGURES as MASK_FIGURES
 from movl_monai.evaluation.pages.figures import figure_sections
 from movl_monai.evaluation.pages.runs import draw_runs, render_runs
-from movl_monai.evaluation.uncertainty import bootstrap_means
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.metrics.intervals import bootstrap_means
+from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
 
 __all__ = ["compare_reports", "evaluation_folder", "write_comparison"]
 
@@ -58,7 +58,7 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
     Returns:
         JSON-able: ``schema_version``, ``task``, ``names``, ``reports`` (results of :func:`read_report` by
         name), ``differences``: for each run but the first the entries of
-        :func:`movl_monai.trust.paired.compare_outputs`, with a as that run and b as the first; if the two cannot be
+        :func:`movl_monai.metrics.paired.compare_outputs`, with a as that run and b as the first; if the two cannot be
         compared, ``sections`` is empty and ``notes`` gives the reason.
 
     Raises:
@@ -116,7 +116,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
-    from movl_monai.trust.paired import compare_runs
+    from movl_monai.metrics.paired import compare_runs
 
     return compare_runs(run, first, name=name, **resampling)
 

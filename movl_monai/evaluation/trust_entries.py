@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.outputs import StoredOutputs
+from movl_monai.metrics.stored.outputs import StoredOutputs
 
 __all__ = ["calibrated_on", "shown_sections", "trust_entries"]
 
@@ -21,12 +21,12 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
         options: options of the report.
     """
     # these modules import from this package
-    from movl_monai.trust.calibration import calibration_report
-    from movl_monai.trust.conformal_report import conformal_report
-    from movl_monai.trust.ood_detection import DEFAULT_SCORE, ood_detection
-    from movl_monai.trust.operating_points import operating_points_report
-    from movl_monai.trust.selective import abstention_report
-    from movl_monai.trust.subgroups import group_report
+    from movl_monai.metrics.calibration import calibration_report
+    from movl_monai.metrics.conformal_report import conformal_report
+    from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
+    from movl_monai.metrics.operating_points import operating_points_report
+    from movl_monai.metrics.selective import abstention_report
+    from movl_monai.metrics.subgroups import group_report
 
     parts = shown_sections(outputs)
     shown = {name: part.predictions for name, part in parts.items()}

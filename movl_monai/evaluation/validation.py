@@ -15,9 +15,9 @@ from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import evenly_divisible_all_gather
 
 from movl_monai.errors import ConfigError, DataError
-from movl_monai.evaluation import metrics
-from movl_monai.evaluation.checks import UndefinedMetricError, check_finite, refuse_probabilities
 from movl_monai.evaluation.columns import logits_and_labels
+from movl_monai.metrics import classification_metrics as metrics
+from movl_monai.metrics.checks import UndefinedMetricError, check_finite, refuse_probabilities
 
 __all__ = [
     "BalancedAccuracy",

@@ -14,7 +14,7 @@ from .exported import ExportedOutput
 from .images import ImageSample
 
 if TYPE_CHECKING:
-    from movl_monai.trust import TrustRecord
+    from movl_monai.evaluation.trust_record import TrustRecord
 
 __all__ = ["check_change", "describe_change", "doubt"]
 
@@ -128,7 +128,8 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict[str, Any]:
-    from movl_monai.trust import binomial_interval, mcnemar, paired_figures
+    from movl_monai.metrics.conformal_report import binomial_interval
+    from movl_monai.metrics.paired import mcnemar, paired_figures
 
     labels = np.asarray(sample.labels)
     found = paired_figures(labels, after, before, patients=sample.patients, metrics=["balanced_accuracy", "accuracy"])

@@ -18,7 +18,7 @@ from .sealed import ExportFormat, check_intact, exported_format
 if TYPE_CHECKING:
     from monai.transforms import Compose
 
-    from movl_monai.trust import TrustRecord
+    from movl_monai.evaluation.trust_record import TrustRecord
 
 __all__ = ["ExportedModel", "ExportedOutput", "read_exported"]
 
@@ -74,7 +74,7 @@ class ExportedModel:
         Raises:
             TrustError: if it is damaged or belongs to another checkpoint.
         """
-        from movl_monai.trust import decode_trust
+        from movl_monai.evaluation.trust_file import decode_trust
 
         if not self._runtime.trust:
             return None

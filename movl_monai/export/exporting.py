@@ -256,7 +256,7 @@ def _metadata(run: Run, network: Any, parser: Any) -> dict[str, Any]:
 
 def _trust_of(run: Run, network: nn.Module) -> tuple[dict[str, Any] | None, str]:
     """Return the facts of the run's trust record and the record itself as base64; None and "" without one."""
-    from movl_monai.trust import TRUST_FILE, read_trust
+    from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
 
     path = run.checkpoint.with_name(TRUST_FILE)
     if not path.is_file():

@@ -16,7 +16,7 @@ entry                     value
 ``preprocessing``         the transforms from a path to an image, as a MONAI config without expressions
 ``inputs``, ``outputs``   name, shape, dtype, value range
 ``backbone``              name, source and licence of the weights, sha256 of their file and of the content
-``checkpoint_sha256``     SHA-256 of the trained state, see :func:`~movl_monai.trust.trained_state_sha256`
+``checkpoint_sha256``     SHA-256 of the trained state, as the trust record names it
 ``parts``                 prompt, adapter and head in words
 ``trust``                 facts of the trust record: temperature, thresholds, OOD score; null without one.
                           The record itself, with the arrays of the score, is stored beside the metadata
@@ -45,7 +45,7 @@ from torch import nn
 from movl_monai.errors import ExportError
 
 if TYPE_CHECKING:
-    from movl_monai.trust import TrustRecord
+    from movl_monai.evaluation.trust_record import TrustRecord
 
 __all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "describe_trust", "state_sha256", "versions"]
 
@@ -57,7 +57,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy"
 
 def state_sha256(network: nn.Module) -> str:
     """Return the SHA-256 of the trained state, which ties a trust record to its checkpoint."""
-    from movl_monai.trust import trained_state_sha256
+    from movl_monai.evaluation.trust_file import trained_state_sha256
 
     return trained_state_sha256(network)
 

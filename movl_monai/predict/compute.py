@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.checks import check_finite
+from movl_monai.metrics.checks import check_finite
 from movl_monai.predict.model import Model
 
 __all__ = ["Computer", "choose_batch_size"]

@@ -294,7 +294,7 @@ def _inferer_facts(inferer: Any) -> Any:
 
 def _trust_of(run: Run, parser: Any, network: torch.nn.Module) -> tuple[Any, str]:
     """Return the trust record and its SHA-256; (None, "") without a record, or if the setting ``trust`` is null."""
-    from movl_monai.trust import TRUST_FILE, read_trust
+    from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
 
     beside = run.checkpoint.with_name(TRUST_FILE)
     said = parser.get_parsed_content("trust") if "trust" in parser.get() else beside

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import WeightedFigures
-from movl_monai.evaluation.resampling import PatientBootstrap
-from movl_monai.evaluation.weighted import Metric
+from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.weighted import Metric
 from movl_monai.robustness.corruption_error import corruption_errors, mean_over, relative_corruption_errors
 
 __all__ = ["CLEAN", "Cell", "robustness_figures"]

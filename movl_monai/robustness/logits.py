@@ -10,7 +10,7 @@ from monai.networks.utils import eval_mode
 from torch import nn
 
 from movl_monai.engines import prepare_image_batch
-from movl_monai.evaluation.checks import check_finite
+from movl_monai.metrics.checks import check_finite
 from movl_monai.networks import AdaptedClassifier
 
 __all__ = ["compute_logits", "plain_backbone"]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.bootstrap_speed import intervals_by_scikit_learn, stored_predictions
 from movl_monai.evaluation import bootstrap_intervals
-from movl_monai.evaluation.weighted import METRICS
+from movl_monai.metrics.weighted import METRICS
 from tests.benchmarks.settings import tiny_settings
 
 

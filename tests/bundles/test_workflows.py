@@ -19,7 +19,7 @@ from PIL import Image
 from movl_monai.cli import main
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError, user_error
 from movl_monai.evaluation import read_outputs
-from movl_monai.trust import read_trust
+from movl_monai.evaluation.trust_file import read_trust
 from tests.bundles.conftest import BUNDLES, FAST, FAST_INFERENCE, check_same_logits
 
 pytestmark = [

@@ -19,7 +19,7 @@ from movl_monai.compare.training import read_record
 from movl_monai.compare.work import RunTask
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs, read_outputs
-from movl_monai.evaluation.metrics import softmax
+from movl_monai.metrics.classification_metrics import softmax
 from tests.compare.conftest import make
 
 MEMBERS = ("linear_probe", "joint")

@@ -29,11 +29,11 @@ from movl_monai.evaluation import (
     report_scalars,
     write_outputs,
 )
+from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.heads import LinearHead
+from movl_monai.metrics.matching import DifferentTestSetsError
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
-from movl_monai.trust import read_trust
-from movl_monai.trust.matching import DifferentTestSetsError
 from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone
 
 CLASSES = ["normal", "pneumonia"]

@@ -13,16 +13,11 @@ import torch
 from movl_monai.engines import LoadCheckpoint
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import MarkedPredictionWriter, Predictions, PredictionWriter, StoredOutputs
+from movl_monai.evaluation.trust_file import TrustError, read_trust, trained_state_sha256, write_trust
+from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.metrics.conformal import fit_conformal
+from movl_monai.metrics.ood.detection import fit_detector
 from movl_monai.networks import save_atomically
-from movl_monai.trust import (
-    TrustError,
-    TrustRecord,
-    fit_conformal,
-    fit_detector,
-    read_trust,
-    trained_state_sha256,
-    write_trust,
-)
 from tests.evaluation.test_handler import CLASSES, Images, evaluator, rows_of, trained_like_network
 
 MARKS = [*(f"calibrated_{name}" for name in CLASSES), "ood_score", "outside", "abstain", "prediction_set"]

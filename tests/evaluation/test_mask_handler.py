@@ -23,7 +23,7 @@ from movl_monai.engines import prepare_image_batch
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import MaskWriter, NonFiniteLogitsError, SegmentationReportHandler, write_html
 from movl_monai.evaluation.mask_files import MaskFiles
-from movl_monai.evaluation.mask_metrics import NO_DISTANCES
+from movl_monai.metrics.masks import NO_DISTANCES
 from tests.evaluation.masks import chain, dataset, write_images, write_volumes
 from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import AXIAL, segmentation, slice_object

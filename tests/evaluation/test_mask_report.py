@@ -12,10 +12,10 @@ import pytest
 from movl_monai.evaluation import Case, build_mask_report, cases_csv, mask_report_rows
 from movl_monai.evaluation.mask_figure import chosen_cases
 from movl_monai.evaluation.mask_html import render_mask_html
-from movl_monai.evaluation.mask_metrics import FIGURES
 from movl_monai.evaluation.model_card import model_card_markdown
 from movl_monai.evaluation.pages.charts import draw_charts
-from movl_monai.evaluation.uncertainty import bootstrap_means
+from movl_monai.metrics.intervals import bootstrap_means
+from movl_monai.metrics.masks import FIGURES
 from tests.browser import page_sizes
 
 NAMES = ["background", "a", "b"]

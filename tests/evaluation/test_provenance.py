@@ -11,10 +11,10 @@ import torch
 import movl_monai
 from movl_monai.engines import Stage
 from movl_monai.evaluation import run_info
+from movl_monai.evaluation.trust_file import trained_state_sha256
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
-from movl_monai.trust import trained_state_sha256
 from tests.helpers import IMAGE_SIZE, tiny_backbone
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, build_report, classification_figures, write_report
-from movl_monai.evaluation.weighted import METRICS
+from movl_monai.metrics.weighted import METRICS
 from tests.evaluation.data import random_predictions
 
 NAMES = ["a", "b", "c"]

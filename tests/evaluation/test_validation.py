@@ -21,7 +21,7 @@ from movl_monai.evaluation import (
     QuadraticKappa,
     key_metric,
 )
-from movl_monai.evaluation.metrics import softmax
+from movl_monai.metrics.classification_metrics import softmax
 from tests.evaluation.data import random_logits
 
 

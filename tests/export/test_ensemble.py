@@ -12,9 +12,9 @@ import torch
 from movl_monai.cli import main
 from movl_monai.engines import open_run
 from movl_monai.evaluation import read_outputs
-from movl_monai.evaluation.metrics import softmax
+from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.export import read_exported
-from movl_monai.trust import read_trust
+from movl_monai.metrics.classification_metrics import softmax
 
 pytestmark = [
     pytest.mark.slow,

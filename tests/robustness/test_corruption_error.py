@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from movl_monai.evaluation.metrics import softmax
-from movl_monai.evaluation.resampling import PatientBootstrap
+from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.robustness import (
     CLEAN,
     Cell,

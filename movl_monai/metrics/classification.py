@@ -1,0 +1,103 @@
+"""All figures of one set of images, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.metrics import classification_metrics as metrics
+from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
+
+__all__ = ["classification_figures"]
+
+
+def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]) -> dict[str, Any]:
+    """Compute every figure of the report for one set of images.
+
+    An undefined figure (a class without images, images of one class) is None, and ``notes`` gives the reason.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits: (N, C), before softmax.
+        class_names: the C names in the order of the logits.
+
+    Returns:
+        ``n``, ``accuracy``, ``balanced_accuracy``, ``auroc``, ``average_precision`` (both macro, one against the rest),
+        both also as ``_weighted`` (classes weighted by their number of images), ``quadratic_kappa``, ``cross_entropy``,
+        ``brier``, ``ece``; ``per_class``: for each name ``n``, ``sensitivity``, ``specificity``, ``auroc``,
+        ``average_precision``; ``confusion_matrix``: label by predicted class; ``notes``.
+
+    Raises:
+        ValueError: if shapes, labels and class names do not match.
+        NonFiniteLogitsError: if a logit is NaN or infinite.
+
+    Example:
+        >>> figures = classification_figures([0, 0, 0], [[2.0, 1.0], [1.0, 0.0], [0.0, 1.0]], class_names=["no", "yes"])
+        >>> figures["n"], round(figures["accuracy"], 3), figures["auroc"]
+        (3, 0.667, None)
+    """
+    label, score = check_labeled(labels, logits)
+    if len(class_names) != score.shape[1]:
+        raise ValueError(f"Expected {score.shape[1]} class names for as many logits, got {len(class_names)}.")
+    probability = metrics.softmax(score)
+    classes = {
+        "sensitivity": metrics.sensitivity_per_class(label, score),
+        "specificity": metrics.specificity_per_class(label, score),
+        "auroc": metrics.auroc_per_class(label, probability),
+        "average_precision": metrics.average_precision_per_class(label, probability),
+    }
+    counts = np.bincount(label, minlength=len(class_names))
+    functions: dict[str, Callable[[], float]] = {
+        "accuracy": lambda: metrics.accuracy(label, score),
+        "balanced_accuracy": lambda: metrics.class_mean(classes["sensitivity"], "sensitivity"),
+        "auroc": lambda: metrics.class_mean(classes["auroc"], "AUROC"),
+        "auroc_weighted": lambda: metrics.class_mean(classes["auroc"], "AUROC", counts=counts),
+        "average_precision": lambda: metrics.class_mean(classes["average_precision"], "average precision"),
+        "average_precision_weighted": lambda: metrics.class_mean(
+            classes["average_precision"], "average precision", counts=counts
+        ),
+        "quadratic_kappa": lambda: metrics.quadratic_kappa(label, score),
+        "cross_entropy": lambda: metrics.cross_entropy(label, score),
+        "brier": lambda: metrics.brier_score(label, probability),
+        "ece": lambda: metrics.expected_calibration_error(label, probability),
+    }
+    notes = _missing_classes(label, classes, class_names)
+    values = {name: _value(function, name, notes) for name, function in functions.items()}
+    return {
+        "n": len(label),
+        **values,
+        "per_class": {
+            str(name): {"n": int(counts[index]), **{key: _number(column[index]) for key, column in classes.items()}}
+            for index, name in enumerate(class_names)
+        },
+        "confusion_matrix": metrics.confusion_matrix(label, score).tolist(),
+        "notes": notes,
+    }
+
+
+def _value(function: Callable[[], float], name: str, notes: list[str]) -> float | None:
+    try:
+        return _number(function())
+    except UndefinedMetricError as reason:
+        notes.append(f"{name} is not given: {reason}")
+        return None
+
+
+def _missing_classes(label: np.ndarray, classes: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
+    """Return a note that names the classes without images and gives the means over the others."""
+    present = np.unique(label)
+    if len(present) in (0, len(class_names)):
+        return []
+    names = ", ".join(str(name) for index, name in enumerate(class_names) if index not in present)
+    note = f"No images of the class {names}; over the {len(present)} classes present, "
+    note += f"the mean sensitivity is {classes['sensitivity'][present].mean():.4f}"
+    if len(present) > 1:
+        note += f" and the mean AUROC {classes['auroc'][present].mean():.4f}"
+    return [note + "."]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

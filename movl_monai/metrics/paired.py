@@ -1,0 +1,250 @@
+"""Paired comparison of two runs on the same test images: differences with intervals, and McNemar's test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.errors import MovlError
+from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
+from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
+from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.metrics.unlearned import refuse_learned
+from movl_monai.metrics.weighted import METRICS, Metric, WeightedFigures
+
+__all__ = ["compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
+
+
+def compare_runs(
+    run: str | os.PathLike[str],
+    against: str | os.PathLike[str],
+    *,
+    name: str = "",
+    strategy: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Compare the stored outputs of two runs; see :func:`compare_outputs`.
+
+    Args:
+        run: a in the result: folder of a run or of its evaluation, or stored outputs.
+        against: b in the result, given in the same way.
+        name: name of ``against`` in the report.
+        strategy: training strategy of ``against``, if known.
+        options: options of :func:`compare_outputs`.
+
+    Raises:
+        MovlError: if outputs are missing or damaged, or images cannot be matched.
+        DifferentTestSetsError: if the test images, their labels or the classes differ.
+        LeakageError: if one of the runs learned from test images.
+    """
+    outputs, names = read_outputs(run), read_image_names(run)
+    result = compare_outputs(
+        outputs,
+        read_outputs(against),
+        names_a=names,
+        names_b=read_image_names(against),
+        name=name,
+        strategy=strategy,
+        **options,
+    )
+    folders = [find_outputs(path).parent for path in (run, against)]
+    for section, part in _test_sections(outputs).items():
+        refuse_learned(folders, part.ids, names, domain=section)
+    return result
+
+
+def compare_outputs(
+    a: StoredOutputs,
+    b: StoredOutputs,
+    *,
+    names_a: ImageNames | None = None,
+    names_b: ImageNames | None = None,
+    name: str = "",
+    strategy: str | None = None,
+    metrics: Sequence[Metric] = METRICS,
+    **resampling: Any,
+) -> dict[str, Any]:
+    """Compute differences a - b on the in-distribution test images and on each other domain.
+
+    Images are matched by their ids or, if the salts differ, by their names.
+
+    Args:
+        a: outputs of one run.
+        b: outputs of the other; its classes may be in another order.
+        names_a: names behind the ids of a.
+        names_b: names behind the ids of b.
+        name: name of b in the report.
+        strategy: training strategy of b, if known.
+        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`.
+        resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
+
+    Returns:
+        ``name``, ``strategy``; ``sections``: for "id" and each "ood:<domain>" that both have, the entries of
+        :func:`paired_figures` by metric; ``tests``: for each section ``n``, ``mcnemar``; ``notes``.
+
+    Raises:
+        DifferentTestSetsError: if the images or labels of a common section differ, there is no common section, or the
+            classes differ.
+        MovlError: if the images cannot be matched.
+    """
+    if sorted(a.class_names) != sorted(b.class_names):
+        raise DifferentTestSetsError(
+            f"The runs have different classes: {', '.join(a.class_names)} and {', '.join(b.class_names)}. "
+            "Compare runs that were trained for the same ones."
+        )
+    parts_a, parts_b = _test_sections(a), _test_sections(b)
+    shared = [section for section in parts_a if section in parts_b]
+    if not shared:
+        raise DifferentTestSetsError(
+            f"The runs share no test images: a has {', '.join(parts_a) or 'none'}, b has "
+            f"{', '.join(parts_b) or 'none'}. Evaluate both on the same data set."
+        )
+    notes = [f"{section}: only one of the runs has it." for section in sorted(parts_a.keys() ^ parts_b.keys())]
+    result: dict[str, Any] = {"name": name, "strategy": strategy, "sections": {}, "tests": {}}
+    order = [b.class_names.index(class_name) for class_name in a.class_names]
+    for section in shared:
+        one, two = _aligned(parts_a[section], parts_b[section], order, section, names_a, names_b)
+        found = paired_figures(one.labels, one.logits, two, patients=one.patients, metrics=metrics, **resampling)
+        result["sections"][section] = found["metrics"]
+        result["tests"][section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two)}
+        notes += [f"{section}: {note}" for note in found["notes"]]
+        patients = [patient for patient in one.patients if patient is not None]
+        if len(set(patients)) < len(patients):
+            notes.append(f"{section}: McNemar's test takes images as independent; several come from one patient.")
+    return {**result, "notes": notes}
+
+
+def paired_figures(
+    labels: ArrayLike,
+    logits_a: ArrayLike,
+    logits_b: ArrayLike,
+    *,
+    patients: Sequence[str | None] | None = None,
+    metrics: Sequence[Metric] = METRICS,
+    **resampling: Any,
+) -> dict[str, Any]:
+    """Compute differences a - b of the figures of two networks on the same images, with common resamples.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits_a: (N, C), before softmax, in the order of the labels.
+        logits_b: as ``logits_a``, for the same images.
+        patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
+        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`.
+        resampling: ``rounds``, ``level``, ``seed``.
+
+    Returns:
+        ``metrics``: for each ``a``, ``b``, ``difference`` and ``interval`` of the difference, None if undefined; and
+            the
+        facts and ``notes`` of :class:`~movl_monai.evaluation.PatientBootstrap`.
+
+    Example:
+        >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> found = paired_figures([0, 1, 0], logits, -logits, metrics=["accuracy"], rounds=10)
+        >>> round(found["metrics"]["accuracy"]["difference"], 3)
+        0.333
+    """
+    a, b = (WeightedFigures(labels, logits, metrics=metrics) for logits in (logits_a, logits_b))
+    if a.num_classes != b.num_classes:
+        raise ValueError(f"Both need the same classes, got {a.num_classes} and {b.num_classes} logits.")
+    bootstrap = PatientBootstrap(len(a.labels), patients, **resampling)
+
+    def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
+        one, two = a(weights), b(weights)
+        return {metric: one[metric] - two[metric] for metric in one}
+
+    intervals = bootstrap.intervals(differences)
+    once = np.ones((len(a.labels), 1))
+    whole = {metric: (float(a(once)[metric][0]), float(b(once)[metric][0])) for metric in metrics}
+    missing = [metric for metric, pair in whole.items() if np.isnan(pair).any()]
+    if missing:
+        bootstrap.notes.append(f"No value on these images for {', '.join(missing)}: a class has none, or all of them.")
+    entries = {
+        metric: {
+            "a": _number(one),
+            "b": _number(two),
+            "difference": _number(one - two),
+            "interval": intervals[metric],
+        }
+        for metric, (one, two) in whole.items()
+    }
+    return {"metrics": entries, **bootstrap.facts}
+
+
+def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> dict[str, Any]:
+    """McNemar's exact test for equal accuracy of two networks.
+
+    Only images count on which one network is right and the other wrong. Under the null hypothesis, both cases are
+    equally likely.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits_a: (N, C), before softmax.
+        logits_b: (N, C), before softmax.
+
+    Returns:
+        ``only_a``: number of images on which only a is right, ``only_b``, and the two-sided ``p_value``.
+
+    Reference:
+        McNemar: Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947,
+        with the binomial distribution in place of its approximation.
+
+    Example:
+        >>> mcnemar([0, 0, 0], [[1.0, 0.0]] * 3, [[0.0, 1.0]] * 3)
+        {'only_a': 3, 'only_b': 0, 'p_value': 0.25}
+    """
+    from scipy.stats import binomtest
+
+    label, one = check_labeled(labels, logits_a)
+    _, two = check_labeled(labels, logits_b)
+    right_a, right_b = one.argmax(axis=1) == label, two.argmax(axis=1) == label
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p_value": p_value}
+
+
+def _test_sections(outputs: StoredOutputs) -> dict[str, Predictions]:
+    """Return the labelled test images by section, without splits that selected the checkpoint or gave thresholds."""
+    parts = {name: part.predictions.labeled() for name, part in outputs.sections().items()}
+    return {name: part for name, part in parts.items() if len(part) and (name == "id" or name.startswith("ood:"))}
+
+
+def _aligned(
+    a: Predictions,
+    b: Predictions,
+    order: Sequence[int],
+    section: str,
+    names_a: ImageNames | None,
+    names_b: ImageNames | None,
+) -> tuple[Predictions, np.ndarray]:
+    """Return the images of a and the logits of b for them, in an order independent of the salts."""
+    try:
+        rows = match_images(a.ids, b.ids, names_a=names_a, names_b=names_b)
+    except MovlError as error:
+        raise type(error)(f"{section}: {error}") from error
+    logits = b.logits[rows][:, list(order)]
+    number = np.argsort(order)  # class of b -> class of a
+    differing = int((number[b.labels[rows]] != a.labels).sum())
+    if differing:
+        raise DifferentTestSetsError(
+            f"{section}: {differing} of {len(a)} images have another label in the other run. Evaluate both on the same "
+            "data set."
+        )
+    if all(patient is None for patient in a.patients):
+        a = _with_patients(a, [b.patients[row] for row in rows])
+    place = np.lexsort((*logits.T, *a.logits.T, a.labels))
+    return a.take(place), logits[place]
+
+
+def _with_patients(images: Predictions, patients: Sequence[str | None]) -> Predictions:
+    return Predictions(ids=images.ids, logits=images.logits, labels=images.labels, patients=patients)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

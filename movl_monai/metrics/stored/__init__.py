@@ -1,0 +1,1 @@
+"""Stored predictions, logits and cases."""

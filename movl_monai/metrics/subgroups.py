@@ -1,0 +1,215 @@
+"""Figures by patient group, and the gaps between groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from movl_monai.data.entries import natural_key
+from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.metrics.weighted import Metric, WeightedFigures
+
+__all__ = ["GROUP_METRICS", "SMALL_BELOW", "group_figures", "group_report"]
+
+GROUP_METRICS: tuple[Metric, ...] = ("balanced_accuracy", "accuracy", "auroc")
+SMALL_BELOW = 20  # number of images, and of patients if they are known
+_MANY = 12  # columns with more values should be put into bands
+
+
+def group_report(
+    sections: Mapping[str, StoredOutputs],
+    *,
+    columns: Sequence[str] | None = None,
+    metrics: Sequence[Metric] = GROUP_METRICS,
+    small_below: int = SMALL_BELOW,
+    **resampling: Any,
+) -> dict[str, Any]:
+    """Compute the figures of every group in every section, and the largest gap between two groups.
+
+    Args:
+        sections: images by section, with their groups; images without a label are left out.
+        columns: names of the group columns; None takes all.
+        metrics: figures; the gap of a section is that of the first metric with a value in two groups.
+        small_below: number of images, and of known patients, below which a group is marked as small.
+        resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
+
+    Returns:
+        for each column, by section, the ``groups`` of :func:`group_figures` by value ("" for images without one);
+        ``gaps``: for each section its ``gap``; ``notes`` of the column. Beside the columns general ``notes``.
+    """
+    names = list(dict.fromkeys(name for part in sections.values() for name in part.groups))
+    wanted = names if columns is None else list(columns)
+    result: dict[str, Any] = {}
+    notes = [
+        f"There is no group {name!r}; there are: {', '.join(names) or 'none'}." for name in wanted if name not in names
+    ]
+    shown = [name for name in wanted if name in names]
+    if shown:
+        notes.append(
+            f"Groups of fewer than {small_below} images or patients are marked as small. The gap is the largest of "
+            "several, so part of it is chance even where its interval is not around 0."
+        )
+    for name in shown:
+        column: dict[str, Any] = {"gaps": {}, "notes": []}
+        for section, part in sections.items():
+            known = part.labeled()
+            if not len(known) or name not in known.groups:
+                column["notes"].append(f"{section}: no labeled images with this column.")
+                continue
+            found = group_figures(
+                known.predictions, known.groups[name], metrics=metrics, small_below=small_below, **resampling
+            )
+            column[section] = found["groups"]
+            column["gaps"][section] = found["gap"]
+            column["notes"] += [f"{section}: {note}" for note in found["notes"]]
+        # the key "notes" holds the notes of the report
+        result["notes (column)" if name == "notes" else name] = column
+    return {**result, "notes": notes}
+
+
+def group_figures(
+    images: Predictions,
+    values: Sequence[str],
+    *,
+    metrics: Sequence[Metric] = GROUP_METRICS,
+    small_below: int = SMALL_BELOW,
+    **resampling: Any,
+) -> dict[str, Any]:
+    """Compute the figures of every group of the same images, and the gaps, with common resamples of patients.
+
+    Args:
+        images: labeled images, (N,).
+        values: group of each image, (N,); "" if it has none.
+        metrics: figures.
+        small_below: number of images, and of known patients, below which a group is marked as small.
+        resampling: ``rounds``, ``level``, ``seed``.
+
+    Returns:
+        ``groups``: by value ``n``, ``n_patients`` (None if unknown), ``small``, each metric (None if undefined) and
+        ``intervals``; ``gap``: ``metric``, ``largest`` (None without two groups that have a value), ``between`` (the
+        better one first), ``interval``, ``small`` (whether a group of the gap is small, because there are not two
+        others), ``notes``, and ``all``: the same for every metric; ``notes``.
+
+    Raises:
+        ValueError: if there is not one value per image.
+
+    Example:
+        >>> images = Predictions(ids=["0", "1", "2", "3"], labels=[0, 1, 0, 1], logits=np.eye(2)[[0, 1, 0, 0]])
+        >>> found = group_figures(images, ["F", "F", "M", "M"], metrics=["accuracy"], rounds=10)
+        >>> found["groups"]["M"]["accuracy"], found["gap"]["largest"], found["gap"]["between"]
+        (0.5, 0.5, ['F', 'M'])
+    """
+    if len(values) != len(images):
+        raise ValueError(f"Expected one value per image, got {len(values)} for {len(images)} images.")
+    bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
+    rows = {value: np.flatnonzero(np.asarray(values) == value) for value in _sorted(values)}
+    parts = {value: images.take(own) for value, own in rows.items()}
+    figures = {value: WeightedFigures(part.labels, part.logits, metrics=metrics) for value, part in parts.items()}
+
+    def of_groups(weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        return {
+            (value, metric): drawn
+            for value, figure in figures.items()
+            for metric, drawn in figure(weights[rows[value]]).items()
+        }
+
+    once = {key: float(drawn[0]) for key, drawn in of_groups(np.ones((len(images), 1))).items()}
+    groups = {value: _facts(part, small_below) for value, part in parts.items()}
+    pairs: dict[str, tuple[str, str] | None] = {metric: _largest(once, groups, metric) for metric in metrics}
+    intervals = bootstrap.intervals(_named(of_groups, pairs))
+    for value, group in groups.items():
+        group |= {metric: _number(once[value, metric]) for metric in metrics}
+        group["intervals"] = {metric: intervals[_name(metric, value)] for metric in metrics}
+    gaps = {metric: _gap(metric, pairs[metric], once, groups, intervals) for metric in metrics}
+    main = next((gap for gap in gaps.values() if gap["largest"] is not None), gaps[metrics[0]])
+    notes = [*_group_notes(groups, once, metrics), *bootstrap.notes]
+    return {"groups": groups, "gap": {**main, "all": gaps}, "notes": notes}
+
+
+def _named(
+    of_groups: Callable[[np.ndarray], Mapping[tuple[str, str], np.ndarray]],
+    pairs: Mapping[str, tuple[str, str] | None],
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Return a function for the figures of groups and their gaps, keyed by the names used in notes."""
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = of_groups(weights)
+        named = {_name(metric, value): values for (value, metric), values in drawn.items()}
+        for metric, pair in pairs.items():
+            if pair is not None:
+                named[f"the gap in {metric}"] = drawn[pair[0], metric] - drawn[pair[1], metric]
+        return named
+
+    return figures
+
+
+def _name(metric: str, value: str) -> str:
+    return f"{metric} of {value!r}"
+
+
+def _largest(
+    once: Mapping[tuple[str, str], float], groups: Mapping[str, Mapping[str, Any]], metric: str
+) -> tuple[str, str] | None:
+    """Return the two groups that differ most, the better one first; small groups only if there are not two others."""
+    valued = [value for value in groups if not np.isnan(once[value, metric])]
+    large = [value for value in valued if not groups[value]["small"]]
+    chosen = large if len(large) > 1 else valued
+    pairs = [pair if once[pair[0], metric] >= once[pair[1], metric] else pair[::-1] for pair in combinations(chosen, 2)]
+    return max(pairs, key=lambda pair: once[pair[0], metric] - once[pair[1], metric], default=None)
+
+
+def _gap(
+    metric: str,
+    pair: tuple[str, str] | None,
+    once: Mapping[tuple[str, str], float],
+    groups: Mapping[str, Mapping[str, Any]],
+    intervals: Mapping[str, list[float] | None],
+) -> dict[str, Any]:
+    if pair is None:
+        why = [f"There are not two groups with a value of {metric}."]
+        return {"metric": metric, "largest": None, "between": None, "interval": None, "small": False, "notes": why}
+    small = any(groups[value]["small"] for value in pair)
+    return {
+        "metric": metric,
+        "largest": once[pair[0], metric] - once[pair[1], metric],
+        "between": list(pair),
+        "interval": intervals[f"the gap in {metric}"],
+        "small": small,
+        "notes": ["There are not two groups that are not small."] if small else [],
+    }
+
+
+def _facts(part: Predictions, small_below: int) -> dict[str, Any]:
+    patients = {patient for patient in part.patients if patient is not None}
+    alone = sum(patient is None for patient in part.patients)  # each may be a separate patient
+    small = len(part) < small_below or (bool(patients) and len(patients) + alone < small_below)
+    return {"n": len(part), "n_patients": len(patients) or None, "small": small}
+
+
+def _group_notes(
+    groups: Mapping[str, Mapping[str, Any]], once: Mapping[tuple[str, str], float], metrics: Sequence[str]
+) -> list[str]:
+    notes = []
+    if "" in groups:
+        notes.append(f"{groups['']['n']} images tell no value; they are a group of their own.")
+    if len(groups) > _MANY:
+        notes.append(f"There are {len(groups)} values; put them into bands, such as '40-59', to have larger groups.")
+    for metric in metrics:
+        without = [repr(value) for value in groups if np.isnan(once[value, metric])]
+        if without:
+            notes.append(f"{metric} has no value in {', '.join(without)}: a class has no images there, or all of them.")
+    return notes
+
+
+def _sorted(values: Sequence[str]) -> list[str]:
+    """Return the distinct values in natural order, the missing value last."""
+    return sorted(set(values), key=lambda value: (value == "", natural_key(value), value))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,198 @@
+"""Figures under many weightings of the same images at once, as a bootstrap needs them.
+
+A bootstrap round draws images with replacement; drawing image i k times gives it the weight k. So R rounds are one
+matrix of weights (N, R), and each figure is a few matrix operations instead of R passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.ranking import Ranking, RankingSums, weighted_auroc, weighted_average_precision
+
+__all__ = ["METRICS", "Metric", "WeightedFigure", "WeightedFigures", "weighted_auroc", "weighted_average_precision"]
+
+Metric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "auroc_weighted",
+    "average_precision",
+    "average_precision_weighted",
+    "quadratic_kappa",
+    "cross_entropy",
+    "brier",
+]
+# without the calibration error: it is never negative, so resampling biases it upwards and its percentiles miss it
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+class WeightedFigures:
+    """Figures of fixed labels and logits as a function of the image weights.
+
+    Means over classes are macro; those with ``_weighted`` weight the classes by their images. Both are undefined if a
+    class has no weight. With two classes, both have the same area under the ROC curve.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits: (N, C), before softmax.
+        metrics: names of :data:`METRICS`.
+
+    Raises:
+        ValueError: if a metric is unknown or the shapes do not match.
+
+    Example:
+        >>> figures = WeightedFigures([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metrics=["accuracy"])
+        >>> figures(np.array([[1.0, 2.0], [1.0, 1.0], [1.0, 1.0]]))
+        {'accuracy': array([0.66666667, 0.75      ])}
+    """
+
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metrics: Sequence[Metric] = METRICS) -> None:
+        if unknown := [metric for metric in metrics if metric not in METRICS]:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {unknown[0]!r}.")
+        from scipy.sparse import csr_array
+        from scipy.special import log_softmax
+
+        self.labels, scores = check_labeled(labels, logits)
+        self.metrics = tuple(metrics)
+        count, self.num_classes = scores.shape
+        self.probabilities = softmax(scores)
+        truth = np.eye(self.num_classes)[self.labels]
+        self._losses = -log_softmax(scores, axis=1)[np.arange(count), self.labels]
+        self._squares = np.sum((self.probabilities - truth) ** 2, axis=1)
+        cells = self.labels * self.num_classes + scores.argmax(axis=1)
+        # a 1 per image, in the row of its cell in the confusion matrix
+        self._cells = csr_array((np.ones(count), (cells, np.arange(count))), shape=(self.num_classes**2, count))
+        self._rankings: dict[int, Ranking] = {}
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute the figures for each column of ``weights`` (N, R) >= 0; (R,) each, NaN if undefined."""
+        sums = _Sums(self, weights)
+        return {metric: getattr(sums, metric)() for metric in self.metrics}
+
+    def per_class(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """``sensitivity``, ``specificity``, ``auroc``, ``average_precision`` of each class against all others, (C, R).
+
+        NaN if one side has no weight.
+        """
+        sums = _Sums(self, weights)
+        return {
+            "sensitivity": sums.sensitivity(),
+            "specificity": sums.specificity(),
+            "auroc": sums.areas,
+            "average_precision": sums.precisions,
+        }
+
+    def ranking(self, index: int) -> Ranking:
+        """Return the ranking of one class against all others."""
+        if index not in self._rankings:
+            self._rankings[index] = Ranking(self.labels == index, self.probabilities[:, index])
+        return self._rankings[index]
+
+
+class WeightedFigure:
+    """One figure of :class:`WeightedFigures`.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        logits: (N, C), before softmax.
+        metric: a name of :data:`METRICS`.
+
+    Example:
+        >>> figure = WeightedFigure([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metric="accuracy")
+        >>> figure(np.array([[1.0, 2.0], [1.0, 1.0], [1.0, 1.0]]))
+        array([0.66666667, 0.75      ])
+    """
+
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metric: Metric) -> None:
+        self.metric = metric
+        self._figures = WeightedFigures(labels, logits, metrics=[metric])
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Compute the figure for each column of ``weights`` (N, R) >= 0; (R,), NaN if undefined."""
+        return self._figures(weights)[self.metric]
+
+
+class _Sums:
+    """Sums over one matrix of weights that the figures share; methods are named after the figures."""
+
+    def __init__(self, figures: WeightedFigures, weights: np.ndarray) -> None:
+        self.figures = figures
+        self.weights = np.ascontiguousarray(weights, dtype=np.float64)
+        self._rankings: dict[int, RankingSums] = {}
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """Label by predicted class, (C, C, R)."""
+        count = self.figures.num_classes
+        return (self.figures._cells @ self.weights).reshape(count, count, -1)
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        return self.matrix.sum(axis=(0, 1))
+
+    def accuracy(self) -> np.ndarray:
+        return _ratio(np.trace(self.matrix), self.total)
+
+    def balanced_accuracy(self) -> np.ndarray:
+        return self.sensitivity().mean(axis=0)
+
+    def auroc(self) -> np.ndarray:
+        return self.areas.mean(axis=0)
+
+    def auroc_weighted(self) -> np.ndarray:
+        return _ratio((self.areas * self.matrix.sum(axis=1)).sum(axis=0), self.total)
+
+    def average_precision(self) -> np.ndarray:
+        return self.precisions.mean(axis=0)
+
+    def average_precision_weighted(self) -> np.ndarray:
+        return _ratio((self.precisions * self.matrix.sum(axis=1)).sum(axis=0), self.total)
+
+    def quadratic_kappa(self) -> np.ndarray:
+        grades = np.arange(self.figures.num_classes)
+        penalty = (grades[:, None] - grades) ** 2
+        observed = np.einsum("ij,ijr->r", penalty, self.matrix)
+        expected = np.einsum("ij,ir,jr->r", penalty, self.matrix.sum(axis=1), self.matrix.sum(axis=0))
+        return 1 - _ratio(observed * self.total, expected)
+
+    def cross_entropy(self) -> np.ndarray:
+        return _ratio(self.figures._losses @ self.weights, self.total)
+
+    def brier(self) -> np.ndarray:
+        return _ratio(self.figures._squares @ self.weights, self.total)
+
+    def sensitivity(self) -> np.ndarray:
+        diagonal = np.einsum("iir->ir", self.matrix)
+        return _ratio(diagonal, self.matrix.sum(axis=1))
+
+    def specificity(self) -> np.ndarray:
+        others = self.total - self.matrix.sum(axis=1)
+        false_positives = self.matrix.sum(axis=0) - np.einsum("iir->ir", self.matrix)
+        return _ratio(others - false_positives, others)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        if self.figures.num_classes == 2:  # of the second class, as in scikit-learn
+            return np.stack([self._ranking(1).auroc()] * 2)
+        return np.stack([self._ranking(index).auroc() for index in range(self.figures.num_classes)])
+
+    @cached_property
+    def precisions(self) -> np.ndarray:
+        return np.stack([self._ranking(index).average_precision() for index in range(self.figures.num_classes)])
+
+    def _ranking(self, index: int) -> RankingSums:
+        if index not in self._rankings:
+            self._rankings[index] = self.figures.ranking(index)(self.weights)
+        return self._rankings[index]
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
