@@ -11,10 +11,10 @@ from movl_monai import fonts
 from movl_monai.dicom_output import draw_classes
 from movl_monai.dicom_output.report import _numbers
 from movl_monai.evaluation.explanations_figure import Panel
-from movl_monai.evaluation.mask_figure import _add_legend
-from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.fonts import legible, legible_names
 from movl_monai.predict.outputs import _said
+from movl_monai.report.mask_figure import _add_legend
+from movl_monai.report.sections.canvas import chart_names
 
 
 @pytest.mark.parametrize(

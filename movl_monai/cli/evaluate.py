@@ -68,7 +68,7 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         ConfigError: for an override that nothing reads.
         MovlError: if another run was not evaluated (checked first), or on other test images.
     """
-    from movl_monai.evaluation.mask_comparisons import add_mask_comparisons
+    from movl_monai.report.mask_comparisons import add_mask_comparisons
 
     config = run.config("evaluate")
     others = _evaluated(against or [], run)
@@ -107,8 +107,8 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
 
 def _evaluated(against: list[str], run: Run) -> list[str]:
     """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
-    from movl_monai.evaluation.several_runs import evaluation_folder
     from movl_monai.metrics.stored.outputs import find_outputs
+    from movl_monai.report.several_runs import evaluation_folder
 
     if run.task == "segmentation":
         return [str(evaluation_folder(path)) for path in against]

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from movl_monai.evaluation.several_runs import write_comparison
+    from movl_monai.report.several_runs import write_comparison
 
     if len(options.runs) > 1:
         if options.against:
@@ -42,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rebuild(path: Path, against: list[str]) -> Path:
-    from movl_monai.evaluation.html import write_html
-    from movl_monai.evaluation.rebuild import rebuild_report
-    from movl_monai.evaluation.several_runs import evaluation_folder
     from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
+    from movl_monai.report.html import write_html
+    from movl_monai.report.rebuild import rebuild_report
+    from movl_monai.report.several_runs import evaluation_folder
 
     places = (path, path / "evaluation")
     stored = next((place for place in places if (place / OUTPUTS_FILE).is_file()), None)

@@ -15,8 +15,8 @@ from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.compare.training import Training, read_record
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs, read_outputs
-from movl_monai.evaluation.rebuild import rebuild_report
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, write_outputs
+from movl_monai.report.rebuild import rebuild_report
 
 __all__ = ["ensemble_run", "ensemble_settings", "mean_outputs"]
 

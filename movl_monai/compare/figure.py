@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from movl_monai.compare.statistics import DomainFigures
-from movl_monai.evaluation.pages.canvas import chart_names
+from movl_monai.report.sections.canvas import chart_names
 
 __all__ = ["draw_comparison"]
 

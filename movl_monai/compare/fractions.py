@@ -13,8 +13,8 @@ from typing import Any
 from movl_monai.compare.comparison import Comparison, Outcome
 from movl_monai.compare.statistics import DomainFigures, compare_results
 from movl_monai.evaluation import figure_with_interval, render_table
-from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.files import write_atomically
+from movl_monai.report.sections.canvas import chart_names
 
 __all__ = ["draw_fractions", "fraction_rows", "reached", "run_fractions", "write_fractions"]
 

@@ -15,20 +15,20 @@ from movl_monai.metrics.stored.cases import Case, cases_csv
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, read_predictions
 from movl_monai.metrics.weighted import WeightedFigure, WeightedFigures
+from movl_monai.report.figure import draw_figure
+from movl_monai.report.html import render_html, write_html
+from movl_monai.report.mask_report import build_mask_report, mask_report_rows
+from movl_monai.report.options import ReportOptions
+from movl_monai.report.rebuild import rebuild_report
+from movl_monai.report.report import build_report, report_of_outputs, write_report
+from movl_monai.report.report_tables import report_scalars, report_tables
+from movl_monai.report.table import figure_with_interval, render_table, report_rows
 
-from .figure import draw_figure
 from .handler import EvaluationReportHandler
-from .html import render_html, write_html
 from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
-from .mask_report import build_mask_report, mask_report_rows
 from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
-from .options import ReportOptions
 from .provenance import run_info
-from .rebuild import rebuild_report
-from .report import build_report, report_of_outputs, write_report
-from .report_tables import report_scalars, report_tables
-from .table import figure_with_interval, render_table, report_rows
 from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
 from .trust_record import Trusted, TrustRecord, trust_record
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.canvas import chart_names
+from movl_monai.report.sections.canvas import chart_names
 
 __all__ = ["draw_robustness"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from movl_monai.compare.data import choose_images
 from movl_monai.data import Datalist, IdMap, read_datalist
 from movl_monai.errors import ConfigError, DataError, LeakageError
-from movl_monai.evaluation.table import render_table
+from movl_monai.report.table import render_table
 
 __all__ = ["DATA_SETTINGS", "TestImages", "check_unseen", "images_csv", "read_test_images"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.table import figure_with_interval, render_table
+from movl_monai.report.table import figure_with_interval, render_table
 from movl_monai.robustness.figures import CLEAN
 
 __all__ = ["robustness_csv", "robustness_markdown"]

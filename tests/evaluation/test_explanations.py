@@ -20,10 +20,10 @@ from movl_monai.evaluation import EvaluationReportHandler
 from movl_monai.evaluation.explanations import PICTURE, Explanations
 from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
 from movl_monai.evaluation.explanations_maps import grad_cam
-from movl_monai.evaluation.rebuild import rebuild_report
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
+from movl_monai.report.rebuild import rebuild_report
 from tests.adapters.reference import perturb
 from tests.helpers import memory_dataset, tiny_backbone, tiny_vit
 

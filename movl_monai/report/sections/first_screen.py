@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.conformal import METHODS, risk_at
-from movl_monai.evaluation.summary import how_good_elsewhere, how_good_here, how_sure
+from movl_monai.report.sections.conformal import METHODS, risk_at
+from movl_monai.report.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.report.words import domain_of, is_tested, notes_of, percent
 
 __all__ = ["first_words"]

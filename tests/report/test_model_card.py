@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from movl_monai.evaluation import build_mask_report, render_html
-from movl_monai.evaluation.mask_html import render_mask_html
-from movl_monai.evaluation.model_card import data_facts, model_card, model_card_markdown
-from tests.evaluation.full_report import full_report
+from movl_monai.report.mask_html import render_mask_html
+from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
+from tests.report.full_report import full_report
 
 SPEC = {"name": "tf_efficientnet_lite0", "image_size": 128, "weights": "package 0.1.0", "license": "Apache-2.0"}
 RUN = {"seed": 7, "backbone": {**SPEC, "weights_sha256": "ab" * 32}, "git_commit": "c" * 40, "git_modified": False}

@@ -20,7 +20,7 @@ from tests.evaluation.data import random_predictions
 
 NAMES = ["a", "b", "c"]
 SCHEMA = Draft202012Validator(
-    json.loads((files("movl_monai.evaluation") / "report_schema.json").read_text(encoding="utf-8"))
+    json.loads((files("movl_monai.report") / "report_schema.json").read_text(encoding="utf-8"))
 )
 
 

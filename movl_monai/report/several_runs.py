@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from movl_monai.errors import LeakageError, MovlError
-from movl_monai.evaluation.html import read_report
-from movl_monai.evaluation.mask_comparisons import refuse_learned_cases, with_ids_of
-from movl_monai.evaluation.pages.figures import figure_sections
-from movl_monai.evaluation.pages.runs import draw_runs, render_runs
 from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
+from movl_monai.report.html import read_report
+from movl_monai.report.mask_comparisons import refuse_learned_cases, with_ids_of
+from movl_monai.report.sections.figures import figure_sections
+from movl_monai.report.sections.runs import draw_runs, render_runs
 
 __all__ = ["compare_reports", "evaluation_folder", "write_comparison"]
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from movl_monai.evaluation import render_html
-from movl_monai.evaluation.pages.canvas import chart_names
-from movl_monai.evaluation.pages.charts import draw_charts
-from movl_monai.evaluation.pages.conformal import risk_at
 from movl_monai.report import fit_pictures
+from movl_monai.report.sections.canvas import chart_names
+from movl_monai.report.sections.charts import draw_charts
+from movl_monai.report.sections.conformal import risk_at
 from tests.browser import complaints, page_sizes, screenshot
-from tests.evaluation.full_report import full_report
-from tests.evaluation.test_html import Page
+from tests.report.full_report import full_report
+from tests.report.test_html import Page
 
 HOSTILE: dict[str, Any] = {
     "names": ["<script>alert(1)</script>", "肺炎・" * 30, "x" * 300],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.model_card import model_card
-from movl_monai.evaluation.pages.baselines import METRICS, compared_runs
-from movl_monai.evaluation.pages.groups import group_tables
+from movl_monai.report.model_card import model_card
+from movl_monai.report.sections.baselines import METRICS, compared_runs
+from movl_monai.report.sections.groups import group_tables
 from movl_monai.report.words import section_title
 
 __all__ = ["FIGURES", "MASK_FIGURES", "common_values", "figure_sections", "remarks", "score_names"]

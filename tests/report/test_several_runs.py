@@ -13,10 +13,10 @@ import pytest
 from movl_monai.cli import main
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs, build_report, write_outputs
-from movl_monai.evaluation.several_runs import compare_reports, evaluation_folder, write_comparison
+from movl_monai.report.several_runs import compare_reports, evaluation_folder, write_comparison
 from tests.browser import page_sizes
-from tests.evaluation.full_report import full_report
-from tests.evaluation.test_html import Page
+from tests.report.full_report import full_report
+from tests.report.test_html import Page
 
 NAMES = ["normal", "pneumonia"]
 

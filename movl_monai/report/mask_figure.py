@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.metrics.stored.cases import Case
+from movl_monai.report.sections.canvas import chart_names
 
 __all__ = ["chosen_cases", "draw_cases"]
 

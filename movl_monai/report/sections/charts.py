@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished
+from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished
 from movl_monai.report.words import section_title
 
 __all__ = ["draw_charts"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.report_tables import report_scalars
+from movl_monai.report.report_tables import report_scalars
 
 __all__ = ["track_report"]
 

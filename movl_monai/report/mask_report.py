@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.model_card import data_facts, model_card
-from movl_monai.evaluation.report import SCHEMA_VERSION
-from movl_monai.evaluation.table import figure_with_interval
 from movl_monai.files import jsonable
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.mask_groups import mask_groups
 from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 from movl_monai.metrics.stored.cases import Case, case_sections
+from movl_monai.report.model_card import data_facts, model_card
+from movl_monai.report.report import SCHEMA_VERSION
+from movl_monai.report.table import figure_with_interval
 
 __all__ = ["EMPTY_RULES", "build_mask_report", "mask_report_rows"]
 
@@ -44,7 +44,7 @@ def build_mask_report(
         class_names: names, the background first.
         id_domain: the in-distribution domain; every other one becomes an entry of ``ood``.
         run_info: result of :func:`~movl_monai.evaluation.run_info`.
-        bundle: see :func:`~movl_monai.evaluation.model_card.model_card`.
+        bundle: see :func:`~movl_monai.report.model_card.model_card`.
         rounds: number of resamples of the intervals.
         level: confidence level of the intervals.
         seed: seed of the resampling.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.mask_summary import how_good, how_sure, on_change, when_not_to_trust
-from movl_monai.evaluation.pages.figures import MASK_FIGURES, common_values
 from movl_monai.report import fit_pictures, render_template
+from movl_monai.report.mask_summary import how_good, how_sure, on_change, when_not_to_trust
+from movl_monai.report.sections.figures import MASK_FIGURES, common_values
 
 __all__ = ["render_mask_html"]
 
@@ -17,7 +17,7 @@ def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -
 
     Args:
         report: report from :func:`~movl_monai.evaluation.build_mask_report`, with ``files``.
-        pictures: PNGs by file name, including those of :func:`~movl_monai.evaluation.pages.draw_charts`.
+        pictures: PNGs by file name, including those of :func:`~movl_monai.report.sections.draw_charts`.
 
     Returns:
         HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.

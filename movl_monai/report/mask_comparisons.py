@@ -27,8 +27,8 @@ def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[s
         MovlError: if a run has no report, is of another task, or was evaluated on other cases. The report is then left
             unchanged.
     """
-    from movl_monai.evaluation.html import read_report, write_html
-    from movl_monai.evaluation.several_runs import compare_reports
+    from movl_monai.report.html import read_report, write_html
+    from movl_monai.report.several_runs import compare_reports
 
     folder, entries = Path(evaluation), []
     for other in against:

@@ -25,10 +25,10 @@ from movl_monai.evaluation import (
     write_outputs,
     write_report,
 )
-from movl_monai.evaluation.comparisons import compare_with_runs
 from movl_monai.metrics.matching import DifferentTestSetsError
+from movl_monai.report.comparisons import compare_with_runs
 from tests.evaluation.outputs_data import NAMES, stored_outputs
-from tests.evaluation.test_report import SCHEMA
+from tests.report.test_report import SCHEMA
 
 
 @pytest.fixture(scope="module")

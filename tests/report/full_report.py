@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import Predictions, build_report
-from movl_monai.evaluation.model_card import data_facts, model_card
 from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.report.model_card import data_facts, model_card
 
 NAMES = ["normal", "pneumonia", "effusion"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.baselines import difference_lines
-from movl_monai.evaluation.pages.canvas import canvas, chart_names, dots, finished
-from movl_monai.evaluation.pages.figures import FIGURES, MASK_FIGURES, figure_sections
 from movl_monai.report import render_template
+from movl_monai.report.sections.baselines import difference_lines
+from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished
+from movl_monai.report.sections.figures import FIGURES, MASK_FIGURES, figure_sections
 from movl_monai.report.words import is_tested, percent, readable, section_title
 
 __all__ = ["draw_runs", "render_runs"]
@@ -24,7 +24,7 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
     """Render a comparison as a page.
 
     Args:
-        compared: result of :func:`~movl_monai.evaluation.several_runs.compare_reports`.
+        compared: result of :func:`~movl_monai.report.several_runs.compare_reports`.
         chart: result of :func:`draw_runs`.
 
     Returns:

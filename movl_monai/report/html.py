@@ -11,13 +11,13 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.mask_html import render_mask_html
-from movl_monai.evaluation.pages.charts import draw_charts
-from movl_monai.evaluation.pages.conformal import METHODS, risk_at
-from movl_monai.evaluation.pages.figures import FIGURES, common_values, remarks, score_names
-from movl_monai.evaluation.pages.first_screen import first_words
 from movl_monai.files import write_atomically
 from movl_monai.report import fit_pictures, render_template
+from movl_monai.report.mask_html import render_mask_html
+from movl_monai.report.sections.charts import draw_charts
+from movl_monai.report.sections.conformal import METHODS, risk_at
+from movl_monai.report.sections.figures import FIGURES, common_values, remarks, score_names
+from movl_monai.report.sections.first_screen import first_words
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
 
@@ -68,7 +68,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
 
     Args:
         report: report from :func:`~movl_monai.evaluation.build_report`.
-        pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.evaluation.pages.draw_charts`,
+        pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.report.sections.draw_charts`,
             "figure.png", "prompt.png", "attention.png" and those named in ``explanations``.
 
     Returns:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.pages.canvas import chart_names
 from movl_monai.metrics.classification_metrics import auroc_per_class, confusion_matrix, softmax
 from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.report.sections.canvas import chart_names
 
 __all__ = ["draw_figure"]
 

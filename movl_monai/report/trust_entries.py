@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from movl_monai.evaluation.options import ReportOptions
 from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.report.options import ReportOptions
 
 __all__ = ["calibrated_on", "shown_sections", "trust_entries"]
 

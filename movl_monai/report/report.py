@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.evaluation.figure import draw_figure
-from movl_monai.evaluation.html import render_html
-from movl_monai.evaluation.options import ReportOptions
-from movl_monai.evaluation.report_tables import report_tables
-from movl_monai.evaluation.table import render_table
-from movl_monai.evaluation.trust_entries import trust_entries
 from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.metrics.classification import classification_figures
 from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
+from movl_monai.report.figure import draw_figure
+from movl_monai.report.html import render_html
+from movl_monai.report.options import ReportOptions
+from movl_monai.report.report_tables import report_tables
+from movl_monai.report.table import render_table
+from movl_monai.report.trust_entries import trust_entries
 
 __all__ = ["SCHEMA_VERSION", "build_report", "report_of_outputs", "write_report"]
 
@@ -69,13 +69,13 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     Returns:
         JSON-able, without non-finite numbers; described by ``report_schema.json`` beside this module:
         ``schema_version``, ``id``, ``ood`` (one entry per domain), ``val`` and ``calibration_section`` (if there are
-        such images), the entries of :func:`~movl_monai.evaluation.trust_entries.trust_entries`, ``comparisons``,
+        such images), the entries of :func:`~movl_monai.report.trust_entries.trust_entries`, ``comparisons``,
         ``explanations``, ``model_card``, ``classes``, ``id_domain``, ``far_domains``, ``options``, ``run``, ``notes``.
         A section has the entries of :func:`~movl_monai.evaluation.classification_figures`, ``n_unlabeled``,
         ``n_patients``, ``intervals`` (a pair or None each), ``per_class_intervals`` and ``resampling``. ``id`` is None
         without such images.
     """
-    from movl_monai.evaluation.model_card import data_facts, model_card
+    from movl_monai.report.model_card import data_facts, model_card
 
     options = ReportOptions.from_facts(outputs.facts) if options is None else options
     outputs = outputs.take(_order(outputs.predictions))
@@ -154,8 +154,8 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
-    from movl_monai.evaluation.model_card import model_card_markdown
-    from movl_monai.evaluation.pages.charts import draw_charts
+    from movl_monai.report.model_card import model_card_markdown
+    from movl_monai.report.sections.charts import draw_charts
 
     target, names = Path(folder), list(report["classes"])
     pictures = dict(kept or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.evaluation.pages.charts import group_columns, group_sections, main_figure
+from movl_monai.report.sections.charts import group_columns, group_sections, main_figure
 from movl_monai.report.words import section_title
 
 __all__ = ["group_tables"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.options import ReportOptions
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
+from movl_monai.report.options import ReportOptions
 
 __all__ = ["BASELINES", "compare_with_runs"]
 
