@@ -51,8 +51,8 @@ ON_ALL = {
     "movl_monai/data/read_csv.py": ("training", "ingest", "check", "robustness"),
     "movl_monai/data/spelling.py": ("training", "evaluate", "robustness"),
     "movl_monai/engines/checks.py": ("training", "evaluating", "inferring", "evaluate"),
-    "movl_monai/engines/read_record.py": _OF_RUNS,
-    "movl_monai/engines/run_record.py": _OF_RUNS,
+    "movl_monai/runs/read_record.py": _OF_RUNS,
+    "movl_monai/runs/run_record.py": _OF_RUNS,
     "movl_monai/readers/": ("training", "evaluate", "ingest", "check"),
     "transforms/": ("training", "evaluate", "ingest", "check"),
 }
@@ -60,7 +60,7 @@ GENERIC = {"id", "name"}  # `--id value`, any setting
 FOREIGN = {
     "benchmarks/readers/rendering.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
-    "movl_monai/evaluation/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
+    "movl_monai/runs/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
 }
 
 _OPTION = re.compile(r"(?<![\w/-])--([a-z][\w-]*)")

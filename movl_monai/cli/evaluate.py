@@ -43,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and print the path of the report."""
-    from movl_monai.engines import open_run, verbatim
+    from movl_monai.engines import open_run
     from movl_monai.id_values import parse_overrides
+    from movl_monai.runs import verbatim
 
     overrides: dict[str, Any] = {"dataset_dir": verbatim(options.dataset_dir), **parse_overrides(options.overrides)}
     trained = open_run(options.run_dir, bundle_dir=options.bundle_dir, trust=options.trust)

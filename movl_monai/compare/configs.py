@@ -10,10 +10,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from movl_monai.engines.keep_record import CONFIG_ROOT
-from movl_monai.engines.overlays import CONFIG_FILES, check_overlays
-from movl_monai.engines.overrides import ENTRY_IDS, find_ids, reachable
-from movl_monai.engines.verbatim import keep_strings
+from movl_monai.runs.keep_record import CONFIG_ROOT
+from movl_monai.runs.overlays import CONFIG_FILES, check_overlays
+from movl_monai.runs.overrides import ENTRY_IDS, find_ids, reachable
+from movl_monai.runs.verbatim import keep_strings
 
 __all__ = ["find_ids", "fits", "make_parser", "reachable", "read_config", "top_level"]
 

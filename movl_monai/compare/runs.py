@@ -15,9 +15,9 @@ from movl_monai.compare.setup import ArmSetup, settings_digest
 from movl_monai.compare.tasks import task_of
 from movl_monai.compare.training import Training, read_record, training_of
 from movl_monai.data.kept_splits import SPLITS_FILE
-from movl_monai.engines.keep_record import RECORD_FILE
 from movl_monai.errors import MovlError
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.runs.keep_record import RECORD_FILE
 
 __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result", "read_result", "result_settings"]
 

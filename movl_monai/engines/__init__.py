@@ -1,5 +1,10 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resume."""
 
+from movl_monai.runs.keep_record import KeepRunRecord, make_record
+from movl_monai.runs.overrides import check_ids, check_overrides, unreferenced_ids
+from movl_monai.runs.run_record import Run, open_run
+from movl_monai.runs.verbatim import as_written, keep_strings, verbatim
+
 from .batch import prepare_image_batch
 from .candidates import MoreCandidates
 from .checks import check_device, check_output_dir
@@ -13,21 +18,17 @@ from .earlier import check_evaluation
 from .ensemble import make_ensemble
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
-from .keep_record import KeepRunRecord, make_record
 from .layer_choice import layer_losses
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .map_cache import MapSet
-from .overrides import check_ids, check_overrides, unreferenced_ids
 from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
 from .prototypes import start_prompts
 from .resume import Resume
-from .run_record import Run, open_run
 from .selecting_evaluator import SelectingEvaluator
 from .stage import Stage, stage_starts, total_epochs
 from .tokens import TokenSet
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
-from .verbatim import as_written, keep_strings, verbatim
 
 __all__ = [
     "DEFAULT_L2_GRID",

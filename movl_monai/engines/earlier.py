@@ -15,8 +15,7 @@ from movl_monai.data import Datalist
 from movl_monai.data.kept_splits import SPLITS_FILE, digest_files
 from movl_monai.errors import ConfigError
 from movl_monai.files import EVALUATED_FILE
-
-from .keep_record import RECORD_FILE
+from movl_monai.runs.keep_record import RECORD_FILE
 
 __all__ = ["check_evaluation", "check_untrained", "free_folder"]
 

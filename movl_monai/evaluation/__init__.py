@@ -23,12 +23,12 @@ from movl_monai.report.rebuild import rebuild_report
 from movl_monai.report.report import build_report, report_of_outputs, write_report
 from movl_monai.report.report_tables import report_scalars, report_tables
 from movl_monai.report.table import figure_with_interval, render_table, report_rows
+from movl_monai.runs.provenance import run_info
 
 from .handler import EvaluationReportHandler
 from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
 from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
-from .provenance import run_info
 from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
 from .trust_record import Trusted, TrustRecord, trust_record
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric

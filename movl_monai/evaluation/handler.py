@@ -22,7 +22,6 @@ from movl_monai.evaluation.collect import PredictionCollector
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.explanations import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.provenance import bundle_facts, run_info
 from movl_monai.files import keep_evaluated
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.report.comparisons import compare_with_runs
@@ -30,6 +29,7 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import report_of_outputs, write_report
 from movl_monai.report.table import render_table, report_rows
 from movl_monai.report.tracking import track_report
+from movl_monai.runs.provenance import bundle_facts, run_info
 
 __all__ = ["EvaluationReportHandler"]
 

@@ -15,7 +15,6 @@ from torch import nn
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
-from movl_monai.evaluation.provenance import bundle_facts, run_info
 from movl_monai.files import keep_evaluated, to_json, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
@@ -25,6 +24,7 @@ from movl_monai.report.mask_report import build_mask_report, mask_report_rows
 from movl_monai.report.model_card import model_card_markdown
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import render_table
+from movl_monai.runs.provenance import bundle_facts, run_info
 from movl_monai.transforms import ResizeMask
 
 __all__ = ["MaskWriter", "SegmentationReportHandler"]

@@ -28,7 +28,7 @@ from .windows import describe_inferer
 from .writers import compile_graph, write_compiled
 
 if TYPE_CHECKING:
-    from movl_monai.engines.run_record import Run
+    from movl_monai.runs.run_record import Run
 
 __all__ = ["ExportedFile", "export_network", "export_run"]
 
@@ -86,7 +86,7 @@ def export_run(
             share of images (pixels) that keep their class.
         trust: include the trust record beside the checkpoint, if there is one.
         overrides: settings of the run to change, such as a new path of its weights.
-        bundle_dir: bundle of the run; see :func:`~movl_monai.engines.run_record.open_run`.
+        bundle_dir: bundle of the run; see :func:`~movl_monai.runs.run_record.open_run`.
         trust_code: build parts outside the allow-list; ``trust`` of the same function.
 
     Returns:
@@ -100,7 +100,7 @@ def export_run(
     """
     _check_settings(form, output=output, tolerance=tolerance, int8=int8, int8_max_drop=int8_max_drop)
     _check_source(Path(source))
-    from movl_monai.engines.run_record import open_run
+    from movl_monai.runs.run_record import open_run
 
     run = open_run(source, overrides=overrides, bundle_dir=bundle_dir, trust=trust_code)
     path = Path(output) if output is not None else run.checkpoint.with_name(f"model{SUFFIXES[form]}")

@@ -16,7 +16,7 @@ from movl_monai.errors import DataError, MovlError, user_error
 from .disk import scratch_folder
 
 if TYPE_CHECKING:
-    from movl_monai.engines.run_record import Run
+    from movl_monai.runs.run_record import Run
 
 __all__ = ["ImageSample", "given_images", "phantom_images", "sample_images", "val_images"]
 

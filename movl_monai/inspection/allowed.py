@@ -124,7 +124,7 @@ def is_allowed(path: str) -> bool:
     Example:
         >>> is_allowed("movl_monai.prompts.PadPrompt"), is_allowed("monai.transforms.Compose"), is_allowed("torch.load")
         (True, True, False)
-        >>> is_allowed("os.system"), is_allowed("movl_monai.engines.run_record.os.system"), is_allowed("print")
+        >>> is_allowed("os.system"), is_allowed("movl_monai.runs.run_record.os.system"), is_allowed("print")
         (False, False, False)
     """
     package, _, name = path.rpartition(".")

@@ -16,8 +16,8 @@ import torch
 from movl_monai.errors import ConfigError
 
 if TYPE_CHECKING:
-    from movl_monai.engines.run_record import Run
     from movl_monai.export import ExportedModel
+    from movl_monai.runs.run_record import Run
 
 __all__ = ["Facts", "Forward", "Model", "open_model"]
 

@@ -35,7 +35,7 @@ def model_card(
         report: report with ``run`` (:func:`~movl_monai.evaluation.run_info`), ``classes``, ``id_domain``, ``id``,
             ``ood``.
         data: result of :func:`data_facts`; None if only the evaluated images are known.
-        bundle: result of :func:`~movl_monai.evaluation.provenance.bundle_facts`.
+        bundle: result of :func:`~movl_monai.runs.provenance.bundle_facts`.
 
     Returns:
         JSON-able: ``intended_use``; ``kept_start``, a sentence, if training kept the state before its first step;

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
-from movl_monai.engines.overrides import find_ids, reachable
-from movl_monai.engines.run_record import Run, open_run
-from movl_monai.engines.verbatim import verbatim
 from movl_monai.errors import ConfigError
+from movl_monai.runs.overrides import find_ids, reachable
+from movl_monai.runs.run_record import Run, open_run
+from movl_monai.runs.verbatim import verbatim
 
 __all__ = ["NamedRun", "data_settings", "kept_splits_of", "open_runs", "run_facts", "splits_file_of"]
 

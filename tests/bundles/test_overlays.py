@@ -11,11 +11,11 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.scripts import create_workflow
 
-from movl_monai.engines.overlays import check_overlays, own_ids
-from movl_monai.engines.overrides import ENTRY_IDS, reachable
-from movl_monai.engines.verbatim import as_written, keep_strings
 from movl_monai.errors import ConfigError, user_error
 from movl_monai.id_values import parse_overrides
+from movl_monai.runs.overlays import check_overlays, own_ids
+from movl_monai.runs.overrides import ENTRY_IDS, reachable
+from movl_monai.runs.verbatim import as_written, keep_strings
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = ("movl_classification", "dvpt_classification", "dvpt_segmentation")

@@ -11,8 +11,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from movl_monai.engines import make_record, open_run, unwrap
-from movl_monai.engines.overrides import reachable
 from movl_monai.networks import load_checkpoint
+from movl_monai.runs.overrides import reachable
 from tests.bundles.conftest import BUNDLES, FAST, FAST_ADAPTED, FAST_OF, FAST_SEGMENTING, for_inference
 from tests.evaluation.masks import write_images
 

@@ -29,11 +29,11 @@ from movl_monai.engines import (
 )
 from movl_monai.errors import CheckpointMismatchError, ConfigError, NonFiniteLossError
 from movl_monai.evaluation import BalancedAccuracy, NegativeCrossEntropy
-from movl_monai.evaluation.provenance import bundle_facts
 from movl_monai.heads import LinearHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
+from movl_monai.runs.provenance import bundle_facts
 from tests.helpers import IMAGE_SIZE, MemoryDataset, memory_dataset, tiny_backbone
 
 JOINT = (Stage(epochs=2, lr={"prompt": 1e-2, "head": 1e-2}, name="joint"),)

@@ -14,7 +14,6 @@ import torch
 from movl_monai.cli import main
 from movl_monai.cli.export import _described
 from movl_monai.data.decode import decode
-from movl_monai.engines.run_record import open_run
 from movl_monai.errors import ConfigError, DataError, ExportError
 from movl_monai.evaluation import read_outputs
 from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
@@ -22,6 +21,7 @@ from movl_monai.export import exporting, read_exported
 from movl_monai.export.exporting import ExportedFile, export_run
 from movl_monai.export.parity import Parity
 from movl_monai.export.sealed import SUFFIXES
+from movl_monai.runs.run_record import open_run
 from tests.export.conftest import SETTINGS
 
 pytestmark = [

@@ -19,7 +19,7 @@ MODULES = {name: frozenset({module}) for name, module in KNOWN_MODULES.items()}
 TARGETS_OUTSIDE = (
     *("os.system", "builtins.eval", "eval", "print", "subprocess.run", "torch.load", "torch.hub.load", "pydoc.locate"),
     *("monai.bundle.scripts.run", "monai.bundle.load", "monai.bundle.download", "monai.apps.download_url"),
-    *("monai.data.utils.os.system", "movl_monai.engines.run_record.os.system", "torch.nn.modules.module.torch.load"),
+    *("monai.data.utils.os.system", "movl_monai.runs.run_record.os.system", "torch.nn.modules.module.torch.load"),
     *("movl_monai.engines.open_run", "movl_monai.cli.main", "movl_monai.networks.save_atomically", "my_package.Net"),
     *("monai.utils.optional_import", "monai.utils.module.instantiate", "monai.transforms.TorchVisiond", "Compose"),
     *("monai.handlers.CheckpointLoader", "torch.nn.Module.load_state_dict", "functools.partial", "antigravity"),

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from movl_monai.engines.run_record import Run
 from movl_monai.errors import ConfigError
 from movl_monai.robustness.images import DATA_SETTINGS
 from movl_monai.robustness.runs import NamedRun, _find, _names, _split, _with_weights, data_settings
+from movl_monai.runs.run_record import Run
 
 
 def names(*texts: str) -> list[str]:

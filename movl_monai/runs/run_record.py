@@ -16,11 +16,10 @@ from torch import nn
 
 from movl_monai.errors import ConfigError, WeightsError, user_error
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
-
-from .keep_record import FILES
-from .overrides import KNOWN_IDS, check_ids
-from .read_record import check_trusted, find_record, read_record
-from .verbatim import keep_strings, verbatim
+from movl_monai.runs.keep_record import FILES
+from movl_monai.runs.overrides import KNOWN_IDS, check_ids
+from movl_monai.runs.read_record import check_trusted, find_record, read_record
+from movl_monai.runs.verbatim import keep_strings, verbatim
 
 __all__ = ["Run", "Workflow", "open_run"]
 
@@ -141,7 +140,7 @@ class Run:
     def config(self, workflow: Workflow) -> dict[str, Any]:
         """Return the raw config of a workflow with the settings of the run, without overrides.
 
-        Its entry :data:`~movl_monai.engines.overrides.KNOWN_IDS` names the ids that may be unread.
+        Its entry :data:`~movl_monai.runs.overrides.KNOWN_IDS` names the ids that may be unread.
 
         Raises:
             ConfigError: for a missing file of the bundle.

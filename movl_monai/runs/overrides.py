@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from movl_monai.errors import ConfigError
-
-from .overlays import CONFIG_FILES, ConfigSources, check_overlays, find_sources
-from .verbatim import keep_strings, restore_strings
+from movl_monai.runs.overlays import CONFIG_FILES, ConfigSources, check_overlays, find_sources
+from movl_monai.runs.verbatim import keep_strings, restore_strings
 
 __all__ = [
     "ENTRY_IDS",
@@ -133,7 +132,7 @@ def check_overrides() -> None:
     that the parser changed are restored.
 
     Raises:
-        ConfigError: as :func:`check_ids` and :func:`~movl_monai.engines.overlays.check_overlays`; also if the caller is
+        ConfigError: as :func:`check_ids` and :func:`~movl_monai.runs.overlays.check_overlays`; also if the caller is
             not a bundle config.
     """
     parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
@@ -176,7 +175,7 @@ def _check_strings(config: Mapping[str, Any]) -> None:
         if changed:
             raise ConfigError(
                 f"A value of '{name}' holds '::', which MONAI writes in the place of '#'. Use `movl-monai run`, which "
-                "keeps strings as they are written, or pass the value through movl_monai.engines.verbatim()."
+                "keeps strings as they are written, or pass the value through movl_monai.runs.verbatim()."
             )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError
 from movl_monai.inspection import CODE, check_config
 from movl_monai.networks import read_facts
-
-from .keep_record import RECORD_FILE, RECORD_FORMAT
+from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT
 
 __all__ = ["check_trusted", "find_record", "read_record"]
 

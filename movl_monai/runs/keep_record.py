@@ -17,10 +17,9 @@ from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.errors import ConfigError
 from movl_monai.files import to_json, write_atomically
-
-from .overlays import CONFIG_FILES
-from .overrides import ENTRY_IDS, find_caller, reachable
-from .verbatim import as_written
+from movl_monai.runs.overlays import CONFIG_FILES
+from movl_monai.runs.overrides import ENTRY_IDS, find_caller, reachable
+from movl_monai.runs.verbatim import as_written
 
 if TYPE_CHECKING:
     from movl_monai.data import Datalist, ImageDataset
@@ -147,7 +146,7 @@ def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoi
         ``training``: the other raw ids, such as the split and the strategy, without folders and ids of a single run;
             ``files``: the contents of the bundle's own files. The only named folder is that of a weights file.
     """
-    from movl_monai.evaluation.provenance import run_info  # evaluation itself imports engines
+    from movl_monai.runs.provenance import run_info  # evaluation itself imports engines
 
     files = _read_files(config_root)
     info = run_info()

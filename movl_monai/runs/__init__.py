@@ -1,0 +1,1 @@
+"""Record of a run (run.json): keep it, read it, open the run again."""
