@@ -17,10 +17,10 @@ from torch import nn
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.attention import AttentionMaps
 from movl_monai.evaluation.collect import PredictionCollector
 from movl_monai.evaluation.columns import column
-from movl_monai.evaluation.explanations import Explanations
+from movl_monai.evaluation.explain.attention import AttentionMaps
+from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.files import keep_evaluated
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs

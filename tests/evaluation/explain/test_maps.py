@@ -14,7 +14,7 @@ from torch import nn
 from movl_monai.adapters import DVPT, VPT, Adapter, LoRA
 from movl_monai.backbones import Backbone, ResNetBackbone, TimmBackbone, TokenPath
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.explanations_maps import attention_rollout, attention_weights, grad_cam, look, roll_out
+from movl_monai.evaluation.explain.maps import attention_rollout, attention_weights, grad_cam, look, roll_out
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt

@@ -11,8 +11,8 @@ import torch
 
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.columns import column, label_column, logits_column
-from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
-from movl_monai.evaluation.explanations_maps import look
+from movl_monai.evaluation.explain.figure import Panel, describe, draw_explanations
+from movl_monai.evaluation.explain.maps import look
 from movl_monai.fonts import legible_names
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import VisualPrompt

@@ -17,9 +17,9 @@ from PIL import Image
 from movl_monai.adapters import LoRA
 from movl_monai.engines import prepare_image_batch
 from movl_monai.evaluation import EvaluationReportHandler
-from movl_monai.evaluation.explanations import PICTURE, Explanations
-from movl_monai.evaluation.explanations_figure import Panel, describe, draw_explanations
-from movl_monai.evaluation.explanations_maps import grad_cam
+from movl_monai.evaluation.explain.figure import Panel, describe, draw_explanations
+from movl_monai.evaluation.explain.maps import grad_cam
+from movl_monai.evaluation.explain.sample import PICTURE, Explanations
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt

@@ -15,7 +15,7 @@ from PIL import Image
 from movl_monai.adapters import DVPT, Adapter, LoRA
 from movl_monai.engines import prepare_image_batch
 from movl_monai.evaluation import EvaluationReportHandler, write_html
-from movl_monai.evaluation.attention import AttentionMaps, draw_attention, relative
+from movl_monai.evaluation.explain.attention import AttentionMaps, draw_attention, relative
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from tests.adapters.reference import perturb
