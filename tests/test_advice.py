@@ -17,8 +17,8 @@ import pytest
 from benchmarks import __main__ as bench_cli
 from benchmarks.readers import __main__ as readers_cli
 from movl_monai.cli.main import _parser as parser_of_commands
+from movl_monai.experiments.robustness.images import DATA_SETTINGS
 from movl_monai.predict import listener
-from movl_monai.robustness.images import DATA_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = {"training": "train.json", "evaluating": "evaluate.json", "inferring": "inference.json"}
@@ -27,9 +27,9 @@ WORKFLOWS = {"training": "train.json", "evaluating": "evaluate.json", "inferring
 ON_ONE = {
     "benchmarks/": ("benchmarks",),
     "benchmarks/readers/": ("benchmarks.readers",),
-    "movl_monai/compare": ("compare",),
+    "movl_monai/experiments/compare": ("compare",),
     "movl_monai/engines/earlier.py": ("training", "evaluating"),
-    "movl_monai/engines/ensemble.py": ("ensemble",),
+    "movl_monai/experiments/ensemble.py": ("ensemble",),
     "movl_monai/engines/validation.py": ("training",),
     "movl_monai/cli/ensemble.py": ("ensemble",),
     "movl_monai/export": ("export",),
@@ -38,7 +38,7 @@ ON_ONE = {
     "movl_monai/phantom/": ("phantom",),
     "movl_monai/predict": ("predict", "movl_monai.predict.listener"),
     "movl_monai/cli/report.py": ("report",),
-    "movl_monai/robustness": ("robustness",),
+    "movl_monai/experiments/robustness": ("robustness",),
 }
 # ... or, where every one of them shows the same message, on all of them.
 _OF_RUNS = ("evaluate", "export", "predict", "robustness", "movl_monai.predict.listener")

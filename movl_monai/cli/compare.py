@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the comparison, print the table, and write comparison.md, comparison.csv and comparison.png."""
-    from movl_monai.compare.arms import read_plan
-    from movl_monai.compare.comparison import Comparison
+    from movl_monai.experiments.compare.arms import read_plan
+    from movl_monai.experiments.compare.comparison import Comparison
     from movl_monai.id_values import parse_overrides
 
     if options.summary:
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         comparison.run_task(_task(comparison, options.task))
         return 0
     if options.jobs is not None:
-        from movl_monai.compare.jobs import run_jobs
+        from movl_monai.experiments.compare.jobs import run_jobs
 
         run_jobs(comparison, options.jobs, _given(options))
     write_tables(comparison, comparison.run(), command=command)
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _summarise(options: argparse.Namespace) -> int:
     """Write and print the summary of finished comparisons."""
-    from movl_monai.compare.summary import read_comparison, summary_markdown
+    from movl_monai.experiments.compare.summary import read_comparison, summary_markdown
     from movl_monai.files import write_atomically
 
     if unused := [name for name in ("bundle", "dataset_dir", "arms") if getattr(options, name)] + options.overrides:
@@ -145,7 +145,7 @@ def _references(cells: Sequence[Any]) -> list[str]:
 
 def _task(comparison: Any, text: str) -> Any:
     """Return the run or search of `--task`, with the arm's own name."""
-    from movl_monai.compare.work import RunTask
+    from movl_monai.experiments.compare.work import RunTask
 
     arm = text.partition(":")[0]
     named = comparison.plan.aliases.get(arm, arm) + text[len(arm) :]
@@ -171,8 +171,8 @@ def _given(options: argparse.Namespace) -> list[str]:
 
 def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
     """Run the comparison of every fraction, write its tables into its folder, and the curve over all fractions."""
-    from movl_monai.compare.fraction_choice import parse_fractions
-    from movl_monai.compare.fractions import run_fractions, write_fractions
+    from movl_monai.experiments.compare.fraction_choice import parse_fractions
+    from movl_monai.experiments.compare.fractions import run_fractions, write_fractions
 
     finished = run_fractions(parse_fractions(text), make, folder)
     for comparison, outcome in finished.values():
@@ -183,9 +183,9 @@ def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
 
 def write_tables(comparison: Any, outcome: Any, *, command: str, quiet: bool = False) -> None:
     """Compute the figures, write the three files, and print the page unless ``quiet``."""
-    from movl_monai.compare.figure import draw_comparison
-    from movl_monai.compare.statistics import compare_results
-    from movl_monai.compare.table import comparison_csv, comparison_markdown
+    from movl_monai.experiments.compare.figure import draw_comparison
+    from movl_monai.experiments.compare.statistics import compare_results
+    from movl_monai.experiments.compare.table import comparison_csv, comparison_markdown
     from movl_monai.files import write_atomically
 
     references = comparison.plan.references

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the ensemble; evaluate it if a data set is given, and export it on demand."""
     from movl_monai.cli.evaluate import evaluate
-    from movl_monai.engines.ensemble import MEMBER_ID, make_ensemble
     from movl_monai.errors import ConfigError
+    from movl_monai.experiments.ensemble import MEMBER_ID, make_ensemble
     from movl_monai.id_values import parse_overrides
     from movl_monai.runs import verbatim
 

@@ -11,8 +11,8 @@ from movl_monai.errors import ConfigError
 if TYPE_CHECKING:
     from movl_monai.data import Datalist, ImageDataset
     from movl_monai.data.kept_splits import KeptSplits
-    from movl_monai.robustness import Member
-    from movl_monai.robustness.runs import NamedRun
+    from movl_monai.experiments.robustness import Member
+    from movl_monai.experiments.robustness.runs import NamedRun
 
 __all__ = ["add_arguments", "run"]
 
@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from movl_monai.data import IdMap
+    from movl_monai.experiments.robustness import Suite, build_result, cells_of, write_result
+    from movl_monai.experiments.robustness.corrupt import choose_corruptions
+    from movl_monai.experiments.robustness.images import images_csv
+    from movl_monai.experiments.robustness.runs import open_runs
     from movl_monai.files import write_atomically
-    from movl_monai.robustness import Suite, build_result, cells_of, write_result
-    from movl_monai.robustness.corrupt import choose_corruptions
-    from movl_monai.robustness.images import images_csv
-    from movl_monai.robustness.runs import open_runs
 
     names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
     cells = cells_of(names, _numbers(options.severities))
@@ -101,9 +101,9 @@ def _images(
 ) -> tuple[Datalist, list[str]]:
     """Return the chosen test images, and notes on runs that may have seen them."""
     from movl_monai.errors import DataError
+    from movl_monai.experiments.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
+    from movl_monai.experiments.robustness.runs import data_settings, kept_splits_of, splits_file_of
     from movl_monai.id_values import parse_overrides
-    from movl_monai.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
-    from movl_monai.robustness.runs import data_settings, kept_splits_of, splits_file_of
 
     settings = {**data_settings(runs, DATA_SETTINGS), **parse_overrides(options.overrides)}
     source, count = options.dataset_dir, options.images
@@ -136,8 +136,8 @@ def _members(
     """Return the networks with their images, decoded once per preprocessing, and the images' items."""
     from movl_monai.data import ImageDataset
     from movl_monai.errors import DataError
-    from movl_monai.robustness import Member
-    from movl_monai.robustness.runs import run_facts
+    from movl_monai.experiments.robustness import Member
+    from movl_monai.experiments.robustness.runs import run_facts
 
     decoded: dict[str, ImageDataset] = {}
     members = []
@@ -178,7 +178,7 @@ def _check_pixels(named: NamedRun, dataset: ImageDataset, folder: Path) -> None:
     """Refuse test images that are copies of images that a run learned from."""
     from movl_monai.data.keep import leakage_error, told_by_file
     from movl_monai.data.recognise import pixel_leaks
-    from movl_monai.robustness.runs import kept_splits_of
+    from movl_monai.experiments.robustness.runs import kept_splits_of
 
     splits = kept_splits_of(named)
     if splits is not None:

@@ -1,5 +1,6 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resume."""
 
+from movl_monai.experiments.ensemble import make_ensemble
 from movl_monai.runs.keep_record import KeepRunRecord, make_record
 from movl_monai.runs.overrides import check_ids, check_overrides, unreferenced_ids
 from movl_monai.runs.run_record import Run, open_run
@@ -15,7 +16,6 @@ from .class_weights import (
     resolve_mask_weights,
 )
 from .earlier import check_evaluation
-from .ensemble import make_ensemble
 from .features import FeatureSet, extract_features
 from .head_solver import HeadSolver, LabelMappingFit
 from .layer_choice import layer_losses

@@ -13,10 +13,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from movl_monai.compare import read_plan
 from movl_monai.engines import open_run
 from movl_monai.errors import CheckpointMismatchError, ConfigError, user_error
 from movl_monai.evaluation import read_outputs
+from movl_monai.experiments.compare import read_plan
 from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_run
 from tests.bundles.conftest import BUNDLES, FAST_ADAPTED, check_same_logits, for_inference

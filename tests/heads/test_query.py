@@ -15,11 +15,11 @@ from movl_monai.adapters import DVPT, SSF
 from movl_monai.backbones import Backbone, BackboneSpec, ResNetBackbone, TimmBackbone
 from movl_monai.engines import FeatureSet, LinearProbe, Stage, StagedTrainer, TokenSet, optimizer_groups
 from movl_monai.errors import CheckpointMismatchError, ConfigError
+from movl_monai.experiments.robustness.logits import plain_backbone
 from movl_monai.export import read_exported
 from movl_monai.heads import LinearHead, QueryHead
 from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier, token_width
-from movl_monai.robustness.logits import plain_backbone
 from tests.export.networks import CLASS_NAMES, images, perturbed, write
 from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone, tiny_clip, tiny_swin, tiny_vit
 

@@ -1,0 +1,1 @@
+"""Experiments on runs: comparison of methods, robustness, ensembles."""

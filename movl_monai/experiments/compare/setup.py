@@ -1,0 +1,196 @@
+"""Configurations of the arms, from the arms file and the command line, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from movl_monai.engines import unreferenced_ids
+from movl_monai.errors import ConfigError
+from movl_monai.experiments.compare.arms import Arm, Plan, nearest
+from movl_monai.experiments.compare.configs import find_ids, fits, make_parser, reachable, read_config, top_level
+from movl_monai.experiments.compare.space import Dimension
+
+__all__ = ["ArmSetup", "Setup", "set_up", "settings_digest"]
+
+_SET_BY_COMPARE = (
+    *("output_dir", "checkpoint", "resume", "overwrite", "seed", "datalist", "images", "dataset", "id_map"),
+    *("splits_file",),
+)
+# places and numbers of processes do not affect the result; the data has its own fingerprint
+_NOT_SETTINGS = {
+    *("bundle_root", "dataset_dir", "ood_dataset_dirs", "output_dir", "cache_dir", "checkpoint", "resume"),
+    *("seed", "num_workers", "overwrite", "splits_file", "_meta_"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSetup:
+    """Arm that is ready to run.
+
+    Args:
+        arm: entry of the arms file.
+        train: configuration of its training.
+        evaluate: configuration of its evaluation.
+        space: the arm's search space without ids that the command line sets.
+        defaults: the arm's own value of each searched id.
+        image_size: side of the images in pixels, if the config has ``image_size``.
+        digest: SHA-256 of both configurations, without folders.
+    """
+
+    arm: Arm
+    train: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
+    space: Mapping[str, Dimension]
+    defaults: Mapping[str, Any]
+    image_size: int | None
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.arm.name
+
+    def space_digest(self) -> str:
+        """Return the SHA-256 of the search space, the defaults and their configuration."""
+        dimensions = {name: [part.kind, list(part.bounds)] for name, part in self.space.items()}
+        return settings_digest({"space": dimensions, "defaults": dict(self.defaults), "config": self.digest})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All arms ready to run, and the configurations without any arm, for the data."""
+
+    arms: list[ArmSetup]
+    train: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
+
+
+def settings_digest(settings: Any) -> str:
+    """Return the SHA-256 of settings as JSON, for any order of their keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Setup:
+    """Combine each arm with the settings of the plan and of the command line.
+
+    The command line overrides the plan, and the arm's own overrides, which define it, override both. Ids on the command
+    line are not searched. An id that only some arms have is set only in these.
+
+    Args:
+        plan: the arms file.
+        arms: arms to run, with the members of ensembles.
+        overrides: ids from the command line.
+
+    Raises:
+        ConfigError: for an id that no arm has, that ``compare`` itself sets, or that an arm sets or searches without
+            having it; for a default outside of its search range; for an arm that needs other images.
+    """
+    for name in overrides:
+        if name in _SET_BY_COMPARE:
+            raise ConfigError(f"`--{name}` is set by the comparison itself for every run; remove it.")
+    shared = {**plan.overrides, **overrides}
+    plain = read_config(plan.train, {})
+    configs = {arm.name: read_config((*plan.train, *arm.overlays), {}) for arm in arms}
+    known = {name for config in (plain, *configs.values()) for name in config}
+    for name in shared:
+        if top_level(name) not in known:
+            raise ConfigError(
+                f"No arm's configuration has the id '{top_level(name)}'{nearest(top_level(name), known)}. Expected the "
+                "ids of the config files, each written as `--id value`."
+            )
+    setups = [_set_up(plan, arm, configs[arm.name], shared, overrides) for arm in arms]
+    digests = {one.name: one.digest for one in setups}
+    setups = [_of_members(one, digests) if one.arm.members else one for one in setups]
+    common = {name: value for name, value in shared.items() if fits(plain, name)}
+    setup = Setup(
+        arms=setups,
+        train=read_config(plan.train, common),
+        evaluate=read_config((*plan.train, *plan.evaluate), common),
+    )
+    _check_images(setup)
+    return setup
+
+
+def _set_up(
+    plan: Plan, arm: Arm, config: Mapping[str, Any], shared: Mapping[str, Any], given: Mapping[str, Any]
+) -> ArmSetup:
+    for name in (*arm.overrides, *arm.space):
+        if not fits(config, name):
+            raise ConfigError(
+                f"The arm '{arm.name}' sets or searches '{name}', which is not in its configuration"
+                f"{nearest(top_level(name), config)}."
+            )
+    own = {name: value for name, value in shared.items() if fits(config, name)} | dict(arm.overrides)
+    train = read_config((*plan.train, *arm.overlays), own)
+    evaluate = read_config((*plan.train, *arm.overlays, *plan.evaluate), own)
+    space = {name: part for name, part in arm.space.items() if name not in given}
+    unread = [name for name in unreferenced_ids(train) if name in space or name in arm.overrides]
+    if unread:
+        raise ConfigError(f"The arm '{arm.name}' sets or searches {unread}, which nothing in its configuration reads.")
+    parser = make_parser(train, {})
+    size = parser.get_parsed_content("image_size") if "image_size" in train else None
+    image_size = size if isinstance(size, int) else None
+    return ArmSetup(
+        arm=arm,
+        train=train,
+        evaluate=evaluate,
+        space=space,
+        defaults={name: _default(parser, name, part, arm, image_size) for name, part in space.items()},
+        image_size=image_size,
+        digest=settings_digest([_settings(train, ("train", "validate")), _settings(evaluate, ("evaluator",))]),
+    )
+
+
+def _of_members(setup: ArmSetup, digests: Mapping[str, str]) -> ArmSetup:
+    """Return an ensemble's setup, which depends on its members and on no configuration."""
+    return replace(setup, digest=settings_digest(["ensemble", [digests[name] for name in setup.arm.members]]))
+
+
+def _settings(config: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
+    """Return the settings on which some ids depend."""
+    names = reachable(config, ("initialize", *roots)) - _NOT_SETTINGS
+    return {name: config[name] for name in names}
+
+
+def _default(parser: ConfigParser, name: str, part: Dimension, arm: Arm, image_size: int | None) -> Any:
+    try:
+        value = parser.get_parsed_content(name)
+        part.drawn(value, image_size=image_size)
+    except ConfigError as error:
+        raise ConfigError(
+            f"The arm '{arm.name}' starts its search of '{name}' at a value that is not in its range: {error} "
+            "Change the range or the arm's own value."
+        ) from error
+    except Exception as error:  # any error of the expression
+        raise ConfigError(f"The arm '{arm.name}' has no value of its own for '{name}' to start from.") from error
+    return value
+
+
+def _check_images(setup: Setup) -> None:
+    """Check that no arm changes the images, because all arms share them."""
+    base = setup.evaluate
+    for arm in setup.arms:
+        names = _image_ids(base)
+        changed = {name for name in names if arm.evaluate.get(name) != base.get(name)}
+        changed |= {name for name in arm.space if top_level(name) in names}
+        if arm.evaluate.get("train", {}).get("preprocessing") != base.get("train", {}).get("preprocessing"):
+            changed.add("train#preprocessing")
+        if changed:
+            raise ConfigError(
+                f"The arm '{arm.name}' changes {', '.join(sorted(changed))}, which the images are made from; all arms "
+                "share the same images. Give such settings on the command line, for all arms."
+            )
+
+
+def _image_ids(config: Mapping[str, Any]) -> set[str]:
+    """Return the ids on which the images depend; of ``train`` only its preprocessing counts."""
+    images = [config.get(name) for name in ("images", "dataset", "preprocessing")]
+    start = find_ids([*images, config.get("train", {}).get("preprocessing")])
+    within = {name: value for name, value in config.items() if name not in ("train", "validate", *_NOT_SETTINGS)}
+    return reachable(within, start)
