@@ -68,19 +68,19 @@ class _WriterOperator(Operator):
 
 
 class ReportWriterOperator(_WriterOperator):
-    """Write a structured report on each series, see :func:`~movl_monai.dicom_output.classification_report`."""
+    """Write a structured report on each series, see :func:`~movl_monai.predict.dicom.classification_report`."""
 
     kind = "sr"
 
 
 class SegmentationWriterOperator(_WriterOperator):
-    """Write masks as DICOM SEG, see :func:`~movl_monai.dicom_output.segmentation_object`."""
+    """Write masks as DICOM SEG, see :func:`~movl_monai.predict.dicom.segmentation_object`."""
 
     kind = "seg"
 
 
 class CaptureWriterOperator(_WriterOperator):
-    """Write pictures for human readers, see :func:`~movl_monai.dicom_output.secondary_capture`."""
+    """Write pictures for human readers, see :func:`~movl_monai.predict.dicom.secondary_capture`."""
 
     kind = "sc"
 

@@ -27,7 +27,7 @@ from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.dicom.visible import may_show_names
 
 if TYPE_CHECKING:
-    from movl_monai.dicom_output import ClassCodes, ImageFinding, Origin, Stamp
+    from movl_monai.predict.dicom import ClassCodes, ImageFinding, Origin, Stamp
 
 __all__ = ["FOLDERS", "Outputs"]
 
@@ -67,7 +67,7 @@ class Outputs:
         self.masks = MaskFiles(folder / "masks", class_names=model.class_names, mask_dtype=model.mask_dtype)
         self._codes: ClassCodes | None = None
         if kinds & {"sr", "seg"}:
-            from movl_monai.dicom_output import ClassCodes
+            from movl_monai.predict.dicom import ClassCodes
 
             self._codes = ClassCodes(model.class_names, codes)
 
@@ -80,7 +80,7 @@ class Outputs:
 
         @cache
         def draw() -> np.ndarray:
-            from movl_monai.dicom_output import draw_text
+            from movl_monai.predict.dicom import draw_text
 
             return draw_text(self._image(item), _said(row, self.model.class_names))
 
@@ -152,7 +152,7 @@ class Outputs:
         return [row | written[row["id"]].entries(row) if row["status"] == OK else row for row in rows]
 
     def _write_report(self, found: _Findings, *, is_partial: bool) -> str:
-        from movl_monai.dicom_output import ClassCodes, classification_report
+        from movl_monai.predict.dicom import ClassCodes, classification_report
 
         report = classification_report(
             list(found.findings.values()),
@@ -165,7 +165,7 @@ class Outputs:
         return self._write_dicom("sr", report)
 
     def _write_segmentation(self, frames: StoredFrames | None) -> list[str]:
-        from movl_monai.dicom_output import ClassCodes, segmentation_object
+        from movl_monai.predict.dicom import ClassCodes, segmentation_object
 
         if frames is None:
             return _refuse_not_dicom()
@@ -215,7 +215,7 @@ class Outputs:
         plane: np.ndarray,
         lines: Sequence[str],
     ) -> np.ndarray:
-        from movl_monai.dicom_output import draw_classes
+        from movl_monai.predict.dicom import draw_classes
 
         image = self._image(case.items[number]) if place is None else self._frame(*place)
         return draw_classes(image, plane, self.model.class_names, lines)
@@ -236,7 +236,7 @@ class Outputs:
     def _write_capture(
         self, case: str, draw: Callable[[], np.ndarray], file: str, frame: int | None, *, number: int
     ) -> list[str]:
-        from movl_monai.dicom_output import secondary_capture
+        from movl_monai.predict.dicom import secondary_capture
 
         if case not in self.series:
             return _refuse_not_dicom()
@@ -251,7 +251,7 @@ class Outputs:
         return [self._write_dicom("sc", capture)]
 
     def _write_dicom(self, kind: str, dataset: Any) -> str:
-        from movl_monai.dicom_output import as_bytes
+        from movl_monai.predict.dicom import as_bytes
 
         name = f"{kind}/{dataset.SOPInstanceUID}.dcm"
         write_atomically(self.folder / name, as_bytes(dataset), called=f"A DICOM object ({kind})")
@@ -266,7 +266,7 @@ class Outputs:
         return self._image(item)
 
     def _origin(self) -> Origin:
-        from movl_monai.dicom_output import Origin
+        from movl_monai.predict.dicom import Origin
 
         facts = self.model.facts
         return Origin(
@@ -278,7 +278,7 @@ class Outputs:
         )
 
     def _stamp(self, kind: str) -> Stamp:
-        from movl_monai.dicom_output import Stamp
+        from movl_monai.predict.dicom import Stamp
 
         return Stamp(seconds=self.started, series_offset=_SERIES_OFFSETS[kind])
 
@@ -306,7 +306,7 @@ class _Written:
         Raises:
             Exception: the error itself, if it must end the run.
         """
-        from movl_monai.dicom_output import DicomOutputError
+        from movl_monai.predict.dicom import DicomOutputError
 
         if isinstance(error, (_NotDicomError, _ShowsNamesError)):
             reason = _NOT_DICOM if isinstance(error, _NotDicomError) else _SHOWS_NAMES
@@ -362,7 +362,7 @@ class _Findings:
         Raises:
             DicomOutputError: if no object can refer to the image.
         """
-        from movl_monai.dicom_output import check_source
+        from movl_monai.predict.dicom import check_source
 
         if file not in self._read:
             (self._read[file],) = headers_of([file])
@@ -375,7 +375,7 @@ class _Findings:
 
 
 def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: Sequence[str]) -> ImageFinding:
-    from movl_monai.dicom_output import ImageFinding
+    from movl_monai.predict.dicom import ImageFinding
 
     values = row.get("calibrated") or row["probabilities"]
     return ImageFinding(

@@ -38,13 +38,13 @@ SEGMENTING += ["movl_monai.predict.compute.Computer.__call__"]
 IN_BATCHES = {*CLASSIFYING, *SEGMENTING}
 COUNTING = ["movl_monai.predict.tasks.mask_amounts", "movl_monai.predict.tasks.SegmentedImages._row"]
 DERIVING = ["movl_monai.predict.outputs.headers_of", "movl_monai.predict.outputs.Outputs._write_dicom"]
-DERIVING += ["movl_monai.dicom_output.as_bytes", "movl_monai.dicom_output.capture.prepared"]
-DERIVING += ["movl_monai.dicom_output.capture.SCImage", "movl_monai.dicom_output.capture.finish"]
+DERIVING += ["movl_monai.predict.dicom.as_bytes", "movl_monai.predict.dicom.capture.prepared"]
+DERIVING += ["movl_monai.predict.dicom.capture.SCImage", "movl_monai.predict.dicom.capture.finish"]
 DRAWING = ["movl_monai.predict.outputs.Outputs._image", "movl_monai.predict.outputs.Outputs._write_png"]
-REPORTING = ["movl_monai.dicom_output.classification_report", "movl_monai.predict.outputs._finding"]
-REPORTING += ["movl_monai.dicom_output.check_source", "movl_monai.dicom_output.draw_text"]
-MASKING = ["movl_monai.dicom_output.segmentation_object", "movl_monai.predict.outputs.stored_frames"]
-MASKING += ["movl_monai.evaluation.mask_files.MaskFiles.write_image", "movl_monai.dicom_output.draw_classes"]
+REPORTING = ["movl_monai.predict.dicom.classification_report", "movl_monai.predict.outputs._finding"]
+REPORTING += ["movl_monai.predict.dicom.check_source", "movl_monai.predict.dicom.draw_text"]
+MASKING = ["movl_monai.predict.dicom.segmentation_object", "movl_monai.predict.outputs.stored_frames"]
+MASKING += ["movl_monai.evaluation.mask_files.MaskFiles.write_image", "movl_monai.predict.dicom.draw_classes"]
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pydicom import Dataset, dcmread
 
 pynetdicom = pytest.importorskip("pynetdicom")
 
-from movl_monai.dicom_output import read_classification_report  # noqa: E402
 from movl_monai.errors import ConfigError  # noqa: E402
+from movl_monai.predict.dicom import read_classification_report  # noqa: E402
 from movl_monai.predict.listener import Limits, Listener, Peer, main  # noqa: E402
 from movl_monai.predict.model import open_model  # noqa: E402
 

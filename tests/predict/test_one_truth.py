@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from highdicom import sr
 
-from movl_monai import dicom_output
-from movl_monai.dicom_output import read_classification_report
 from movl_monai.engines import open_run
 from movl_monai.evaluation.trust_file import trained_state_sha256
 from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_run
 from movl_monai.export.sealed import SUFFIXES
+from movl_monai.predict import dicom as dicom_output
+from movl_monai.predict.dicom import read_classification_report
 from movl_monai.predict.run import predict
 from movl_monai.report.model_card import model_card
 from tests.predict.truth import (

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from movl_monai.dicom_output import read_classification_report
 from movl_monai.engines import open_run
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.predict.dicom import read_classification_report
 from movl_monai.predict.run import predict
 from movl_monai.readers import read_segmentation_volume, read_volume
 

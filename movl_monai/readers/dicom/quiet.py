@@ -20,7 +20,7 @@ LIBRARIES = (
 _NOWHERE = logging.NullHandler()
 _OWN_HANDLER = "nibabel.global"  # prints on its own, whatever the program has configured
 # a library that warns with a stack level names the calling line of this package
-_CALLERS = ("movl_monai.readers", "movl_monai.transforms", "movl_monai.dicom_output")
+_CALLERS = ("movl_monai.readers", "movl_monai.transforms", "movl_monai.predict.dicom")
 
 
 class _Muffler:

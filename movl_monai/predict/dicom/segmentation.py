@@ -11,8 +11,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from movl_monai.dicom_output.codes import ClassCodes, private_scheme
-from movl_monai.dicom_output.origin import (
+from movl_monai.predict.dicom.codes import ClassCodes, private_scheme
+from movl_monai.predict.dicom.origin import (
     MANUFACTURER,
     DicomOutputError,
     Origin,

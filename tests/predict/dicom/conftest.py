@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 
-from movl_monai.dicom_output import Origin, Stamp, as_bytes
 from movl_monai.phantom import write_phantom
+from movl_monai.predict.dicom import Origin, Stamp, as_bytes
 
 ORIGIN = Origin(name="movl_classification", version="1.2.3", fingerprint="ab" * 32, checkpoint_sha256="cd" * 32)
 STAMP = Stamp(seconds=1_700_000_000, series_offset=901)

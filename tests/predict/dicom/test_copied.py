@@ -11,11 +11,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from movl_monai.dicom_output import DicomOutputError, as_bytes
-from movl_monai.dicom_output.origin import deriving, orientation
+from movl_monai.predict.dicom import DicomOutputError, as_bytes
+from movl_monai.predict.dicom.origin import deriving, orientation
 from movl_monai.readers.dicom import read_header
 from movl_monai.readers.dicom.quiet import quiet
-from tests.dicom_output.test_objects import _made
+from tests.predict.dicom.test_objects import _made
 from tests.privacy.objects import COPIED, REFERENCES, planted_elements
 from tests.privacy.plant import TAG, planted_object
 

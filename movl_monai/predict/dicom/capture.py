@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from movl_monai.dicom_output.origin import (
+from movl_monai.predict.dicom.origin import (
     MANUFACTURER,
     RESEARCH_USE,
     Origin,

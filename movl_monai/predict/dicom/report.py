@@ -12,8 +12,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from movl_monai.answers import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, no_answer
-from movl_monai.dicom_output.codes import ClassCodes, class_key, private_code, private_scheme
-from movl_monai.dicom_output.origin import (
+from movl_monai.fonts import legible_names
+from movl_monai.predict.dicom.codes import ClassCodes, class_key, private_code, private_scheme
+from movl_monai.predict.dicom.origin import (
     MANUFACTURER,
     RESEARCH_USE,
     DicomOutputError,
@@ -24,7 +25,6 @@ from movl_monai.dicom_output.origin import (
     finish,
     prepared,
 )
-from movl_monai.fonts import legible_names
 from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = ["ImageFinding", "classification_report", "read_classification_report"]

@@ -12,7 +12,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from movl_monai.dicom_output import (
+from movl_monai.errors import ConfigError
+from movl_monai.predict.dicom import (
     ClassCodes,
     DicomOutputError,
     ImageFinding,
@@ -24,9 +25,8 @@ from movl_monai.dicom_output import (
     secondary_capture,
     segmentation_object,
 )
-from movl_monai.errors import ConfigError
 from movl_monai.readers import read_segmentation_volume, read_volume
-from tests.dicom_output.conftest import ORIGIN, STAMP, headers
+from tests.predict.dicom.conftest import ORIGIN, STAMP, headers
 
 Validator = Callable[[Path], list[str]]
 Store = Callable[[Any], Path]
