@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from movl_monai.data.series import HARMLESS
 from movl_monai.errors import EXIT_SOME_FAILED
 from movl_monai.evaluation.rows import OK
-from movl_monai.predict.series import HARMLESS
 
 if TYPE_CHECKING:
     from movl_monai.deploy.prediction import Prediction
@@ -24,7 +24,7 @@ class LeftOut:
 
     Args:
         path: path of the file, or of the folder with the study's first file.
-        reason: code of :data:`movl_monai.predict.series.REASONS` or :data:`movl_monai.readers.errors.REASONS`.
+        reason: code of :data:`movl_monai.data.series.REASONS` or :data:`movl_monai.readers.errors.REASONS`.
         study: StudyInstanceUID of a study; "" for a file.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.faults import fault_of
+from movl_monai.data.series import REASONS, Selection, SeriesScan, problem_of
 from movl_monai.deploy.errors import clean_errors
 from movl_monai.deploy.outcome import outcome_of
 from movl_monai.deploy.sdk import (
@@ -21,7 +22,6 @@ from movl_monai.deploy.sdk import (
     StudySelectedSeries,
 )
 from movl_monai.errors import DataError
-from movl_monai.predict.series import REASONS, Selection, SeriesScan, problem_of
 from movl_monai.readers.dicom.codes import MODALITIES, known
 
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]

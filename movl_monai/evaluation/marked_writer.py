@@ -14,6 +14,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from movl_monai.data.series import HARMLESS
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.file_table import write_file_table
@@ -22,7 +23,6 @@ from movl_monai.evaluation.marks import TrustMarks
 from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
 from movl_monai.files import write_atomically
 from movl_monai.metrics.stored.predictions import Predictions
-from movl_monai.predict.series import HARMLESS
 
 if TYPE_CHECKING:
     from movl_monai.data import FileOutcome

@@ -14,11 +14,11 @@ from movl_monai.data.entries import Entry, FileHeader, Listing, natural_key
 from movl_monai.data.expand import SliceAxis, read_header
 from movl_monai.data.faults import fault_of
 from movl_monai.data.read_folders import read_files
+from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
 from movl_monai.predict.batches import paths_of
-from movl_monai.predict.series import HARMLESS, Selection, SeriesScan, problem_of
 
 __all__ = ["Listed", "list_images"]
 
@@ -82,7 +82,7 @@ def list_images(
         volumes: take the slices of a DICOM series as one volume.
         slice_axis: plane of the slices of volumes.
         modalities: DICOM modalities to predict; () takes all.
-        series: "all" series, or exactly "one" per study, see :class:`movl_monai.predict.series.Selection`.
+        series: "all" series, or exactly "one" per study, see :class:`movl_monai.data.series.Selection`.
 
     Raises:
         DataError: if the source does not exist, or holds no file that a prediction could be expected for.

@@ -13,6 +13,7 @@ import numpy as np
 
 from movl_monai.answers import no_answer
 from movl_monai.data.faults import fault_of
+from movl_monai.data.series import SeriesScan
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles
 from movl_monai.evaluation.rows import OK
 from movl_monai.files import write_atomically
@@ -20,7 +21,6 @@ from movl_monai.fonts import legible_names
 from movl_monai.predict.batches import Item
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.model import Model
-from movl_monai.predict.series import SeriesScan
 from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers.dicom.quiet import quiet

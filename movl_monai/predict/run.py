@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from movl_monai.data import IdMap
+from movl_monai.data.series import HARMLESS
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable, results_csv
@@ -24,7 +25,6 @@ from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import load_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import FOLDERS, Outputs
-from movl_monai.predict.series import HARMLESS
 from movl_monai.predict.summary import Summary, summarize
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from movl_monai.predict.series import HARMLESS
+from movl_monai.data.series import HARMLESS
 
 __all__ = ["Summary", "summarize"]
 

@@ -29,7 +29,7 @@ SECRET = "DOE^JANE"
 ENDING = [MemoryError(), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 # the function that raises, and the reason in the row of the file
 LISTING = ["movl_monai.readers.sniff_format", "movl_monai.readers.dicom.scan_header"]
-LISTING += ["movl_monai.predict.listing.problem_of", "movl_monai.predict.series.SeriesScan.of"]
+LISTING += ["movl_monai.predict.listing.problem_of", "movl_monai.data.series.SeriesScan.of"]
 DECODING = ["movl_monai.transforms.load.read_dicom", "movl_monai.data.decode.to_uint8"]
 CLASSIFYING = ["movl_monai.predict.tasks.classification_rows", "movl_monai.evaluation.rows.softmax"]
 CLASSIFYING += ["movl_monai.predict.model._NetworkForward.__call__", "movl_monai.predict.compute.Computer.__call__"]
