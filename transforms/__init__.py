@@ -29,7 +29,6 @@ from movl_monai.readers import (
     sniff_format,
     take_slice,
 )
-from movl_monai.transforms._moved import keep_old_names
 from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 from movl_monai.transforms.canonical import CanonicalSlices, CanonicalSlicesd
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
@@ -93,5 +92,3 @@ __all__ = [
     "take_slice",
     "uint8_to_image",
 ]
-
-keep_old_names()

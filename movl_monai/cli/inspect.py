@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from .findings import FileReport, Report
-from .folders import inspect_path
+from movl_monai.inspection.findings import FileReport, Report
+from movl_monai.inspection.folders import inspect_path
 
 __all__ = ["EXIT_FINDINGS", "add_arguments", "run", "table"]
 

@@ -1,10 +1,17 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resume."""
 
-from movl_monai.experiments.ensemble import make_ensemble
-from movl_monai.runs.keep_record import KeepRunRecord, make_record
-from movl_monai.runs.overrides import check_ids, check_overrides, unreferenced_ids
-from movl_monai.runs.run_record import Run, open_run
-from movl_monai.runs.verbatim import as_written, keep_strings, verbatim
+from movl_monai.runs import (
+    KeepRunRecord,
+    Run,
+    as_written,
+    check_ids,
+    check_overrides,
+    keep_strings,
+    make_record,
+    open_run,
+    unreferenced_ids,
+    verbatim,
+)
 
 from .batch import prepare_image_batch
 from .candidates import MoreCandidates
@@ -62,7 +69,6 @@ __all__ = [
     "foreground_sample_weights",
     "keep_strings",
     "layer_losses",
-    "make_ensemble",
     "make_record",
     "open_run",
     "optimizer_groups",

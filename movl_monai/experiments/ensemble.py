@@ -12,14 +12,13 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.data.same_splits import splits_differ
+from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically
 from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT, find_again
 from movl_monai.runs.overrides import reachable
 from movl_monai.runs.run_record import Run, open_run
-
-from .checks import check_output_dir
 
 __all__ = ["MEMBER_ID", "make_ensemble"]
 

@@ -13,14 +13,15 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from movl_monai._moved import SPLIT, new_name
+
 __all__ = ["ATTRIBUTES", "BUILTINS", "ENVIRONMENT", "is_allowed", "is_allowed_import"]
 
 # packages of movl_monai whose parts configs are composed of; a name counts if the package exports it in `__all__`
 _OWN = {
-    *("adapters", "backbones", "data", "engines", "evaluation", "heads", "losses", "networks", "prompts"),
-    *("readers", "transforms", "trust"),
+    *("adapters", "backbones", "data", "engines", "evaluation", "heads", "losses", "metrics", "networks"),
+    *("prompts", "readers", "runs", "transforms", *SPLIT),
 }
-_MOVED_TO = {"movl_monai.transforms": "movl_monai.readers"}  # modules whose old names still work
 _OWN_PATH = re.compile(r"(movl_monai\.(\w+))(?:\.(\w+))?")  # a part may be named with the module that defines it
 # exported for programs: they open other records, or write to a given path
 _FOR_PROGRAMS = re.compile(r"(open|save|write|rebuild|draw|render|load)_\w+|Run")
@@ -135,9 +136,9 @@ def is_allowed(path: str) -> bool:
     own = _OWN_PATH.fullmatch(package)
     if own is None or own[2] not in _OWN or _FOR_PROGRAMS.fullmatch(name):
         return False
-    if name not in _exported(own[1]):
+    if not any(name in _exported(f"movl_monai.{home}") for home in SPLIT.get(own[2], (own[2],))):
         return False
-    return own[3] is None or any(name in _defined(p, own[3]) for p in (own[1], _MOVED_TO.get(own[1], own[1])))
+    return own[3] is None or name in _defined(new_name(package))
 
 
 def is_allowed_import(module: str) -> bool:
@@ -154,7 +155,7 @@ def is_allowed_import(module: str) -> bool:
 @lru_cache
 def _exported(package: str) -> frozenset[str]:
     """Return the names in `__all__` of a package of this project, read from its source without importing it."""
-    for node in _source(package, "__init__"):
+    for node in _source(f"{package}.__init__"):
         names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
         if isinstance(node, ast.Assign) and "__all__" in names:
             return frozenset(ast.literal_eval(node.value))
@@ -162,15 +163,16 @@ def _exported(package: str) -> frozenset[str]:
 
 
 @lru_cache
-def _defined(package: str, module: str) -> frozenset[str]:
-    """Return the classes and functions that a module of a package defines itself."""
-    return frozenset(
-        node.name for node in _source(package, module) if isinstance(node, (ast.ClassDef, ast.FunctionDef))
-    )
+def _defined(module: str) -> frozenset[str]:
+    """Return the classes and functions that a module defines itself."""
+    return frozenset(node.name for node in _source(module) if isinstance(node, (ast.ClassDef, ast.FunctionDef)))
 
 
-def _source(package: str, module: str) -> list[ast.stmt]:
+def _source(module: str) -> list[ast.stmt]:
     """Return the statements of a module without importing it or its package; [] if there is none."""
-    spec = importlib.util.find_spec(package)
-    file = None if spec is None or spec.origin is None else Path(spec.origin).with_name(f"{module}.py")
-    return ast.parse(file.read_text(encoding="utf-8")).body if file is not None and file.is_file() else []
+    root, package, *rest = module.split(".")
+    spec = importlib.util.find_spec(f"{root}.{package}")
+    if spec is None or spec.origin is None:
+        return []
+    file = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else []

@@ -59,5 +59,5 @@ def test_templates_and_style_sheets_are_installed() -> None:
     listed = re.search(r'"movl_monai\.report" = \[(.*?)\]', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert listed is not None
     installed = {path for pattern in re.findall(r'"(.*?)"', listed[1]) for path in FOLDER.glob(pattern)}
-    assert installed == {path for path in FOLDER.rglob("*") if path.suffix in (".html", ".css")}
+    assert installed == {path for path in FOLDER.rglob("*") if path.suffix in (".html", ".css", ".json")}
     assert len(installed) > 20

@@ -14,8 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs
-from movl_monai.metrics.ood import detection as ood_detection
-from movl_monai.metrics.ood.detection import DEFAULT_SCORE, SCORES, fit_detector, fit_ood_score
+from movl_monai.metrics.ood.detection import DEFAULT_SCORE, SCORES, fit_detector, fit_ood_score, ood_detection
 from movl_monai.metrics.ood.score import OODFitError
 
 WIDTH = 12

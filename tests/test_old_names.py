@@ -1,32 +1,45 @@
-"""Names from before the readers left `movl_monai.transforms` still import, and are the same objects."""
+"""Old names of modules that moved still import, and are the same objects."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+import movl_monai.evaluation
+import movl_monai.metrics
 import movl_monai.readers
 import movl_monai.transforms
+from movl_monai._moved import MOVED, new_name
 from movl_monai.inspection.allowed import is_allowed
-from movl_monai.transforms._moved import MOVED
-
-READERS = Path(movl_monai.readers.__file__).parent
-MODULES = sorted(
-    path.relative_to(READERS).with_suffix("").as_posix().replace("/", ".") for path in READERS.rglob("*.py")
-)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if "__init__" not in name and name != "windows"])
-def test_an_old_module_is_the_moved_one(module: str) -> None:
-    assert module.split(".")[0] in MOVED
-    old = importlib.import_module(f"movl_monai.transforms.{module}")
-    assert old is importlib.import_module(f"movl_monai.readers.{module}")
-    assert old.__spec__ is not None
-    assert old.__spec__.name == old.__name__ == f"movl_monai.readers.{module}"
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_module_is_the_moved_one(old: str) -> None:
+    module = importlib.import_module(f"movl_monai.{old}")
+    assert module is importlib.import_module(f"movl_monai.{MOVED[old]}")
+    assert module.__spec__ is not None
+    assert module.__spec__.name == module.__name__ == f"movl_monai.{MOVED[old]}"
+    for part in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        inner = importlib.import_module(f"movl_monai.{old}.{part.name}")
+        assert inner is importlib.import_module(f"movl_monai.{MOVED[old]}.{part.name}")
+
+
+def test_every_moved_module_has_one_name_now() -> None:
+    for old, new in MOVED.items():
+        assert new_name(f"movl_monai.{old}") == new_name(f"movl_monai.{new}") == f"movl_monai.{new}"
+
+
+def test_a_package_that_was_split_still_has_its_names() -> None:
+    import movl_monai.trust.ood_detection
+
+    assert movl_monai.trust.TrustRecord is movl_monai.evaluation.TrustRecord
+    assert movl_monai.trust.ood_detection is movl_monai.metrics.ood_detection
+    with pytest.raises(AttributeError, match="nothing"):
+        movl_monai.trust.nothing  # noqa: B018
 
 
 def test_names_of_the_readers_are_those_of_the_transforms() -> None:
@@ -54,6 +67,9 @@ def test_an_unknown_name_is_refused_as_ever() -> None:
         "from movl_monai.transforms.dicom.frame import modality_values",
         "from movl_monai.transforms.dicom import tags",
         "import movl_monai.transforms.errors",
+        "import movl_monai.compare.arms",
+        "from movl_monai.trust import TrustRecord, calibration",
+        "from movl_monai.trust.record_file import read_trust",
     ],
 )
 def test_an_old_name_imports_first_in_a_fresh_process(statement: str) -> None:
@@ -67,7 +83,12 @@ def test_an_old_name_imports_first_in_a_fresh_process(statement: str) -> None:
         ("movl_monai.transforms.nifti.read_nifti", True),
         ("movl_monai.readers.nifti.read_nifti", True),
         ("movl_monai.transforms.load.LoadMedicalImaged", True),
+        ("movl_monai.engines.keep_record.KeepRunRecord", True),
+        ("movl_monai.trust.calibration.fit_temperature", True),
+        ("movl_monai.trust.fit_temperature", True),
         ("movl_monai.transforms.nifti.open_source", False),
+        ("movl_monai.trust.record_file.write_trust", False),
+        ("movl_monai.engines.run_record.importlib", False),
         ("movl_monai.readers.files.os.system", False),
     ],
 )
