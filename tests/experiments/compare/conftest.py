@@ -12,7 +12,7 @@ from movl_monai.experiments.compare import Plan, read_plan
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from movl_monai.phantom import write_phantom
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "movl_classification"
+BUNDLE = Path(__file__).resolve().parents[3] / "bundles" / "movl_classification"
 BACKBONE = {
     "_target_": "movl_monai.backbones.TimmBackbone",
     "name": "test_efficientnet",

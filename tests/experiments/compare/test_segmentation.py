@@ -19,7 +19,7 @@ from movl_monai.experiments.compare.data import fingerprint
 from movl_monai.experiments.compare.tasks import SEGMENTATION, read_judged, task_of
 from tests.evaluation.masks import write_images
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "dvpt_segmentation"
+BUNDLE = Path(__file__).resolve().parents[3] / "bundles" / "dvpt_segmentation"
 FAST: dict[str, Any] = {
     "image_size": 32,
     "epochs": 1,

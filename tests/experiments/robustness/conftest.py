@@ -12,7 +12,7 @@ import pytest
 from movl_monai.cli import main
 from movl_monai.phantom import write_phantom
 
-CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "movl_classification" / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "bundles" / "movl_classification" / "configs"
 BACKBONE = {
     "_target_": "movl_monai.backbones.TimmBackbone",
     "name": "test_efficientnet",
