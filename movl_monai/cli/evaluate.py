@@ -69,7 +69,7 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         ConfigError: for an override that nothing reads.
         MovlError: if another run was not evaluated (checked first), or on other test images.
     """
-    from movl_monai.report.mask_comparisons import add_mask_comparisons
+    from movl_monai.report.several_runs import add_mask_comparisons
 
     config = run.config("evaluate")
     others = _evaluated(against or [], run)

@@ -15,7 +15,7 @@ from movl_monai.cli import main
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import read_outputs
 from movl_monai.phantom import write_phantom
-from movl_monai.report.mask_comparisons import add_mask_comparisons
+from movl_monai.report.several_runs import add_mask_comparisons
 from tests.bundles.conftest import BUNDLES, FAST, FAST_SEGMENTING
 from tests.evaluation.masks import write_images
 
