@@ -14,9 +14,8 @@ from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 from movl_monai.metrics.stored.cases import Case, case_sections
 from movl_monai.report.model_card import data_facts, model_card
 from movl_monai.report.report import SCHEMA_VERSION
-from movl_monai.report.table import figure_with_interval
 
-__all__ = ["EMPTY_RULES", "build_mask_report", "mask_report_rows"]
+__all__ = ["EMPTY_RULES", "build_mask_report"]
 
 EMPTY_RULES = (
     "Neither truth nor prediction has a pixel of a class: Dice and IoU are 1, the other figures have no value.",
@@ -98,19 +97,6 @@ def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
         id_domain=id_domain,
     )
     return [{**row, "unlabeled": 0} for row in rows]
-
-
-def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
-    """Return one table row per section of a report with its figures and intervals."""
-    named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
-    rows = []
-    for name, section in [*named, ("val", report.get("val"))]:
-        if section is not None:
-            row: dict[str, Any] = {"domain": name, "n": section["n"]}
-            for figure in FIGURES:
-                row[figure] = figure_with_interval(section[figure], section["intervals"][figure], digits=digits)
-            rows.append(row)
-    return rows
 
 
 def _section(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from movl_monai.report.table import render_table, report_rows
+from movl_monai.report.table import mask_report_rows, render_table, report_rows
 
 __all__ = ["data_facts", "model_card", "model_card_markdown"]
 
@@ -139,11 +139,7 @@ def model_card_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if report.get("task") != "segmentation":
-        return report_rows(report)
-    from movl_monai.report.mask_report import mask_report_rows  # which imports this module
-
-    return mask_report_rows(report)
+    return mask_report_rows(report) if report.get("task") == "segmentation" else report_rows(report)
 
 
 def _place(split: str) -> int:

@@ -17,8 +17,10 @@ from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
 from movl_monai.report.figure import draw_figure
 from movl_monai.report.html import render_html
+from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
+from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import render_table
 from movl_monai.report.trust_entries import trust_entries
 
@@ -75,8 +77,6 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
         ``n_patients``, ``intervals`` (a pair or None each), ``per_class_intervals`` and ``resampling``. ``id`` is None
         without such images.
     """
-    from movl_monai.report.model_card import data_facts, model_card
-
     options = ReportOptions.from_facts(outputs.facts) if options is None else options
     outputs = outputs.take(_order(outputs.predictions))
     predictions, names = outputs.predictions, list(outputs.class_names)
@@ -154,9 +154,6 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
-    from movl_monai.report.model_card import model_card_markdown
-    from movl_monai.report.sections.charts import draw_charts
-
     target, names = Path(folder), list(report["classes"])
     pictures = dict(kept or {})
     if prompt_picture is not None:

@@ -7,9 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
 from movl_monai.report.words import figure_with_interval
 
-__all__ = ["figure_with_interval", "render_table", "report_rows"]
+__all__ = ["figure_with_interval", "mask_report_rows", "render_table", "report_rows"]
 
 
 def render_table(
@@ -60,6 +61,19 @@ def report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str,
         for metric in ("accuracy", "balanced_accuracy", "auroc"):
             row[metric] = figure_with_interval(section[metric], section["intervals"][metric], digits=digits)
         rows.append(row)
+    return rows
+
+
+def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
+    """Return one table row per section of a report with its figures and intervals."""
+    named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
+    rows = []
+    for name, section in [*named, ("val", report.get("val"))]:
+        if section is not None:
+            row: dict[str, Any] = {"domain": name, "n": section["n"]}
+            for figure in MASK_FIGURES:
+                row[figure] = figure_with_interval(section[figure], section["intervals"][figure], digits=digits)
+            rows.append(row)
     return rows
 
 
