@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +11,19 @@ from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .stage_maps import map_channels, stage_maps
+from .stage_maps import GivesMaps, map_channels, stage_maps
 from .token_path import TokenPath
-
-if TYPE_CHECKING:
-    from .base import Backbone
 
 __all__ = ["BlockReadout", "Layers", "StageLayers", "TokenLayers", "check_layers", "read_layers"]
 
 Layers = Literal["last", "all"] | Sequence[int]
+
+
+class HasLayers(GivesMaps, Protocol):
+    """A backbone as far as its layers need it."""
+
+    def token_path(self, *, own: bool = False) -> TokenPath:
+        """Return the steps of a Transformer; ConfigError for another network."""
 
 
 class BlockReadout(nn.Module):
@@ -180,7 +184,7 @@ class IntermediateMaps(nn.Module):
         )
 
 
-def read_layers(backbone: Backbone, layers: Layers) -> TokenLayers | StageLayers | None:
+def read_layers(backbone: HasLayers, layers: Layers) -> TokenLayers | StageLayers | None:
     """Return a module for the features of some layers, over a backbone's own modules; None for its pooled features.
 
     Args:
@@ -223,7 +227,7 @@ def check_layers(layers: Layers, count: int, *, name: str, what: str) -> tuple[i
     return tuple(sorted(numbers))
 
 
-def _stage_layers(backbone: Backbone, layers: Layers) -> StageLayers:
+def _stage_layers(backbone: HasLayers, layers: Layers) -> StageLayers:
     name, strides = backbone.spec.name, backbone.spec.strides
     encoder: Any = getattr(backbone.encoder, "trunk", backbone.encoder)
     found = stage_maps(backbone) if strides else None

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from movl_monai.errors import ConfigError
 
-if TYPE_CHECKING:
-    from .base import Backbone
-
-__all__ = ["StageMaps", "map_channels", "stage_maps"]
+__all__ = ["GivesMaps", "StageMaps", "map_channels", "stage_maps"]
 
 _LOGGER = logging.getLogger(__name__)
 _PROBE_SIZE = 64
 _TOLERANCE = 1e-4
+
+
+class GivesMaps(Protocol):
+    """A backbone as far as its maps need it; see :class:`~movl_monai.backbones.base.Backbone`."""
+
+    spec: Any
+    encoder: Any
+    mean: torch.Tensor
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return every module of it."""
+
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """Normalise images (B, 3, H, W) in [0, 1]."""
+
+    def forward_features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the maps of images in [0, 1], finest first."""
 
 
 class StageMaps(nn.Module):
@@ -78,7 +92,7 @@ class StageMaps(nn.Module):
         return self
 
 
-def stage_maps(backbone: Backbone) -> StageMaps | None:
+def stage_maps(backbone: GivesMaps) -> StageMaps | None:
     """Return the stages of a hierarchy; None if only the network's own ``forward_features`` gives its maps.
 
     The result is compared with ``forward_features`` on a small random batch.
@@ -107,7 +121,7 @@ def stage_maps(backbone: Backbone) -> StageMaps | None:
     return maps
 
 
-def map_channels(backbone: Backbone) -> list[int]:
+def map_channels(backbone: GivesMaps) -> list[int]:
     """Return the channels of the maps of ``forward_features``, finest first, by running it once on a small image.
 
     Raises:
@@ -120,7 +134,7 @@ def map_channels(backbone: Backbone) -> list[int]:
 class _evaluating:
     """Context in which a backbone is in eval mode, so that a probe does not change its statistics."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: GivesMaps) -> None:
         self.backbone = backbone
         self.modes = {module: module.training for module in backbone.modules()}
 
@@ -133,7 +147,7 @@ class _evaluating:
             module.training = mode
 
 
-def _probe(backbone: Backbone) -> torch.Tensor:
+def _probe(backbone: GivesMaps) -> torch.Tensor:
     size = backbone.spec.image_size if backbone.spec.fixed_image_size else min(backbone.spec.image_size, _PROBE_SIZE)
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(backbone.mean)
 

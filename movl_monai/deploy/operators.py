@@ -70,7 +70,7 @@ class _InferenceOperator(Operator):
         received = op_input.receive("series")
         with clean_errors("predict the series"):
             prediction = self.predict(received)
-        self.outcome.predicted(prediction)
+        self.outcome.predicted(prediction.listed, prediction.rows)
         op_output.emit(prediction, "prediction")
 
     def predict(self, received: Any) -> Prediction:

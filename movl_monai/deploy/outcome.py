@@ -13,7 +13,7 @@ from movl_monai.errors import EXIT_SOME_FAILED
 from movl_monai.evaluation.rows import OK
 
 if TYPE_CHECKING:
-    from movl_monai.deploy.prediction import Prediction
+    from movl_monai.predict.listing import Listed
 
 __all__ = ["LeftOut", "Outcome", "outcome_of"]
 
@@ -68,11 +68,11 @@ class Outcome:
         if reason not in HARMLESS:
             self.left_out.append(LeftOut(path=path, reason=reason, study=study))
 
-    def predicted(self, prediction: Prediction) -> None:
-        """Add the prediction of the inference operator."""
-        cases = {item["id"]: item["case"] for item in prediction.listed.items}
-        scans = prediction.listed.series
-        for row in prediction.rows:
+    def predicted(self, listed: Listed, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the listed files and the rows of a prediction."""
+        cases = {item["id"]: item["case"] for item in listed.items}
+        scans = listed.series
+        for row in rows:
             scan = scans.get(cases.get(row["id"], row["id"]))
             if row["status"] == OK:
                 self._predicted.add("" if scan is None else scan.study)

@@ -52,7 +52,7 @@ def test_what_was_left_out_and_what_failed_are_rows_and_studies(models: dict[str
     model = open_for(models[CLASSIFIER], task="classification")
     files = [tmp_path / "in" / "fine.dcm", tmp_path / "in" / "video.dcm"]
     found = predict_files(model, files, folder=tmp_path / "out", left_out=outcome.left_out, started=7)
-    outcome.predicted(found)
+    outcome.predicted(found.listed, found.rows)
     outcome.table(write_table(found, folder=tmp_path / "out"))
     assert found.started == 7
     assert sorted(row["reason"] for row in rows_of(tmp_path / "out")) == [
