@@ -1,5 +1,6 @@
 """Training: stages, the staged trainer, cached features, the exact linear probe, resume."""
 
+from movl_monai.networks import unwrap
 from movl_monai.runs import (
     KeepRunRecord,
     Run,
@@ -28,7 +29,7 @@ from .head_solver import HeadSolver, LabelMappingFit
 from .layer_choice import layer_losses
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .map_cache import MapSet
-from .parameters import PARTS, optimizer_groups, set_trainable_parts, unwrap
+from .parameters import PARTS, optimizer_groups, set_trainable_parts
 from .prototypes import start_prompts
 from .resume import Resume
 from .selecting_evaluator import SelectingEvaluator

@@ -12,8 +12,7 @@ from monai.engines import Evaluator
 from torch import nn
 
 from movl_monai.errors import ConfigError
-
-from .parameters import unwrap
+from movl_monai.networks import unwrap
 
 __all__ = ["MoreCandidates"]
 

@@ -9,19 +9,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from movl_monai.errors import ConfigError
+from movl_monai.networks import unwrap
 
-__all__ = ["PARTS", "optimizer_groups", "set_trainable_parts", "unwrap"]
+__all__ = ["PARTS", "optimizer_groups", "set_trainable_parts"]
 
 PARTS = ("prompt", "adapter", "backbone", "head")
-
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """Return the network inside a DistributedDataParallel or compiled wrapper."""
-    for name in ("module", "_orig_mod"):
-        inner = getattr(network, name, None)
-        if isinstance(inner, nn.Module):
-            return unwrap(inner)
-    return network
 
 
 def _parameters(network: nn.Module, part: str) -> list[nn.Parameter]:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from movl_monai.errors import ConfigError
+from movl_monai.networks import unwrap
 
 from .batch import prepare_image_batch
-from .parameters import unwrap
 
 __all__ = ["PromptStart", "start_prompts"]
 

@@ -10,9 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from movl_monai.errors import CheckpointMismatchError
-from movl_monai.networks import load_checkpoint, save_atomically
-
-from .parameters import unwrap
+from movl_monai.networks import load_checkpoint, save_atomically, unwrap
 
 __all__ = ["Resume"]
 

@@ -18,12 +18,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from movl_monai.errors import ConfigError, NonFiniteLossError
+from movl_monai.networks import unwrap
 
 from .batch import prepare_image_batch
 from .features import FeatureSet
 from .head_solver import HeadSolver
 from .linear_probe import standardization
-from .parameters import set_trainable_parts, unwrap
+from .parameters import set_trainable_parts
 from .resume import Resume
 from .stage import Stage, stage_starts, total_epochs
 from .tokens import TokenSet

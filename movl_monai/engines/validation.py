@@ -11,10 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from movl_monai.networks import load_checkpoint, save_atomically
+from movl_monai.networks import load_checkpoint, save_atomically, unwrap
 from movl_monai.runs.keep_record import note_start
-
-from .parameters import unwrap
 
 __all__ = ["BestCheckpoint", "LoadCheckpoint", "ValidateStart"]
 

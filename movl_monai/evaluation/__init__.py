@@ -15,6 +15,7 @@ from movl_monai.metrics.stored.cases import Case, cases_csv
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, read_predictions
 from movl_monai.metrics.weighted import WeightedFigure, WeightedFigures
+from movl_monai.networks import trained_state_sha256
 from movl_monai.report.figure import draw_figure
 from movl_monai.report.html import render_html, write_html
 from movl_monai.report.mask_report import build_mask_report
@@ -29,7 +30,7 @@ from .handler import EvaluationReportHandler
 from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
 from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
-from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, trained_state_sha256, write_trust
+from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, write_trust
 from .trust_record import Trusted, TrustRecord, trust_record
 from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from movl_monai.engines.parameters import unwrap
 from movl_monai.errors import MovlError
+from movl_monai.networks import unwrap
 
 __all__ = ["FeatureTap"]
 

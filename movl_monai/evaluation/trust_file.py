@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.metrics.conformal import ConformalFit
 from movl_monai.metrics.ood.detection import SCORES, OODDetector
+from movl_monai.networks import trained_state_sha256
 
 __all__ = [
     "TRUST_FILE",
@@ -25,7 +25,6 @@ __all__ = [
     "TrustError",
     "decode_trust",
     "read_trust",
-    "trained_state_sha256",
     "write_trust",
 ]
 
@@ -41,31 +40,6 @@ _AGAIN = (
 
 class TrustError(MovlError):
     """A trust record is missing, damaged, of another format, or of another checkpoint."""
-
-
-def trained_state_sha256(source: nn.Module | Mapping[str, torch.Tensor] | str | os.PathLike[str]) -> str:
-    """Hash the trained tensors and the identity of their frozen weights.
-
-    A checkpoint and a network that it was loaded into have the same hash, on any device.
-
-    Args:
-        source: a network, possibly inside DistributedDataParallel; a state dict; or the file of a checkpoint.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    from movl_monai.backbones.base import digest_tensors
-    from movl_monai.engines.parameters import unwrap
-    from movl_monai.networks import decode_facts, load_checkpoint
-
-    if isinstance(source, nn.Module):
-        state = dict(unwrap(source).state_dict())
-    else:
-        state = dict(source if isinstance(source, Mapping) else load_checkpoint(source))
-        state = dict(state.get("network", state))
-    said = state.pop("_extra_state", None)
-    backbone = None if said is None else decode_facts(said)["backbone"]
-    return digest_tensors(state, json.dumps(backbone, sort_keys=True).encode())
 
 
 def write_trust(path: str | os.PathLike[str], record: TrustRecord) -> int:

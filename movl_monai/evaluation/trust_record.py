@@ -49,7 +49,7 @@ class TrustRecord:
 
     Args:
         checkpoint_sha256: the trained state it belongs to; see
-            :func:`~movl_monai.evaluation.trust_file.trained_state_sha256`.
+            :func:`~movl_monai.networks.trained_state_sha256`.
         class_names: the C names in the order of the logits.
         temperature: divisor of the logits for calibrated probabilities; None if unknown.
         operating_points: thresholds of the probability (raw logits) of a class: ``class``, ``target``, ``threshold``,

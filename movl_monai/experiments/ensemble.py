@@ -15,7 +15,7 @@ from movl_monai.data.same_splits import splits_differ
 from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.files import to_json, write_atomically
-from movl_monai.networks import EnsembleClassifier, save_atomically
+from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256
 from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT, find_again
 from movl_monai.runs.overrides import reachable
 from movl_monai.runs.run_record import Run, open_run
@@ -188,8 +188,6 @@ def _splits_of(name: str, run: Run) -> KeptSplits:
 
 
 def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:
-    from movl_monai.evaluation.trust_file import trained_state_sha256
-
     seen: dict[str, str] = {}
     for name, member in zip(names, members, strict=True):
         state = trained_state_sha256(member)
@@ -217,7 +215,6 @@ def _temperature(name: str, run: Run, network: Any) -> float:
 
 def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[float]) -> dict[str, Any]:
     """Return the ensemble's record: the first run's, with the settings of every network under separate names."""
-    from movl_monai.evaluation.trust_file import trained_state_sha256
     from movl_monai.runs.provenance import run_info
 
     first, info = runs[0].record, run_info()

@@ -40,26 +40,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from movl_monai.errors import ExportError
+from movl_monai.networks import trained_state_sha256
 
 if TYPE_CHECKING:
     from movl_monai.evaluation.trust_record import TrustRecord
 
-__all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "describe_trust", "state_sha256", "versions"]
+__all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "describe_trust", "versions"]
 
 SCHEMA_VERSION = 1
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 _NEEDED = ("task", "class_names", "image_size", "input_size", "windows", "preprocessing", "backbone", "use")
 _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy", "onnx", "onnxruntime", "onnxscript")
-
-
-def state_sha256(network: nn.Module) -> str:
-    """Return the SHA-256 of the trained state, which ties a trust record to its checkpoint."""
-    from movl_monai.evaluation.trust_file import trained_state_sha256
-
-    return trained_state_sha256(network)
 
 
 def versions() -> dict[str, str | None]:
@@ -108,7 +101,7 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
             "content_sha256": network.backbone.content_sha256(),
             "frozen": bool(network.backbone.frozen),
         },
-        "checkpoint_sha256": state_sha256(network),
+        "checkpoint_sha256": trained_state_sha256(network),
         "parts": network.facts()["parts"],
         "versions": versions(),
         "use": RESEARCH_USE,

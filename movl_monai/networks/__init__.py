@@ -1,6 +1,13 @@
 """Networks: the only modules that combine prompt, backbone, adapter and head."""
 
-from .checkpoint import checkpoint_class_names, load_checkpoint, read_facts, save_atomically
+from .checkpoint import (
+    checkpoint_class_names,
+    load_checkpoint,
+    read_facts,
+    save_atomically,
+    trained_state_sha256,
+    unwrap,
+)
 from .classifier import AdaptedClassifier
 from .ensemble import EnsembleClassifier
 from .last_tokens import token_width
@@ -21,4 +28,6 @@ __all__ = [
     "read_facts",
     "save_atomically",
     "token_width",
+    "trained_state_sha256",
+    "unwrap",
 ]

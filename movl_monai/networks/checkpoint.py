@@ -1,20 +1,31 @@
-"""Read the facts of a checkpoint, and write checkpoints atomically."""
+"""Read the facts of a checkpoint, hash its trained state, and write checkpoints atomically."""
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from movl_monai.backbones.base import digest_tensors
 from movl_monai.errors import CheckpointMismatchError, MovlError
 
 from .trained_state import decode_facts
 
-__all__ = ["checkpoint_class_names", "load_checkpoint", "read_facts", "save_atomically"]
+__all__ = [
+    "checkpoint_class_names",
+    "load_checkpoint",
+    "read_facts",
+    "save_atomically",
+    "trained_state_sha256",
+    "unwrap",
+]
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
@@ -91,3 +102,33 @@ def checkpoint_class_names(path: str | os.PathLike[str], default: list[str]) -> 
     Inference configs need them for the number of logits before the checkpoint is loaded.
     """
     return read_facts(path)["class_names"] or default if Path(path).is_file() else default
+
+
+def trained_state_sha256(source: nn.Module | Mapping[str, torch.Tensor] | str | os.PathLike[str]) -> str:
+    """Hash the trained tensors and the identity of their frozen weights.
+
+    A checkpoint and a network that it was loaded into have the same hash, on any device.
+
+    Args:
+        source: a network, possibly inside DistributedDataParallel; a state dict; or the file of a checkpoint.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    if isinstance(source, nn.Module):
+        state = dict(unwrap(source).state_dict())
+    else:
+        state = dict(source if isinstance(source, Mapping) else load_checkpoint(source))
+        state = dict(state.get("network", state))
+    said = state.pop("_extra_state", None)
+    backbone = None if said is None else decode_facts(said)["backbone"]
+    return digest_tensors(state, json.dumps(backbone, sort_keys=True).encode())
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the network inside a DistributedDataParallel or compiled wrapper."""
+    for name in ("module", "_orig_mod"):
+        inner = getattr(network, name, None)
+        if isinstance(inner, nn.Module):
+            return unwrap(inner)
+    return network

@@ -149,7 +149,7 @@ def _open_run(
     trust: bool,
 ) -> Model:
     from movl_monai.engines import as_written, check_device, open_run
-    from movl_monai.export.metadata import state_sha256
+    from movl_monai.networks import trained_state_sha256
 
     run = open_run(path, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -163,7 +163,7 @@ def _open_run(
     facts = _facts(
         bundle=(str(run.record["bundle"] or "movl_monai"), str(run.record.get("bundle_version") or "unknown")),
         backbone=spec.name,
-        state=state_sha256(network),
+        state=trained_state_sha256(network),
         depends=[
             getattr(network, "backbone").content_sha256(),  # noqa: B009
             getattr(network, "facts")()["parts"],  # noqa: B009

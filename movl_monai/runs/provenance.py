@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from movl_monai.files import jsonable
+from movl_monai.networks import trained_state_sha256
 
 __all__ = ["bundle_facts", "run_info"]
 
@@ -50,7 +51,7 @@ def run_info(
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
     info |= _network_facts(getattr(network, "module", network)) | _checkpoint_facts(checkpoint)
-    info["checkpoint_sha256"] = None if network is None else _state_sha256(network)
+    info["checkpoint_sha256"] = None if network is None else trained_state_sha256(network)
     return dict(jsonable({**info, "strategy": strategy, **(facts or {})}))
 
 
@@ -123,12 +124,6 @@ def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, An
         return {"checkpoint_bytes": None, "checkpoint_file_sha256": None}
     content = Path(checkpoint).read_bytes()
     return {"checkpoint_bytes": len(content), "checkpoint_file_sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _state_sha256(network: nn.Module) -> str:
-    from movl_monai.evaluation.trust_file import trained_state_sha256  # it imports this package
-
-    return trained_state_sha256(network)
 
 
 def _git() -> tuple[str | None, bool | None]:

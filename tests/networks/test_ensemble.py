@@ -11,10 +11,9 @@ from movl_monai.adapters import LoRA
 from movl_monai.errors import CheckpointMismatchError, ConfigError
 from movl_monai.evaluation import run_info
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.trust_file import trained_state_sha256
 from movl_monai.export.graph import exportable
 from movl_monai.heads import LinearHead
-from movl_monai.networks import AdaptedClassifier, EnsembleClassifier, decode_facts
+from movl_monai.networks import AdaptedClassifier, EnsembleClassifier, decode_facts, trained_state_sha256
 from movl_monai.prompts import PadPrompt
 from tests.export.networks import perturbed
 from tests.helpers import tiny_backbone, tiny_vit
