@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import os
@@ -17,6 +18,7 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.metrics.conformal import ConformalFit
 from movl_monai.metrics.ood.detection import SCORES, OODDetector
+from movl_monai.metrics.ood.sketch import FeatureSketch
 from movl_monai.networks import trained_state_sha256
 
 __all__ = [
@@ -48,7 +50,7 @@ def write_trust(path: str | os.PathLike[str], record: TrustRecord) -> int:
     The file holds tensors only (:func:`torch.load` with ``weights_only=True`` reads it): facts as JSON in a uint8
     tensor, the arrays of the OOD score, and a SHA-256 of both. Mahalanobis needs 4 R F bytes for R principal axes of F
     features; R is the smaller of F and the number of training images: at most 6.6 MB for 1280 features, 1.2 MB with 240
-    images. kNN keeps the training features, 2 N F bytes.
+    images. kNN keeps the training features, 2 N F bytes. F is at most 2048: a sketch replaces more features.
 
     Returns:
         size of the file in bytes, which is also logged.
@@ -165,6 +167,8 @@ def _pack(record: TrustRecord) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         facts["ood"] = {"score": detector.score.name, "numbers": numbers, "threshold": detector.threshold}
         facts["ood"] |= {"target_id_kept": detector.target_id_kept}
         facts["ood"] |= {"fitted_on": detector.fitted_on, "threshold_from": detector.threshold_from}
+        if detector.sketch is not None:
+            facts["ood"] |= {"sketch": dataclasses.asdict(detector.sketch)}
     return arrays, facts
 
 
@@ -178,5 +182,6 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, torch.Tensor]) -> Tru
         state = {name: value.numpy() for name, value in arrays.items()} | said["numbers"]
         score = SCORES[said["score"]].from_state(state)
         kept = ("threshold", "target_id_kept", "fitted_on", "threshold_from")
-        detector = OODDetector(score=score, **{name: said[name] for name in kept})
+        sketch = FeatureSketch(**said["sketch"]) if "sketch" in said else None
+        detector = OODDetector(score=score, sketch=sketch, **{name: said[name] for name in kept})
     return TrustRecord(**{name: facts[name] for name in names}, conformal=conformal, detector=detector)

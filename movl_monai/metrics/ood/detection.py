@@ -5,6 +5,7 @@ Neither out-of-distribution images nor test images take part in the choice of a 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from movl_monai.metrics.ood.gaussian import Mahalanobis, RelativeMahalanobis
 from movl_monai.metrics.ood.metrics import DEFINITIONS, ood_figures
 from movl_monai.metrics.ood.neighbors import KNN
 from movl_monai.metrics.ood.score import MSP, Energy, MaxLogit, OODFitError, OODScore, check_features
+from movl_monai.metrics.ood.sketch import WIDEST, FeatureSketch
 from movl_monai.metrics.ood.subspace import Residual, ViM
 from movl_monai.metrics.stored.outputs import StoredOutputs
 
@@ -46,6 +48,7 @@ class OODDetector:
         target_id_kept: smallest share of the val images that the threshold keeps.
         fitted_on: ``split`` and ``n``.
         threshold_from: ``split`` and ``n``.
+        sketch: of the features, which the score was fitted on; None if it was fitted on the features themselves.
     """
 
     score: OODScore
@@ -53,9 +56,12 @@ class OODDetector:
     target_id_kept: float
     fitted_on: dict[str, Any]
     threshold_from: dict[str, Any]
+    sketch: FeatureSketch | None = None
 
     def __call__(self, logits: ArrayLike, features: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the score (N,) and the out-of-distribution flag, bool (N,), of each image; see :class:`OODScore`."""
+        if self.sketch is not None and features is not None:
+            features = self.sketch(features)
         scores = self.score(logits, features)
         return scores, scores > self.threshold
 
@@ -86,24 +92,29 @@ def fit_ood_score(outputs: StoredOutputs, score: str) -> OODScore:
     return kind.fit(logits=known.predictions.logits, features=features, labels=known.predictions.labels)
 
 
-def fit_detector(
-    outputs: StoredOutputs, *, score: str = DEFAULT_SCORE, target_id_kept: float = 0.95, fitted: OODScore | None = None
-) -> OODDetector:
+def fit_detector(outputs: StoredOutputs, *, score: str = DEFAULT_SCORE, target_id_kept: float = 0.95) -> OODDetector:
     """Fit a score on train, and set its threshold to the smallest val score that keeps the target share of val.
+
+    More than :data:`WIDEST` features are replaced by their :class:`FeatureSketch`.
 
     Args:
         outputs: stored outputs of an evaluation.
         score: a name of :data:`SCORES`.
         target_id_kept: share of the val images to keep, in (0, 1].
-        fitted: the score, if it is already fitted.
 
     Raises:
         OODFitError: if the score cannot be fitted, or there are no val images.
         ValueError: if the name or the target is invalid.
     """
+    outputs, sketch = _narrow(outputs)
+    return _fit_detector(outputs, fit_ood_score(outputs, score), target_id_kept, sketch)
+
+
+def _fit_detector(
+    outputs: StoredOutputs, fitted: OODScore, target_id_kept: float, sketch: FeatureSketch | None
+) -> OODDetector:
     if not 0 < target_id_kept <= 1:
         raise ValueError(f"target_id_kept must be in (0, 1], got {target_id_kept}.")
-    fitted = fit_ood_score(outputs, score) if fitted is None else fitted
     parts = outputs.sections()
     if "val" not in parts:
         raise OODFitError("There are no outputs of val images, from which the threshold comes (`evaluation_splits`).")
@@ -115,7 +126,17 @@ def fit_detector(
         target_id_kept=target_id_kept,
         fitted_on={"split": "train", "n": len(train) if train is not None and fitted.needs_features else 0},
         threshold_from={"split": "val", "n": len(scores)},
+        sketch=sketch if fitted.needs_features else None,
     )
+
+
+def _narrow(outputs: StoredOutputs) -> tuple[StoredOutputs, FeatureSketch | None]:
+    """Replace many features by their sketch."""
+    if outputs.features.shape[1] <= WIDEST:
+        return outputs, None
+    check_features(outputs.features, len(outputs))
+    sketch = FeatureSketch(num_features=outputs.features.shape[1])
+    return dataclasses.replace(outputs, features=sketch(outputs.features)), sketch
 
 
 def ood_detection(
@@ -149,9 +170,12 @@ def ood_detection(
         MovlError: if features are not finite.
     """
     names = list(dict.fromkeys([*scores, score]))
+    outputs, sketch = _narrow(outputs)
     parts = outputs.sections()
     fitted, notes = _fit_all(outputs, names)
-    detector = _detector(outputs, score, target_id_kept, fitted, notes)
+    detector = _detector(outputs, score, target_id_kept, fitted, sketch, notes)
+    if sketch is not None:
+        notes.append(f"Scores of features read a sketch of {sketch.width} sums of the {sketch.num_features} features.")
     others = {name: part for name, part in parts.items() if name.startswith(("ood:", "far:"))}
     inside = _Scored(parts["id"], fitted) if "id" in parts else None
     sizes = {"train": len(parts["train"].labeled()) if "train" in parts else 0, "val": len(parts.get("val", ()))}
@@ -196,10 +220,15 @@ def _fit_all(outputs: StoredOutputs, names: Sequence[str]) -> tuple[dict[str, OO
 
 
 def _detector(
-    outputs: StoredOutputs, score: str, target_id_kept: float, fitted: Mapping[str, OODScore], notes: list[str]
+    outputs: StoredOutputs,
+    score: str,
+    target_id_kept: float,
+    fitted: Mapping[str, OODScore],
+    sketch: FeatureSketch | None,
+    notes: list[str],
 ) -> OODDetector | None:
     try:
-        return fit_detector(outputs, score=score, target_id_kept=target_id_kept, fitted=fitted.get(score))
+        return _fit_detector(outputs, fitted.get(score) or fit_ood_score(outputs, score), target_id_kept, sketch)
     except OODFitError as error:
         notes.append(f"No image is marked as outside, as {score} has no threshold: {error}")
         return None
