@@ -24,7 +24,11 @@ def _parameters(network: nn.Module, part: str) -> list[nn.Parameter]:
 
 
 def optimizer_groups(
-    network: nn.Module, *, head_weight_decay: float | None = None, layer_decay: float = 1.0
+    network: nn.Module,
+    *,
+    head_weight_decay: float | None = None,
+    layer_decay: float = 1.0,
+    linear_lr_scale: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups, by part and, with ``layer_decay``, by depth in the backbone.
 
@@ -33,14 +37,18 @@ def optimizer_groups(
         head_weight_decay: weight decay of the head; None uses the optimiser's.
         layer_decay: factor in (0, 1] on the learning rate from one block of a trained backbone to the block before it
             (discriminative learning rates): 1 for the last block, smallest for the first.
+        linear_lr_scale: factor > 0 on the learning rate of the linear probe inside a head that has more parts, such as
+            :class:`~movl_monai.heads.QueryHead`.
 
     Returns:
         Dictionaries with ``params``, ``name`` of the part and ``lr_scale``, in the order of :data:`PARTS`. A frozen
         backbone has no group.
 
     Raises:
-        ConfigError: if ``layer_decay`` is not in (0, 1].
+        ConfigError: if ``layer_decay`` is not in (0, 1], or ``linear_lr_scale`` is not positive.
     """
+    if not linear_lr_scale > 0:
+        raise ConfigError(f"linear_lr_scale must be > 0, got {linear_lr_scale}.")
     if not 0 < layer_decay <= 1:
         raise ConfigError(f"layer_decay must be in (0, 1], got {layer_decay}.")
     groups: list[dict[str, Any]] = []
@@ -48,11 +56,25 @@ def optimizer_groups(
         parameters = _parameters(network, part)
         if part == "backbone" and parameters and layer_decay < 1:
             groups.extend(_depth_groups(unwrap(network).backbone, layer_decay))  # type: ignore[arg-type]
+        elif part == "head":
+            decay = {} if head_weight_decay is None else {"weight_decay": head_weight_decay}
+            for members, scale in _head_groups(network, parameters, linear_lr_scale):
+                groups.append({"params": members, "name": part, "lr_scale": scale, **decay})
         elif parameters:
             groups.append({"params": parameters, "name": part, "lr_scale": 1.0})
-            if part == "head" and head_weight_decay is not None:
-                groups[-1]["weight_decay"] = head_weight_decay
     return groups
+
+
+def _head_groups(
+    network: nn.Module, parameters: list[nn.Parameter], linear_lr_scale: float
+) -> list[tuple[list[nn.Parameter], float]]:
+    """Return the head's parameters with a factor on the learning rate; the linear probe inside a head goes last."""
+    linear = getattr(getattr(unwrap(network), "head", None), "linear", None)
+    inside = {id(parameter) for parameter in linear.parameters()} if isinstance(linear, nn.Module) else set()
+    if linear_lr_scale == 1 or not inside:
+        return [(parameters, 1.0)] if parameters else []
+    parts = [[one for one in parameters if (id(one) in inside) == within] for within in (False, True)]
+    return [(members, scale) for members, scale in zip(parts, (1.0, linear_lr_scale), strict=True) if members]
 
 
 def _depth_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any]]:

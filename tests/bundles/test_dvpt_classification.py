@@ -111,16 +111,16 @@ def test_all_properties_are_there(kind: str, files: list[str], phantom: Path, tm
         (["prompt_pad.json", "augment.json"], {"prompt", "adapter", "head"}, {"prompt_width": 8}),
         (["strategy_movl.json"], {"prompt", "head"}, {"prompt_width": 8}),
         (["head_query.json"], {"head"}, {"num_queries": 4}),
-        (["head_query.json", "cache_tokens.json"], {"head"}, {"value_width": 16}),
+        (["head_query.json", "layers_last.json", "cache_tokens.json"], {"head"}, {"value_width": 16}),
         (["head_query.json", "cache_tokens.json"], {"head"}, SWIN),
-        (["head_query.json", "layers_all.json", "cache_tokens.json"], {"head"}, {}),
+        (["head_query.json", "cache_tokens.json"], {"head"}, {}),
         (["strategy_linear_probe.json"], {"head"}, {}),
         (["strategy_adapter_from_zero.json"], {"adapter", "head"}, {}),
         (["strategy_full_finetune.json"], {"backbone", "head"}, {}),
-        (["adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
+        (["layers_last.json", "adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
         (["adapter_lora.json", "adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
-        (["layers_all.json", "adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
-        (["layers_all.json", "strategy_full_finetune.json"], {"backbone", "head"}, {}),
+        (["adapter_last_third.json", "cache_tokens.json"], {"adapter", "head"}, {}),
+        (["layers_last.json", "strategy_full_finetune.json"], {"backbone", "head"}, {}),
         (["sampling_balanced.json"], {"adapter", "head"}, {}),
         (["early_stop.json"], {"adapter", "head"}, {}),
         ([], {"adapter", "head"}, {**SWIN, "num_prompts": 5}),
@@ -199,7 +199,7 @@ def test_a_query_head_is_evaluated_scored_and_exported_as_it_predicts(phantom: P
     assert report["run"]["head"] == "QueryHead(num_queries=8, value_width=128)"
     network, outputs = open_run(tmp_path).network(), read_outputs(tmp_path / "evaluation/outputs.npz")
     images = torch.stack([workflow.parser.get_parsed_content("images").images[0]]).float() / 255
-    assert outputs.features.shape[1] == 64, "scores read the features of the backbone"
+    assert outputs.features.shape[1] == 6 * 128, "scores read the features of the backbone"
     inference = tmp_path / "inference"
     settings |= {"dataset_dir": str(phantom / "images"), "output_dir": str(inference)}
     files = [INFERENCE, overlays[0]]
@@ -285,8 +285,8 @@ def test_a_checkpoint_of_another_adapter_is_refused(trained: Path, phantom: Path
 def test_the_arms_of_the_comparison_can_be_read_and_each_adapter_has_one() -> None:
     plan = read_plan(BUNDLE / "compare.json", bundle=BUNDLE)
     assert list(plan.arms) == [
-        *("linear_probe", "layer_probe", "lp_then_joint", "dvpt", "dvpt_layers", "dvpt_static", "dvpt_as_released"),
-        *("vpt_deep", "adaptformer", "lora", "lora_layers", "ssf", "bitfit", "query_head", "full_finetune", "ensemble"),
+        *("linear_probe", "layer_probe", "lp_then_joint", "dvpt", "dvpt_last", "dvpt_static", "dvpt_as_released"),
+        *("vpt_deep", "adaptformer", "lora", "lora_last", "ssf", "bitfit", "query_head", "full_finetune", "ensemble"),
     ]
     assert plan.references == ("linear_probe", "full_finetune")
 

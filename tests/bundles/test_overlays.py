@@ -223,8 +223,11 @@ def test_a_head_behind_the_exact_probe_trains_at_a_rate_per_feature_and_one_from
         merged = {**train, **content}
         stages = merged["strategy"] if name == "train.json" or "strategy" in content else []
         for number, stage in enumerate(stages):
-            if stage.get("lr", {}).get("head") == "@head_lr":
-                solved = any(earlier.get("solve_head") for earlier in stages[:number])
+            solved = any(earlier.get("solve_head") for earlier in stages[:number])
+            if stage.get("lr", {}).get("head") == "@query_lr":
+                assert solved
+                assert "linear_lr_scale=@head_lr / @query_lr" in merged["optimizer#params"], name
+            elif stage.get("lr", {}).get("head") == "@head_lr":
                 assert ("num_features" in str(merged["head_lr"])) == solved, name
                 checked += 1
     assert checked >= 3

@@ -7,7 +7,7 @@ import torch
 
 from movl_monai.engines import optimizer_groups, set_trainable_parts, unwrap
 from movl_monai.errors import ConfigError
-from movl_monai.heads import LinearHead
+from movl_monai.heads import LinearHead, QueryHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
 from tests.helpers import IMAGE_SIZE, tiny_backbone
@@ -59,3 +59,17 @@ def test_layer_decay_lowers_the_rate_block_by_block_towards_the_input() -> None:
     assert any(parameter is first for parameter in groups[0]["params"])
     with pytest.raises(ConfigError, match="layer_decay must be in"):
         optimizer_groups(network, layer_decay=0.0)
+
+
+def test_the_probe_inside_a_query_head_has_its_own_rate() -> None:
+    network = _network(frozen=True)
+    network.head = QueryHead(network.head.num_features, 2, token_width=8, num_queries=2)
+    queries, probe = optimizer_groups(network, linear_lr_scale=0.1, head_weight_decay=0.5)[-2:]
+    assert [group["name"] for group in (queries, probe)] == ["head", "head"]
+    assert {id(one) for one in probe["params"]} == {id(one) for one in network.head.linear.parameters()}
+    assert len(queries["params"]) + len(probe["params"]) == len(list(network.head.parameters()))
+    assert (queries["lr_scale"], probe["lr_scale"]) == (1.0, 0.1)
+    assert queries["weight_decay"] == probe["weight_decay"] == 0.5
+    assert len(optimizer_groups(network)) == len(optimizer_groups(network, linear_lr_scale=0.1)) - 1
+    with pytest.raises(ConfigError, match="linear_lr_scale must be > 0, got 0"):
+        optimizer_groups(network, linear_lr_scale=0)
