@@ -116,11 +116,7 @@ def test_every_overlay_alone_counts(bundle: str) -> None:
     ("bundle", "overlays", "dead"),
     [
         ("dvpt_classification", ["adapter_lora.json", "adapter_ssf.json"], "adapter_lora.json"),
-        (
-            "dvpt_classification",
-            ["adapter_dvpt_as_released.json", "strategy_movl.json"],
-            "adapter_dvpt_as_released.json",
-        ),
+        ("dvpt_classification", ["adapter_dvpt_static.json", "strategy_movl.json"], "adapter_dvpt_static.json"),
         ("movl_classification", ["strategy_linear_probe.json", "strategy_full_finetune.json"], "strategy_linear_probe"),
         ("movl_classification", ["backbone_clip_rn50.json", "backbone_vit_small.json"], "backbone_clip_rn50.json"),
     ],
@@ -226,7 +222,7 @@ def test_a_head_behind_the_exact_probe_trains_at_a_rate_per_feature_and_one_from
             solved = any(earlier.get("solve_head") for earlier in stages[:number])
             if stage.get("lr", {}).get("head") == "@query_lr":
                 assert solved
-                assert "linear_lr_scale=@head_lr / @query_lr" in merged["optimizer#params"], name
+                assert "linear_lr_scale=@head_lr / @query_lr" in merged["optimizer"]["params"], name
             elif stage.get("lr", {}).get("head") == "@head_lr":
                 assert ("num_features" in str(merged["head_lr"])) == solved, name
                 checked += 1
