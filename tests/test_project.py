@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -68,6 +69,17 @@ def test_every_module_imports() -> None:
 def test_importing_the_package_imports_none_of_its_parts() -> None:
     code = "import movl_monai, sys; sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'movl_monai.engines')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_public_page_has_the_names_of_its_stub() -> None:
+    stub = ast.parse((ROOT / "movl_monai/__init__.pyi").read_text(encoding="utf-8"))
+    imported = {name.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert sorted([*imported, "__version__"]) == sorted(movl_monai.__all__)
+    for name, module in imported.items():
+        assert getattr(movl_monai, name) is getattr(importlib.import_module(module), name)
+    assert set(movl_monai.__all__) <= set(dir(movl_monai))
+    with pytest.raises(AttributeError, match="no attribute 'AdaptedClasifier'"):
+        getattr(movl_monai, "AdaptedClasifier")  # noqa: B009
 
 
 @pytest.mark.parametrize(
