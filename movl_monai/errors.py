@@ -10,6 +10,7 @@ import traceback
 
 __all__ = [
     "EXIT_SOME_FAILED",
+    "RESEARCH_USE",
     "CheckpointMismatchError",
     "ConfigError",
     "DataError",
@@ -22,6 +23,8 @@ __all__ = [
     "user_error",
 ]
 
+
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 
 EXIT_SOME_FAILED = 4
 """Exit code of a command that could not predict or write some of its files; the rest is done."""

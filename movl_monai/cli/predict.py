@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from movl_monai.errors import EXIT_SOME_FAILED, ConfigError
+from movl_monai.predict.outputs import OUTPUTS
 
 __all__ = ["EXIT_SOME_FAILED", "add_arguments", "run"]
 
@@ -24,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("input", metavar="INPUT", help="a folder, one file, or a manifest (CSV, JSON)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs, outside of INPUT")
-    parser.add_argument(
-        "--outputs", default="csv,json", metavar="A,B,...", help="of csv, json, sr, seg, sc, nifti, png (csv,json)"
-    )
+    parser.add_argument("--outputs", default="csv,json", metavar="A,B,...", help=f"of {', '.join(OUTPUTS)} (csv,json)")
     parser.add_argument("--batch_size", default="auto", metavar="N", help="images at once (auto: as memory allows)")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that decode (default: as the device allows)"

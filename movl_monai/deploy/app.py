@@ -17,7 +17,7 @@ from movl_monai.deploy.sdk import Application
 from movl_monai.errors import ConfigError
 from movl_monai.files import clear_leftovers, write_atomically
 from movl_monai.predict.journal import started_at
-from movl_monai.predict.outputs import FOLDERS
+from movl_monai.predict.outputs import output_folders
 
 __all__ = ["DeployApplication", "Paths", "main"]
 
@@ -76,7 +76,7 @@ class DeployApplication(Application):
 
     def _begin(self, folder: Path) -> None:
         """Clear the remains of an interrupted run, and reuse its time stamp so that the outputs are the same."""
-        clear_leftovers(folder, FOLDERS)
+        clear_leftovers(folder, output_folders())
         self._started = folder / "local" / "started"
         given = self._started.read_bytes() if self._started.is_file() else b""
         self.outcome.started = int(given) if given.isdigit() else started_at()

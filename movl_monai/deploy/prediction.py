@@ -14,18 +14,18 @@ from movl_monai.data import IdMap
 from movl_monai.deploy.outcome import LeftOut
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.file_table import write_file_table
-from movl_monai.evaluation.rows import OK, failed_row, results_csv
-from movl_monai.files import write_atomically
+from movl_monai.evaluation.rows import OK, failed_row
 from movl_monai.predict.batches import Item, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import started_at
 from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import Decoding, load_units
 from movl_monai.predict.model import Model, Task, open_model
-from movl_monai.predict.outputs import Outputs
+from movl_monai.predict.outputs import check_outputs
 from movl_monai.predict.tasks import SegmentedCase, worker_for
+from movl_monai.predict.writing import Job, Writer
 
-__all__ = ["NotWrittenError", "Prediction", "find_model", "open_for", "predict_files", "write_outputs", "write_table"]
+__all__ = ["NotWrittenError", "Prediction", "find_model", "open_for", "predict_files", "write_outputs"]
 
 _SUFFIXES = (".ts", ".onnx", ".pt2")
 
@@ -78,11 +78,13 @@ class _Keeper:
         self.images: list[tuple[Item, dict[str, Any]]] = []
         self.cases: list[tuple[SegmentedCase, dict[str, Any]]] = []
 
-    def classified(self, item: Item, row: dict[str, Any]) -> None:
+    def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any]:
         self.images.append((item, row))
+        return row
 
-    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> None:
+    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any]:
         self.cases.append((case, row))
+        return row
 
 
 def find_model(path: str | Path) -> Path:
@@ -208,11 +210,11 @@ def write_outputs(
     folder: Path,
     codes: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
-    """Write DICOM objects, masks or pictures of a prediction.
+    """Write outputs of a prediction.
 
     Args:
         prediction: prediction from :func:`predict_files`.
-        kinds: any of "sr", "seg", "sc", "nifti", "png" that the task has.
+        kinds: names of :data:`movl_monai.predict.outputs.OUTPUTS` that the task has.
         folder: folder of the outputs.
         codes: codes of classes, by name: (value, scheme designator, meaning).
 
@@ -223,26 +225,15 @@ def write_outputs(
         NotWrittenError: if an object cannot be derived from its source; the others are written nevertheless.
         ConfigError: if an output is not available for the task.
     """
-    from movl_monai.predict.kinds import check_kinds
-
     model, listed = prediction.model, prediction.listed
-    sink = Outputs(
-        model, check_kinds(kinds, model.task), folder, listed.series, started=prediction.started, codes=codes
-    )
+    job = Job(model=model, folder=folder, series=listed.series, started=prediction.started, codes=codes)
+    writer = Writer(job, check_outputs(kinds, model.task))
     done = {row["id"]: row for row in prediction.rows}
-    for item, row in prediction.images:
-        done[row["id"]] = sink.classified(item, row) or row
-    for case, row in prediction.cases:
-        done[row["id"]] = sink.segmented(case, row) or row
-    rows = sink.finish(listed, list(done.values()))
+    done |= {row["id"]: writer.classified(item, row) for item, row in prediction.images}
+    done |= {row["id"]: writer.segmented(case, row) for case, row in prediction.cases}
+    rows = writer.finish(listed, list(done.values()))
     files = list(dict.fromkeys(name for row in rows for name in row.get("files", ())))
+    files += writer.write_tables(rows)
     if problems := Counter(problem for row in rows for problem in row.get("not_written", ())):
         raise NotWrittenError(dict(problems.most_common()), files)
     return files
-
-
-def write_table(prediction: Prediction, *, folder: Path) -> str:
-    """Write ``predictions.csv``, which names images by salted ids, and return the file name."""
-    text = results_csv(prediction.rows, prediction.model.class_names, task=prediction.model.task)
-    write_atomically(folder / "predictions.csv", text.encode())
-    return "predictions.csv"

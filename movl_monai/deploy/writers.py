@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from movl_monai.deploy.errors import clean_errors
 from movl_monai.deploy.outcome import outcome_of
-from movl_monai.deploy.prediction import NotWrittenError, Prediction, write_outputs, write_table
+from movl_monai.deploy.prediction import NotWrittenError, Prediction, write_outputs
 from movl_monai.deploy.sdk import Operator
 
 __all__ = ["CaptureWriterOperator", "ReportWriterOperator", "SegmentationWriterOperator", "TableWriterOperator"]
@@ -91,7 +91,8 @@ class TableWriterOperator(_WriterOperator):
     kind = "csv"
 
     def write(self, prediction: Prediction) -> list[str]:
-        """Write the table."""
-        name = write_table(prediction, folder=self.output_folder)
-        self.outcome.table(name)
-        return [name]
+        """Write the table, and name it in the outcome."""
+        files = super().write(prediction)
+        for name in files:
+            self.outcome.table(name)
+        return files

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from movl_monai.errors import ExportError
+from movl_monai.errors import RESEARCH_USE, ExportError
 from movl_monai.networks import trained_state_sha256
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["RESEARCH_USE", "check_metadata", "describe_network", "describe_trust", "versions"]
 
 SCHEMA_VERSION = 1
-RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 _NEEDED = ("task", "class_names", "image_size", "input_size", "windows", "preprocessing", "backbone", "use")
 _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy", "onnx", "onnxruntime", "onnxscript")
 

@@ -1,274 +1,164 @@
-"""Write outputs other than tables: masks, DICOM objects and pictures."""
+"""Output formats of a prediction: one class each, registered by name."""
 
 from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
+from movl_monai.errors import RESEARCH_USE, ConfigError
+from movl_monai.files import to_json, write_atomically
 
-from movl_monai.answers import no_answer
-from movl_monai.data.faults import fault_of
-from movl_monai.data.series import SeriesScan
-from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles
-from movl_monai.evaluation.rows import OK
-from movl_monai.files import write_atomically
-from movl_monai.fonts import legible_names
-from movl_monai.predict.batches import Item
-from movl_monai.predict.listing import Listed
-from movl_monai.predict.model import Model
-from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
-from movl_monai.predict.tasks import SegmentedCase
-from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.visible import may_show_names
+if TYPE_CHECKING:  # the help of the command reads the registry, and must not start torch
+    from movl_monai.predict.batches import Item
+    from movl_monai.predict.dicom import ImageFinding, Origin, Stamp
+    from movl_monai.predict.tasks import SegmentedCase
+    from movl_monai.predict.writing import Ending, Job, Picture
 
-if TYPE_CHECKING:
-    from movl_monai.predict.dicom import ClassCodes, ImageFinding, Origin, Stamp
+__all__ = ["OUTPUTS", "Output", "UnwritableError", "check_outputs", "output_folders", "register"]
 
-__all__ = ["FOLDERS", "Outputs"]
+Row = dict[str, Any]
 
-FOLDERS = (".", "local", "masks", "pictures", "sr", "seg", "sc")
-"""Folders of the outputs."""
-
-_SERIES_OFFSETS = {"sr": 901, "seg": 902, "sc": 903}
-_NOT_DICOM, _SHOWS_NAMES = "not_dicom", "shows_names"
+OUTPUTS: dict[str, type[Output]] = {}
+"""Output formats by name."""
 
 
-class Outputs:
-    """Write the outputs of each image or case when it is done, and the reports at the end.
+class Output:
+    """One output format; subclasses override the methods that they need.
 
-    DICOM files are named by their UIDs, all other files by salted ids. The row of a case lists the outputs that could
-    not be written (``not_written``) and the written files (``files``; this list stays on this machine).
+    DICOM files are named by their UIDs, all other files by salted ids.
+
+    Attributes:
+        name: name in `--outputs`.
+        tasks: tasks that have this output.
+        folders: folders of its files, below the folder of the outputs.
 
     Args:
-        model: model that predicts.
-        kinds: kinds of outputs, from :data:`movl_monai.predict.kinds.KINDS`.
-        folder: folder of the outputs.
-        series: DICOM series, by case.
-        started: time stamp of the outputs, in seconds.
-        codes: codes of classes, by name: (value, scheme designator, meaning).
+        job: model, folder and sources of the prediction.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        kinds: frozenset[str],
-        folder: Path,
-        series: Mapping[str, SeriesScan],
-        *,
-        started: int,
-        codes: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.model, self.kinds, self.folder, self.series, self.started = model, kinds, folder, series, started
-        self.masks = MaskFiles(folder / "masks", class_names=model.class_names, mask_dtype=model.mask_dtype)
-        self._codes: ClassCodes | None = None
-        if kinds & {"sr", "seg"}:
-            from movl_monai.predict.dicom import ClassCodes
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    folders: ClassVar[tuple[str, ...]] = ()
 
-            self._codes = ClassCodes(model.class_names, codes)
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
-    @quiet()
-    def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Write the picture of an image."""
-        if not self.kinds & {"sc", "png"}:
-            return None
-        written = _Written()
+    def classified(self, item: Item, row: Row) -> list[str]:
+        """Write the files of a classified image, and return their names relative to the folder of the outputs.
 
-        @cache
-        def draw() -> np.ndarray:
-            from movl_monai.predict.dicom import draw_text
+        Raises:
+            UnwritableError: if its source does not allow this output; the row then gives the reason.
+        """
+        return []
 
-            return draw_text(self._image(item), _said(row, self.model.class_names))
+    def segmented(self, case: SegmentedCase, row: Row) -> list[str]:
+        """Write the files of a segmented image or volume; see :meth:`classified`."""
+        return []
 
-        if "png" in self.kinds:
-            written.add("png", lambda: self._write_png(item["id"], draw, item["case"], item_place(item)))
-        if "sc" in self.kinds:
-            written.add("sc", lambda: self._write_capture(item["case"], draw, *item_place(item), number=1))
-        return row | written.entries()
+    def draw(self, picture: Picture) -> list[str]:
+        """Write a picture of a classified image, or of a frame of a case; see :meth:`classified`."""
+        return []
 
-    @quiet()
-    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Write mask, segmentation object and pictures of a case."""
-        written = _Written()
-        if case.is_volume and "nifti" in self.kinds:
-            written.add("nifti", lambda: [self._write_nifti(case)])
-        if not case.is_volume and "png" in self.kinds:
-            written.add("png", lambda: self._write_masks(case))
-        if wanted := self.kinds & {"seg", "sc", "png"}:
-            self._write_on_frames(case, written, sorted(wanted))
-        return row | written.entries()
+    def finish(self, ending: Ending) -> None:
+        """Write files about several images at the end, and record them for the rows of these images."""
 
-    def _write_on_frames(self, case: SegmentedCase, written: _Written, wanted: Sequence[str]) -> None:
-        """Write the outputs on the frames of the source: segmentation object and pictures."""
-        try:
-            frames = stored_frames(case) if case.id in self.series else None
-            planes = list(case.planes if frames is None else frames.classes)
-        except Exception as error:
-            written.fail(wanted, error)
-            return
-        if "seg" in wanted:
-            written.add("seg", lambda: self._write_segmentation(frames))
-        if {"sc", "png"} & {*wanted}:
-            self._draw(case, frames, planes, written)
+    def table(self, rows: Sequence[Row]) -> tuple[str, bytes] | None:
+        """Return name and content of the file of all rows."""
+        return None
 
-    @quiet()
-    def finish(self, listed: Listed, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Write one report per series, and return the rows with the written files added."""
-        if "sr" not in self.kinds:
-            return rows
-        items = {item["id"]: item for item in listed.items}
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        result: list[dict[str, Any]] = []
-        for row in rows:
-            scan = self.series.get(items[row["id"]]["case"]) if row["id"] in items else None
-            if scan is None:
-                failed = _Written()
-                failed.add("sr", _refuse_not_dicom)
-                result.append(row | failed.entries(row) if row["status"] == OK else row)
-            else:
-                groups[scan.study, scan.series].append(row)
-        for group in groups.values():
-            result += self._report(group, items)
-        order = {row["id"]: number for number, row in enumerate(rows)}
-        return sorted(result, key=lambda row: order[row["id"]])
+    @classmethod
+    def is_of_units(cls) -> bool:
+        """Return whether files are written after each image or case; the others are made from the journal."""
+        return any(getattr(cls, name) is not getattr(Output, name) for name in ("classified", "segmented", "draw"))
 
-    def _report(self, rows: list[dict[str, Any]], items: Mapping[str, Item]) -> list[dict[str, Any]]:
-        """Report on the images of a series. An image that no report can refer to is left out, and its row says so."""
-        written = {row["id"]: _Written() for row in rows if row["status"] == OK}
-        found = _Findings(self.model.class_names)
-        for row in rows:
-            if row["status"] == OK:
-                written[row["id"]].add("sr", partial(found.add, row, *item_place(items[row["id"]])))
-        reported = [one for one in written.values() if not one.problems]
-        if reported:
-            report = _Written()
-            report.add("sr", lambda: [self._write_report(found, is_partial=len(reported) < len(rows))])
-            for one in reported:
-                one.files, one.problems = report.files, report.problems
-        return [row | written[row["id"]].entries(row) if row["status"] == OK else row for row in rows]
 
-    def _write_report(self, found: _Findings, *, is_partial: bool) -> str:
-        from movl_monai.predict.dicom import ClassCodes, classification_report
+class UnwritableError(Exception):
+    """An output that its source does not allow.
 
-        report = classification_report(
-            list(found.findings.values()),
-            list(found.sources.values()),
-            origin=self._origin(),
-            stamp=self._stamp("sr"),
-            codes_of=self._codes or ClassCodes(self.model.class_names),
-            is_partial=is_partial,
-        )
-        return self._write_dicom("sr", report)
+    Args:
+        reason: code for the row.
+    """
 
-    def _write_segmentation(self, frames: StoredFrames | None) -> list[str]:
-        from movl_monai.predict.dicom import ClassCodes, segmentation_object
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
-        if frames is None:
-            return _refuse_not_dicom()
-        made = segmentation_object(
-            frames.classes,
-            headers_of(frames.files),
-            class_names=self.model.class_names,
-            origin=self._origin(),
-            stamp=self._stamp("seg"),
-            codes_of=self._codes or ClassCodes(self.model.class_names),
-        )
-        return [self._write_dicom("seg", made)]
 
-    def _write_masks(self, case: SegmentedCase) -> list[str]:
-        ids = [item["id"] for item in case.items]
-        for name, plane in zip(ids, case.planes, strict=True):
-            self.masks.write_image(name, plane, spacing=None)
-        return [f"masks/{name}.png" for name in ids]
+def register(output: type[Output]) -> type[Output]:
+    """Add an output format to :data:`OUTPUTS`."""
+    OUTPUTS[output.name] = output
+    return output
 
-    def _write_nifti(self, case: SegmentedCase) -> str:
-        slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
-        source, axis = case.items[0]["image"], case.record["slice_axis"]
-        path = self.masks.write_volume(case.id, slices, source=source, axis=axis, records=case.records)
-        return f"masks/{path.name}"
 
-    def _draw(
-        self, case: SegmentedCase, frames: StoredFrames | None, planes: Sequence[np.ndarray], written: _Written
-    ) -> None:
-        """Write pictures of the frames with findings, or of the middle frame if there are none."""
-        shown = [number for number, plane in enumerate(planes) if plane.any()] or [len(planes) // 2]
-        lines = [*([] if any(plane.any() for plane in planes) else ["Nothing found."]), _USE]
-        for position, number in enumerate(shown, start=1):
-            place = None if frames is None else frames.place(number)
-            draw = cache(partial(self._drawn, case, place, number, planes[number], lines))
-            if "png" in self.kinds:
-                name = case.id if len(planes) == 1 else f"{case.id}_{number:04d}"
-                written.add("png", partial(self._write_png, name, draw, case.id, place))
-            if "sc" in self.kinds:
-                where = place or ("", None)
-                written.add("sc", partial(self._write_capture, case.id, draw, *where, number=position))
+def check_outputs(names: Sequence[str], task: str) -> list[str]:
+    """Return the requested outputs in the order of the registry.
 
-    def _drawn(
-        self,
-        case: SegmentedCase,
-        place: tuple[str, int | None] | None,
-        number: int,
-        plane: np.ndarray,
-        lines: Sequence[str],
-    ) -> np.ndarray:
-        from movl_monai.predict.dicom import draw_classes
+    Raises:
+        ConfigError: if the list is empty, or an output is unknown or not available for the task.
+    """
+    if unknown := [name for name in names if name not in OUTPUTS]:
+        raise ConfigError(f"--outputs must be of {', '.join(OUTPUTS)}, got {', '.join(map(repr, unknown))}.")
+    if other := [name for name in names if task not in OUTPUTS[name].tasks]:
+        possible = ", ".join(name for name, output in OUTPUTS.items() if task in output.tasks)
+        raise ConfigError(f"A model for {task} has the outputs {possible}; it has no {', '.join(other)}.")
+    if not names:
+        raise ConfigError(f"--outputs must name at least one of {', '.join(OUTPUTS)}.")
+    return [name for name in OUTPUTS if name in names]
 
-        image = self._image(case.items[number]) if place is None else self._frame(*place)
-        return draw_classes(image, plane, self.model.class_names, lines)
 
-    def _write_png(
-        self, name: str, draw: Callable[[], np.ndarray], case: str, place: tuple[str, int | None] | None
-    ) -> list[str]:
-        """Write a picture, unless its image may show a name; captures carry the patient's name in any case."""
-        from PIL import Image
+def output_folders() -> list[str]:
+    """Return the folders of all outputs, relative to the folder of a prediction."""
+    return [".", "local", *sorted({folder for output in OUTPUTS.values() for folder in output.folders})]
 
-        if place is not None and case in self.series and may_show_names(headers_of([place[0]])[0]):
-            raise _ShowsNamesError
-        stream = io.BytesIO()
-        Image.fromarray(draw()).save(stream, format="PNG")
-        write_atomically(self.folder / "pictures" / f"{name}.png", stream.getvalue())
-        return [f"pictures/{name}.png"]
 
-    def _write_capture(
-        self, case: str, draw: Callable[[], np.ndarray], file: str, frame: int | None, *, number: int
-    ) -> list[str]:
-        from movl_monai.predict.dicom import secondary_capture
+@register
+class CsvTable(Output):
+    """``predictions.csv``: a row for each image or case."""
 
-        if case not in self.series:
-            return _refuse_not_dicom()
-        capture = secondary_capture(
-            draw(),
-            headers_of([file])[0],
-            origin=self._origin(),
-            stamp=self._stamp("sc"),
-            frame=frame,
-            instance_number=number,
-        )
-        return [self._write_dicom("sc", capture)]
+    name = "csv"
 
-    def _write_dicom(self, kind: str, dataset: Any) -> str:
-        from movl_monai.predict.dicom import as_bytes
+    def table(self, rows: Sequence[Row]) -> tuple[str, bytes]:
+        """Return the table."""
+        from movl_monai.evaluation.rows import results_csv
 
-        name = f"{kind}/{dataset.SOPInstanceUID}.dcm"
-        write_atomically(self.folder / name, as_bytes(dataset), called=f"A DICOM object ({kind})")
-        return name
+        model = self.job.model
+        return "predictions.csv", results_csv(rows, model.class_names, task=model.task).encode()
 
-    def _image(self, item: Item) -> np.ndarray:
-        """Load an image as the model does, at its original size."""
-        return np.asarray(self.model.preprocessing.transforms[0](dict(item))["image"])
 
-    def _frame(self, file: str, frame: int | None) -> np.ndarray:
-        item = {"image": file} if frame is None else {"image": file, "frame": frame}
-        return self._image(item)
+@register
+class JsonTable(Output):
+    """``predictions.json``: the rows, with facts about the model."""
 
-    def _origin(self) -> Origin:
+    name = "json"
+
+    def table(self, rows: Sequence[Row]) -> tuple[str, bytes]:
+        """Return the rows as JSON."""
+        model, facts = self.job.model, self.job.model.facts
+        content = {
+            "format": 1,
+            "use": RESEARCH_USE,
+            "task": model.task,
+            "class_names": model.class_names,
+            "model": {"name": facts.name, "version": facts.version, "backbone": facts.backbone}
+            | {"checkpoint_sha256": facts.checkpoint_sha256},
+            "results": list(rows),
+        }
+        return "predictions.json", to_json(content).encode()
+
+
+class _DicomOutput(Output):
+    """A DICOM object in a new series of the study of its source."""
+
+    series_offset: ClassVar[int]
+
+    def origin(self) -> Origin:
+        """Return the name, version and hashes of the model."""
         from movl_monai.predict.dicom import Origin
 
-        facts = self.model.facts
+        facts = self.job.model.facts
         return Origin(
             name=facts.name,
             version=facts.version,
@@ -277,86 +167,83 @@ class Outputs:
             backbone=facts.backbone,
         )
 
-    def _stamp(self, kind: str) -> Stamp:
+    def stamp(self) -> Stamp:
+        """Return the time and the number of the series."""
         from movl_monai.predict.dicom import Stamp
 
-        return Stamp(seconds=self.started, series_offset=_SERIES_OFFSETS[kind])
+        return Stamp(seconds=self.job.started, series_offset=self.series_offset)
+
+    def save(self, dataset: Any) -> list[str]:
+        """Write an object, and return its name."""
+        from movl_monai.predict.dicom import as_bytes
+
+        name = f"{self.name}/{dataset.SOPInstanceUID}.dcm"
+        write_atomically(self.job.folder / name, as_bytes(dataset), called=f"A DICOM object ({self.name})")
+        return [name]
 
 
-_USE = "Research use only. Not a medical device; not for diagnosis."
+class _CodedOutput(_DicomOutput):
+    """A DICOM object with coded classes."""
+
+    def __init__(self, job: Job) -> None:
+        from movl_monai.predict.dicom import ClassCodes
+
+        super().__init__(job)
+        self.codes = ClassCodes(job.model.class_names, job.codes)
 
 
-class _Written:
-    """Files written for a row, and the reasons why others could not be written."""
+@register
+class StructuredReport(_CodedOutput):
+    """One report per series, see :func:`~movl_monai.predict.dicom.classification_report`."""
 
-    def __init__(self) -> None:
-        self.files: list[str] = []
-        self.problems: dict[str, str] = {}
+    name, tasks, folders, series_offset = "sr", ("classification",), ("sr",), 901
 
-    def add(self, kind: str, write: Callable[[], list[str]]) -> None:
-        """Write an output, or keep the reason of the failure; a full disk ends the run."""
-        try:
-            self.files += write()
-        except Exception as error:
-            self.fail([kind], error)
+    def finish(self, ending: Ending) -> None:
+        """Report on each series. An image that no report can refer to is left out, and its row says so."""
+        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in ending.rows:
+            item = ending.items.get(row["id"])
+            scan = None if item is None else self.job.series.get(item["case"])
+            if scan is not None:
+                groups[scan.study, scan.series].append(row)
+            elif row["status"] == "ok":
+                ending.written[row["id"]].fail(self.name, UnwritableError("not_dicom"))
+        for rows in groups.values():
+            self._report(rows, ending)
 
-    def fail(self, kinds: Iterable[str], error: Exception) -> None:
-        """Keep the reason why outputs could not be written.
+    def _report(self, rows: Sequence[Row], ending: Ending) -> None:
+        found = _Findings(self.job)
+        predicted = {row["id"]: row for row in rows if row["status"] == "ok"}
+        for name, row in predicted.items():
+            ending.written[name].add(self.name, partial(found.add, row, ending.items[name]))
+        reported = [name for name in predicted if self.name not in ending.written[name].problems]
+        if reported:
+            ending.add(reported, self.name, lambda: self._write(found, is_partial=len(reported) < len(rows)))
 
-        Raises:
-            Exception: the error itself, if it must end the run.
-        """
-        from movl_monai.predict.dicom import DicomOutputError
+    def _write(self, found: _Findings, *, is_partial: bool) -> list[str]:
+        from movl_monai.predict.dicom import classification_report
 
-        if isinstance(error, (_NotDicomError, _ShowsNamesError)):
-            reason = _NOT_DICOM if isinstance(error, _NotDicomError) else _SHOWS_NAMES
-        elif isinstance(error, IrregularSpacingError):
-            reason = "irregular_spacing"
-        else:
-            reason = "unfit_source" if isinstance(error, DicomOutputError) else fault_of(error)[0]
-        self.problems |= dict.fromkeys(kinds, reason)
-
-    def entries(self, row: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the entries of a row, added to those that it already has."""
-        earlier = row or {}
-        problems = [*earlier.get("not_written", ()), *(f"{kind}:{why}" for kind, why in self.problems.items())]
-        entries: dict[str, Any] = {"files": [*earlier.get("files", ()), *self.files]}
-        return entries | ({"not_written": problems} if problems else {})
-
-
-class _NotDicomError(Exception):
-    """A DICOM object was requested for a file of another format."""
-
-
-class _ShowsNamesError(Exception):
-    """A picture was requested of an image that may show a name."""
-
-
-def _refuse_not_dicom() -> list[str]:
-    raise _NotDicomError
-
-
-def _said(row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
-    """Return the lines below an image: the answer, or the reason why there is none."""
-    predicted = legible_names(class_names)[list(class_names).index(row["predicted"])]
-    values = row.get("calibrated") or row["probabilities"]
-    refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
-    if refusal:
-        return [refusal, f"Raw output of the network, not to be relied on: {predicted} {max(values):.2f}", _USE]
-    kind = "calibrated" if row.get("calibrated") else "not calibrated"
-    return [f"Most probable: {predicted}, probability {max(values):.2f} ({kind})", _USE]
+        report = classification_report(
+            list(found.findings.values()),
+            list(found.sources.values()),
+            origin=self.origin(),
+            stamp=self.stamp(),
+            codes_of=self.codes,
+            is_partial=is_partial,
+        )
+        return self.save(report)
 
 
 class _Findings:
     """Findings of a report and the headers of their images; copies of an image are reported once."""
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.findings: dict[tuple[str, int | None], ImageFinding] = {}
         self.sources: dict[str, Any] = {}
         self._read: dict[str, Any] = {}
 
-    def add(self, row: Mapping[str, Any], file: str, frame: int | None) -> list[str]:
+    def add(self, row: Row, item: Item) -> list[str]:
         """Add the row of an image.
 
         Raises:
@@ -364,17 +251,18 @@ class _Findings:
         """
         from movl_monai.predict.dicom import check_source
 
+        file, frame = self.job.place(item)
         if file not in self._read:
-            (self._read[file],) = headers_of([file])
+            self._read[file] = self.job.header(file)
             check_source(self._read[file])
         header = self._read[file]
-        finding = _finding(row, header, frame, self.class_names)
+        finding = _finding(row, header, frame, self.job.model.class_names)
         self.sources.setdefault(finding.sop_instance_uid, header)
         self.findings.setdefault((finding.sop_instance_uid, frame), finding)
         return []
 
 
-def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names: Sequence[str]) -> ImageFinding:
+def _finding(row: Row, header: Any, frame: int | None, class_names: Sequence[str]) -> ImageFinding:
     from movl_monai.predict.dicom import ImageFinding
 
     values = row.get("calibrated") or row["probabilities"]
@@ -388,3 +276,94 @@ def _finding(row: Mapping[str, Any], header: Any, frame: int | None, class_names
         outside=row.get("outside"),
         abstained=row.get("abstain"),
     )
+
+
+@register
+class SegmentationObject(_CodedOutput):
+    """Mask of a case, see :func:`~movl_monai.predict.dicom.segmentation_object`."""
+
+    name, tasks, folders, series_offset = "seg", ("segmentation",), ("seg",), 902
+
+    def segmented(self, case: SegmentedCase, row: Row) -> list[str]:
+        """Write the object on the frames of the source."""
+        from movl_monai.predict.dicom import segmentation_object
+
+        frames = self.job.frames(case)
+        if frames is None:
+            raise UnwritableError("not_dicom")
+        made = segmentation_object(
+            frames.classes,
+            [self.job.header(file) for file in frames.files],
+            class_names=self.job.model.class_names,
+            origin=self.origin(),
+            stamp=self.stamp(),
+            codes_of=self.codes,
+        )
+        return self.save(made)
+
+
+@register
+class SecondaryCapture(_DicomOutput):
+    """Pictures for human readers, see :func:`~movl_monai.predict.dicom.secondary_capture`."""
+
+    name, folders, series_offset = "sc", ("sc",), 903
+
+    def draw(self, picture: Picture) -> list[str]:
+        """Write the picture as a secondary capture; it carries the name of the patient in any case."""
+        from movl_monai.predict.dicom import secondary_capture
+
+        if picture.place is None or picture.case not in self.job.series:
+            raise UnwritableError("not_dicom")
+        file, frame = picture.place
+        capture = secondary_capture(
+            picture.pixels(),
+            self.job.header(file),
+            origin=self.origin(),
+            stamp=self.stamp(),
+            frame=frame,
+            instance_number=picture.number,
+        )
+        return self.save(capture)
+
+
+@register
+class NiftiMasks(Output):
+    """Masks of volumes."""
+
+    name, tasks, folders = "nifti", ("segmentation",), ("masks",)
+
+    def segmented(self, case: SegmentedCase, row: Row) -> list[str]:
+        """Write the mask of a volume; images have none."""
+        if not case.is_volume:
+            return []
+        slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
+        source, axis = case.items[0]["image"], case.record["slice_axis"]
+        path = self.job.masks.write_volume(case.id, slices, source=source, axis=axis, records=case.records)
+        return [f"masks/{path.name}"]
+
+
+@register
+class PngPictures(Output):
+    """Masks of images, and pictures."""
+
+    name, folders = "png", ("masks", "pictures")
+
+    def segmented(self, case: SegmentedCase, row: Row) -> list[str]:
+        """Write the mask of an image; those of volumes are NIfTI files."""
+        if case.is_volume:
+            return []
+        ids = [item["id"] for item in case.items]
+        for name, plane in zip(ids, case.planes, strict=True):
+            self.job.masks.write_image(name, plane, spacing=None)
+        return [f"masks/{name}.png" for name in ids]
+
+    def draw(self, picture: Picture) -> list[str]:
+        """Write a picture, unless its image may show a name."""
+        from PIL import Image
+
+        if picture.place is not None and picture.case in self.job.series and self.job.may_show_names(picture.place[0]):
+            raise UnwritableError("shows_names")
+        stream = io.BytesIO()
+        Image.fromarray(picture.pixels()).save(stream, format="PNG")
+        write_atomically(self.job.folder / "pictures" / f"{picture.name}.png", stream.getvalue())
+        return [f"pictures/{picture.name}.png"]

@@ -15,25 +15,23 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.file_table import write_file_table
-from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable, results_csv
-from movl_monai.files import clear_leftovers, to_json, write_atomically
+from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
+from movl_monai.files import clear_leftovers, write_atomically
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
-from movl_monai.predict.kinds import check_kinds, kinds_of_units
 from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import load_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
-from movl_monai.predict.outputs import FOLDERS, Outputs
+from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
 from movl_monai.predict.summary import Summary, summarize
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
+from movl_monai.predict.writing import Job, Writer
 
 __all__ = ["predict", "predict_listed"]
 
 _LOGGER = logging.getLogger(__name__)
-
-RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 
 
 def predict(
@@ -61,7 +59,7 @@ def predict(
         model: an open model, or a path, see :func:`movl_monai.predict.model.open_model`.
         source: a folder, one file, or a manifest; see :func:`movl_monai.predict.listing.list_images`.
         out: folder for the outputs, not inside ``source``.
-        outputs: any of "csv", "json", "sr", "seg", "sc", "nifti", "png".
+        outputs: names of :data:`movl_monai.predict.outputs.OUTPUTS`.
         batch_size: number of images that are computed at once; None chooses by the free memory.
         num_workers: number of processes that decode, 0 for none; None chooses, see
             :func:`movl_monai.predict.loader.plan_decoding`.
@@ -87,22 +85,23 @@ def predict(
             several = device is None and world.size > 1 and torch.cuda.is_available()
             where = f"cuda:{world.local_rank}" if several else device
             model = open_model(model, device=where, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
-        kinds = check_kinds(outputs, model.task)
+        names = check_outputs(outputs, model.task)
         listed = _listed(world, model, source, folder, modalities, series)
-        journal = _journal(world, folder, model, kinds, batch_size)
+        journal = _journal(world, folder, model, names, batch_size)
         with closing(journal):
-            sink = Outputs(model, kinds, folder, listed.series, started=int(journal.fixed["started"]), codes=codes)
+            started = int(journal.fixed["started"])
+            job = Job(model=model, folder=folder, series=listed.series, started=started, codes=codes)
+            writer = Writer(job, names)
             resumed = predict_listed(
-                model, listed, journal, sink, num_workers=num_workers, world=world, progress=progress
+                model, listed, journal, writer, num_workers=num_workers, world=world, progress=progress
             )
             world.wait()
             if not world.is_first:
                 return None
             journal.reload()
-            rows = sink.finish(listed, _rows(listed, model, journal))
+            rows = writer.finish(listed, _rows(listed, model, journal))
             _write_files(folder, rows)
-            rows = [{name: value for name, value in row.items() if name != "files"} for row in rows]
-            _write_tables(folder, kinds, model, rows)
+            writer.write_tables(rows)
         return summarize(rows, out=folder, resumed=resumed)
 
 
@@ -176,7 +175,7 @@ def _listed(
 ) -> Listed:
     listed = None
     if world.is_first:
-        clear_leftovers(folder, FOLDERS)
+        clear_leftovers(folder, output_folders())
         ids = IdMap(folder / "local" / "id_map.json")
         listed = list_images(
             source,
@@ -191,8 +190,9 @@ def _listed(
     return world.share(listed)
 
 
-def _journal(world: World, folder: Path, model: Model, kinds: frozenset[str], batch_size: int | None) -> Journal:
-    settings = {"model": model.facts.fingerprint, "outputs": kinds_of_units(kinds)}
+def _journal(world: World, folder: Path, model: Model, names: Sequence[str], batch_size: int | None) -> Journal:
+    outputs = [name for name in names if OUTPUTS[name].is_of_units()]
+    settings = {"model": model.facts.fingerprint, "outputs": outputs}
 
     def first() -> dict[str, int]:
         size = choose_batch_size(model, model.image_size) if batch_size is None else batch_size
@@ -226,20 +226,3 @@ def _write_files(folder: Path, rows: list[dict[str, Any]]) -> None:
     if lines:
         content = ("id,file\n" + "".join(lines)).encode()
         write_atomically(folder / "local" / "outputs.csv", content, private=True)
-
-
-def _write_tables(folder: Path, kinds: frozenset[str], model: Model, rows: list[dict[str, Any]]) -> None:
-    if "csv" in kinds:
-        write_atomically(folder / "predictions.csv", results_csv(rows, model.class_names, task=model.task).encode())
-    if "json" in kinds:
-        facts = model.facts
-        content = {
-            "format": 1,
-            "use": RESEARCH_USE,
-            "task": model.task,
-            "class_names": model.class_names,
-            "model": {"name": facts.name, "version": facts.version, "backbone": facts.backbone}
-            | {"checkpoint_sha256": facts.checkpoint_sha256},
-            "results": rows,
-        }
-        write_atomically(folder / "predictions.json", to_json(content).encode())

@@ -25,13 +25,13 @@ _FACTS = ("format", "modality")
 
 
 class Sink(Protocol):
-    """Receives finished images and cases, to write outputs other than rows."""
+    """Receives finished images and cases, to write outputs other than tables."""
 
-    def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Receive an image; a returned row replaces the given one."""
+    def classified(self, item: Item, row: dict[str, Any]) -> dict[str, Any]:
+        """Receive an image, and return its row."""
 
-    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Receive a case; a returned row replaces the given one."""
+    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> dict[str, Any]:
+        """Receive a case, and return its row."""
 
 
 class ClassifiedImages:
@@ -57,7 +57,7 @@ class ClassifiedImages:
         }
         done = self._classify([items[number] for number in readable], [decoded[number] for number in readable])
         for number, row in zip(readable, done, strict=True):
-            rows[number] = (self.sink.classified(items[number], row) or row) if row["status"] == OK else row
+            rows[number] = self.sink.classified(items[number], row) if row["status"] == OK else row
         self._rows += [rows[number] for number in range(len(items))]
 
     def _classify(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ class SegmentedImages:
             **({"flags": flags} if (flags := flags_of(records)) else {}),
             **case.amounts(self.model.class_names),
         }
-        return self.sink.segmented(case, row) or row
+        return self.sink.segmented(case, row)
 
     def _classes(self, logits: torch.Tensor, record: Mapping[str, Any]) -> np.ndarray:
         size = (int(record["rows"]), int(record["columns"]))

@@ -9,7 +9,7 @@ import pytest
 
 from movl_monai.data import IdMap
 from movl_monai.deploy.outcome import LeftOut, Outcome, outcome_of
-from movl_monai.deploy.prediction import NotWrittenError, open_for, predict_files, write_outputs, write_table
+from movl_monai.deploy.prediction import NotWrittenError, open_for, predict_files, write_outputs
 from tests.deploy.conftest import gradient, radiograph, without_decoder
 from tests.deploy.test_prediction import CLASSIFIER, rows_of
 
@@ -53,7 +53,7 @@ def test_what_was_left_out_and_what_failed_are_rows_and_studies(models: dict[str
     files = [tmp_path / "in" / "fine.dcm", tmp_path / "in" / "video.dcm"]
     found = predict_files(model, files, folder=tmp_path / "out", left_out=outcome.left_out, started=7)
     outcome.predicted(found.listed, found.rows)
-    outcome.table(write_table(found, folder=tmp_path / "out"))
+    outcome.table(*write_outputs(found, ["csv"], folder=tmp_path / "out"))
     assert found.started == 7
     assert sorted(row["reason"] for row in rows_of(tmp_path / "out")) == [
         "",

@@ -22,7 +22,6 @@ from movl_monai.deploy.prediction import (
     open_for,
     predict_files,
     write_outputs,
-    write_table,
 )
 from movl_monai.deploy.volumes import model_for_volumes, write_volume
 from movl_monai.errors import ConfigError, DataError, ExportError
@@ -54,7 +53,7 @@ def test_chosen_files_give_the_rows_and_reports_of_predict(
     model = open_for(models[f"{CLASSIFIER}.ts"], task="classification", bundle=CLASSIFIER)
     files = sorted(phantom.rglob("*.dcm"))
     found = predict_files(model, files, folder=tmp_path / "found")
-    write_table(found, folder=tmp_path / "found")
+    write_outputs(found, ["csv"], folder=tmp_path / "found")
     for kind in ("sr", "sc"):
         write_outputs(found, [kind], folder=tmp_path / "found")
         names = {path.name: path.read_bytes() for path in (tmp_path / "expected" / kind).iterdir()}

@@ -18,7 +18,7 @@ import torch
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, generate_uid
 
-from movl_monai.deploy.prediction import NotWrittenError, predict_files, write_outputs, write_table
+from movl_monai.deploy.prediction import NotWrittenError, predict_files, write_outputs
 from movl_monai.evaluation.rows import recordable, results_csv
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.run import predict
@@ -37,13 +37,13 @@ SEGMENTING = ["movl_monai.predict.tasks.SegmentedImages._classes", "movl_monai.p
 SEGMENTING += ["movl_monai.predict.compute.Computer.__call__"]
 IN_BATCHES = {*CLASSIFYING, *SEGMENTING}
 COUNTING = ["movl_monai.predict.tasks.mask_amounts", "movl_monai.predict.tasks.SegmentedImages._row"]
-DERIVING = ["movl_monai.predict.outputs.headers_of", "movl_monai.predict.outputs.Outputs._write_dicom"]
+DERIVING = ["movl_monai.predict.writing.headers_of", "movl_monai.predict.outputs._DicomOutput.save"]
 DERIVING += ["movl_monai.predict.dicom.as_bytes", "movl_monai.predict.dicom.capture.prepared"]
 DERIVING += ["movl_monai.predict.dicom.capture.SCImage", "movl_monai.predict.dicom.capture.finish"]
-DRAWING = ["movl_monai.predict.outputs.Outputs._image", "movl_monai.predict.outputs.Outputs._write_png"]
+DRAWING = ["movl_monai.predict.writing.Job.image", "movl_monai.predict.outputs.PngPictures.draw"]
 REPORTING = ["movl_monai.predict.dicom.classification_report", "movl_monai.predict.outputs._finding"]
 REPORTING += ["movl_monai.predict.dicom.check_source", "movl_monai.predict.dicom.draw_text"]
-MASKING = ["movl_monai.predict.dicom.segmentation_object", "movl_monai.predict.outputs.stored_frames"]
+MASKING = ["movl_monai.predict.dicom.segmentation_object", "movl_monai.predict.writing.stored_frames"]
 MASKING += ["movl_monai.evaluation.mask_files.MaskFiles.write_image", "movl_monai.predict.dicom.draw_classes"]
 
 
@@ -228,4 +228,4 @@ def test_an_application_writes_what_can_be_written(
         write_outputs(found, ["sr", "sc"], folder=tmp_path)
     assert sum(problem.value.problems.values()) == 1
     assert len(problem.value.files) >= 4
-    assert write_table(found, folder=tmp_path) == "predictions.csv"
+    assert write_outputs(found, ["csv"], folder=tmp_path) == ["predictions.csv"]

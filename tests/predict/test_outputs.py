@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,15 @@ from PIL import Image
 from pydicom import dcmread
 
 from movl_monai.engines import open_run
+from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.files import write_atomically
+from movl_monai.predict.batches import Item
 from movl_monai.predict.dicom import read_classification_report
+from movl_monai.predict.outputs import OUTPUTS, Output, UnwritableError
 from movl_monai.predict.run import predict
+from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers import read_segmentation_volume, read_volume
 
 NAMES = ["no_lesion", "lesion"]
@@ -127,3 +134,51 @@ def test_no_picture_is_drawn_of_an_image_that_may_show_a_name(
     assert picture.stem == plain
     captures = [dcmread(path) for path in (tmp_path / "out" / "sc").glob("*.dcm")]
     assert sorted(one.BurnedInAnnotation for one in captures) == ["NO", "YES"]
+
+
+class TextFiles(Output):
+    """A format of one's own: a text for each image or case, and one of all."""
+
+    name, folders = "text", ("text",)
+
+    def classified(self, item: Item, row: dict[str, Any]) -> list[str]:
+        return self._write(item["id"], row["predicted"])
+
+    def segmented(self, case: SegmentedCase, row: dict[str, Any]) -> list[str]:
+        return self._write(case.id, str(np.count_nonzero(case.classes)))
+
+    def table(self, rows: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
+        return "text/all.txt", "".join(f"{row['id']} {row.get('not_written')}\n" for row in rows).encode()
+
+    def _write(self, name: str, text: str) -> list[str]:
+        if len(list((self.job.folder / "text").glob("*.txt"))) == 2:
+            raise UnwritableError("two_are_enough")
+        write_atomically(self.job.folder / "text" / f"{name}.txt", text.encode())
+        return [f"text/{name}.txt"]
+
+
+@pytest.mark.parametrize("run", ["classifier_run", "segmenter_run"])
+def test_an_output_is_added_by_its_class_alone(
+    run: str, phantom_files: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "out": tmp_path, "outputs": ["csv", "text"]}
+    with pytest.raises(ConfigError, match="must be of csv, json, .*, got 'text'"):
+        predict(request.getfixturevalue(run), phantom_files, **settings)
+    monkeypatch.setitem(OUTPUTS, TextFiles.name, TextFiles)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / ".left.tmp").touch()
+    summary = predict(request.getfixturevalue(run), phantom_files, **settings)
+    assert summary is not None
+    assert summary.not_written == {"text:two_are_enough": 4}
+    results = csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines())
+    answers = {row["id"]: row.get("predicted") or row["pixels_hippocampus"] for row in results}
+    listed = {name: (tmp_path / file).read_text() for name, (file,) in written(tmp_path).items()}
+    assert len(listed) == 2
+    assert listed == {name: answers[name] for name in listed}
+    assert {path.stem for path in (tmp_path / "text").iterdir()} == {*listed, "all"}
+    assert (tmp_path / "text" / "all.txt").read_text().count("['text:two_are_enough']") == 4
+    resumed = predict(request.getfixturevalue(run), phantom_files, **settings)
+    assert resumed is not None
+    assert (resumed.resumed, resumed.not_written) == (6, summary.not_written)
+    with pytest.raises(DataError, match="another outputs"):
+        predict(request.getfixturevalue(run), phantom_files, **{**settings, "outputs": ["csv"]})

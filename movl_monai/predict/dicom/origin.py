@@ -17,7 +17,7 @@ from pydicom.uid import UID, generate_uid
 
 import movl_monai
 from movl_monai.data.faults import ends_run
-from movl_monai.errors import MovlError
+from movl_monai.errors import RESEARCH_USE, MovlError
 from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "finish",
 ]
 
-RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 MANUFACTURER = "movl_monai"
 
 _HIGHDICOM_UIDS = "1.2.826.0.1.3680043.10.511.3."  # root of the random UIDs of highdicom
