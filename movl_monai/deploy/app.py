@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.outcome import Outcome, outcome_of
+from movl_monai.deploy.prediction import Outcome, outcome_of
 from movl_monai.deploy.sdk import Application
 from movl_monai.errors import ConfigError
 from movl_monai.files import clear_leftovers, write_atomically

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.outcome import outcome_of
-from movl_monai.deploy.prediction import Prediction, open_for, predict_files
+from movl_monai.deploy.prediction import Prediction, open_for, outcome_of, predict_files
 from movl_monai.deploy.sdk import ConditionType, Image, Operator
 from movl_monai.deploy.studies import files_of
 from movl_monai.deploy.volumes import model_for_volumes, write_volume

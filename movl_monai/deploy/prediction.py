@@ -1,33 +1,56 @@
-"""Predict chosen files once, and write the result in several forms; independent of the SDK."""
+"""Prediction of chosen files in several forms, and the record of failures; independent of the SDK."""
 
 from __future__ import annotations
 
-import csv
-import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data import IdMap
-from movl_monai.deploy.outcome import LeftOut
-from movl_monai.errors import ConfigError, DataError
-from movl_monai.evaluation.file_table import write_file_table
+from movl_monai.data.series import HARMLESS
+from movl_monai.errors import EXIT_SOME_FAILED, ConfigError, DataError
 from movl_monai.evaluation.rows import OK, failed_row
 from movl_monai.predict.batches import Item, make_units
-from movl_monai.predict.compute import Computer, choose_batch_size
+from movl_monai.predict.compute import choose_batch_size
 from movl_monai.predict.journal import started_at
-from movl_monai.predict.listing import Listed, list_images
-from movl_monai.predict.loader import Decoding, load_units
+from movl_monai.predict.listing import Listed
+from movl_monai.predict.loader import Decoding
 from movl_monai.predict.model import Model, Task, open_model
 from movl_monai.predict.outputs import check_outputs
-from movl_monai.predict.tasks import SegmentedCase, worker_for
+from movl_monai.predict.run import list_source, predict_units
+from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.predict.writing import Job, Writer
 
-__all__ = ["NotWrittenError", "Prediction", "find_model", "open_for", "predict_files", "write_outputs"]
+__all__ = [
+    "LeftOut",
+    "NotWrittenError",
+    "Outcome",
+    "Prediction",
+    "find_model",
+    "open_for",
+    "outcome_of",
+    "predict_files",
+    "write_outputs",
+]
 
 _SUFFIXES = (".ts", ".onnx", ".pt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A file or study that is not predicted. It identifies patients and stays in memory.
+
+    Args:
+        path: path of the file, or of the folder with the study's first file.
+        reason: code of :data:`movl_monai.data.series.REASONS` or :data:`movl_monai.readers.errors.REASONS`.
+        study: StudyInstanceUID of a study; "" for a file.
+    """
+
+    path: Path
+    reason: str
+    study: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,18 +175,17 @@ def predict_files(
             with their reasons instead.
         MovlError: if the model gives non-finite numbers, or the memory is too small.
     """
-    listed = _listed(model, files, folder, left_out)
+    ids = IdMap(folder / "local" / "id_map.json")
+    skipped = [{"id": _id_of(one, ids), "reason": one.reason, "detail": ""} for one in left_out]
+    listed = list_source(model, files, folder, ids, skipped=skipped)
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
-    keeper = _Keeper()
-    worker = worker_for(model, Computer(model), keeper)
-    rows = [failed_row(file["id"], file["reason"], file["detail"]) for file in listed.skipped]
     units = make_units(listed.items, size, by_case=model.task == "segmentation")
-    for unit, items, decoded, is_last in load_units(
-        units, model.preprocessing, batch_size=size, decoding=Decoding(num_workers)
+    keeper = _Keeper()
+    rows = [failed_row(file["id"], file["reason"], file["detail"]) for file in listed.skipped]
+    for _, found in predict_units(
+        model, units, keeper, batch_size=size, decoding=Decoding(num_workers), progress=False
     ):
-        worker.add(items, decoded)
-        if is_last:
-            rows += worker.finish(unit)
+        rows += found
     if not any(row["status"] == OK for row in rows):
         reasons = Counter(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"] for row in rows)
         raise DataError(
@@ -178,22 +200,6 @@ def predict_files(
         cases=keeper.cases,
         started=started_at() if started is None else started,
     )
-
-
-def _listed(model: Model, files: Sequence[str | Path], folder: Path, left_out: Sequence[LeftOut]) -> Listed:
-    """List the files through a temporary manifest, which is deleted because its paths identify patients."""
-    id_map = IdMap(folder / "local" / "id_map.json")
-    skipped = [{"id": _id_of(one, id_map), "reason": one.reason, "detail": ""} for one in left_out]
-    with tempfile.TemporaryDirectory(prefix="movl-deploy-") as temporary:  # readable by its owner only
-        manifest = Path(temporary) / "files.csv"
-        with manifest.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["path"])
-            writer.writerows([str(Path(file).absolute())] for file in files)
-        listed = list_images(manifest, id_map=id_map, volumes=model.task == "segmentation", slice_axis=model.slice_axis)
-    listed = replace(listed, skipped=[*listed.skipped, *skipped])
-    write_file_table(folder, listed.places(id_map, by_case=model.task == "segmentation"))
-    return listed
 
 
 def _id_of(left_out: LeftOut, id_map: IdMap) -> str:
@@ -237,3 +243,93 @@ def write_outputs(
     if problems := Counter(problem for row in rows for problem in row.get("not_written", ())):
         raise NotWrittenError(dict(problems.most_common()), files)
     return files
+
+
+class Outcome:
+    """Outcome of an application: predicted studies, failures, and outputs that could not be written.
+
+    Attributes:
+        left_out: files and studies that never reach the network; the inference operator writes a row for each.
+        started: time stamp of the outputs, in seconds; None takes that of the prediction.
+        text: a few sentences about the failures, "" if there are none.
+        exit_code: 0, or 4 if something failed and the rest was predicted, as in `movl-monai predict`.
+
+    Example:
+        >>> outcome = Outcome()
+        >>> outcome.found_studies(["1.2.1", "1.2.2"])
+        >>> outcome.leave_out(Path("a"), "several_series", study="1.2.1")
+        >>> outcome.text, outcome.exit_code
+        ('1 of 2 studies could not be predicted.', 4)
+    """
+
+    def __init__(self) -> None:
+        self.left_out: list[LeftOut] = []
+        self.started: int | None = None
+        self._found: set[str] = set()
+        self._predicted: set[str] = set()
+        self._failed_images: Counter[str] = Counter()
+        self._not_written: Counter[str] = Counter()
+        self._tables: list[str] = []
+
+    def found_studies(self, studies: Iterable[str]) -> None:
+        """Add the StudyInstanceUIDs of all images in the input."""
+        self._found.update(studies)
+
+    def leave_out(self, path: Path, reason: str, *, study: str = "") -> None:
+        """Add a file or study that is not predicted, unless no prediction was expected for it."""
+        if reason not in HARMLESS:
+            self.left_out.append(LeftOut(path=path, reason=reason, study=study))
+
+    def predicted(self, listed: Listed, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the listed files and the rows of a prediction."""
+        cases = {item["id"]: item["case"] for item in listed.items}
+        scans = listed.series
+        for row in rows:
+            scan = scans.get(cases.get(row["id"], row["id"]))
+            if row["status"] == OK:
+                self._predicted.add("" if scan is None else scan.study)
+            elif scan is not None:
+                self._failed_images[scan.study] += 1
+
+    def not_written(self, problems: Mapping[str, int]) -> None:
+        """Add outputs that could not be written, counted by output and reason."""
+        self._not_written.update(problems)
+
+    def table(self, name: str) -> None:
+        """Add the name of a file whose rows hold the reasons."""
+        self._tables.append(name)
+
+    @property
+    def text(self) -> str:
+        """A few sentences about the failures."""
+        failed = {one.study for one in self.left_out if one.study} | (set(self._failed_images) - self._predicted)
+        images = sum(count for study, count in self._failed_images.items() if study not in failed)
+        files = sum(not one.study for one in self.left_out)
+        said = []
+        if failed:
+            said.append(f"{len(failed)} of {len(self._found | failed)} studies could not be predicted.")
+        if images:
+            said.append(f"{images} {_of('image', images)} of the others could not be predicted.")
+        if files:
+            said.append(f"{files} {_of('file', files)} could not be read.")
+        if said and self._tables:
+            said.append(f"Each has a row with its reason in {', '.join(self._tables)}.")
+        if self._not_written:
+            listed = ", ".join(f"{what} {count}" for what, count in self._not_written.most_common())
+            said.append(f"Not written: {listed}.")
+        return " ".join(said)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code, 0 or 4."""
+        return EXIT_SOME_FAILED if self.text else 0
+
+
+def outcome_of(fragment: Any) -> Outcome:
+    """The application's outcome, or a throw-away one."""
+    found = getattr(fragment, "outcome", None)
+    return found if isinstance(found, Outcome) else Outcome()
+
+
+def _of(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

@@ -12,7 +12,7 @@ from typing import Any
 from movl_monai.data.faults import fault_of
 from movl_monai.data.series import REASONS, Selection, SeriesScan, problem_of
 from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.outcome import outcome_of
+from movl_monai.deploy.prediction import outcome_of
 from movl_monai.deploy.sdk import (
     CountCondition,
     DICOMDataLoaderOperator,

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.outcome import outcome_of
-from movl_monai.deploy.prediction import NotWrittenError, Prediction, write_outputs
+from movl_monai.deploy.prediction import NotWrittenError, Prediction, outcome_of, write_outputs
 from movl_monai.deploy.sdk import Operator
 
 __all__ = ["CaptureWriterOperator", "ReportWriterOperator", "SegmentationWriterOperator", "TableWriterOperator"]

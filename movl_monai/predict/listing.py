@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from movl_monai.data import IdMap
-from movl_monai.data.entries import Entry, FileHeader, Listing, natural_key
+from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, file_problem, natural_key
 from movl_monai.data.expand import SliceAxis, read_header
 from movl_monai.data.faults import fault_of
 from movl_monai.data.read_folders import read_files
@@ -22,6 +22,7 @@ from movl_monai.predict.batches import paths_of
 
 __all__ = ["Listed", "list_images"]
 
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _LISTS = (".csv", ".tsv", ".txt", ".json")
 
 
@@ -66,7 +67,7 @@ class _Found:
 
 
 def list_images(
-    source: str | os.PathLike[str],
+    source: Source,
     *,
     id_map: IdMap,
     volumes: bool,
@@ -77,7 +78,7 @@ def list_images(
     """Find the images of a folder, file or manifest; headers are read, pixels are not.
 
     Args:
-        source: a folder (searched recursively), one file, or a CSV or JSON list.
+        source: a folder (searched recursively), one file, a CSV or JSON list, or several files.
         id_map: gives the ids; it is saved.
         volumes: take the slices of a DICOM series as one volume.
         slice_axis: plane of the slices of volumes.
@@ -87,7 +88,7 @@ def list_images(
     Raises:
         DataError: if the source does not exist, or holds no file that a prediction could be expected for.
     """
-    listing = _read(Path(source))
+    listing = _chosen(source) if isinstance(source, Sequence) and not isinstance(source, str) else _read(Path(source))
     found: list[_Found] = []
     skipped = [(file.path, file.key, file.reason, "") for file in listing.skipped]
     for entry in listing.entries:
@@ -130,6 +131,16 @@ def _check_some(listed: Listed) -> None:
     if not listed.items and set(reasons) <= HARMLESS:
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         raise DataError(f"No image was found ({found}); give a folder of DICOM, NIfTI, PNG, JPEG or TIFF files.")
+
+
+def _chosen(files: Sequence[str | os.PathLike[str]]) -> Listing:
+    listing = Listing()
+    for path in dict.fromkeys(Path(file).absolute() for file in files):
+        if problem := file_problem(path):
+            listing.skipped.append(SkippedFile(path, path.as_posix(), problem))
+        else:
+            listing.entries.append(Entry(path=path, key=path.as_posix()))
+    return listing
 
 
 def _read(path: Path) -> Listing:

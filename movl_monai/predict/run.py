@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from movl_monai.files import clear_leftovers, write_atomically
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.journal import Journal, started_at
-from movl_monai.predict.listing import Listed, list_images
-from movl_monai.predict.loader import load_units, plan_decoding
+from movl_monai.predict.listing import Listed, Source, list_images
+from movl_monai.predict.loader import Decoding, load_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
 from movl_monai.predict.summary import Summary, summarize
@@ -29,8 +29,9 @@ from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
 from movl_monai.predict.writing import Job, Writer
 
-__all__ = ["predict", "predict_listed"]
+__all__ = ["list_source", "predict", "predict_units"]
 
+Row = dict[str, Any]
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -92,9 +93,7 @@ def predict(
             started = int(journal.fixed["started"])
             job = Job(model=model, folder=folder, series=listed.series, started=started, codes=codes)
             writer = Writer(job, names)
-            resumed = predict_listed(
-                model, listed, journal, writer, num_workers=num_workers, world=world, progress=progress
-            )
+            resumed = _resume(model, listed, journal, writer, world, num_workers=num_workers, progress=progress)
             world.wait()
             if not world.is_first:
                 return None
@@ -105,47 +104,73 @@ def predict(
         return summarize(rows, out=folder, resumed=resumed)
 
 
-def predict_listed(
+def predict_units(
+    model: Model, units: Sequence[Unit], sink: Sink, *, batch_size: int, decoding: Decoding, progress: bool | None
+) -> Iterator[tuple[Unit, list[Row]]]:
+    """Compute units, and yield each with its rows.
+
+    Args:
+        model: model that predicts.
+        units: units in the order of the computation.
+        sink: receives each finished image and case.
+        batch_size: number of images that are computed at once.
+        decoding: processes that decode.
+        progress: show a progress bar; None shows it on terminals only.
+    """
+    from tqdm import tqdm
+
+    worker = worker_for(model, Computer(model), sink)
+    batches = load_units(units, model.preprocessing, batch_size=batch_size, decoding=decoding)
+    total = sum(len(unit.items) for unit in units)
+    # disable=None makes tqdm show the bar on terminals only
+    disable = None if progress is None else not progress
+    with tqdm(total=total, desc="predict", unit="image", disable=disable) as bar:
+        for unit, items, decoded, is_last in batches:
+            worker.add(items, decoded)
+            bar.update(len(items))
+            if is_last:
+                yield unit, worker.finish(unit)
+
+
+def list_source(
+    model: Model, source: Source, folder: Path, ids: IdMap, *, skipped: Sequence[dict[str, str]] = (), **selection: Any
+) -> Listed:
+    """List a source with :func:`list_images`, and write the table that maps ids to files.
+
+    Args:
+        model: model that predicts.
+        source: a source, or chosen files.
+        folder: folder of the outputs.
+        ids: gives the ids.
+        skipped: further skipped files.
+        selection: of the series.
+    """
+    by_case = model.task == "segmentation"
+    listed = list_images(source, id_map=ids, volumes=by_case, slice_axis=model.slice_axis, **selection)
+    listed.skipped.extend(skipped)
+    write_file_table(folder, listed.places(ids, by_case=by_case))
+    return listed
+
+
+def _resume(
     model: Model,
     listed: Listed,
     journal: Journal,
     sink: Sink,
+    world: World,
     *,
-    num_workers: int | None = None,
-    world: World = World(),  # noqa: B008 - frozen
-    progress: bool | None = None,
+    num_workers: int | None,
+    progress: bool | None,
 ) -> int:
-    """Compute the unfinished units of this process, write their outputs, and record them.
-
-    Returns:
-        number of items that were done before, by all processes.
-    """
-    from tqdm import tqdm
-
+    """Compute and record the unfinished units of this process, and return the number of items done before by all."""
     batch_size = int(journal.fixed["batch_size"])
     units = _units(listed, model, batch_size)
     waiting = [unit for unit in units[world.rank :: world.size] if unit.key not in journal.done]
     resumed = sum(len(unit.items) for unit in units if unit.key in journal.done)
-    worker = worker_for(model, Computer(model), sink)
-    batches = load_units(
-        waiting,
-        model.preprocessing,
-        batch_size=batch_size,
-        decoding=plan_decoding(model.device, num_workers=num_workers, processes=world.local_size),
-    )
-    # disable=None makes tqdm show the bar on terminals only
-    bar = tqdm(
-        total=sum(len(unit.items) for unit in waiting),
-        desc="predict",
-        unit="image",
-        disable=(None if progress is None else not progress) if world.is_first else True,
-    )
-    with bar:
-        for unit, items, decoded, is_last in batches:
-            worker.add(items, decoded)
-            if is_last:
-                journal.add(unit.key, [recordable(row) for row in worker.finish(unit)])
-            bar.update(len(items))
+    decoding = plan_decoding(model.device, num_workers=num_workers, processes=world.local_size)
+    shown = progress if world.is_first else False
+    for unit, rows in predict_units(model, waiting, sink, batch_size=batch_size, decoding=decoding, progress=shown):
+        journal.add(unit.key, [recordable(row) for row in rows])
     return resumed
 
 
@@ -177,15 +202,7 @@ def _listed(
     if world.is_first:
         clear_leftovers(folder, output_folders())
         ids = IdMap(folder / "local" / "id_map.json")
-        listed = list_images(
-            source,
-            id_map=ids,
-            volumes=model.task == "segmentation",
-            slice_axis=model.slice_axis,
-            modalities=modalities,
-            series=series,
-        )
-        write_file_table(folder, listed.places(ids, by_case=model.task == "segmentation"))
+        listed = list_source(model, source, folder, ids, modalities=modalities, series=series)
         _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
     return world.share(listed)
 

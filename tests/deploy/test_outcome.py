@@ -8,8 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from movl_monai.data import IdMap
-from movl_monai.deploy.outcome import LeftOut, Outcome, outcome_of
-from movl_monai.deploy.prediction import NotWrittenError, open_for, predict_files, write_outputs
+from movl_monai.deploy.prediction import (
+    LeftOut,
+    NotWrittenError,
+    Outcome,
+    open_for,
+    outcome_of,
+    predict_files,
+    write_outputs,
+)
 from tests.deploy.conftest import gradient, radiograph, without_decoder
 from tests.deploy.test_prediction import CLASSIFIER, rows_of
 
