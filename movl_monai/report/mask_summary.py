@@ -37,8 +37,8 @@ def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> lis
         return ["It cannot be compared with the in-distribution figure, because there is none."]
     points = section["dice"] - here["dice"]
     if abs(points) < 0.0005:
-        return ["The mean Dice is the same as here."]
-    return [f"The mean Dice is {abs(points):.3f} {'higher' if points > 0 else 'lower'} than here."]
+        return ["The mean Dice is the same as in the internal test."]
+    return [f"The mean Dice is {abs(points):.3f} {'higher' if points > 0 else 'lower'} than in the internal test."]
 
 
 def how_sure(report: Mapping[str, Any]) -> list[str]:
@@ -58,7 +58,7 @@ def how_sure(report: Mapping[str, Any]) -> list[str]:
 
 def when_not_to_trust(report: Mapping[str, Any]) -> list[str]:
     """Return sentences about poorly segmented cases and the lack of warnings for them."""
-    parts = {"here": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
+    parts = {"in the internal test": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
     low = [
         f"below {part['dice_quartiles'][0]:.3f} {name}"
         for name, part in parts.items()

@@ -153,15 +153,15 @@ def _limits(report: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
     ]
     section, others = report.get("id"), report.get("ood") or {}
     if not others:
-        limits.append("It was not evaluated on images from elsewhere; other scanners and sites are unknown ground.")
-    for name, part in {"here": section, **others}.items():
+        limits.append("It was not evaluated on external images; other scanners and sites are unknown ground.")
+    for name, part in {"internal test": section, **others}.items():
         if part and 0 < part["n"] < _FEW:
             limits.append(f"Only {part['n']} labeled test images ({name}): the figures are rough.")
         interval = ((part or {}).get("intervals") or {}).get("balanced_accuracy")
         if interval and interval[0] <= 1 / len(card["classes"]):
             limits.append(f"On the test images ({name}) it is not clearly better than guessing.")
     if not section:
-        limits.append("It was not evaluated on test images from the place that it was trained for.")
+        limits.append("There was no internal test: it was not evaluated on test images of the training domain.")
     if str(card["weights"]["source"] or "").startswith("random"):
         limits.append("The backbone has random weights: a test of the machinery, not of a model.")
     return limits

@@ -49,12 +49,12 @@ def how_sure(report: Mapping[str, Any]) -> list[str]:
 
 def calibration_words(report: Mapping[str, Any]) -> list[str]:
     """Return a sentence about the calibration error, in-distribution and on other domains."""
-    known = {"here": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
+    known = {"in the internal test": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
     errors = {name: part["ece"] for name, part in known.items() if part and part.get("ece") is not None}
     if not errors:
         return []
     words = ", ".join(f"{100 * error:.1f} points {name}" for name, error in errors.items())
-    return [f"The probabilities that it states are off by, on average: {words}."]
+    return [f"Mean calibration error of the probabilities: {words}."]
 
 
 def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> str:
@@ -63,14 +63,14 @@ def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> str
         if here and here[key] is not None and section[key] is not None:
             points = 100 * (section[key] - here[key])
             if abs(points) < 0.05:
-                return f"The {name} is the same as here."
-            return f"The {name} is {abs(points):.1f} points {'higher' if points > 0 else 'lower'} than here."
+                return f"The {name} is the same as in the internal test."
+            return f"The {name} is {abs(points):.1f} points {'higher' if points > 0 else 'lower'} than in the internal test."
     return "It cannot be compared with the in-distribution figure, because there is none."
 
 
 def _on_images(section: Mapping[str, Any]) -> str:
     patients = f" of {section['n_patients']} patients" if section["n_patients"] else ""
-    return f"{percent(section['accuracy'])} of {section['n']} images{patients} were put into the right class."
+    return f"{percent(section['accuracy'])} of {section['n']} images{patients} were classified correctly."
 
 
 def _on_balance(section: Mapping[str, Any], report: Mapping[str, Any]) -> str:

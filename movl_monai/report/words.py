@@ -29,9 +29,11 @@ def section_title(key: str) -> str:
 
     Example:
         >>> section_title("id"), section_title("ood:scanner_b"), section_title("val")
-        ('Here (ID)', 'Elsewhere: scanner_b', 'val')
+        ('Internal test (ID)', 'External test: scanner_b', 'val')
     """
-    return "Here (ID)" if key == "id" else f"Elsewhere: {domain_of(key)}" if key.startswith("ood:") else key
+    return (
+        "Internal test (ID)" if key == "id" else f"External test: {domain_of(key)}" if key.startswith("ood:") else key
+    )
 
 
 def domain_of(key: str) -> str:

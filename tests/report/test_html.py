@@ -81,11 +81,11 @@ def test_page_says_first_how_good_it_is_and_how_sure() -> None:
     low, high = report["ood"]["scanner_b"]["intervals"]["balanced_accuracy"]
     assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; guessing gives 33.3 %." in text
     difference = 100 * (report["ood"]["scanner_b"]["balanced_accuracy"] - report["id"]["balanced_accuracy"])
-    assert f"{abs(difference):.1f} points {'higher' if difference > 0 else 'lower'} than here" in text
+    assert f"{abs(difference):.1f} points {'higher' if difference > 0 else 'lower'} than in the internal test" in text
     assert "20 resamples of the patients" in text
     order = [
         text.index(part)
-        for part in ("How good here", "How good elsewhere", "How sure", "Better than", "When not", "Labeled images")
+        for part in ("Internal test", "External test", "Confidence", "Comparison with", "When not", "Labeled images")
     ]
     assert order == sorted(order)
 
@@ -104,7 +104,7 @@ def test_names_cannot_put_markup_into_the_page() -> None:
     page = page_of(report)
     assert not {"b", "i", "u"} & {tag for tag, _ in page.tags}
     assert len(page.all("img")) == 2
-    assert "Elsewhere: <img src=x>" in page.text
+    assert "External test: <img src=x>" in page.text
 
 
 @pytest.mark.parametrize("present", [[0], []])

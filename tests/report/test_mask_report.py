@@ -77,7 +77,7 @@ def test_sections_are_id_each_other_domain_and_val_and_train_is_named() -> None:
     assert [row["domain"] for row in mask_report_rows(report)] == ["id", "ood: scanner_b", "val"]
     assert report["task"] == "segmentation"
     page = render_mask_html(report | {"files": {}}, {})
-    assert "Elsewhere: scanner_b" in page
+    assert "External test: scanner_b" in page
     assert "://" not in page
     assert "Smith" not in page + str(report)
 

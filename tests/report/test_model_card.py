@@ -46,7 +46,7 @@ def test_what_is_not_known_is_said(entries: dict[str, Any], note: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "limit"),
     [
-        ({"ood": {}}, "not evaluated on images from elsewhere"),
+        ({"ood": {}}, "not evaluated on external images"),
         ({"ood": {"b": {"n": 12}}}, "Only 12 labeled test images (b)"),
         ({"ood": {"b": {"n": 200, "intervals": {"balanced_accuracy": [0.47, 0.6]}}}}, "(b) it is not clearly better"),
         ({"id": None}, "not evaluated on test images from the place"),
@@ -97,7 +97,7 @@ def test_a_kept_start_is_said_first(start: str, held: str) -> None:
     mask = build_mask_report([], class_names=["background", "lesion"], rounds=10, bundle={"kept_start": start})
     pages = [render_html(whole, {}), render_mask_html(mask | {"files": {}}, {})]
     for page in pages:
-        assert page.index(held) < page.index("For research only") < page.index("How good here")
+        assert page.index(held) < page.index("For research only") < page.index(">Internal test<")
         assert held in page.split('id="model-card"')[1]
     assert "THE START" not in model_card_markdown(full_report()) + render_html(full_report(), {})
 
@@ -107,7 +107,7 @@ def test_the_page_names_the_overlays_first() -> None:
     whole = {**full_report(), "model_card": model_card(report(), bundle={"overlays": overlays})}
     page = render_html(whole, {})
     named = "Trained with these config files on top of train.json: strategy_lp.json, &lt;b&gt;.json."
-    assert page.index(named) < page.index("How good here")
+    assert page.index(named) < page.index(">Internal test<")
     assert "on top of train.json" not in render_html(full_report(), {})
 
 

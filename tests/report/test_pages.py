@@ -101,12 +101,10 @@ def test_the_first_screen_answers_in_plain_words(report: dict[str, Any]) -> None
     text = page_text(report)
     first = text[: text.index("Labeled images")]
     here = report["comparisons"][0]["sections"]["id"]["balanced_accuracy"]
-    assert "Than the linear probe" in first
-    assert f"here: no clear difference, {100 * here['difference']:+.1f} points balanced accuracy" in first
-    assert (
-        "It marks as outside of what it was trained on: 60.0 % of scanner_b, 85.0 % of abdominal_ct and 6.0 %" in first
-    )
-    assert "Sets of classes made to hold the right one in 90 % of cases" in first
+    assert "Against the linear probe" in first
+    assert f"internal test: no clear difference, {100 * here['difference']:+.1f} points balanced accuracy" in first
+    assert "Flagged as out-of-distribution: 60.0 % of scanner_b, 85.0 % of abdominal_ct and 6.0 %" in first
+    assert "with a target coverage of 90 % contained the right class" in first
     assert "Below a stated probability of 81.0 % it abstains." in first
     assert "Not clearly better than guessing" in first
 
@@ -114,7 +112,7 @@ def test_the_first_screen_answers_in_plain_words(report: dict[str, Any]) -> None
 def test_a_baseline_that_is_missing_is_named_with_what_to_do(report: dict[str, Any]) -> None:
     text = page_text({**report, "comparisons": report["comparisons"][1:]})
     assert "It was not compared with the linear probe: train with strategy_linear_probe.json" in text
-    assert "Than full fine-tuning" in text
+    assert "Against full fine-tuning" in text
     none = page_text({**report, "comparisons": []})
     assert "not compared with the linear probe or full fine-tuning" in none
 
@@ -138,7 +136,7 @@ def test_a_method_without_sets_and_a_target_without_threshold_say_why(report: di
     text = page_text(report)
     assert "No sets: APS, a threshold for each class. 9 images of a class are too few" in text
     assert "No threshold reaches it. val has 40 negatives" in text
-    assert "Some gaps are not given. Elsewhere: scanner_b: one group only has all classes." in text
+    assert "Some gaps are not given. External test: scanner_b: one group only has all classes." in text
 
 
 def test_small_groups_are_marked_and_not_hidden(report: dict[str, Any]) -> None:

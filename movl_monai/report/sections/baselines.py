@@ -55,7 +55,7 @@ def _in_words(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 def difference_lines(sections: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Return the first figure with a difference of every section in words."""
     return [
-        f"{'here' if key == 'id' else domain_of(key)}: {difference_words(metrics or {})}"
+        f"{'internal test' if key == 'id' else domain_of(key)}: {difference_words(metrics or {})}"
         for key, metrics in sections.items()
     ]
 

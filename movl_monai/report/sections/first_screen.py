@@ -33,7 +33,9 @@ def _promise(report: Mapping[str, Any]) -> list[str]:
         if parts:
             kind = METHODS.get(name, name.replace("_", " "))
             asked = percent(1 - entry["alpha"], digits=0)
-            return [f"Sets of classes made to hold the right one in {asked} of cases ({kind}) did in {_and(parts)}."]
+            return [
+                f"Prediction sets ({kind}) with a target coverage of {asked} contained the right class in {_and(parts)}."
+            ]
     return []
 
 
@@ -45,12 +47,12 @@ def _outside(report: Mapping[str, Any]) -> list[str]:
         # prefer the note about this among all notes
         why = " ".join([note for note in notes if "marked as outside" in note] or notes)
         why = why or "The report holds no scores of it; evaluate again with this version of movl_monai."
-        return [f"It does not mark images as outside of what it was trained on. {why}"]
+        return [f"It does not flag out-of-distribution images. {why}"]
     flagged = {name: part.get("flagged") for name, part in sets.items()}
     words = [f"{percent(value)} of {name}" for name, value in flagged.items() if value is not None]
     wrong = entry.get("id_flagged")
-    here = [f"{percent(wrong)} of the images from here (wrongly)"] if wrong is not None else []
-    return [f"It marks as outside of what it was trained on: {_and([*words, *here])}."]
+    here = [f"{percent(wrong)} of the internal test images (false alarms)"] if wrong is not None else []
+    return [f"Flagged as out-of-distribution: {_and([*words, *here])}."]
 
 
 def _unsure(report: Mapping[str, Any]) -> list[str]:
@@ -70,12 +72,12 @@ def _unsure(report: Mapping[str, Any]) -> list[str]:
             parts.append(f"from {percent(everything)} to {percent(surest)} {_place(key)}")
     if not parts:
         why = " ".join(notes_of(report, "abstention")) or "Risk and coverage are not in this report."
-        return [f"Whether leaving out unsure images helps is not known. {why}"]
-    return [f"Leaving the 20 % of images that it is least sure of to people changes wrong answers {_and(parts)}."]
+        return [f"The effect of abstention is not known. {why}"]
+    return [f"If the least certain 20 % of images go to a human reader, wrong answers change {_and(parts)}."]
 
 
 def _place(key: str) -> str:
-    return "here" if key == "id" else f"on {domain_of(key)}"
+    return "in the internal test" if key == "id" else f"on {domain_of(key)}"
 
 
 def _and(parts: list[str]) -> str:

@@ -117,9 +117,9 @@ def _trust_rows(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for name, part in (detection.get("sets") or {}).items():
         score = ((part.get("scores") or {}).get(chosen)) or {}
         rows += [(f"AUROC of the chosen OOD score ↑, {name}", score.get("auroc"))]
-        rows += [(f"Share marked as outside ↑, {name}", part.get("flagged"))]
+        rows += [(f"Share flagged as OOD ↑, {name}", part.get("flagged"))]
     if detection.get("id_flagged") is not None:
-        rows.append(("Share marked as outside ↓, Here (ID)", detection["id_flagged"]))
+        rows.append(("Share flagged as OOD ↓, Internal test (ID)", detection["id_flagged"]))
     for method, entry in ((report.get("conformal") or {}).get("methods") or {}).items():
         for key, part in (entry.get("sections") or {}).items():
             if is_tested(key) and method in ("lac", "aps"):
