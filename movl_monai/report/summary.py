@@ -64,7 +64,8 @@ def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> str
             points = 100 * (section[key] - here[key])
             if abs(points) < 0.05:
                 return f"The {name} is the same as in the internal test."
-            return f"The {name} is {abs(points):.1f} points {'higher' if points > 0 else 'lower'} than in the internal test."
+            change = f"{abs(points):.1f} points {'higher' if points > 0 else 'lower'}"
+            return f"The {name} is {change} than in the internal test."
     return "It cannot be compared with the in-distribution figure, because there is none."
 
 

@@ -49,7 +49,7 @@ def test_what_is_not_known_is_said(entries: dict[str, Any], note: str) -> None:
         ({"ood": {}}, "not evaluated on external images"),
         ({"ood": {"b": {"n": 12}}}, "Only 12 labeled test images (b)"),
         ({"ood": {"b": {"n": 200, "intervals": {"balanced_accuracy": [0.47, 0.6]}}}}, "(b) it is not clearly better"),
-        ({"id": None}, "not evaluated on test images from the place"),
+        ({"id": None}, "not evaluated on test images of the training domain"),
         ({"run": {**RUN, "backbone": {**SPEC, "weights": "random, seed 0"}}}, "random weights"),
     ],
 )

@@ -33,9 +33,8 @@ def _promise(report: Mapping[str, Any]) -> list[str]:
         if parts:
             kind = METHODS.get(name, name.replace("_", " "))
             asked = percent(1 - entry["alpha"], digits=0)
-            return [
-                f"Prediction sets ({kind}) with a target coverage of {asked} contained the right class in {_and(parts)}."
-            ]
+            sets = f"Prediction sets ({kind}) with a target coverage of {asked}"
+            return [f"{sets} contained the right class in {_and(parts)}."]
     return []
 
 
