@@ -25,6 +25,7 @@ from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.files import keep_evaluated
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.report.comparisons import compare_with_runs
+from movl_monai.report.entries import Report
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import report_of_outputs, write_report
 from movl_monai.report.table import render_table, report_rows
@@ -152,7 +153,7 @@ class EvaluationReportHandler(Collecting):
             seed=seed or 0,
         )
         self.tap = FeatureTap()
-        self.report: dict[str, Any] | None = None
+        self.report: Report | None = None
 
     def attach(self, engine: Engine) -> None:
         """Collect in every iteration and finish after the run."""

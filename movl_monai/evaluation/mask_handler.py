@@ -18,6 +18,7 @@ from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, h
 from movl_monai.files import keep_evaluated, to_json, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
+from movl_monai.report.entries import MaskReport, ResamplingOptions
 from movl_monai.report.mask_figure import draw_cases
 from movl_monai.report.mask_html import render_mask_html
 from movl_monai.report.mask_report import build_mask_report
@@ -157,9 +158,9 @@ class SegmentationReportHandler(_CollectingCases):
             "strategy": strategy,
             "facts": post | dict(facts or {}),
         }
-        self.resampling: dict[str, Any] = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.resampling: ResamplingOptions = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
         self.cases: list[Case] = []
-        self.report: dict[str, Any] | None = None
+        self.report: MaskReport | None = None
 
     def start(self) -> None:
         """Discard all collected cases."""
@@ -219,7 +220,7 @@ class SegmentationReportHandler(_CollectingCases):
             _LOGGER.info("Note: %s", note)
         _LOGGER.info("Report: %s", self.output_dir / "report.html")
 
-    def _write(self, report: dict[str, Any]) -> dict[str, Any]:
+    def _write(self, report: MaskReport) -> MaskReport:
         inside, others, _, _ = case_sections(self.cases, id_domain=self.id_domain)
         files = {"report": "report.json", "cases": "cases.csv", "page": "report.html"}
         pictures: dict[str, bytes] = {}
@@ -234,7 +235,7 @@ class SegmentationReportHandler(_CollectingCases):
         pictures |= charts
         files |= {name.removesuffix(".png"): name for name in charts}
         files["model_card"] = "MODEL_CARD.md"
-        complete = {**report, "files": files}
+        complete: MaskReport = {**report, "files": files}
         write_atomically(self.output_dir / "MODEL_CARD.md", model_card_markdown(complete).encode())
         write_atomically(self.output_dir / "cases.csv", cases_csv(self.cases, self.class_names).encode())
         for file, content in pictures.items():

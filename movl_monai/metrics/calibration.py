@@ -17,6 +17,13 @@ from movl_monai.metrics.classification_metrics import (
     expected_calibration_error,
     softmax,
 )
+from movl_monai.metrics.entries import (
+    Calibration,
+    CalibrationChanges,
+    CalibrationFigures,
+    CalibrationSection,
+    ReliabilityBin,
+)
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.stored.predictions import Predictions
 
@@ -104,7 +111,7 @@ def fit_temperature(
     return TemperatureFit(temperature=1 / beta, n=len(label), notes=(*([bound] if bound else []), *notes))
 
 
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> list[dict[str, Any]]:
+def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> list[ReliabilityBin]:
     """Compute mean confidence and accuracy in equal-width bins of the confidence, the largest probability of a row.
 
     Args:
@@ -123,20 +130,25 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: i
     label, probability = check_labeled(labels, probabilities)
     confidence, correct = probability.max(axis=1), probability.argmax(axis=1) == label
     bins = confidence_bins(confidence, num_bins)
-    result = []
+    result: list[ReliabilityBin] = []
     for index in range(num_bins):
         inside = bins == index
         count = int(inside.sum())
-        entry: dict[str, Any] = {"low": index / num_bins, "high": (index + 1) / num_bins, "n": count}
-        entry["confidence"] = float(confidence[inside].mean()) if count else None
-        entry["accuracy"] = float(correct[inside].mean()) if count else None
-        result.append(entry)
+        result.append(
+            {
+                "low": index / num_bins,
+                "high": (index + 1) / num_bins,
+                "n": count,
+                "confidence": float(confidence[inside].mean()) if count else None,
+                "accuracy": float(correct[inside].mean()) if count else None,
+            }
+        )
     return result
 
 
 def calibration_report(
     sections: Mapping[str, Predictions], *, fitted_on: str = "val", num_bins: int = 15, **resampling: Any
-) -> dict[str, Any]:
+) -> Calibration:
     """Fit a temperature on one section, and compare the calibration of every section before and after scaling.
 
     Args:
@@ -155,38 +167,49 @@ def calibration_report(
     source = known.get(fitted_on)
     fit = fit_temperature(source.labels, source.logits) if source is not None and len(source) else None
     temperature = None if fit is None else fit.temperature
-    result: dict[str, Any] = {"temperature": temperature, "fitted_on": {"split": fitted_on, "n": fit.n if fit else 0}}
     notes = list(fit.notes) if fit else [f"No temperature: there are no labeled images in '{fitted_on}'."]
     notes += [f"{name}: no labeled images." for name, images in known.items() if not len(images)]
     known = {name: images for name, images in known.items() if len(images)}
-    result["sections"] = {name: _section(images, temperature, num_bins, resampling) for name, images in known.items()}
-    changes = {name: entry["change"] for name, entry in result["sections"].items() if entry["change"]}
+    scaled = {name: _section(images, temperature, num_bins, resampling) for name, images in known.items()}
+    changes = {name: change for name, entry in scaled.items() if (change := entry["change"])}
     helps = {name: change["cross_entropy"]["difference"] < 0 for name, change in changes.items()}
     if fitted_on in helps:
         notes.append(f"{fitted_on}: the temperature was fitted on these images; what they gain is not a test result.")
-    return {**result, "helps": helps, "warning": _warning(changes, fitted_on), "notes": notes}
+    return {
+        "temperature": temperature,
+        "fitted_on": {"split": fitted_on, "n": fit.n if fit else 0},
+        "sections": scaled,
+        "helps": helps,
+        "warning": _warning(changes, fitted_on),
+        "notes": notes,
+    }
 
 
 def _section(
     images: Predictions, temperature: float | None, num_bins: int, resampling: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> CalibrationSection:
     before = _figures(images.labels, images.logits, num_bins)
     bins = reliability_bins(images.labels, softmax(images.logits), num_bins=num_bins)
-    entry: dict[str, Any] = {"before": before, "after": None, "reliability": {"before": bins, "after": None}}
     if temperature is None:
-        return {**entry, "change": None}
+        return {"before": before, "after": None, "reliability": {"before": bins, "after": None}, "change": None}
     scaled = images.logits / temperature
-    entry["after"] = _figures(images.labels, scaled, num_bins)
-    entry["reliability"]["after"] = reliability_bins(images.labels, softmax(scaled), num_bins=num_bins)
+    after = _figures(images.labels, scaled, num_bins)
+    scaled_bins = reliability_bins(images.labels, softmax(scaled), num_bins=num_bins)
     one, two = (_losses(images.labels, logits) for logits in (images.logits, scaled))
     drawn = bootstrap_means({name: two[name] - one[name] for name in one}, patients=images.patients, **resampling)
-    entry["change"] = {
-        name: {"difference": entry["after"][name] - before[name], "interval": drawn["intervals"][name]} for name in one
+    entropy, brier = (after["cross_entropy"] - before["cross_entropy"], after["brier"] - before["brier"])
+    return {
+        "before": before,
+        "after": after,
+        "reliability": {"before": bins, "after": scaled_bins},
+        "change": {
+            "cross_entropy": {"difference": entropy, "interval": drawn["intervals"]["cross_entropy"]},
+            "brier": {"difference": brier, "interval": drawn["intervals"]["brier"]},
+        },
     }
-    return entry
 
 
-def _figures(labels: np.ndarray, logits: np.ndarray, num_bins: int) -> dict[str, float]:
+def _figures(labels: np.ndarray, logits: np.ndarray, num_bins: int) -> CalibrationFigures:
     probabilities = softmax(logits)
     return {
         "cross_entropy": cross_entropy(labels, logits),
@@ -213,7 +236,7 @@ def _fit_notes(label: np.ndarray, num_classes: int) -> tuple[str, ...]:
     return tuple(note for note in (few, gap) if note)
 
 
-def _warning(changes: Mapping[str, Mapping[str, Any]], fitted_on: str) -> str:
+def _warning(changes: Mapping[str, CalibrationChanges], fitted_on: str) -> str:
     text = f"A temperature fitted on '{fitted_on}' may make probabilities worse where the data differ from it."
     hurt = [name for name, change in changes.items() if change["cross_entropy"]["difference"] > 0]
     sure = [name for name in hurt if (interval := changes[name]["cross_entropy"]["interval"]) and interval[0] > 0]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics import classification_metrics as metrics
 from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
+from movl_monai.metrics.entries import ClassFigures, ClassificationFigures, FigureName, MetricFigures, SectionFigures
 
-__all__ = ["classification_figures"]
+__all__ = ["classification_figures", "section_figures"]
 
 
-def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]) -> dict[str, Any]:
+def classification_figures(
+    labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]
+) -> ClassificationFigures:
     """Compute every figure of the report for one set of images.
 
     An undefined figure (a class without images, images of one class) is None, and ``notes`` gives the reason.
@@ -39,6 +41,14 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         >>> figures["n"], round(figures["accuracy"], 3), figures["auroc"]
         (3, 0.667, None)
     """
+    figures, notes = section_figures(labels, logits, class_names=class_names)
+    return {**figures, "notes": notes}
+
+
+def section_figures(
+    labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]
+) -> tuple[SectionFigures, list[str]]:
+    """Return the figures of :func:`classification_figures` and their notes."""
     label, score = check_labeled(labels, logits)
     if len(class_names) != score.shape[1]:
         raise ValueError(f"Expected {score.shape[1]} class names for as many logits, got {len(class_names)}.")
@@ -50,7 +60,7 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         "average_precision": metrics.average_precision_per_class(label, probability),
     }
     counts = np.bincount(label, minlength=len(class_names))
-    functions: dict[str, Callable[[], float]] = {
+    functions: dict[FigureName, Callable[[], float]] = {
         "accuracy": lambda: metrics.accuracy(label, score),
         "balanced_accuracy": lambda: metrics.class_mean(classes["sensitivity"], "sensitivity"),
         "auroc": lambda: metrics.class_mean(classes["auroc"], "AUROC"),
@@ -65,17 +75,21 @@ def classification_figures(labels: ArrayLike, logits: ArrayLike, *, class_names:
         "ece": lambda: metrics.expected_calibration_error(label, probability),
     }
     notes = _missing_classes(label, classes, class_names)
-    values = {name: _value(function, name, notes) for name, function in functions.items()}
-    return {
-        "n": len(label),
-        **values,
-        "per_class": {
-            str(name): {"n": int(counts[index]), **{key: _number(column[index]) for key, column in classes.items()}}
-            for index, name in enumerate(class_names)
-        },
-        "confusion_matrix": metrics.confusion_matrix(label, score).tolist(),
-        "notes": notes,
+    values: MetricFigures = {}
+    for name, function in functions.items():
+        values[name] = _value(function, name, notes)
+    per_class: dict[str, ClassFigures] = {
+        str(name): {
+            "n": int(counts[index]),
+            "sensitivity": _number(classes["sensitivity"][index]),
+            "specificity": _number(classes["specificity"][index]),
+            "auroc": _number(classes["auroc"][index]),
+            "average_precision": _number(classes["average_precision"][index]),
+        }
+        for index, name in enumerate(class_names)
     }
+    matrix = metrics.confusion_matrix(label, score).tolist()
+    return {"n": len(label), **values, "per_class": per_class, "confusion_matrix": matrix}, notes
 
 
 def _value(function: Callable[[], float], name: str, notes: list[str]) -> float | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from movl_monai.metrics.checks import UndefinedMetricError
 from movl_monai.metrics.conformal import ConformalFit, ConformalMethod, fit_conformal, smallest_alpha
+from movl_monai.metrics.entries import Conformal, ConformalSets, SetFigures
 from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = ["METHODS", "binomial_interval", "conformal_report", "one_per_patient", "set_figures"]
@@ -33,7 +33,7 @@ def conformal_report(
     single_image: bool = False,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Conformal:
     """Fit thresholds on one section, and measure coverage and set size on all others.
 
     Args:
@@ -74,23 +74,28 @@ def conformal_report(
         }
     notes = _notes(source, calibrated_on, single_image)
     source = one_per_patient(source, seed=seed) if single_image else source
-    result: dict[str, Any] = {"alpha": alpha, "smallest_alpha": smallest_alpha(len(source))}
-    result["calibrated_on"] = {"split": calibrated_on, "n": len(source)}
-    result["methods"] = {}
+    fitted: dict[str, ConformalSets] = {}
     for name in methods:
         own: list[str] = []
         fit = _fit(name, source, alpha, seed, own, class_names)
-        entry: dict[str, Any] = {"randomised": name == "aps_randomised", "per_class": METHODS[name][1], "notes": own}
-        entry["threshold"] = None if fit is None or fit.per_class else float(fit.thresholds[0])
-        entry["thresholds"] = None if fit is None else _thresholds(fit, class_names)
-        entry["sections"] = {} if fit is None else _sections(fit, known, class_names, level, seed)
-        result["methods"][name] = entry
-    return {**result, "notes": notes}
+        fitted[name] = {
+            "randomised": name == "aps_randomised",
+            "per_class": METHODS[name][1],
+            "notes": own,
+            "threshold": None if fit is None or fit.per_class else float(fit.thresholds[0]),
+            "thresholds": None if fit is None else _thresholds(fit, class_names),
+            "sections": {} if fit is None else _sections(fit, known, class_names, level, seed),
+        }
+    return {
+        "alpha": alpha,
+        "smallest_alpha": smallest_alpha(len(source)),
+        "calibrated_on": {"split": calibrated_on, "n": len(source)},
+        "methods": fitted,
+        "notes": notes,
+    }
 
 
-def set_figures(
-    labels: np.ndarray, sets: np.ndarray, *, class_names: Sequence[str], level: float = 0.95
-) -> dict[str, Any]:
+def set_figures(labels: np.ndarray, sets: np.ndarray, *, class_names: Sequence[str], level: float = 0.95) -> SetFigures:
     """Compute coverage and size of prediction sets.
 
     Args:
@@ -176,7 +181,7 @@ def _thresholds(fit: ConformalFit, class_names: Sequence[str]) -> dict[str, floa
 
 def _sections(
     fit: ConformalFit, known: Mapping[str, Predictions], class_names: Sequence[str], level: float, seed: int
-) -> dict[str, Any]:
+) -> dict[str, SetFigures]:
     # u of calibration and test must be independent, hence a different seed
     sets = {name: fit.sets(part.logits, seed=seed + 1 + number) for number, (name, part) in enumerate(known.items())}
     return {

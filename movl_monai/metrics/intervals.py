@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.entries import ClassIntervals, DrawnClassIntervals, DrawnDifference, DrawnIntervals
 from movl_monai.metrics.resampling import PatientBootstrap, bootstrap_weights
 from movl_monai.metrics.weighted import METRICS, Metric, WeightedFigures
 
@@ -30,7 +31,7 @@ def bootstrap_intervals(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> DrawnIntervals:
     """Compute percentile intervals of figures, from :class:`~movl_monai.evaluation.PatientBootstrap`.
 
     Rounds in which a figure is undefined, because a class got no images, are left out and counted in ``notes``.
@@ -62,7 +63,7 @@ def bootstrap_class_intervals(
     class_names: Sequence[str],
     patients: Sequence[str | None] | None = None,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> DrawnClassIntervals:
     """Compute percentile intervals of the figures of each class against all others.
 
     Args:
@@ -87,8 +88,15 @@ def bootstrap_class_intervals(
         return {f"{figure} of {name}": columns[figure][row] for row, name in enumerate(names) for figure in columns}
 
     found = bootstrap.intervals(values, why="one side had no images")
-    keys = ("sensitivity", "specificity", "auroc", "average_precision")
-    per_class = {name: {key: found[f"{key} of {name}"] for key in keys} for name in names}
+    per_class: dict[str, ClassIntervals] = {
+        name: {
+            "sensitivity": found[f"sensitivity of {name}"],
+            "specificity": found[f"specificity of {name}"],
+            "auroc": found[f"auroc of {name}"],
+            "average_precision": found[f"average_precision of {name}"],
+        }
+        for name in names
+    }
     return {"per_class": per_class, **bootstrap.facts}
 
 
@@ -102,7 +110,7 @@ def paired_bootstrap(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> DrawnDifference:
     """Compute the difference a - b of a figure of two networks on the same images, with its percentile interval.
 
     Both figures use the same resamples, so that effects common to both networks, such as hard images, cancel out.
@@ -134,8 +142,14 @@ def paired_bootstrap(
     interval = bootstrap.intervals(difference)[metric]
     if np.isnan(a - b):
         bootstrap.notes.append(f"{metric} has no value on these images: a class has no images, or all of them.")
-    result: dict[str, Any] = {"metric": metric, "a": _number(a), "b": _number(b), "difference": _number(a - b)}
-    return {**result, "interval": interval, **bootstrap.facts}
+    return {
+        "metric": metric,
+        "a": _number(a),
+        "b": _number(b),
+        "difference": _number(a - b),
+        "interval": interval,
+        **bootstrap.facts,
+    }
 
 
 def bootstrap_means(
@@ -146,7 +160,7 @@ def bootstrap_means(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> DrawnIntervals:
     """Compute percentile intervals of means over cases.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from movl_monai.metrics.entries import GroupFacts, GroupGap, MaskGroup, MaskGroups
 from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.cases import Case
 
@@ -19,7 +20,7 @@ _FIGURES = ("dice", "iou", "hd95")
 
 def mask_groups(
     sections: Mapping[str, Sequence[Case]], *, small_below: int = SMALL_BELOW, **resampling: Any
-) -> dict[str, Any] | None:
+) -> MaskGroups | None:
     """Compute the means of every group in every section, and the largest gap in Dice between two groups.
 
     Args:
@@ -35,31 +36,33 @@ def mask_groups(
     columns = list(dict.fromkeys(name for part in sections.values() for case in part for name in case.groups))
     if not columns:
         return None
-    result: dict[str, Any] = {"notes": [f"Groups of fewer than {small_below} cases or patients are marked as small."]}
+    result: MaskGroups = {"notes": [f"Groups of fewer than {small_below} cases or patients are marked as small."]}
     for name in columns:
-        column: dict[str, Any] = {"gaps": {}, "notes": []}
+        groups: dict[str, dict[str, MaskGroup]] = {}
+        gaps: dict[str, GroupGap] = {}
+        own: list[str] = []
         for key, cases in sections.items():
             if not any(name in case.groups for case in cases):
-                column["notes"].append(f"{key}: no cases with this column.")
+                own.append(f"{key}: no cases with this column.")
                 continue
-            groups, gap, notes = _section(cases, [case.groups.get(name, "") for case in cases], small_below, resampling)
-            column[key], column["gaps"][key] = groups, gap
-            column["notes"] += [f"{key}: {note}" for note in notes]
+            values = [case.groups.get(name, "") for case in cases]
+            groups[key], gaps[key], notes = _section(cases, values, small_below, resampling)
+            own += [f"{key}: {note}" for note in notes]
         # the key "notes" holds the notes of the report
-        result["notes (column)" if name == "notes" else name] = column
+        result["notes (column)" if name == "notes" else name] = {"gaps": gaps, "notes": own, **groups}
     return result
 
 
 def _section(
     cases: Sequence[Case], values: Sequence[str], small_below: int, resampling: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+) -> tuple[dict[str, MaskGroup], GroupGap, list[str]]:
     figures = {name: np.array([case.mean(name) for case in cases]) for name in _FIGURES}
     rows = {value: np.asarray(values) == value for value in sorted(set(values), key=lambda value: (value == "", value))}
     means = {(value, name): _mean(figures[name][own]) for value, own in rows.items() for name in _FIGURES}
-    groups = {
+    facts = {
         value: _facts([cases[int(row)] for row in np.flatnonzero(own)], small_below) for value, own in rows.items()
     }
-    pair = _furthest(means, groups)
+    pair = _furthest(means, facts)
     bootstrap = PatientBootstrap(len(cases), [case.patient for case in cases], unit="cases", **resampling)
 
     def drawn(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -73,9 +76,16 @@ def _section(
         return found
 
     intervals = bootstrap.intervals(drawn, why="a group had no case with a value")
-    for value, group in groups.items():
-        group |= {name: means[value, name] for name in _FIGURES}
-        group["intervals"] = {name: intervals[f"{name} of {value!r}"] for name in _FIGURES}
+    groups: dict[str, MaskGroup] = {
+        value: {
+            **size,
+            "dice": means[value, "dice"],
+            "iou": means[value, "iou"],
+            "hd95": means[value, "hd95"],
+            "intervals": {name: intervals[f"{name} of {value!r}"] for name in _FIGURES},
+        }
+        for value, size in facts.items()
+    }
     if pair is None:
         why = ["There are not two groups with a Dice."]
         return (
@@ -83,14 +93,21 @@ def _section(
             {"metric": "dice", "largest": None, "between": None, "interval": None, "notes": why},
             bootstrap.notes,
         )
-    small = any(groups[value]["small"] for value in pair)
+    small = any(facts[value]["small"] for value in pair)
     largest = (means[pair[0], "dice"] or 0.0) - (means[pair[1], "dice"] or 0.0)
-    gap = {"metric": "dice", "largest": largest, "between": list(pair), "interval": intervals["the gap in dice"]}
-    return groups, {**gap, "small": small, "notes": []}, bootstrap.notes
+    gap: GroupGap = {
+        "metric": "dice",
+        "largest": largest,
+        "between": list(pair),
+        "interval": intervals["the gap in dice"],
+        "small": small,
+        "notes": [],
+    }
+    return groups, gap, bootstrap.notes
 
 
 def _furthest(
-    means: Mapping[tuple[str, str], float | None], groups: Mapping[str, Mapping[str, Any]]
+    means: Mapping[tuple[str, str], float | None], groups: Mapping[str, GroupFacts]
 ) -> tuple[str, str] | None:
     """Return the two groups that differ most in Dice, the better first; small groups only if not two others exist."""
     known = {value: mean for value in groups if (mean := means[value, "dice"]) is not None}
@@ -100,7 +117,7 @@ def _furthest(
     return max(pairs, key=lambda pair: known[pair[0]] - known[pair[1]], default=None)
 
 
-def _facts(cases: Sequence[Case], small_below: int) -> dict[str, Any]:
+def _facts(cases: Sequence[Case], small_below: int) -> GroupFacts:
     patients = {case.patient for case in cases if case.patient is not None}
     alone = sum(case.patient is None for case in cases)  # each may be a separate patient
     small = len(cases) < small_below or (bool(patients) and len(patients) + alone < small_below)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,10 +98,11 @@ def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float
 def _distances(predicted: torch.Tensor, truth: torch.Tensor, spacing: list[float]) -> dict[str, float]:
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-    options: dict[str, Any] = {"include_background": True, "spacing": spacing}
     with warnings.catch_warnings():
         # MONAI 1.6 itself passes an argument that it has deprecated
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
-        hd95 = compute_hausdorff_distance(predicted, truth, percentile=95, **options)
-        asd = compute_average_surface_distance(predicted, truth, symmetric=True, **options)
+        hd95 = compute_hausdorff_distance(predicted, truth, percentile=95, include_background=True, spacing=spacing)
+        asd = compute_average_surface_distance(
+            predicted, truth, symmetric=True, include_background=True, spacing=spacing
+        )
     return {"hd95": float(hd95), "asd": float(asd)}

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.metrics.checks import UndefinedMetricError
 from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.entries import OperatingFigures, OperatingPoint, OperatingPoints, Place, Target
 from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
 
@@ -91,7 +92,7 @@ def operating_points_report(
     chosen_on: str = "val",
     targets: Sequence[tuple[TargetMetric, float]] = DEFAULT_TARGETS,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> OperatingPoints:
     """Choose thresholds on one section, and compute their figures on every section.
 
     A threshold applies to the probability (raw logits) of one class against all others. With two classes only the
@@ -117,7 +118,7 @@ def operating_points_report(
     known = {name: images.labeled() for name, images in sections.items()}
     notes = [f"{name}: no labeled images." for name, images in known.items() if not len(images)]
     known = {name: images for name, images in known.items() if len(images)}
-    place = {"split": chosen_on, "n": len(known[chosen_on]) if chosen_on in known else 0}
+    place: Place = {"split": chosen_on, "n": len(known[chosen_on]) if chosen_on in known else 0}
     if chosen_on not in known:
         notes.append(f"No operating points: there are no labeled images in '{chosen_on}'.")
         return {"points": [], "notes": notes}
@@ -136,18 +137,18 @@ def _point(
     index: int,
     name: str,
     target: tuple[TargetMetric, float],
-    place: Mapping[str, Any],
+    place: Place,
     resampling: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> OperatingPoint:
     notes: list[str] = []
     threshold = _threshold(known[place["split"]], index, *target, notes)
-    aim = {"metric": target[0], "at_least": float(target[1])}
+    aim: Target = {"metric": target[0], "at_least": float(target[1])}
     sections = {} if threshold is None else _at(known, index, threshold, notes, resampling)
     return {
         "class": name,
         "target": aim,
         "threshold": threshold,
-        "chosen_on": dict(place),
+        "chosen_on": place.copy(),
         "sections": sections,
         "notes": notes,
     }
@@ -177,8 +178,8 @@ def _at(
     threshold: float,
     notes: list[str],
     resampling: Mapping[str, Any],
-) -> dict[str, Any]:
-    result = {}
+) -> dict[str, OperatingFigures]:
+    result: dict[str, OperatingFigures] = {}
     for name, images in known.items():
         positive, called = images.labels == index, softmax(images.logits)[:, index] >= threshold
         bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
@@ -191,10 +192,17 @@ def _at(
         notes.extend(f"{name}: {note}" for note in gaps)
         whole = operating_figures(positive, called)
         values = {figure: None if np.isnan(whole[figure][0]) else float(whole[figure][0]) for figure in _FIGURES}
-        counts = {"n_positive": int(positive.sum()), "n_negative": int((~positive).sum())}
         if missing := [figure for figure, value in values.items() if value is None]:
             notes.append(f"{name}: no value for {', '.join(missing)}; there is nothing to divide by.")
-        result[name] = {**values, **counts, "intervals": intervals}
+        result[name] = {
+            "sensitivity": values["sensitivity"],
+            "specificity": values["specificity"],
+            "ppv": values["ppv"],
+            "npv": values["npv"],
+            "n_positive": int(positive.sum()),
+            "n_negative": int((~positive).sum()),
+            "intervals": intervals,
+        }
     return result
 
 

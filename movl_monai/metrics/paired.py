@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.errors import MovlError
 from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
 from movl_monai.metrics.matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
 from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
@@ -28,7 +29,7 @@ def compare_runs(
     name: str = "",
     strategy: str | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare the stored outputs of two runs; see :func:`compare_outputs`.
 
     Args:
@@ -69,7 +70,7 @@ def compare_outputs(
     strategy: str | None = None,
     metrics: Sequence[Metric] = METRICS,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compute differences a - b on the in-distribution test images and on each other domain.
 
     Images are matched by their ids or, if the salts differ, by their names.
@@ -106,18 +107,19 @@ def compare_outputs(
             f"{', '.join(parts_b) or 'none'}. Evaluate both on the same data set."
         )
     notes = [f"{section}: only one of the runs has it." for section in sorted(parts_a.keys() ^ parts_b.keys())]
-    result: dict[str, Any] = {"name": name, "strategy": strategy, "sections": {}, "tests": {}}
+    found_in: dict[str, dict[str, Difference]] = {}
+    tests: dict[str, PairedTest] = {}
     order = [b.class_names.index(class_name) for class_name in a.class_names]
     for section in shared:
         one, two = _aligned(parts_a[section], parts_b[section], order, section, names_a, names_b)
         found = paired_figures(one.labels, one.logits, two, patients=one.patients, metrics=metrics, **resampling)
-        result["sections"][section] = found["metrics"]
-        result["tests"][section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two)}
+        found_in[section] = found["metrics"]
+        tests[section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two)}
         notes += [f"{section}: {note}" for note in found["notes"]]
         patients = [patient for patient in one.patients if patient is not None]
         if len(set(patients)) < len(patients):
             notes.append(f"{section}: McNemar's test takes images as independent; several come from one patient.")
-    return {**result, "notes": notes}
+    return {"name": name, "strategy": strategy, "sections": found_in, "tests": tests, "notes": notes}
 
 
 def paired_figures(
@@ -128,7 +130,7 @@ def paired_figures(
     patients: Sequence[str | None] | None = None,
     metrics: Sequence[Metric] = METRICS,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> DrawnDifferences:
     """Compute differences a - b of the figures of two networks on the same images, with common resamples.
 
     Args:
@@ -165,7 +167,7 @@ def paired_figures(
     missing = [metric for metric, pair in whole.items() if np.isnan(pair).any()]
     if missing:
         bootstrap.notes.append(f"No value on these images for {', '.join(missing)}: a class has none, or all of them.")
-    entries = {
+    entries: dict[str, Difference] = {
         metric: {
             "a": _number(one),
             "b": _number(two),
@@ -177,7 +179,7 @@ def paired_figures(
     return {"metrics": entries, **bootstrap.facts}
 
 
-def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> dict[str, Any]:
+def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> McNemar:
     """McNemar's exact test for equal accuracy of two networks.
 
     Only images count on which one network is right and the other wrong. Under the null hypothesis, both cases are

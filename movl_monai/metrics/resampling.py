@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+
+from movl_monai.metrics.entries import ResamplingFacts
 
 __all__ = ["Figures", "PatientBootstrap", "bootstrap_weights"]
 
@@ -66,10 +67,16 @@ class PatientBootstrap:
         self.count = count
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ResamplingFacts:
         """``resampled``, ``num_resampled``, ``rounds``, ``level``, ``seed``, ``notes``."""
-        names = ("resampled", "num_resampled", "rounds", "level", "seed", "notes")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "resampled": self.resampled,
+            "num_resampled": self.num_resampled,
+            "rounds": self.rounds,
+            "level": self.level,
+            "seed": self.seed,
+            "notes": self.notes,
+        }
 
     def resample(self, figures: Figures) -> dict[str, np.ndarray]:
         """Compute the figures in every round, (rounds,) each, NaN if undefined."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
 from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.entries import Abstention, AbstentionSection, AnsweredFigures, Place
 from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
 
@@ -133,7 +134,7 @@ def abstention_report(
     chosen_on: str = "val",
     target_risk: float = 0.05,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> Abstention:
     """Compute risk-coverage curves of every section, and their figures at a threshold chosen on one section.
 
     Args:
@@ -161,11 +162,11 @@ def abstention_report(
     except UndefinedMetricError as reason:
         notes.append(f"No threshold from '{chosen_on}': {reason}")
     result = {name: _section(part, threshold, resampling) for name, part in known.items() if len(part)}
-    place = {"split": chosen_on, "n": 0 if source is None else len(source)}
+    place: Place = {"split": chosen_on, "n": 0 if source is None else len(source)}
     return {"target_risk": target_risk, "threshold": threshold, "chosen_on": place, "sections": result, "notes": notes}
 
 
-def _section(images: Predictions, threshold: float | None, resampling: Mapping[str, Any]) -> dict[str, Any]:
+def _section(images: Predictions, threshold: float | None, resampling: Mapping[str, Any]) -> AbstentionSection:
     curve = RiskCoverage(images.labels, images.logits)
     bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
 
@@ -176,11 +177,17 @@ def _section(images: Predictions, threshold: float | None, resampling: Mapping[s
     whole = {name: float(value[0]) for name, value in figures(np.ones((len(images), 1))).items()}
     intervals = bootstrap.intervals(figures, why="no image was answered")
     shown = np.unique(np.linspace(0, len(curve.risk) - 1, _POINTS).round().astype(np.int64))
-    entry: dict[str, Any] = {"n": len(images), "coverage": curve.coverage[shown].tolist()}
-    entry |= {"risk": curve.risk[shown].tolist(), "aurc": whole["aurc"], "aurc_interval": intervals["aurc"]}
-    entry |= {"excess_aurc": curve.excess_aurc, "at_threshold": None}
+    answered: AnsweredFigures | None = None
     if threshold is not None:
         risk = None if np.isnan(whole["risk"]) else whole["risk"]
         parts = {name: intervals[name] for name in ("coverage", "risk")}
-        entry["at_threshold"] = {"coverage": whole["coverage"], "risk": risk, "intervals": parts}
-    return entry
+        answered = {"coverage": whole["coverage"], "risk": risk, "intervals": parts}
+    return {
+        "n": len(images),
+        "coverage": curve.coverage[shown].tolist(),
+        "risk": curve.risk[shown].tolist(),
+        "aurc": whole["aurc"],
+        "aurc_interval": intervals["aurc"],
+        "excess_aurc": curve.excess_aurc,
+        "at_threshold": answered,
+    }

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 
 from movl_monai.data.entries import natural_key
+from movl_monai.metrics.entries import (
+    Group,
+    GroupComparison,
+    GroupFacts,
+    GroupGap,
+    Groups,
+    Intervals,
+    MainGap,
+    MetricFigures,
+)
 from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
@@ -28,7 +38,7 @@ def group_report(
     metrics: Sequence[Metric] = GROUP_METRICS,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> Groups:
     """Compute the figures of every group in every section, and the largest gap between two groups.
 
     Args:
@@ -44,7 +54,7 @@ def group_report(
     """
     names = list(dict.fromkeys(name for part in sections.values() for name in part.groups))
     wanted = names if columns is None else list(columns)
-    result: dict[str, Any] = {}
+    result: Groups = {}
     notes = [
         f"There is no group {name!r}; there are: {', '.join(names) or 'none'}." for name in wanted if name not in names
     ]
@@ -55,20 +65,21 @@ def group_report(
             "several, so part of it is chance even where its interval is not around 0."
         )
     for name in shown:
-        column: dict[str, Any] = {"gaps": {}, "notes": []}
+        groups: dict[str, dict[str, Group]] = {}
+        gaps: dict[str, MainGap] = {}
+        own: list[str] = []
         for section, part in sections.items():
             known = part.labeled()
             if not len(known) or name not in known.groups:
-                column["notes"].append(f"{section}: no labeled images with this column.")
+                own.append(f"{section}: no labeled images with this column.")
                 continue
             found = group_figures(
                 known.predictions, known.groups[name], metrics=metrics, small_below=small_below, **resampling
             )
-            column[section] = found["groups"]
-            column["gaps"][section] = found["gap"]
-            column["notes"] += [f"{section}: {note}" for note in found["notes"]]
+            groups[section], gaps[section] = found["groups"], found["gap"]
+            own += [f"{section}: {note}" for note in found["notes"]]
         # the key "notes" holds the notes of the report
-        result["notes (column)" if name == "notes" else name] = column
+        result["notes (column)" if name == "notes" else name] = {"gaps": gaps, "notes": own, **groups}
     return {**result, "notes": notes}
 
 
@@ -79,7 +90,7 @@ def group_figures(
     metrics: Sequence[Metric] = GROUP_METRICS,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
-) -> dict[str, Any]:
+) -> GroupComparison:
     """Compute the figures of every group of the same images, and the gaps, with common resamples of patients.
 
     Args:
@@ -119,15 +130,19 @@ def group_figures(
         }
 
     once = {key: float(drawn[0]) for key, drawn in of_groups(np.ones((len(images), 1))).items()}
-    groups = {value: _facts(part, small_below) for value, part in parts.items()}
-    pairs: dict[str, tuple[str, str] | None] = {metric: _largest(once, groups, metric) for metric in metrics}
+    facts = {value: _facts(part, small_below) for value, part in parts.items()}
+    pairs: dict[str, tuple[str, str] | None] = {metric: _largest(once, facts, metric) for metric in metrics}
     intervals = bootstrap.intervals(_named(of_groups, pairs))
-    for value, group in groups.items():
-        group |= {metric: _number(once[value, metric]) for metric in metrics}
-        group["intervals"] = {metric: intervals[_name(metric, value)] for metric in metrics}
-    gaps = {metric: _gap(metric, pairs[metric], once, groups, intervals) for metric in metrics}
+    groups: dict[str, Group] = {}
+    for value, size in facts.items():
+        numbers: MetricFigures = {}
+        for metric in metrics:
+            numbers[metric] = _number(once[value, metric])
+        bounds: Intervals = {metric: intervals[_name(metric, value)] for metric in metrics}
+        groups[value] = {**size, **numbers, "intervals": bounds}
+    gaps: dict[str, GroupGap] = {metric: _gap(metric, pairs[metric], once, facts, intervals) for metric in metrics}
     main = next((gap for gap in gaps.values() if gap["largest"] is not None), gaps[metrics[0]])
-    notes = [*_group_notes(groups, once, metrics), *bootstrap.notes]
+    notes = [*_group_notes(facts, once, metrics), *bootstrap.notes]
     return {"groups": groups, "gap": {**main, "all": gaps}, "notes": notes}
 
 
@@ -153,7 +168,7 @@ def _name(metric: str, value: str) -> str:
 
 
 def _largest(
-    once: Mapping[tuple[str, str], float], groups: Mapping[str, Mapping[str, Any]], metric: str
+    once: Mapping[tuple[str, str], float], groups: Mapping[str, GroupFacts], metric: str
 ) -> tuple[str, str] | None:
     """Return the two groups that differ most, the better one first; small groups only if there are not two others."""
     valued = [value for value in groups if not np.isnan(once[value, metric])]
@@ -167,9 +182,9 @@ def _gap(
     metric: str,
     pair: tuple[str, str] | None,
     once: Mapping[tuple[str, str], float],
-    groups: Mapping[str, Mapping[str, Any]],
-    intervals: Mapping[str, list[float] | None],
-) -> dict[str, Any]:
+    groups: Mapping[str, GroupFacts],
+    intervals: Intervals,
+) -> GroupGap:
     if pair is None:
         why = [f"There are not two groups with a value of {metric}."]
         return {"metric": metric, "largest": None, "between": None, "interval": None, "small": False, "notes": why}
@@ -184,7 +199,7 @@ def _gap(
     }
 
 
-def _facts(part: Predictions, small_below: int) -> dict[str, Any]:
+def _facts(part: Predictions, small_below: int) -> GroupFacts:
     patients = {patient for patient in part.patients if patient is not None}
     alone = sum(patient is None for patient in part.patients)  # each may be a separate patient
     small = len(part) < small_below or (bool(patients) and len(patients) + alone < small_below)
@@ -192,7 +207,7 @@ def _facts(part: Predictions, small_below: int) -> dict[str, Any]:
 
 
 def _group_notes(
-    groups: Mapping[str, Mapping[str, Any]], once: Mapping[tuple[str, str], float], metrics: Sequence[str]
+    groups: Mapping[str, GroupFacts], once: Mapping[tuple[str, str], float], metrics: Sequence[str]
 ) -> list[str]:
     notes = []
     if "" in groups:

@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from movl_monai.errors import MovlError
+from movl_monai.metrics.entries import Comparison
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 from movl_monai.report.options import ReportOptions
 
@@ -21,7 +21,7 @@ BASELINES = ("linear_probe", "full_finetune")
 
 def compare_with_runs(
     evaluation: str | os.PathLike[str], against: Sequence[str | os.PathLike[str]] = (), *, options: ReportOptions
-) -> list[dict[str, Any]]:
+) -> list[Comparison]:
     """Compare a run in pairs with others on the same test images.
 
     Folders beside the run's folder called ``linear_probe`` or ``full_finetune`` are baselines by default. A baseline
@@ -65,7 +65,7 @@ def _name(outputs: Path) -> str:
     return (outputs.parent.parent if outputs.parent.name == "evaluation" else outputs.parent).name
 
 
-def _compare(own: Path, other: Path, options: ReportOptions) -> dict[str, Any]:
+def _compare(own: Path, other: Path, options: ReportOptions) -> Comparison:
     from movl_monai.metrics.paired import compare_runs
 
     entry = compare_runs(own, other, name=_name(other), **options.resampling)

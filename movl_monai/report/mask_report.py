@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 
 from movl_monai.files import jsonable
+from movl_monai.metrics.entries import settings_of
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.mask_groups import mask_groups
 from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 from movl_monai.metrics.stored.cases import Case, case_sections
+from movl_monai.report.entries import (
+    DataRow,
+    MaskClassFigures,
+    MaskFigures,
+    MaskReport,
+    MaskSection,
+    MaskSections,
+    ResamplingOptions,
+)
 from movl_monai.report.model_card import data_facts, model_card
 from movl_monai.report.report import SCHEMA_VERSION
 
@@ -35,7 +45,7 @@ def build_mask_report(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> MaskReport:
     """Compute all figures of an evaluation.
 
     Args:
@@ -63,30 +73,42 @@ def build_mask_report(
     inside, others, val, train = case_sections(ordered, id_domain=id_domain)
     notes: list[str] = []
 
-    def section(part: Sequence[Case], name: str) -> dict[str, Any]:
-        return _section(part, name, class_names, notes, rounds=rounds, level=level, seed=seed)
+    def section(part: Sequence[Case], name: str) -> MaskSection:
+        return _section(part, name, class_names, notes, {"rounds": rounds, "level": level, "seed": seed})
 
-    report: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": "segmentation"}
-    report["id"] = section(inside, "id") if inside else None
-    report["ood"] = {name: section(part, f"ood {name}") for name, part in others.items()}
+    figures: MaskSections = {
+        "id": section(inside, "id") if inside else None,
+        "ood": {name: section(part, f"ood {name}") for name, part in others.items()},
+    }
     if val:
-        report["val"] = section(val, "val")
+        figures["val"] = section(val, "val")
         notes.append("val: the checkpoint was selected on these cases; their figures are not a test result.")
     if not inside:
         notes.append(f"id: no test cases of the domain '{id_domain}' were evaluated.")
     if train:
         notes.append(f"train: {len(train)} training cases are in cases.csv and in none of the figures.")
-    report |= {"classes": [str(name) for name in class_names], "id_domain": id_domain}
-    report |= {"empty_masks": list(EMPTY_RULES)}
-    report |= {"run": jsonable(dict(run_info or {}), where="run", notes=notes), "notes": notes}
     tested = {"id": inside, **{f"ood:{name}": part for name, part in others.items()}}
     tested = {name: part for name, part in tested.items() if part}
-    report["groups"] = mask_groups(tested, rounds=rounds, level=level, seed=seed)
-    report["model_card"] = model_card(report, data=_data(ordered, id_domain), bundle=bundle)
-    return dict(jsonable(report))
+    names = [str(name) for name in class_names]
+    run = jsonable(dict(run_info or {}), where="run", notes=notes)
+    shown = {"run": run, "classes": names, "id": figures["id"], "ood": figures["ood"]}
+    report: MaskReport = {
+        "schema_version": SCHEMA_VERSION,
+        "task": "segmentation",
+        **figures,
+        "classes": names,
+        "id_domain": id_domain,
+        "empty_masks": list(EMPTY_RULES),
+        "run": run,
+        "notes": notes,
+        "groups": mask_groups(tested, rounds=rounds, level=level, seed=seed),
+        "model_card": model_card(shown, data=_data(ordered, id_domain), bundle=bundle),
+    }
+    plain: MaskReport = jsonable(report)
+    return plain
 
 
-def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
+def _data(cases: Sequence[Case], id_domain: str) -> list[DataRow]:
     """Return the counts of cases for the model card; masks have no class label."""
     rows = data_facts(
         splits=[case.split for case in cases],
@@ -100,36 +122,44 @@ def _data(cases: Sequence[Case], id_domain: str) -> list[dict[str, Any]]:
 
 
 def _section(
-    cases: Sequence[Case], name: str, class_names: Sequence[str], notes: list[str], **options: Any
-) -> dict[str, Any]:
+    cases: Sequence[Case], name: str, class_names: Sequence[str], notes: list[str], options: ResamplingOptions
+) -> MaskSection:
     values = {figure: np.array([case.mean(figure) for case in cases]) for figure in FIGURES}
     patients = [case.patient for case in cases]
     is_volumes = any(case.images > 1 for case in cases)
     result = bootstrap_means(values, patients=patients, unit="volumes" if is_volumes else "images", **options)
-    own_notes = [*result.pop("notes"), *_notes(cases)]
+    own_notes = [*result["notes"], *_notes(cases)]
     notes.extend(f"{name}: {note}" for note in own_notes)
     quartiles = np.quantile(values["dice"], [0.25, 0.5, 0.75])
     return {
         "n": len(cases),
         "n_images": sum(case.images for case in cases),
         "n_patients": len({patient for patient in patients if patient is not None}) or None,
-        **{figure: _mean(column) for figure, column in values.items()},
+        **_means(values),
         "dice_median": float(quartiles[1]),
         "dice_quartiles": [float(quartiles[0]), float(quartiles[2])],
         "n_defined": {figure: int((~np.isnan(column)).sum()) for figure, column in values.items()},
         "distance_unit": _unit(cases),
         "per_class": {str(label): _of_class(cases, number) for number, label in enumerate(class_names[1:])},
-        "intervals": result.pop("intervals"),
-        "resampling": result,
+        "intervals": result["intervals"],
+        "resampling": settings_of(result),
         "notes": own_notes,
     }
 
 
-def _of_class(cases: Sequence[Case], number: int) -> dict[str, Any]:
+def _of_class(cases: Sequence[Case], number: int) -> MaskClassFigures:
     columns = {figure: np.array([case.figures[figure][number] for case in cases]) for figure in FIGURES}
+    return {"n": sum(bool(case.present[number]) for case in cases), **_means(columns)}
+
+
+def _means(columns: Mapping[str, np.ndarray]) -> MaskFigures:
     return {
-        "n": sum(bool(case.present[number]) for case in cases),
-        **{figure: _mean(column) for figure, column in columns.items()},
+        "dice": _mean(columns["dice"]),
+        "iou": _mean(columns["iou"]),
+        "sensitivity": _mean(columns["sensitivity"]),
+        "precision": _mean(columns["precision"]),
+        "hd95": _mean(columns["hd95"]),
+        "asd": _mean(columns["asd"]),
     }
 
 

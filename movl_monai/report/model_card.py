@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from movl_monai.report.entries import DataRow, KeptStart, ModelCard, ModelFacts
 from movl_monai.report.table import mask_report_rows, render_table, report_rows
 
 __all__ = ["data_facts", "model_card", "model_card_markdown"]
@@ -16,7 +17,6 @@ KEPT_START = (
 )
 _FEW = 100  # figures on fewer labelled test images are called rough
 _SPLITS = ("train", "val", "calibration", "test", "")
-_MODEL = ("prompt", "adapter", "head", "strategy", "trainable_parameters", "backbone_parameters", "trainable_percent")
 _RUN = (
     *("seed", "git_commit", "git_modified", "device", "checkpoint_sha256"),
     *("checkpoint_file_sha256", "checkpoint_bytes", "versions", "threshold_selected_on"),
@@ -26,9 +26,9 @@ _RUN = (
 def model_card(
     report: Mapping[str, Any],
     *,
-    data: Sequence[Mapping[str, Any]] | None = None,
+    data: Sequence[DataRow] | None = None,
     bundle: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> ModelCard:
     """Collect the facts of a card; unknown facts are None, and ``notes`` names them.
 
     Args:
@@ -53,23 +53,48 @@ def model_card(
     """
     run = report.get("run") or {}
     backbone = run.get("backbone") or {}
-    card: dict[str, Any] = {"intended_use": INTENDED_USE}
+    kept: KeptStart = {}
     if (start := (bundle or {}).get("kept_start")) is not None:
         held = "what was solved before it" if start == "solved" else "an untrained head"
-        card["kept_start"] = f"{KEPT_START} This model holds {held}."
-    card["model"] = {name: (bundle or {}).get(name) for name in ("bundle", "bundle_version", "overlays")}
-    if card["model"]["overlays"] == []:
-        card["model"]["overlays"] = "none"
-    card["model"] |= {"backbone": backbone.get("name"), "image_size": backbone.get("image_size")}
-    card["model"] |= {name: run.get(name) for name in _MODEL}
+        kept["kept_start"] = f"{KEPT_START} This model holds {held}."
+    card: ModelCard = {
+        "intended_use": INTENDED_USE,
+        **kept,
+        "model": _model_facts(run, bundle or {}),
+        "weights": {
+            "source": backbone.get("weights"),
+            "license": backbone.get("license"),
+            "sha256": run.get("weights_sha256") or backbone.get("weights_sha256"),
+        },
+        "classes": list(report.get("classes", ())),
+        "data": None if data is None else list(data),
+        "run": {name: run[name] for name in _RUN if name in run},
+        "limits": [],
+        "notes": [],
+    }
+    card["limits"], card["notes"] = _limits(report, card), _notes(card)
+    return card
+
+
+def _model_facts(run: Mapping[str, Any], bundle: Mapping[str, Any]) -> ModelFacts:
+    backbone, overlays = run.get("backbone") or {}, bundle.get("overlays")
+    parts = {name: run.get(name) for name in ("prompt", "adapter", "head")}
     if backbone:  # the network is known, so a missing part is "none" and not unknown
-        card["model"] |= {name: run.get(name) or "none" for name in ("prompt", "adapter", "head")}
-    source = {"source": backbone.get("weights"), "license": backbone.get("license")}
-    card["weights"] = {**source, "sha256": run.get("weights_sha256") or backbone.get("weights_sha256")}
-    card["classes"] = list(report.get("classes", ()))
-    card["data"] = None if data is None else [dict(row) for row in data]
-    card["run"] = {name: run[name] for name in _RUN if name in run}
-    return {**card, "limits": _limits(report, card), "notes": _notes(card)}
+        parts = {name: part or "none" for name, part in parts.items()}
+    return {
+        "bundle": bundle.get("bundle"),
+        "bundle_version": bundle.get("bundle_version"),
+        "overlays": "none" if overlays == [] else overlays,
+        "backbone": backbone.get("name"),
+        "image_size": backbone.get("image_size"),
+        "prompt": parts["prompt"],
+        "adapter": parts["adapter"],
+        "head": parts["head"],
+        "strategy": run.get("strategy"),
+        "trainable_parameters": run.get("trainable_parameters"),
+        "backbone_parameters": run.get("backbone_parameters"),
+        "trainable_percent": run.get("trainable_percent"),
+    }
 
 
 def data_facts(
@@ -80,7 +105,7 @@ def data_facts(
     patients: Sequence[str | None],
     class_names: Sequence[str],
     id_domain: str = "id",
-) -> list[dict[str, Any]]:
+) -> list[DataRow]:
     """Count images and patients by domain and split, without names of files and patients.
 
     Args:
@@ -105,15 +130,21 @@ def data_facts(
     for domain, split, label, patient in columns:
         number = -1 if label is None else int(label)
         parts.setdefault((str(domain), split or ""), []).append((number, patient or None))
-    rows = []
+    rows: list[DataRow] = []
     for domain, split in sorted(parts, key=lambda place: (place[0] != id_domain, place[0], _place(place[1]))):
         members = parts[domain, split]
         counts = Counter(label for label, _ in members)
         known = {patient for _, patient in members}
-        row = {"domain": domain, "split": split, "images": len(members)}
-        row |= {"patients": None if None in known else len(known)}
-        row |= {"classes": {str(name): counts[index] for index, name in enumerate(class_names)}}
-        rows.append({**row, "unlabeled": counts[-1]})
+        rows.append(
+            {
+                "domain": domain,
+                "split": split,
+                "images": len(members),
+                "patients": None if None in known else len(known),
+                "classes": {str(name): counts[index] for index, name in enumerate(class_names)},
+                "unlabeled": counts[-1],
+            }
+        )
     return rows
 
 
@@ -146,7 +177,7 @@ def _place(split: str) -> int:
     return _SPLITS.index(split) if split in _SPLITS else len(_SPLITS)
 
 
-def _limits(report: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
+def _limits(report: Mapping[str, Any], card: ModelCard) -> list[str]:
     limits = [
         "It only knows the classes listed: an image of anything else gets one of them as well.",
         "The intervals cover other patients of the same kind, not another training run or wrong labels.",
@@ -167,7 +198,7 @@ def _limits(report: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
     return limits
 
 
-def _notes(card: Mapping[str, Any]) -> list[str]:
+def _notes(card: ModelCard) -> list[str]:
     notes = []
     if card["model"]["backbone"] is None:
         notes.append("The backbone and where its weights come from are not known.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from movl_monai.errors import ConfigError
+from movl_monai.report.entries import ResamplingOptions
 
 __all__ = ["ReportOptions"]
 
@@ -67,7 +68,7 @@ class ReportOptions:
                 )
 
     @property
-    def resampling(self) -> dict[str, Any]:
+    def resampling(self) -> ResamplingOptions:
         """``rounds``, ``level`` and ``seed`` as keyword arguments for functions with intervals."""
         return {"rounds": self.rounds, "level": self.level, "seed": self.seed}
 

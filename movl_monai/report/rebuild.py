@@ -11,6 +11,7 @@ from typing import Any
 from movl_monai.errors import MovlError
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 from movl_monai.report.comparisons import compare_with_runs
+from movl_monai.report.entries import Report
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import SCHEMA_VERSION, report_of_outputs, write_report
 
@@ -24,7 +25,7 @@ def rebuild_report(
     *,
     against: Sequence[str | os.PathLike[str]] = (),
     options: ReportOptions | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Recompute and rewrite the report of a run from its ``outputs.npz``.
 
     Pictures that need the network (prompt, attention, explanations) are kept.

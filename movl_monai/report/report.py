@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.metrics.classification import classification_figures
+from movl_monai.metrics.classification import section_figures
+from movl_monai.metrics.entries import settings_of
 from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
+from movl_monai.report.entries import Report, ResamplingOptions, Section, Sections
 from movl_monai.report.figure import draw_figure
 from movl_monai.report.html import render_html
 from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
@@ -36,7 +38,7 @@ def build_report(
     id_domain: str = "id",
     run_info: Mapping[str, Any] | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> Report:
     """Compute the report of predictions alone; entries that need features, groups or far images are empty with a note.
 
     Args:
@@ -61,7 +63,7 @@ def build_report(
     return report_of_outputs(outputs, options=ReportOptions(**options))
 
 
-def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None = None) -> dict[str, Any]:
+def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None = None) -> Report:
     """Compute the report of stored outputs.
 
     Args:
@@ -81,11 +83,7 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     outputs = outputs.take(_order(outputs.predictions))
     predictions, names = outputs.predictions, list(outputs.class_names)
     notes: list[str] = []
-    report: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **_figures(outputs, options, notes)}
-    report |= {**trust_entries(outputs, options), "comparisons": [], "explanations": {"pictures": [], "notes": []}}
-    report |= {"classes": names, "id_domain": outputs.id_domain, "far_domains": list(outputs.far_domains)}
-    report["options"] = jsonable(dict(vars(options)))
-    report |= {"run": jsonable(dict(outputs.facts.get("run") or {}), where="run", notes=notes), "notes": notes}
+    figures = _figures(outputs, options, notes)
     data = data_facts(
         splits=predictions.splits,
         domains=predictions.domains,
@@ -94,8 +92,24 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
         class_names=names,
         id_domain=outputs.id_domain,
     )
-    report["model_card"] = model_card(report, data=data, bundle=outputs.facts.get("bundle"))
-    return dict(jsonable(report))
+    run = jsonable(dict(outputs.facts.get("run") or {}), where="run", notes=notes)
+    shown = {"run": run, "classes": names, "id_domain": outputs.id_domain, "id": figures["id"], "ood": figures["ood"]}
+    report: Report = {
+        "schema_version": SCHEMA_VERSION,
+        **figures,
+        **trust_entries(outputs, options),
+        "comparisons": [],
+        "explanations": {"pictures": [], "notes": []},
+        "classes": names,
+        "id_domain": outputs.id_domain,
+        "far_domains": list(outputs.far_domains),
+        "options": jsonable(dict(vars(options))),
+        "run": run,
+        "notes": notes,
+        "model_card": model_card(shown, data=data, bundle=outputs.facts.get("bundle")),
+    }
+    plain: Report = jsonable(report)
+    return plain
 
 
 def _order(predictions: Predictions) -> np.ndarray:
@@ -106,14 +120,16 @@ def _order(predictions: Predictions) -> np.ndarray:
     return np.lexsort((*columns, predictions.labels, [numbers[place] for place in places]))
 
 
-def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -> dict[str, Any]:
+def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -> Sections:
     parts = sections(outputs.predictions, id_domain=outputs.id_domain, far_domains=outputs.far_domains)
 
-    def section(images: Predictions, name: str) -> dict[str, Any]:
-        return _section(images, name, outputs.class_names, notes, **options.resampling)
+    def section(images: Predictions, name: str) -> Section:
+        return _section(images, name, outputs.class_names, notes, options.resampling)
 
-    figures: dict[str, Any] = {"id": section(parts.id, "id") if len(parts.id) else None}
-    figures["ood"] = {name: section(parts.ood[name], f"ood {name}") for name in sorted(parts.ood)}
+    figures: Sections = {
+        "id": section(parts.id, "id") if len(parts.id) else None,
+        "ood": {name: section(parts.ood[name], f"ood {name}") for name in sorted(parts.ood)},
+    }
     if len(parts.val):
         figures["val"] = section(parts.val, "val")
         notes.append("val: the checkpoint was selected on these images; their figures are not a test result.")
@@ -128,13 +144,13 @@ def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -
 
 def write_report(
     folder: str | os.PathLike[str],
-    report: Mapping[str, Any],
+    report: Report,
     predictions: Predictions,
     *,
     prompt_picture: np.ndarray | None = None,
     attention_picture: bytes | None = None,
     kept: Mapping[str, bytes] | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Write report.json, report.html, MODEL_CARD.md, tables (CSV), charts and pictures (PNG).
 
     Each file is written atomically. predictions.csv names images and patients by salted ids, and no file of this folder
@@ -166,7 +182,7 @@ def write_report(
     files = {"report": "report.json", "predictions": "predictions.csv", "page": "report.html"}
     files |= {f"{Path(name).stem}_table": name for name in tables} | {Path(name).stem: name for name in pictures}
     files["model_card"] = "MODEL_CARD.md"
-    complete = {**report, "files": files}
+    complete: Report = {**report, "files": files}
     write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())
     write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete).encode())
     for name, text in tables.items():
@@ -180,25 +196,31 @@ def write_report(
 
 
 def _section(
-    images: Predictions, name: str, class_names: Sequence[str], notes: list[str], **options: Any
-) -> dict[str, Any]:
+    images: Predictions, name: str, class_names: Sequence[str], notes: list[str], options: ResamplingOptions
+) -> Section:
     known = images.labeled()
-    figures = classification_figures(known.labels, known.logits, class_names=class_names)
-    drawn: dict[str, Any] = {"patients": known.patients, **options}
-    result = bootstrap_intervals(known.labels, known.logits, **drawn)
-    classes = bootstrap_class_intervals(known.labels, known.logits, class_names=class_names, **drawn)
-    own_notes = list(dict.fromkeys([*figures.pop("notes"), *result.pop("notes"), *classes["notes"]]))
+    figures, reasons = section_figures(known.labels, known.logits, class_names=class_names)
+    drawn = bootstrap_intervals(known.labels, known.logits, patients=known.patients, **options)
+    classes = bootstrap_class_intervals(
+        known.labels, known.logits, class_names=class_names, patients=known.patients, **options
+    )
+    own_notes = list(dict.fromkeys([*reasons, *drawn["notes"], *classes["notes"]]))
     if len(images) > len(known):
         own_notes.append(f"{len(images) - len(known)} images without a label are in none of the figures.")
     notes.extend(f"{name}: {note}" for note in own_notes)
     patients = {patient for patient in known.patients if patient is not None}
-    figures["n_unlabeled"] = len(images) - len(known)
-    figures["n_patients"] = len(patients) or None
-    figures |= {"intervals": result.pop("intervals"), "per_class_intervals": classes["per_class"]}
-    return {**figures, "resampling": result, "notes": own_notes}
+    return {
+        **figures,
+        "n_unlabeled": len(images) - len(known),
+        "n_patients": len(patients) or None,
+        "intervals": drawn["intervals"],
+        "per_class_intervals": classes["per_class"],
+        "resampling": settings_of(drawn),
+        "notes": own_notes,
+    }
 
 
-def _figure_columns(predictions: Predictions, report: Mapping[str, Any]) -> dict[str, Predictions]:
+def _figure_columns(predictions: Predictions, report: Report) -> dict[str, Predictions]:
     far = report.get("far_domains", ())
     parts = sections(predictions, id_domain=report["id_domain"], far_domains=far)
     columns = {"in-distribution (ID)": parts.id} if len(parts.id) or not parts.ood else {}

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from movl_monai.data import IdMap
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import LeakageError, MovlError
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.metrics.entries import Comparison, Difference
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
 from movl_monai.metrics.matching import ImageNames, match_images
@@ -34,6 +35,18 @@ __all__ = [
 ]
 
 _SCHEMA_VERSION = 1
+
+
+class ComparedReports(TypedDict):
+    """Contents of comparison.json; ``differences`` are to the first run, by the name of the other."""
+
+    schema_version: int
+    task: str
+    names: list[str]
+    reports: dict[str, dict[str, Any]]  # as read_report returns them
+    differences: dict[str, Comparison]
+
+
 _Row = TypeVar("_Row")
 
 
@@ -60,7 +73,7 @@ def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | o
     return target / "comparison.html"
 
 
-def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -> dict[str, Any]:
+def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -> ComparedReports:
     """Combine the reports of several runs.
 
     Args:
@@ -86,7 +99,7 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
     first, *others = reports
     task = tasks.pop()
     differ = _mask_differences if task == "segmentation" else _differences
-    differences = {}
+    differences: dict[str, Comparison] = {}
     for name, folder in zip(others, folders[1:], strict=True):
         try:
             differences[name] = differ(folder, folders[0], name=first, **resampling)
@@ -95,8 +108,15 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
         except MovlError as error:
             # the page marks the gap, and the other columns are still useful
             differences[name] = {"name": first, "sections": {}, "notes": [str(error)]}
-    compared = {"schema_version": _SCHEMA_VERSION, "task": task, "names": list(reports), "reports": reports}
-    return dict(jsonable({**compared, "differences": differences}))
+    compared: ComparedReports = {
+        "schema_version": _SCHEMA_VERSION,
+        "task": task,
+        "names": list(reports),
+        "reports": reports,
+        "differences": differences,
+    }
+    plain: ComparedReports = jsonable(compared)
+    return plain
 
 
 def evaluation_folder(run: str | os.PathLike[str]) -> Path:
@@ -127,16 +147,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [run.as_posix() for run in runs]
 
 
-def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
+def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> Comparison:
     return compare_runs(run, first, name=name, **resampling)
 
 
-def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> dict[str, Any]:
+def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> Comparison:
     """Compute differences of the means over cases, with common resamples of patients."""
     one = _cases(run)
     two = with_ids_of(one, _cases(first), runs=(run, first))
     refuse_learned_cases(one, runs=(run, first))
-    sections: dict[str, Any] = {}
+    sections: dict[str, dict[str, Difference]] = {}
     notes = []
     report = read_report(run)
     for key in (key for key in figure_sections(report) if key == "id" or key.startswith("ood:")):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.report.entries import TrustEntries
 from movl_monai.report.options import ReportOptions
 
 __all__ = ["calibrated_on", "shown_sections", "trust_entries"]
 
 
-def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, Any]:
+def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> TrustEntries:
     """Compute ``calibration``, ``operating_points``, ``ood_detection``, ``conformal``, ``abstention`` and ``groups``.
 
     Parameters are fitted or chosen on train, val and calibration images; figures are given for every section. An entry
@@ -33,7 +32,7 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
     resampling, names = options.resampling, outputs.class_names
     targets = [(point["metric"], point["at_least"]) for point in options.operating_points]
     score = options.ood_score or DEFAULT_SCORE
-    entries: dict[str, Any] = {
+    entries: TrustEntries = {
         "calibration": calibration_report(shown, **resampling),
         "operating_points": operating_points_report(shown, class_names=names, targets=targets, **resampling),
         "ood_detection": ood_detection(outputs, score=score, target_id_kept=options.target_id_kept, **resampling),
@@ -51,7 +50,8 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> dict[str, A
     if not outputs.far_domains:
         entries["ood_detection"]["notes"].append("There are no far sets, images of another kind (`far_dataset_dirs`).")
     if not outputs.groups:
-        entries["groups"]["notes"].append("No column of the manifest was named as a group (`group_columns`).")
+        why = "No column of the manifest was named as a group (`group_columns`)."
+        entries["groups"]["notes"] = [*entries["groups"]["notes"], why]
     return entries
 
 

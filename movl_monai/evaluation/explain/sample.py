@@ -16,6 +16,7 @@ from movl_monai.evaluation.explain.maps import look
 from movl_monai.fonts import legible_names
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import VisualPrompt
+from movl_monai.report.entries import Explanations as Entry
 
 __all__ = ["PICTURE", "Explanations"]
 
@@ -107,7 +108,7 @@ class Explanations:
         places = sorted(self.groups, key=lambda place: (place[0] != self.id_domain, place[0], not place[1]))
         return [case for place in places for _, case in self.groups[place]]
 
-    def explain(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def explain(self) -> tuple[Entry, dict[str, bytes]]:
         """Explain the cases of the sample.
 
         Returns:

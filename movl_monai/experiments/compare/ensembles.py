@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) ->
     """
     settings = ensemble_settings(setup, members)
     failed = [one.arm for one in members if one.training.failed]
-    report: dict[str, Any] = {}
+    report: Mapping[str, Any] = {}
     if not failed:
         outputs = mean_outputs([read_outputs(one.folder) for one in members], [_temperature(one) for one in members])
         write_outputs(folder / "evaluation" / OUTPUTS_FILE, outputs)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from movl_monai.metrics.entries import ChosenScore, OODDetection, OODSet, Place, settings_of
 from movl_monai.metrics.ood.gaussian import Mahalanobis, RelativeMahalanobis
 from movl_monai.metrics.ood.metrics import DEFINITIONS, ood_figures
 from movl_monai.metrics.ood.neighbors import KNN
@@ -54,8 +55,8 @@ class OODDetector:
     score: OODScore
     threshold: float
     target_id_kept: float
-    fitted_on: dict[str, Any]
-    threshold_from: dict[str, Any]
+    fitted_on: Place
+    threshold_from: Place
     sketch: FeatureSketch | None = None
 
     def __call__(self, logits: ArrayLike, features: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +147,7 @@ def ood_detection(
     target_id_kept: float = 0.95,
     scores: Sequence[str] = tuple(SCORES),
     **resampling: Any,
-) -> dict[str, Any]:
+) -> OODDetection:
     """Compute the report's entry ``ood_detection``.
 
     Args:
@@ -179,20 +180,26 @@ def ood_detection(
     others = {name: part for name, part in parts.items() if name.startswith(("ood:", "far:"))}
     inside = _Scored(parts["id"], fitted) if "id" in parts else None
     sizes = {"train": len(parts["train"].labeled()) if "train" in parts else 0, "val": len(parts.get("val", ()))}
-    entry: dict[str, Any] = {"fitted_on": {"split": "train", "n": sizes["train"]}}
-    entry["threshold_from"] = {"split": "val", "n": sizes["val"], "target_id_kept": target_id_kept}
-    entry["chosen"] = None
+    chosen: ChosenScore | None = None
     if detector is not None:
-        entry["chosen"] = {"score": score, "threshold": detector.threshold, "bytes": detector.score.nbytes}
-    entry["sets"] = {}
+        chosen = {"score": score, "threshold": detector.threshold, "bytes": detector.score.nbytes}
+    sets: dict[str, OODSet] = {}
     for name, part in others.items():
         kind, _, domain = name.partition(":")
-        found = _set(inside, _Scored(part, fitted), detector, names, resampling)
-        notes += [f"{domain}: {note}" for note in found["resampling"].pop("notes")]
-        entry["sets"][domain] = {"kind": "near" if kind == "ood" else "far", **found}
-    entry |= {"n_id": len(inside.images) if inside else 0, "id_flagged": _flagged(detector, inside)}
+        scored = _Scored(part, fitted)
+        sets[domain], own = _set("near" if kind == "ood" else "far", inside, scored, detector, names, resampling)
+        notes += [f"{domain}: {note}" for note in own]
     notes += _notes(sizes["val"], inside is not None, bool(others)) + _surprise(detector, inside)
-    return {**entry, "definitions": dict(DEFINITIONS), "notes": notes}
+    return {
+        "fitted_on": {"split": "train", "n": sizes["train"]},
+        "threshold_from": {"split": "val", "n": sizes["val"], "target_id_kept": target_id_kept},
+        "chosen": chosen,
+        "sets": sets,
+        "n_id": len(inside.images) if inside else 0,
+        "id_flagged": _flagged(detector, inside),
+        "definitions": dict(DEFINITIONS),
+        "notes": notes,
+    }
 
 
 class _Scored:
@@ -235,21 +242,31 @@ def _detector(
 
 
 def _set(
+    kind: Literal["near", "far"],
     inside: _Scored | None,
     outside: _Scored,
     detector: OODDetector | None,
     names: Sequence[str],
     resampling: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> tuple[OODSet, list[str]]:
+    """Return the entry of one set, and the notes of its bootstrap."""
     count = len(outside.images)
-    result: dict[str, Any] = {"n": count, "share_outside": None, "scores": dict.fromkeys(names)}
-    result |= {"flagged": _flagged(detector, outside), "resampling": {"notes": []}}
+    result: OODSet = {
+        "kind": kind,
+        "n": count,
+        "share_outside": None,
+        "scores": dict.fromkeys(names),
+        "flagged": _flagged(detector, outside),
+        "resampling": {},
+    }
     if inside is None or not outside.scores:
-        return result
+        return result, []
     patients = [*inside.images.predictions.patients, *outside.images.predictions.patients]
     figures, facts = ood_figures(inside.scores, outside.scores, patients=patients, **resampling)
-    share = count / (count + len(inside.images))
-    return {**result, "share_outside": share, "scores": {**result["scores"], **figures}, "resampling": facts}
+    result["share_outside"] = count / (count + len(inside.images))
+    result["scores"] |= figures
+    result["resampling"] = settings_of(facts)
+    return result, facts["notes"]
 
 
 def _flagged(detector: OODDetector | None, scored: _Scored | None) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.metrics.checks import UndefinedMetricError
+from movl_monai.metrics.entries import OODScoreFigures, ResamplingFacts
 from movl_monai.metrics.ranking import Ranking
 from movl_monai.metrics.resampling import PatientBootstrap
 
@@ -85,7 +86,7 @@ def ood_figures(
     *,
     patients: Sequence[str | None] | None = None,
     **resampling: Any,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, OODScoreFigures], ResamplingFacts]:
     """Compute the figures of several scores on the same images, with patient-clustered bootstrap intervals.
 
     In-distribution and out-of-distribution images are resampled together, so that a patient with both counts once.
@@ -110,8 +111,15 @@ def ood_figures(
 
     whole = values(np.ones((count, 1)))
     drawn = bootstrap.intervals(values, why="one side had no images")
-    result: dict[str, dict[str, Any]] = {}
-    for name in figures:
-        result[name] = {key: float(whole[f"{key} of {name}"][0]) for key in DEFINITIONS}
-        result[name] |= {f"{key}_interval": drawn[f"{key} of {name}"] for key in DEFINITIONS}
+    result: dict[str, OODScoreFigures] = {
+        name: {
+            "auroc": float(whole[f"auroc of {name}"][0]),
+            "aupr": float(whole[f"aupr of {name}"][0]),
+            "fpr95": float(whole[f"fpr95 of {name}"][0]),
+            "auroc_interval": drawn[f"auroc of {name}"],
+            "aupr_interval": drawn[f"aupr of {name}"],
+            "fpr95_interval": drawn[f"fpr95 of {name}"],
+        }
+        for name in figures
+    }
     return result, bootstrap.facts

@@ -1,0 +1,202 @@
+"""Types of report.json; those of the entries on trust are in :mod:`movl_monai.metrics.entries`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+from movl_monai.metrics.entries import (
+    Abstention,
+    Calibration,
+    ClassIntervals,
+    Comparison,
+    Conformal,
+    Groups,
+    Interval,
+    Intervals,
+    MaskGroups,
+    OODDetection,
+    OperatingPoints,
+    Resampling,
+    SectionFigures,
+)
+
+
+class ResamplingOptions(TypedDict):
+    """Options of all functions with intervals."""
+
+    rounds: int
+    level: float
+    seed: int
+
+
+class Section(SectionFigures):
+    """Figures of one set of images, with their intervals."""
+
+    n_unlabeled: int
+    n_patients: int | None
+    intervals: Intervals
+    per_class_intervals: dict[str, ClassIntervals]
+    resampling: Resampling
+    notes: list[str]
+
+
+class Sections(TypedDict):
+    """Sections with figures; ``id`` is None without such images."""
+
+    id: Section | None
+    ood: dict[str, Section]
+    val: NotRequired[Section]
+    calibration_section: NotRequired[Section]
+
+
+class TrustEntries(TypedDict):
+    """Entries on trust in the network."""
+
+    calibration: Calibration
+    operating_points: OperatingPoints
+    ood_detection: OODDetection
+    conformal: Conformal
+    abstention: Abstention
+    groups: Groups
+
+
+class Picture(TypedDict):
+    """File of a picture, and a sentence about it."""
+
+    file: str
+    about: str
+
+
+class Explanations(TypedDict):
+    """Pictures of the image regions that the network uses."""
+
+    pictures: list[Picture]
+    notes: list[str]
+
+
+class DataRow(TypedDict):
+    """Number of images and patients of one domain and split; ``patients`` is None if any is unknown."""
+
+    domain: str
+    split: str
+    images: int
+    patients: int | None
+    classes: dict[str, int]
+    unlabeled: int
+
+
+class Weights(TypedDict):
+    """Origin of the backbone's weights; None if unknown."""
+
+    source: str | None
+    license: str | None
+    sha256: str | None
+
+
+class ModelFacts(TypedDict):
+    """Bundle and parts of a model; None if unknown."""
+
+    bundle: str | None
+    bundle_version: str | None
+    overlays: list[str] | str | None
+    backbone: str | None
+    image_size: int | list[int] | None
+    prompt: Any  # a part is described by its name and options
+    adapter: Any
+    head: Any
+    strategy: Any
+    trainable_parameters: int | None
+    backbone_parameters: int | None
+    trainable_percent: float | None
+
+
+class KeptStart(TypedDict, total=False):
+    """Sentence of a run that kept the state before its first step."""
+
+    kept_start: str
+
+
+class ModelCard(KeptStart):
+    """Entry ``model_card`` of a report."""
+
+    intended_use: str
+    model: ModelFacts
+    weights: Weights
+    classes: list[str]
+    data: list[DataRow] | None
+    run: Mapping[str, Any]  # those facts of the run that are known
+    limits: list[str]
+    notes: list[str]
+
+
+class Report(Sections, TrustEntries):
+    """Report of a classification, schema version 2; ``files`` is added when it is written."""
+
+    schema_version: int
+    comparisons: list[Comparison]
+    explanations: Explanations
+    classes: list[str]
+    id_domain: str
+    far_domains: list[str]
+    options: Mapping[str, Any]  # the fields of ReportOptions, as stored
+    run: Mapping[str, Any]
+    notes: list[str]
+    model_card: ModelCard
+    files: NotRequired[dict[str, str]]
+
+
+class MaskFigures(TypedDict):
+    """Mean figures of a segmentation over cases; None without a case that has a value."""
+
+    dice: float | None
+    iou: float | None
+    sensitivity: float | None
+    precision: float | None
+    hd95: float | None
+    asd: float | None
+
+
+class MaskClassFigures(MaskFigures):
+    """Mean figures of one class over the cases."""
+
+    n: int
+
+
+class MaskSection(MaskFigures):
+    """Mean figures over the cases of one section, with their intervals."""
+
+    n: int
+    n_images: int
+    n_patients: int | None
+    dice_median: float
+    dice_quartiles: Interval
+    n_defined: dict[str, int]
+    distance_unit: str
+    per_class: dict[str, MaskClassFigures]
+    intervals: Intervals
+    resampling: Resampling
+    notes: list[str]
+
+
+class MaskSections(TypedDict):
+    """Sections with figures; ``id`` is None without such cases."""
+
+    id: MaskSection | None
+    ood: dict[str, MaskSection]
+    val: NotRequired[MaskSection]
+
+
+class MaskReport(MaskSections):
+    """Report of a segmentation; ``files`` is added when it is written."""
+
+    schema_version: int
+    task: Literal["segmentation"]
+    classes: list[str]
+    id_domain: str
+    empty_masks: list[str]
+    run: Mapping[str, Any]
+    notes: list[str]
+    groups: MaskGroups | None
+    model_card: ModelCard
+    files: NotRequired[dict[str, str]]
