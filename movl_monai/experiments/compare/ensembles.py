@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ def ensemble_run(setup: ArmSetup, members: Sequence[Result], *, folder: Path) ->
     """
     settings = ensemble_settings(setup, members)
     failed = [one.arm for one in members if one.training.failed]
-    report: Mapping[str, Any] = {}
+    report: dict[str, Any] = {}
     if not failed:
         outputs = mean_outputs([read_outputs(one.folder) for one in members], [_temperature(one) for one in members])
         write_outputs(folder / "evaluation" / OUTPUTS_FILE, outputs)
         (folder / "evaluation" / "report.json").unlink(missing_ok=True)  # from other members
-        report = rebuild_report(folder)
+        report = dict(rebuild_report(folder))
     training = _joined(members, report)
     training |= {"settings": settings, "failed": f"{', '.join(failed)} has no result" if failed else ""}
     return keep_result(
