@@ -42,7 +42,7 @@ def browser() -> str:
 
 
 def page_sizes(page: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """How wide a page is shown and how wide it would need to be, at every width of :data:`WIDTHS`.
+    """Measure the shown and the needed width of a page at every width of :data:`WIDTHS`.
 
     Returns:
         for each ``shown`` and ``needed`` in pixels, and up to five elements that are too ``wide``.
@@ -62,14 +62,14 @@ def page_sizes(page: str, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def complaints(path: Path, folder: Path) -> list[str]:
-    """What the browser writes to its console while it shows a page, such as a load that the page's policy refuses."""
+    """Return the browser's console messages about a page, such as a load that the page's policy refuses."""
     shown = _run(folder, "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri())
     assert "<h1>" in shown.stdout
     return [line for line in shown.stderr.splitlines() if ":CONSOLE" in line]
 
 
 def screenshot(path: Path, target: Path, folder: Path, *, width: int = 1280, height: int = 900) -> None:
-    """Write what a window of that size shows of a page, as a PNG."""
+    """Write the visible part of a page in a window of that size as a PNG."""
     _run(folder, "--hide-scrollbars", f"--window-size={width},{height}", f"--screenshot={target}", path.as_uri())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,43 @@ def _root_logger_as_before() -> Iterator[None]:
     for handler in [handler for handler in root.handlers if handler not in before]:
         root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom of 12 + 6 + 6 images of domain id and 6 of scanner_b, two per patient; not to be written to."""
+    from movl_monai.phantom import write_phantom
+
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(folder, patients=(6, 3, 3, 3), images_per_patient=2, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with masks of three classes, 6 + 3 + 4; not to be written to."""
+    from tests.evaluation.masks import write_images
+
+    root = tmp_path_factory.mktemp("data") / "patient_name"
+    return write_images(root, splits=(("train", 6), ("val", 3), ("test", 4)))
+
+
+@pytest.fixture(scope="session")
+def data_of(phantom: Path, pairs: Path) -> dict[str, Path]:
+    """The data of each bundle."""
+    return {"movl_classification": phantom, "dvpt_classification": phantom, "dvpt_segmentation": pairs}
+
+
+@pytest.fixture(scope="session")
+def trained_of(data_of: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The output folder of one epoch of training of a bundle, and of its evaluation; not to be written to."""
+    from tests.workflows import run
+
+    @cache
+    def trained(bundle: str) -> Path:
+        output = tmp_path_factory.mktemp(bundle)
+        for run_id in ("training", "evaluating"):
+            run(bundle, run_id, dataset_dir=data_of[bundle], output_dir=output)
+        return output
+
+    return trained

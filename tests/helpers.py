@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 
 from movl_monai.backbones import Backbone, CLIPBackbone, TimmBackbone
@@ -62,3 +63,13 @@ def memory_dataset(count: int = 24, *, num_classes: int = 2, seed: int = 0, size
     noise = torch.randint(0, 60, (count, 3, size, size), generator=generator)
     bright = (labels * 160 // max(1, num_classes - 1)).view(-1, 1, 1, 1)
     return MemoryDataset(images=(noise + bright).to(torch.uint8), labels=labels)
+
+
+QUIET = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
+    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
+]
+"""Marks of a test that runs workflows of MONAI, which warn about the future of other libraries."""

@@ -98,7 +98,7 @@ def openings(paths: list[Path]) -> int:
 
 
 def what_rate(paths: list[Path]) -> float:
-    """Return the occurrences of "what" per 1,000 words of docstrings."""
+    """Return the rate of that word per 1,000 words of docstrings."""
     words = [
         word.lower() for path in paths for text in _docstrings(_tree(path)) for word in re.findall(r"[\w'-]+", text)
     ]

@@ -2,8 +2,8 @@
 
 Plain docstrings name the thing or begin with a verb. A folder in `CLEAN` has to meet these rules:
 
-- no docstring begins with "What", "Where", "How", "Whether" or "Which",
-- the word "what" occurs at most once per 1,000 words,
+- no docstring begins with a word in `OPENING`,
+- the word in `WHAT` occurs at most once per 1,000 words,
 - no turn of phrase in `TURNS` occurs.
 
 All other folders together stay within `CEILING`. Lower it when the counts fall, and add a folder to `CLEAN` when it is.
@@ -32,50 +32,49 @@ CLEAN: tuple[str, ...] = (
     "movl_monai/adapters",
     "movl_monai/backbones",
     "movl_monai/cli",
-    "movl_monai/experiments/compare",
     "movl_monai/data",
     "movl_monai/deploy",
-    "movl_monai/predict/dicom",
     "movl_monai/engines",
     "movl_monai/evaluation",
+    "movl_monai/experiments",
     "movl_monai/export",
     "movl_monai/heads",
     "movl_monai/ingest",
     "movl_monai/inspection",
     "movl_monai/losses",
     "movl_monai/metrics",
-    "movl_monai/metrics/ood",
-    "movl_monai/metrics/stored",
     "movl_monai/networks",
     "movl_monai/phantom",
     "movl_monai/predict",
     "movl_monai/prompts",
     "movl_monai/readers",
     "movl_monai/report",
-    "movl_monai/experiments/robustness",
+    "movl_monai/runs",
+    "tests",
     "tests/adapters",
     "tests/backbones",
     "tests/benchmarks",
-    "tests/experiments/compare",
+    "tests/bundles",
     "tests/data",
     "tests/deploy",
-    "tests/predict/dicom",
     "tests/engines",
     "tests/evaluation",
+    "tests/experiments",
     "tests/export",
     "tests/heads",
     "tests/ingest",
     "tests/inspection",
     "tests/losses",
+    "tests/metrics",
     "tests/networks",
     "tests/phantom",
     "tests/predict",
     "tests/privacy",
     "tests/prompts",
     "tests/readers",
-    "tests/experiments/robustness",
+    "tests/report",
+    "tests/runs",
     "tests/transforms",
-    "tests/trust",
     "transforms",
     "transforms/corruptions",
 )
@@ -102,7 +101,7 @@ class Counts:
         )
 
 
-CEILING = Counts(openings=15, what=55, turns=1)
+CEILING = Counts(openings=3, what=24, turns=0)
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
@@ -115,12 +114,7 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
 
 
 def count(text: str) -> Counts:
-    """Count one docstring.
-
-    Example:
-        >>> count("What it is: likewise, what it was.")
-        Counts(docstrings=1, words=7, openings=1, what=2, turns=1)
-    """
+    """Count one docstring."""
     return Counts(
         docstrings=1,
         words=len(WORD.findall(text)),

@@ -146,7 +146,7 @@ def accepts(command: str, option: str, *, bundle: str = "") -> bool:
 
 
 def check_command(program: str, rest: str, *, bundle: str = "") -> tuple[str, list[str]]:
-    """The command of a text such as "run training --config_file FILE", and what is wrong with it."""
+    """Return the command of a text such as "run training --config_file FILE", and its problems."""
     text = re.sub(r"\[(?=[-A-Z])|(?<=[\w.])\](?![\w'\"])", " ", rest.replace("\\\n", " "))
     try:
         words = shlex.split(text, comments=True)
@@ -193,7 +193,7 @@ def takes_option(path: str, option: str, *, bundle: str = "") -> bool:
 
 
 def check_text(text: str, path: str) -> list[str]:
-    """What cannot be followed of a message or a paragraph of a manual."""
+    """Return the advice in a message or a paragraph of a manual that cannot be followed."""
     folder = path.split("/")[1] if path.startswith("bundles/") else ""
     bundle = folder if (ROOT / "bundles" / folder / "configs").is_dir() else ""
     problems: list[str] = []
@@ -223,7 +223,7 @@ def check_text(text: str, path: str) -> list[str]:
 
 
 def strings_of(tree: ast.AST) -> Iterator[str]:
-    """All strings of a module, with VALUE for what f-strings fill in."""
+    """Yield all strings of a module, with VALUE for the fields of f-strings."""
     if isinstance(tree, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "VALUE" for part in tree.values)
         children: list[ast.AST] = [part for part in tree.values if not isinstance(part, ast.Constant)]

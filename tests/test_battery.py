@@ -1,4 +1,4 @@
-"""What every method must pass: the rows are in `cases.py`."""
+"""Tests that every method passes; its rows are in `cases.py`."""
 
 from __future__ import annotations
 

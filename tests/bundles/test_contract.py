@@ -1,4 +1,4 @@
-"""What every bundle and every overlay must keep: found by walking `bundles/`, so a new one is tested at once."""
+"""Rules for bundles and overlays, which are found by walking `bundles/`, so that new ones are tested at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from movl_monai.engines import unreferenced_ids
-from tests.bundles.conftest import BUNDLES, FAST, FAST_OF, for_inference, offline
+from tests.workflows import BUNDLES, FAST, FAST_OF, for_inference, offline
 
 WORKFLOWS = {
     "train": (["train.json"], "training"),

@@ -4,50 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow
 
 from movl_monai.cli import main
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import read_outputs
 from movl_monai.phantom import write_phantom
 from movl_monai.report.several_runs import add_mask_comparisons
-from tests.bundles.conftest import BUNDLES, FAST, FAST_SEGMENTING
 from tests.evaluation.masks import write_images
+from tests.helpers import QUIET
+from tests.workflows import run
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
-]
-CONFIGS = next(path for path in BUNDLES if path.name == "movl_classification") / "configs"
-SEGMENTATION = next(path for path in BUNDLES if path.name == "dvpt_segmentation") / "configs"
+pytestmark = QUIET
+MOVL, SEG = "movl_classification", "dvpt_segmentation"
 HERE = ["--num_workers", "0", "--device", "cpu"]
 
 
-def _workflow(kind: str, files: list[str], run_id: str, **settings: Any) -> None:
-    paths = [str(CONFIGS / name) for name in files]
-    workflow = ConfigWorkflow(config_file=paths, workflow_type=kind, logging_file=False, run_id=run_id, **settings)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-
-
 @pytest.fixture(scope="module")
-def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(phantom: Path, trained_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two trained runs, `probe` and `joint`."""
     root = tmp_path_factory.mktemp("runs")
-    common = {**FAST, "dataset_dir": str(phantom)}
-    _workflow(
-        "train", ["train.json", "strategy_linear_probe.json"], "training", output_dir=str(root / "probe"), **common
-    )
-    _workflow("train", ["train.json"], "training", output_dir=str(root / "joint"), **common)
+    run(MOVL, "training", ["strategy_linear_probe.json"], dataset_dir=phantom, output_dir=root / "probe")
+    shutil.copytree(trained_of(MOVL), root / "joint", ignore=shutil.ignore_patterns("evaluation", "trust.pt"))
     return root
 
 
@@ -60,10 +43,8 @@ def test_a_run_is_evaluated_with_its_own_settings_and_against_another(
 ) -> None:
     data = ["--dataset_dir", str(phantom)]
     assert main(["evaluate", str(runs / "probe"), *data, *HERE]) == 0
-    by_hand = {**FAST, "dataset_dir": str(phantom), "output_dir": str(tmp_path)}
     shutil.copytree(runs / "probe/models", tmp_path / "models")
-    files = ["train.json", "strategy_linear_probe.json", "evaluate.json"]
-    _workflow("infer", files, "evaluating", **by_hand)
+    run(MOVL, "evaluating", ["strategy_linear_probe.json"], dataset_dir=phantom, output_dir=tmp_path)
     one, other = read_outputs(runs / "probe"), read_outputs(tmp_path)
     for name in ("id", "val", "ood:scanner_b"):
         left, right = (np.sort(outputs.sections()[name].predictions.logits, axis=0) for outputs in (one, other))
@@ -111,10 +92,8 @@ def test_a_segmentation_is_compared_case_by_case_whatever_the_salts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_images(tmp_path / "data", splits=(("train", 4), ("val", 2), ("test", 3)))
-    common = {**FAST_SEGMENTING, "dataset_dir": str(data), "mask_class_names": ["background", "organ", "lesion"]}
-    files = [str(SEGMENTATION / "train.json")]
     for name, seed in (("one", 0), ("two", 1)):
-        _workflow("train", files, "training", output_dir=str(tmp_path / name), seed=seed, **common)
+        run(SEG, "training", dataset_dir=data, output_dir=tmp_path / name, seed=seed)
     words = ["--dataset_dir", str(data), *HERE]
     assert main(["evaluate", str(tmp_path / "one"), *words]) == 0
     assert main(["evaluate", str(tmp_path / "two"), *words, "--against", str(tmp_path / "one")]) == 0

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from movl_monai.engines import open_run
-from tests.bundles.conftest import BUNDLES, FAST, FAST_OF
 from tests.evaluation.masks import write_images
+from tests.workflows import BUNDLES, FAST, FAST_OF
 
 CONFIGS = next(path for path in BUNDLES if path.name == "movl_classification") / "configs"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

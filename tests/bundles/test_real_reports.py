@@ -8,20 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
-
 from tests.browser import WIDTHS, complaints, page_sizes
-from tests.bundles.conftest import FAST, FAST_SEGMENTING, ROOT
-
-
-def _run(bundle: str, run_id: str, files: list[str], settings: dict[str, Any]) -> None:
-    paths = [str(ROOT / "bundles" / bundle / "configs" / name) for name in files]
-    kind = "train" if run_id == "training" else "inference"
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
-    workflow = ConfigWorkflow(config_file=paths, workflow_type=kind, logging_file=False, run_id=run_id, **values)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+from tests.workflows import run
 
 
 def _few_chest_images(source: Path, folder: Path) -> Path:
@@ -67,11 +55,11 @@ def _check_page(evaluation: Path, folder: Path) -> dict[str, Any]:
 def test_the_report_of_real_chest_images_fits_every_width(test_data: Path, tmp_path: Path) -> None:
     manifest = _few_chest_images(test_data / "data" / "cxr_pneumonia", tmp_path)
     far = {"polyps": str(test_data / "data" / "kvasir_seg" / "validation" / "images")}
-    settings = {**FAST, "dataset_dir": manifest, "output_dir": tmp_path / "out", "far_dataset_dirs": far}
+    settings = {"dataset_dir": manifest, "output_dir": tmp_path / "out", "far_dataset_dirs": far}
     settings |= {"calibration_fraction": 0.5}
-    files = ["train.json", "strategy_linear_probe.json"]
-    _run("movl_classification", "training", files, settings)
-    _run("movl_classification", "evaluating", [*files, "evaluate.json"], {**settings, "explanation_images": 1})
+    overlays = ["strategy_linear_probe.json"]
+    run("movl_classification", "training", overlays, **settings)
+    run("movl_classification", "evaluating", overlays, explanation_images=1, **settings)
     report = _check_page(tmp_path / "out" / "evaluation", tmp_path)
     assert report["id"]["n"] == 16
     assert report["ood"]["ood_nih"]["n"] == 12
@@ -81,11 +69,9 @@ def test_the_report_of_real_chest_images_fits_every_width(test_data: Path, tmp_p
 
 def test_the_report_of_real_polyps_fits_every_width(test_data: Path, tmp_path: Path) -> None:
     data = _few_polyps(test_data / "data" / "kvasir_seg", tmp_path / "data")
-    settings = {**FAST_SEGMENTING, "dataset_dir": data, "output_dir": tmp_path / "out"}
+    settings = {"dataset_dir": data, "output_dir": tmp_path / "out"}
     settings |= {"mask_class_names": ["background", "polyp"]}
-    files = ["train.json", "data_jpeg_masks.json"]
-    _run("dvpt_segmentation", "training", files, settings)
-    files = ["train.json", "evaluate.json", "data_jpeg_masks.json"]
-    _run("dvpt_segmentation", "evaluating", files, settings)
+    for run_id in ("training", "evaluating"):
+        run("dvpt_segmentation", run_id, ["data_jpeg_masks.json"], **settings)
     report = _check_page(tmp_path / "out" / "evaluation", tmp_path)
     assert report["id"]["n"] == 4

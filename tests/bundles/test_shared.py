@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundles.conftest import BUNDLES, ROOT
+from tests.workflows import BUNDLES, ROOT
 
 SHARED = ROOT / "bundles" / "_shared"
 

@@ -1,4 +1,4 @@
-"""What `--tracking mlflow` needs: MONAI's own transform finds the loss in the trainer's output."""
+"""`--tracking mlflow` logs losses and metrics."""
 
 from __future__ import annotations
 
@@ -7,54 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from monai.bundle import ConfigWorkflow
-from monai.handlers import from_engine
 
-from tests.bundles.conftest import BUNDLES, FAST, FAST_OF
-from tests.evaluation.masks import write_images
-
-bundles = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
-]
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images with masks of three classes."""
-    return write_images(tmp_path_factory.mktemp("pairs"), splits=(("train", 6), ("val", 3), ("test", 4)))
-
-
-def _settings(bundle: Path, phantom: Path, pairs: Path, output: Path) -> dict[str, Any]:
-    own: dict[str, Any] = {"dataset_dir": str(phantom)}
-    if bundle.name == "dvpt_segmentation":
-        own = {"dataset_dir": str(pairs), "mask_class_names": ["background", "organ", "lesion"]}
-    return {**FAST_OF[bundle.name], **own, "output_dir": str(output)}
-
-
-@bundles
-def test_monais_trackers_find_the_loss_as_one_number(bundle: Path, phantom: Path, pairs: Path, tmp_path: Path) -> None:
-    workflow = ConfigWorkflow(
-        config_file=str(bundle / "configs/train.json"),
-        workflow_type="train",
-        logging_file=False,
-        run_id="training",
-        **_settings(bundle, phantom, pairs, tmp_path),
-    )
-    workflow.initialize()
-    workflow.run()
-    loss = from_engine(["loss"], first=True)(workflow.trainer.state.output)
-    assert torch.as_tensor(loss).ndim == 0
-    assert float(loss) > 0
-    workflow.finalize()
+from tests.workflows import BUNDLES, FAST
 
 
 @pytest.mark.slow

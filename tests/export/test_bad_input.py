@@ -18,16 +18,11 @@ from movl_monai.export.graph import exportable
 from movl_monai.export.images import ImageSample
 from movl_monai.export.sealed import SUFFIXES
 from movl_monai.networks import load_checkpoint, save_atomically
-from tests.bundles.conftest import BUNDLES
 from tests.export.networks import classifier, images, metadata_of
+from tests.helpers import QUIET
+from tests.workflows import BUNDLES
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
-]
+pytestmark = QUIET
 SAMPLE = ImageSample("given", images(1).numpy())
 
 

@@ -15,14 +15,11 @@ from movl_monai.evaluation import read_outputs
 from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.export import read_exported
 from movl_monai.metrics.classification_metrics import softmax
+from tests.helpers import QUIET
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
+    *QUIET,
 ]
 
 

@@ -22,15 +22,10 @@ from movl_monai.export.exporting import ExportedFile, export_run
 from movl_monai.export.parity import Parity
 from movl_monai.export.sealed import SUFFIXES
 from movl_monai.runs.run_record import open_run
-from tests.export.conftest import SETTINGS
+from tests.helpers import QUIET
+from tests.workflows import CONFIGS
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
-]
+pytestmark = QUIET
 
 
 def _files(folder: Path) -> list[str]:
@@ -38,7 +33,7 @@ def _files(folder: Path) -> list[str]:
 
 
 # torch.export is half of the way to ONNX, and takes seconds
-ROWS = [(bundle, form) for bundle in SETTINGS for form in SUFFIXES if form != "torch-export" or "dvpt_c" in bundle]
+ROWS = [(bundle, form) for bundle in CONFIGS for form in SUFFIXES if form != "torch-export" or "dvpt_c" in bundle]
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
-from tests.bundles.conftest import FAST, ROOT, for_inference
 from tests.privacy.plant import PATH, TAG, TAG_UID, plant_folder
 from tests.privacy.runs import WORDS, Runs
 from tests.privacy.search import Search
+from tests.workflows import FAST, ROOT, for_inference
 
 CONFIGS = ROOT / "bundles" / "movl_classification" / "configs"
 TRAIN, EVALUATE = str(CONFIGS / "train.json"), str(CONFIGS / "evaluate.json")

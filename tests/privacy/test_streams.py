@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.conftest import FAST_SEGMENTING, ROOT
 from tests.privacy.plant import PATH, plant_pairs
 from tests.privacy.runs import WORDS, Runs
 from tests.privacy.search import Search
+from tests.workflows import FAST_SEGMENTING, ROOT
 
 CONFIGS = ROOT / "bundles" / "dvpt_segmentation" / "configs"
 TRAIN = str(CONFIGS / "train.json")

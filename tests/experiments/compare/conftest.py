@@ -1,4 +1,4 @@
-"""A tiny phantom, a tiny backbone, and one finished comparison that the tests share."""
+"""A tiny backbone, and one finished comparison that the tests share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from movl_monai.experiments.compare import Plan, read_plan
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
-from movl_monai.phantom import write_phantom
 
 BUNDLE = Path(__file__).resolve().parents[3] / "bundles" / "movl_classification"
 BACKBONE = {
@@ -59,14 +58,6 @@ def _no_figure_per_run() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("movl_monai.report.report.draw_figure", lambda *_, **__: b"")
         yield
-
-
-@pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Domain id: 12 train, 6 val, 6 test images; scanner_b: 6; two images per patient."""
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, patients=(6, 3, 3, 3), images_per_patient=2, size=64)
-    return folder
 
 
 @pytest.fixture(scope="session")
