@@ -90,25 +90,15 @@ def _reference_swin(backbone: Backbone, adapter: DVPT, image: torch.Tensor) -> t
     return torch.stack(features)
 
 
-@vits
-def test_features_of_a_vit_follow_the_equations(make: Callable[[], Backbone]) -> None:
+@pytest.mark.parametrize("make", [tiny_vit, tiny_clip, tiny_swin])
+def test_features_follow_the_equations(make: Callable[[], Backbone]) -> None:
     backbone = make().double()
     adapter = DVPT(backbone, num_prompts=3, bottleneck=4, share_every=2).double()
     perturb(adapter)
-    image = _image(backbone)
+    image, reference = _image(backbone), _reference_swin if make is tiny_swin else _reference_vit
     with torch.no_grad():
-        ours, reference = AdaptedPath(backbone, adapter)(image), _reference_vit(backbone, adapter, image)
-    torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
-
-
-def test_features_of_a_hierarchy_follow_the_equations() -> None:
-    backbone = tiny_swin().double()
-    adapter = DVPT(backbone, num_prompts=3, bottleneck=4, share_every=2).double()
-    perturb(adapter)
-    image = _image(backbone)
-    with torch.no_grad():
-        ours, reference = AdaptedPath(backbone, adapter)(image), _reference_swin(backbone, adapter, image)
-    torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
+        ours, expected = AdaptedPath(backbone, adapter)(image), reference(backbone, adapter, image)
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
 
 
 @vits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from movl_monai.experiments.compare import read_plan
 from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_run
 from tests.helpers import QUIET
+from tests.tables import read_rows
 from tests.workflows import CONFIGS, run, train
 
 pytestmark = QUIET
@@ -65,8 +65,7 @@ def test_inference_predicts_unlabelled_files_as_evaluation_did(trained: Path, ph
 
 def _probabilities(folder: Path, file: str) -> dict[str, float]:
     paths = json.loads(Path(folder, "local/id_map.json").read_text())["files"]
-    with (folder / file).open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(folder / file)
     return {Path(paths[row["id"]]["path"]).as_posix(): float(row["probability_lesion"]) for row in rows}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.evaluation.masks import write_volumes
 from tests.helpers import QUIET
 from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import segmentation, source_series
+from tests.tables import read_rows
 from tests.workflows import CONFIGS, MASK_CLASSES, run, train, user_error_of, workflow
 
 pytestmark = QUIET
@@ -29,11 +29,6 @@ SEG = "dvpt_segmentation"
 @pytest.fixture(scope="module")
 def trained(trained_of: Callable[[str], Path]) -> Path:
     return trained_of(SEG)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +56,7 @@ def test_backbone_overlays_build_networks(overlay: str) -> None:
 
 def test_evaluation_reports_every_case_with_its_picture(trained: Path) -> None:
     report = json.loads((trained / "evaluation/report.json").read_text(encoding="utf-8"))
-    rows = _rows(trained / "evaluation/cases.csv")
+    rows = read_rows(trained / "evaluation/cases.csv")
     assert report["task"] == "segmentation"
     assert report["id"]["n"] == len(rows) == 4
     assert report["id"]["dice"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
@@ -73,12 +68,12 @@ def test_evaluation_reports_every_case_with_its_picture(trained: Path) -> None:
 def test_inference_writes_the_masks_that_evaluation_judged(trained: Path, pairs: Path, tmp_path: Path) -> None:
     checkpoint = trained / "models/model.pt"
     run(SEG, "inferring", dataset_dir=pairs / "test/images", output_dir=tmp_path, checkpoint=checkpoint)
-    judged = {row["case"]: row for row in _rows(trained / "evaluation/cases.csv")}
+    judged = {row["case"]: row for row in read_rows(trained / "evaluation/cases.csv")}
     paths = {
         folder: json.loads(Path(folder, "local/id_map.json").read_text())["files"] for folder in (trained, tmp_path)
     }
     by_name = {Path(paths[trained][case]["path"]).name: row for case, row in judged.items()}
-    rows = _rows(tmp_path / "masks.csv")
+    rows = read_rows(tmp_path / "masks.csv")
     assert len(rows) == 4
     for row in rows:
         name = Path(paths[tmp_path][row["case"]]["path"]).name
@@ -113,7 +108,7 @@ def test_volumes_are_split_by_patient_judged_as_volumes_and_written_onto_their_s
     (data / "images/.DS_Store").write_bytes(b"x")
     (data / "images/v4.nii.gz").rename(data / "images/lonely.nii.gz")
     run(SEG, "training", overlays, dataset_dir=data, output_dir=tmp_path / "out")
-    report = _rows(tmp_path / "out/ingest_report.csv")
+    report = read_rows(tmp_path / "out/ingest_report.csv")
     reasons = sorted(row["reason"] for row in report if row["reason"])
     assert reasons == ["hidden_file", "image_without_mask", "mask_without_image"]
     run(SEG, "evaluating", overlays, dataset_dir=data, output_dir=tmp_path / "out")
@@ -122,7 +117,7 @@ def test_volumes_are_split_by_patient_judged_as_volumes_and_written_onto_their_s
     assert content["id"]["distance_unit"] == "mm"
     checkpoint = tmp_path / "out/models/model.pt"
     run(SEG, "inferring", overlays[1:], dataset_dir=data / "images", output_dir=tmp_path / "new", checkpoint=checkpoint)
-    rows = _rows(tmp_path / "new/masks.csv")
+    rows = read_rows(tmp_path / "new/masks.csv")
     assert len(rows) == 5
     paths = json.loads((tmp_path / "new/local/id_map.json").read_text())["files"]
     for row in rows:
@@ -142,7 +137,7 @@ def test_large_images_are_learned_in_crops_and_predicted_in_windows(pairs: Path,
     assert json.loads((tmp_path / "evaluation/report.json").read_text())["id"]["n"] == 4
     settings |= {"output_dir": tmp_path / "new", "checkpoint": tmp_path / "models/model.pt"}
     run(SEG, "inferring", ["windows.json"], dataset_dir=pairs / "test/images", **settings)
-    assert len(_rows(tmp_path / "new/masks.csv")) == 4
+    assert len(read_rows(tmp_path / "new/masks.csv")) == 4
 
 
 def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) -> None:
@@ -162,7 +157,7 @@ def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) 
     assert report["id"]["per_class"]["organ"]["n"] == report["id"]["n"]
     settings = {"output_dir": tmp_path / "new", "image_size": 32, "checkpoint": tmp_path / "out/models/model.pt"}
     run(SEG, "inferring", dataset_dir=data / "images", **settings)
-    rows = _rows(tmp_path / "new/masks.csv")
+    rows = read_rows(tmp_path / "new/masks.csv")
     assert len(rows) == 4
     volume = read_volume(data / "images/case0")
     for row in rows:

@@ -17,6 +17,7 @@ from movl_monai.errors import CheckpointMismatchError
 from movl_monai.evaluation import read_outputs
 from movl_monai.evaluation.trust_file import read_trust
 from tests.helpers import QUIET
+from tests.tables import read_rows
 from tests.workflows import CONFIGS, run, user_error_of
 
 pytestmark = QUIET
@@ -34,8 +35,7 @@ def test_evaluation_reports_id_and_every_other_domain(trained: Path) -> None:
     assert {name: figures["n"] for name, figures in report["ood"].items()} == {"scanner_b": 6}
     assert 0 <= report["id"]["accuracy"] <= 1
     assert report["classes"] == ["lesion", "no_lesion"]
-    with (trained / "evaluation/predictions.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(trained / "evaluation/predictions.csv")
     places = Counter((row["domain"], row["split"]) for row in rows)
     assert places == {("id", "train"): 12, ("id", "val"): 6, ("id", "test"): 6, ("scanner_b", "test"): 6}
     right = [
@@ -67,7 +67,7 @@ def test_evaluation_of_the_test_split_alone_reads_no_other_image_of_the_domain(
 
 
 def test_calibration_groups_and_far_images_come_from_the_settings(phantom: Path, tmp_path: Path) -> None:
-    rows = list(csv.DictReader((phantom / "manifest.csv").open(encoding="utf-8", newline="")))
+    rows = read_rows(phantom / "manifest.csv")
     trained_on = sorted({row["patient_id"] for row in rows if (row["domain"], row["split"]) == ("id", "train")})
     for number, row in enumerate(rows):
         row |= {"path": str(phantom / row["path"]), "sex": "FM"[number % 2]}
@@ -101,8 +101,7 @@ def test_inference_predicts_and_marks_unlabelled_files_as_evaluation_did(
     }
 
     def by_path(key: str, file: Path) -> dict[str, dict[str, str]]:
-        with file.open(encoding="utf-8", newline="") as stream:
-            return {Path(paths[key][row["id"]]["path"]).as_posix(): row for row in csv.DictReader(stream)}
+        return {Path(paths[key][row["id"]]["path"]).as_posix(): row for row in read_rows(file)}
 
     evaluated = by_path("eval", trained / "evaluation/predictions.csv")
     inferred = by_path("infer", tmp_path / "predictions.csv")

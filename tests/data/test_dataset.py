@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pickle
 import shutil
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 from movl_monai.data import Datalist, ImageContractError, ImageDataset, concatenate, read_datalist
 from movl_monai.errors import DataError
 from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
+from tests.tables import read_rows
 
 Item = dict[str, Any]
 Transform = Callable[[Item], Item]
@@ -31,11 +31,6 @@ def folder(make_images: MakeImages) -> Path:
 
 def read(folder: Path, **options: Any) -> Datalist:
     return read_datalist(folder, one_image_per_patient=True, id_salt="0123456789abcdef", **options)
-
-
-def report_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_items_are_those_of_the_list_without_loss(folder: Path, transform: Transform) -> None:
@@ -69,7 +64,7 @@ def test_unreadable_files_are_left_out_and_reported(
     assert len(dataset) == len(dataset.images) == len(dataset.labels) == len(dataset.data) == 19
     for item in dataset:
         assert torch.equal(item["image"].float() / 255, transform(dataset.data[item["index"]])["image"])
-    rows = report_of(tmp_path / "report.csv")
+    rows = read_rows(tmp_path / "report.csv")
     assert len(rows) == 21
     assert [(row["status"], row["reason"], row["detail"]) for row in rows if row["status"] != "ok"] == [
         ("unreadable", "unexpected_error", "UnidentifiedImageError"),
@@ -86,7 +81,7 @@ def test_too_many_unreadable_files_are_an_error_after_the_report(
         (folder / "ill" / f"{number}.png").write_bytes(TRUNCATED)
     with pytest.raises(DataError, match=r"3 of 20 images .*unexpected_error 3.*max_unreadable=0\.05 .*report\.csv"):
         ImageDataset(read(folder), transform, report=tmp_path / "report.csv")
-    assert sum(row["status"] == "unreadable" for row in report_of(tmp_path / "report.csv")) == 3
+    assert sum(row["status"] == "unreadable" for row in read_rows(tmp_path / "report.csv")) == 3
     assert len(ImageDataset(read(folder), transform, max_unreadable=0.15)) == 17
 
 
@@ -122,7 +117,7 @@ def test_technical_records_become_columns(folder: Path, transform: Transform, tm
     ImageDataset(
         read(folder), lambda item: transform(item) | {"record": {"modality": "CR"}}, report=tmp_path / "report.csv"
     )
-    assert {row["modality"] for row in report_of(tmp_path / "report.csv")} == {"CR"}
+    assert {row["modality"] for row in read_rows(tmp_path / "report.csv")} == {"CR"}
 
 
 def test_the_same_pixels_in_two_splits_are_reported_aloud(
@@ -136,7 +131,7 @@ def test_the_same_pixels_in_two_splits_are_reported_aloud(
     dataset = ImageDataset(datalist, transform, report=tmp_path / "report.csv")
     assert "LEAKAGE: 1 images have the pixels of an image in another split" in caplog.text
     assert "1 images have the pixels of an image with another label" in caplog.text
-    kinds = {row["duplicate_kind"]: row["duplicate_of"] for row in report_of(tmp_path / "report.csv")}
+    kinds = {row["duplicate_kind"]: row["duplicate_of"] for row in read_rows(tmp_path / "report.csv")}
     assert kinds == {"": "", "other_split": dataset.data[0]["id"], "other_label": dataset.data[1]["id"]}
     with pytest.raises(DataError, match=r"LEAKAGE: 1 images.*on_leak"):
         ImageDataset(datalist, transform, on_leak="error")
@@ -234,7 +229,7 @@ def test_the_chain_of_the_bundles_fills_a_data_set(folder: Path, tmp_path: Path)
     chain = Compose([LoadMedicalImaged(record_key="record"), ResizeImaged("image", image_size=16), QuantizeImaged()])
     dataset = ImageDataset(read(folder), chain, report=tmp_path / "report.csv")
     assert dataset.images.shape == (19, 3, 16, 16)
-    rows = {row["status"]: row for row in report_of(tmp_path / "report.csv")}
+    rows = {row["status"]: row for row in read_rows(tmp_path / "report.csv")}
     assert rows["ok"]["format"] == "png"
     assert rows["unreadable"]["reason"] not in ("", "unexpected_error")
     assert rows["unreadable"]["detail"]

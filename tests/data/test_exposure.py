@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from movl_monai.data import ImageDataset, read_datalist
 from movl_monai.data.decode import decode
 from movl_monai.data.exposure import exposure_flags, level_counts
 from movl_monai.ingest.preprocessing import Preprocessing
+from tests.tables import read_rows
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
 MARKED = np.where(np.arange(64 * 64).reshape(64, 64) < 30, 1.0, RAMP / 16)
@@ -58,8 +58,7 @@ def test_training_says_how_many_images_arrive_dark(dark: Path, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         ImageDataset(datalist, chain, report=dark / "report.csv", progress=False)
     assert "Of 10 images the network sees: nearly_black 4, few_levels 4." in caplog.text
-    with (dark / "report.csv").open() as stream:
-        flags = [row["flags"] for row in csv.DictReader(stream)]
+    flags = [row["flags"] for row in read_rows(dark / "report.csv")]
     assert flags.count("dark_16_bit nearly_black few_levels") == 4
     assert flags.count("") == 6
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -14,18 +14,11 @@ from PIL import Image
 
 from movl_monai.data import ImageContractError, SegmentationDataset, read_mask_datalist, read_unlabelled
 from movl_monai.errors import DataError
-from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, RandomAugmentImaged, ResizeImaged, ResizeMaskd
+from movl_monai.transforms import LoadImageMaskd, QuantizeImaged, RandomAugmentImaged, ResizeImaged
+from tests.evaluation.masks import chain
+from tests.tables import read_rows
 
-
-def _chain(size: int = 16, num_classes: int = 2, **options: object) -> Compose:
-    return Compose(
-        [
-            LoadImageMaskd(num_classes=num_classes, **options),  # type: ignore[arg-type]
-            ResizeImaged("image", size),
-            ResizeMaskd("mask", image_size=size, allow_missing_keys=True),
-            QuantizeImaged("image"),
-        ]
-    )
+_chain = partial(chain, num_classes=2, size=16)
 
 
 def _pair(root: Path, split: str, name: str, *, value: int = 1, size: tuple[int, int] = (20, 30)) -> None:
@@ -78,8 +71,7 @@ def test_bad_pairs_are_rows_of_the_report_with_their_reason(root: Path, tmp_path
     report = tmp_path / "report.csv"
     data = SegmentationDataset(read_mask_datalist(root), _chain(), progress=False, report=report, max_unreadable=0.5)
     assert len(data) == 8
-    with report.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(report)
     reasons = sorted(row["reason"] for row in rows if row["reason"])
     assert reasons == ["image_without_mask", "mask_mismatch", "mask_values", "unsupported_format"]
     (stray,) = [row for row in rows if row["reason"] == "mask_values"]
@@ -89,7 +81,7 @@ def test_bad_pairs_are_rows_of_the_report_with_their_reason(root: Path, tmp_path
 
 def test_augmentation_moves_image_and_mask_alike_and_follows_the_epoch(root: Path) -> None:
     augment = RandomAugmentImaged("image", mask_keys="mask", prob=1.0, rotate_degrees=90, shift=0.2, noise=0)
-    data = SegmentationDataset(read_mask_datalist(root), _chain(64), progress=False)
+    data = SegmentationDataset(read_mask_datalist(root), _chain(size=64), progress=False)
     train = data.select(split="train", augment=augment)
     item = train[0]
     assert item["image"].dtype == torch.float32
@@ -107,7 +99,7 @@ def test_augmentation_moves_image_and_mask_alike_and_follows_the_epoch(root: Pat
 def test_several_augmentations_are_drawn_in_turn_and_one_as_alone(root: Path) -> None:
     augment = RandomAugmentImaged("image", mask_keys="mask", prob=1.0, rotate_degrees=90, shift=0.2, noise=0)
     crop = RandSpatialCropd(["image", "mask"], roi_size=[24, 24], random_size=False)
-    data = SegmentationDataset(read_mask_datalist(root), _chain(64), progress=False)
+    data = SegmentationDataset(read_mask_datalist(root), _chain(size=64), progress=False)
     both = data.select(split="train", augment=[augment, crop])
     assert both[0]["image"].shape == (3, 24, 24)
     assert both[0]["mask"].shape == (24, 24)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from movl_monai.data import IdMap
 from movl_monai.data.duplicates import Duplicate
 from movl_monai.data.entries import SkippedFile
 from movl_monai.data.report import COLUMNS, mark_duplicates, report_rows, write_report
+from tests.tables import read_rows
 
 IDS = IdMap(salt="0123456789abcdef")
 ITEM = {"image": "/jane/1.png", "label": 1, "patient_id": "jane", "split": "val", "domain": "id", "id": "0" * 12}
@@ -28,8 +28,7 @@ def written(tmp_path: Path) -> list[dict[str, str]]:
     )
     mark_duplicates(rows, [Duplicate(1, 0, leaks=True, contradicts=False)])
     write_report(tmp_path / "new" / "report.csv", rows)
-    with (tmp_path / "new" / "report.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(tmp_path / "new" / "report.csv")
 
 
 def test_every_file_has_a_row_with_its_status(tmp_path: Path) -> None:

@@ -28,16 +28,25 @@ def counts(listed: list[Entry]) -> dict[str | None, int]:
     return dict(Counter(entry.split for entry in listed))
 
 
-def test_without_any_split_all_three_are_made() -> None:
-    listed = entries(None)
-    complete_splits(listed, fractions=FRACTIONS, seed=0)
-    assert counts(listed) == {"train": 18, "val": 6, "test": 6}
+ALL_GIVEN = entries("train", 10) + entries("val", 10, 10) + entries("test", 10, 20)
 
 
-def test_complete_splits_stay_as_they_are() -> None:
-    listed = entries("train", 10) + entries("val", 10, 10) + entries("test", 10, 20)
-    complete_splits(listed, fractions=FRACTIONS, seed=0)
-    assert counts(listed) == {"train": 10, "val": 10, "test": 10}
+@pytest.mark.parametrize(
+    ("listed", "fractions", "expected"),
+    [
+        (entries(None), FRACTIONS, {"train": 18, "val": 6, "test": 6}),
+        (entries("train"), FRACTIONS, {"train": 18, "val": 6, "test": 6}),  # as without any
+        (entries(None, 20), (0.5, 0.5, 0), {"train": 10, "val": 10}),
+        (entries("test", 10) + entries(None, 40, 10), FRACTIONS, {"train": 30, "val": 10, "test": 10}),
+        (ALL_GIVEN, FRACTIONS, {"train": 10, "val": 10, "test": 10}),
+    ],
+)
+def test_splits_that_are_not_given_are_made(
+    listed: list[Entry], fractions: tuple[float, ...], expected: dict[str, int]
+) -> None:
+    listed = [replace(entry) for entry in listed]
+    complete_splits(listed, fractions=fractions, seed=0)
+    assert counts(listed) == expected
 
 
 @pytest.mark.parametrize(("given_split", "missing"), [("test", "val"), ("val", "test")])
@@ -48,29 +57,11 @@ def test_a_missing_split_is_taken_out_of_train_only(given_split: SplitName, miss
     assert all(entry.split == given_split for entry in listed[40:])
 
 
-def test_only_train_given_is_as_nothing_given() -> None:
-    listed = entries("train")
-    complete_splits(listed, fractions=FRACTIONS, seed=0)
-    assert counts(listed) == {"train": 18, "val": 6, "test": 6}
-
-
-def test_blank_images_fill_the_missing_splits() -> None:
-    listed = entries("test", 10) + entries(None, 40, 10)
-    complete_splits(listed, fractions=FRACTIONS, seed=0)
-    assert counts(listed) == {"train": 30, "val": 10, "test": 10}
-
-
 def test_a_blank_image_follows_its_patient() -> None:
     listed = entries("test", 10) + entries(None, 40, 10)
     listed[-1].patient = "p0"
     complete_splits(listed, fractions=FRACTIONS, seed=0)
     assert listed[-1].split == "test"
-
-
-def test_a_split_of_fraction_zero_is_not_made() -> None:
-    listed = entries(None, 20)
-    complete_splits(listed, fractions=(0.5, 0.5, 0), seed=0)
-    assert counts(listed) == {"train": 10, "val": 10}
 
 
 def test_one_missing_split_takes_all_blank_images_without_knowing_patients() -> None:
@@ -87,28 +78,23 @@ def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> No
         complete_splits(entries(None), fractions=fractions, seed=0)
 
 
-def test_blank_images_beside_complete_splits_are_refused() -> None:
-    listed = entries("train", 10) + entries("val", 10, 10) + entries("test", 10, 20) + entries(None, 7, 30)
-    with pytest.raises(DataError, match="7 images have no split although train, val, test are given"):
-        complete_splits(listed, fractions=FRACTIONS, seed=0)
-
-
-def test_a_test_set_alone_is_not_split_for_training() -> None:
-    with pytest.raises(DataError, match="no training images: every image is marked test.*split_fractions=None"):
-        complete_splits(entries("test"), fractions=FRACTIONS, seed=0)
-
-
-def test_unknown_patients_stop_the_split_and_say_what_to_do() -> None:
-    listed = entries(None)
-    listed[3].patient = None
-    with pytest.raises(DataError, match=r"patient of 1 of 30 .* patient_id .* patient_pattern.*one_image_per_patient"):
-        complete_splits(listed, fractions=FRACTIONS, seed=0)
-
-
-def test_images_without_label_are_not_split() -> None:
-    listed = entries(None)
-    listed[3].label = None
-    with pytest.raises(DataError, match="1 of the 30 images to be split have no label"):
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (ALL_GIVEN + entries(None, 7, 30), "7 images have no split although train, val, test are given"),
+        (entries("test"), "no training images: every image is marked test.*split_fractions=None"),
+        (
+            [replace(entry, patient=entry.patient if entry.patient != "p3" else None) for entry in entries(None)],
+            r"patient of 1 of 30 .* patient_id .* patient_pattern.*one_image_per_patient",
+        ),
+        (
+            [replace(entry, label=entry.label if entry.patient != "p3" else None) for entry in entries(None)],
+            "1 of the 30 images to be split have no label",
+        ),
+    ],
+)
+def test_images_that_cannot_be_split_are_refused(listed: list[Entry], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         complete_splits(listed, fractions=FRACTIONS, seed=0)
 
 

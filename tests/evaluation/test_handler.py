@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from movl_monai.metrics.matching import DifferentTestSetsError
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
 from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_backbone
+from tests.tables import read_rows
 
 CLASSES = ["normal", "pneumonia"]
 
@@ -77,11 +78,6 @@ def evaluator(
     )
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.parametrize("decollate", [True, False])
 def test_report_handler_writes_the_figures_that_scikit_learn_finds_in_the_predictions(
     tmp_path: Path, decollate: bool
@@ -89,7 +85,7 @@ def test_report_handler_writes_the_figures_that_scikit_learn_finds_in_the_predic
     handler = EvaluationReportHandler(tmp_path, class_names=CLASSES, network=trained_like_network(), rounds=20)
     evaluator(trained_like_network(), handler, decollate=decollate).run()
     report = json.loads((tmp_path / "report.json").read_text())
-    rows = rows_of(tmp_path / "predictions.csv")
+    rows = read_rows(tmp_path / "predictions.csv")
     assert [row["id"] for row in rows] == [f"{index:012x}" for index in range(22)]
     for section, domain, split in [
         (report["id"], "id", "test"),
@@ -109,7 +105,7 @@ def test_report_handler_gives_the_probabilities_of_the_network(tmp_path: Path) -
     evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES, rounds=5)).run()
     with torch.no_grad():
         expected = network.eval()(Images().inner.images.float() / 255).double().softmax(dim=1).numpy()
-    found = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in rows_of(tmp_path / "predictions.csv")]
+    found = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in read_rows(tmp_path / "predictions.csv")]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -121,7 +117,7 @@ def test_report_handler_resamples_patients_and_writes_only_their_salted_ids(tmp_
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["id"]["resampling"]["resampled"] == "patients"
     assert report["id"]["n_patients"] == 5
-    assert rows_of(tmp_path / "predictions.csv")[3]["patient"] == ids.patient_id("Smith-1")
+    assert read_rows(tmp_path / "predictions.csv")[3]["patient"] == ids.patient_id("Smith-1")
     assert not [path for path in tmp_path.iterdir() if b"Smith" in path.read_bytes()]
 
 
@@ -137,7 +133,7 @@ def test_report_handler_starts_anew_with_every_run(tmp_path: Path) -> None:
     engine = evaluator(trained_like_network(), handler)
     engine.run()
     engine.run()
-    assert len(rows_of(tmp_path / "predictions.csv")) == 22
+    assert len(read_rows(tmp_path / "predictions.csv")) == 22
 
 
 def test_report_handler_refuses_logits_that_are_not_finite(tmp_path: Path) -> None:
@@ -147,23 +143,23 @@ def test_report_handler_refuses_logits_that_are_not_finite(tmp_path: Path) -> No
         evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES)).run()
 
 
-def test_report_handler_refuses_probabilities(tmp_path: Path) -> None:
-    network = torch.nn.Sequential(trained_like_network(), torch.nn.Softmax(dim=1))
-    with pytest.raises(MovlError, match="must be logits, got probabilities"):
-        evaluator(network, EvaluationReportHandler(tmp_path, class_names=CLASSES)).run()
-
-
-def test_report_handler_refuses_another_number_of_classes(tmp_path: Path) -> None:
-    handler = EvaluationReportHandler(tmp_path, class_names=[*CLASSES, "other"])
-    with pytest.raises(MovlError, match="gives 2 logits for 3 class names"):
-        evaluator(trained_like_network(), handler).run()
-
-
-def test_report_handler_refuses_images_that_come_twice(tmp_path: Path) -> None:
-    twice = torch.utils.data.Subset(Images(), [0, 1, 2, 2])
-    handler = EvaluationReportHandler(tmp_path, class_names=CLASSES)
-    with pytest.raises(MovlError, match="1 images were evaluated twice"):
-        evaluator(trained_like_network(), handler, data=twice).run()
+@pytest.mark.parametrize(
+    ("probabilities", "classes", "indices", "message"),
+    [
+        (True, CLASSES, range(22), "must be logits, got probabilities"),
+        (False, [*CLASSES, "other"], range(22), "gives 2 logits for 3 class names"),
+        (False, CLASSES, [0, 1, 2, 2], "1 images were evaluated twice"),
+    ],
+)
+def test_report_handler_refuses_results_that_do_not_fit(
+    tmp_path: Path, probabilities: bool, classes: list[str], indices: Sequence[int], message: str
+) -> None:
+    network: torch.nn.Module = trained_like_network()
+    if probabilities:
+        network = torch.nn.Sequential(network, torch.nn.Softmax(dim=1))
+    data = torch.utils.data.Subset(Images(), list(indices))
+    with pytest.raises(MovlError, match=message):
+        evaluator(network, EvaluationReportHandler(tmp_path, class_names=classes), data=data).run()
 
 
 @pytest.mark.parametrize("decollate", [True, False])
@@ -171,7 +167,7 @@ def test_prediction_writer_needs_no_labels(tmp_path: Path, decollate: bool) -> N
     network = trained_like_network()
     data = Images(labeled=False)
     evaluator(network, PredictionWriter(tmp_path, class_names=CLASSES), data=data, decollate=decollate).run()
-    rows = rows_of(tmp_path / "predictions.csv")
+    rows = read_rows(tmp_path / "predictions.csv")
     assert not {"label", "split", "domain", "patient"} & set(rows[0])
     assert all(row["answer"] == row["predicted"] in CLASSES for row in rows)
     with torch.no_grad():

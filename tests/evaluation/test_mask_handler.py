@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from movl_monai.metrics.masks import NO_DISTANCES
 from tests.evaluation.masks import chain, dataset, write_images, write_volumes
 from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import AXIAL, segmentation, slice_object
+from tests.tables import read_rows
 from tests.transforms.test_load_pair import AFFINES
 
 NAMES = ["background", "a", "b"]
@@ -61,18 +61,13 @@ def _run(
     ).run()
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.parametrize("decollate", [True, False])
 def test_the_report_of_images(tmp_path: Path, decollate: bool) -> None:
     data = dataset(write_images(tmp_path / "data", splits=(("test", 5), ("val", 3))))
     handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=20)
     _run(IMAGES, handler, data, decollate=decollate)
     report = json.loads((tmp_path / "out/report.json").read_text())
-    rows = _rows(tmp_path / "out/cases.csv")
+    rows = read_rows(tmp_path / "out/cases.csv")
     assert report["id"]["n"] == 5
     assert report["val"]["n"] == 3
     assert len(rows) == 8
@@ -97,7 +92,7 @@ def test_the_report_of_volumes_judges_them_as_volumes_in_mm(tmp_path: Path) -> N
     assert (report["id"]["n"], report["id"]["n_images"], report["id"]["n_patients"]) == (3, 12, 3)
     assert report["id"]["distance_unit"] == "mm"
     assert report["id"]["dice"] > 0.8
-    assert all(row["images"] == "4" and row["complete"] == "True" for row in _rows(tmp_path / "out/cases.csv"))
+    assert all(row["images"] == "4" and row["complete"] == "True" for row in read_rows(tmp_path / "out/cases.csv"))
     assert not [path for path in (tmp_path / "out").iterdir() if str(tmp_path).encode() in path.read_bytes()]
 
 
@@ -147,7 +142,7 @@ def test_irregular_series_have_true_volumes_and_no_distances(
     _write_series(tmp_path / "data/test", name, **_SERIES[name])
     data = dataset(tmp_path / "data")
     _run(OneClass(), SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=20), data)
-    (case,) = _rows(tmp_path / "out/cases.csv")
+    (case,) = read_rows(tmp_path / "out/cases.csv")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert float(case["dice_a"]) == pytest.approx(2 * 80 / (80 + 480))
     assert (case["distance_unit"], bool(case["hd95_a"]), bool(case["asd_a"])) == (
@@ -157,7 +152,7 @@ def test_irregular_series_have_true_volumes_and_no_distances(
         (not has_distances,) * 2
     )
     _run(OneClass(), MaskWriter(tmp_path / "written", class_names=NAMES, dataset=data), data)
-    (row,) = _rows(tmp_path / "written/masks.csv")
+    (row,) = read_rows(tmp_path / "written/masks.csv")
     assert float(row["ml_a"]) == pytest.approx(24 * 20 * 0.5 * 0.75 * length / 1000, abs=2e-6)
     assert bool(row.get("flags")) == (name != "regular")
     assert (bool(row["file"]), row.get("not_written", "")) == (is_written, "" if is_written else "irregular_spacing")
@@ -193,8 +188,8 @@ def test_a_written_mask_lies_exactly_on_its_volume_and_gives_the_reports_dice(na
     writer = MaskWriter(tmp_path / "out", class_names=NAMES, dataset=data)
     _run(VOLUMES, report, data)
     _run(VOLUMES, writer, data)
-    reported = {row["case"]: row for row in _rows(tmp_path / "out/cases.csv")}
-    written = _rows(tmp_path / "out/masks.csv")
+    reported = {row["case"]: row for row in read_rows(tmp_path / "out/cases.csv")}
+    written = read_rows(tmp_path / "out/masks.csv")
     assert len(written) == 2
     for row in written:
         mask = nib.load(tmp_path / "out" / row["file"])
@@ -221,7 +216,7 @@ def test_masks_of_images_without_truth_have_their_size_and_classes(tmp_path: Pat
         read_unlabelled(root / "test/images", class_names=NAMES, series=True), chain(), progress=False
     )
     _run(IMAGES, MaskWriter(tmp_path / "out", class_names=NAMES, dataset=data), data)
-    rows = _rows(tmp_path / "out/masks.csv")
+    rows = read_rows(tmp_path / "out/masks.csv")
     assert len(rows) == 5
     for row, item in zip(
         sorted(rows, key=lambda row: row["case"]), sorted(data.data, key=lambda i: i["id"]), strict=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from movl_monai.cli import main
 from movl_monai.cli.ingest import EXIT_LEAKAGE, EXIT_UNREADABLE
 from movl_monai.ingest.statuses import STATUSES
 from tests.ingest.conftest import MakePng, MakeSlice
+from tests.tables import read_rows
 
 OPTIONS = ["--workers", "0", "--no-progress", "--image-size", "16"]
 SHIPPED = Path(pydicom.data.__file__).parent / "test_files"
@@ -75,13 +75,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_every_file_has_one_status_of_the_table(mixed: Path) -> None:
-    report = rows(mixed / "out/ingest_report.csv")
+    report = read_rows(mixed / "out/ingest_report.csv")
     files = [path for path in (mixed / "in").rglob("*") if path.is_file() or path.is_symlink()]
     assert len(report) == len({row["id"] for row in report}) == len(files)
     counts = Counter(row["status"] for row in report)
@@ -94,8 +89,8 @@ def test_every_file_has_one_status_of_the_table(mixed: Path) -> None:
 
 
 def test_the_manifest_has_every_frame_of_every_readable_file(mixed: Path) -> None:
-    report = {row["id"]: row for row in rows(mixed / "out/ingest_report.csv")}
-    manifest = rows(mixed / "out/manifest.csv")
+    report = {row["id"]: row for row in read_rows(mixed / "out/ingest_report.csv")}
+    manifest = read_rows(mixed / "out/manifest.csv")
     assert len(manifest) == sum(int(row["images"]) for row in report.values())
     assert {row["status"] for row in report.values() if int(row["images"])} <= {"ok", "some_frames_unreadable"}
     assert sum(row["path"].endswith("v.nii.gz") for row in manifest) == 4
@@ -242,8 +237,7 @@ def test_dark_images_are_found_and_the_options_named_brighten_them(
     assert main([*command, str(tmp_path / "dark" / "m.csv")]) == 0
     assert "nearly_black: 6 images" in capsys.readouterr().out
     assert "nearly_black" in (tmp_path / "dark" / "quality.html").read_text()
-    with (tmp_path / "dark" / "ingest_report.csv").open() as stream:
-        assert all("nearly_black" in row["flags"] for row in csv.DictReader(stream))
+    assert all("nearly_black" in row["flags"] for row in read_rows(tmp_path / "dark" / "ingest_report.csv"))
     assert main(["check", str(tmp_path / "dark" / "m.csv"), *OPTIONS]) == 0
     assert "nearly_black: 6 images" in capsys.readouterr().out
     bright = ["--voi", "full", "--dicom-range", "percentile", "--value-range", "0,4095"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.data.test_read_nnunet import nnunet
 from tests.ingest.conftest import SMALL, MakeSlice
 from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import segmentation, source_series
+from tests.tables import read_rows
 
 READING = Reading(preprocessing=SMALL, progress=False, thumbnails=20)
 
@@ -44,18 +44,13 @@ def ingest(root: Path, **options: Any) -> Outcome:
     return ingest_folder(root, out=root / "manifest.csv", reading=options.pop("reading", READING), **options)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.parametrize("labels", [None, "masks"])
 def test_masks_are_neither_images_nor_pictures(tmp_path: Path, labels: str | None) -> None:
     outcome = ingest(pairs(tmp_path), labels=labels, one_image_per_patient=True)
     quality = outcome.quality
     assert (quality["images"], quality["statuses"]) == (6, {"mask": 6, "ok": 6})
     assert len(quality["pictures"]["shown"]) == 6
-    listed = rows(tmp_path / "manifest.csv")
+    listed = read_rows(tmp_path / "manifest.csv")
     assert {(row["path"], row["mask"]) for row in listed} == {(f"images/{n}.png", f"masks/{n}.png") for n in range(6)}
     assert {row["split"] for row in listed} == ({""} if labels is None else {"train", "val", "test"})
 
@@ -77,7 +72,7 @@ def test_files_without_a_partner_are_named(tmp_path: Path) -> None:
     statuses = outcome.quality["statuses"]
     assert (statuses["image_without_mask"], statuses["mask_without_image"], statuses["ok"]) == (1, 1, 4)
     assert any("image_without_mask 1, mask_without_image 1" in note for note in outcome.notes)
-    assert len([row for row in rows(tmp_path / "ingest_report.csv") if row["status"].endswith("image")]) == 1
+    assert len([row for row in read_rows(tmp_path / "ingest_report.csv") if row["status"].endswith("image")]) == 1
 
 
 @pytest.mark.parametrize("command", ["ingest", "check"])
@@ -130,7 +125,7 @@ def test_a_series_with_one_mask_is_one_row(tmp_path: Path, make_slice: MakeSlice
         nib.save(mask, tmp_path / f"masks/{case}.nii.gz")
     outcome = ingest(tmp_path)
     assert (outcome.quality["images"], outcome.quality["volumes"]) == (8, 2)
-    assert [(row["path"], row["mask"]) for row in rows(tmp_path / "manifest.csv")] == [
+    assert [(row["path"], row["mask"]) for row in read_rows(tmp_path / "manifest.csv")] == [
         ("images/a", "masks/a.nii.gz"),
         ("images/b", "masks/b.nii.gz"),
     ]
@@ -149,6 +144,6 @@ def test_what_is_odd_about_a_segmentation_is_in_its_row(tmp_path: Path) -> None:
             delattr(mask, keyword)
         as_file(mask, tmp_path / "masks" / f"{case}.dcm")
     ingest(tmp_path)
-    masks = [row for row in rows(tmp_path / "ingest_report.csv") if row["status"] == "mask"]
+    masks = [row for row in read_rows(tmp_path / "ingest_report.csv") if row["status"] == "mask"]
     assert sorted(row["flags"] for row in masks) == ["", "", "nonconforming:DimensionIndexSequence"]
     assert sorted(row["detail"].partition(":")[0] for row in masks) == ["Segmentation Storage"] * 2 + ["bad_header"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,13 @@ from movl_monai.data.ids import IdMap
 from movl_monai.errors import DataError
 from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder
 from tests.ingest.conftest import SMALL, MakePng, MakeSlice
+from tests.tables import read_rows
 
 READING = Reading(preprocessing=SMALL, progress=False, thumbnails=4)
 
 
 def ingest(root: Path, name: str = "manifest.csv", **options: Any) -> Outcome:
     return ingest_folder(root, out=root / name, reading=options.pop("reading", READING), **options)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def class_folders(root: Path, make_slice: MakeSlice, *, patients: int = 6) -> Path:
@@ -42,7 +37,7 @@ def class_folders(root: Path, make_slice: MakeSlice, *, patients: int = 6) -> Pa
 def test_the_manifest_is_read_back_unchanged(tmp_path: Path, make_slice: MakeSlice) -> None:
     root = class_folders(tmp_path, make_slice)
     ingest(root, labels="folders")
-    listed = rows(root / "manifest.csv")
+    listed = read_rows(root / "manifest.csv")
     datalist = read_datalist(root / "manifest.csv")
     assert len(listed) == len(datalist) == 12
     names = datalist.class_names
@@ -62,7 +57,7 @@ def test_the_manifest_is_read_back_unchanged(tmp_path: Path, make_slice: MakeSli
 def test_patients_of_the_manifest_are_salted_and_never_divided(tmp_path: Path, make_slice: MakeSlice) -> None:
     root = class_folders(tmp_path, make_slice)
     outcome = ingest(root, labels="folders")
-    listed = rows(root / "manifest.csv")
+    listed = read_rows(root / "manifest.csv")
     salted = {IdMap(root / "local/id_map.json").patient_id(f"|p{number}") for number in range(6)}
     assert {row["patient_id"] for row in listed} == salted
     assert len({(row["patient_id"], row["split"]) for row in listed}) == 6
@@ -74,7 +69,7 @@ def test_frames_are_rows_and_volumes_are_columns(tmp_path: Path, make_slice: Mak
     for number, z in enumerate((4.0, 2.0)):
         make_slice(tmp_path / f"s{number}.dcm", z=z, seed=number)
     ingest(tmp_path)
-    listed = rows(tmp_path / "manifest.csv")
+    listed = read_rows(tmp_path / "manifest.csv")
     assert [(row["path"], row["frame"], row["slice_position"]) for row in listed] == [
         ("s1.dcm", "", "0.0"),
         ("s0.dcm", "", "2.0"),
@@ -96,7 +91,7 @@ def test_a_csv_with_labels_carries_masks_splits_and_domains(tmp_path: Path, make
     lines += [f"{n}.png,{'ab'[n % 2]},masks/{n}.png,q{n},{('train', 'train', 'test')[n]},id" for n in range(3)]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     outcome = ingest(root, labels=str(tmp_path / "labels.csv"), split_fractions=None)
-    listed = rows(root / "manifest.csv")
+    listed = read_rows(root / "manifest.csv")
     assert [(row["path"], row["mask"], row["split"]) for row in listed] == [
         ("0.png", "masks/0.png", "train"),
         ("1.png", "masks/1.png", "train"),
@@ -111,14 +106,14 @@ def test_labels_from_a_tag(tmp_path: Path, make_slice: MakeSlice) -> None:
     for number, part in enumerate(("HEAD", "CHEST", None)):
         make_slice(tmp_path / f"{number}.dcm", patient=str(number), seed=number, BodyPartExamined=part)
     outcome = ingest(tmp_path, labels="dicom:BodyPartExamined", split_fractions=None)
-    assert [row["label"] for row in rows(tmp_path / "manifest.csv")] == ["HEAD", "CHEST"]
+    assert [row["label"] for row in read_rows(tmp_path / "manifest.csv")] == ["HEAD", "CHEST"]
     assert outcome.quality["statuses"] == {"ok": 2, "no_label": 1}
 
 
 def test_a_folder_without_labels_says_so(tmp_path: Path, make_png: MakePng) -> None:
     make_png(tmp_path / "a.png")
     outcome = ingest(tmp_path)
-    assert rows(tmp_path / "manifest.csv")[0]["label"] == ""
+    assert read_rows(tmp_path / "manifest.csv")[0]["label"] == ""
     assert any("have no labels, and no splits were made" in note for note in outcome.notes)
 
 
@@ -129,7 +124,7 @@ def test_patients_that_cannot_be_told_apart_are_not_split(tmp_path: Path, make_s
     with pytest.raises(DataError, match="8 of 8 is not known .* --patient-pattern, --one-image-per-patient"):
         ingest(tmp_path, labels="folders")
     assert not (tmp_path / "manifest.csv").exists()
-    assert {row["status"] for row in rows(tmp_path / "ingest_report.csv")} == {"ok"}
+    assert {row["status"] for row in read_rows(tmp_path / "ingest_report.csv")} == {"ok"}
     outcome = ingest(tmp_path, labels="folders", one_image_per_patient=True)
     assert (outcome.known, outcome.quality["patients"]) == (8, 8)
     pattern = Reading(preprocessing=SMALL, progress=False, patient_pattern=r"(?P<patient>\d+)\.dcm")
@@ -154,7 +149,7 @@ def test_a_folder_of_junk_is_an_error_and_has_a_report(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("junk")
     with pytest.raises(DataError, match=r"No image was found \(other_file 1\)"):
         ingest(tmp_path)
-    assert [row["status"] for row in rows(tmp_path / "ingest_report.csv")] == ["other_file"]
+    assert [row["status"] for row in read_rows(tmp_path / "ingest_report.csv")] == ["other_file"]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +191,7 @@ def test_the_same_folder_gives_the_same_files(tmp_path: Path, make_slice: MakeSl
 def test_paths_outside_of_the_manifests_folder_are_absolute(tmp_path: Path, make_png: MakePng) -> None:
     make_png(tmp_path / "in/a.png")
     outcome = ingest_folder(tmp_path / "in", out=tmp_path / "out/m.csv", reading=READING)
-    assert rows(tmp_path / "out/m.csv")[0]["path"] == str(tmp_path / "in/a.png")
+    assert read_rows(tmp_path / "out/m.csv")[0]["path"] == str(tmp_path / "in/a.png")
     assert any("absolute paths" in note for note in outcome.notes)
 
 
@@ -207,7 +202,7 @@ def test_images_that_may_show_a_name_are_not_pictured(tmp_path: Path, make_slice
     make_slice(tmp_path / "d.dcm", seed=4, Modality="US")
     make_slice(tmp_path / "e.dcm", seed=5, Modality="US", BurnedInAnnotation="NO")
     quality = ingest(tmp_path).quality
-    shown = {row["path"] for row in rows(tmp_path / "manifest.csv") if row["id"] in quality["pictures"]["shown"]}
+    shown = {row["path"] for row in read_rows(tmp_path / "manifest.csv") if row["id"] in quality["pictures"]["shown"]}
     assert shown == {"a.dcm", "e.dcm"}
     assert quality["pictures"]["withheld"] == 3
     page = (tmp_path / "quality.html").read_text()
@@ -253,7 +248,7 @@ def test_nothing_that_identifies_is_written(
     check_manifest(tmp_path / "out/m.csv", output_dir=tmp_path / "checked", reading=READING)
     written = [path for folder in ("out", "checked") for path in (tmp_path / folder).rglob("*") if path.is_file()]
     assert len(written) == 11
-    uids = {row["series"] for row in rows(tmp_path / "out/m.csv")}
+    uids = {row["series"] for row in read_rows(tmp_path / "out/m.csv")}
     assert all(len(uid) == 12 for uid in uids)
     for path in written:
         if path.name in ("m.csv", "id_map.json"):  # the two that hold paths
@@ -261,7 +256,7 @@ def test_nothing_that_identifies_is_written(
         content = path.read_bytes().lower()
         assert not [text for text in PLANTED if text.lower().encode() in content], path.name
     # of the manifest only the paths name anyone
-    told = [value for row in rows(tmp_path / "out/m.csv") for name, value in row.items() if name != "path"]
+    told = [value for row in read_rows(tmp_path / "out/m.csv") for name, value in row.items() if name != "path"]
     assert not [text for text in PLANTED if text.lower() in " ".join(told).lower()]
     said = "".join(capfd.readouterr()) + caplog.text + repr(outcome.quality)
     assert not [text for text in PLANTED if text.lower() in said.lower()]
@@ -274,7 +269,7 @@ def test_labels_of_slides_are_neither_listed_nor_pictured(tmp_path: Path, make_s
     make_slice(tmp_path / "label.dcm", Modality="SM", ImageType=["ORIGINAL", "PRIMARY", "LABEL"])
     outcome = ingest_folder(tmp_path, out=tmp_path / "m.csv", reading=Reading(preprocessing=SMALL))
     assert outcome.quality["statuses"] == {"label_image": 1, "ok": 1}
-    assert [row["path"] for row in rows(tmp_path / "m.csv")] == ["tissue.dcm"]
+    assert [row["path"] for row in read_rows(tmp_path / "m.csv")] == ["tissue.dcm"]
     assert len(outcome.quality["pictures"]["shown"]) == 1
 
 
@@ -346,4 +341,4 @@ def test_dicom_files_without_series_uid_are_read_and_found(tmp_path: Path, make_
     outcome = ingest(tmp_path, labels="folders")
     found = {finding["code"]: finding["images"] for finding in outcome.quality["findings"]}
     assert found["no_series_uid"] == 3
-    assert len(rows(tmp_path / "manifest.csv")) == 15
+    assert len(read_rows(tmp_path / "manifest.csv")) == 15

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import defaultdict
@@ -14,6 +13,7 @@ import pytest
 from movl_monai.errors import DataError
 from movl_monai.phantom import write_phantom
 from movl_monai.phantom.dataset import draw_labels
+from tests.tables import read_rows
 
 SMALL = {"patients": (2, 1, 1, 2), "images_per_patient": 2, "size": 64, "progress": False}
 
@@ -24,8 +24,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "manifest.csv")
 
 
 @pytest.fixture(scope="module")

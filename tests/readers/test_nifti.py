@@ -19,6 +19,7 @@ from movl_monai.readers.dicom import Limits
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.transforms.windows import HUWindows
+from tests.readers.refusals import refused
 
 RNG = np.random.default_rng(0)
 DIRECTIONS = {
@@ -144,9 +145,8 @@ def test_nan_is_black_and_infinity_is_the_end_of_the_range(intensity: str) -> No
 
 
 def test_a_volume_of_nan_is_refused() -> None:
-    with pytest.raises(MedicalImageError, match="only NaN") as caught:
+    with refused("not_finite", "only NaN"):
         read_nifti_slice(nifti(np.full((3, 3, 1), np.nan, dtype=np.float32)))
-    assert caught.value.reason == "not_finite"
 
 
 def test_constant_and_mostly_background_volumes_are_flagged() -> None:
@@ -166,12 +166,10 @@ def test_a_single_slice_needs_no_choice_and_two_dimensions_are_one() -> None:
 
 
 def test_several_slices_need_a_choice_that_exists() -> None:
-    with pytest.raises(MedicalImageError, match="got 7 axial slices; give frame=0 to frame=6") as caught:
+    with refused("multi_frame", "got 7 axial slices; give frame=0 to frame=6"):
         read_nifti_slice(nifti(VOLUME))
-    assert caught.value.reason == "multi_frame"
-    with pytest.raises(MedicalImageError, match="from 0 to 6 .* got 7") as caught:
+    with refused("bad_frame", "from 0 to 6 .* got 7"):
         read_nifti_slice(nifti(VOLUME), slice_index=7)
-    assert caught.value.reason == "bad_frame"
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -179,13 +177,11 @@ def test_four_dimensions_are_refused_or_indexed(compressed: bool) -> None:
     volumes = np.stack([VOLUME, 2 * VOLUME], axis=-1)
     file = nifti(volumes, oblique("LPS", 0))
     file = io.BytesIO(gzip.compress(file.getvalue())) if compressed else file
-    with pytest.raises(MedicalImageError, match="got 2 volumes .* volume_index=0 to volume_index=1") as caught:
+    with refused("bad_dimensions", "got 2 volumes .* volume_index=0 to volume_index=1"):
         read_nifti_slice(file, slice_index=0)
-    assert caught.value.reason == "bad_dimensions"
     assert np.array_equal(read_nifti(file, volume_index=1).values, 2 * VOLUME)
-    with pytest.raises(MedicalImageError, match="volume index from 0 to 1, got 2") as caught:
+    with refused("bad_frame", "volume index from 0 to 1, got 2"):
         read_nifti(file, volume_index=2)
-    assert caught.value.reason == "bad_frame"
 
 
 @pytest.mark.parametrize(
@@ -199,16 +195,14 @@ def test_four_dimensions_are_refused_or_indexed(compressed: bool) -> None:
 )
 def test_what_is_no_scalar_volume_is_refused(array: np.ndarray, reason: str, message: str) -> None:
     for action in (lambda file: read_nifti_slice(file, slice_index=0), slice_count):
-        with pytest.raises(MedicalImageError, match=message) as caught:
+        with refused(reason, message):
             action(nifti(array))
-        assert caught.value.reason == reason
 
 
 def test_a_pair_and_other_formats_are_refused(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Pair(VOLUME, np.eye(4)), tmp_path / "pair.hdr")
-    with pytest.raises(MedicalImageError, match="got nifti_pair .convert the pair") as caught:
+    with refused("unsupported_format", "got nifti_pair .convert the pair"):
         read_nifti_slice(tmp_path / "pair.hdr", slice_index=0)
-    assert caught.value.reason == "unsupported_format"
 
 
 @pytest.mark.parametrize(("offset", "zeros"), [(252, 4), (280, 16)])
@@ -233,9 +227,8 @@ def test_big_endian_nifti2_and_gzip_read_the_same() -> None:
 def test_a_truncated_volume_is_refused(compressed: bool, kept: float) -> None:
     content = nifti(VOLUME).getvalue()
     content = gzip.compress(content) if compressed else content
-    with pytest.raises(MedicalImageError, match="Expected") as caught:
+    with refused("truncated", "Expected"):
         read_nifti_slice(io.BytesIO(content[: int(kept * len(content))]), slice_index=0)
-    assert caught.value.reason == "truncated"
 
 
 @pytest.mark.parametrize("cuts", [[0], [0, 0, 0, 100], [1, 2, 100, 349], list(range(0, 900, 100))], ids=str)
@@ -253,9 +246,8 @@ def test_a_gzip_bomb_is_refused_from_its_header() -> None:
     header = bytearray(nifti(np.zeros((1, 1, 1), dtype=np.uint8)).getvalue()[:352])
     struct.pack_into("<hhh", header, 42, 1024, 1024, 256)  # 256 MiB
     started = time.perf_counter()
-    with pytest.raises(MedicalImageError, match="at most 536,870,912 bytes and 200 : 1") as caught:
+    with refused("too_large", "at most 536,870,912 bytes and 200 : 1"):
         read_nifti(io.BytesIO(gzip.compress(bytes(header) + bytes(2**20))))
-    assert caught.value.reason == "too_large"
     with pytest.raises(MedicalImageError, match="and 2 : 1"):
         read_nifti(io.BytesIO(gzip.compress(bytes(header) + bytes(2**20))), limits=Limits(inflation_ratio=2))
     assert time.perf_counter() - started < 2
@@ -280,9 +272,8 @@ def test_impossible_dimensions_are_refused_before_anything_is_allocated(compress
     struct.pack_into("<hhh", header, 42, 32767, 32767, 32767)
     content = gzip.compress(bytes(header)) if compressed else bytes(header)
     for action in (read_nifti, slice_count):
-        with pytest.raises(MedicalImageError, match="at most 268,435,456 voxels") as caught:
+        with refused("too_large", "at most 268,435,456 voxels"):
             action(io.BytesIO(content))
-        assert caught.value.reason == "too_large"
 
 
 @pytest.mark.parametrize(
@@ -291,9 +282,8 @@ def test_impossible_dimensions_are_refused_before_anything_is_allocated(compress
 def test_a_damaged_header_is_refused(offset: int, format_: str, value: float) -> None:
     content = bytearray(nifti(VOLUME).getvalue())
     struct.pack_into(format_, content, offset, value)
-    with pytest.raises(MedicalImageError, match="Expected") as caught:
+    with refused("bad_header", "Expected"):
         read_nifti(io.BytesIO(content))
-    assert caught.value.reason == "bad_header"
 
 
 def test_damaged_bytes_never_raise_anything_else() -> None:

@@ -21,6 +21,7 @@ from movl_monai.readers.series import (
     slices_of,
     spacing_flags,
 )
+from tests.readers.refusals import refused
 
 
 def at(place: float, *, sideways: float = 0, thickness: float = 4) -> SeriesSlice:
@@ -79,9 +80,8 @@ def test_a_file_without_a_place_or_with_too_many_frames_is_refused(change: dict,
         setattr(dataset, keyword, value)
     file = io.BytesIO()
     dataset.save_as(file)
-    with pytest.raises(MedicalImageError, match="one lacks them|at most 10000 frames, got 10001") as caught:
+    with refused(reason, "one lacks them|at most 10000 frames, got 10001"):
         slices_of(file, Limits())
-    assert caught.value.reason == reason
 
 
 def test_slices_that_are_alike_pass_and_one_that_is_not_is_counted() -> None:

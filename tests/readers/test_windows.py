@@ -23,6 +23,7 @@ from movl_monai.readers.windows import (
     window_sigmoid,
 )
 from movl_monai.transforms.windows import ApplyVOIWindow
+from tests.readers.refusals import refused
 
 FUNCTIONS = {"LINEAR": window_linear, "LINEAR_EXACT": window_linear_exact, "SIGMOID": window_sigmoid}
 
@@ -132,9 +133,8 @@ def test_a_linear_window_can_be_written_into_a_given_array(make: Callable[..., A
     + [(function, width) for function in ("LINEAR_EXACT", "SIGMOID") for width in (0, -1, math.nan)],
 )
 def test_a_width_below_the_allowed_minimum_is_refused(function: str, width: float) -> None:
-    with pytest.raises(MedicalImageError, match=f"function {function} needs .* width >.* got") as caught:
+    with refused("bad_window", f"function {function} needs .* width >.* got"):
         ApplyVOIWindow(center=0, width=width, function=function)  # type: ignore[arg-type]
-    assert caught.value.reason == "bad_window"
 
 
 @pytest.mark.parametrize("function", ["LINEAR_EXACT", "SIGMOID"])

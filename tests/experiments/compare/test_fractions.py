@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import json
@@ -21,6 +20,7 @@ from movl_monai.experiments.compare.fraction_choice import choose_fraction, pars
 from movl_monai.experiments.compare.fractions import draw_fractions, fraction_rows, reached
 from movl_monai.experiments.compare.statistics import Difference, DomainFigures
 from tests.experiments.compare.conftest import BUNDLE, FAST
+from tests.tables import read_rows
 
 
 def _items(count: int = 60, *, classes: int = 2, per_patient: int = 3) -> list[dict[str, Any]]:
@@ -159,8 +159,7 @@ def test_the_command_repeats_the_comparison_on_parts_and_writes_the_curve(
     assert "- 50%: 6 training images" in page
     assert "- 100%: 12 training images" in page
     assert "linear_probe reaches the balanced accuracy of full_finetune with all labels" in page
-    with (tmp_path / "label_fractions.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(tmp_path / "label_fractions.csv")
     assert len(rows) == 2 * 2 * 2, "domains, arms, fractions"
     for row in rows:
         folder = tmp_path / f"fraction_{float(row['fraction']):g}" / "runs" / row["arm"] / "seed_0"

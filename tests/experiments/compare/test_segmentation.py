@@ -18,6 +18,7 @@ from movl_monai.experiments.compare.comparison import Comparison
 from movl_monai.experiments.compare.data import fingerprint
 from movl_monai.experiments.compare.tasks import SEGMENTATION, read_judged, task_of
 from tests.evaluation.masks import write_images
+from tests.tables import read_rows
 
 BUNDLE = Path(__file__).resolve().parents[3] / "bundles" / "dvpt_segmentation"
 FAST: dict[str, Any] = {
@@ -55,8 +56,7 @@ def test_arms_are_compared_by_dice_and_the_table_says_what_the_files_say(
     outcome = comparison.run()
     write_tables(comparison, outcome, command="movl-monai compare X")
     page = (tmp_path / "comparison.md").read_text(encoding="utf-8")
-    with (tmp_path / "comparison.csv").open(newline="", encoding="utf-8") as stream:
-        table = {row["arm"]: row for row in csv.DictReader(stream)}
+    table = {row["arm"]: row for row in read_rows(tmp_path / "comparison.csv")}
     assert list(table) == ["decoder_only", "unet"]
     for arm, row in table.items():
         found = []

@@ -19,6 +19,7 @@ from movl_monai.experiments.compare.table import (
     domain_rows,
 )
 from movl_monai.experiments.compare.tasks import CLASSIFICATION
+from tests.tables import read_rows
 
 Finished = tuple[Comparison, Outcome]
 REFERENCES = ("linear_probe", "full_finetune")
@@ -30,8 +31,7 @@ def figures(finished: Finished) -> list[DomainFigures]:
 
 
 def _rows(path: Path, domain: str) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [row for row in csv.DictReader(stream) if row["domain"] == domain]
+    return [row for row in read_rows(path) if row["domain"] == domain]
 
 
 def test_the_numbers_of_the_csv_are_those_of_the_predictions(finished: Finished, figures: list[DomainFigures]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -17,6 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from movl_monai.cli import main
 from movl_monai.networks import decode_facts, encode_facts
+from tests.tables import read_rows
 
 FEW = [
     "--severities",
@@ -53,7 +52,7 @@ def test_it_writes_a_page_a_table_a_picture_and_json_that_agree(output: Path) ->
     assert sum(result["images"]["classes"].values()) == 12
     assert result["corruptions"]["contrast"]["parameters"] == {"2": 0.65, "4": 0.35}
     assert list(result["corruptions"]["inversion"]["parameters"]) == ["1"]
-    rows = list(csv.DictReader(io.StringIO((output / "robustness.csv").read_text(encoding="utf-8"))))
+    rows = read_rows(output / "robustness.csv")
     assert len(rows) == 2 * (1 + 2 + 2 + 1)
     for row in rows:
         part = result["runs"][row["run"]]
@@ -63,7 +62,7 @@ def test_it_writes_a_page_a_table_a_picture_and_json_that_agree(output: Path) ->
         assert float(row["balanced_accuracy"]) == cell["balanced_accuracy"]["value"]
         assert float(row["auroc_low"]) == cell["auroc"]["interval"][0]
     logits = np.load(next((output / "logits").glob("contrast-4-*.npz")))[result["facts"]["movl"]["digest"]]
-    images = list(csv.DictReader(io.StringIO((output / "images.csv").read_text(encoding="utf-8"))))
+    images = read_rows(output / "images.csv")
     predicted = [sorted(result["images"]["classes"])[row.argmax()] for row in logits]
     oracle = balanced_accuracy_score([image["label"] for image in images], predicted)
     cell = result["runs"]["movl"]["corruptions"]["contrast"]["4"]
@@ -80,8 +79,7 @@ def test_it_writes_a_page_a_table_a_picture_and_json_that_agree(output: Path) ->
 
 
 def test_nothing_written_names_a_patient_a_path_or_this_machine(output: Path, phantom: Path, probe: Path) -> None:
-    with (phantom / "manifest.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(phantom / "manifest.csv")
     names = {row["patient_id"] for row in rows} | {row["path"] for row in rows} | {str(phantom), str(probe.parent)}
     written = [
         path for path in output.rglob("*") if path.is_file() and path.suffix != ".png" and "local" not in path.parts

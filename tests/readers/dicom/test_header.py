@@ -9,8 +9,8 @@ import pytest
 from movl_monai.readers.dicom import frame_count, is_dicom, read_header
 from movl_monai.readers.dicom.header import parse
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.errors import MedicalImageError
 from tests.readers.dicom.objects import as_file, grey_object, shipped
+from tests.readers.refusals import refused
 
 SMALL = np.zeros((4, 6), dtype=np.uint16)
 
@@ -38,9 +38,8 @@ def test_an_object_without_pixel_data_has_a_header() -> None:
 
 
 def test_a_header_that_is_cut_is_refused() -> None:
-    with pytest.raises(MedicalImageError, match="ends within its header") as caught:
+    with refused("truncated", "ends within its header"):
         read_header(shipped("rtplan_truncated.dcm"))
-    assert caught.value.reason == "truncated"
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 1), ("", 1), (0, 1), (1, 1), (7, 7)])
@@ -52,9 +51,8 @@ def test_the_number_of_frames_is_one_unless_stated(value: int | None, expected: 
 
 
 def test_a_number_of_frames_that_is_none_is_refused() -> None:
-    with pytest.raises(MedicalImageError, match="NumberOfFrames must be a whole number") as caught:
+    with refused("bad_header", "NumberOfFrames must be a whole number"):
         frame_count(read_header(shipped("badVR.dcm")))
-    assert caught.value.reason == "bad_header"
 
 
 def test_dicom_is_told_by_its_first_bytes() -> None:

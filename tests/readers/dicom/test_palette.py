@@ -7,7 +7,7 @@ from pydicom.data import get_palette_files
 from pydicom.pixels import apply_color_lut
 
 from movl_monai.readers.dicom.palette import expand_segments
-from movl_monai.readers.errors import MedicalImageError
+from tests.readers.refusals import refused
 
 SEGMENTED = ("spring", "summer", "fall", "winter")
 
@@ -47,9 +47,8 @@ def test_an_indirect_segment_of_8_bits_writes_its_offset_in_four_bytes() -> None
     ids=["linear first", "indirect first", "unknown", "empty", "outside", "to itself"],
 )  # fmt: skip
 def test_segments_that_cannot_be_expanded_are_refused(words: list[int]) -> None:
-    with pytest.raises(MedicalImageError, match="cannot be expanded") as caught:
+    with refused("bad_palette", "cannot be expanded"):
         expand_segments(np.array(words, dtype=np.uint16), count=500, is_16_bit=True)
-    assert caught.value.reason == "bad_palette"
 
 
 def test_expansion_stops_at_the_number_of_entries() -> None:
