@@ -18,7 +18,8 @@ from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.metrics.conformal import fit_conformal
 from movl_monai.metrics.ood.detection import fit_detector
 from movl_monai.networks import save_atomically
-from tests.evaluation.test_handler import CLASSES, Images, evaluator, rows_of, trained_like_network
+from tests.evaluation.test_handler import CLASSES, Images, evaluator, trained_like_network
+from tests.tables import read_rows
 
 MARKS = [*(f"calibrated_{name}" for name in CLASSES), "ood_score", "outside", "abstain", "prediction_set"]
 
@@ -51,7 +52,7 @@ def record_of(network: torch.nn.Module, **options: Any) -> TrustRecord:
 def run(folder: Path, network: torch.nn.Module, *, trust: Path | None, **options: Any) -> list[dict[str, str]]:
     handler = MarkedPredictionWriter(folder, class_names=CLASSES, network=network, trust=trust)
     evaluator(network, handler, data=Images(labeled=False), **options).run()
-    return rows_of(folder / "predictions.csv")
+    return read_rows(folder / "predictions.csv")
 
 
 @pytest.mark.parametrize("decollate", [True, False])
@@ -124,7 +125,7 @@ def test_the_record_is_compared_with_the_checkpoint_that_is_loaded_at_the_start(
     engine = evaluator(network, LoadCheckpoint(tmp_path / "model.pt", network=network), data=Images(labeled=False))
     writer.attach(engine)
     engine.run()
-    assert "abstain" in rows_of(tmp_path / "predictions.csv")[0]
+    assert "abstain" in read_rows(tmp_path / "predictions.csv")[0]
 
 
 def test_the_record_of_another_checkpoint_stops_the_run(tmp_path: Path) -> None:
