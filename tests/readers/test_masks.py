@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -11,7 +10,6 @@ import highdicom as hd
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -30,7 +28,7 @@ from movl_monai.readers import (
     slices_to_volume,
     take_slice,
 )
-from tests.readers.dicom.objects import shipped
+from tests.readers.dicom.objects import compressed, deflate, run_lengths, shipped
 from tests.readers.refusals import refused
 from tests.readers.segmentations import (
     AXIAL,
@@ -433,7 +431,7 @@ def test_without_an_image_only_a_single_plane_is_read() -> None:
 def test_deflated_frames_are_inflated_to_what_they_were(kind: str) -> None:
     sources = source_series()
     dataset = segmentation(sources, kind=kind)
-    file = with_frames(dataset, [deflate(frame) for frame in native_frames(dataset)], "1.2.840.10008.1.2.8.1")
+    file = compressed(dataset, [deflate(frame) for frame in native_frames(dataset)], "1.2.840.10008.1.2.8.1")
     for k in (1, 2):
         mask, record = read_segmentation(file, written(sources[k]))
         np.testing.assert_array_equal(mask[0], LABELS[k])
@@ -443,9 +441,8 @@ def test_deflated_frames_are_inflated_to_what_they_were(kind: str) -> None:
 def test_run_lengths_of_single_bits_are_read() -> None:
     sources = source_series()
     dataset = segmentation(sources)
-    packed = [np.frombuffer(frame, dtype=np.uint8)[None] for frame in native_frames(dataset)]
-    encoded = [encode_bytes(frame) for frame in packed]
-    file = with_frames(dataset, encoded, RLELossless)
+    encoded = [run_lengths(np.frombuffer(frame, dtype=np.uint8)) for frame in native_frames(dataset)]
+    file = compressed(dataset, encoded, RLELossless)
     for k in (1, 2):
         np.testing.assert_array_equal(read_segmentation(file, written(sources[k]))[0][0], LABELS[k])
 
@@ -468,7 +465,7 @@ def test_a_deflated_frame_of_another_size_is_refused_without_inflating_it_all(da
         "shorter": deflate(frames[0][:-2]),
         "garbage": b"\xff" * 20,
     }[damage]
-    file = with_frames(dataset, [bad] * len(frames), "1.2.840.10008.1.2.8.1")
+    file = compressed(dataset, [bad] * len(frames), "1.2.840.10008.1.2.8.1")
     with refused("decode_failed", "Every decoder failed"):
         read_segmentation_volume(file)
 
@@ -571,41 +568,6 @@ def native_frames(dataset: Dataset) -> list[bytes]:
     if dataset.BitsAllocated == 1:
         return [np.packbits(frame.ravel(), bitorder="little").tobytes() for frame in stored]
     return [frame.tobytes() for frame in stored]
-
-
-def deflate(data: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return compressor.compress(data) + compressor.flush()
-
-
-def encode_bytes(frame: np.ndarray) -> bytes:
-    """Run lengths of one row of bytes."""
-    from pydicom.pixels import get_encoder
-
-    return get_encoder(RLELossless).encode(
-        frame,
-        encoding_plugin="pydicom",
-        rows=1,
-        columns=frame.shape[1],
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        bits_allocated=8,
-        bits_stored=8,
-        pixel_representation=0,
-        number_of_frames=1,
-    )
-
-
-def with_frames(dataset: Dataset, frames: list[bytes], syntax: str) -> BytesIO:
-    """The segmentation as a file with compressed frames."""
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.PixelData = encapsulate(frames)
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
-    file = BytesIO()
-    # pydicom does not know the newer transfer syntaxes
-    dataset.save_as(file, implicit_vr=False, little_endian=True, force_encoding=True)
-    return file
 
 
 def wrong_segment(dataset: Dataset) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -15,9 +16,22 @@ import pytest
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_encoder
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
-__all__ = ["as_file", "dcmtk_render", "grey_object", "lut_item", "rgb_object", "shipped"]
+__all__ = [
+    "as_file",
+    "compressed",
+    "dcmtk_render",
+    "deflate",
+    "grey_object",
+    "lut_item",
+    "rewritten",
+    "rgb_object",
+    "run_lengths",
+    "shipped",
+]
 
 
 def shipped(name: str) -> Path:
@@ -84,6 +98,38 @@ def as_file(dataset: Dataset, path: Path | None = None) -> Any:
     if path is None:
         target.seek(0)
     return target
+
+
+def deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+def run_lengths(row: np.ndarray) -> bytes:
+    """Run lengths (RLE Lossless) of one row of bytes."""
+    return get_encoder(RLELossless).encode(
+        row[None],
+        encoding_plugin="pydicom",
+        rows=1,
+        columns=len(row),
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=8,
+        bits_stored=8,
+        pixel_representation=0,
+        number_of_frames=1,
+    )
+
+
+def compressed(dataset: Dataset, frames: list[bytes], syntax: str) -> BytesIO:
+    """The object as a file in memory with compressed frames, in a transfer syntax that pydicom need not know."""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    file = BytesIO()
+    dataset.save_as(file, implicit_vr=False, little_endian=True, force_encoding=True)
+    return file
 
 
 def dcmtk_render(path: Path, *options: str, frame: int = 0) -> np.ndarray:
