@@ -1,4 +1,4 @@
-"""The staged trainer on masks: exactly the stage's parts change, masks are learned."""
+"""The staged trainer on masks: exactly the stage's parts change, masks are learned, resume is exact."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from movl_monai.adapters import DVPT
 from movl_monai.backbones import Backbone, map_channels
 from movl_monai.engines import (
     BestCheckpoint,
+    Resume,
     SelectingEvaluator,
     Stage,
     StagedTrainer,
@@ -135,6 +136,18 @@ def test_masks_are_learned_and_the_best_state_is_kept(tmp_path: Path) -> None:
     evaluator.run()
     assert evaluator.state.metrics["dice"] == pytest.approx(max(seen), abs=1e-6)
     assert (tmp_path / "model.pt").stat().st_size < 40_000
+
+
+def test_a_resumed_run_ends_as_one_that_was_left_alone(tmp_path: Path) -> None:
+    whole = _network()
+    _trainer(whole).run()
+    halved = _network()
+    trainer = _trainer(halved, resume=Resume(tmp_path / "last.pt"))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda engine: engine.terminate())
+    trainer.run()
+    resumed = _network()
+    _trainer(resumed, resume=Resume(tmp_path / "last.pt")).run()
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
 def test_two_runs_with_one_seed_are_the_same_and_decollation_changes_nothing() -> None:
