@@ -13,6 +13,7 @@ import torch
 from monai.transforms import Compose
 from pydicom.uid import generate_uid
 
+from movl_monai import heap
 from movl_monai.backbones import Backbone, prepare_frozen
 from movl_monai.engines import prepare_image_batch
 from movl_monai.heads import LinearHead
@@ -73,9 +74,7 @@ def _compare(name: str, program: Elsewhere, plain: Elsewhere, settings: BenchSet
 
 
 def _as_a_program(settings: BenchSettings, root: Path) -> dict[str, Action]:
-    from movl_monai.heap import keep_free_memory
-
-    keep_free_memory()
+    heap.keep_free_memory()
     actions: dict[str, Action] = {}
     for name in _counts(settings):
         model = _model(name, settings)

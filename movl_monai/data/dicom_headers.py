@@ -6,6 +6,7 @@ from pathlib import Path
 
 from movl_monai.data.entries import FileHeader
 from movl_monai.data.faults import fault_of
+from movl_monai.readers.dicom import scan_header
 
 __all__ = ["read_dicom_header"]
 
@@ -16,8 +17,6 @@ def read_dicom_header(path: Path) -> FileHeader:
     Reference:
         DICOM PS3.10, section 7.1 (preamble and prefix); PS3.3 C.7.1.1 (PatientID, IssuerOfPatientID).
     """
-    from movl_monai.readers.dicom import scan_header
-
     try:
         scan = scan_header(path)
     except Exception as error:  # damaged, in any way

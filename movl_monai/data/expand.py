@@ -10,6 +10,7 @@ from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, SliceAxis
 from movl_monai.data.faults import ends_run
 from movl_monai.data.series_folders import read_series_header
+from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 
 __all__ = ["SliceAxis", "expand", "read_header"]
 
@@ -50,8 +51,6 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     Faults of the content are not raised: a file of unknown format has the problem ``unsupported_format``, and damaged
     NIfTI and raster headers are left to the transform, which describes them better.
     """
-    from movl_monai.readers import raster_frame_count, slice_count, sniff_format
-
     if path.is_dir():
         return read_series_header(path, slice_axis=slice_axis)
     try:

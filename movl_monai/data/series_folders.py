@@ -11,6 +11,10 @@ import numpy as np
 from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SliceAxis
 from movl_monai.data.faults import ends_run, fault_of
+from movl_monai.readers import sniff_format
+from movl_monai.readers.dicom import Limits
+from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
+from movl_monai.readers.volume_source import series_files
 
 __all__ = ["group_series", "read_series_header"]
 
@@ -47,8 +51,6 @@ def group_series(listing: Listing) -> Listing:
 
 
 def _series_entry(folder: Path, entries: list[Entry]) -> Entry | None:
-    from movl_monai.readers import sniff_format
-
     try:
         if len(entries) < 2 or any(sniff_format(entry.path) != "dicom" for entry in entries):
             return None
@@ -70,10 +72,6 @@ def _geometry(source: Path | Sequence[Path]) -> tuple[list[Path], tuple[int, int
         MedicalImageError: if the files are not one series with positions.
     """
     import nibabel as nib
-
-    from movl_monai.readers.dicom import Limits
-    from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
-    from movl_monai.readers.volume_source import series_files
 
     limits = Limits()
     files = series_files(source, limits)[0] if isinstance(source, Path) else list(source)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from movl_monai import heap
 from movl_monai.deploy.errors import clean_errors
 from movl_monai.deploy.prediction import Outcome, outcome_of
 from movl_monai.deploy.sdk import Application
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, user_error
 from movl_monai.files import clear_leftovers, write_atomically
 from movl_monai.predict.journal import started_at
 from movl_monai.predict.outputs import output_folders
@@ -94,10 +95,7 @@ def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
         0 on success; 4 if something could not be predicted or written and the rest is done, with a paragraph that
         counts it; 2 for an error that a user can act on, which is printed as one paragraph.
     """
-    from movl_monai.errors import user_error
-    from movl_monai.heap import keep_free_memory
-
-    keep_free_memory()
+    heap.keep_free_memory()
     # Holoscan would print each error with its traceback, and log paths
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
     try:

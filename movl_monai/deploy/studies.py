@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.faults import fault_of
+from movl_monai.data.read_folders import read_files
 from movl_monai.data.series import REASONS, Selection, SeriesScan, problem_of
 from movl_monai.deploy.errors import clean_errors
 from movl_monai.deploy.prediction import outcome_of
@@ -22,6 +23,7 @@ from movl_monai.deploy.sdk import (
     StudySelectedSeries,
 )
 from movl_monai.errors import DataError
+from movl_monai.readers.dicom import read_header, scan_header
 from movl_monai.readers.dicom.codes import MODALITIES, known
 
 __all__ = ["SeriesSelectorOperator", "StudyLoaderOperator", "files_of"]
@@ -61,8 +63,6 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
 
     def load_data_to_studies(self, input_path: Path) -> list[Any]:
         """Read the headers of all files in a folder into studies and series."""
-        from movl_monai.data.read_folders import read_files
-
         if not Path(input_path).is_dir():
             raise DataError("The input must be a folder with DICOM files; give it with -i.")
         listing = read_files(Path(input_path))
@@ -187,8 +187,6 @@ def files_of(selected_series: Sequence[Any]) -> list[str]:
 
 def _header(path: Path) -> Any:
     """Return the header of an image with its path, or the reason code for any other file."""
-    from movl_monai.readers.dicom import read_header, scan_header
-
     try:
         if problem := problem_of(scan_header(path)):
             return problem

@@ -22,8 +22,11 @@ from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
+from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
+from movl_monai.evaluation.trust_record import trust_record
 from movl_monai.files import keep_evaluated
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
+from movl_monai.prompts import VisualPrompt, prompt_picture
 from movl_monai.report.comparisons import compare_with_runs
 from movl_monai.report.entries import Report
 from movl_monai.report.options import ReportOptions
@@ -239,9 +242,6 @@ class EvaluationReportHandler(Collecting):
             raise failed
 
     def _keep_trust(self, outputs: StoredOutputs, engine: Engine | None) -> None:
-        from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
-        from movl_monai.evaluation.trust_record import trust_record
-
         network = getattr(engine, "network", self.network)
         fitted_on = {"train", "val", "calibration"} & set(outputs.sections())
         if self.trust_record is None or network is None or self.report is None or not fitted_on:
@@ -270,7 +270,5 @@ def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
 
 
 def _prompt_picture(network: Any) -> np.ndarray | None:
-    from movl_monai.prompts import VisualPrompt, prompt_picture
-
     prompt = getattr(getattr(network, "module", network), "prompt", None)
     return prompt_picture(prompt) if isinstance(prompt, VisualPrompt) else None

@@ -6,14 +6,13 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from movl_monai.errors import MovlError
-
-if TYPE_CHECKING:  # it imports from this package
-    from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_file import read_trust
+from movl_monai.evaluation.trust_record import TrustRecord
 
 __all__ = ["TrustMarks"]
 
@@ -41,8 +40,6 @@ class TrustMarks:
             TrustError: if the record is damaged, of another format version, or of another checkpoint.
             MovlError: if it is of other classes.
         """
-        from movl_monai.evaluation.trust_file import read_trust
-
         self.record = None
         if self.path is None:
             _LOGGER.info("Predictions are not marked: `trust` is null.")

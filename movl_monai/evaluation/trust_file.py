@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
+import movl_monai
+from movl_monai.backbones.base import digest_tensors
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.metrics.conformal import ConformalFit
 from movl_monai.metrics.ood.detection import SCORES, OODDetector
 from movl_monai.metrics.ood.sketch import FeatureSketch
-from movl_monai.networks import trained_state_sha256
+from movl_monai.networks import decode_facts, encode_facts, save_atomically, trained_state_sha256
 
 __all__ = [
     "TRUST_FILE",
@@ -58,8 +60,6 @@ def write_trust(path: str | os.PathLike[str], record: TrustRecord) -> int:
     Raises:
         MovlError: if it cannot be written.
     """
-    from movl_monai.networks import encode_facts, save_atomically
-
     arrays, facts = _pack(record)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
     encoded = encode_facts(facts)
@@ -118,8 +118,6 @@ def decode_trust(content: bytes, checkpoint_sha256: str, *, name: str = TRUST_FI
 
 
 def _load(file: bytes, name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from movl_monai.networks import decode_facts
-
     try:
         content = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
         encoded, arrays, digest = content["facts"], dict(content["arrays"]), content["digest"]
@@ -141,15 +139,11 @@ def _damaged(path: str | os.PathLike[str], error: Exception | None = None) -> Tr
 
 
 def _digest(encoded: torch.Tensor, arrays: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    from movl_monai.backbones.base import digest_tensors
-
     text = digest_tensors({"facts": encoded, **{f"arrays.{name}": value for name, value in arrays.items()}})
     return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
 
 
 def _pack(record: TrustRecord) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    import movl_monai
-
     facts: dict[str, Any] = {"format": TRUST_FORMAT, "movl_monai": movl_monai.__version__}
     facts |= {"checkpoint_sha256": record.checkpoint_sha256, "class_names": list(record.class_names)}
     facts |= {"temperature": record.temperature, "least_confidence": record.least_confidence}

@@ -14,10 +14,13 @@ from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_split
 from movl_monai.data.same_splits import splits_differ
 from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError, WeightsError
+from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
+from movl_monai.export.preprocessing import literal_config
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256
 from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT, find_again
 from movl_monai.runs.overrides import reachable
+from movl_monai.runs.provenance import run_info
 from movl_monai.runs.run_record import Run, open_run
 
 __all__ = ["MEMBER_ID", "make_ensemble"]
@@ -117,8 +120,6 @@ def _check_free(checkpoint: Path, *, overwrite: bool) -> None:
 
 
 def _write(checkpoint: Path, network: Any, record: Mapping[str, Any], splits: bytes) -> None:
-    from movl_monai.evaluation.trust_file import TRUST_FILE
-
     checkpoint.with_name(TRUST_FILE).unlink(missing_ok=True)  # of the previous run
     save_atomically(network.state_dict(), checkpoint)
     write_atomically(checkpoint.with_name(SPLITS_FILE), splits)
@@ -154,8 +155,6 @@ _MUST = {
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    from movl_monai.export.preprocessing import literal_config
-
     parser = run.parser("inference")
     try:
         preprocessing = literal_config(parser, "preprocessing")
@@ -197,8 +196,6 @@ def _check_distinct(names: Sequence[str], members: Sequence[Any]) -> None:
 
 
 def _temperature(name: str, run: Run, network: Any) -> float:
-    from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
-
     path = run.checkpoint.with_name(TRUST_FILE)
     if not path.is_file():
         raise TrustError(
@@ -215,8 +212,6 @@ def _temperature(name: str, run: Run, network: Any) -> float:
 
 def _record(runs: Sequence[Run], members: Sequence[Any], temperatures: Sequence[float]) -> dict[str, Any]:
     """Return the ensemble's record: the first run's, with the settings of every network under separate names."""
-    from movl_monai.runs.provenance import run_info
-
     first, info = runs[0].record, run_info()
     own = {**first["settings"], **find_again(runs[0].overrides)}
     settings = {name: own[name] for name in reachable(own, _SHARED)}

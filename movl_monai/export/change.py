@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import softmax
 
 from movl_monai.errors import ExportError
+from movl_monai.metrics.conformal_report import binomial_interval
+from movl_monai.metrics.paired import mcnemar, paired_figures
 
 from .exported import ExportedOutput
 from .images import ImageSample
@@ -128,9 +130,6 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict[str, Any]:
-    from movl_monai.metrics.conformal_report import binomial_interval
-    from movl_monai.metrics.paired import mcnemar, paired_figures
-
     labels = np.asarray(sample.labels)
     found = paired_figures(labels, after, before, patients=sample.patients, metrics=["balanced_accuracy", "accuracy"])
     flips = mcnemar(labels, after, before)

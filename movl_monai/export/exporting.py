@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 from torch import nn
 
 from movl_monai.errors import ConfigError, ExportError
+from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
+from movl_monai.runs.run_record import Run, open_run
 
 from .change import check_change, describe_change
 from .disk import neighbor
@@ -26,9 +28,6 @@ from .quantize import quantize_model
 from .sealed import SUFFIXES, ExportFormat, exported_format
 from .windows import describe_inferer
 from .writers import compile_graph, write_compiled
-
-if TYPE_CHECKING:
-    from movl_monai.runs.run_record import Run
 
 __all__ = ["ExportedFile", "export_network", "export_run"]
 
@@ -100,7 +99,6 @@ def export_run(
     """
     _check_settings(form, output=output, tolerance=tolerance, int8=int8, int8_max_drop=int8_max_drop)
     _check_source(Path(source))
-    from movl_monai.runs.run_record import open_run
 
     run = open_run(source, overrides=overrides, bundle_dir=bundle_dir, trust=trust_code)
     path = Path(output) if output is not None else run.checkpoint.with_name(f"model{SUFFIXES[form]}")
@@ -256,8 +254,6 @@ def _metadata(run: Run, network: Any, parser: Any) -> dict[str, Any]:
 
 def _trust_of(run: Run, network: nn.Module) -> tuple[dict[str, Any] | None, str]:
     """Return the facts of the run's trust record and the record itself as base64; None and "" without one."""
-    from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
-
     path = run.checkpoint.with_name(TRUST_FILE)
     if not path.is_file():
         return None, ""

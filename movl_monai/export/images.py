@@ -7,16 +7,18 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from movl_monai.data import IdMap
+from movl_monai.data.decode import decode
 from movl_monai.errors import DataError, MovlError, user_error
+from movl_monai.metrics.stored.outputs import read_outputs
+from movl_monai.phantom import write_phantom
+from movl_monai.runs.run_record import Run
 
 from .disk import scratch_folder
-
-if TYPE_CHECKING:
-    from movl_monai.runs.run_record import Run
 
 __all__ = ["ImageSample", "given_images", "phantom_images", "sample_images", "val_images"]
 
@@ -86,9 +88,6 @@ def val_images(run: Run, *, count: int) -> ImageSample | None:
     This needs the stored outputs (the split of each image) and the local map of ids to paths. Returns None if one of
     them, or an image, is missing.
     """
-    from movl_monai.data import IdMap
-    from movl_monai.evaluation import read_outputs
-
     folder = run.folder
     id_map = folder / "local" / "id_map.json"
     try:
@@ -112,8 +111,6 @@ def val_images(run: Run, *, count: int) -> ImageSample | None:
 
 def phantom_images(run: Run, *, count: int) -> ImageSample:
     """Render the phantom as DICOM files and read them with the run's preprocessing."""
-    from movl_monai.phantom import write_phantom
-
     with scratch_folder() as folder:
         write_phantom(
             folder, patients=(0, 0, _PHANTOM_PATIENTS, _PHANTOM_PATIENTS), images_per_patient=2, progress=False
@@ -158,8 +155,6 @@ def _decoded(
     run: Run, items: Sequence[Mapping[str, Any]], *, kind: Kind, available: int | None = None
 ) -> ImageSample | None:
     """Decode items one by one; None if none can be read."""
-    from movl_monai.data.decode import decode
-
     transform = run.preprocessing()
     found: list[tuple[np.ndarray, int, str | None]] = []
     for item in _without_masks(items):

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from movl_monai.data.checks import SWAPPED
 from movl_monai.data.decode import explain
@@ -22,9 +21,8 @@ from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.labels import LabelSource, is_paired
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.scan import file_key
-
-if TYPE_CHECKING:
-    from movl_monai.transforms import LoadImageMask
+from movl_monai.readers import sniff_format
+from movl_monai.transforms import LoadImageMask
 
 __all__ = [
     "UNPAIRED",
@@ -113,8 +111,6 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
     Raises:
         DataError: if most pairs look swapped.
     """
-    from movl_monai.transforms import LoadImageMask
-
     step = max(1, len(entries) // _LOOKED_AT)
     chosen = entries[::step][:_LOOKED_AT]
     load = LoadImageMask(
@@ -137,8 +133,6 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
 
 def _middle(load: LoadImageMask, entry: Entry) -> int | None:
     """Return the middle slice of a volume; its ends may be empty."""
-    from movl_monai.readers import sniff_format
-
     if entry.frame is not None:
         return entry.frame
     if entry.path.is_dir() or sniff_format(os.fspath(entry.path)) in ("nifti", "nifti_pair"):

@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from movl_monai import heap
 from movl_monai.errors import ConfigError, MovlError
 from movl_monai.files import write_atomically
+from movl_monai.id_values import parse_overrides
 from movl_monai.predict.dicom_network import (
     OUT_OF_RESOURCES,
     SUCCESS,
@@ -270,11 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _listen(options: argparse.Namespace) -> int:
     titles = options.allow_ae.split(",") if options.allow_ae else []
     check_address(options.host, check_titles(titles))  # before anything is opened
-    from movl_monai.heap import keep_free_memory
-    from movl_monai.id_values import parse_overrides
     from movl_monai.predict.model import open_model
 
-    keep_free_memory()
+    heap.keep_free_memory()
     overrides = parse_overrides(options.overrides)
     listener = Listener(
         open_model(

@@ -19,6 +19,9 @@ from movl_monai.data.series_folders import read_series_header
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
 from movl_monai.predict.batches import paths_of
+from movl_monai.readers import sniff_format
+from movl_monai.readers.dicom import scan_header
+from movl_monai.readers.series import group_alike
 
 __all__ = ["Listed", "list_images"]
 
@@ -160,9 +163,6 @@ def _read(path: Path) -> Listing:
 
 def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
     """Inspect a file; return it, and a reason code if it is not an image."""
-    from movl_monai.readers import sniff_format
-    from movl_monai.readers.dicom import scan_header
-
     if entry.path.is_dir():
         header = read_header(entry.path, slice_axis=slice_axis)
         return _Found(entry, header.frames), header.problem
@@ -177,8 +177,6 @@ def _look(entry: Entry, slice_axis: SliceAxis) -> tuple[_Found, str | None]:
 
 def _with_volumes(found: Sequence[_Found], id_map: IdMap, slice_axis: SliceAxis) -> list[_Found]:
     """Merge the slices of each series into one entry."""
-    from movl_monai.readers.series import group_alike
-
     keys: list[Hashable] = []
     places: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
     for number, one in enumerate(found):

@@ -8,16 +8,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from movl_monai.errors import ConfigError
-
-if TYPE_CHECKING:
-    from movl_monai.export import ExportedModel
-    from movl_monai.runs.run_record import Run
+from movl_monai.engines.batch import prepare_image_batch
+from movl_monai.engines.checks import check_device
+from movl_monai.errors import ConfigError, ExportError
+from movl_monai.evaluation.feature_tap import FeatureTap
+from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
+from movl_monai.export import ExportedModel, read_exported
+from movl_monai.export.preprocessing import literal_config
+from movl_monai.export.sealed import exported_format
+from movl_monai.networks import trained_state_sha256
+from movl_monai.runs import Run, as_written, open_run
 
 __all__ = ["Facts", "Forward", "Model", "open_model"]
 
@@ -126,9 +131,6 @@ def open_model(
 
 
 def _is_exported(path: Path) -> bool:
-    from movl_monai.errors import ExportError
-    from movl_monai.export.sealed import exported_format
-
     if path.is_dir():
         return False
     try:
@@ -148,9 +150,6 @@ def _open_run(
     *,
     trust: bool,
 ) -> Model:
-    from movl_monai.engines import as_written, check_device, open_run
-    from movl_monai.networks import trained_state_sha256
-
     run = open_run(path, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = run.network(chosen)
@@ -196,15 +195,11 @@ class _NetworkForward:
     """Run a network as the bundle's evaluator does, and return the features that its head reads."""
 
     def __init__(self, network: torch.nn.Module, inferer: Any, device: torch.device, *, task: Task) -> None:
-        from movl_monai.evaluation.feature_tap import FeatureTap
-
         self.network, self.inferer, self.device = network, inferer, device
         # the head of a segmenter reads feature maps, not vectors
         self.tap = FeatureTap(network if task == "classification" else None)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
-        from movl_monai.engines import prepare_image_batch
-
         image, _ = prepare_image_batch({"image": images}, self.device, non_blocking=True)
         self.tap.open()
         try:
@@ -217,8 +212,6 @@ class _NetworkForward:
 
 
 def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
-    from movl_monai.export import read_exported
-
     if overrides:
         raise ConfigError(
             f"An exported file takes no overrides, got {', '.join(sorted(overrides))}; override the run, and export it "
@@ -272,8 +265,6 @@ def _settings_of_chain(config: Any) -> dict[str, Any]:
 
 
 def _preprocessing_of(run: Run) -> Any:
-    from movl_monai.export.preprocessing import literal_config
-
     try:
         return literal_config(run.parser("inference"), "preprocessing")
     except ConfigError:  # a part cannot be written as JSON
@@ -294,8 +285,6 @@ def _inferer_facts(inferer: Any) -> Any:
 
 def _trust_of(run: Run, parser: Any, network: torch.nn.Module) -> tuple[Any, str]:
     """Return the trust record and its SHA-256; (None, "") without a record, or if the setting ``trust`` is null."""
-    from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
-
     beside = run.checkpoint.with_name(TRUST_FILE)
     said = parser.get_parsed_content("trust") if "trust" in parser.get() else beside
     if said is None or not Path(said).is_file():

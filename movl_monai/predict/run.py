@@ -13,6 +13,7 @@ import torch
 
 from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
+from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
@@ -179,8 +180,6 @@ def _units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
 
 
 def _check_folders(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    from movl_monai.engines import check_output_dir
-
     folder, origin = Path(out), Path(source)
     if origin.is_dir() and folder.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(

@@ -19,6 +19,7 @@ from movl_monai.errors import ConfigError
 from movl_monai.files import to_json, write_atomically
 from movl_monai.runs.overlays import CONFIG_FILES
 from movl_monai.runs.overrides import ENTRY_IDS, find_caller, reachable
+from movl_monai.runs.provenance import run_info
 from movl_monai.runs.verbatim import as_written
 
 if TYPE_CHECKING:
@@ -146,8 +147,6 @@ def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoi
         ``training``: the other raw ids, such as the split and the strategy, without folders and ids of a single run;
             ``files``: the contents of the bundle's own files. The only named folder is that of a weights file.
     """
-    from movl_monai.runs.provenance import run_info  # evaluation itself imports engines
-
     files = _read_files(config_root)
     info = run_info()
     settings = _settings(config)

@@ -15,6 +15,7 @@ from monai.bundle.scripts import create_workflow
 from monai.utils import ensure_tuple
 
 from movl_monai.errors import ConfigError
+from movl_monai.id_values import parse_overrides
 
 __all__ = ["CONFIG_FILES", "ConfigSources", "check_overlays", "find_sources", "own_ids"]
 
@@ -59,8 +60,6 @@ def find_sources() -> ConfigSources | None:
 
 def _typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return values with a `#` in their typed form: `python -m monai.bundle` reads a `#` as a comment."""
-    from movl_monai.id_values import parse_overrides
-
     typed: dict[str, Any] = {}
     for word, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         name, equals, text = word.removeprefix("--").partition("=")

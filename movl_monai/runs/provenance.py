@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import movl_monai
 from movl_monai.files import jsonable
 from movl_monai.networks import trained_state_sha256
 
@@ -73,8 +74,6 @@ def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-    import movl_monai
-
     versions: dict[str, str | None] = {"python": platform.python_version(), "movl_monai": movl_monai.__version__}
     for package in _PACKAGES:
         try:
@@ -128,8 +127,6 @@ def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, An
 
 def _git() -> tuple[str | None, bool | None]:
     """Return the commit of the checkout that holds this package, and whether files differ from it."""
-    import movl_monai
-
     root = Path(movl_monai.__file__).resolve().parent.parent
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None, None

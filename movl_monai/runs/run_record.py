@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+import movl_monai
 from movl_monai.errors import ConfigError, WeightsError, user_error
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
 from movl_monai.runs.keep_record import FILES
@@ -197,8 +198,6 @@ class Run:
         return dict(self.record["files"][name])
 
     def _find_bundle(self) -> Path | None:
-        import movl_monai
-
         if self.given_bundle is not None:
             return self.given_bundle
         name = self.record["bundle"]

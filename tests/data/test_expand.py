@@ -89,13 +89,13 @@ def test_the_bytes_decide_and_not_the_name(make_dicom: MakeDicom, tmp_path: Path
     assert read_header(tmp_path / "b.png") == FileHeader(patient="|1", frames=2)
 
 
-@pytest.mark.parametrize("step", ["sniff_format", "dicom.scan_header"])
+@pytest.mark.parametrize("step", ["expand.sniff_format", "dicom_headers.scan_header"])
 def test_an_error_while_one_header_is_read_costs_that_file(
     make_dicom: MakeDicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     for name in "ab":
         make_dicom(tmp_path / f"{name}.dcm")
-    module, _, name = f"movl_monai.transforms.{step}".rpartition(".")
+    module, _, name = f"movl_monai.data.{step}".rpartition(".")
     owner, left = pkgutil.resolve_name(module), [1]
     original = getattr(owner, name)
 

@@ -181,7 +181,7 @@ def test_no_space_for_the_rendered_images_is_said(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("movl_monai.phantom.write_phantom", full)
+    monkeypatch.setattr("movl_monai.export.images.write_phantom", full)
     with pytest.raises(ExportError, match=r"temporary files cannot be used: No space left on device .* TMPDIR"):
         export_run(run_of["movl_classification"], "torchscript", output=tmp_path / "model.ts")
     assert _files(tmp_path) == []

@@ -28,7 +28,7 @@ from tests.readers.dicom.objects import as_file, grey_object
 SECRET = "DOE^JANE"
 ENDING = [MemoryError(), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 # the function that raises, and the reason in the row of the file
-LISTING = ["movl_monai.readers.sniff_format", "movl_monai.readers.dicom.scan_header"]
+LISTING = ["movl_monai.predict.listing.sniff_format", "movl_monai.predict.listing.scan_header"]
 LISTING += ["movl_monai.predict.listing.problem_of", "movl_monai.data.series.SeriesScan.of"]
 DECODING = ["movl_monai.transforms.load.read_dicom", "movl_monai.data.decode.to_uint8"]
 CLASSIFYING = ["movl_monai.predict.tasks.classification_rows", "movl_monai.evaluation.rows.softmax"]
@@ -115,7 +115,7 @@ def test_an_error_in_any_step_of_segmentation_costs_one_file(
 
 
 @pytest.mark.parametrize("error", ENDING, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", ["movl_monai.readers.dicom.scan_header", *CLASSIFYING[:1], *DERIVING[:2]])
+@pytest.mark.parametrize("step", ["movl_monai.predict.listing.scan_header", *CLASSIFYING[:1], *DERIVING[:2]])
 def test_errors_of_the_machine_still_end_the_run(
     classifier: Model, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.errors import ConfigError
 from movl_monai.runs.overrides import find_ids, reachable
+from movl_monai.runs.provenance import run_info
 from movl_monai.runs.run_record import Run, open_run
 from movl_monai.runs.verbatim import verbatim
 
@@ -168,8 +169,6 @@ def _check(runs: Sequence[NamedRun]) -> None:
 
 def run_facts(named: NamedRun, network: Any) -> dict[str, Any]:
     """Return facts about a run for readers, without paths: parts, parameters, checkpoint."""
-    from movl_monai.evaluation import run_info
-
     facts = run_info(network=network, checkpoint=named.run.checkpoint)
     backbone = facts["backbone"] or {}
     keys = ("checkpoint_sha256", "weights_sha256", "trainable_parameters", "prompt", "adapter", "head")
