@@ -75,13 +75,14 @@ def upward() -> int:
 
 
 def inner_imports(path: Path) -> int:
-    """Return the number of imports of the package inside functions."""
+    """Return the number of imports of the package, relative ones included, inside functions of a module."""
     inner = {
         node
         for function in ast.walk(_tree(path))
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         for node in ast.walk(function)
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and "movl_monai" in ast.unparse(node)
+        if (isinstance(node, ast.ImportFrom) and node.level)
+        or (isinstance(node, (ast.Import, ast.ImportFrom)) and "movl_monai" in ast.unparse(node))
     }
     return len(inner)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import pytest
 
 from movl_monai.cli import main
+from movl_monai.cli.main import COMMANDS, Command
 from movl_monai.errors import ConfigError, DataError, user_error
 from movl_monai.id_values import parse_overrides
 from movl_monai.prompts import PadPrompt
@@ -72,9 +76,59 @@ def test_other_commands_take_no_stray_words() -> None:
         main(["phantom", "/tmp/unused", "--no-such-option", "1"])
 
 
-def test_building_the_command_line_imports_no_framework() -> None:
-    code = (
-        "import sys; from movl_monai.cli.main import _parser; _parser(); "
-        "sys.exit(bool({'torch', 'monai'} & {*sys.modules}))"
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [*((["--help"], 0), (["no_such_command"], 2)), *(([name, "--help"], 0) for name in COMMANDS), (["predict"], 2)],
+)
+def test_help_and_wrong_words_import_no_framework(words: list[str], code: int) -> None:
+    script = (
+        "import sys; from movl_monai.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: sys.exit(99 if {'torch', 'monai', 'numpy'} & {*sys.modules} else end.code)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True).returncode == code
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_each_command_has_a_program(command: Command) -> None:
+    assert callable(pkgutil.resolve_name(command.program))
+
+
+_TRAIN = str(Path(__file__).resolve().parents[1] / "bundles/movl_classification/configs/train.json")
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "message"),
+    [
+        (["nowhere.json"], [], "There is no config file 'nowhere.json'. Expected the files of a bundle"),
+        ([_TRAIN, "epochs", "3"], [], "overrides are written `--epochs VALUE`"),
+        (["notes.txt"], [], "ends in .json, .yaml or .yml, got 'notes.txt'"),
+        (["broken.json"], [], "broken.json cannot be read as a config: Expecting"),
+        (["list.json"], [], "must hold ids and their values ({...}), got a list"),
+        ([_TRAIN], ["--no_such_id#name", "x"], "replaces 'name' of 'no_such_id', which has no parts"),
+        ([_TRAIN], ["--epochs#name", "x"], "replaces 'name' of 'epochs', which has no parts"),
+        ([_TRAIN], ["--imports#99", "x"], "replaces '99' of 'imports', which has"),
+    ],
+)
+def test_wrong_files_and_places_of_a_run_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: list[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("notes.txt", "{}"), ("broken.json", "{"), ("list.json", "[]")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert main(["run", "training", "--config_file", *files, *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_null_override_of_a_run_replaces_the_value(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "train.json"
+    config.write_text('{"weights": "hub", "training": ["$print(@weights is None)"]}', encoding="utf-8")
+    (tmp_path / "metadata.json").write_text("{}", encoding="utf-8")
+    with warnings.catch_warnings(action="ignore"):
+        assert main(["run", "training", "--config_file", str(config), "--weights", "null"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "True"

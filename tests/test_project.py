@@ -15,6 +15,7 @@ import yaml
 
 import benchmarks
 import movl_monai
+from tests import house
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -99,3 +100,9 @@ def test_transforms_are_not_installed_under_a_general_name() -> None:
         ).returncode
         == 1
     )
+
+
+def test_imports_form_no_circles_and_stand_at_the_top_of_modules() -> None:
+    assert house.circles() == 0
+    assert house.upward() == 0
+    assert sum(house.inner_imports(path) for path in house.files(*house.CODE)) <= 40

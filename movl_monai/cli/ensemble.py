@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_arguments", "run"]
+from movl_monai.cli.evaluate import evaluate
+from movl_monai.errors import ConfigError
+from movl_monai.experiments.ensemble import MEMBER_ID, make_ensemble
+from movl_monai.export.exporting import export_run
+from movl_monai.id_values import parse_overrides
+from movl_monai.runs import verbatim
 
-_EPILOG = (
-    "`--overwrite true` replaces a run that is in OUT. A setting of a member, such as member_0_backbone_weights where "
-    "weights lie elsewhere now, is given like any id. With --dataset_dir, every other `--id value` overrides one of "
-    "the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai ensemble`."""
-    parser.add_argument(
-        "run_dirs",
-        nargs="+",
-        metavar="RUN",
-        help="two or more evaluated runs of classification with the same classes, preprocessing and splits",
-    )
-    parser.add_argument(
-        "--output_dir", required=True, metavar="OUT", help="the new run, which needs the others no more"
-    )
-    parser.add_argument(
-        "--dataset_dir",
-        metavar="DIR",
-        help="the data set of the training, to evaluate the ensemble on; this writes its trust record",
-    )
-    parser.add_argument(
-        "--export",
-        choices=("onnx", "torchscript", "torch-export"),
-        default=None,
-        help="write the ensemble as one file, too, as movl-monai export does",
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run code that the records name outside of movl_monai, MONAI and torch; see movl-monai inspect",
-    )
-    parser.epilog = _EPILOG
-    parser.set_defaults(takes_overrides=True)
+__all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Make the ensemble; evaluate it if a data set is given, and export it on demand."""
-    from movl_monai.cli.evaluate import evaluate
-    from movl_monai.errors import ConfigError
-    from movl_monai.experiments.ensemble import MEMBER_ID, make_ensemble
-    from movl_monai.id_values import parse_overrides
-    from movl_monai.runs import verbatim
-
     overrides = parse_overrides(options.overrides)
     overwrite = bool(overrides.get("overwrite", False))
     of_members = {name: overrides.pop(name) for name in list(overrides) if MEMBER_ID.fullmatch(name)}
@@ -75,7 +39,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from movl_monai.export.exporting import export_run
-
     for file in export_run(options.output_dir, options.export, trust_code=options.trust):
         print(f"{file.path} ({file.megabytes:.1f} MB), logits within {file.parity.logits:.1e} of the network")

@@ -6,47 +6,21 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from movl_monai.engines import Run
+from monai.bundle import ConfigWorkflow
 
-__all__ = ["add_arguments", "evaluate", "run"]
+from movl_monai.engines import Run, keep_strings, open_run
+from movl_monai.id_values import parse_overrides
+from movl_monai.metrics.stored.outputs import find_outputs
+from movl_monai.report.several_runs import add_mask_comparisons, evaluation_folder
+from movl_monai.runs import verbatim
 
-_EPILOG = (
-    "The settings are those of the training. Every further `--id value` overrides that id of the config, e.g. "
-    "`--ood_dataset_dirs \"['DIR']\" --device cpu --ood_score knn`."
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai evaluate`."""
-    parser.add_argument("run_dir", metavar="RUN", help="the output_dir of a training, or its model.pt")
-    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set of the training")
-    parser.add_argument(
-        "--against",
-        nargs="+",
-        default=[],
-        metavar="OTHER_RUN",
-        help="evaluated runs to compare with in pairs, on the same test images",
-    )
-    parser.add_argument("--bundle_dir", metavar="DIR", help="the bundle, where it is not found by itself")
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
-    )
-    parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
-    parser.epilog = _EPILOG
-    parser.set_defaults(takes_overrides=True)
+__all__ = ["evaluate", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and print the path of the report."""
-    from movl_monai.engines import open_run
-    from movl_monai.id_values import parse_overrides
-    from movl_monai.runs import verbatim
-
     overrides: dict[str, Any] = {"dataset_dir": verbatim(options.dataset_dir), **parse_overrides(options.overrides)}
     trained = open_run(options.run_dir, bundle_dir=options.bundle_dir, trust=options.trust)
     print(f"Report: {evaluate(trained, against=options.against, tracking=options.tracking, **overrides)}")
@@ -69,8 +43,6 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         ConfigError: for an override that nothing reads.
         MovlError: if another run was not evaluated (checked first), or on other test images.
     """
-    from movl_monai.report.several_runs import add_mask_comparisons
-
     config = run.config("evaluate")
     others = _evaluated(against or [], run)
     if others and run.task == "classification":
@@ -88,10 +60,6 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
 
 
 def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
-    from monai.bundle import ConfigWorkflow
-
-    from movl_monai.engines import keep_strings
-
     metadata = config.pop("_meta_")
     for name, content in (("evaluate.json", config), ("metadata.json", metadata)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -108,9 +76,6 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
 
 def _evaluated(against: list[str], run: Run) -> list[str]:
     """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
-    from movl_monai.metrics.stored.outputs import find_outputs
-    from movl_monai.report.several_runs import evaluation_folder
-
     if run.task == "segmentation":
         return [str(evaluation_folder(path)) for path in against]
     return [str(find_outputs(path).parent) for path in against]

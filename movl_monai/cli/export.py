@@ -4,77 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from movl_monai.export.exporting import ExportedFile
+from movl_monai.export.change import doubt
+from movl_monai.export.exporting import ExportedFile, export_run
+from movl_monai.id_values import parse_overrides
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 _KINDS = {"given": "given images", "val": "images of val", "phantom": "rendered images of the phantom"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai export`."""
-    parser.add_argument("run_dir", metavar="RUN", help="output folder of a training, or its checkpoint")
-    parser.add_argument(
-        "--format",
-        choices=("onnx", "torchscript", "torch-export"),
-        default="onnx",
-        help="onnx runs in onnxruntime, the others in torch (default: onnx)",
-    )
-    parser.add_argument(
-        "--output", default=None, metavar="FILE", help="default: model.onnx, .ts or .pt2 beside the checkpoint"
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1e-4,
-        help="largest difference of a logit from the network itself, and of a feature over the largest; above it "
-        "nothing is written (default: 1e-4)",
-    )
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        default=(),
-        metavar="PATH",
-        help="folders or files to compare on; without it images of val where they are still there, else the phantom",
-    )
-    parser.add_argument(
-        "--int8",
-        action="store_true",
-        help="write an int8 twin beside it (*.int8.onnx) and say what it changes on val, so evaluate first; pays in "
-        "Transformers on CPUs",
-    )
-    parser.add_argument(
-        "--int8-max-drop",
-        type=float,
-        default=0.02,
-        metavar="SHARE",
-        help="by how much int8 may lower the balanced accuracy on val, or without labels how many images may change "
-        "their class (default: 0.02)",
-    )
-    parser.add_argument(
-        "--without-trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
-    )
-    parser.add_argument("--bundle_dir", default=None, metavar="DIR", help="the run's bundle, where it is not found")
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
-    )
-    parser.epilog = (
-        "Every further `--id value` overrides that setting of the run, e.g. `--backbone_weights FILE` where the "
-        "weights are at another place now."
-    )
-    parser.set_defaults(takes_overrides=True)
-
-
 def run(options: argparse.Namespace) -> int:
     """Export a run, and print the written files and their accuracy."""
-    from movl_monai.export.exporting import export_run
-    from movl_monai.id_values import parse_overrides
-
     files = export_run(
         options.run_dir,
         options.format,
@@ -95,8 +37,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _described(file: ExportedFile) -> str:
-    from movl_monai.export.change import doubt
-
     if file.int8 is None:
         parity = file.parity
         features = "" if parity.features is None else f", features {parity.features:.1e} of the largest"

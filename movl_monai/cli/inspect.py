@@ -8,27 +8,12 @@ import json
 from movl_monai.inspection.findings import FileReport, Report
 from movl_monai.inspection.folders import inspect_path
 
-__all__ = ["EXIT_FINDINGS", "add_arguments", "run", "table"]
+__all__ = ["EXIT_FINDINGS", "run", "table"]
 
 EXIT_FINDINGS = 5
 """Exit code for an inspection with findings."""
 
 _NOT_LISTED = ("other", "result")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai inspect`."""
-    parser.add_argument(
-        "path",
-        metavar="FILE|RUN|BUNDLE",
-        help="config, run.json, checkpoint, exported file, output_dir of a training, or folder of a bundle",
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, with the SHA-256 of all files")
-    parser.epilog = (
-        "Nothing is evaluated, loaded or imported. Exit codes: 0 clean, 2 nothing that can be inspected, 5 findings. A "
-        "clean file asks for code of movl_monai, MONAI and torch alone; it can still read and write where its settings "
-        "say. SECURITY.md has the rules."
-    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,132 +4,100 @@ from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from movl_monai import __version__
+from movl_monai.cli import arguments
 from movl_monai.errors import user_error
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "Command", "main"]
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
 
 
-def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.phantom import add_arguments, run
+class Command(NamedTuple):
+    """A command.
 
-    parser = commands.add_parser(
-        "phantom", help="write the embedded data set: valid DICOM files of a synthetic phantom"
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
+    Args:
+        program: function that runs it, as ``module:name``; its module, which may import torch and MONAI, is imported
+            when the command's arguments are known to be right.
+        help: line in the list of commands.
+        add_arguments: adds its arguments to a parser.
+    """
 
-
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.run import add_arguments, run
-
-    parser = commands.add_parser(
-        "run",
-        help="run a bundle workflow as `python -m monai.bundle run` does, with errors as one paragraph",
-        allow_abbrev=False,
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
+    program: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.evaluate import add_arguments, run
-
-    parser = commands.add_parser(
-        "evaluate", help="evaluate a trained run from its record, alone or against other runs", allow_abbrev=False
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.compare import add_arguments, run
-
-    parser = commands.add_parser(
-        "compare", help="compare adaptation methods on one data set: seeds, equal search, one table", allow_abbrev=False
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_ensemble(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.ensemble import add_arguments, run
-
-    parser = commands.add_parser(
-        "ensemble",
-        help="join runs in one that gives the mean of their calibrated probabilities",
-        allow_abbrev=False,
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_ingest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.ingest import add_check_arguments, add_ingest_arguments, run_check, run_ingest
-
-    parser = commands.add_parser(
-        "ingest", help="look at a folder of images: manifest, quality report, status of each file"
-    )
-    add_ingest_arguments(parser)
-    parser.set_defaults(run=run_ingest)
-    parser = commands.add_parser("check", help="look for leakage and unreadable files in a manifest; exit code 3 or 4")
-    add_check_arguments(parser)
-    parser.set_defaults(run=run_check)
-
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.report import add_arguments, run
-
-    parser = commands.add_parser("report", help="make the report of a run again, or put several runs on one page")
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.robustness import add_arguments, run
-
-    parser = commands.add_parser(
-        "robustness", help="how runs do on corrupted test images, as multiples of a baseline", allow_abbrev=False
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.export import add_arguments, run
-
-    parser = commands.add_parser(
-        "export", help="write a trained run as one ONNX, TorchScript or torch.export file", allow_abbrev=False
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.predict import add_arguments, run
-
-    parser = commands.add_parser(
-        "predict", help="predict DICOM, NIfTI and pictures: tables, DICOM objects, masks", allow_abbrev=False
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from movl_monai.cli.inspect import add_arguments, run
-
-    parser = commands.add_parser(
-        "inspect", help="look into a config, run, checkpoint, exported file or bundle without running any of it"
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
+COMMANDS = {
+    "phantom": Command(
+        "movl_monai.cli.phantom:run",
+        "write the embedded data set: valid DICOM files of a synthetic phantom",
+        arguments.add_phantom,
+    ),
+    "ingest": Command(
+        "movl_monai.cli.ingest:run_ingest",
+        "look at a folder of images: manifest, quality report, status of each file",
+        arguments.add_ingest,
+    ),
+    "check": Command(
+        "movl_monai.cli.ingest:run_check",
+        "look for leakage and unreadable files in a manifest; exit code 3 or 4",
+        arguments.add_check,
+    ),
+    "run": Command(
+        "movl_monai.cli.run:run",
+        "run a bundle workflow as `python -m monai.bundle run` does, with errors as one paragraph",
+        arguments.add_run,
+    ),
+    "evaluate": Command(
+        "movl_monai.cli.evaluate:run",
+        "evaluate a trained run from its record, alone or against other runs",
+        arguments.add_evaluate,
+    ),
+    "report": Command(
+        "movl_monai.cli.report:run",
+        "make the report of a run again, or put several runs on one page",
+        arguments.add_report,
+    ),
+    "compare": Command(
+        "movl_monai.cli.compare:run",
+        "compare adaptation methods on one data set: seeds, equal search, one table",
+        arguments.add_compare,
+    ),
+    "ensemble": Command(
+        "movl_monai.cli.ensemble:run",
+        "join runs in one that gives the mean of their calibrated probabilities",
+        arguments.add_ensemble,
+    ),
+    "robustness": Command(
+        "movl_monai.cli.robustness:run",
+        "how runs do on corrupted test images, as multiples of a baseline",
+        arguments.add_robustness,
+    ),
+    "export": Command(
+        "movl_monai.cli.export:run",
+        "write a trained run as one ONNX, TorchScript or torch.export file",
+        arguments.add_export,
+    ),
+    "predict": Command(
+        "movl_monai.cli.predict:run",
+        "predict DICOM, NIfTI and pictures: tables, DICOM objects, masks",
+        arguments.add_predict,
+    ),
+    "inspect": Command(
+        "movl_monai.cli.inspect:run",
+        "look into a config, run, checkpoint, exported file or bundle without running any of it",
+        arguments.add_inspect,
+    ),
+}
+"""The commands by name, in the order of the help."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,28 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"movl-monai {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (
-        _add_phantom,
-        _add_ingest,
-        _add_run,
-        _add_evaluate,
-        _add_report,
-        _add_compare,
-        _add_ensemble,
-        _add_robustness,
-        _add_export,
-        _add_predict,
-        _add_inspect,
-    ):
-        add(commands)
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help))
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: without the program's name; None takes ``sys.argv``.
+        words: without the program's name; None takes ``sys.argv``.
 
     Returns:
         0 on success, 2 for a user's error, 3 for leakage (images or patients that a network learned from would be
@@ -168,12 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         not be predicted; `inspect` 5 for findings. Other errors are raised.
     """
     parser = _parser()
-    options, words = parser.parse_known_args(arguments)
-    options.overrides = words
-    if words and not getattr(options, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(words)}")
+    options, overrides = parser.parse_known_args(words)
+    if overrides and not getattr(options, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    options.overrides = overrides
     try:
-        return int(options.run(options) or 0)
+        program = pkgutil.resolve_name(COMMANDS[options.command].program)
+        return int(program(options) or 0)
     except KeyboardInterrupt:
         print("movl-monai: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED

@@ -6,30 +6,16 @@ import argparse
 from pathlib import Path
 
 from movl_monai.errors import ConfigError
+from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
+from movl_monai.report.html import write_html
+from movl_monai.report.rebuild import rebuild_report
+from movl_monai.report.several_runs import evaluation_folder, write_comparison
 
-__all__ = ["add_arguments", "run"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai report`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its folder `evaluation`")
-    parser.add_argument(
-        "--against", nargs="+", default=[], metavar="OTHER", help="with one run: other runs to compare it with in pairs"
-    )
-    parser.add_argument(
-        "--output_dir", metavar="DIR", help="with several runs: where comparison.html goes (default: comparison)"
-    )
-    parser.epilog = (
-        "One run: everything is computed again from the stored outputs, without network and images; a run evaluated "
-        "before outputs were stored gets its page again from report.json. Several runs: one page with a column for "
-        "each and paired differences to the first."
-    )
+__all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from movl_monai.report.several_runs import write_comparison
-
     if len(options.runs) > 1:
         if options.against:
             raise ConfigError("--against needs one RUN; several runs are compared with the first of them.")
@@ -42,11 +28,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rebuild(path: Path, against: list[str]) -> Path:
-    from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
-    from movl_monai.report.html import write_html
-    from movl_monai.report.rebuild import rebuild_report
-    from movl_monai.report.several_runs import evaluation_folder
-
     places = (path, path / "evaluation")
     stored = next((place for place in places if (place / OUTPUTS_FILE).is_file()), None)
     if stored is not None:

@@ -4,66 +4,38 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from movl_monai.errors import ConfigError
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    from movl_monai.data import Datalist, ImageDataset
-    from movl_monai.data.kept_splits import KeptSplits
-    from movl_monai.experiments.robustness import Member
-    from movl_monai.experiments.robustness.runs import NamedRun
-
-__all__ = ["add_arguments", "run"]
-
-_EPILOG = (
-    "Every further `--id value` is a setting of the data set, over what the runs recorded: --id_domain, "
-    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --merge_labels, --encoding, --slice_axis, "
-    "--allow_patient_overlap, --new_images. "
-    "A suite that was stopped goes on where it was when the same command is given again; runs, corruptions and "
-    "severities can be added later."
+from movl_monai.cli.options import shown_overrides, split_numbers, split_words
+from movl_monai.data import Datalist, IdMap, ImageDataset
+from movl_monai.data.keep import leakage_error, learned_items, told_by_file
+from movl_monai.data.kept_splits import KeptSplits
+from movl_monai.data.recognise import pixel_leaks
+from movl_monai.errors import DataError
+from movl_monai.experiments.robustness import Member, Suite, build_result, cells_of, write_result
+from movl_monai.experiments.robustness.corrupt import choose_corruptions
+from movl_monai.experiments.robustness.images import DATA_SETTINGS, check_unseen, images_csv, read_test_images
+from movl_monai.experiments.robustness.runs import (
+    NamedRun,
+    data_settings,
+    kept_splits_of,
+    open_runs,
+    run_facts,
+    splits_file_of,
 )
+from movl_monai.files import write_atomically
+from movl_monai.id_values import parse_overrides
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai robustness`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a training, or NAME=DIR to name it")
-    parser.add_argument("--baseline", required=True, metavar="RUN", help="the run that errors are multiples of")
-    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set, with its test split")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for logits, table and figure")
-    parser.add_argument(
-        "--images", type=int, metavar="N", help="use N test images, as many of each class (default: all)"
-    )
-    parser.add_argument("--severities", default="1,2,3,4,5", metavar="1,3,...", help="(default: 1,2,3,4,5)")
-    parser.add_argument("--corruptions", metavar="A,B,...", help="(default: all)")
-    parser.add_argument("--corruption_seed", type=int, default=0, help="of the draws of the corruptions (default: 0)")
-    parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
-    parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
-    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
-    parser.add_argument("--bundle_dir", metavar="DIR", help="the runs' bundle, where it is not found by itself")
-    parser.add_argument("--backbone_weights", metavar="FILE", help="where the runs' pretrained weights lie now")
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run code that the record names outside of movl_monai, MONAI and torch; see movl-monai inspect",
-    )
-    parser.epilog = _EPILOG
-    parser.set_defaults(takes_overrides=True)
+__all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the suite, print the page, and write robustness.md, .csv, .png and .json."""
-    import numpy as np
-
-    from movl_monai.data import IdMap
-    from movl_monai.experiments.robustness import Suite, build_result, cells_of, write_result
-    from movl_monai.experiments.robustness.corrupt import choose_corruptions
-    from movl_monai.experiments.robustness.images import images_csv
-    from movl_monai.experiments.robustness.runs import open_runs
-    from movl_monai.files import write_atomically
-
-    names = choose_corruptions(_words(options.corruptions) if options.corruptions is not None else None)
-    cells = cells_of(names, _numbers(options.severities))
+    names = choose_corruptions(split_words(options.corruptions) if options.corruptions is not None else None)
+    cells = cells_of(names, split_numbers(options.severities, option="--severities", example="1,3,5"))
     folder = Path(options.output_dir)
     runs, baseline = open_runs(
         options.runs,
@@ -100,11 +72,6 @@ def _images(
     options: argparse.Namespace, runs: list[NamedRun], class_names: list[str], id_map: Any
 ) -> tuple[Datalist, list[str]]:
     """Return the chosen test images, and notes on runs that may have seen them."""
-    from movl_monai.errors import DataError
-    from movl_monai.experiments.robustness.images import DATA_SETTINGS, check_unseen, read_test_images
-    from movl_monai.experiments.robustness.runs import data_settings, kept_splits_of, splits_file_of
-    from movl_monai.id_values import parse_overrides
-
     settings = {**data_settings(runs, DATA_SETTINGS), **parse_overrides(options.overrides)}
     source, count = options.dataset_dir, options.images
     kept = {named.name: splits for named in runs if (splits := kept_splits_of(named)) is not None}
@@ -134,11 +101,6 @@ def _members(
     runs: list[NamedRun], datalist: Datalist, *, device: str, num_workers: int, folder: Path
 ) -> tuple[list[Member], list[dict[str, Any]]]:
     """Return the networks with their images, decoded once per preprocessing, and the images' items."""
-    from movl_monai.data import ImageDataset
-    from movl_monai.errors import DataError
-    from movl_monai.experiments.robustness import Member
-    from movl_monai.experiments.robustness.runs import run_facts
-
     decoded: dict[str, ImageDataset] = {}
     members = []
     for named in runs:
@@ -163,9 +125,6 @@ def _members(
 
 def _check_files(items: list[dict[str, Any]], kept: dict[str, KeptSplits], options: argparse.Namespace) -> None:
     """Refuse test images whose files, or patients, a run learned from."""
-    from movl_monai.data.keep import leakage_error, learned_items, told_by_file
-    from movl_monai.id_values import parse_overrides
-
     overlap = parse_overrides(options.overrides).get("allow_patient_overlap", False)
     for name, splits in kept.items():
         leaks = learned_items(splits, told_by_file(splits, items))
@@ -176,10 +135,6 @@ def _check_files(items: list[dict[str, Any]], kept: dict[str, KeptSplits], optio
 
 def _check_pixels(named: NamedRun, dataset: ImageDataset, folder: Path) -> None:
     """Refuse test images that are copies of images that a run learned from."""
-    from movl_monai.data.keep import leakage_error, told_by_file
-    from movl_monai.data.recognise import pixel_leaks
-    from movl_monai.experiments.robustness.runs import kept_splits_of
-
     splits = kept_splits_of(named)
     if splits is not None:
         items = told_by_file(splits, dataset.data)
@@ -189,22 +144,7 @@ def _check_pixels(named: NamedRun, dataset: ImageDataset, folder: Path) -> None:
 
 
 def _device() -> str:
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in _words(text)]
-    except ValueError as error:
-        raise ConfigError(
-            f"--severities must be whole numbers separated by commas, such as 1,3,5, got '{text}'."
-        ) from error
 
 
 def _command(options: argparse.Namespace, baseline: str) -> str:
@@ -214,4 +154,4 @@ def _command(options: argparse.Namespace, baseline: str) -> str:
     named = {"images": options.images, "severities": options.severities, "corruptions": options.corruptions}
     named |= {"corruption_seed": options.corruption_seed, "rounds": options.rounds}
     words += [f"--{name} {value}" for name, value in named.items() if value is not None]
-    return " ".join([*words, *(Path(word).name if Path(word).is_absolute() else word for word in options.overrides)])
+    return " ".join([*words, *shown_overrides(options.overrides)])

@@ -4,41 +4,86 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import monai.bundle.scripts as monai_bundle
+from monai.bundle import ConfigParser
+
+from movl_monai.engines import keep_strings
+from movl_monai.errors import ConfigError
 from movl_monai.id_values import parse_overrides
 
-__all__ = ["add_arguments", "parse_overrides", "run"]
+__all__ = ["parse_overrides", "run"]
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `movl-monai run`."""
-    parser.add_argument("run_id", help="what to run: training, evaluating or inferring")
-    parser.add_argument(
-        "--config_file",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="the workflow's file, then overlays, all in one folder",
-    )
-    parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
-    parser.epilog = "Every further `--id value` overrides that id of the config, e.g. `--dataset_dir DIR --epochs 4`."
-    parser.set_defaults(takes_overrides=True)
+_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the workflow in this process."""
-    import monai.bundle.scripts as monai_bundle
+    """Run the workflow in this process.
 
-    from movl_monai.engines import keep_strings
-
-    overrides = keep_strings(parse_overrides(options.overrides))
+    Raises:
+        ConfigError: for a config file that cannot be read, or an override below an id that holds nothing.
+    """
+    overrides = parse_overrides(options.overrides)
+    _check_places(_read(options.config_file), overrides)
     files = options.config_file if len(options.config_file) > 1 else options.config_file[0]
     monai_bundle.logger.addFilter(_is_no_argument)
     try:
-        monai_bundle.run(run_id=options.run_id, config_file=files, tracking=options.tracking, **overrides)
+        monai_bundle.run(
+            run_id=options.run_id,
+            config_file=files,
+            tracking=options.tracking,
+            **{name: _kept(value) for name, value in overrides.items()},
+        )
     finally:
         monai_bundle.logger.removeFilter(_is_no_argument)
     return 0
+
+
+def _read(files: Sequence[str]) -> ConfigParser:
+    """Return the merged config files, nothing of which is evaluated."""
+    for number, file in enumerate(files):
+        name = Path(file).name
+        if not Path(file).is_file():
+            hint = f"; overrides are written `--{file} VALUE`" if number and not file.endswith(_SUFFIXES) else ""
+            raise ConfigError(
+                f"There is no config file '{name}'. Expected the files of a bundle, such as "
+                f"bundles/movl_classification/configs/train.json, each with its folder{hint}."
+            )
+        if not file.lower().endswith(_SUFFIXES):
+            raise ConfigError(f"A config file ends in .json, .yaml or .yml, got '{name}'; give a file of the bundle.")
+        try:
+            content = ConfigParser.load_config_file(file)
+        except Exception as error:  # of json, of yaml, of decoding
+            raise ConfigError(f"{name} cannot be read as a config: {error}. Correct the file.") from error
+        if not isinstance(content, dict):
+            raise ConfigError(
+                f"{name} must hold ids and their values ({{...}}), got a {type(content).__name__}; give a file of the "
+                "bundle."
+            )
+    return ConfigParser(ConfigParser.load_config_files(list(files)))
+
+
+def _check_places(config: ConfigParser, overrides: Mapping[str, Any]) -> None:
+    """Refuse an override such as `--backbone#name x` where the id above it has no parts."""
+    for name in overrides:
+        above, _, last = name.removeprefix("+").replace("#", "::").rpartition("::")
+        if not above or f"{above}::{last}" in config:
+            continue
+        holder = config.get(above)
+        if not isinstance(holder, dict):
+            held = f"has {len(holder)} parts" if isinstance(holder, list) else "has no parts"
+            raise ConfigError(
+                f"`--{name}` replaces '{last}' of '{above.replace('::', '#')}', which {held} in these config files. "
+                "Expected the place of a value in them; correct it, or override a whole id."
+            )
+
+
+def _kept(value: Any) -> Any:
+    """Return an override as MONAI takes it: it drops None, but not an expression of None."""
+    return "$None" if value is None else keep_strings(value)
 
 
 def _is_no_argument(record: logging.LogRecord) -> bool:

@@ -51,7 +51,7 @@ def keep_strings(config: Any) -> Any:
 
 
 def as_written(config: Any) -> Any:
-    r"""Undo :func:`keep_strings`: string literals among the expressions become plain strings again.
+    r"""Undo :func:`keep_strings`: literal strings, and None, among the expressions become plain values again.
 
     Example:
         >>> as_written({"dataset_dir": "$'Study \\x232'", "size": "$len(@images)"})
@@ -61,6 +61,8 @@ def as_written(config: Any) -> Any:
         return {name: as_written(value) for name, value in config.items()}
     if isinstance(config, list):
         return [as_written(value) for value in config]
+    if config == "$None":
+        return None
     if isinstance(config, str) and config.startswith(("$'", '$"')):
         try:
             value = ast.literal_eval(config[1:])

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from movl_monai.cli.phantom import add_arguments, run
+from movl_monai.cli.arguments import add_phantom
+from movl_monai.cli.phantom import run
 from movl_monai.errors import ConfigError
 
 
 def options(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_phantom(parser)
     return parser.parse_args(arguments)
 
 

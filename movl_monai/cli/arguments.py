@@ -1,0 +1,424 @@
+"""Arguments of the commands: what `movl-monai COMMAND --help` shows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from movl_monai.cli.options import EXPORT_FORMATS, add_bundle_dir, add_tracking, add_trust, take_overrides
+from movl_monai.predict.outputs import OUTPUTS
+
+__all__ = [
+    "add_check",
+    "add_compare",
+    "add_ensemble",
+    "add_evaluate",
+    "add_export",
+    "add_ingest",
+    "add_inspect",
+    "add_phantom",
+    "add_predict",
+    "add_report",
+    "add_robustness",
+    "add_run",
+]
+
+_INGEST_EXIT_CODES = (
+    "Exit codes: 0 done (ingest) or nothing found (check); 2 an error that you can act on; 3 (check) leakage: a "
+    "patient, or the same pixels, in two splits; 4 (check) more unreadable files than --max-unreadable; 130 "
+    "interrupted."
+)
+
+
+_EVALUATE_EPILOG = (
+    "The settings are those of the training. Every further `--id value` overrides that id of the config, e.g. "
+    "`--ood_dataset_dirs \"['DIR']\" --device cpu --ood_score knn`."
+)
+
+
+_COMPARE_EPILOG = (
+    "Every further `--id value` overrides that id of the config for all arms, e.g. `--image_size 128 --epochs 6`; an "
+    "id that is set in this way is not searched. A run that was stopped goes on where it was when the same command is "
+    "given again; more arms, seeds, draws or trials can be added later. The same command given twice shares the "
+    "work: each takes the searches and runs that the other is not at."
+)
+
+
+_ARMS = (
+    "arms to compare (default: all in the arms file); its first reference, such as linear_probe, always joins; for "
+    "classification movl stands for joint and lp for linear_probe"
+)
+
+
+_ENSEMBLE_EPILOG = (
+    "`--overwrite true` replaces a run that is in OUT. A setting of a member, such as member_0_backbone_weights where "
+    "weights lie elsewhere now, is given like any id. With --dataset_dir, every other `--id value` overrides one of "
+    "the evaluation, e.g. `--ood_dataset_dirs \"['DIR']\" --device cpu`."
+)
+
+
+_ROBUSTNESS_EPILOG = (
+    "Every further `--id value` is a setting of the data set, over what the runs recorded: --id_domain, "
+    "--split_fractions, --seed, --patient_pattern, --one_image_per_patient, --merge_labels, --encoding, --slice_axis, "
+    "--allow_patient_overlap, --new_images. "
+    "A suite that was stopped goes on where it was when the same command is given again; runs, corruptions and "
+    "severities can be added later."
+)
+
+
+_PREDICT_EPILOG = (
+    "Every further `--id value` overrides that id of the run's config, e.g. `--backbone_weights FILE`. A prediction "
+    "that was stopped goes on where it was when the same command is given again. Exit codes: 0 all predicted, 2 an "
+    "error to act on, 4 some files could not be predicted (each has a row with its reason)."
+)
+
+
+def add_phantom(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai phantom`."""
+    parser.add_argument("folder", help="where to write: new, empty, or of an earlier call")
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    parser.add_argument(
+        "--patients",
+        type=int,
+        nargs=4,
+        default=(60, 20, 30, 30),
+        metavar=("TRAIN", "VAL", "TEST", "SCANNER_B"),
+        help="numbers of patients (default: 60 20 30 30)",
+    )
+    parser.add_argument("--images-per-patient", type=int, default=4, help="(default: 4)")
+    parser.add_argument("--size", type=int, default=256, help="rows and columns of scanner A (default: 256)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a complete phantom of other settings")
+
+
+def add_ingest(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai ingest`."""
+    parser.add_argument(
+        "folder", help="holds the images: DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP, GIF; searched deeply"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="manifest to write, such as DIR/manifest.csv; reports go beside it"
+    )
+    parser.add_argument(
+        "--labels",
+        default=None,
+        metavar="SOURCE",
+        help="folders (class folders), masks (images with masks, paired as in training), a CSV file "
+        "(path,label[,mask,patient_id,split,domain,frame]; paths relative to "
+        "the folder), or dicom:KEYWORD (such as dicom:BodyPartExamined); without it the images have no labels",
+    )
+    parser.add_argument(
+        "--split-fractions",
+        default="0.6,0.2,0.2",
+        metavar="A,B,C",
+        help="of train, val and test, by patient, where labels are given and splits are not; none makes no splits "
+        "(default: 0.6,0.2,0.2)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    parser.add_argument(
+        "--one-image-per-patient",
+        action="store_true",
+        help="state that files without a patient are of as many patients",
+    )
+    parser.add_argument(
+        "--mask-suffix", default="", metavar="TEXT", help="what names of masks have behind those of images, as _mask"
+    )
+    parser.add_argument(
+        "--merge-labels",
+        action="store_true",
+        help="make one class of labels that are equal but for case, blanks or width, such as Normal and normal",
+    )
+    parser.add_argument("--salt", default=None, metavar="TEXT", help="of the ids, 16 or more characters")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs read")
+    _add_reading_arguments(parser)
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai check`."""
+    parser.add_argument("manifest", help="CSV or JSON list, or a folder with one or with class folders")
+    parser.add_argument("--data-root", default=None, metavar="DIR", help="folder that relative paths belong to")
+    parser.add_argument(
+        "--output-dir", default=None, metavar="DIR", help="where to write the reports; without it none are written"
+    )
+    parser.add_argument(
+        "--max-unreadable", type=float, default=0.05, metavar="SHARE", help="of the files, in [0, 1] (default: 0.05)"
+    )
+    _add_reading_arguments(parser)
+
+
+def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _INGEST_EXIT_CODES
+    parser.add_argument(
+        "--id-map", default=None, metavar="FILE", help="salt and map of the ids (default: local/id_map.json)"
+    )
+    parser.add_argument(
+        "--patient-pattern", default=None, metavar="REGEX", help="(?P<patient>...) in the relative path"
+    )
+    parser.add_argument(
+        "--encoding",
+        default=None,
+        metavar="NAME",
+        help="code page of a CSV list that is not Unicode, such as gbk (default: cp1252, with a note)",
+    )
+    parser.add_argument("--id-domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--headers-only", action="store_true", help="read no pixels: quick, but finds no copies")
+    parser.add_argument("--thumbnails", type=int, default=48, metavar="N", help="pictures on the page (default: 48)")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    shown = parser.add_argument_group("what the model will see (as in the bundles' configs)")
+    shown.add_argument("--image-size", type=int, default=224)
+    shown.add_argument("--resize-mode", choices=("stretch", "pad", "crop"), default="stretch")
+    shown.add_argument("--ct-windows", default="lungs,mediastinum,spine_bone", metavar="A[,B,C]")
+    shown.add_argument(
+        "--voi",
+        default="0",
+        metavar="CHOICE",
+        help="window or VOI LUT of other DICOM files: index, explanation, or full",
+    )
+    shown.add_argument(
+        "--dicom-range",
+        choices=("full", "percentile"),
+        default="full",
+        help="in DICOM files without window: the range of the stored bits, or percentiles of the series",
+    )
+    shown.add_argument(
+        "--value-range", default=None, metavar="LOW,HIGH", help="of grey PNG and TIFF files of 16 or more bits"
+    )
+    shown.add_argument("--nifti-range", choices=("percentile", "minmax", "ct"), default="percentile")
+    shown.add_argument("--slice-axis", choices=("axial", "coronal", "sagittal"), default="axial")
+    shown.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        help="turn photos as EXIF says, or not (default: turn them, and ask where a mask may be drawn on either)",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai run`."""
+    parser.add_argument("run_id", help="what to run: training, evaluating or inferring")
+    parser.add_argument(
+        "--config_file",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="the workflow's file, then overlays, all in one folder",
+    )
+    add_tracking(parser)
+    take_overrides(
+        parser, "Every further `--id value` overrides that id of the config, e.g. `--dataset_dir DIR --epochs 4`."
+    )
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai evaluate`."""
+    parser.add_argument("run_dir", metavar="RUN", help="the output_dir of a training, or its model.pt")
+    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set of the training")
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="OTHER_RUN",
+        help="evaluated runs to compare with in pairs, on the same test images",
+    )
+    add_bundle_dir(parser, "the bundle, where it is not found by itself")
+    add_trust(parser)
+    add_tracking(parser)
+    take_overrides(parser, _EVALUATE_EPILOG)
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai report`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a run, or its folder `evaluation`")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="OTHER", help="with one run: other runs to compare it with in pairs"
+    )
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="with several runs: where comparison.html goes (default: comparison)"
+    )
+    parser.epilog = (
+        "One run: everything is computed again from the stored outputs, without network and images; a run evaluated "
+        "before outputs were stored gets its page again from report.json. Several runs: one page with a column for "
+        "each and paired differences to the first."
+    )
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai compare`."""
+    parser.add_argument("--bundle", metavar="DIR", help="the bundle, with its arms in compare.json")
+    parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
+    parser.add_argument(
+        "--overlays", default="", metavar="A.json,...", help="overlays for all arms, e.g. another backbone"
+    )
+    parser.add_argument("--dataset_dir", metavar="DIR", help="the data set")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
+    parser.add_argument("--arms", metavar="A,B,...", help=_ARMS)
+    parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
+    parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
+    parser.add_argument("--train-images", type=int, metavar="K", help="use K training images, the same for all arms")
+    parser.add_argument("--val-images", type=int, metavar="K", help="use K validation images, the same for all arms")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train on N seeded draws of --train-images (and --val-images); intervals hold their chance (default: 1)",
+    )
+    parser.add_argument(
+        "--label-fractions",
+        metavar="0.1,...,1.0",
+        help="repeat all of it on nested parts of the training patients, and draw the curve",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="run N searches and runs at once, each in a process of its own"
+    )
+    parser.add_argument(
+        "--task", metavar="ARM:SEED:DRAW", help="do this run alone, without a table; ARM alone does its search"
+    )
+    parser.add_argument("--restart", default="", metavar="A,...", help="delete these arms' search and results first")
+    parser.add_argument(
+        "--summary",
+        nargs="+",
+        metavar="DIR",
+        help="summarise finished comparisons (their --output_dir or comparison.csv) in --output_dir/summary.md instead",
+    )
+    take_overrides(parser, _COMPARE_EPILOG)
+
+
+def add_ensemble(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai ensemble`."""
+    parser.add_argument(
+        "run_dirs",
+        nargs="+",
+        metavar="RUN",
+        help="two or more evaluated runs of classification with the same classes, preprocessing and splits",
+    )
+    parser.add_argument(
+        "--output_dir", required=True, metavar="OUT", help="the new run, which needs the others no more"
+    )
+    parser.add_argument(
+        "--dataset_dir",
+        metavar="DIR",
+        help="the data set of the training, to evaluate the ensemble on; this writes its trust record",
+    )
+    parser.add_argument(
+        "--export",
+        choices=EXPORT_FORMATS,
+        default=None,
+        help="write the ensemble as one file, too, as movl-monai export does",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the records name outside of movl_monai, MONAI and torch; see movl-monai inspect",
+    )
+    take_overrides(parser, _ENSEMBLE_EPILOG)
+
+
+def add_robustness(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai robustness`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a training, or NAME=DIR to name it")
+    parser.add_argument("--baseline", required=True, metavar="RUN", help="the run that errors are multiples of")
+    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set, with its test split")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for logits, table and figure")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="use N test images, as many of each class (default: all)"
+    )
+    parser.add_argument("--severities", default="1,2,3,4,5", metavar="1,3,...", help="(default: 1,2,3,4,5)")
+    parser.add_argument("--corruptions", metavar="A,B,...", help="(default: all)")
+    parser.add_argument("--corruption_seed", type=int, default=0, help="of the draws of the corruptions (default: 0)")
+    parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
+    parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
+    add_bundle_dir(parser, "the runs' bundle, where it is not found by itself")
+    parser.add_argument("--backbone_weights", metavar="FILE", help="where the runs' pretrained weights lie now")
+    add_trust(parser)
+    take_overrides(parser, _ROBUSTNESS_EPILOG)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai export`."""
+    parser.add_argument("run_dir", metavar="RUN", help="output folder of a training, or its checkpoint")
+    parser.add_argument(
+        "--format",
+        choices=EXPORT_FORMATS,
+        default="onnx",
+        help="onnx runs in onnxruntime, the others in torch (default: onnx)",
+    )
+    parser.add_argument(
+        "--output", default=None, metavar="FILE", help="default: model.onnx, .ts or .pt2 beside the checkpoint"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="largest difference of a logit from the network itself, and of a feature over the largest; above it "
+        "nothing is written (default: 1e-4)",
+    )
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="folders or files to compare on; without it images of val where they are still there, else the phantom",
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="write an int8 twin beside it (*.int8.onnx) and say what it changes on val, so evaluate first; pays in "
+        "Transformers on CPUs",
+    )
+    parser.add_argument(
+        "--int8-max-drop",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="by how much int8 may lower the balanced accuracy on val, or without labels how many images may change "
+        "their class (default: 0.02)",
+    )
+    parser.add_argument(
+        "--without-trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
+    )
+    add_bundle_dir(parser)
+    add_trust(parser)
+    take_overrides(
+        parser,
+        "Every further `--id value` overrides that setting of the run, e.g. `--backbone_weights FILE` where the "
+        "weights are at another place now.",
+    )
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai predict`."""
+    parser.add_argument(
+        "model", metavar="RUN|MODEL", help="output_dir of a training, its model.pt, or an exported file"
+    )
+    parser.add_argument("input", metavar="INPUT", help="a folder, one file, or a manifest (CSV, JSON)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs, outside of INPUT")
+    parser.add_argument("--outputs", default="csv,json", metavar="A,B,...", help=f"of {', '.join(OUTPUTS)} (csv,json)")
+    parser.add_argument("--batch_size", default="auto", metavar="N", help="images at once (auto: as memory allows)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (default: as the device allows)"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (default: a GPU where there is one)")
+    parser.add_argument("--modalities", default="", metavar="CT,...", help="predict these of the DICOM files only")
+    parser.add_argument(
+        "--series", choices=("all", "one"), default="all", help="all series, or exactly one of each study (all)"
+    )
+    add_bundle_dir(parser)
+    add_trust(parser)
+    parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')
+    take_overrides(parser, _PREDICT_EPILOG)
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai inspect`."""
+    parser.add_argument(
+        "path",
+        metavar="FILE|RUN|BUNDLE",
+        help="config, run.json, checkpoint, exported file, output_dir of a training, or folder of a bundle",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, with the SHA-256 of all files")
+    parser.epilog = (
+        "Nothing is evaluated, loaded or imported. Exit codes: 0 clean, 2 nothing that can be inspected, 5 findings. A "
+        "clean file asks for code of movl_monai, MONAI and torch alone; it can still read and write where its settings "
+        "say. SECURITY.md has the rules."
+    )
