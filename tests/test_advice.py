@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import __main__ as bench_cli
 from benchmarks.readers import __main__ as readers_cli
+from movl_monai.cli.main import COMMANDS
 from movl_monai.cli.main import _parser as parser_of_commands
 from movl_monai.experiments.robustness.images import DATA_SETTINGS
 from movl_monai.predict import listener
@@ -315,6 +316,15 @@ def test_what_cannot_be_followed_is_found(path: str, text: str, problem: str) ->
 )
 def test_what_can_be_followed_is_not(path: str, text: str) -> None:
     assert check_text(text, path) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_names_its_own_options(command: str) -> None:
+    parser = parsers()[command]
+    text = " ".join(filter(None, [parser.epilog, *(action.help for action in parser._actions)]))
+    own = (command, "check") if command == "ingest" else (command,)  # both have one list of exit codes
+    named = [option for option in _OPTION.findall(text) if option not in GENERIC]
+    assert [option for option in named if not any(accepts(one, option) for one in own)] == []
 
 
 def test_strings_are_whole_where_they_are_filled_in() -> None:

@@ -1,4 +1,4 @@
-"""Arguments of the commands: what `movl-monai COMMAND --help` shows."""
+"""Arguments of the commands, as `movl-monai COMMAND --help` shows them."""
 
 from __future__ import annotations
 
