@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import movl_monai
 from movl_monai.errors import RESEARCH_USE, ExportError
 from movl_monai.networks import trained_state_sha256
 
@@ -56,8 +57,6 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "monai", "numpy"
 
 def versions() -> dict[str, str | None]:
     """Return the versions of the packages that an exported file depends on; None for missing packages."""
-    import movl_monai
-
     found: dict[str, str | None] = {"python": platform.python_version(), "movl_monai": movl_monai.__version__}
     for package in _PACKAGES:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from movl_monai.errors import MovlError
 from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.paired import compare_runs
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 from movl_monai.report.options import ReportOptions
 
@@ -66,7 +67,5 @@ def _name(outputs: Path) -> str:
 
 
 def _compare(own: Path, other: Path, options: ReportOptions) -> Comparison:
-    from movl_monai.metrics.paired import compare_runs
-
     entry = compare_runs(own, other, name=_name(other), **options.resampling)
     return {**entry, "strategy": (read_outputs(other).facts.get("run") or {}).get("strategy")}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from movl_monai.metrics.calibration import calibration_report
+from movl_monai.metrics.conformal_report import conformal_report
+from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
+from movl_monai.metrics.operating_points import operating_points_report
+from movl_monai.metrics.selective import abstention_report
 from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.metrics.subgroups import group_report
 from movl_monai.report.entries import TrustEntries
 from movl_monai.report.options import ReportOptions
 
@@ -19,14 +25,6 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> TrustEntrie
         outputs: stored outputs of all splits.
         options: options of the report.
     """
-    # these modules import from this package
-    from movl_monai.metrics.calibration import calibration_report
-    from movl_monai.metrics.conformal_report import conformal_report
-    from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
-    from movl_monai.metrics.operating_points import operating_points_report
-    from movl_monai.metrics.selective import abstention_report
-    from movl_monai.metrics.subgroups import group_report
-
     parts = shown_sections(outputs)
     shown = {name: part.predictions for name, part in parts.items()}
     resampling, names = options.resampling, outputs.class_names
