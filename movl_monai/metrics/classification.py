@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics import classification_metrics as metrics
 from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
-from movl_monai.metrics.entries import ClassFigures, ClassificationFigures, FigureName, MetricFigures, SectionFigures
+from movl_monai.metrics.declared import DECLARED, Declared, LabeledScores, MetricFigures
+from movl_monai.metrics.entries import ClassFigures, ClassificationFigures, SectionFigures
 
 __all__ = ["classification_figures", "section_figures"]
 
@@ -60,24 +61,11 @@ def section_figures(
         "average_precision": metrics.average_precision_per_class(label, probability),
     }
     counts = np.bincount(label, minlength=len(class_names))
-    functions: dict[FigureName, Callable[[], float]] = {
-        "accuracy": lambda: metrics.accuracy(label, score),
-        "balanced_accuracy": lambda: metrics.class_mean(classes["sensitivity"], "sensitivity"),
-        "auroc": lambda: metrics.class_mean(classes["auroc"], "AUROC"),
-        "auroc_weighted": lambda: metrics.class_mean(classes["auroc"], "AUROC", counts=counts),
-        "average_precision": lambda: metrics.class_mean(classes["average_precision"], "average precision"),
-        "average_precision_weighted": lambda: metrics.class_mean(
-            classes["average_precision"], "average precision", counts=counts
-        ),
-        "quadratic_kappa": lambda: metrics.quadratic_kappa(label, score),
-        "cross_entropy": lambda: metrics.cross_entropy(label, score),
-        "brier": lambda: metrics.brier_score(label, probability),
-        "ece": lambda: metrics.expected_calibration_error(label, probability),
-    }
+    images = LabeledScores(labels=label, logits=score, probabilities=probability, counts=counts, **classes)
     notes = _missing_classes(label, classes, class_names)
     values: MetricFigures = {}
-    for name, function in functions.items():
-        values[name] = _value(function, name, notes)
+    for name, figure in DECLARED.items():
+        values[name] = _value(figure, images, name, notes)
     per_class: dict[str, ClassFigures] = {
         str(name): {
             "n": int(counts[index]),
@@ -92,9 +80,9 @@ def section_figures(
     return {"n": len(label), **values, "per_class": per_class, "confusion_matrix": matrix}, notes
 
 
-def _value(function: Callable[[], float], name: str, notes: list[str]) -> float | None:
+def _value(figure: Declared, images: LabeledScores, name: str, notes: list[str]) -> float | None:
     try:
-        return _number(function())
+        return _number(figure.function(images))
     except UndefinedMetricError as reason:
         notes.append(f"{name} is not given: {reason}")
         return None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from movl_monai.metrics.declared import MetricFigures
+
 Interval = list[float]  # [low, high]
 Intervals = dict[str, Interval | None]  # by name of the figure
 
@@ -71,35 +73,6 @@ class DrawnClassIntervals(ResamplingFacts):
     """Intervals of the figures of every class, with the facts of their bootstrap."""
 
     per_class: dict[str, ClassIntervals]
-
-
-FigureName = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "auroc_weighted",
-    "average_precision",
-    "average_precision_weighted",
-    "quadratic_kappa",
-    "cross_entropy",
-    "brier",
-    "ece",
-]
-
-
-class MetricFigures(TypedDict, total=False):
-    """Figures by metric; a figure without a value is None."""
-
-    accuracy: float | None
-    balanced_accuracy: float | None
-    auroc: float | None
-    auroc_weighted: float | None
-    average_precision: float | None
-    average_precision_weighted: float | None
-    quadratic_kappa: float | None
-    cross_entropy: float | None
-    brier: float | None
-    ece: float | None
 
 
 class ClassFigures(TypedDict):

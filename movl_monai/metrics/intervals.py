@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from movl_monai.metrics.checks import check_labeled
 from movl_monai.metrics.entries import ClassIntervals, DrawnClassIntervals, DrawnDifference, DrawnIntervals
 from movl_monai.metrics.resampling import PatientBootstrap, bootstrap_weights
-from movl_monai.metrics.weighted import METRICS, Metric, WeightedFigures
+from movl_monai.metrics.weighted import Metric, WeightedFigures
 
 __all__ = [
     "bootstrap_class_intervals",
@@ -27,7 +27,7 @@ def bootstrap_intervals(
     logits: ArrayLike,
     *,
     patients: Sequence[str | None] | None = None,
-    metrics: Sequence[Metric] = METRICS,
+    metrics: Sequence[Metric] | None = None,
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -40,7 +40,7 @@ def bootstrap_intervals(
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         patients: patient of each image; an image without one counts as a separate patient. None if all are unknown.
-        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`.
+        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
         rounds: number of resamples.
         level: confidence level of the intervals, in (0, 1).
         seed: seed of the draws.

@@ -17,7 +17,7 @@ from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.unlearned import refuse_learned
-from movl_monai.metrics.weighted import METRICS, Metric, WeightedFigures
+from movl_monai.metrics.weighted import Metric, WeightedFigures
 
 __all__ = ["compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
 
@@ -68,7 +68,7 @@ def compare_outputs(
     names_b: ImageNames | None = None,
     name: str = "",
     strategy: str | None = None,
-    metrics: Sequence[Metric] = METRICS,
+    metrics: Sequence[Metric] | None = None,
     **resampling: Any,
 ) -> Comparison:
     """Compute differences a - b on the in-distribution test images and on each other domain.
@@ -82,7 +82,7 @@ def compare_outputs(
         names_b: names behind the ids of b.
         name: name of b in the report.
         strategy: training strategy of b, if known.
-        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`.
+        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
@@ -128,7 +128,7 @@ def paired_figures(
     logits_b: ArrayLike,
     *,
     patients: Sequence[str | None] | None = None,
-    metrics: Sequence[Metric] = METRICS,
+    metrics: Sequence[Metric] | None = None,
     **resampling: Any,
 ) -> DrawnDifferences:
     """Compute differences a - b of the figures of two networks on the same images, with common resamples.
@@ -138,7 +138,7 @@ def paired_figures(
         logits_a: (N, C), before softmax, in the order of the labels.
         logits_b: as ``logits_a``, for the same images.
         patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
-        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`.
+        metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
         resampling: ``rounds``, ``level``, ``seed``.
 
     Returns:
@@ -163,7 +163,7 @@ def paired_figures(
 
     intervals = bootstrap.intervals(differences)
     once = np.ones((len(a.labels), 1))
-    whole = {metric: (float(a(once)[metric][0]), float(b(once)[metric][0])) for metric in metrics}
+    whole = {metric: (float(a(once)[metric][0]), float(b(once)[metric][0])) for metric in a.functions}
     missing = [metric for metric, pair in whole.items() if np.isnan(pair).any()]
     if missing:
         bootstrap.notes.append(f"No value on these images for {', '.join(missing)}: a class has none, or all of them.")

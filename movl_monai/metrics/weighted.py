@@ -6,31 +6,34 @@ matrix of weights (N, R), and each figure is a few matrix operations instead of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.checks import check_labeled
 from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.declared import DECLARED, Metric, WeightedSums, ratio
 from movl_monai.metrics.ranking import Ranking, RankingSums, weighted_auroc, weighted_average_precision
 
-__all__ = ["METRICS", "Metric", "WeightedFigure", "WeightedFigures", "weighted_auroc", "weighted_average_precision"]
-
-Metric = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "auroc_weighted",
-    "average_precision",
-    "average_precision_weighted",
-    "quadratic_kappa",
-    "cross_entropy",
-    "brier",
+__all__ = [
+    "METRICS",
+    "Metric",
+    "WeightedFigure",
+    "WeightedFigures",
+    "weighted_auroc",
+    "weighted_average_precision",
+    "weighted_functions",
 ]
-# without the calibration error: it is never negative, so resampling biases it upwards and its percentiles miss it
+
+
+def weighted_functions() -> dict[str, Callable[[WeightedSums], np.ndarray]]:
+    """Return the functions of the figures that have intervals by name."""
+    return {name: figure.weighted for name, figure in DECLARED.items() if figure.weighted is not None}
+
+
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
@@ -43,7 +46,7 @@ class WeightedFigures:
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        metrics: names of :data:`METRICS`.
+        metrics: names of :data:`METRICS`; None takes all.
 
     Raises:
         ValueError: if a metric is unknown or the shapes do not match.
@@ -54,14 +57,16 @@ class WeightedFigures:
         {'accuracy': array([0.66666667, 0.75      ])}
     """
 
-    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metrics: Sequence[Metric] = METRICS) -> None:
-        if unknown := [metric for metric in metrics if metric not in METRICS]:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {unknown[0]!r}.")
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metrics: Sequence[Metric] | None = None) -> None:
+        known = weighted_functions()
+        names = tuple(known) if metrics is None else tuple(metrics)
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"metric must be one of {', '.join(known)}, got {unknown[0]!r}.")
         from scipy.sparse import csr_array
         from scipy.special import log_softmax
 
         self.labels, scores = check_labeled(labels, logits)
-        self.metrics = tuple(metrics)
+        self.functions = {name: known[name] for name in names}
         count, self.num_classes = scores.shape
         self.probabilities = softmax(scores)
         truth = np.eye(self.num_classes)[self.labels]
@@ -75,7 +80,7 @@ class WeightedFigures:
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the figures for each column of ``weights`` (N, R) >= 0; (R,) each, NaN if undefined."""
         sums = _Sums(self, weights)
-        return {metric: getattr(sums, metric)() for metric in self.metrics}
+        return {name: function(sums) for name, function in self.functions.items()}
 
     def per_class(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """``sensitivity``, ``specificity``, ``auroc``, ``average_precision`` of each class against all others, (C, R).
@@ -84,7 +89,7 @@ class WeightedFigures:
         """
         sums = _Sums(self, weights)
         return {
-            "sensitivity": sums.sensitivity(),
+            "sensitivity": sums.sensitivities,
             "specificity": sums.specificity(),
             "auroc": sums.areas,
             "average_precision": sums.precisions,
@@ -121,11 +126,12 @@ class WeightedFigure:
 
 
 class _Sums:
-    """Sums over one matrix of weights that the figures share; methods are named after the figures."""
+    """Sums over one matrix of weights: the :class:`~movl_monai.metrics.declared.WeightedSums` of the figures."""
 
     def __init__(self, figures: WeightedFigures, weights: np.ndarray) -> None:
         self.figures = figures
         self.weights = np.ascontiguousarray(weights, dtype=np.float64)
+        self.losses, self.squares = figures._losses, figures._squares
         self._rankings: dict[int, RankingSums] = {}
 
     @cached_property
@@ -138,45 +144,15 @@ class _Sums:
     def total(self) -> np.ndarray:
         return self.matrix.sum(axis=(0, 1))
 
-    def accuracy(self) -> np.ndarray:
-        return _ratio(np.trace(self.matrix), self.total)
-
-    def balanced_accuracy(self) -> np.ndarray:
-        return self.sensitivity().mean(axis=0)
-
-    def auroc(self) -> np.ndarray:
-        return self.areas.mean(axis=0)
-
-    def auroc_weighted(self) -> np.ndarray:
-        return _ratio((self.areas * self.matrix.sum(axis=1)).sum(axis=0), self.total)
-
-    def average_precision(self) -> np.ndarray:
-        return self.precisions.mean(axis=0)
-
-    def average_precision_weighted(self) -> np.ndarray:
-        return _ratio((self.precisions * self.matrix.sum(axis=1)).sum(axis=0), self.total)
-
-    def quadratic_kappa(self) -> np.ndarray:
-        grades = np.arange(self.figures.num_classes)
-        penalty = (grades[:, None] - grades) ** 2
-        observed = np.einsum("ij,ijr->r", penalty, self.matrix)
-        expected = np.einsum("ij,ir,jr->r", penalty, self.matrix.sum(axis=1), self.matrix.sum(axis=0))
-        return 1 - _ratio(observed * self.total, expected)
-
-    def cross_entropy(self) -> np.ndarray:
-        return _ratio(self.figures._losses @ self.weights, self.total)
-
-    def brier(self) -> np.ndarray:
-        return _ratio(self.figures._squares @ self.weights, self.total)
-
-    def sensitivity(self) -> np.ndarray:
+    @cached_property
+    def sensitivities(self) -> np.ndarray:
         diagonal = np.einsum("iir->ir", self.matrix)
-        return _ratio(diagonal, self.matrix.sum(axis=1))
+        return ratio(diagonal, self.matrix.sum(axis=1))
 
     def specificity(self) -> np.ndarray:
         others = self.total - self.matrix.sum(axis=1)
         false_positives = self.matrix.sum(axis=0) - np.einsum("iir->ir", self.matrix)
-        return _ratio(others - false_positives, others)
+        return ratio(others - false_positives, others)
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -192,7 +168,3 @@ class _Sums:
         if index not in self._rankings:
             self._rankings[index] = self.figures.ranking(index)(self.weights)
         return self._rankings[index]
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

@@ -16,7 +16,7 @@ from movl_monai.report import fit_pictures, render_template
 from movl_monai.report.mask_html import render_mask_html
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.sections.conformal import METHODS, risk_at
-from movl_monai.report.sections.figures import FIGURES, common_values, remarks, score_names
+from movl_monai.report.sections.figures import common_values, declared_figures, remarks, score_names
 from movl_monai.report.sections.first_screen import first_words
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
@@ -79,7 +79,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
         segmentation=False,
         pictures=fit_pictures(pictures),
         words=first_words(report),
-        figures=FIGURES,
+        figures=declared_figures(),
         remarks=remarks(report),
         method_names=METHODS,
         risk_at=risk_at,

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from movl_monai.metrics.declared import DECLARED
 from movl_monai.report.model_card import model_card
 from movl_monai.report.sections.baselines import METRICS, compared_runs
 from movl_monai.report.sections.groups import group_tables
 from movl_monai.report.words import section_title
 
-__all__ = ["FIGURES", "MASK_FIGURES", "common_values", "figure_sections", "remarks", "score_names"]
+__all__ = ["MASK_FIGURES", "common_values", "declared_figures", "figure_sections", "remarks", "score_names"]
 
 # name, arrow (up: larger is better), meaning
-FIGURES: dict[str, tuple[str, str, str]] = {
-    "accuracy": ("Accuracy", "↑", "share of images whose most probable class is their label"),
-    "balanced_accuracy": ("Balanced accuracy", "↑", "mean sensitivity of all classes"),
-    "auroc": ("AUROC", "↑", "area under the ROC curve, each class against the rest, mean over the classes"),
-    "auroc_weighted": ("AUROC, weighted", "↑", "as AUROC, but classes count by their number of images"),
-    "average_precision": ("Average precision", "↑", "each class against the rest, mean over the classes"),
-    "average_precision_weighted": ("Average precision, weighted", "↑", "classes count by their number of images"),
-    "quadratic_kappa": ("Quadratic kappa", "↑", "agreement beyond chance; only means something for ordered classes"),
-    "cross_entropy": ("Cross entropy", "↓", "mean negative log likelihood of the label, in nats"),
-    "brier": ("Brier score", "↓", "squared distance of probabilities and label, summed over classes, 0 to 2"),
-    "ece": ("Calibration error", "↓", "expected calibration error (ECE) over 15 bins of equal width"),
-}
 MASK_FIGURES: dict[str, tuple[str, str, str]] = {
     "dice": ("Dice", "↑", "twice the common area over the sum of both areas, 0 to 1"),
     "iou": ("IoU", "↑", "common area over the united area, 0 to 1"),
@@ -33,6 +22,11 @@ MASK_FIGURES: dict[str, tuple[str, str, str]] = {
     "hd95": ("HD95", "↓", "95th percentile of the distances between the two outlines, the larger of both directions"),
     "asd": ("Average surface distance", "↓", "mean distance from either outline to the other"),
 }
+
+
+def declared_figures() -> dict[str, tuple[str, str, str]]:
+    """Return title, better direction and definition of every figure of a classification."""
+    return {name: (figure.title, figure.better, figure.definition) for name, figure in DECLARED.items()}
 
 
 def figure_sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

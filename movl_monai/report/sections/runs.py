@@ -8,7 +8,7 @@ from typing import Any
 from movl_monai.report import render_template
 from movl_monai.report.sections.baselines import difference_lines
 from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished
-from movl_monai.report.sections.figures import FIGURES, MASK_FIGURES, figure_sections
+from movl_monai.report.sections.figures import MASK_FIGURES, declared_figures, figure_sections
 from movl_monai.report.words import is_tested, percent, readable, section_title
 
 __all__ = ["draw_runs", "render_runs"]
@@ -43,7 +43,7 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
         chart=chart,
         cards=[_card(compared, name) for name in reports],
         tables=_tables(reports),
-        figures=MASK_FIGURES if compared["task"] == "segmentation" else FIGURES,
+        figures=MASK_FIGURES if compared["task"] == "segmentation" else declared_figures(),
         figure_name="mean Dice" if _main(compared) == "dice" else "balanced accuracy",
         trust=trust,
         trust_titles=_titles(trust),
