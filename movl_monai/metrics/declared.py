@@ -64,7 +64,10 @@ class LabeledScores:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         probabilities: (N, C).
-        sensitivity: (C,), NaN if undefined; ``specificity``, ``auroc`` and ``average_precision`` likewise.
+        sensitivity: of each class against all others, (C,), NaN if undefined.
+        specificity: as ``sensitivity``.
+        auroc: as ``sensitivity``.
+        average_precision: as ``sensitivity``.
         counts: images of each class, (C,).
     """
 
