@@ -71,7 +71,7 @@ def test_the_page_has_a_column_for_each_run_and_says_which_is_better(
     page = Page(content)
     compared = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     difference = compared["differences"]["joint"]["sections"]["id"]["balanced_accuracy"]["difference"]
-    assert f"here: better, {100 * difference:+.1f} points balanced accuracy" in page.text
+    assert f"internal test: better, {100 * difference:+.1f} points balanced accuracy" in page.text
     for report in compared["reports"].values():
         assert f"{report['ood']['scanner_b']['auroc']:.3f}" in page.text
     assert "strategy 1 name" in page.text
