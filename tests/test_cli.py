@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import monai.bundle.scripts  # noqa: F401 - its log keeps the stream of its first import, which must outlive a test
 import pytest
 
 from movl_monai.cli import main
