@@ -5,8 +5,7 @@ from movl_monai.data.dataset import FileOutcome, ImageDataset, concatenate
 from movl_monai.data.decode import ImageContractError
 from movl_monai.data.ids import IdMap
 from movl_monai.data.mask_dataset import SegmentationDataset
-from movl_monai.data.mask_list import read_mask_datalist
-from movl_monai.data.reading import read_datalist, read_unlabelled
+from movl_monai.data.reading import read_datalist, read_mask_datalist, read_unlabelled
 
 __all__ = [
     "Datalist",

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from movl_monai.data.entries import Entry, Listing
+from movl_monai.data.entries import Listing
 from movl_monai.data.expand import SliceAxis
-from movl_monai.data.read_folders import read_files
-from movl_monai.data.read_nnunet import is_nnunet, read_nnunet
-from movl_monai.data.read_pairs import has_pairs, read_pairs
-from movl_monai.data.sources import LISTS, PathLike, read_ood_sources, read_source, records, with_images
+from movl_monai.data.layouts import reader_of
+from movl_monai.data.sources import PathLike, read_images, read_ood_sources, read_source, records, with_images
 from movl_monai.errors import DataError
 
 __all__ = ["read_far_source", "read_far_sources"]
@@ -46,17 +44,15 @@ def read_far_sources(
 def read_far_source(source: Path) -> Listing:
     """Return all images of a source as one domain, without labels and masks.
 
-    A folder is read by its list if it has one, by its images if it has ``images`` and ``masks``, and else as all images
-    below it.
+    A folder is read by its list if it has one, by its images if its layout pairs images and masks, and else as all
+    images below it.
     """
-    if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
-        listing = Listing(entries=[Entry(path=source, key=source.name)])
-    elif is_nnunet(source):
-        listing = read_nnunet(source)
-    elif not source.is_dir() or any((source / name).is_file() for name in LISTS):
-        listing = read_source(source, labelled=False, splits=False)
+    if not source.is_dir():
+        listing = read_images(source)
+    elif reader := reader_of(source, "images"):
+        listing = with_images(reader(source))
     else:
-        listing = with_images(read_pairs(source) if has_pairs(source) else read_files(source))
+        listing = read_source(source, labelled=False, splits=False)
     for record in records(listing):
         record.domain = None
     for entry in listing.entries:

@@ -17,15 +17,22 @@ from movl_monai.data.groups import check_group_columns, check_group_values
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
-from movl_monai.data.read_folders import read_files
 from movl_monai.data.series_folders import group_series
 from movl_monai.data.several_labels import check_one_label_each
-from movl_monai.data.sources import PathLike, read_ood_sources, read_source, records
+from movl_monai.data.sources import PathLike, read_images, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
 
-__all__ = ["build_datalist", "inside_domain", "log_notes", "read_datalist", "read_unlabelled", "refuse_leaks"]
+__all__ = [
+    "_build_datalist",
+    "_inside_domain",
+    "_log_notes",
+    "read_datalist",
+    "read_mask_datalist",
+    "read_unlabelled",
+    "_refuse_leaks",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +52,8 @@ def read_datalist(
     allow_missing_classes: bool = False,
     allow_patient_overlap: bool = False,
     merge_labels: bool = False,
+    masks: bool = False,
+    mask_suffix: str = "",
     encoding: str | None = None,
     class_names: Sequence[str] | None = None,
     data_root: PathLike | None = None,
@@ -84,6 +93,8 @@ def read_datalist(
         allow_patient_overlap: accept (and log) patients in two splits, or test images of a training's patients, instead
             of raising.
         merge_labels: merge labels that differ only in case, blanks or width into one class, instead of raising.
+        masks: read images with masks instead of classes, see :func:`read_mask_datalist`.
+        mask_suffix: end of the mask names in a folder, after the name of the image, such as "_mask".
         encoding: code page of CSV lists that are not Unicode, such as gbk; None assumes Windows-1252 and logs it.
         class_names: all classes in the order of the labels, such as the classes of a trained network; a source may lack
             one.
@@ -105,28 +116,30 @@ def read_datalist(
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
     columns = check_group_columns(group_columns)
-    root = None if data_root is None else Path(data_root)
-    listing = read_source(Path(source), data_root=root, group_columns=columns, encoding=encoding)
-    log_notes(listing)
-    _check_missing(listing)
-    given = class_names or listing.class_names
-    given = settle_labels(listing.entries, given, merge=merge_labels, apart=class_names is not None)
-    check_one_label_each(listing.entries, class_names or ())
-    names = _class_names(inside_domain(listing, id_domain), given)
-    _check_labels(listing.entries, names)
+    read = partial(read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns)
+    listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
+    _log_notes(listing)
+    if masks:
+        names = check_class_names(class_names or listing.class_names or ["background", "foreground"])
+    else:
+        names = _settle_classes(listing, class_names, id_domain, merge=merge_labels)
+    inside = _inside_domain(listing, id_domain)
     if patient_pattern is not None:
-        assign_patients_by_pattern(inside_domain(listing, id_domain), patient_pattern, required=True)
+        assign_patients_by_pattern(inside, patient_pattern, required=True)
         assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
     respelled = unify_patients(listing.entries)
-    inside = inside_domain(listing, id_domain)
+    inside = _inside_domain(listing, id_domain)
     keeping = open_keeping(kept_splits, new_images=new_images, allow_patient_overlap=allow_patient_overlap)
     leaks = [] if keeping is None else keeping.inside(inside)
     if keeping is None and split_fractions is not None:
-        complete_splits(inside, fractions=split_fractions, seed=seed)
-        check_train_classes(inside, names, allow_missing=allow_missing_classes)
+        if masks:
+            _split_alike(inside, split_fractions, seed)
+        else:
+            complete_splits(inside, fractions=split_fractions, seed=seed)
+            check_train_classes(inside, names, allow_missing=allow_missing_classes)
     if keeping is None:
         set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
     if not leaks:
@@ -138,10 +151,10 @@ def read_datalist(
         taken=taken,
         patient_pattern=patient_pattern,
         slice_axis=slice_axis,
-        read=partial(read_source, group_columns=columns, groups_required=False, splits=False, encoding=encoding),
+        read=partial(read, groups_required=False, splits=False),
     )
-    for other in others:
-        log_notes(other)
+    for other in [] if masks else others:
+        _log_notes(other)
         settle_labels(other.entries, names, merge=merge_labels, apart=True)
         _check_labels(other.entries, names)
     labelled = [listing, *others]
@@ -149,11 +162,97 @@ def read_datalist(
     taken |= {entry.domain or "" for part in others for entry in part.entries}
     far = read_far_sources(far_dataset_dirs, taken=taken, slice_axis=slice_axis)
     if keeping is not None:
-        refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
-    return build_datalist([*labelled, *far], names, id_domain, ids, far=len(far), keeping=keeping)
+        _refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
+    return _build_datalist([*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping)
 
 
-def refuse_leaks(
+def _settle_classes(listing: Listing, given: Sequence[str] | None, id_domain: str, *, merge: bool) -> list[str]:
+    """Return the class names, after merging spellings of labels in place and checking all labels."""
+    _check_missing(listing)
+    names = settle_labels(listing.entries, given or listing.class_names, merge=merge, apart=given is not None)
+    check_one_label_each(listing.entries, given or ())
+    found = _class_names(_inside_domain(listing, id_domain), names)
+    _check_labels(listing.entries, found)
+    return found
+
+
+def read_mask_datalist(
+    source: PathLike,
+    *,
+    class_names: Sequence[str] | None = None,
+    ood_dataset_dirs: PathLike | Sequence[PathLike] = (),
+    id_domain: str = "id",
+    split_fractions: Sequence[float] | None = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    patient_pattern: str | None = None,
+    one_image_per_patient: bool = False,
+    allow_patient_overlap: bool = False,
+    mask_suffix: str = "",
+    encoding: str | None = None,
+    data_root: PathLike | None = None,
+    slice_axis: SliceAxis = "axial",
+    id_salt: str | bytes | None = None,
+    id_map: IdMap | PathLike | None = None,
+    kept_splits: PathLike | None = None,
+    new_images: NewImages = None,
+) -> Datalist:
+    """Return the images of a data set with their masks, patients, splits and salted ids; no pixel is read.
+
+    The source is a folder with ``images`` and ``masks`` (see ``read_pairs`` of this package), a data set of nnU-Net v2
+    (``read_nnunet``), a CSV manifest with the columns ``path`` and ``mask``, decathlon JSON whose ``label`` is the path
+    of a mask, or a folder with such a list. Every slice of a NIfTI volume, or of a folder with one DICOM series, is an
+    item. ``case`` is the id of its volume, for an image its own id. Images without a mask are skipped and reported as
+    ``image_without_mask``, masks without an image as ``mask_without_image``.
+
+    Patients and splits are as in :func:`movl_monai.data.read_datalist`: by patient, and therefore by volume. Arguments
+    that are not described here are as for :func:`movl_monai.data.read_datalist`.
+
+    Args:
+        source: CSV file, JSON file, or folder.
+        class_names: of the values 0, 1, ... of the masks, the background first. None uses the names of the JSON, else
+            "background" and "foreground".
+        one_image_per_patient: as for ``read_datalist``; a volume counts as one image.
+        mask_suffix: end of the mask names in a folder, after the name of the image, such as "_mask".
+
+    Raises:
+        LeakageError: as :func:`movl_monai.data.read_datalist`.
+        DataError: if there is no image with a mask, patients are unknown where a split must be made, one is in two
+            splits, or a list cannot be understood.
+    """
+    return read_datalist(
+        source,
+        masks=True,
+        class_names=class_names,
+        ood_dataset_dirs=ood_dataset_dirs,
+        id_domain=id_domain,
+        split_fractions=split_fractions,
+        seed=seed,
+        patient_pattern=patient_pattern,
+        one_image_per_patient=one_image_per_patient,
+        allow_patient_overlap=allow_patient_overlap,
+        mask_suffix=mask_suffix,
+        encoding=encoding,
+        data_root=data_root,
+        slice_axis=slice_axis,
+        id_salt=id_salt,
+        id_map=id_map,
+        kept_splits=kept_splits,
+        new_images=new_images,
+    )
+
+
+def _split_alike(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> None:
+    """Complete the splits without stratification: all images count as one class."""
+    for entry in entries:
+        entry.label = "image"
+    try:
+        complete_splits(entries, fractions=fractions, seed=seed)
+    finally:
+        for entry in entries:
+            entry.label = None
+
+
+def _refuse_leaks(
     keeping: Keeping, leaks: Sequence[Leak], inside: Sequence[Entry], listings: Sequence[Listing], ids: IdMap
 ) -> None:
     """Check that no other domain has images that a training learned from.
@@ -194,14 +293,8 @@ def read_unlabelled(
         DataError: if the source does not exist, or contains no file that could be an image.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
-    path = Path(source)
-    if path.is_dir():
-        listing = read_files(path)
-    elif path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
-        listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
-    else:
-        listing = read_source(path, labelled=False, splits=False)
-        log_notes(listing)
+    listing = read_images(Path(source))
+    _log_notes(listing)
     if series:
         listing = group_series(listing)
     listing = expand(listing, slice_axis=slice_axis, patients=False)
@@ -214,10 +307,10 @@ def read_unlabelled(
         record.domain, record.split = domain, None
     for entry in listing.entries:
         entry.label = None
-    return build_datalist([listing], list(class_names), domain, ids, cases=series)
+    return _build_datalist([listing], list(class_names), domain, ids, cases=series)
 
 
-def log_notes(listing: Listing) -> None:
+def _log_notes(listing: Listing) -> None:
     """Log the unused contents of a list, and its missing files."""
     for note in listing.notes:
         logger.info(note)
@@ -226,7 +319,7 @@ def log_notes(listing: Listing) -> None:
         logger.warning(missing)
 
 
-def inside_domain(listing: Listing, id_domain: str) -> list[Entry]:
+def _inside_domain(listing: Listing, id_domain: str) -> list[Entry]:
     """Return the entries of the in-distribution domain, which is the domain of records without one.
 
     Raises:
@@ -278,7 +371,7 @@ def _check_labels(entries: Sequence[Entry], class_names: Sequence[str]) -> None:
         )
 
 
-def build_datalist(
+def _build_datalist(
     listings: Sequence[Listing],
     class_names: list[str],
     id_domain: str,

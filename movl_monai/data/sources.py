@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.columns import missing_files
-from movl_monai.data.entries import Entry, Listing, SkippedFile, natural_sorted
+from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
+from movl_monai.data.layouts import LISTS, reader_of
 from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.read_csv import read_csv
-from movl_monai.data.read_folders import read_folders
+from movl_monai.data.read_folders import read_files
 from movl_monai.data.read_json import read_json
-from movl_monai.data.read_nnunet import is_nnunet
 from movl_monai.errors import DataError
 
-__all__ = ["LISTS", "SPREADSHEETS", "PathLike", "no_list", "read_ood_sources", "read_source", "records", "with_images"]
+__all__ = ["SPREADSHEETS", "PathLike", "read_images", "read_ood_sources", "read_source", "records", "with_images"]
 
 PathLike = str | os.PathLike[str]
 
-LISTS = ("manifest.csv", "dataset.json", "datalist.json")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_MASK_PROBLEMS = {
+    "missing_file": "missing_mask",
+    "empty_file": "empty_mask",
+    "not_regular_file": "mask_not_regular_file",
+}
 
 
 def read_source(
@@ -32,57 +36,77 @@ def read_source(
     *,
     data_root: Path | None = None,
     labelled: bool = True,
+    masks: bool = False,
+    mask_suffix: str = "",
     group_columns: Sequence[str] = (),
     groups_required: bool = True,
     splits: bool = True,
     encoding: str | None = None,
 ) -> Listing:
-    """Return the entries of a CSV file, a JSON file, or a folder (by its list, else by its class folders).
+    """Return the entries of a CSV file, a JSON file, or a folder (by its list, else by its layout).
 
     Args:
         source: the file or folder.
         data_root: base folder of the relative paths of a list, default the list's folder.
         labelled: False accepts rows of a CSV file without a label.
+        masks: read images with masks instead of classes; images without a mask are skipped.
+        mask_suffix: end of the mask names in a folder, after the name of the image.
         group_columns: columns of a list that become groups.
         groups_required: whether a list without such a column is an error; otherwise its images have no value.
         splits: whether to use the splits of a list; a column of another name that holds them is then an error.
         encoding: code page of a CSV file that is not Unicode.
 
     Raises:
-        DataError: if the source does not exist, is of another kind, or has no image; if groups are required of class
-            folders, which have no columns.
+        DataError: if the source does not exist, is of another kind, or has no image, or with ``masks`` no pair; if
+            groups are required of class folders, which have no columns.
     """
     if source.is_dir():
-        if is_nnunet(source):
-            raise DataError(
-                f"{source.name!r} is a data set of nnU-Net: images with masks, for segmentation. Classification needs "
-                "a class for each image: a manifest.csv with the columns path and label, or class folders."
-            )
-        lists = [source / name for name in LISTS if (source / name).is_file()]
-        if not lists:
-            if group_columns and groups_required:
+        reader = reader_of(source, "masks" if masks else "labels")
+        if reader is not None:
+            listing = reader(source, mask_suffix=mask_suffix) if masks else reader(source)
+            if group_columns and groups_required and not all(entry.groups for entry in listing.entries):
                 raise DataError(
                     f"group_columns={list(group_columns)} are columns of a list, but {source.name!r} is a folder "
                     f"without one; add a manifest.csv with the columns path, label and {', '.join(group_columns)}."
                 )
-            return with_images(read_folders(source))
-        source = lists[0]
+            return with_images(_with_masks(listing) if masks else listing)
+        source = next(source / name for name in LISTS if (source / name).is_file())
     elif not source.is_file():
         raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
     suffix = source.suffix.lower()
+    options: dict[str, Any] = {"data_root": data_root, "group_columns": group_columns, "splits": splits}
     if suffix == ".json":
-        return with_images(read_json(source, data_root=data_root, group_columns=group_columns, splits=splits))
-    if suffix in (".csv", ".tsv", ".txt"):
-        options: dict[str, Any] = {"group_columns": group_columns, "groups_required": groups_required}
-        options |= {"splits": splits, "encoding": encoding}
-        return with_images(read_csv(source, data_root=data_root, labelled=labelled, **options))
-    raise no_list(suffix)
+        listing = read_json(source, masks=masks, **options)
+    elif suffix in (".csv", ".tsv", ".txt"):
+        options |= {"labelled": labelled and not masks, "groups_required": groups_required, "encoding": encoding}
+        listing = read_csv(source, folders=masks, **options)
+    else:
+        advice = "; save the spreadsheet as 'CSV UTF-8'" if suffix in SPREADSHEETS else ""
+        raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}{advice}.")
+    return with_images(_with_masks(listing) if masks else listing)
 
 
-def no_list(suffix: str) -> DataError:
-    """Return the error for a file that is not a list, by its suffix."""
-    advice = "; save the spreadsheet as 'CSV UTF-8'" if suffix in SPREADSHEETS else ""
-    return DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}{advice}.")
+def _with_masks(listing: Listing) -> Listing:
+    """Return the listing without images whose mask is not named or missing, which are skipped with the reason."""
+    result = Listing(skipped=list(listing.skipped), class_names=listing.class_names, notes=listing.notes)
+    for entry in listing.entries:
+        entry.label = None  # a class of the whole image has no meaning here
+        problem = "image_without_mask" if entry.mask is None else file_problem(entry.mask)
+        if problem is not None:
+            reason = _MASK_PROBLEMS.get(problem, problem)
+            result.skipped.append(SkippedFile(entry.path, entry.key, reason, entry.domain, entry.split))
+        else:
+            result.entries.append(entry)
+    return result
+
+
+def read_images(source: Path) -> Listing:
+    """Return the images below a folder, a single image, or those of a list, whose labels and splits are ignored."""
+    if source.is_dir():
+        return read_files(source)
+    if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
+        return Listing(entries=[Entry(path=source.absolute(), key=source.name)])
+    return read_source(source, labelled=False, splits=False)
 
 
 def records(listing: Listing) -> list[Entry | SkippedFile]:

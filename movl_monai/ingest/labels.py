@@ -8,14 +8,13 @@ from pathlib import Path
 
 from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry, SplitName, parse_split, tidy
+from movl_monai.data.layouts import is_paired
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import class_depth
-from movl_monai.data.read_nnunet import is_nnunet
-from movl_monai.data.read_pairs import has_pairs
 from movl_monai.data.walk import is_hidden
 from movl_monai.errors import DataError
 
-__all__ = ["LabelSource", "check_keyword", "is_paired", "labels_from"]
+__all__ = ["LabelSource", "check_keyword", "labels_from"]
 
 LabelSource = Callable[[str, int, str | None], Entry | str]
 """From a path relative to the root, a frame, and the value of the tag, to the image's entry or a reason code."""
@@ -94,14 +93,6 @@ def labels_from(
         check_keyword(option.removeprefix("dicom:"))
         return lambda path, frame, tag: Entry(path=root / path, key=path, label=tidy(tag)) if tidy(tag) else "no_label"
     return _from_csv(Path(option), root, encoding, [] if notes is None else notes)
-
-
-def is_paired(folder: Path) -> bool:
-    """Return True for a folder of images and masks, in the layouts that training pairs."""
-    try:
-        return is_nnunet(folder) or has_pairs(folder)
-    except DataError:
-        return False
 
 
 def _from_folders(root: Path) -> LabelSource:

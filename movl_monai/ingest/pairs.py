@@ -12,13 +12,11 @@ from movl_monai.data.checks import SWAPPED
 from movl_monai.data.decode import explain
 from movl_monai.data.entries import Entry, Listing
 from movl_monai.data.ids import Salter
-from movl_monai.data.mask_list import read_mask_source
-from movl_monai.data.read_nnunet import is_nnunet
+from movl_monai.data.layouts import LISTS, is_paired, reader_of
 from movl_monai.data.read_pairs import read_pairs
-from movl_monai.data.sources import LISTS
 from movl_monai.errors import DataError
 from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.labels import LabelSource, is_paired
+from movl_monai.ingest.labels import LabelSource
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.scan import file_key
 from movl_monai.readers import sniff_format
@@ -45,7 +43,8 @@ def find_pairs(root: Path, mask_suffix: str = "") -> Listing:
     Raises:
         DataError: if there are no such folders, or they contain no pair.
     """
-    return read_mask_source(root) if is_nnunet(root) else read_pairs(root, mask_suffix=mask_suffix)
+    reader = reader_of(root, "masks", lists=False) or read_pairs
+    return reader(root, mask_suffix=mask_suffix)
 
 
 def read_checked(folder: Path) -> Listing | None:

@@ -11,13 +11,14 @@ from typing import Any
 from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry
 from movl_monai.data.ids import IdMap
+from movl_monai.data.layouts import is_paired
 from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.sources import read_source
 from movl_monai.errors import DataError
 from movl_monai.files import write_atomically
 from movl_monai.ingest.examine import Examine
 from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.labels import is_paired, labels_from
+from movl_monai.ingest.labels import labels_from
 from movl_monai.ingest.listing import (
     ImageRow,
     add_image,

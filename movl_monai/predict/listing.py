@@ -13,10 +13,9 @@ from movl_monai.data import IdMap
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, file_problem, natural_key
 from movl_monai.data.expand import SliceAxis, read_header
 from movl_monai.data.faults import fault_of
-from movl_monai.data.read_folders import read_files
 from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.series_folders import read_series_header
-from movl_monai.data.sources import read_source
+from movl_monai.data.sources import read_images
 from movl_monai.errors import DataError
 from movl_monai.predict.batches import paths_of
 from movl_monai.readers import sniff_format
@@ -26,7 +25,6 @@ from movl_monai.readers.series import group_alike
 __all__ = ["Listed", "list_images"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-_LISTS = (".csv", ".tsv", ".txt", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +145,7 @@ def _chosen(files: Sequence[str | os.PathLike[str]]) -> Listing:
 
 
 def _read(path: Path) -> Listing:
-    if path.is_dir():
-        listing = read_files(path)
-    elif path.is_file() and path.suffix.lower() not in _LISTS:
-        listing = Listing(entries=[Entry(path=path.absolute(), key=path.name)])
-    else:
-        listing = read_source(path, labelled=False)
+    listing = read_images(path)
     if not listing.entries and not listing.skipped:
         raise DataError(
             "There is no file in the folder; give a folder of DICOM, NIfTI, PNG, JPEG or TIFF files, one such file, or "

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from movl_monai.data import read_datalist, read_mask_datalist
+from movl_monai.data.entries import Entry, Listing
+from movl_monai.data.far_sources import read_far_source
+from movl_monai.data.layouts import LAYOUTS, Layout
 from movl_monai.data.sources import read_ood_sources, read_source
 from movl_monai.errors import DataError
+from movl_monai.ingest.pairs import read_checked
 
 MakeImages = Callable[..., Path]
 
@@ -53,6 +59,36 @@ def test_a_list_whose_files_are_all_missing_is_an_error(folder: Path) -> None:
     (folder / "manifest.csv").write_text("path,label\nx.png,a\ny.png,b\n")
     with pytest.raises(DataError, match=r"No image was found \(missing_file 2\).*data_root"):
         read_source(folder)
+
+
+def read_by_name(folder: Path, *, mask_suffix: str = "") -> Listing:
+    """A layout of one's own: `grade_<class>.png`, and a mask of the same name with a suffix."""
+    listing = Listing()
+    for path in sorted(folder.glob("grade_?.png")):
+        mask = folder / f"{path.stem}{mask_suffix}.png"
+        listing.entries.append(Entry(path=path, key=path.name, label=path.stem[-1], mask=mask))
+    return listing
+
+
+def test_a_layout_is_added_by_its_entry_alone(make_images: MakeImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_images([f"grade_{name}{end}" for name in "abc" for end in (".png", ".seg.png")])
+    with pytest.raises(DataError, match="one folder per class"):
+        read_datalist(folder, one_image_per_patient=True)
+    own = Layout(fits=lambda one: any(one.glob("grade_?.png")), labels=read_by_name, masks=read_by_name)
+    monkeypatch.setitem(LAYOUTS, "by_name", own)
+    assert read_datalist(folder, one_image_per_patient=True, split_fractions=None).class_names == ["a", "b", "c"]
+    with pytest.raises(DataError, match=r"group_columns=\['sex'\] are columns of a list"):
+        read_datalist(folder, one_image_per_patient=True, group_columns=["sex"])
+    pairs = read_mask_datalist(folder, one_image_per_patient=True, mask_suffix=".seg", split_fractions=None)
+    assert [Path(item["mask"]).name for item in pairs] == [f"grade_{name}.seg.png" for name in "abc"]
+    checked = read_checked(folder)  # the command `check` takes the pairs of training
+    assert checked is not None
+    assert len(checked.entries) == len(read_far_source(folder).entries) == 3
+    (folder / "manifest.csv").write_text("path,label\ngrade_a.png,x\ngrade_b.png,y\n")
+    assert labels(folder) == {"x", "y"}
+    assert len(read_far_source(folder).entries) == 2
+    monkeypatch.setitem(LAYOUTS, "by_name", replace(own, has_list=True))
+    assert labels(folder) == {"a", "b", "c"}
 
 
 def ood_domains(*sources: Path, taken: set[str] = frozenset()) -> list[set[str | None]]:  # type: ignore[assignment]
