@@ -22,6 +22,7 @@ MOVED = {
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
+    "data.mask_list": "data.reading",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",
     "engines.keep_record": "runs.keep_record",
