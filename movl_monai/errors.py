@@ -19,6 +19,7 @@ __all__ = [
     "MovlError",
     "NonFiniteLossError",
     "UntrustedConfigError",
+    "UnwritableError",
     "WeightsError",
     "user_error",
 ]
@@ -97,3 +98,15 @@ def _is_about_a_setting(error: BaseException) -> bool:
     frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
     inside = str(frame.f_globals.get("__name__", "")).startswith("movl_monai.")
     return inside and linecache.getline(frame.f_code.co_filename, line).strip().startswith("raise ")
+
+
+class UnwritableError(Exception):
+    """An output that its source does not allow.
+
+    Args:
+        reason: code for the row.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

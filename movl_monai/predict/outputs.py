@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from movl_monai.errors import RESEARCH_USE, ConfigError
+from movl_monai.errors import RESEARCH_USE, ConfigError, UnwritableError
 from movl_monai.files import to_json, write_atomically
 
 if TYPE_CHECKING:  # the help of the command reads the registry, and must not start torch
     from movl_monai.predict.batches import Item
     from movl_monai.predict.dicom import ImageFinding, Origin, Stamp
+    from movl_monai.predict.job import Ending, Job, Picture
     from movl_monai.predict.tasks import SegmentedCase
-    from movl_monai.predict.writing import Ending, Job, Picture
 
-__all__ = ["OUTPUTS", "Output", "UnwritableError", "check_outputs", "output_folders", "register"]
+__all__ = ["OUTPUTS", "Output", "check_outputs", "output_folders", "register"]
 
 Row = dict[str, Any]
 
@@ -73,18 +73,6 @@ class Output:
     def is_of_units(cls) -> bool:
         """Return whether files are written after each image or case; the others are made from the journal."""
         return any(getattr(cls, name) is not getattr(Output, name) for name in ("classified", "segmented", "draw"))
-
-
-class UnwritableError(Exception):
-    """An output that its source does not allow.
-
-    Args:
-        reason: code for the row.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def register(output: type[Output]) -> type[Output]:

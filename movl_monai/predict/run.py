@@ -20,6 +20,7 @@ from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
 from movl_monai.files import clear_leftovers, write_atomically
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
+from movl_monai.predict.job import Job
 from movl_monai.predict.journal import Journal, started_at
 from movl_monai.predict.listing import Listed, Source, list_images
 from movl_monai.predict.loader import Decoding, load_units, plan_decoding
@@ -28,7 +29,7 @@ from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
 from movl_monai.predict.summary import Summary, summarize
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
-from movl_monai.predict.writing import Job, Writer
+from movl_monai.predict.writing import Writer
 
 __all__ = ["list_source", "predict", "predict_units"]
 

@@ -37,13 +37,13 @@ SEGMENTING = ["movl_monai.predict.tasks.SegmentedImages._classes", "movl_monai.p
 SEGMENTING += ["movl_monai.predict.compute.Computer.__call__"]
 IN_BATCHES = {*CLASSIFYING, *SEGMENTING}
 COUNTING = ["movl_monai.predict.tasks.mask_amounts", "movl_monai.predict.tasks.SegmentedImages._row"]
-DERIVING = ["movl_monai.predict.writing.headers_of", "movl_monai.predict.outputs._DicomOutput.save"]
+DERIVING = ["movl_monai.predict.job.headers_of", "movl_monai.predict.outputs._DicomOutput.save"]
 DERIVING += ["movl_monai.predict.dicom.as_bytes", "movl_monai.predict.dicom.capture.prepared"]
 DERIVING += ["movl_monai.predict.dicom.capture.SCImage", "movl_monai.predict.dicom.capture.finish"]
-DRAWING = ["movl_monai.predict.writing.Job.image", "movl_monai.predict.outputs.PngPictures.draw"]
+DRAWING = ["movl_monai.predict.job.Job.image", "movl_monai.predict.outputs.PngPictures.draw"]
 REPORTING = ["movl_monai.predict.dicom.classification_report", "movl_monai.predict.outputs._finding"]
 REPORTING += ["movl_monai.predict.dicom.check_source", "movl_monai.predict.dicom.draw_text"]
-MASKING = ["movl_monai.predict.dicom.segmentation_object", "movl_monai.predict.writing.stored_frames"]
+MASKING = ["movl_monai.predict.dicom.segmentation_object", "movl_monai.predict.job.stored_frames"]
 MASKING += ["movl_monai.evaluation.mask_files.MaskFiles.write_image", "movl_monai.predict.dicom.draw_classes"]
 
 

@@ -16,13 +16,13 @@ from PIL import Image
 from pydicom import dcmread
 
 from movl_monai.engines import open_run
-from movl_monai.errors import ConfigError, DataError
+from movl_monai.errors import ConfigError, DataError, UnwritableError
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.files import write_atomically
 from movl_monai.predict.batches import Item
 from movl_monai.predict.dicom import read_classification_report
-from movl_monai.predict.outputs import OUTPUTS, Output, UnwritableError
+from movl_monai.predict.outputs import OUTPUTS, Output
 from movl_monai.predict.run import predict
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers import read_segmentation_volume, read_volume
