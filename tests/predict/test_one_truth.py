@@ -19,7 +19,7 @@ from movl_monai.evaluation.trust_file import trained_state_sha256
 from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_run
 from movl_monai.export.sealed import SUFFIXES
-from movl_monai.predict import outputs as outputs_module
+from movl_monai.predict import dicom as dicom_module
 from movl_monai.predict.dicom import read_classification_report
 from movl_monai.predict.run import predict
 from movl_monai.report.model_card import model_card
@@ -137,10 +137,8 @@ def test_an_abstaining_model_leads_with_no_answer(
     judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[list[str]] = []
-    draw = outputs_module.draw_text
-    monkeypatch.setattr(
-        outputs_module, "draw_text", lambda image, lines: drawn.append(list(lines)) or draw(image, lines)
-    )
+    draw = dicom_module.draw_text
+    monkeypatch.setattr(dicom_module, "draw_text", lambda image, lines: drawn.append(list(lines)) or draw(image, lines))
     predict(judged.run, judged.images, out=tmp_path, outputs=["json", "csv", "sr", "sc"], num_workers=0, device="cpu")
     rows = json.loads((tmp_path / "predictions.json").read_text())["results"]
     refused = [row for row in rows if row["abstain"]]
