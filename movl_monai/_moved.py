@@ -58,7 +58,7 @@ MOVED = {
     "evaluation.pages": "report.sections",
     "evaluation.predictions": "metrics.stored.predictions",
     "evaluation.provenance": "runs.provenance",
-    "evaluation.ranking": "metrics.ranking",
+    "evaluation.ranking": "metrics.weighted",
     "evaluation.rebuild": "report.rebuild",
     "evaluation.report": "report.report",
     "evaluation.report_tables": "report.report_tables",

@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from movl_monai.metrics.classification_metrics import softmax
-from movl_monai.metrics.ranking import weighted_auroc, weighted_average_precision
-from movl_monai.metrics.weighted import METRICS, WeightedFigure, WeightedFigures
+from movl_monai.metrics.weighted import (
+    METRICS,
+    WeightedFigure,
+    WeightedFigures,
+    weighted_auroc,
+    weighted_average_precision,
+)
 from tests.evaluation.data import random_logits
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from movl_monai.metrics.checks import UndefinedMetricError
 from movl_monai.metrics.entries import OODScoreFigures, ResamplingFacts
-from movl_monai.metrics.ranking import Ranking
 from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.weighted import Ranking
 
 __all__ = ["DEFINITIONS", "OODFigures", "ood_figures"]
 
