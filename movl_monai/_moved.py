@@ -62,7 +62,7 @@ MOVED = {
     "evaluation.rebuild": "report.rebuild",
     "evaluation.report": "report.report",
     "evaluation.report_tables": "report.report_tables",
-    "evaluation.resampling": "metrics.resampling",
+    "evaluation.resampling": "metrics.intervals",
     "evaluation.several_runs": "report.several_runs",
     "evaluation.summary": "report.summary",
     "evaluation.table": "report.table",

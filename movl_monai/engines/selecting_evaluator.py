@@ -13,7 +13,7 @@ from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
 from movl_monai.errors import ConfigError
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import METRICS, WeightedFigures
 
 from .batch import prepare_image_batch

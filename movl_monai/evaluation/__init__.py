@@ -3,6 +3,7 @@
 from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.classification import classification_figures
 from movl_monai.metrics.intervals import (
+    PatientBootstrap,
     bootstrap_class_intervals,
     bootstrap_intervals,
     bootstrap_means,
@@ -10,7 +11,6 @@ from movl_monai.metrics.intervals import (
     paired_bootstrap,
 )
 from movl_monai.metrics.masks import mask_figures
-from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.cases import Case, cases_csv
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs, write_outputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, read_predictions

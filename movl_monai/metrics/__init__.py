@@ -12,6 +12,7 @@ from movl_monai.metrics.conformal import (
 )
 from movl_monai.metrics.conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
 from movl_monai.metrics.intervals import (
+    PatientBootstrap,
     bootstrap_class_intervals,
     bootstrap_intervals,
     bootstrap_means,
@@ -31,7 +32,6 @@ from movl_monai.metrics.ood.detection import (
 from movl_monai.metrics.ood.score import OODFitError, OODScore
 from movl_monai.metrics.operating_points import choose_threshold, operating_figures, operating_points_report
 from movl_monai.metrics.paired import compare_outputs, compare_runs, mcnemar, paired_figures
-from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.selective import RiskCoverage, abstention_report, abstention_threshold
 from movl_monai.metrics.stored.cases import Case, cases_csv
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs, write_outputs

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.metrics.entries import GroupFacts, GroupGap, MaskGroup, MaskGroups
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.cases import Case
 
 __all__ = ["SMALL_BELOW", "mask_groups"]

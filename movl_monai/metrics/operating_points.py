@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from movl_monai.metrics.checks import UndefinedMetricError
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.entries import OperatingFigures, OperatingPoint, OperatingPoints, Place, Target
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = ["DEFAULT_TARGETS", "choose_threshold", "operating_figures", "operating_points_report"]

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from movl_monai.errors import MovlError
 from movl_monai.metrics.checks import check_labeled
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
-from movl_monai.metrics.resampling import PatientBootstrap
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.unlearned import refuse_learned

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.entries import Abstention, AbstentionSection, AnsweredFigures, Place
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = ["RiskCoverage", "abstention_report", "abstention_threshold"]

@@ -19,7 +19,7 @@ from movl_monai.metrics.entries import (
     MainGap,
     MetricFigures,
 )
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.weighted import Metric, WeightedFigures

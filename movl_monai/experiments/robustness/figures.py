@@ -9,7 +9,7 @@ import numpy as np
 
 from movl_monai.evaluation import WeightedFigures
 from movl_monai.experiments.robustness.corruption_error import corruption_errors, mean_over, relative_corruption_errors
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import Metric
 
 __all__ = ["CLEAN", "Cell", "robustness_figures"]

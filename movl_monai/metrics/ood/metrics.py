@@ -9,7 +9,7 @@ import numpy as np
 
 from movl_monai.metrics.checks import UndefinedMetricError
 from movl_monai.metrics.entries import OODScoreFigures, ResamplingFacts
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import Ranking
 
 __all__ = ["DEFINITIONS", "OODFigures", "ood_figures"]

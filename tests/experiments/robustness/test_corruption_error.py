@@ -17,7 +17,7 @@ from movl_monai.experiments.robustness import (
     robustness_figures,
 )
 from movl_monai.metrics.classification_metrics import softmax
-from movl_monai.metrics.resampling import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap
 
 CELLS: list[Cell] = [
     CLEAN,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from movl_monai.evaluation import UndefinedMetricError
+from movl_monai.metrics.intervals import bootstrap_weights
 from movl_monai.metrics.ood.metrics import OODFigures, ood_figures
-from movl_monai.metrics.resampling import bootstrap_weights
 
 
 def scikit_learn(inside: np.ndarray, outside: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
