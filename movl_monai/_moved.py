@@ -103,7 +103,7 @@ MOVED = {
     "transforms.volume_source": "readers.volume_source",
     "trust.calibration": "metrics.calibration",
     "trust.conformal": "metrics.conformal",
-    "trust.conformal_report": "metrics.conformal_report",
+    "trust.conformal_report": "metrics.conformal",
     "trust.matching": "metrics.matching",
     "trust.ood_detection": "metrics.ood.detection",
     "trust.ood_gaussian": "metrics.ood.gaussian",

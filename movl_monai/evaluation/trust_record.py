@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.metrics.checks import check_finite
 from movl_monai.metrics.classification_metrics import softmax
-from movl_monai.metrics.conformal import ConformalFit, ConformalMethod
-from movl_monai.metrics.conformal_report import METHODS
+from movl_monai.metrics.conformal import METHODS, ConformalFit, ConformalMethod
 from movl_monai.metrics.ood.detection import OODDetector, fit_detector
 from movl_monai.metrics.stored.outputs import StoredOutputs
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from movl_monai.errors import ExportError
-from movl_monai.metrics.conformal_report import binomial_interval
+from movl_monai.metrics.conformal import binomial_interval
 from movl_monai.metrics.paired import mcnemar, paired_figures
 
 from .exported import ExportedOutput

@@ -5,12 +5,15 @@ from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.classification import classification_figures
 from movl_monai.metrics.conformal import (
     ConformalFit,
+    binomial_interval,
+    conformal_report,
     conformal_scores,
     conformal_threshold,
     fit_conformal,
+    one_per_patient,
+    set_figures,
     smallest_alpha,
 )
-from movl_monai.metrics.conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
 from movl_monai.metrics.intervals import (
     PatientBootstrap,
     bootstrap_class_intervals,

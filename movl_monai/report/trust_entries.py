@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from movl_monai.metrics.calibration import calibration_report
-from movl_monai.metrics.conformal_report import conformal_report
+from movl_monai.metrics.conformal import conformal_report
 from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
 from movl_monai.metrics.operating_points import operating_points_report
 from movl_monai.metrics.selective import abstention_report

@@ -16,7 +16,7 @@ from movl_monai.evaluation.trust_record import TrustRecord, trust_record
 from movl_monai.heads import LinearHead
 from movl_monai.metrics.calibration import calibration_report
 from movl_monai.metrics.classification_metrics import softmax
-from movl_monai.metrics.conformal_report import conformal_report
+from movl_monai.metrics.conformal import conformal_report
 from movl_monai.metrics.ood.detection import SCORES, fit_detector, ood_detection
 from movl_monai.metrics.operating_points import operating_points_report
 from movl_monai.metrics.selective import abstention_report

@@ -11,12 +11,15 @@ from scipy.stats import beta, binom
 from movl_monai.evaluation import NonFiniteLogitsError, Predictions, UndefinedMetricError
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.conformal import (
+    binomial_interval,
+    conformal_report,
     conformal_scores,
     conformal_threshold,
     fit_conformal,
+    one_per_patient,
+    set_figures,
     smallest_alpha,
 )
-from movl_monai.metrics.conformal_report import binomial_interval, conformal_report, one_per_patient, set_figures
 from tests.evaluation.data import random_logits
 from tests.metrics.data import drawn_from_softmax, images
 
