@@ -10,9 +10,9 @@ import numpy as np
 from movl_monai.files import jsonable
 from movl_monai.metrics.entries import settings_of
 from movl_monai.metrics.intervals import bootstrap_means
-from movl_monai.metrics.mask_groups import mask_groups
 from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 from movl_monai.metrics.stored.cases import Case, case_sections
+from movl_monai.metrics.subgroups import mask_groups
 from movl_monai.report.entries import (
     DataRow,
     MaskClassFigures,
@@ -60,7 +60,7 @@ def build_mask_report(
 
     Returns:
         JSON-able: ``schema_version``, ``task`` ("segmentation"), ``id``, ``ood``, ``val``, ``classes``, ``id_domain``,
-        ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.metrics.mask_groups.mask_groups`),
+        ``empty_masks`` (the rules), ``groups`` (of :func:`~movl_monai.metrics.subgroups.mask_groups`),
         ``model_card``, ``run``, ``notes``. A section has ``n`` (cases), ``n_images``, ``n_patients``; for each figure
         its mean over the cases (of the mean over a case's classes); ``dice_median`` and ``dice_quartiles``;
         ``n_defined``: number of cases with a value; ``distance_unit``; ``per_class``; ``intervals``; ``resampling``;
