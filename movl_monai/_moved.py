@@ -118,7 +118,7 @@ MOVED = {
     "trust.record_file": "evaluation.trust_file",
     "trust.selective": "metrics.selective",
     "trust.subgroups": "metrics.subgroups",
-    "trust.unlearned": "metrics.unlearned",
+    "trust.unlearned": "metrics.matching",
 }
 """Old and present names of modules and of whole packages, below `movl_monai`."""
 

@@ -13,10 +13,15 @@ from movl_monai.errors import MovlError
 from movl_monai.metrics.checks import check_labeled
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
 from movl_monai.metrics.intervals import PatientBootstrap
-from movl_monai.metrics.matching import DifferentTestSetsError, ImageNames, match_images, read_image_names
+from movl_monai.metrics.matching import (
+    DifferentTestSetsError,
+    ImageNames,
+    match_images,
+    read_image_names,
+    refuse_learned,
+)
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions
-from movl_monai.metrics.unlearned import refuse_learned
 from movl_monai.metrics.weighted import Metric, WeightedFigures
 
 __all__ = ["compare_outputs", "compare_runs", "mcnemar", "paired_figures"]

@@ -18,9 +18,8 @@ from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.metrics.entries import Comparison, Difference
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
-from movl_monai.metrics.matching import ImageNames, match_images
+from movl_monai.metrics.matching import ImageNames, match_images, refuse_learned
 from movl_monai.metrics.paired import compare_runs
-from movl_monai.metrics.unlearned import refuse_learned
 from movl_monai.report.html import read_report, write_html
 from movl_monai.report.sections.figures import figure_sections
 from movl_monai.report.sections.runs import draw_runs, render_runs
