@@ -76,6 +76,7 @@ MOVED = {
     "phantom.cli": "cli.phantom",
     "predict.series": "data.series",
     "predict_run": "cli.predict",
+    "report.pictures": "report.page",
     "report_run": "cli.report",
     "robustness": "experiments.robustness",
     "robustness_run": "cli.robustness",

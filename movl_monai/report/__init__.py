@@ -1,6 +1,5 @@
 """HTML pages of reports: templates, style sheets, and the wording that they share."""
 
-from .page import render_template
-from .pictures import fit_pictures
+from .page import fit_pictures, render_template
 
 __all__ = ["fit_pictures", "render_template"]
