@@ -47,7 +47,7 @@ MOVED = {
     "evaluation.mask_comparisons": "report.several_runs",
     "evaluation.mask_figure": "report.mask_figure",
     "evaluation.mask_groups": "metrics.subgroups",
-    "evaluation.mask_html": "report.mask_html",
+    "evaluation.mask_html": "report.html",
     "evaluation.mask_metrics": "metrics.masks",
     "evaluation.mask_report": "report.mask_report",
     "evaluation.mask_summary": "report.mask_summary",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from movl_monai.evaluation import build_mask_report, render_html
-from movl_monai.report.mask_html import render_mask_html
+from movl_monai.report.html import render_mask_html
 from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
 from tests.report.full_report import full_report
 

@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from movl_monai.evaluation import render_html
 from movl_monai.report import render_template
-from movl_monai.report.mask_html import render_mask_html
+from movl_monai.report.html import render_mask_html
 from movl_monai.report.mask_report import build_mask_report
 from tests.report.full_report import full_report
 
