@@ -49,7 +49,7 @@ MOVED = {
     "evaluation.mask_groups": "metrics.subgroups",
     "evaluation.mask_html": "report.html",
     "evaluation.mask_metrics": "metrics.masks",
-    "evaluation.mask_report": "report.mask_report",
+    "evaluation.mask_report": "report.report",
     "evaluation.mask_summary": "report.mask_summary",
     "evaluation.metrics": "metrics.classification_metrics",
     "evaluation.model_card": "report.model_card",

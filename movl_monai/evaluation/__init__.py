@@ -18,10 +18,9 @@ from movl_monai.metrics.weighted import WeightedFigure, WeightedFigures
 from movl_monai.networks import trained_state_sha256
 from movl_monai.report.figure import draw_figure
 from movl_monai.report.html import render_html, write_html
-from movl_monai.report.mask_report import build_mask_report
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.rebuild import rebuild_report
-from movl_monai.report.report import build_report, report_of_outputs, write_report
+from movl_monai.report.report import build_mask_report, build_report, report_of_outputs, write_report
 from movl_monai.report.report_tables import report_scalars, report_tables
 from movl_monai.report.table import figure_with_interval, mask_report_rows, render_table, report_rows
 from movl_monai.runs.provenance import run_info

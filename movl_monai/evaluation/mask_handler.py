@@ -21,8 +21,8 @@ from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.report.entries import MaskReport, ResamplingOptions
 from movl_monai.report.html import render_mask_html
 from movl_monai.report.mask_figure import draw_cases
-from movl_monai.report.mask_report import build_mask_report
 from movl_monai.report.model_card import model_card_markdown
+from movl_monai.report.report import build_mask_report
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import mask_report_rows, render_table
 from movl_monai.runs.provenance import bundle_facts, run_info

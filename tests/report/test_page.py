@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 from movl_monai.evaluation import render_html
 from movl_monai.report import render_template
 from movl_monai.report.html import render_mask_html
-from movl_monai.report.mask_report import build_mask_report
+from movl_monai.report.report import build_mask_report
 from tests.report.full_report import full_report
 
 ROOT = Path(__file__).resolve().parents[2]
