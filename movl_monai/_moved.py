@@ -45,7 +45,7 @@ MOVED = {
     "evaluation.files": "files",
     "evaluation.html": "report.html",
     "evaluation.mask_comparisons": "report.several_runs",
-    "evaluation.mask_figure": "report.mask_figure",
+    "evaluation.mask_figure": "report.figure",
     "evaluation.mask_groups": "metrics.subgroups",
     "evaluation.mask_html": "report.html",
     "evaluation.mask_metrics": "metrics.masks",

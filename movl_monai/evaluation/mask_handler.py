@@ -19,8 +19,8 @@ from movl_monai.files import keep_evaluated, to_json, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.report.entries import MaskReport, ResamplingOptions
+from movl_monai.report.figure import draw_cases
 from movl_monai.report.html import render_mask_html
-from movl_monai.report.mask_figure import draw_cases
 from movl_monai.report.model_card import model_card_markdown
 from movl_monai.report.report import build_mask_report
 from movl_monai.report.sections.charts import draw_charts

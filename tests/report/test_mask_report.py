@@ -12,8 +12,8 @@ import pytest
 from movl_monai.evaluation import Case, build_mask_report, cases_csv, mask_report_rows
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES
+from movl_monai.report.figure import chosen_cases
 from movl_monai.report.html import render_mask_html
-from movl_monai.report.mask_figure import chosen_cases
 from movl_monai.report.model_card import model_card_markdown
 from movl_monai.report.sections.charts import draw_charts
 from tests.browser import page_sizes
