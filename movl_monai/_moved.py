@@ -66,7 +66,7 @@ MOVED = {
     "evaluation.several_runs": "report.several_runs",
     "evaluation.summary": "report.summary",
     "evaluation.table": "report.table",
-    "evaluation.tracking": "report.tracking",
+    "evaluation.tracking": "report.report_tables",
     "evaluation.trust_entries": "report.trust_entries",
     "evaluation.uncertainty": "metrics.intervals",
     "evaluation.weighted": "metrics.weighted",

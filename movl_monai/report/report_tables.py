@@ -1,11 +1,12 @@
-"""Numbers of a report as flat tables, for spreadsheets and scripts."""
+"""Numbers of a report as flat tables, for spreadsheets and scripts, and as scalars for trackers."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["report_scalars", "report_tables"]
+__all__ = ["report_scalars", "report_tables", "track_report"]
 
 Row = dict[str, Any]
 _FACTS = ("n", "n_patients", "n_unlabeled")
@@ -147,3 +148,29 @@ def _groups(report: Mapping[str, Any]) -> list[Row]:
                     row = {"group": column, "section": name, "value": value, **facts, "figure": key}
                     rows.append({**row, "figure_value": figures.get(key), **_bounds(figures, key)})
     return rows
+
+
+def track_report(
+    report: Mapping[str, Any], *, engine: Any = None, tensorboard_dir: str | os.PathLike[str] | None = None
+) -> dict[str, float]:
+    """Log every figure of a report once.
+
+    Args:
+        report: report from :func:`~movl_monai.evaluation.build_report`.
+        engine: the evaluator. Its ``state.metrics`` get the figures; MONAI's MLFlowHandler logs these at the end of the
+            epoch if it was attached later (as with ``--tracking mlflow``).
+        tensorboard_dir: folder of the events; None writes none.
+
+    Returns:
+        the figures by name.
+    """
+    scalars = report_scalars(report)
+    if engine is not None:
+        engine.state.metrics.update(scalars)
+    if tensorboard_dir is not None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(os.fspath(tensorboard_dir)) as writer:
+            for name, value in scalars.items():
+                writer.add_scalar(f"evaluation/{name}", value, 0)
+    return scalars
