@@ -37,7 +37,7 @@ MOVED = {
     "evaluation.cases": "metrics.stored.cases",
     "evaluation.checks": "metrics.checks",
     "evaluation.classification": "metrics.classification",
-    "evaluation.comparisons": "report.comparisons",
+    "evaluation.comparisons": "report.several_runs",
     "evaluation.explanations": "evaluation.explain.sample",
     "evaluation.explanations_figure": "evaluation.explain.figure",
     "evaluation.explanations_maps": "evaluation.explain.maps",

@@ -27,11 +27,11 @@ from movl_monai.evaluation.trust_record import trust_record
 from movl_monai.files import keep_evaluated
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.prompts import VisualPrompt, prompt_picture
-from movl_monai.report.comparisons import compare_with_runs
 from movl_monai.report.entries import Report
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import report_of_outputs, write_report
 from movl_monai.report.report_tables import track_report
+from movl_monai.report.several_runs import compare_with_runs
 from movl_monai.report.table import render_table, report_rows
 from movl_monai.runs.provenance import bundle_facts, run_info
 

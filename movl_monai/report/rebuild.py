@@ -10,10 +10,10 @@ from typing import Any
 
 from movl_monai.errors import MovlError
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
-from movl_monai.report.comparisons import compare_with_runs
 from movl_monai.report.entries import Report
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import SCHEMA_VERSION, report_of_outputs, write_report
+from movl_monai.report.several_runs import compare_with_runs
 
 __all__ = ["rebuild_report"]
 

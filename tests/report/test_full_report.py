@@ -26,7 +26,7 @@ from movl_monai.evaluation import (
     write_report,
 )
 from movl_monai.metrics.matching import DifferentTestSetsError
-from movl_monai.report.comparisons import compare_with_runs
+from movl_monai.report.several_runs import compare_with_runs
 from tests.evaluation.outputs_data import NAMES, stored_outputs
 from tests.report.test_report import SCHEMA
 
