@@ -56,6 +56,7 @@ MOVED = {
     "evaluation.options": "report.options",
     "evaluation.outputs": "metrics.stored.outputs",
     "evaluation.pages": "report.sections",
+    "evaluation.pages.conformal": "report.sections.first_screen",
     "evaluation.predictions": "metrics.stored.predictions",
     "evaluation.provenance": "runs.provenance",
     "evaluation.ranking": "metrics.weighted",

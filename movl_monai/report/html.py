@@ -15,9 +15,8 @@ from movl_monai.files import write_atomically
 from movl_monai.report import fit_pictures, render_template
 from movl_monai.report.mask_summary import how_good, how_sure, on_change, when_not_to_trust
 from movl_monai.report.sections.charts import draw_charts
-from movl_monai.report.sections.conformal import METHODS, risk_at
 from movl_monai.report.sections.figures import MASK_FIGURES, common_values, declared_figures, remarks, score_names
-from movl_monai.report.sections.first_screen import first_words
+from movl_monai.report.sections.first_screen import METHODS, first_words, risk_at
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "render_mask_html", "write_html"]
 

@@ -17,7 +17,7 @@ from movl_monai.evaluation import render_html
 from movl_monai.report import fit_pictures
 from movl_monai.report.sections.canvas import chart_names
 from movl_monai.report.sections.charts import draw_charts
-from movl_monai.report.sections.conformal import risk_at
+from movl_monai.report.sections.first_screen import risk_at
 from tests.browser import complaints, page_sizes, screenshot
 from tests.report.full_report import full_report
 from tests.report.test_html import Page
