@@ -57,6 +57,7 @@ MOVED = {
     "evaluation.outputs": "metrics.stored.outputs",
     "evaluation.pages": "report.sections",
     "evaluation.pages.conformal": "report.sections.first_screen",
+    "evaluation.pages.groups": "report.sections.figures",
     "evaluation.predictions": "metrics.stored.predictions",
     "evaluation.provenance": "runs.provenance",
     "evaluation.ranking": "metrics.weighted",
