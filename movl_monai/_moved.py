@@ -56,6 +56,7 @@ MOVED = {
     "evaluation.options": "report.options",
     "evaluation.outputs": "metrics.stored.outputs",
     "evaluation.pages": "report.sections",
+    "evaluation.pages.baselines": "report.sections.figures",
     "evaluation.pages.conformal": "report.sections.first_screen",
     "evaluation.pages.groups": "report.sections.figures",
     "evaluation.predictions": "metrics.stored.predictions",

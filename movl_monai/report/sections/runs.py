@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from movl_monai.report import render_template
-from movl_monai.report.sections.baselines import difference_lines
 from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished
-from movl_monai.report.sections.figures import MASK_FIGURES, declared_figures, figure_sections
+from movl_monai.report.sections.figures import MASK_FIGURES, declared_figures, difference_lines, figure_sections
 from movl_monai.report.words import is_tested, percent, readable, section_title
 
 __all__ = ["draw_runs", "render_runs"]
