@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.mask_collect import CaseCollector, PredictedCase
+from movl_monai.evaluation.collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
 from movl_monai.files import keep_evaluated, to_json, write_atomically
 from movl_monai.metrics.masks import mask_figures

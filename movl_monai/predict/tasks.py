@@ -10,7 +10,7 @@ import torch
 
 from movl_monai.data.decode import Decoded
 from movl_monai.data.faults import fault_of
-from movl_monai.evaluation.mask_collect import largest_components
+from movl_monai.evaluation.collect import largest_components
 from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
 from movl_monai.evaluation.rows import OK, classification_rows, failed_row
 from movl_monai.metrics.checks import NonFiniteLogitsError
