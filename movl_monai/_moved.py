@@ -52,6 +52,7 @@ MOVED = {
     "evaluation.mask_metrics": "metrics.masks",
     "evaluation.mask_report": "report.report",
     "evaluation.mask_summary": "report.mask_summary",
+    "evaluation.mask_validation": "evaluation.validation",
     "evaluation.metrics": "metrics.classification_metrics",
     "evaluation.model_card": "report.model_card",
     "evaluation.options": "report.options",

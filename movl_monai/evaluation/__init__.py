@@ -28,10 +28,17 @@ from movl_monai.runs.provenance import run_info
 from .handler import EvaluationReportHandler
 from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .mask_handler import MaskWriter, SegmentationReportHandler
-from .mask_validation import MeanCaseDice, NegativePixelCrossEntropy
 from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, write_trust
 from .trust_record import Trusted, TrustRecord, trust_record
-from .validation import BalancedAccuracy, MacroAUROC, NegativeCrossEntropy, QuadraticKappa, key_metric
+from .validation import (
+    BalancedAccuracy,
+    MacroAUROC,
+    MeanCaseDice,
+    NegativeCrossEntropy,
+    NegativePixelCrossEntropy,
+    QuadraticKappa,
+    key_metric,
+)
 
 __all__ = [
     "BalancedAccuracy",
