@@ -44,6 +44,7 @@ MOVED = {
     "evaluation.figure": "report.figure",
     "evaluation.files": "files",
     "evaluation.html": "report.html",
+    "evaluation.marks": "evaluation.marked_writer",
     "evaluation.mask_collect": "evaluation.collect",
     "evaluation.mask_comparisons": "report.several_runs",
     "evaluation.mask_figure": "report.figure",
