@@ -19,6 +19,7 @@ __all__ = ["MOVED", "SPLIT", "OldNames", "keep_old_names", "new_name"]
 _ROOT = "movl_monai."
 
 MOVED = {
+    "answers": "evaluation.rows",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare_run": "cli.compare",

@@ -10,14 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.answers import answer_of, no_answer
 from movl_monai.data.faults import fault_of
 from movl_monai.metrics.classification_metrics import softmax
 
-__all__ = ["classification_rows", "failed_row", "recordable", "results_csv"]
+__all__ = [
+    "NO_ANSWER_OUTSIDE",
+    "NO_ANSWER_UNSURE",
+    "answer_of",
+    "classification_rows",
+    "failed_row",
+    "no_answer",
+    "recordable",
+    "results_csv",
+]
 
+NO_ANSWER_OUTSIDE = "No answer: unlike the training images"
+NO_ANSWER_UNSURE = "No answer: not sure enough"
 Row = dict[str, Any]
-
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # entries of the technical record that go into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
@@ -28,6 +37,27 @@ _CLASSIFIED = (
     *(*_ALWAYS, "answer", *_FACTS, "predicted", "predicted_number", "probabilities", "calibrated"),
     *("ood_score", "outside", "abstain", "prediction_set"),
 )
+
+
+def no_answer(*, outside: bool | None, abstain: bool | None) -> str:
+    """Return the sentence that replaces an answer, "" if the model answers.
+
+    Args:
+        outside: whether the image is out-of-distribution; None if unknown.
+        abstain: whether the model abstains; None if unknown.
+
+    Example:
+        >>> no_answer(outside=True, abstain=True), no_answer(outside=None, abstain=False)
+        ('No answer: unlike the training images', '')
+    """
+    if outside:
+        return NO_ANSWER_OUTSIDE
+    return NO_ANSWER_UNSURE if abstain else ""
+
+
+def answer_of(predicted: str, *, outside: bool | None, abstain: bool | None) -> str:
+    """Return the predicted class, or the sentence of :func:`no_answer` if the model abstains."""
+    return no_answer(outside=outside, abstain=abstain) or predicted
 
 
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.answers import no_answer
 from movl_monai.errors import RESEARCH_USE
+from movl_monai.evaluation.rows import no_answer
 from movl_monai.files import write_atomically
 from movl_monai.fonts import legible_names
 from movl_monai.predict.batches import Item

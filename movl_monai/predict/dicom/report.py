@@ -11,7 +11,7 @@ from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from movl_monai.answers import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, no_answer
+from movl_monai.evaluation.rows import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, no_answer
 from movl_monai.fonts import legible_names
 from movl_monai.predict.dicom.codes import ClassCodes, class_key, private_code, private_scheme
 from movl_monai.predict.dicom.origin import (
