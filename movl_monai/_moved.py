@@ -43,6 +43,7 @@ MOVED = {
     "evaluation.explanations_figure": "evaluation.explain.figure",
     "evaluation.explanations_maps": "evaluation.explain.maps",
     "evaluation.figure": "report.figure",
+    "evaluation.file_table": "files",
     "evaluation.files": "files",
     "evaluation.html": "report.html",
     "evaluation.marks": "evaluation.marked_writer",

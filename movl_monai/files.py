@@ -1,8 +1,10 @@
-"""Write files atomically, and numbers as valid JSON."""
+"""Write files atomically, numbers as valid JSON, and the table that maps ids to files."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -15,10 +17,21 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 
-__all__ = ["EVALUATED_FILE", "clear_leftovers", "jsonable", "keep_evaluated", "to_json", "write_atomically"]
+__all__ = [
+    "EVALUATED_FILE",
+    "FILE_TABLE",
+    "clear_leftovers",
+    "jsonable",
+    "keep_evaluated",
+    "to_json",
+    "write_atomically",
+    "write_file_table",
+]
 
 EVALUATED_FILE = "evaluated.json"
 """File beside a report: number of evaluated images by domain and split, and a SHA-256 of their bytes."""
+FILE_TABLE = "local/files.csv"
+"""Path relative to predictions.csv, which names images by salted ids."""
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, called: str = "", private: bool = False) -> None:
@@ -111,3 +124,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write_file_table(folder: str | os.PathLike[str], lines: Iterable[tuple[str, str, int | None]]) -> None:
+    """Write ``local/files.csv`` with the columns ``id``, ``path`` and ``frame``, readable by its owner only.
+
+    Args:
+        folder: folder of the results.
+        lines: id, path, and the frame in a file of several; a volume has a line for each of its files.
+
+    Raises:
+        MovlError: if it cannot be written.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["id", "path", "frame"])
+    writer.writerows([name, path, "" if frame is None else frame] for name, path, frame in dict.fromkeys(lines))
+    # file names need not be valid text
+    content = stream.getvalue().encode("utf-8", "surrogateescape")
+    write_atomically(Path(folder) / FILE_TABLE, content, private=True)

@@ -19,12 +19,11 @@ from movl_monai.data.series import HARMLESS
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.columns import column
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.handler import Collecting
 from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
 from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.evaluation.trust_record import TrustRecord
-from movl_monai.files import write_atomically
+from movl_monai.files import write_atomically, write_file_table
 from movl_monai.metrics.stored.predictions import Predictions
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.file_table import write_file_table
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
-from movl_monai.files import clear_leftovers, write_atomically
+from movl_monai.files import clear_leftovers, write_atomically, write_file_table
 from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.job import Job
