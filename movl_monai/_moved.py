@@ -24,6 +24,7 @@ MOVED = {
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
     "data.mask_list": "data.reading",
+    "data.series_folders": "data.expand",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",
     "engines.keep_record": "runs.keep_record",
