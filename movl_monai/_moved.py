@@ -23,6 +23,7 @@ MOVED = {
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
+    "data.far_sources": "data.sources",
     "data.mask_list": "data.reading",
     "data.series_folders": "data.expand",
     "dicom_output": "predict.dicom",

@@ -12,13 +12,12 @@ from movl_monai.data.columns import missing_files
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand, group_series
-from movl_monai.data.far_sources import read_far_sources
 from movl_monai.data.groups import check_group_columns, check_group_values
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.several_labels import check_one_label_each
-from movl_monai.data.sources import PathLike, read_images, read_ood_sources, read_source, records
+from movl_monai.data.sources import PathLike, read_far_sources, read_images, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
 from movl_monai.errors import DataError
@@ -80,7 +79,7 @@ def read_datalist(
             if taken; ``name_domain`` if its list has several).
         id_domain: the in-distribution domain of the list; also the name for a list without domains.
         far_dataset_dirs: images of another kind, without labels: folders, lists, or a mapping of names to them. Each is
-            a domain for OOD detection only, see :mod:`movl_monai.data.far_sources`.
+            a domain for OOD detection only, see :mod:`movl_monai.data.sources`.
         split_fractions: of train, val and test, for splits that must be made; None makes none.
         calibration_fraction: share of the val patients in [0, 1) to set aside as the split "calibration", if the list
             marks none; see :func:`movl_monai.data.splits.set_aside_calibration`.

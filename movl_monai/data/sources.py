@@ -1,8 +1,9 @@
-"""Choice of the reader for a source, and names for the domains of out-of-distribution sources."""
+"""Choice of the reader for a source, names for the domains of out-of-distribution sources, and far sets."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +20,26 @@ from movl_monai.data.read_folders import read_files
 from movl_monai.data.read_json import read_json
 from movl_monai.errors import DataError
 
-__all__ = ["SPREADSHEETS", "PathLike", "read_images", "read_ood_sources", "read_source", "records", "with_images"]
+__all__ = [
+    "SPREADSHEETS",
+    "PathLike",
+    "read_far_source",
+    "read_far_sources",
+    "read_images",
+    "read_ood_sources",
+    "read_source",
+    "records",
+    "with_images",
+]
 
 PathLike = str | os.PathLike[str]
-
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _MASK_PROBLEMS = {
     "missing_file": "missing_mask",
     "empty_file": "empty_mask",
     "not_regular_file": "mask_not_regular_file",
 }
+logger = logging.getLogger(__name__)
 
 
 def read_source(
@@ -189,3 +200,46 @@ def _name_domains(listing: Listing, name: str, taken: set[str]) -> set[str]:
     for record in records(listing):
         record.domain = renamed.get(record.domain or "", renamed[domains[0]])
     return set(renamed.values())
+
+
+def read_far_sources(
+    sources: PathLike | Sequence[PathLike] | Mapping[str, PathLike],
+    *,
+    taken: set[str],
+    slice_axis: SliceAxis = "axial",
+) -> list[Listing]:
+    """Read far sets; each becomes a separate domain of test images without labels.
+
+    Args:
+        sources: folders, CSV or JSON files, optionally with names; the default name is the folder's.
+        taken: names of domains in use.
+        slice_axis: plane of NIfTI slices.
+
+    Raises:
+        DataError: if a source has no image, or a given name is in use.
+    """
+    listings = read_ood_sources(sources, taken=taken, slice_axis=slice_axis, read=read_far_source)
+    for listing in listings:
+        if not listing.entries:
+            raise DataError("A far set has no image; see far_dataset_dirs.")
+        logger.info("Far set %s: %d images, for OOD detection only.", listing.entries[0].domain, len(listing.entries))
+    return listings
+
+
+def read_far_source(source: Path) -> Listing:
+    """Return all images of a source as one domain, without labels and masks.
+
+    A folder is read by its list if it has one, by its images if its layout pairs images and masks, and else as all
+    images below it.
+    """
+    if not source.is_dir():
+        listing = read_images(source)
+    elif reader := reader_of(source, "images"):
+        listing = with_images(reader(source))
+    else:
+        listing = read_source(source, labelled=False, splits=False)
+    for record in records(listing):
+        record.domain = None
+    for entry in listing.entries:
+        entry.label, entry.mask, entry.groups = None, None, {}
+    return listing

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from movl_monai.data import read_datalist, read_mask_datalist
-from movl_monai.data.far_sources import read_far_source
+from movl_monai.data.sources import read_far_source
 from movl_monai.errors import DataError
 
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
