@@ -25,6 +25,7 @@ MOVED = {
     "compare_run": "cli.compare",
     "data.far_sources": "data.sources",
     "data.mask_list": "data.reading",
+    "data.same_splits": "data.kept_splits",
     "data.series_folders": "data.expand",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",

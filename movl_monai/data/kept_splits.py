@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,15 +18,15 @@ from functools import cached_property
 from pathlib import Path
 
 from movl_monai.data.entries import SPLITS
+from movl_monai.data.looks import find_looks
 from movl_monai.data.spelling import patient_key
 from movl_monai.errors import DataError
 
-__all__ = ["LEARNED", "SPLITS_FILE", "KeptImage", "KeptSplits", "digest_files", "read_kept_splits"]
+__all__ = ["LEARNED", "SPLITS_FILE", "KeptImage", "KeptSplits", "digest_files", "read_kept_splits", "splits_differ"]
 
 SPLITS_FILE = "splits.csv"
 LEARNED = ("train", "val", "calibration")
 """Splits that a network learns from: it is trained, selected and calibrated on them."""
-
 _HEAD = re.compile(r"# movl-monai splits, format (\d+), scrypt n=(\d+) r=(\d+) p=(\d+), salt=([0-9a-f]{32,})")
 _FORMAT = 1
 _COST = (1024, 8, 1)  # n, r, p of scrypt: 2 ms and 1 MB for each guess
@@ -214,3 +214,39 @@ def _digest(path: Path) -> str:
         return digest.hexdigest()
     except OSError:
         return ""
+
+
+def splits_differ(one: KeptSplits, other: KeptSplits) -> str:
+    """Describe the differences in splits or patients between two trainings; "" if there are none.
+
+    Codes of files and patients are salted per run. The look of an image is not salted, and may differ by a few bits
+    between machines.
+    """
+    looks = [image.look for image in one.images]
+    theirs = [image.look for image in other.images]
+    same = [
+        look if place is None else looks[place] for look, place in zip(theirs, find_looks(theirs, looks), strict=True)
+    ]
+    if _patients(one, looks) == _patients(other, same):
+        return ""
+    rows = [
+        Counter((look, image.split) for image, look in zip(kept.images, found, strict=True))
+        for kept, found in ((one, looks), (other, same))
+    ]
+    if rows[0] == rows[1]:
+        return "the same images belong to other patients"
+    sizes = [Counter(split or "none" for _, split in row.elements()) for row in rows]
+    counts = [", ".join(f"{name} {size[name]}" for name in sorted(size)) for size in sizes]
+    where = sorted({split or "none" for row in (rows[0] - rows[1], rows[1] - rows[0]) for _, split in row})
+    return (
+        f"{(rows[0] - rows[1]).total()} of {rows[0].total()} images of the first ({counts[0]}) are in another split of "
+        f"the second ({counts[1]}) or not in it; {', '.join(where)} differ"
+    )
+
+
+def _patients(kept: KeptSplits, looks: Sequence[str]) -> Counter[tuple[tuple[str, str], ...]]:
+    """Count the sets of looks and splits per patient; images of unknown patients stand alone."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for number, (image, look) in enumerate(zip(kept.images, looks, strict=True)):
+        groups[image.patient or f"image {number}"].append((look, image.split))
+    return Counter(tuple(sorted(group)) for group in groups.values())

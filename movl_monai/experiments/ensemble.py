@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
-from movl_monai.data.same_splits import splits_differ
+from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits, splits_differ
 from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
