@@ -28,6 +28,7 @@ MOVED = {
     "data.mask_list": "data.reading",
     "data.same_splits": "data.kept_splits",
     "data.series_folders": "data.expand",
+    "data.several_labels": "data.columns",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",
     "engines.keep_record": "runs.keep_record",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from movl_monai.data.entries import SkippedFile, parse_split
+from movl_monai.data.entries import Entry, SkippedFile, parse_split
 from movl_monai.errors import DataError
 
-__all__ = ["check_for_splits", "is_absent", "missing_files", "unused_columns"]
+__all__ = ["check_for_splits", "check_one_label_each", "is_absent", "joined_labels", "missing_files", "unused_columns"]
 
 # written by `movl-monai ingest`, for human readers
 _FOR_PEOPLE = ("modality", "view", "laterality", "study", "series", "volume", "slice", "slice_position")
@@ -18,6 +19,7 @@ _SPLIT_WORDS = frozenset(
 _SHOWN = 8
 _FOLDER = "the list's folder unless data_root is set"
 _NAME_IT = "Call the column 'split', with the values train, val, calibration and test"
+_SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
 def is_absent(value: str) -> bool:
@@ -96,3 +98,35 @@ def _split_word(value: str) -> str | None:
 
 def _quoted(name: str) -> str:
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+
+
+def joined_labels(labels: Iterable[str]) -> list[str]:
+    """Return the labels that contain `|`, or that join other labels with `;` or a comma.
+
+    Example:
+        >>> joined_labels(["a", "b", "a;b", "c|d", "pneumonia, viral"])
+        ['a;b', 'c|d']
+    """
+    parts = {label: [part for part in _SEPARATORS.split(label) if part] for label in sorted(set(labels))}
+    alone = {label for label, found in parts.items() if len(found) == 1}
+    joined = [label for label, found in parts.items() if len(found) > 1]
+    return [label for label in joined if "|" in label or alone & set(parts[label])]
+
+
+def check_one_label_each(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
+    """Refuse labels that look like several labels of one image.
+
+    Args:
+        entries: with their labels.
+        known: class names, which are exempt.
+
+    Raises:
+        DataError: with some of them.
+    """
+    known = set(known)
+    joined = [label for label in joined_labels(entry.label for entry in entries if entry.label) if label not in known]
+    if joined:
+        raise DataError(
+            f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. This version takes one "
+            "label per image: choose a column with one label each, or give the classes names without '|', ';' and ','."
+        )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from movl_monai.data.several_labels import joined_labels
+from movl_monai.data.columns import joined_labels
 from movl_monai.data.spelling import label_groups
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.listing import label_counts
