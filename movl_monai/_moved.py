@@ -24,6 +24,7 @@ MOVED = {
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
     "data.far_sources": "data.sources",
+    "data.groups": "data.columns",
     "data.mask_dataset": "data.dataset",
     "data.mask_list": "data.reading",
     "data.same_splits": "data.kept_splits",

@@ -1,14 +1,25 @@
-"""Unused columns and fields of a list, and unused columns that hold splits."""
+"""Columns of a list: patient groups, labels that look like several, unused columns, unused ones with splits."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from movl_monai.data.entries import Entry, SkippedFile, parse_split
 from movl_monai.errors import DataError
 
-__all__ = ["check_for_splits", "check_one_label_each", "is_absent", "joined_labels", "missing_files", "unused_columns"]
+__all__ = [
+    "MAX_VALUES",
+    "check_for_splits",
+    "check_group_columns",
+    "check_group_values",
+    "check_one_label_each",
+    "is_absent",
+    "joined_labels",
+    "missing_files",
+    "unused_columns",
+]
 
 # written by `movl-monai ingest`, for human readers
 _FOR_PEOPLE = ("modality", "view", "laterality", "study", "series", "volume", "slice", "slice_position")
@@ -20,6 +31,9 @@ _SHOWN = 8
 _FOLDER = "the list's folder unless data_root is set"
 _NAME_IT = "Call the column 'split', with the values train, val, calibration and test"
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
+logger = logging.getLogger(__name__)
+MAX_VALUES = 50
+_RESERVED = ("path", "image", "label", "patient_id", "split", "domain", "frame", "mask", "id")
 
 
 def is_absent(value: str) -> bool:
@@ -130,3 +144,55 @@ def check_one_label_each(entries: Sequence[Entry], known: Iterable[str] = ()) ->
             f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. This version takes one "
             "label per image: choose a column with one label each, or give the classes names without '|', ';' and ','."
         )
+
+
+def check_group_columns(names: Sequence[str]) -> list[str]:
+    """Return the names of the group columns as a list.
+
+    Raises:
+        DataError: if they are a text instead of a list, or one is empty, repeated, or reserved.
+
+    Example:
+        >>> check_group_columns(("sex", "site"))
+        ['sex', 'site']
+    """
+    if isinstance(names, str):
+        raise DataError(f"group_columns must be a list of columns, got the text {names!r}; write ['{names}'].")
+    columns = [str(name).strip() for name in names]
+    if len({name.lower() for name in columns}) != len(columns) or "" in columns:
+        raise DataError(f"group_columns must be different, non-empty names, got {columns}.")
+    taken = [name for name in columns if name.lower() in _RESERVED]
+    if taken:
+        raise DataError(
+            f"The column {', '.join(taken)} has a meaning of its own and makes no group; name columns such as sex, "
+            "age_band, site, view or scanner."
+        )
+    return columns
+
+
+def check_group_values(entries: Sequence[Entry], columns: Sequence[str]) -> None:
+    """Check that the groups are few; log the domains in which a column is missing or empty.
+
+    Group values appear in reports. A column with hundreds of values is no group but an age, a date or a name.
+
+    Raises:
+        DataError: if a column is empty, or has more than ``MAX_VALUES`` different values, none of them repeated.
+    """
+    for column in columns:
+        values = {entry.groups.get(column, "") for entry in entries} - {""}
+        if not values:
+            raise DataError(f"No image has a value in the column {column!r}; fill it, or take it out of group_columns.")
+        if len(values) > MAX_VALUES:
+            raise DataError(
+                f"The column {column!r} has {len(values)} different values, expected at most {MAX_VALUES}: a group is "
+                "a category such as sex or site, and its values stand in the report. Make bands of numbers (age 40-59) "
+                "and leave out what names people."
+            )
+        for domain in sorted({entry.domain or "" for entry in entries}):
+            inside = [entry for entry in entries if (entry.domain or "") == domain]
+            missing = sum(not entry.groups.get(column) for entry in inside)
+            if missing:
+                logger.warning(
+                    "%d of %d images of the domain %s have no value in the column %s and are in none of its groups.",
+                    *(missing, len(inside), domain, column),
+                )

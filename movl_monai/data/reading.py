@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from movl_monai.data.columns import check_one_label_each, missing_files
+from movl_monai.data.columns import check_group_columns, check_group_values, check_one_label_each, missing_files
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand, group_series
-from movl_monai.data.groups import check_group_columns, check_group_values
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
 from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
