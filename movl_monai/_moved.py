@@ -25,6 +25,7 @@ MOVED = {
     "compare_run": "cli.compare",
     "data.far_sources": "data.sources",
     "data.groups": "data.columns",
+    "data.looks": "data.duplicates",
     "data.mask_dataset": "data.dataset",
     "data.mask_list": "data.reading",
     "data.same_splits": "data.kept_splits",

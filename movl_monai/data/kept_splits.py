@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+from movl_monai.data.duplicates import find_looks
 from movl_monai.data.entries import SPLITS
-from movl_monai.data.looks import find_looks
 from movl_monai.data.spelling import patient_key
 from movl_monai.errors import DataError
 
@@ -44,7 +44,7 @@ class KeptImage:
         patient: code of the patient's id.
         file: code of the bytes of the file.
         pixels: code of the pixels at the network's input.
-        look: code that survives re-encoding, see :mod:`movl_monai.data.looks`.
+        look: code that survives re-encoding, see :mod:`movl_monai.data.duplicates`.
         split: train, val, calibration or test.
     """
 

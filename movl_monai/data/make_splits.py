@@ -11,9 +11,8 @@ import torch
 from movl_monai.data.datalist import Datalist
 from movl_monai.data.dataset import ImageDataset
 from movl_monai.data.decode import decode_all
-from movl_monai.data.duplicates import pixel_digests
+from movl_monai.data.duplicates import looks_of, pixel_digests
 from movl_monai.data.kept_splits import KeptImage, KeptSplits, digest_files
-from movl_monai.data.looks import looks_of
 from movl_monai.data.spelling import patient_key
 
 __all__ = ["make_kept_splits"]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 
 from movl_monai.data.datalist import Datalist, Item
+from movl_monai.data.duplicates import find_looks, looks_of
 from movl_monai.data.keep import COPY, Keeping, Leak, leakage_error
 from movl_monai.data.kept_splits import LEARNED, KeptSplits
-from movl_monai.data.looks import find_looks, looks_of
 from movl_monai.errors import DataError
 
 __all__ = ["pixel_leaks", "recognise"]
