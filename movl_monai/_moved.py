@@ -24,6 +24,7 @@ MOVED = {
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
     "data.far_sources": "data.sources",
+    "data.faults": "data.decode",
     "data.groups": "data.columns",
     "data.looks": "data.duplicates",
     "data.mask_dataset": "data.dataset",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from movl_monai.data.decode import fault_of
 from movl_monai.data.entries import FileHeader
-from movl_monai.data.faults import fault_of
 from movl_monai.readers.dicom import scan_header
 
 __all__ = ["read_dicom_header"]

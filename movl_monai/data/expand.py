@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from movl_monai.data.decode import ends_run, fault_of
 from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, SliceAxis
-from movl_monai.data.faults import ends_run, fault_of
 from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 from movl_monai.readers.dicom import Limits
 from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of

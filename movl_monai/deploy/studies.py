@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from movl_monai.data.faults import fault_of
+from movl_monai.data.decode import fault_of
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series import REASONS, Selection, SeriesScan, problem_of
 from movl_monai.deploy.errors import clean_errors

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.data.faults import fault_of
+from movl_monai.data.decode import fault_of
 from movl_monai.metrics.classification_metrics import softmax
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.data.faults import fault_of
+from movl_monai.data.decode import fault_of
 from movl_monai.data.series import SeriesScan
 from movl_monai.errors import UnwritableError
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from movl_monai.data import IdMap
+from movl_monai.data.decode import fault_of
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, file_problem, natural_key
 from movl_monai.data.expand import SliceAxis, read_header, read_series_header
-from movl_monai.data.faults import fault_of
 from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.sources import read_images
 from movl_monai.errors import DataError

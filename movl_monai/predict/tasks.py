@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from movl_monai.data.decode import Decoded
-from movl_monai.data.faults import fault_of
+from movl_monai.data.decode import Decoded, fault_of
 from movl_monai.evaluation.collect import largest_components
 from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
 from movl_monai.evaluation.rows import OK, classification_rows, failed_row
@@ -210,7 +209,7 @@ def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages
 
 
 def _fault_of(error: Exception) -> tuple[str, str]:
-    """Return reason and detail (:func:`~movl_monai.data.faults.fault_of`); non-finite logits have their own reason."""
+    """Return reason and detail (:func:`~movl_monai.data.decode.fault_of`); non-finite logits have their own reason."""
     return ("not_finite_logits", "") if isinstance(error, NonFiniteLogitsError) else fault_of(error)
 
 

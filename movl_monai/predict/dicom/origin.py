@@ -16,7 +16,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, generate_uid
 
 import movl_monai
-from movl_monai.data.faults import ends_run
+from movl_monai.data.decode import ends_run
 from movl_monai.errors import RESEARCH_USE, MovlError
 from movl_monai.readers.dicom.quiet import quiet
 
