@@ -32,6 +32,7 @@ MOVED = {
     "data.same_splits": "data.kept_splits",
     "data.series_folders": "data.expand",
     "data.several_labels": "data.columns",
+    "data.walk": "data.read_folders",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",
     "engines.keep_record": "runs.keep_record",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, SplitName, check_class_names, natural_sorted
-from movl_monai.data.walk import file_at_problem, find_files, name_problem
+from movl_monai.data.read_folders import file_at_problem, find_files, name_problem
 from movl_monai.errors import DataError
 
 __all__ = ["is_nnunet", "read_nnunet"]

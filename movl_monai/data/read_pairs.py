@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from movl_monai.data.entries import Entry, Listing, SkippedFile, SplitName, natural_sorted, parse_split
-from movl_monai.data.read_folders import class_depth
-from movl_monai.data.walk import file_at_problem, find_files, is_hidden, name_problem
+from movl_monai.data.read_folders import class_depth, file_at_problem, find_files, is_hidden, name_problem
 from movl_monai.errors import DataError
 
 __all__ = ["has_pairs", "read_pairs"]

@@ -17,8 +17,8 @@ from movl_monai.data.decode import ItemTransform, decode, explain
 from movl_monai.data.entries import file_problem
 from movl_monai.data.exposure import EXPOSURES
 from movl_monai.data.ids import Salter
+from movl_monai.data.read_folders import name_problem
 from movl_monai.data.spelling import patient_key
-from movl_monai.data.walk import name_problem
 from movl_monai.ingest.records import FileRecord, FrameRecord
 from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 from movl_monai.readers.dicom import Geometry, HeaderScan, Limits, scan_header

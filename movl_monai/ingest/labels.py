@@ -10,8 +10,7 @@ from movl_monai.data.columns import missing_files
 from movl_monai.data.entries import Entry, SplitName, parse_split, tidy
 from movl_monai.data.layouts import is_paired
 from movl_monai.data.read_csv import read_csv
-from movl_monai.data.read_folders import class_depth
-from movl_monai.data.walk import is_hidden
+from movl_monai.data.read_folders import class_depth, is_hidden
 from movl_monai.errors import DataError
 
 __all__ = ["LabelSource", "check_keyword", "labels_from"]

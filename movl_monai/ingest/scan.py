@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from movl_monai.data.ids import Salter
-from movl_monai.data.walk import file_at_problem, find_files, is_hidden
+from movl_monai.data.read_folders import file_at_problem, find_files, is_hidden
 from movl_monai.data.workers import map_in_workers
 from movl_monai.errors import DataError
 from movl_monai.ingest.examine import Examine, Task, died
