@@ -25,6 +25,7 @@ MOVED = {
     "compare_run": "cli.compare",
     "data.far_sources": "data.sources",
     "data.faults": "data.decode",
+    "data.grouped_split": "data.splits",
     "data.groups": "data.columns",
     "data.looks": "data.duplicates",
     "data.mask_dataset": "data.dataset",
