@@ -23,6 +23,7 @@ MOVED = {
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
+    "data.dicom_headers": "data.expand",
     "data.far_sources": "data.sources",
     "data.faults": "data.decode",
     "data.grouped_split": "data.splits",

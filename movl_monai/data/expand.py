@@ -10,16 +10,30 @@ from pathlib import Path
 import numpy as np
 
 from movl_monai.data.decode import ends_run, fault_of
-from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, SliceAxis
 from movl_monai.readers import raster_frame_count, slice_count, sniff_format
-from movl_monai.readers.dicom import Limits
+from movl_monai.readers.dicom import Limits, scan_header
 from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
 from movl_monai.readers.volume_source import series_files
 
-__all__ = ["SliceAxis", "expand", "group_series", "read_header", "read_series_header"]
+__all__ = ["SliceAxis", "expand", "group_series", "read_dicom_header", "read_header", "read_series_header"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_dicom_header(path: Path) -> FileHeader:
+    """Return the header of a file that begins like DICOM; faults become its ``problem``, never an exception.
+
+    Reference:
+        DICOM PS3.10, section 7.1 (preamble and prefix); PS3.3 C.7.1.1 (PatientID, IssuerOfPatientID).
+    """
+    try:
+        scan = scan_header(path)
+    except Exception as error:  # damaged, in any way
+        return FileHeader(problem=fault_of(error)[0])
+    if scan.problem:
+        return FileHeader(problem=scan.problem)
+    return FileHeader(patient=scan.patient, frames=len(scan.frames))
 
 
 def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis = "axial") -> FileHeader:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from movl_monai.data.dicom_headers import read_dicom_header
 from movl_monai.data.entries import FileHeader
+from movl_monai.data.expand import read_dicom_header
 
 MakeDicom = Callable[..., Path]
 
