@@ -24,6 +24,7 @@ MOVED = {
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
     "data.dicom_headers": "data.expand",
+    "data.exposure": "data.decode",
     "data.far_sources": "data.sources",
     "data.faults": "data.decode",
     "data.grouped_split": "data.splits",

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from movl_monai.data.datalist import Datalist
-from movl_monai.data.decode import Decoded
+from movl_monai.data.decode import EXPOSURES, Decoded
 from movl_monai.data.duplicates import Duplicate
-from movl_monai.data.exposure import EXPOSURES
 from movl_monai.errors import DataError
 
 __all__ = ["SWAPPED", "check_duplicates", "check_exposure", "check_swapped", "check_unreadable"]

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.data.decode import ItemTransform, decode, explain
+from movl_monai.data.decode import EXPOSURES, ItemTransform, decode, explain
 from movl_monai.data.entries import file_problem
-from movl_monai.data.exposure import EXPOSURES
 from movl_monai.data.ids import Salter
 from movl_monai.data.read_folders import name_problem
 from movl_monai.data.spelling import patient_key

@@ -17,7 +17,7 @@ class FrameRecord:
         pixels: hash of the model's input; "" for constant images, or if no pixels were read.
         mean: of that image, in [0, 255].
         deviation: its standard deviation.
-        exposure: words of :data:`movl_monai.data.exposure.EXPOSURES`, separated by blanks.
+        exposure: words of :data:`movl_monai.data.decode.EXPOSURES`, separated by blanks.
         x, y, z: centre of the first pixel in mm, LPS.
         orientation: six cosines.
         row_spacing, column_spacing: in mm.

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from movl_monai.data import ImageDataset, read_datalist
-from movl_monai.data.decode import decode
-from movl_monai.data.exposure import exposure_flags, level_counts
+from movl_monai.data.decode import decode, exposure_flags, level_counts
 from movl_monai.ingest.preprocessing import Preprocessing
 from tests.tables import read_rows
 
