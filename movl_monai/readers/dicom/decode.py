@@ -30,13 +30,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from movl_monai.readers.dicom.decoder_options import decoder_options
 from movl_monai.readers.dicom.encapsulated import encoded_frame
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.header import ParsedFile, PixelElement
 from movl_monai.readers.dicom.jpeg_itk import decode_with_itk
 from movl_monai.readers.dicom.layout import PixelLayout
-from movl_monai.readers.dicom.packed_frame import decode_deflated, decode_packed_bits, is_plain, read_plain_frame
+from movl_monai.readers.dicom.packed_frame import (
+    decode_deflated,
+    decode_packed_bits,
+    decoder_options,
+    is_plain,
+    read_plain_frame,
+)
 from movl_monai.readers.dicom.record import transfer_syntax_name
 from movl_monai.readers.dicom.samples import coded_layout, color_of_frame, within_stored_bits
 from movl_monai.readers.dicom.source import remaining_bytes

@@ -1,23 +1,45 @@
-"""Frames of compressed native bytes: deflated frames, and run lengths of packed single bits."""
+"""Frames of native bytes: uncompressed grey, deflated, and run lengths of packed single bits."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import replace
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from movl_monai.readers.dicom.decoder_options import decoder_options
 from movl_monai.readers.dicom.layout import PixelLayout
 
-__all__ = ["decode_deflated", "decode_packed_bits", "is_plain", "read_plain_frame"]
+__all__ = ["decode_deflated", "decode_packed_bits", "decoder_options", "is_plain", "read_plain_frame"]
 
 _LITTLE_ENDIAN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+
+
+def decoder_options(layout: PixelLayout, photometric: str, *, frames: int) -> dict[str, Any]:
+    """Return the options of ``pydicom.pixels.Decoder.as_array``.
+
+    Args:
+        layout: of the pixel data.
+        photometric: photometric interpretation, which can differ from the header.
+        frames: number of frames in the decoder's input.
+    """
+    return {
+        "transfer_syntax_uid": layout.transfer_syntax,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": frames,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": photometric,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.signed),
+        "planar_configuration": layout.planar,
+        "pixel_keyword": layout.keyword,
+    }
 
 
 def decode_deflated(encoded: bytes, layout: PixelLayout) -> tuple[np.ndarray, str]:
