@@ -7,7 +7,7 @@ from pydicom import FileDataset
 
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.layout import PixelLayout
-from movl_monai.readers.dicom.palette import expand_segments
+from movl_monai.readers.dicom.lut import expand_segments
 from movl_monai.readers.dicom.tags import numbers, raw_data
 from movl_monai.readers.errors import MedicalImageError
 
