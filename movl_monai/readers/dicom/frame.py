@@ -13,14 +13,56 @@ from movl_monai.readers.dicom.header import ParsedFile, PixelElement, parse
 from movl_monai.readers.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.modality import Modality, read_modality
-from movl_monai.readers.dicom.padding import padding_mask
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.dicom.record import sop_class_name
 from movl_monai.readers.dicom.source import Source, open_source
+from movl_monai.readers.dicom.tags import number
 from movl_monai.readers.dicom.visible import object_problem
 from movl_monai.readers.errors import MedicalImageError
 
-__all__ = ["ModalityFrame", "StoredFrame", "modality_values", "stored_values"]
+__all__ = ["ModalityFrame", "StoredFrame", "modality_values", "padding_mask", "stored_values"]
+
+_KEYWORDS = {
+    "PixelData": ("PixelPaddingValue", "PixelPaddingRangeLimit"),
+    "FloatPixelData": ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    "DoubleFloatPixelData": ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
+}
+
+
+def padding_mask(header: FileDataset, layout: PixelLayout, stored: np.ndarray, flags: Flags) -> np.ndarray | None:
+    """Return a mask of the padding pixels.
+
+    Args:
+        header: header of the file.
+        layout: of the pixel data.
+        stored: stored values (H, W), before any rescaling.
+        flags: receives damaged tags.
+
+    Returns:
+        bool (H, W), or None if no pixel is padding.
+
+    Reference:
+        DICOM PS3.3 C.7.5.1.1.2.
+    """
+    value_keyword, limit_keyword = _KEYWORDS[layout.keyword]
+    value = number(header, value_keyword, flags)
+    if value is None:
+        return None
+    limit = number(header, limit_keyword, flags)
+    first = _as_stored(value, layout)
+    last = first if limit is None else _as_stored(limit, layout)
+    mask = stored == first if first == last else (stored >= min(first, last)) & (stored <= max(first, last))
+    return mask if mask.any() else None
+
+
+def _as_stored(value: float, layout: PixelLayout) -> float:
+    """Correct a padding value that was written or read with the wrong sign convention: 63536 for -2000."""
+    low, high = (-np.inf, np.inf) if layout.is_float else layout.stored_range
+    if value > high and layout.signed:
+        return value - 2**16
+    if value < low:
+        return value + 2**16
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
