@@ -15,8 +15,7 @@ from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from movl_monai.readers.dicom.budget import HeaderBudget
-from movl_monai.readers.dicom.limits import Limits
+from movl_monai.readers.dicom.limits import HeaderBudget, Limits
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.dicom.source import Source, inflate, is_dicom, open_source
 from movl_monai.readers.dicom.tags import uid
