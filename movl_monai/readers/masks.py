@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from movl_monai.readers.dicom.codes import transfer_syntax_name
 from movl_monai.readers.dicom.geometry import Geometry
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.record import transfer_syntax_name
 from movl_monai.readers.dicom.segmentation import OpenSegmentation, open_segmentation
 from movl_monai.readers.dicom.tags import code_string, functional_group, number
 from movl_monai.readers.errors import MedicalImageError

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import FileDataset
 
+from movl_monai.readers.dicom.codes import modality_code
 from movl_monai.readers.dicom.geometry import read_geometry
 from movl_monai.readers.dicom.header import read_header
 from movl_monai.readers.dicom.layout import frame_count
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.dicom.record import modality_code
 from movl_monai.readers.dicom.tags import code_string, functional_group, integer, number
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source

@@ -7,7 +7,13 @@ Reference:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from pydicom import FileDataset
+from pydicom.uid import UID
+
+from movl_monai.readers.dicom.tags import code_string, uid
 
 __all__ = [
     "INTENTS",
@@ -17,7 +23,10 @@ __all__ = [
     "VIEWS",
     "image_kind",
     "known",
+    "modality_code",
     "presentation_intent",
+    "sop_class_name",
+    "transfer_syntax_name",
 ]
 
 _MODALITIES = """
@@ -51,6 +60,8 @@ _MAPS = frozenset(
 PHOTOMETRICS = frozenset(
     ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 )
+_CODE = re.compile(r"[A-Z0-9]{2,16}")
+_STANDARD_UID = re.compile(r"1\.2\.840\.10008(\.\d+){1,8}")
 
 
 def known(value: str, allowed: frozenset[str]) -> str:
@@ -98,3 +109,23 @@ def presentation_intent(stated: str, sop_class: str) -> str:
     """
     named = sop_class.rpartition(" - ")[2].upper()
     return stated or (named if named in INTENTS else "")
+
+
+def sop_class_name(header: FileDataset) -> str:
+    """Return the name of the SOP class; "unknown" if it is missing or not of the standard."""
+    for found in (uid(header, "SOPClassUID"), uid(header.file_meta, "MediaStorageSOPClassUID")):
+        # a name of the standard's registry; any other UID is its own name, and could be any text
+        if found.type == "SOP Class":
+            return found.name
+    return "unknown"
+
+
+def transfer_syntax_name(syntax: UID) -> str:
+    """Return the UID of a transfer syntax; "private" if it is not below the root of the standard."""
+    return str(syntax) if _STANDARD_UID.fullmatch(str(syntax)) else "private"
+
+
+def modality_code(header: FileDataset) -> str:
+    """Return Modality; "other" for a code outside of the standard, "" for a missing value or one that is not a code."""
+    code = code_string(header, "Modality")
+    return known(code, MODALITIES) if _CODE.fullmatch(code) else ""

@@ -30,6 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from movl_monai.readers.dicom.codes import transfer_syntax_name
 from movl_monai.readers.dicom.encapsulated import encoded_frame
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.header import ParsedFile, PixelElement
@@ -42,7 +43,6 @@ from movl_monai.readers.dicom.packed_frame import (
     is_plain,
     read_plain_frame,
 )
-from movl_monai.readers.dicom.record import transfer_syntax_name
 from movl_monai.readers.dicom.samples import coded_layout, color_of_frame, within_stored_bits
 from movl_monai.readers.dicom.source import remaining_bytes
 from movl_monai.readers.errors import MedicalImageError

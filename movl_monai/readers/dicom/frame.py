@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import FileDataset
 
+from movl_monai.readers.dicom.codes import sop_class_name
 from movl_monai.readers.dicom.decode import decode_frame
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.header import ParsedFile, PixelElement, parse
@@ -14,7 +15,6 @@ from movl_monai.readers.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.modality import Modality, read_modality
 from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.record import sop_class_name
 from movl_monai.readers.dicom.source import Source, open_source
 from movl_monai.readers.dicom.tags import number
 from movl_monai.readers.dicom.visible import object_problem

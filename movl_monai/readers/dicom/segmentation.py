@@ -11,13 +11,13 @@ import numpy as np
 from pydicom import Dataset, FileDataset
 from pydicom.uid import SegmentationStorage
 
+from movl_monai.readers.dicom.codes import sop_class_name
 from movl_monai.readers.dicom.decode import decode_frame
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.geometry import Geometry, read_geometry
 from movl_monai.readers.dicom.header import ParsedFile, PixelElement, parse
 from movl_monai.readers.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.dicom.record import sop_class_name
 from movl_monai.readers.dicom.segments import flag_nonconforming, read_labels
 from movl_monai.readers.dicom.source import Source, open_source
 from movl_monai.readers.dicom.tags import (

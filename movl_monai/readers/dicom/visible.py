@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom import FileDataset
 
-from movl_monai.readers.dicom.record import sop_class_name
+from movl_monai.readers.dicom.codes import sop_class_name
 from movl_monai.readers.dicom.segmentation import SEGMENTATION_CLASSES
 from movl_monai.readers.dicom.tags import code_string, uid, values
 
