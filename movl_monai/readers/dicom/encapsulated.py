@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Literal
 
 from pydicom.encaps import get_frame
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
-from movl_monai.readers.dicom.codestream import Codestream, check_codestream
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.header import ParsedFile, PixelElement
 from movl_monai.readers.dicom.layout import PixelLayout
@@ -15,9 +16,149 @@ from movl_monai.readers.dicom.source import remaining_bytes
 from movl_monai.readers.dicom.tags import values
 from movl_monai.readers.errors import MedicalImageError
 
-__all__ = ["encoded_frame"]
+__all__ = ["Codestream", "check_codestream", "encoded_frame", "read_jpeg_2000_header", "read_jpeg_header"]
 
+_START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
+_START_OF_SCAN = 0xDA
+_RGB_IDS = (b"RGB", b"rgb")
+_APPLICATIONS: dict[int, tuple[bytes, Literal["Adobe", "JFIF"]]] = {
+    0xE0: (b"JFIF\0", "JFIF"),
+    0xEE: (b"Adobe", "Adobe"),
+}
+# C0...CF without the tables C4, C8, CC; F7 is JPEG-LS
+_STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _ITEM, _SEQUENCE_DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # (FFFE,E000) and (FFFE,E0DD) as little-endian words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codestream:
+    """Properties in the header of a compressed frame.
+
+    Args:
+        rows: pixels from top to bottom.
+        columns: pixels from left to right.
+        components: samples per pixel.
+        precision: bits per sample.
+        component_ids: one byte each, JPEG and JPEG-LS only.
+        signed: samples are in two's complement, JPEG 2000 only.
+        subsampled: the components differ in size, as luminance and colour differences do.
+        application: JPEG marker that names the colours of the samples: "Adobe", "JFIF", or "" for none.
+    """
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+    component_ids: bytes = b""
+    signed: bool = False
+    subsampled: bool = False
+    application: Literal["Adobe", "JFIF", ""] = ""
+
+    @property
+    def holds_rgb(self) -> bool:
+        """True if the components are named R, G, B."""
+        return self.component_ids in _RGB_IDS
+
+
+def check_codestream(encoded: bytes, layout: PixelLayout) -> Codestream | None:
+    """Refuse a compressed frame that contradicts the header of the file.
+
+    Returns:
+        The frame's own header; None for RLE and deflated frames, which have none.
+
+    Raises:
+        MedicalImageError: ``reason="decode_failed"`` if the frame has no usable header, ``"bad_header"`` if its header
+            contradicts the file's.
+    """
+    if layout.transfer_syntax in JPEG2000TransferSyntaxes:
+        codestream = read_jpeg_2000_header(encoded)
+    elif layout.transfer_syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        codestream = read_jpeg_header(encoded)
+    else:
+        return None
+    if codestream is None:
+        raise MedicalImageError(
+            "The header of the compressed frame is damaged or of another codec; export the file again.",
+            reason="decode_failed",
+        )
+    found = (codestream.rows, codestream.columns, codestream.components)
+    if found != (layout.rows, layout.columns, layout.samples) or codestream.precision > layout.bits_allocated:
+        raise MedicalImageError(
+            f"Rows, Columns, SamplesPerPixel are {layout.rows}, {layout.columns}, {layout.samples} with "
+            f"{layout.bits_allocated} bits, the compressed frame says {found[0]}, {found[1]}, {found[2]} with "
+            f"{codestream.precision} bits; export the file again.",
+            reason="bad_header",
+        )
+    return codestream
+
+
+def read_jpeg_header(encoded: bytes) -> Codestream | None:
+    """Read the segments of a JPEG or JPEG-LS frame up to its first scan; None for damaged segments.
+
+    If both application markers are present, Adobe's is kept.
+
+    Reference:
+        ITU-T T.81 B.2, ITU-T T.87 C.2.
+
+    Example:
+        >>> read_jpeg_header(bytes.fromhex("ffd8 ffc0000b 08 0010 0020 01 011100 ffda0008 01 0100 003f00")).precision
+        8
+    """
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    found, position, applications = None, 2, set[str]()
+    while position + 4 <= len(encoded) and encoded[position] == 0xFF:
+        marker = encoded[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        segment = encoded[position + 4 : position + 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")]
+        if marker == _START_OF_SCAN:
+            return found and replace(found, application=_application(applications))
+        if marker in _APPLICATIONS and segment.startswith(_APPLICATIONS[marker][0]):
+            applications.add(_APPLICATIONS[marker][1])
+        if marker in _STARTS_OF_FRAME:
+            # a second frame header, or a cut one
+            if found is not None or len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
+                return None
+            precision, rows, columns, components = struct.unpack(">BHHB", segment[:6])
+            found = Codestream(
+                rows=rows,
+                columns=columns,
+                components=components,
+                precision=precision,
+                component_ids=segment[6::3],
+                subsampled=len(set(segment[7::3])) > 1,
+            )
+        position += 4 + len(segment)
+    return None
+
+
+def _application(found: set[str]) -> Literal["Adobe", "JFIF", ""]:
+    return "Adobe" if "Adobe" in found else "JFIF" if "JFIF" in found else ""
+
+
+def read_jpeg_2000_header(encoded: bytes) -> Codestream | None:
+    """Read the SIZ segment of a JPEG 2000 frame, also within a JP2 file; None if it is damaged.
+
+    Reference:
+        ITU-T T.800 A.5.1.
+    """
+    start = encoded.find(_START_OF_JPEG_2000, 0, 4096)
+    if start < 0 or len(encoded) < start + 45:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", encoded[start + 8 : start + 24])
+    components = int.from_bytes(encoded[start + 40 : start + 42], "big")
+    # three bytes for each component: precision, whose highest bit is the sign, and distances across and down
+    sizes = encoded[start + 42 : start + 42 + 3 * components]
+    return Codestream(
+        rows=bottom - top,
+        columns=right - left,
+        components=components,
+        precision=(sizes[0] & 0x7F) + 1,
+        signed=sizes[0] >= 0x80,
+        subsampled=len({*zip(sizes[1::3], sizes[2::3], strict=False)}) > 1,
+    )
 
 
 def encoded_frame(

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from movl_monai.readers.dicom.codestream import read_jpeg_header
+from movl_monai.readers.dicom.encapsulated import read_jpeg_header
 from movl_monai.readers.dicom.layout import PixelLayout
 
 __all__ = ["decode_with_itk"]

@@ -16,7 +16,7 @@ from pydicom.uid import (
     JPEGLSTransferSyntaxes,
 )
 
-from movl_monai.readers.dicom.codestream import Codestream
+from movl_monai.readers.dicom.encapsulated import Codestream
 from movl_monai.readers.dicom.flags import Flags
 from movl_monai.readers.dicom.layout import PixelLayout
 

@@ -5,7 +5,7 @@ from pydicom import dcmread
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import get_j2k_parameters
 
-from movl_monai.readers.dicom.codestream import Codestream, read_jpeg_2000_header, read_jpeg_header
+from movl_monai.readers.dicom.encapsulated import Codestream, read_jpeg_2000_header, read_jpeg_header
 from tests.readers.dicom.objects import shipped
 
 
