@@ -17,9 +17,9 @@ from movl_monai.readers.dicom.segments import referenced_images
 from movl_monai.readers.dicom.tags import integer, uid
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source
-from movl_monai.readers.frames import choose_frame
 from movl_monai.readers.placement import Placement, place_plane, plane_affine
 from movl_monai.readers.series import SAME_PLACE_MM
+from movl_monai.readers.slices import choose_frame
 
 __all__ = ["ImagePlane", "ImageTarget", "frames_of_image", "read_image_plane"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source, open_source
-from movl_monai.readers.frames import choose_frame
 from movl_monai.readers.pillow_file import (
     Exif,
     check_size,
@@ -23,6 +22,7 @@ from movl_monai.readers.pillow_file import (
     seek_page,
 )
 from movl_monai.readers.pixels import raster_pixels
+from movl_monai.readers.slices import choose_frame
 from movl_monai.readers.sniff import RASTER_FORMATS, ImageFormat, sniff_format
 from movl_monai.readers.tiff_planes import has_deep_raw_planes, read_deep_planes
 

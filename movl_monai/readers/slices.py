@@ -9,26 +9,50 @@ from typing import Any, Literal, get_args
 import nibabel as nib
 import numpy as np
 
-from movl_monai.readers.frames import choose_frame
+from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.intensity import Intensity, check_intensity, intensity_range
 from movl_monai.readers.pixels import grey_to_rgb, scale_values
 from movl_monai.readers.windows import Window, resolve_windows, window_linear
 
-__all__ = [
-    "SliceAxis",
-    "Volume",
-    "axis_index",
-    "canonical_volume",
-    "slice_image",
-    "take_slice",
-]
+__all__ = ["SliceAxis", "Volume", "axis_index", "canonical_volume", "choose_frame", "slice_image", "take_slice"]
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
-
 _BLACK_HU = -(2.0**15)
 _AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 # DICOM's patient coordinates grow to the left and to the back, NIfTI's to the right and to the front
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def choose_frame(frame: int | None, count: int, name: str) -> int:
+    """Return the index of the frame to read; a file with several frames needs a choice.
+
+    Args:
+        frame: requested index, or None.
+        count: number of frames of the file, > 0.
+        name: word for a frame in the message: "page", "slice".
+
+    Raises:
+        MedicalImageError: ``multi_frame`` for several frames and no choice, ``bad_frame`` for a frame that does not
+            exist.
+
+    Example:
+        >>> choose_frame(None, 1, "slice"), choose_frame(3, 20, "slice")
+        (0, 3)
+    """
+    if frame is None:
+        if count == 1:
+            return 0
+        raise MedicalImageError(
+            f"Expected a file with one {name}, or the choice of one, got {count} {name}s; give frame=0 to"
+            f" frame={count - 1}, or make one item for each {name}.",
+            reason="multi_frame",
+        )
+    if not 0 <= frame < count:
+        raise MedicalImageError(
+            f"Expected a frame from 0 to {count - 1} for a file with {count} {name}(s), got {frame}.",
+            reason="bad_frame",
+        )
+    return int(frame)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ import pytest
 
 from movl_monai.readers import slices as module
 from movl_monai.readers.intensity import intensity_range
-from movl_monai.readers.slices import SliceAxis, canonical_volume, slice_image, take_slice
+from movl_monai.readers.slices import SliceAxis, canonical_volume, choose_frame, slice_image, take_slice
+from tests.readers.refusals import refused
 
 LPS = np.diag([-2.0, -3.0, 4.0, 1.0])  # RAS coordinates of voxels that are stored in LPS
 VALUES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
@@ -71,3 +72,14 @@ def test_orientation_is_that_of_nibabel() -> None:
     affine = np.array([[0, 0, 2.0, 0], [1.5, 0, 0, 0], [0, -3, 0, 0], [0, 0, 0, 1]])
     expected = nib.as_closest_canonical(nib.Nifti1Image(VALUES, affine)).get_fdata()[::-1, ::-1]
     assert np.array_equal(canonical_volume(VALUES, affine, record={}).values, expected.astype(np.float32))
+
+
+def test_one_frame_needs_no_choice_and_a_choice_is_kept() -> None:
+    assert choose_frame(None, 1, "page") == 0
+    assert [choose_frame(index, 3, "page") for index in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("frame", "reason"), [(None, "multi_frame"), (3, "bad_frame"), (-1, "bad_frame")])
+def test_no_choice_and_a_choice_that_does_not_exist_are_refused(frame: int | None, reason: str) -> None:
+    with refused(reason, "3 page|0 to 2"):
+        choose_frame(frame, 3, "page")
