@@ -16,11 +16,10 @@ from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source, open_source
-from movl_monai.readers.intensity import Intensity, check_intensity
 from movl_monai.readers.nifti_header import DAMAGED, FileBytes, damaged_error, read_nifti_header
 from movl_monai.readers.slices import SliceAxis, Volume, axis_index, canonical_volume, slice_image
 from movl_monai.readers.sniff import sniff_format
-from movl_monai.readers.windows import Window
+from movl_monai.readers.windows import Intensity, Window, check_intensity
 
 __all__ = ["read_nifti", "read_nifti_slice", "slice_count"]
 

@@ -10,9 +10,15 @@ import nibabel as nib
 import numpy as np
 
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.intensity import Intensity, check_intensity, intensity_range
 from movl_monai.readers.pixels import grey_to_rgb, scale_values
-from movl_monai.readers.windows import Window, resolve_windows, window_linear
+from movl_monai.readers.windows import (
+    Intensity,
+    Window,
+    check_intensity,
+    intensity_range,
+    resolve_windows,
+    window_linear,
+)
 
 __all__ = ["SliceAxis", "Volume", "axis_index", "canonical_volume", "choose_frame", "slice_image", "take_slice"]
 

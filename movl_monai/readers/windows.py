@@ -1,10 +1,10 @@
-"""Windows of the VOI LUT module, and fixed CT windows in Hounsfield units."""
+"""Windows of the VOI LUT module, fixed CT windows in Hounsfield units, and the intensity range of a volume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from movl_monai.readers.errors import MedicalImageError
 
 __all__ = [
     "HU_PRESETS",
+    "Intensity",
     "Window",
     "WindowFunction",
     "apply_window",
+    "check_intensity",
+    "intensity_range",
     "resolve_window",
     "resolve_windows",
     "window_linear",
@@ -27,9 +30,7 @@ __all__ = [
 WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 Window = str | Sequence[float]
 """A name of :data:`HU_PRESETS`, or ``[width, level]`` in HU."""
-
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
-
 HU_PRESETS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "brain": (80.0, 40.0),
@@ -45,6 +46,8 @@ HU_PRESETS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 """Name of a CT window -> (width, level) in HU."""
+Intensity = Literal["percentile", "minmax", "ct"]
+"""The range between two percentiles, between minimum and maximum, or fixed windows of values in HU."""
 
 
 def window_linear(values: Values, *, center: float, width: float, out: Values | None = None) -> Values:
@@ -246,3 +249,47 @@ def _ramp(values: Values, low: float, width: float, *, out: Values | None) -> Va
 def _step(values: Values, threshold: float) -> Values:
     above = values > threshold
     return above.to(values.dtype) if isinstance(above, torch.Tensor) else above.astype(values.dtype)
+
+
+def intensity_range(
+    values: np.ndarray, intensity: Intensity, percentiles: Sequence[float] = (0.5, 99.5)
+) -> tuple[float, float, tuple[str, ...]]:
+    """Return the (low, high) values of a volume that become 0 and 1, and flags.
+
+    NaN and infinite values are ignored. If the two percentiles are equal, as in volumes of mostly background, the
+    minimum and maximum are used and flagged ``percentiles_equal``. A constant volume is flagged ``constant``.
+
+    Args:
+        values: any shape.
+        intensity: ``"percentile"`` or ``"minmax"``.
+        percentiles: (lower, upper) in percent.
+
+    Raises:
+        MedicalImageError: ``not_finite`` if there is no finite value.
+
+    Example:
+        >>> intensity_range(np.arange(201.0), "percentile")
+        (1.0, 199.0, ())
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise MedicalImageError("Expected finite values, got only NaN or infinite ones.", reason="not_finite")
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        return low, high, ("constant",)
+    if intensity == "minmax":
+        return low, high, ()
+    lower, upper = (float(value) for value in np.percentile(finite, percentiles))
+    return (lower, upper, ()) if upper > lower else (low, high, ("percentiles_equal",))
+
+
+def check_intensity(intensity: Intensity, percentiles: Sequence[float]) -> None:
+    """Check an intensity mapping and its percentiles.
+
+    Raises:
+        ValueError: for an unknown mapping, or percentiles that are not two in ascending order.
+    """
+    if intensity not in get_args(Intensity):
+        raise ValueError(f"intensity must be one of {', '.join(get_args(Intensity))}, got {intensity!r}.")
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"percentiles must be (lower, upper) with 0 <= lower < upper <= 100, got {percentiles!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from movl_monai.readers.intensity import check_intensity, intensity_range
+from movl_monai.readers.windows import check_intensity, intensity_range
 from tests.readers.refusals import refused
 
 VALUES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from movl_monai.readers import slices as module
-from movl_monai.readers.intensity import intensity_range
 from movl_monai.readers.slices import SliceAxis, canonical_volume, choose_frame, slice_image, take_slice
+from movl_monai.readers.windows import intensity_range
 from tests.readers.refusals import refused
 
 LPS = np.diag([-2.0, -3.0, 4.0, 1.0])  # RAS coordinates of voxels that are stored in LPS

@@ -13,7 +13,7 @@ from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.scan import HeaderScan, scan_header
 from movl_monai.readers.dicom.source import Source
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.intensity import intensity_range
+from movl_monai.readers.windows import intensity_range
 
 __all__ = ["SeriesRange"]
 
