@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, Transform
 
 from movl_monai.readers.dicom import Limits
 from movl_monai.readers.files import Source
-from movl_monai.readers.mask_canvas import check_threshold
+from movl_monai.readers.mask_target import check_threshold
 from movl_monai.readers.masks import read_segmentation
 
 __all__ = ["LoadSegmentation", "LoadSegmentationd"]

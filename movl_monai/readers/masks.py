@@ -16,8 +16,14 @@ from movl_monai.readers.dicom.segmentation import OpenSegmentation, open_segment
 from movl_monai.readers.dicom.tags import code_string, functional_group, number
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source
-from movl_monai.readers.mask_canvas import MaskCanvas, check_threshold, chosen_segments
-from movl_monai.readers.mask_target import ImagePlane, frames_of_image, read_image_plane
+from movl_monai.readers.mask_target import (
+    ImagePlane,
+    MaskCanvas,
+    check_threshold,
+    chosen_segments,
+    frames_of_image,
+    read_image_plane,
+)
 from movl_monai.readers.placement import Placement, place_plane, plane_affine
 from movl_monai.readers.series import SAME_PLACE_MM
 from movl_monai.readers.slices import Volume, canonical_volume
