@@ -17,14 +17,15 @@ from movl_monai.readers.pillow_file import (
     declared_bits,
     decoded_upright,
     exif_orientation,
+    has_deep_raw_planes,
     open_pillow,
     page_count,
+    read_deep_planes,
     seek_page,
 )
 from movl_monai.readers.pixels import raster_pixels
 from movl_monai.readers.slices import choose_frame
 from movl_monai.readers.sniff import RASTER_FORMATS, ImageFormat, sniff_format
-from movl_monai.readers.tiff_planes import has_deep_raw_planes, read_deep_planes
 
 __all__ = ["MAX_PIXELS", "raster_frame_count", "raster_turn", "read_raster"]
 
