@@ -18,7 +18,7 @@ from movl_monai.readers.pillow_file import Exif, turn_array
 from movl_monai.readers.raster import raster_turn
 from movl_monai.readers.slices import SliceAxis, Volume, slice_image, take_slice
 from movl_monai.readers.sniff import RASTER_FORMATS, sniff_format
-from movl_monai.readers.volume_source import read_mask_volume, read_volume
+from movl_monai.readers.volume import read_mask_volume, read_volume
 from movl_monai.readers.windows import Intensity, Window
 from movl_monai.transforms.load import DicomRange, LoadMedicalImage
 

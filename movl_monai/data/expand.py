@@ -14,7 +14,7 @@ from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, Sli
 from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 from movl_monai.readers.dicom import Limits, scan_header
 from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
-from movl_monai.readers.volume_source import series_files
+from movl_monai.readers.volume import series_files
 
 __all__ = ["SliceAxis", "expand", "group_series", "read_dicom_header", "read_header", "read_series_header"]
 

@@ -15,7 +15,7 @@ from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers import read_volume, slices_to_volume
 from movl_monai.readers.dicom import Limits, read_header
 from movl_monai.readers.series import SAME_PLACE_MM, slices_of
-from movl_monai.readers.volume_source import series_files
+from movl_monai.readers.volume import series_files
 
 __all__ = ["StoredFrames", "headers_of", "stored_frames"]
 

@@ -12,8 +12,7 @@ from movl_monai.readers.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.readers.raster import raster_frame_count, read_raster
 from movl_monai.readers.slices import Volume, slice_image, take_slice
 from movl_monai.readers.sniff import sniff_format
-from movl_monai.readers.volume import read_dicom_volume
-from movl_monai.readers.volume_source import read_mask_volume, read_volume
+from movl_monai.readers.volume import read_dicom_volume, read_mask_volume, read_volume
 from movl_monai.readers.windows import HU_PRESETS
 
 __all__ = [
