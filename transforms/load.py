@@ -15,12 +15,11 @@ from monai.transforms import MapTransform, Transform
 from movl_monai.readers.dicom import Limits, frame_count, read_dicom, read_header
 from movl_monai.readers.dicom.series_range import SeriesRange
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.files import Source, open_source
+from movl_monai.readers.files import Source, open_source, sniff_format
 from movl_monai.readers.nifti import read_nifti, slice_count
 from movl_monai.readers.pillow_file import Exif
 from movl_monai.readers.raster import MAX_PIXELS, raster_frame_count, read_raster
 from movl_monai.readers.slices import SliceAxis, Volume, axis_index, slice_image
-from movl_monai.readers.sniff import sniff_format
 from movl_monai.readers.windows import Intensity, Window, check_intensity, resolve_windows
 
 __all__ = ["DicomRange", "LoadMedicalImage", "LoadMedicalImaged"]

@@ -12,12 +12,12 @@ from monai.transforms import Transform
 
 from movl_monai.readers.dicom import Limits
 from movl_monai.readers.errors import MedicalImageError
+from movl_monai.readers.files import RASTER_FORMATS, sniff_format
 from movl_monai.readers.label_map import looks_swapped, mask_classes, read_label_map
 from movl_monai.readers.masks import read_segmentation
 from movl_monai.readers.pillow_file import Exif, turn_array
 from movl_monai.readers.raster import raster_turn
 from movl_monai.readers.slices import SliceAxis, Volume, slice_image, take_slice
-from movl_monai.readers.sniff import RASTER_FORMATS, sniff_format
 from movl_monai.readers.volume import read_mask_volume, read_volume
 from movl_monai.readers.windows import Intensity, Window
 from movl_monai.transforms.load import DicomRange, LoadMedicalImage

@@ -10,11 +10,10 @@ from PIL import Image
 
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.files import Source, open_source
+from movl_monai.readers.files import RASTER_FORMATS, Source, open_source, sniff_format
 from movl_monai.readers.pillow_file import Exif, check_size, decoded_upright, open_pillow, page_count, seek_page
 from movl_monai.readers.raster import MAX_PIXELS
 from movl_monai.readers.slices import choose_frame
-from movl_monai.readers.sniff import RASTER_FORMATS, sniff_format
 
 __all__ = ["looks_swapped", "mask_classes", "read_label_map"]
 

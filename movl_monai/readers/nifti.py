@@ -18,9 +18,8 @@ from nibabel.arrayproxy import ArrayProxy
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.files import Source, open_source
+from movl_monai.readers.files import Source, open_source, sniff_format
 from movl_monai.readers.slices import SliceAxis, Volume, axis_index, canonical_volume, slice_image
-from movl_monai.readers.sniff import sniff_format
 from movl_monai.readers.windows import Intensity, Window, check_intensity
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.sniff import ImageFormat
+from movl_monai.readers.files import ImageFormat
 
 __all__ = [
     "Exif",

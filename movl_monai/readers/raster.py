@@ -10,7 +10,7 @@ import numpy as np
 
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.files import Source, open_source
+from movl_monai.readers.files import RASTER_FORMATS, ImageFormat, Source, open_source, sniff_format
 from movl_monai.readers.pillow_file import (
     Exif,
     check_size,
@@ -25,7 +25,6 @@ from movl_monai.readers.pillow_file import (
 )
 from movl_monai.readers.pixels import raster_pixels
 from movl_monai.readers.slices import choose_frame
-from movl_monai.readers.sniff import RASTER_FORMATS, ImageFormat, sniff_format
 
 __all__ = ["MAX_PIXELS", "raster_frame_count", "raster_turn", "read_raster"]
 

@@ -14,7 +14,7 @@ from movl_monai.readers.dicom import Limits, read_header
 from movl_monai.readers.dicom.frame import modality_values, stored_values
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.files import Source
+from movl_monai.readers.files import Source, sniff_format
 from movl_monai.readers.masks import read_segmentation_volume
 from movl_monai.readers.nifti import read_nifti
 from movl_monai.readers.series import (
@@ -28,7 +28,6 @@ from movl_monai.readers.series import (
     spacing_flags,
 )
 from movl_monai.readers.slices import Volume, canonical_volume
-from movl_monai.readers.sniff import sniff_format
 
 __all__ = ["VolumeSource", "read_dicom_volume", "read_mask_volume", "read_volume", "series_files"]
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from movl_monai.readers.sniff import sniff_format
+from movl_monai.readers.files import sniff_format
 from tests.readers.refusals import refused
 
 VOLUME = np.zeros((3, 4, 5), dtype=np.int16)
