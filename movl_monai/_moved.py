@@ -41,6 +41,7 @@ MOVED = {
     "engines.keep_record": "runs.keep_record",
     "engines.overlays": "runs.overlays",
     "engines.overrides": "runs.overrides",
+    "engines.parameters": "engines.stage",
     "engines.read_record": "runs.read_record",
     "engines.run_record": "runs.run_record",
     "engines.verbatim": "runs.verbatim",

@@ -29,11 +29,10 @@ from .head_solver import HeadSolver, LabelMappingFit
 from .layer_choice import layer_losses
 from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
 from .map_cache import MapSet
-from .parameters import PARTS, optimizer_groups, set_trainable_parts
 from .prototypes import start_prompts
 from .resume import Resume
 from .selecting_evaluator import SelectingEvaluator
-from .stage import Stage, stage_starts, total_epochs
+from .stage import PARTS, Stage, optimizer_groups, set_trainable_parts, stage_starts, total_epochs
 from .tokens import TokenSet
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart

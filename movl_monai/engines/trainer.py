@@ -24,9 +24,8 @@ from .batch import prepare_image_batch
 from .features import FeatureSet
 from .head_solver import HeadSolver
 from .linear_probe import standardization
-from .parameters import set_trainable_parts
 from .resume import Resume
-from .stage import Stage, stage_starts, total_epochs
+from .stage import Stage, set_trainable_parts, stage_starts, total_epochs
 from .tokens import TokenSet
 
 __all__ = ["StagedTrainer"]
