@@ -38,6 +38,7 @@ MOVED = {
     "data.walk": "data.read_folders",
     "dicom_output": "predict.dicom",
     "engines.ensemble": "experiments.ensemble",
+    "engines.head_solver": "engines.linear_probe",
     "engines.keep_record": "runs.keep_record",
     "engines.overlays": "runs.overlays",
     "engines.overrides": "runs.overrides",

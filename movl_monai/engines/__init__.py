@@ -25,9 +25,16 @@ from .class_weights import (
 )
 from .earlier import check_evaluation
 from .features import FeatureSet, extract_features
-from .head_solver import HeadSolver, LabelMappingFit
 from .layer_choice import layer_losses
-from .linear_probe import DEFAULT_L2_GRID, LinearProbe, LinearProbeSolution, fit_linear_probe, standardization
+from .linear_probe import (
+    DEFAULT_L2_GRID,
+    HeadSolver,
+    LabelMappingFit,
+    LinearProbe,
+    LinearProbeSolution,
+    fit_linear_probe,
+    standardization,
+)
 from .map_cache import MapSet
 from .prototypes import start_prompts
 from .resume import Resume

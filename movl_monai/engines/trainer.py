@@ -22,8 +22,7 @@ from movl_monai.networks import unwrap
 
 from .batch import prepare_image_batch
 from .features import FeatureSet
-from .head_solver import HeadSolver
-from .linear_probe import standardization
+from .linear_probe import HeadSolver, standardization
 from .resume import Resume
 from .stage import Stage, set_trainable_parts, stage_starts, total_epochs
 from .tokens import TokenSet
