@@ -40,6 +40,7 @@ MOVED = {
     "engines.ensemble": "experiments.ensemble",
     "engines.head_solver": "engines.linear_probe",
     "engines.keep_record": "runs.keep_record",
+    "engines.layer_choice": "engines.linear_probe",
     "engines.overlays": "runs.overlays",
     "engines.overrides": "runs.overrides",
     "engines.parameters": "engines.stage",

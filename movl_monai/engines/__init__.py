@@ -25,7 +25,6 @@ from .class_weights import (
 )
 from .earlier import check_evaluation
 from .features import FeatureSet, extract_features
-from .layer_choice import layer_losses
 from .linear_probe import (
     DEFAULT_L2_GRID,
     HeadSolver,
@@ -33,6 +32,7 @@ from .linear_probe import (
     LinearProbe,
     LinearProbeSolution,
     fit_linear_probe,
+    layer_losses,
     standardization,
 )
 from .map_cache import MapSet
