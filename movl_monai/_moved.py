@@ -44,7 +44,7 @@ MOVED = {
     "engines.overlays": "runs.overlays",
     "engines.overrides": "runs.overrides",
     "engines.parameters": "engines.stage",
-    "engines.read_record": "runs.read_record",
+    "engines.read_record": "runs.run_record",
     "engines.run_record": "runs.run_record",
     "engines.verbatim": "runs.verbatim",
     "ensemble_run": "cli.ensemble",

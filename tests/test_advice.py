@@ -52,7 +52,7 @@ ON_ALL = {
     "movl_monai/data/read_csv.py": ("training", "ingest", "check", "robustness"),
     "movl_monai/data/spelling.py": ("training", "evaluate", "robustness"),
     "movl_monai/engines/checks.py": ("training", "evaluating", "inferring", "evaluate"),
-    "movl_monai/runs/read_record.py": _OF_RUNS,
+    "movl_monai/runs/run_record.py": _OF_RUNS,
     "movl_monai/runs/run_record.py": _OF_RUNS,
     "movl_monai/readers/": ("training", "evaluate", "ingest", "check"),
     "transforms/": ("training", "evaluate", "ingest", "check"),
