@@ -20,6 +20,7 @@ _ROOT = "movl_monai."
 
 MOVED = {
     "answers": "evaluation.rows",
+    "backbones.timm_paths": "backbones.timm_backbone",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare_run": "cli.compare",
