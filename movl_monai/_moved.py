@@ -20,6 +20,7 @@ _ROOT = "movl_monai."
 
 MOVED = {
     "answers": "evaluation.rows",
+    "backbones.clip_path": "backbones.clip_backbone",
     "backbones.timm_paths": "backbones.timm_backbone",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from movl_monai.adapters.vpt import ReplaceTokens
-from movl_monai.backbones.clip_path import OpenAttention
+from movl_monai.backbones.clip_backbone import OpenAttention
 from movl_monai.errors import ConfigError
 
 __all__ = ["Method", "attention_rollout", "attention_weights", "grad_cam", "look", "roll_out"]
