@@ -96,6 +96,7 @@ MOVED = {
     "evaluation.uncertainty": "metrics.intervals",
     "evaluation.weighted": "metrics.weighted",
     "export_run": "cli.export",
+    "heads.first_map": "heads.segmentation",
     "ingest.cli": "cli.ingest",
     "inspection.cli": "cli.inspect",
     "phantom.cli": "cli.phantom",
