@@ -102,6 +102,7 @@ MOVED = {
     "phantom.cli": "cli.phantom",
     "predict.series": "data.series",
     "predict_run": "cli.predict",
+    "prompts.saturate": "prompts.base",
     "readers.dicom.budget": "readers.dicom.limits",
     "readers.dicom.codestream": "readers.dicom.encapsulated",
     "readers.dicom.decoder_options": "readers.dicom.packed_frame",

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from movl_monai.prompts.base import Init, Space, VisualPrompt, starting_values
+from movl_monai.prompts.base import Init, Space, VisualPrompt, saturate, starting_values
 from movl_monai.prompts.pad import assemble_border, border_strips, check_border
-from movl_monai.prompts.saturate import saturate
 
 __all__ = ["ExpandPrompt"]
 

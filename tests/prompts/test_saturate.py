@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from movl_monai.prompts import PadPrompt
-from movl_monai.prompts.saturate import saturate
+from movl_monai.prompts.base import saturate
 
 
 def test_saturate_has_the_values_of_clamp() -> None:
