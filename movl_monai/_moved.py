@@ -99,6 +99,7 @@ MOVED = {
     "heads.first_map": "heads.segmentation",
     "ingest.cli": "cli.ingest",
     "inspection.cli": "cli.inspect",
+    "networks.prompted": "networks.classifier",
     "phantom.cli": "cli.phantom",
     "predict.series": "data.series",
     "predict_run": "cli.predict",

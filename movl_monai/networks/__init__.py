@@ -8,10 +8,9 @@ from .checkpoint import (
     trained_state_sha256,
     unwrap,
 )
-from .classifier import AdaptedClassifier
+from .classifier import AdaptedClassifier, PromptedEncoder
 from .ensemble import EnsembleClassifier
 from .last_tokens import token_width
-from .prompted import PromptedEncoder
 from .segmenter import AdaptedSegmenter
 from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
 
