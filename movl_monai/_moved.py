@@ -40,6 +40,7 @@ MOVED = {
     "data.several_labels": "data.columns",
     "data.walk": "data.read_folders",
     "dicom_output": "predict.dicom",
+    "engines.batch": "engines.features",
     "engines.ensemble": "experiments.ensemble",
     "engines.head_solver": "engines.linear_probe",
     "engines.keep_record": "runs.keep_record",

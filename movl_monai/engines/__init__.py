@@ -14,7 +14,6 @@ from movl_monai.runs import (
     verbatim,
 )
 
-from .batch import prepare_image_batch
 from .candidates import MoreCandidates
 from .checks import check_device, check_output_dir
 from .class_weights import (
@@ -24,7 +23,7 @@ from .class_weights import (
     resolve_mask_weights,
 )
 from .earlier import check_evaluation
-from .features import FeatureSet, extract_features
+from .features import FeatureSet, extract_features, prepare_image_batch
 from .linear_probe import (
     DEFAULT_L2_GRID,
     HeadSolver,

@@ -13,7 +13,7 @@ from torch import nn
 
 from movl_monai.errors import ConfigError
 
-from .batch import prepare_image_batch
+from .features import prepare_image_batch
 from .tokens import TokenSet
 
 __all__ = ["FromMaps", "MapSet"]

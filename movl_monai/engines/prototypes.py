@@ -12,7 +12,7 @@ from torch import nn
 from movl_monai.errors import ConfigError
 from movl_monai.networks import unwrap
 
-from .batch import prepare_image_batch
+from .features import prepare_image_batch
 
 __all__ = ["PromptStart", "start_prompts"]
 

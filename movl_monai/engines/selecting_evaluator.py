@@ -16,7 +16,7 @@ from movl_monai.errors import ConfigError
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import METRICS, WeightedFigures
 
-from .batch import prepare_image_batch
+from .features import prepare_image_batch
 from .tokens import TokenSet
 
 __all__ = ["Selection", "SelectingEvaluator", "share_ahead"]

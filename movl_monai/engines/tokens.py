@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from movl_monai.errors import ConfigError, MovlError
 
-from .batch import prepare_image_batch
+from .features import prepare_image_batch
 
 __all__ = ["FromTokens", "TokenSet", "check_prefix"]
 

@@ -20,8 +20,7 @@ from torch.optim import Optimizer
 from movl_monai.errors import ConfigError, NonFiniteLossError
 from movl_monai.networks import unwrap
 
-from .batch import prepare_image_batch
-from .features import FeatureSet
+from .features import FeatureSet, prepare_image_batch
 from .linear_probe import HeadSolver, standardization
 from .resume import Resume
 from .stage import Stage, set_trainable_parts, stage_starts, total_epochs

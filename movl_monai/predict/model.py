@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from movl_monai.engines.batch import prepare_image_batch
 from movl_monai.engines.checks import check_device
+from movl_monai.engines.features import prepare_image_batch
 from movl_monai.errors import ConfigError, ExportError
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
