@@ -57,6 +57,7 @@ MOVED = {
     "evaluation.cases": "metrics.stored.cases",
     "evaluation.checks": "metrics.checks",
     "evaluation.classification": "metrics.classification",
+    "evaluation.columns": "evaluation.collect",
     "evaluation.comparisons": "report.several_runs",
     "evaluation.explanations": "evaluation.explain.sample",
     "evaluation.explanations_figure": "evaluation.explain.figure",

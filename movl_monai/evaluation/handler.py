@@ -17,8 +17,7 @@ from torch import nn
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.collect import PredictionCollector
-from movl_monai.evaluation.columns import column
+from movl_monai.evaluation.collect import PredictionCollector, column
 from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap

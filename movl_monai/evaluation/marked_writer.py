@@ -17,7 +17,7 @@ from torch import nn
 
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.columns import column
+from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.handler import Collecting
 from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv

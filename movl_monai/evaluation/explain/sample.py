@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from movl_monai.errors import ConfigError
-from movl_monai.evaluation.columns import column, label_column, logits_column
+from movl_monai.evaluation.collect import column, label_column, logits_column
 from movl_monai.evaluation.explain.figure import Panel, describe, draw_explanations
 from movl_monai.evaluation.explain.maps import look
 from movl_monai.fonts import legible_names
