@@ -124,6 +124,7 @@ MOVED = {
     "report.pictures": "report.page",
     "report_run": "cli.report",
     "robustness": "experiments.robustness",
+    "robustness.corrupt": "experiments.robustness.images",
     "robustness_run": "cli.robustness",
     "transforms.assemble": "readers.assemble",
     "transforms.dicom": "readers.dicom",

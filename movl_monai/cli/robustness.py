@@ -16,8 +16,13 @@ from movl_monai.data.kept_splits import KeptSplits
 from movl_monai.data.recognise import pixel_leaks
 from movl_monai.errors import DataError
 from movl_monai.experiments.robustness import Member, Suite, build_result, cells_of, write_result
-from movl_monai.experiments.robustness.corrupt import choose_corruptions
-from movl_monai.experiments.robustness.images import DATA_SETTINGS, check_unseen, images_csv, read_test_images
+from movl_monai.experiments.robustness.images import (
+    DATA_SETTINGS,
+    check_unseen,
+    choose_corruptions,
+    images_csv,
+    read_test_images,
+)
 from movl_monai.experiments.robustness.runs import (
     NamedRun,
     data_settings,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from movl_monai.experiments.robustness.corrupt import corrupt_images, pixel_names, severities_of
 from movl_monai.experiments.robustness.figures import CLEAN, Cell
+from movl_monai.experiments.robustness.images import corrupt_images, pixel_names, severities_of
 from movl_monai.experiments.robustness.logits import compute_logits, plain_backbone
 from movl_monai.experiments.robustness.store import LogitStore
 

@@ -14,7 +14,7 @@ import movl_monai.experiments.robustness.suite as suite_module
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation import NonFiniteLogitsError
 from movl_monai.experiments.robustness import CLEAN, Member, Suite, cells_of, compute_logits, plain_backbone
-from movl_monai.experiments.robustness.corrupt import choose_corruptions, corrupt_images, pixel_names, severities_of
+from movl_monai.experiments.robustness.images import choose_corruptions, corrupt_images, pixel_names, severities_of
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
