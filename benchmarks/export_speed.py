@@ -18,9 +18,8 @@ from movl_monai.export.exported import ExportedOutput, read_exported
 from movl_monai.export.graph import exportable
 from movl_monai.export.metadata import describe_network
 from movl_monai.export.parity import eager
-from movl_monai.export.quantize import quantize_model
 from movl_monai.export.sealed import SUFFIXES
-from movl_monai.export.writers import compile_graph, write_compiled
+from movl_monai.export.writers import compile_graph, quantize_model, write_compiled
 from movl_monai.networks import AdaptedClassifier
 
 from .clock import Timing, compare, interleave

@@ -98,6 +98,7 @@ MOVED = {
     "evaluation.trust_entries": "report.trust_entries",
     "evaluation.uncertainty": "metrics.intervals",
     "evaluation.weighted": "metrics.weighted",
+    "export.quantize": "export.writers",
     "export_run": "cli.export",
     "heads.first_map": "heads.segmentation",
     "ingest.cli": "cli.ingest",

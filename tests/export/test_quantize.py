@@ -11,8 +11,7 @@ import pytest
 from movl_monai.backbones import TimmBackbone
 from movl_monai.errors import ExportError
 from movl_monai.export.graph import exportable
-from movl_monai.export.quantize import quantize_model
-from movl_monai.export.writers import compile_graph
+from movl_monai.export.writers import compile_graph, quantize_model
 from tests.export.networks import classifier
 from tests.helpers import IMAGE_SIZE
 
