@@ -99,6 +99,7 @@ MOVED = {
     "evaluation.uncertainty": "metrics.intervals",
     "evaluation.weighted": "metrics.weighted",
     "export.quantize": "export.writers",
+    "export.windows": "export.preprocessing",
     "export_run": "cli.export",
     "heads.first_map": "heads.segmentation",
     "ingest.cli": "cli.ingest",

@@ -103,7 +103,7 @@ class ExportedModel:
         if self.metadata["windows"] is None:
             logits, features = self.network(image)
         else:
-            from .windows import window_logits
+            from .preprocessing import window_logits
 
             logits, features = window_logits(lambda part: self.network(part).logits, image, self.metadata["windows"])
         if not np.isfinite(logits).all():

@@ -23,9 +23,8 @@ from .graph import exportable
 from .images import ImageSample, sample_images
 from .metadata import describe_network, describe_trust
 from .parity import Parity, check_parity, eager, measure_parity
-from .preprocessing import literal_config
+from .preprocessing import describe_inferer, literal_config
 from .sealed import SUFFIXES, ExportFormat, exported_format
-from .windows import describe_inferer
 from .writers import compile_graph, quantize_model, write_compiled
 
 __all__ = ["ExportedFile", "export_network", "export_run"]

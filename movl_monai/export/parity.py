@@ -15,7 +15,7 @@ from movl_monai.networks import AdaptedClassifier, EnsembleClassifier
 
 from .exported import ExportedModel, ExportedOutput
 from .images import ImageSample
-from .windows import window_logits
+from .preprocessing import window_logits
 
 __all__ = ["BATCH_SIZES", "Parity", "check_parity", "eager", "measure_parity"]
 

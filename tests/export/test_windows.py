@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from movl_monai.errors import ConfigError
-from movl_monai.export.windows import describe_inferer, window_logits
+from movl_monai.export.preprocessing import describe_inferer, window_logits
 
 
 @pytest.mark.parametrize(
