@@ -2,15 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from movl_monai.data.decode import ItemTransform, decode_all
+from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.quality import has_leaks, lost_files
 from movl_monai.ingest.statuses import STATUSES
-from movl_monai.ingest.thumbnails import Thumbnail
 from movl_monai.report import render_template
 
-__all__ = ["render_page"]
+__all__ = ["Thumbnail", "choose_images", "make_thumbnails", "render_page", "withheld"]
+
+_SIDE = 112
+_QUALITY = 80
+_MAY_SHOW_NAMES = "shows_names = 1"
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """Small picture of an image.
+
+    Args:
+        id: salted id of the image.
+        label: class, or "".
+        modality: modality, or format without one.
+        data: data URI of a JPEG.
+    """
+
+    id: str
+    label: str
+    modality: str
+    data: str
+
+
+def withheld(journal: Journal) -> int:
+    """Return the number of listed images that are never shown, because they may show a name."""
+    return int(journal.db.execute(f"SELECT COUNT(*) FROM listed WHERE {_MAY_SHOW_NAMES}").fetchone()[0])
+
+
+def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
+    """Choose images in turn from every label and modality, by id: as good as at random, and repeatable.
+
+    Args:
+        journal: with the table ``images``.
+        count: largest number of images.
+
+    Returns:
+        Path relative to the root, frame (None for a file with one), id, label, modality.
+    """
+    cursor = journal.db.execute(
+        f"""
+        SELECT path, shown AS frame, id, label, group_name AS modality FROM (
+            SELECT *, ROW_NUMBER() OVER (PARTITION BY label, group_name ORDER BY id) AS turn FROM (
+                SELECT listed.*, CASE modality WHEN '' THEN format ELSE modality END AS group_name
+                FROM listed WHERE pixels != '' AND NOT {_MAY_SHOW_NAMES}
+            )
+        ) JOIN paths USING (key) JOIN (SELECT key, frame, shown FROM images) USING (key, frame)
+        ORDER BY turn, label, group_name, id LIMIT ?
+        """,
+        (count,),
+    )
+    names = [column[0] for column in cursor.description]
+    chosen = [dict(zip(names, row, strict=True)) for row in cursor]
+    return sorted(chosen, key=lambda row: (row["label"] or "", row["modality"], row["id"]))
+
+
+def make_thumbnails(
+    chosen: list[dict[str, Any]], transform: ItemTransform, *, root: Path, num_workers: int
+) -> Iterator[Thumbnail]:
+    """Yield the pictures in the chosen order; images that can no longer be read are skipped.
+
+    Args:
+        chosen: from :func:`choose_images`.
+        transform: the preprocessing.
+        root: the folder of the images.
+        num_workers: processes.
+    """
+    items = []
+    for row in chosen:
+        item: dict[str, Any] = {"image": os.fspath(root / os.fsdecode(row["path"]))}
+        items.append(item if row["frame"] is None else item | {"frame": row["frame"]})
+    decoded = dict(decode_all(items, transform, num_workers=num_workers))
+    for index, row in enumerate(chosen):
+        image = decoded[index].image
+        if image is not None:
+            yield Thumbnail(row["id"], row["label"] or "", row["modality"], _data_uri(image))
+
+
+def _data_uri(image: Any) -> str:
+    """Shrink uint8 (3, H, W) to a small JPEG."""
+    from PIL import Image
+
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def render_page(quality: Mapping[str, Any], thumbnails: Sequence[Thumbnail], *, withheld: int) -> str:

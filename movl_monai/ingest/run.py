@@ -29,7 +29,7 @@ from movl_monai.ingest.listing import (
     person_of,
     split_images,
 )
-from movl_monai.ingest.page import render_page
+from movl_monai.ingest.page import choose_images, make_thumbnails, render_page, withheld
 from movl_monai.ingest.pairs import (
     check_pairs,
     find_pairs,
@@ -42,7 +42,6 @@ from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.quality import describe_quality
 from movl_monai.ingest.scan import add_files, file_key, read_files, sort_text
 from movl_monai.ingest.tables import check_writable, write_manifest, write_report
-from movl_monai.ingest.thumbnails import choose_images, make_thumbnails, withheld
 from movl_monai.ingest.volumes import place_frames
 
 __all__ = ["Outcome", "Reading", "check_manifest", "ingest_folder"]
