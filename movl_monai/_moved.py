@@ -103,6 +103,7 @@ MOVED = {
     "export_run": "cli.export",
     "heads.first_map": "heads.segmentation",
     "ingest.cli": "cli.ingest",
+    "ingest.summary": "ingest.run",
     "ingest.thumbnails": "ingest.page",
     "inspection.cli": "cli.inspect",
     "networks.prompted": "networks.classifier",

@@ -8,9 +8,8 @@ from pathlib import Path
 from movl_monai.errors import ConfigError
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.quality import has_leaks
-from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder
+from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder, summarize
 from movl_monai.ingest.statuses import UNREADABLE
-from movl_monai.ingest.summary import summarize
 
 __all__ = [
     "EXIT_LEAKAGE",
