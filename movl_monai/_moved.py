@@ -108,6 +108,7 @@ MOVED = {
     "inspection.cli": "cli.inspect",
     "networks.prompted": "networks.classifier",
     "phantom.cli": "cli.phantom",
+    "phantom.lesion": "phantom.anatomy",
     "predict.series": "data.series",
     "predict_run": "cli.predict",
     "prompts.saturate": "prompts.base",

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from movl_monai.phantom.anatomy import draw_anatomy, render_chest
-from movl_monai.phantom.lesion import draw_distractors, draw_nodules
+from movl_monai.phantom.anatomy import draw_anatomy, draw_distractors, draw_nodules, render_chest
 from movl_monai.phantom.scanner import Scanner, acquire, collimated_field, correlated_noise
 
 __all__ = ["Radiograph", "render"]

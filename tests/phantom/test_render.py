@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from movl_monai.phantom.anatomy import Chest, draw_anatomy, render_chest
-from movl_monai.phantom.lesion import draw_distractors, draw_nodules
+from movl_monai.phantom.anatomy import Chest, draw_anatomy, draw_distractors, draw_nodules, render_chest
 from movl_monai.phantom.render import render
 from movl_monai.phantom.scanner import SCANNERS, Scanner, correlated_noise
 
