@@ -109,6 +109,7 @@ MOVED = {
     "networks.prompted": "networks.classifier",
     "phantom.cli": "cli.phantom",
     "phantom.lesion": "phantom.anatomy",
+    "predict.batches": "predict.loader",
     "predict.series": "data.series",
     "predict_run": "cli.predict",
     "prompts.saturate": "prompts.base",

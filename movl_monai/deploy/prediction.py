@@ -12,12 +12,11 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import EXIT_SOME_FAILED, ConfigError, DataError
 from movl_monai.evaluation.rows import OK, failed_row
-from movl_monai.predict.batches import Item, make_units
 from movl_monai.predict.compute import choose_batch_size
 from movl_monai.predict.job import Job
 from movl_monai.predict.journal import started_at
 from movl_monai.predict.listing import Listed
-from movl_monai.predict.loader import Decoding
+from movl_monai.predict.loader import Decoding, Item, make_units
 from movl_monai.predict.model import Model, Task, open_model
 from movl_monai.predict.outputs import check_outputs
 from movl_monai.predict.run import list_source, predict_units

@@ -16,7 +16,7 @@ from movl_monai.data.expand import SliceAxis, read_header, read_series_header
 from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.sources import read_images
 from movl_monai.errors import DataError
-from movl_monai.predict.batches import paths_of
+from movl_monai.predict.loader import paths_of
 from movl_monai.readers import sniff_format
 from movl_monai.readers.dicom import scan_header
 from movl_monai.readers.series import group_alike

@@ -12,9 +12,9 @@ from movl_monai.errors import RESEARCH_USE, ConfigError, UnwritableError
 from movl_monai.files import to_json, write_atomically
 
 if TYPE_CHECKING:  # the help of the command reads the registry, and must not start torch
-    from movl_monai.predict.batches import Item
     from movl_monai.predict.dicom import ImageFinding, Origin, Stamp
     from movl_monai.predict.job import Ending, Job, Picture
+    from movl_monai.predict.loader import Item
     from movl_monai.predict.tasks import SegmentedCase
 
 __all__ = ["OUTPUTS", "Output", "check_outputs", "output_folders", "register"]

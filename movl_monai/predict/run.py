@@ -17,12 +17,11 @@ from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
 from movl_monai.files import clear_leftovers, write_atomically, write_file_table
-from movl_monai.predict.batches import Unit, make_units
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.job import Job
 from movl_monai.predict.journal import Journal, started_at
 from movl_monai.predict.listing import Listed, Source, list_images
-from movl_monai.predict.loader import Decoding, load_units, plan_decoding
+from movl_monai.predict.loader import Decoding, Unit, load_units, make_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
 from movl_monai.predict.summary import Summary, summarize

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from movl_monai.predict.batches import Item
+from movl_monai.predict.loader import Item
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers import read_volume, slices_to_volume
 from movl_monai.readers.dicom import Limits, read_header

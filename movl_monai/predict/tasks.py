@@ -13,8 +13,8 @@ from movl_monai.evaluation.collect import largest_components
 from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
 from movl_monai.evaluation.rows import OK, classification_rows, failed_row
 from movl_monai.metrics.checks import NonFiniteLogitsError
-from movl_monai.predict.batches import Item, Unit
 from movl_monai.predict.compute import Computer
+from movl_monai.predict.loader import Item, Unit
 from movl_monai.predict.model import Model
 from movl_monai.transforms import resize_back
 

@@ -12,9 +12,9 @@ from movl_monai.errors import RESEARCH_USE
 from movl_monai.evaluation.rows import no_answer
 from movl_monai.files import write_atomically
 from movl_monai.fonts import legible_names
-from movl_monai.predict.batches import Item
 from movl_monai.predict.job import Ending, Job, Picture, Written
 from movl_monai.predict.listing import Listed
+from movl_monai.predict.loader import Item
 from movl_monai.predict.outputs import OUTPUTS, Output
 from movl_monai.predict.sources import item_place
 from movl_monai.predict.tasks import SegmentedCase

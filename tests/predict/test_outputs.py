@@ -20,8 +20,8 @@ from movl_monai.errors import ConfigError, DataError, UnwritableError
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.files import write_atomically
-from movl_monai.predict.batches import Item
 from movl_monai.predict.dicom import read_classification_report
+from movl_monai.predict.loader import Item
 from movl_monai.predict.outputs import OUTPUTS, Output
 from movl_monai.predict.run import predict
 from movl_monai.predict.tasks import SegmentedCase
