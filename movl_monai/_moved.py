@@ -111,6 +111,7 @@ MOVED = {
     "phantom.lesion": "phantom.anatomy",
     "predict.batches": "predict.loader",
     "predict.series": "data.series",
+    "predict.summary": "predict.run",
     "predict_run": "cli.predict",
     "prompts.saturate": "prompts.base",
     "readers.dicom.budget": "readers.dicom.limits",

@@ -21,8 +21,7 @@ from pydicom.uid import CTImageStorage, generate_uid
 from movl_monai.deploy.prediction import NotWrittenError, predict_files, write_outputs
 from movl_monai.evaluation.rows import recordable, results_csv
 from movl_monai.predict.model import Model, open_model
-from movl_monai.predict.run import predict
-from movl_monai.predict.summary import Summary
+from movl_monai.predict.run import Summary, predict
 from tests.readers.dicom.objects import as_file, grey_object
 
 SECRET = "DOE^JANE"
