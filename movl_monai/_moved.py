@@ -40,6 +40,7 @@ MOVED = {
     "data.several_labels": "data.columns",
     "data.walk": "data.read_folders",
     "dicom_output": "predict.dicom",
+    "dicom_output.picture": "predict.dicom.capture",
     "engines.batch": "engines.features",
     "engines.ensemble": "experiments.ensemble",
     "engines.head_solver": "engines.linear_probe",

@@ -4,10 +4,9 @@ All are derived from the source images. Patient and study are copied, UIDs and s
 each object says that it is for research only.
 """
 
-from .capture import secondary_capture
+from .capture import draw_classes, draw_text, secondary_capture
 from .codes import ClassCodes
 from .origin import DicomOutputError, Origin, Stamp, as_bytes, check_source
-from .picture import draw_classes, draw_text
 from .report import ImageFinding, classification_report, read_classification_report
 from .segmentation import segmentation_object
 
