@@ -25,6 +25,7 @@ MOVED = {
     "backbones.timm_paths": "backbones.timm_backbone",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
+    "compare.locks": "experiments.compare.folder",
     "compare_run": "cli.compare",
     "data.dicom_headers": "data.expand",
     "data.exposure": "data.decode",

@@ -12,14 +12,44 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import ConfigError
-from movl_monai.experiments.compare.locks import lock
 from movl_monai.experiments.compare.search import delete_study
 from movl_monai.experiments.compare.setup import ArmSetup
 from movl_monai.experiments.compare.training import read_record
 from movl_monai.experiments.compare.work import RunTask
 from movl_monai.files import jsonable, to_json, write_atomically
 
-__all__ = ["ComparisonFolder"]
+__all__ = ["ComparisonFolder", "lock"]
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, wait: bool, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file while the ``with`` block runs.
+
+    The operating system holds it (``flock``), so that the lock of a killed process is released. Without ``flock``
+    (Windows) every lock is granted, and two commands must not share a folder.
+
+    Args:
+        path: of the file, which is made and kept.
+        wait: whether to wait until it is free.
+        shared: whether to share it with other shared holders.
+
+    Yields:
+        True if the lock is held.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 class ComparisonFolder:

@@ -11,7 +11,7 @@ import pytest
 
 from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare import work
-from movl_monai.experiments.compare.locks import lock
+from movl_monai.experiments.compare.folder import lock
 from movl_monai.experiments.compare.work import RunTask, share_work
 
 
@@ -41,7 +41,7 @@ def test_what_others_are_at_is_left_for_later_and_dependent_work_waits(monkeypat
 def test_a_lock_keeps_others_out_until_its_process_ends_even_by_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "one.lock"
     script = (
-        "import pathlib, sys, time; from movl_monai.experiments.compare.locks import lock\n"
+        "import pathlib, sys, time; from movl_monai.experiments.compare.folder import lock\n"
         "with lock(pathlib.Path(sys.argv[1]), wait=True) as held: print(held, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) as process:
