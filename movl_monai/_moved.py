@@ -26,6 +26,7 @@ MOVED = {
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare.locks": "experiments.compare.folder",
+    "compare.thresholds": "experiments.compare.tasks",
     "compare_run": "cli.compare",
     "data.dicom_headers": "data.expand",
     "data.exposure": "data.decode",
