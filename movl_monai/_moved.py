@@ -25,6 +25,7 @@ MOVED = {
     "backbones.timm_paths": "backbones.timm_backbone",
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
+    "compare.configs": "experiments.compare.setup",
     "compare.locks": "experiments.compare.folder",
     "compare.thresholds": "experiments.compare.tasks",
     "compare_run": "cli.compare",

@@ -12,10 +12,9 @@ from movl_monai.data import concatenate
 from movl_monai.data.keep import Keeping
 from movl_monai.data.kept_splits import read_kept_splits
 from movl_monai.data.make_splits import make_kept_splits
-from movl_monai.experiments.compare.configs import make_parser
 from movl_monai.experiments.compare.data import ComparisonData, TestData, TrainingData, draw_lists
 from movl_monai.experiments.compare.folder import ComparisonFolder
-from movl_monai.experiments.compare.setup import Setup
+from movl_monai.experiments.compare.setup import Setup, make_parser
 from movl_monai.experiments.compare.training import read_record
 from movl_monai.files import to_json, write_atomically
 

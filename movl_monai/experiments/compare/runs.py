@@ -11,9 +11,8 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import MovlError
-from movl_monai.experiments.compare.configs import make_parser
 from movl_monai.experiments.compare.data import TestData
-from movl_monai.experiments.compare.setup import ArmSetup, settings_digest
+from movl_monai.experiments.compare.setup import ArmSetup, make_parser, settings_digest
 from movl_monai.experiments.compare.tasks import task_of
 from movl_monai.experiments.compare.training import Training, read_record, training_of
 from movl_monai.files import jsonable, to_json, write_atomically

@@ -13,10 +13,9 @@ from ignite.engine import Events
 
 from movl_monai.engines import PARTS, unwrap
 from movl_monai.errors import NonFiniteLossError, user_error
-from movl_monai.experiments.compare.configs import make_parser
 from movl_monai.experiments.compare.data import TrainingData
 from movl_monai.experiments.compare.measure import PeakMemory
-from movl_monai.experiments.compare.setup import ArmSetup, settings_digest
+from movl_monai.experiments.compare.setup import ArmSetup, make_parser, settings_digest
 from movl_monai.files import jsonable, to_json, write_atomically
 
 __all__ = ["Training", "read_record", "train_arm", "training_of"]
