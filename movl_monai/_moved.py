@@ -27,6 +27,7 @@ MOVED = {
     "compare": "experiments.compare",
     "compare.configs": "experiments.compare.setup",
     "compare.locks": "experiments.compare.folder",
+    "compare.space": "experiments.compare.arms",
     "compare.thresholds": "experiments.compare.tasks",
     "compare_run": "cli.compare",
     "data.dicom_headers": "data.expand",

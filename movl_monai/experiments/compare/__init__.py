@@ -1,11 +1,10 @@
 """Comparison of adaptation methods on one data set: same images, same search budget, several seeds, one table."""
 
-from .arms import Arm, Plan, read_plan
+from .arms import Arm, Dimension, Plan, parse_space, read_plan
 from .data import ComparisonData, TrainingData, choose_images
 from .measure import PeakMemory
 from .runs import Result
 from .search import search
-from .space import Dimension, parse_space
 from .statistics import Difference, DomainFigures, compare_results
 from .training import Training, train_arm
 

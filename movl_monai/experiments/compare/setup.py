@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser
 
 from movl_monai.engines import unreferenced_ids
 from movl_monai.errors import ConfigError
-from movl_monai.experiments.compare.arms import Arm, Plan, nearest
-from movl_monai.experiments.compare.space import Dimension
+from movl_monai.experiments.compare.arms import Arm, Dimension, Plan, nearest
 from movl_monai.runs.keep_record import CONFIG_ROOT
 from movl_monai.runs.overlays import CONFIG_FILES, check_overlays
 from movl_monai.runs.overrides import ENTRY_IDS, find_ids, reachable

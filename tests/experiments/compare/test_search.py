@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from movl_monai.errors import ConfigError
-from movl_monai.experiments.compare.arms import Arm
+from movl_monai.experiments.compare.arms import Arm, parse_space
 from movl_monai.experiments.compare.search import Trial, delete_study, search
 from movl_monai.experiments.compare.setup import ArmSetup
-from movl_monai.experiments.compare.space import parse_space
 
 SPACE = {"lr": {"log": [1e-3, 1e-1]}, "kind": {"choice": ["kl", "mse"]}, "width": {"share_of_image": [0.03, 0.2]}}
 DEFAULTS = {"lr": 0.01, "kind": "kl", "width": 8}
