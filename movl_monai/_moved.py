@@ -26,6 +26,7 @@ MOVED = {
     "bundle_run": "cli.run",
     "compare": "experiments.compare",
     "compare.configs": "experiments.compare.setup",
+    "compare.facts": "experiments.compare.table",
     "compare.locks": "experiments.compare.folder",
     "compare.space": "experiments.compare.arms",
     "compare.thresholds": "experiments.compare.tasks",
