@@ -28,6 +28,7 @@ MOVED = {
     "compare.configs": "experiments.compare.setup",
     "compare.facts": "experiments.compare.table",
     "compare.locks": "experiments.compare.folder",
+    "compare.measure": "experiments.compare.training",
     "compare.space": "experiments.compare.arms",
     "compare.thresholds": "experiments.compare.tasks",
     "compare_run": "cli.compare",

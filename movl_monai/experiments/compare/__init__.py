@@ -2,11 +2,10 @@
 
 from .arms import Arm, Dimension, Plan, parse_space, read_plan
 from .data import ComparisonData, TrainingData, choose_images
-from .measure import PeakMemory
 from .runs import Result
 from .search import search
 from .statistics import Difference, DomainFigures, compare_results
-from .training import Training, train_arm
+from .training import PeakMemory, Training, train_arm
 
 __all__ = [
     "Arm",

@@ -1,16 +1,20 @@
+"""."""
+
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from movl_monai.backbones import prepare_frozen
 from movl_monai.engines import StagedTrainer
 from movl_monai.errors import NonFiniteLossError
-from movl_monai.experiments.compare import Training, train_arm
+from movl_monai.experiments.compare import PeakMemory, Training, train_arm
 from movl_monai.experiments.compare import training as training_module
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from tests.helpers import tiny_backbone
@@ -111,3 +115,29 @@ def test_a_damaged_record_is_trained_again(finished: Finished, tmp_path: Path) -
     for content in ("{", "[]", json.dumps({"settings": first.settings, "unknown": 1})):
         (tmp_path / "training.json").write_text(content, encoding="utf-8")
         assert _train(comparison, tmp_path).score == first.score
+
+
+def test_the_peak_holds_what_was_allocated_and_freed_again() -> None:
+    with PeakMemory("cpu", interval=0.001) as idle:
+        pass
+    with PeakMemory("cpu", interval=0.001) as memory:
+        block = torch.ones(20_000_000)  # 80 MB
+        threading.Event().wait(0.05)
+        del block
+    assert memory.peak - idle.peak > 60_000_000
+
+
+def test_the_sampling_ends_with_the_block_also_after_an_error() -> None:
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="inside"), PeakMemory("cpu"):
+        raise RuntimeError("inside")
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device on this machine")
+def test_on_cuda_it_is_the_memory_of_tensors_there() -> None:
+    with PeakMemory("cuda") as memory:
+        torch.ones(1_000_000, device="cuda")
+    assert memory.kind == "cuda"
+    assert memory.peak >= 4_000_000
