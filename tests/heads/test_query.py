@@ -15,7 +15,7 @@ from movl_monai.adapters import DVPT, SSF
 from movl_monai.backbones import Backbone, BackboneSpec, ResNetBackbone, TimmBackbone
 from movl_monai.engines import FeatureSet, LinearProbe, Stage, StagedTrainer, TokenSet, optimizer_groups
 from movl_monai.errors import CheckpointMismatchError, ConfigError
-from movl_monai.experiments.robustness.logits import plain_backbone
+from movl_monai.experiments.robustness.suite import plain_backbone
 from movl_monai.export import read_exported
 from movl_monai.heads import LinearHead, QueryHead
 from movl_monai.losses import MoVLLoss

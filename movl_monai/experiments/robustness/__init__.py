@@ -2,9 +2,8 @@
 
 from .corruption_error import corruption_errors, mean_over, relative_corruption_errors
 from .figures import CLEAN, Cell, robustness_figures
-from .logits import compute_logits, plain_backbone
 from .report import build_result, write_result
-from .suite import Member, Suite, cells_of
+from .suite import Member, Suite, cells_of, compute_logits, plain_backbone
 
 __all__ = [
     "CLEAN",
