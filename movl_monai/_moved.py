@@ -139,6 +139,7 @@ MOVED = {
     "report_run": "cli.report",
     "robustness": "experiments.robustness",
     "robustness.corrupt": "experiments.robustness.images",
+    "robustness.corruption_error": "experiments.robustness.figures",
     "robustness.logits": "experiments.robustness.suite",
     "robustness.store": "experiments.robustness.suite",
     "robustness_run": "cli.robustness",

@@ -1,7 +1,6 @@
 """Robustness of networks to corruptions of graded severity, and errors relative to a baseline."""
 
-from .corruption_error import corruption_errors, mean_over, relative_corruption_errors
-from .figures import CLEAN, Cell, robustness_figures
+from .figures import CLEAN, Cell, corruption_errors, mean_over, relative_corruption_errors, robustness_figures
 from .report import build_result, write_result
 from .suite import Member, Suite, cells_of, compute_logits, plain_backbone
 
