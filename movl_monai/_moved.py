@@ -142,6 +142,7 @@ MOVED = {
     "robustness.corruption_error": "experiments.robustness.figures",
     "robustness.logits": "experiments.robustness.suite",
     "robustness.store": "experiments.robustness.suite",
+    "robustness.table": "experiments.robustness.report",
     "robustness_run": "cli.robustness",
     "transforms.assemble": "readers.assemble",
     "transforms.dicom": "readers.dicom",
