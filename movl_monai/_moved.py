@@ -140,6 +140,7 @@ MOVED = {
     "robustness": "experiments.robustness",
     "robustness.corrupt": "experiments.robustness.images",
     "robustness.corruption_error": "experiments.robustness.figures",
+    "robustness.figure": "experiments.robustness.report",
     "robustness.logits": "experiments.robustness.suite",
     "robustness.store": "experiments.robustness.suite",
     "robustness.table": "experiments.robustness.report",

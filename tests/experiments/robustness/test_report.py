@@ -14,8 +14,7 @@ from PIL import Image
 
 from movl_monai.errors import MovlError
 from movl_monai.experiments.robustness import CLEAN, Cell, build_result, write_result
-from movl_monai.experiments.robustness.figure import draw_robustness
-from movl_monai.experiments.robustness.report import robustness_csv, robustness_markdown
+from movl_monai.experiments.robustness.report import draw_robustness, robustness_csv, robustness_markdown
 
 CELLS: list[Cell] = [CLEAN, ("jpeg", 1), ("jpeg", 5), ("inversion", 1)]
 
