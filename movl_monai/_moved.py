@@ -146,6 +146,19 @@ MOVED = {
     "robustness.table": "experiments.robustness.report",
     "robustness_run": "cli.robustness",
     "transforms.assemble": "readers.assemble",
+    "transforms.corruptions.contrast": "transforms.corruptions.grey_levels",
+    "transforms.corruptions.defocus": "transforms.corruptions.blur",
+    "transforms.corruptions.field_of_view": "transforms.corruptions.content",
+    "transforms.corruptions.gamma": "transforms.corruptions.grey_levels",
+    "transforms.corruptions.gaussian_blur": "transforms.corruptions.blur",
+    "transforms.corruptions.gaussian_noise": "transforms.corruptions.noise",
+    "transforms.corruptions.inversion": "transforms.corruptions.grey_levels",
+    "transforms.corruptions.jpeg": "transforms.corruptions.coding",
+    "transforms.corruptions.kernels": "transforms.corruptions.blur",
+    "transforms.corruptions.motion": "transforms.corruptions.blur",
+    "transforms.corruptions.quantum_noise": "transforms.corruptions.noise",
+    "transforms.corruptions.resampling": "transforms.corruptions.coding",
+    "transforms.corruptions.text": "transforms.corruptions.content",
     "transforms.dicom": "readers.dicom",
     "transforms.dicom.budget": "readers.dicom.limits",
     "transforms.dicom.codestream": "readers.dicom.encapsulated",
@@ -215,18 +228,28 @@ def new_name(name: str) -> str:
     return name
 
 
-class _OldPackage(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        for home in SPLIT[self.__name__.removeprefix(_ROOT)]:
-            module = import_module(_ROOT + home)
-            if name in module.__all__:
-                return getattr(module, name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+class _Package(ModuleType):
+    """Package in which a function is not hidden by an old module of the same name."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        # importing `trust.ood_detection` must not hide the function of that name
-        if not isinstance(value, ModuleType) or not hasattr(self, name):
+        if not isinstance(value, ModuleType) or name not in getattr(self, "__all__", ()):
             super().__setattr__(name, value)
+
+
+class _OldPackage(_Package):
+    """Package that exists no more."""
+
+    @property
+    def _homes(self) -> list[ModuleType]:
+        return [import_module(_ROOT + home) for home in SPLIT[self.__name__.removeprefix(_ROOT)]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return [part for home in self._homes for part in home.__all__]
+        for home in self._homes:
+            if name in home.__all__:
+                return getattr(home, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
 class OldNames(MetaPathFinder, Loader):
@@ -248,8 +271,13 @@ class OldNames(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the moved module in the place of the placeholder."""
-        if not isinstance(module, _OldPackage):
-            sys.modules[module.__name__] = import_module(new_name(module.__name__))
+        if isinstance(module, _OldPackage):
+            return
+        parent, _, name = module.__name__.rpartition(".")
+        package = sys.modules[parent]
+        if name in getattr(package, "__all__", ()) and not isinstance(package, _Package):
+            package.__class__ = _Package
+        sys.modules[module.__name__] = import_module(new_name(module.__name__))
 
 
 def keep_old_names() -> None:

@@ -53,7 +53,6 @@ ON_ALL = {
     "movl_monai/data/spelling.py": ("training", "evaluate", "robustness"),
     "movl_monai/engines/checks.py": ("training", "evaluating", "inferring", "evaluate"),
     "movl_monai/runs/run_record.py": _OF_RUNS,
-    "movl_monai/runs/run_record.py": _OF_RUNS,
     "movl_monai/readers/": ("training", "evaluate", "ingest", "check"),
     "transforms/": ("training", "evaluate", "ingest", "check"),
 }

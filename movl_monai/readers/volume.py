@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from movl_monai.readers.dicom import Limits, read_header
+from movl_monai.readers.dicom import read_header
 from movl_monai.readers.dicom.frame import modality_values, stored_values
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.errors import MedicalImageError

@@ -16,8 +16,13 @@ from monai.bundle import ConfigParser
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from movl_monai.backbones import ResNetBackbone, TimmBackbone, WeightsFile, embedded_efficientnet_lite0
-from movl_monai.backbones import weights as source_classifier
+from movl_monai.backbones import (
+    ResNetBackbone,
+    TimmBackbone,
+    WeightsFile,
+    embedded_efficientnet_lite0,
+    source_classifier,
+)
 from movl_monai.backbones.weights import from_hub, load_weights, seeded
 from movl_monai.errors import WeightsError
 from movl_monai.id_values import parse_overrides

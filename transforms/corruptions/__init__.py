@@ -6,18 +6,35 @@ determined by the seed and the image id. Corruptions work on images at the size 
 """
 
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
-from movl_monai.transforms.corruptions.contrast import LowerContrast, LowerContrastd
-from movl_monai.transforms.corruptions.defocus import BlurDefocus, BlurDefocusd
-from movl_monai.transforms.corruptions.field_of_view import CollimateFieldOfView, CollimateFieldOfViewd
-from movl_monai.transforms.corruptions.gamma import ChangeGamma, ChangeGammad
-from movl_monai.transforms.corruptions.gaussian_blur import BlurGaussian, BlurGaussiand
-from movl_monai.transforms.corruptions.gaussian_noise import AddGaussianNoise, AddGaussianNoised
-from movl_monai.transforms.corruptions.inversion import InvertPolarity, InvertPolarityd
-from movl_monai.transforms.corruptions.jpeg import CompressJPEG, CompressJPEGd
-from movl_monai.transforms.corruptions.motion import BlurMotion, BlurMotiond
-from movl_monai.transforms.corruptions.quantum_noise import AddQuantumNoise, AddQuantumNoised
-from movl_monai.transforms.corruptions.resampling import ResampleCoarsely, ResampleCoarselyd
-from movl_monai.transforms.corruptions.text import BurnInText, BurnInTextd
+from movl_monai.transforms.corruptions.blur import (
+    BlurDefocus,
+    BlurDefocusd,
+    BlurGaussian,
+    BlurGaussiand,
+    BlurMotion,
+    BlurMotiond,
+)
+from movl_monai.transforms.corruptions.coding import CompressJPEG, CompressJPEGd, ResampleCoarsely, ResampleCoarselyd
+from movl_monai.transforms.corruptions.content import (
+    BurnInText,
+    BurnInTextd,
+    CollimateFieldOfView,
+    CollimateFieldOfViewd,
+)
+from movl_monai.transforms.corruptions.grey_levels import (
+    ChangeGamma,
+    ChangeGammad,
+    InvertPolarity,
+    InvertPolarityd,
+    LowerContrast,
+    LowerContrastd,
+)
+from movl_monai.transforms.corruptions.noise import (
+    AddGaussianNoise,
+    AddGaussianNoised,
+    AddQuantumNoise,
+    AddQuantumNoised,
+)
 
 __all__ = [
     "CORRUPTIONS",

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import convolve as scipy_convolve
 
 from movl_monai.transforms.corruptions import CORRUPTIONS
-from movl_monai.transforms.corruptions.kernels import convolve, disk_kernel, line_kernel
+from movl_monai.transforms.corruptions.blur import convolve, disk_kernel, line_kernel
 
 
 def flat(value: float, size: int = 128) -> torch.Tensor:
