@@ -104,7 +104,7 @@ def test_the_first_screen_answers_in_plain_words(report: dict[str, Any]) -> None
     assert "Against the linear probe" in first
     assert f"internal test: no clear difference, {100 * here['difference']:+.1f} points balanced accuracy" in first
     assert "Flagged as out-of-distribution: 60.0 % of scanner_b, 85.0 % of abdominal_ct and 6.0 %" in first
-    assert "with a target coverage of 90 % contained the right class" in first
+    assert "; target 90 %): " in first
     assert "Below a stated probability of 81.0 % it abstains." in first
     assert "Not clearly better than guessing" in first
 

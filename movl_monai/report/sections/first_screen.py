@@ -52,8 +52,7 @@ def _promise(report: Mapping[str, Any]) -> list[str]:
         if parts:
             kind = METHODS.get(name, name.replace("_", " "))
             asked = percent(1 - entry["alpha"], digits=0)
-            sets = f"Prediction sets ({kind}) with a target coverage of {asked}"
-            return [f"{sets} contained the right class in {_and(parts)}."]
+            return [f"Coverage of the prediction sets ({kind}; target {asked}): {_and(parts)}."]
     return []
 
 
