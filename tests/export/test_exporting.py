@@ -201,6 +201,7 @@ def test_int8_is_measured_on_val_and_refused_where_it_changes_too_much(
     assert twin.int8["labeled"]["accuracy"]["before"] == pytest.approx(right.mean())
     assert twin.int8["labeled"]["resampled"] == "patients"
     least, most = _outside(exact.path, run)
+    assert most - least <= 1 / len(val), "the image at the threshold alone may be on either side"
     assert least <= twin.int8["marks"]["outside"]["before"] <= most
     assert 0 < twin.int8["max_logit_difference"] < 1
     assert twin.int8["max_drop"] == 1.0
