@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from movl_monai.cli.evaluate import evaluate
 from movl_monai.errors import ConfigError
+from movl_monai.evaluation.evaluate import evaluate
 from movl_monai.experiments.ensemble import MEMBER_ID, make_ensemble
 from movl_monai.export.exporting import export_run
 from movl_monai.id_values import parse_overrides

@@ -1,0 +1,70 @@
+"""Evaluate a trained run from its record, alone or in pairs with other runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from movl_monai.engines import Run, keep_strings
+from movl_monai.metrics.stored.outputs import find_outputs
+from movl_monai.report.several_runs import add_mask_comparisons, evaluation_folder
+
+__all__ = ["evaluate"]
+
+
+def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None = None, **overrides: Any) -> Path:
+    """Run the bundle's evaluation workflow with the recorded settings.
+
+    Args:
+        run: from :func:`~movl_monai.engines.open_run`.
+        against: folders of other runs, already evaluated on the same test images.
+        tracking: as in MONAI: "mlflow", or a file of settings.
+        overrides: ids and their values; ``dataset_dir`` is required, because a record names no data.
+
+    Returns:
+        Path of the report's page.
+
+    Raises:
+        ConfigError: for an override that nothing reads.
+        MovlError: if another run was not evaluated (checked first), or on other test images.
+    """
+    config = run.config("evaluate")
+    others = _evaluated(against or [], run)
+    if others and run.task == "classification":
+        overrides["against"] = others
+    # MONAI reads workflows only from files
+    with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
+        workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides})
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        evaluation = Path(workflow.parser.get_parsed_content("output_evaluation"))
+    if others and run.task == "segmentation":
+        add_mask_comparisons(evaluation, others)
+    return evaluation / "report.html"
+
+
+def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
+    metadata = config.pop("_meta_")
+    for name, content in (("evaluate.json", config), ("metadata.json", metadata)):
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    logging = run.bundle_dir / "configs" / "logging.conf" if run.has_bundle else Path()
+    return ConfigWorkflow(
+        config_file=str(folder / "evaluate.json"),
+        logging_file=str(logging) if logging.is_file() else False,
+        workflow_type="infer",
+        run_id="evaluating",
+        tracking=tracking,
+        **keep_strings(overrides),
+    )
+
+
+def _evaluated(against: list[str], run: Run) -> list[str]:
+    """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
+    if run.task == "segmentation":
+        return [str(evaluation_folder(path)) for path in against]
+    return [str(find_outputs(path).parent) for path in against]
