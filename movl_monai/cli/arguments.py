@@ -9,6 +9,7 @@ from movl_monai.cli.options import EXPORT_FORMATS, add_bundle_dir, add_tracking,
 from movl_monai.predict.outputs import OUTPUTS
 
 __all__ = [
+    "add_bundle",
     "add_check",
     "add_compare",
     "add_ensemble",
@@ -243,7 +244,9 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai compare`."""
-    parser.add_argument("--bundle", metavar="DIR", help="the bundle, with its arms in compare.json")
+    parser.add_argument(
+        "--bundle", metavar="NAME|DIR", help="the bundle, by name or folder, with its arms in compare.json"
+    )
     parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
     parser.add_argument(
         "--overlays", default="", metavar="A.json,...", help="overlays for all arms, e.g. another backbone"
@@ -407,6 +410,18 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
     parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')
     take_overrides(parser, _PREDICT_EPILOG)
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Add the commands of `movl-monai bundle`."""
+    commands = parser.add_subparsers(dest="action", required=True, metavar="list|copy")
+    listing = commands.add_parser("list", help="name, version, folder and description of each bundle")
+    listing.add_argument("--json", action="store_true", help="print them as JSON")
+    listing.set_defaults(program="movl_monai.cli.bundle:run_list")
+    copying = commands.add_parser("copy", help="copy a bundle to a folder of your own, to edit it")
+    copying.add_argument("name", metavar="NAME", help="name or folder of a bundle")
+    copying.add_argument("folder", metavar="DIR", help="the copy: a new or empty folder")
+    copying.set_defaults(program="movl_monai.cli.bundle:run_copy")
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:

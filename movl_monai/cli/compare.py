@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from movl_monai.bundles import find_bundle
 from movl_monai.cli.options import shown_overrides, split_numbers, split_words
 from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare.arms import read_plan
@@ -32,8 +33,10 @@ def run(options: argparse.Namespace) -> int:
     for name in ("bundle", "dataset_dir"):
         if getattr(options, name) is None:
             raise ConfigError(f"--{name} is missing; only --summary works without it.")
-    arms_file = options.arms_file or Path(options.bundle) / "compare.json"
-    plan = read_plan(arms_file, bundle=options.bundle, overlays=split_words(options.overlays))
+    bundle = find_bundle(options.bundle)
+    plan = read_plan(
+        options.arms_file or bundle / "compare.json", bundle=bundle, overlays=split_words(options.overlays)
+    )
 
     def make(fraction: float | None, folder: Path) -> Comparison:
         return Comparison(

@@ -96,6 +96,11 @@ COMMANDS = {
         "look into a config, run, checkpoint, exported file or bundle without running any of it",
         arguments.add_inspect,
     ),
+    "bundle": Command(
+        "movl_monai.cli.bundle:run_list",
+        "list the bundles that come with the package, or copy one for editing",
+        arguments.add_bundle,
+    ),
 }
 """The commands by name, in the order of the help."""
 
@@ -129,7 +134,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     try:
-        program = pkgutil.resolve_name(COMMANDS[options.command].program)
+        program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
         return int(program(options) or 0)
     except KeyboardInterrupt:
         print("movl-monai: interrupted", file=sys.stderr)

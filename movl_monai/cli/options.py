@@ -34,7 +34,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 def add_bundle_dir(parser: argparse.ArgumentParser, text: str = "the run's bundle, where it is not found") -> None:
     """Add ``--bundle_dir`` with its help."""
-    parser.add_argument("--bundle_dir", metavar="DIR", help=text)
+    parser.add_argument("--bundle_dir", metavar="NAME|DIR", help=text)
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:

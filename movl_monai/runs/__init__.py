@@ -1,5 +1,7 @@
 """Record of a run (run.json): keep it, read it, open the run again."""
 
+from movl_monai.bundles import find_bundle
+
 from .keep_record import KeepRunRecord, make_record
 from .overrides import check_ids, check_overrides, unreferenced_ids
 from .provenance import run_info
@@ -12,6 +14,7 @@ __all__ = [
     "as_written",
     "check_ids",
     "check_overrides",
+    "find_bundle",
     "keep_strings",
     "make_record",
     "open_run",

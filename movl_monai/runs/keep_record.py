@@ -145,22 +145,24 @@ def make_record(config: Mapping[str, Any], *, config_root: Path | None, checkpoi
         bundle's own; None if unknown); ``imports`` (statements of the config); ``settings``: raw top-level ids on which
         ``network_def``, the preprocessing and the inferer depend, with the preprocessing as ``preprocessing``;
         ``training``: the other raw ids, such as the split and the strategy, without folders and ids of a single run;
-            ``files``: the contents of the bundle's own files. The only named folder is that of a weights file.
+        ``files``: the contents of the bundle's own files; ``files_sha256``: SHA-256 of these files and of the overlays
+        beside them, by name. The only named folder is that of a weights file.
     """
     files = _read_files(config_root)
     info = run_info()
-    settings = _settings(config)
+    settings, overlays = _settings(config), _overlays(config)
     return {
         "format": RECORD_FORMAT,
         "bundle": None if config_root is None else config_root.resolve().parent.name,
         "bundle_version": (config.get("_meta_") or files.get("metadata.json", {})).get("version"),
         **{name: info[name] for name in ("versions", "git_commit", "git_modified")},
         "checkpoint": checkpoint,
-        "overlays": _overlays(config),
+        "overlays": overlays,
         "imports": config.get("imports", []),
         "settings": settings,
         "training": _training(config, settings),
         "files": files,
+        "files_sha256": _hash_files(config_root, [*FILES, *(overlays or [])]),
     }
 
 
@@ -207,6 +209,11 @@ def _read_files(root: Path | None) -> dict[str, Any]:
     if root is None:
         return {}
     return {name: ConfigParser.load_config_file(str(root / name)) for name in FILES if (root / name).is_file()}
+
+
+def _hash_files(root: Path | None, names: list[str]) -> dict[str, str]:
+    paths = [] if root is None else [root / name for name in names]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def find_again(value: Any) -> Any:

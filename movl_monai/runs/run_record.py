@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-import movl_monai
+from movl_monai.bundles import bundles_folder, find_bundle
 from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError, WeightsError, user_error
 from movl_monai.inspection import CODE, check_config
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
@@ -131,9 +131,9 @@ def open_run(
     Args:
         path: the ``output_dir`` of a training, its folder `models`, or a checkpoint beside a `run.json`.
         overrides: ids and values that replace the record's: ``{"backbone_weights": "elsewhere.safetensors"}``.
-        bundle_dir: the bundle whose files define the workflows. None searches for the bundle of the record's name
-            around the run, in the checkout of this package and in the working directory, and falls back on the copies
-            of its files in the record.
+        bundle_dir: name or folder of the bundle whose files define the workflows. None searches for the
+            bundle of the record's name around the run, in this package and in the working directory, and falls back on
+            the copies of its files in the record.
         trust: also build targets and evaluate expressions outside of the allow-list, such as custom classes.
 
     Raises:
@@ -146,7 +146,7 @@ def open_run(
     if not trust:
         check_trusted(record, name=file.name)
     checkpoint = given if given.is_file() and given != file else file.parent / Path(record["checkpoint"]).name
-    bundle = None if bundle_dir is None else Path(bundle_dir)
+    bundle = None if bundle_dir is None else find_bundle(bundle_dir)
     if bundle is not None and not _is_bundle(bundle):
         raise ConfigError(f"{bundle} is no bundle: expected a folder with configs/inference.json and metadata.json.")
     if bundle is not None:
@@ -189,7 +189,7 @@ class Run:
         found = self._find_bundle()
         if found is None:
             raise ConfigError(
-                f"The bundle '{self.record['bundle']}' of this run is not found: looked around the run, beside the "
+                f"The bundle '{self.record['bundle']}' of this run is not found: looked around the run, in the "
                 "package and in the working directory. Give its folder with `bundle_dir` (`--bundle_dir DIR`)."
             )
         return found
@@ -293,9 +293,8 @@ class Run:
         if name is None:
             return None
         around = [parent for parent in self.checkpoint.resolve().parents if parent.name == name]
-        checkout = Path(movl_monai.__file__).resolve().parents[1]
         here = Path.cwd()
-        places = [*around, checkout / "bundles" / name, here / "bundles" / name, here / name]
+        places = [*around, bundles_folder() / name, here / "bundles" / name, here / name]
         places += [here] if here.name == name else []
         return next((place for place in places if _is_bundle(place)), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,10 @@ def test_the_record_keeps_expressions_raw_and_says_nothing_of_data_folders(tmp_p
     assert record["settings"]["preprocessing"] == RESIZE
     assert set(record["settings"]) == {*NETWORK, "preprocessing"}
     assert record["training"] == {"split": [0.5, 0.5], "class_names": ["a", "b", "c"]}
+    files = {name: tmp_path / "tiny/configs" / name for name in FILES}
+    assert record["files_sha256"] == {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
+    }
     assert (record["bundle"], record["bundle_version"], record["checkpoint"]) == ("tiny", "1.2.3", "model.pt")
     own = json.dumps({name: value for name, value in record.items() if name != "files"})
     assert "/data" not in own
@@ -137,7 +142,7 @@ def test_the_bundle_around_the_run_is_found_and_a_lost_one_is_replaced_by_the_co
     assert open_run(tmp_path, bundle_dir=tmp_path / "tiny").bundle_dir == tmp_path / "tiny"
     (tmp_path / "models").rename(tmp_path / "tiny" / "models")
     assert open_run(tmp_path / "tiny").bundle_dir == tmp_path / "tiny"
-    with pytest.raises(ConfigError, match="is no bundle"):
+    with pytest.raises(ConfigError, match=r"has no configs/metadata.json.*or the folder of a bundle"):
         open_run(tmp_path / "tiny", bundle_dir=tmp_path)
 
 
