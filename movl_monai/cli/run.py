@@ -15,31 +15,43 @@ from movl_monai.engines import keep_strings
 from movl_monai.errors import ConfigError
 from movl_monai.id_values import parse_overrides
 
-__all__ = ["parse_overrides", "run"]
+__all__ = ["parse_overrides", "run", "run_workflow"]
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the workflow in this process.
+    """Run the workflow of the given files in this process."""
+    overrides = parse_overrides(options.overrides)
+    run_workflow(options.run_id, options.config_file, overrides, tracking=options.tracking)
+    return 0
+
+
+def run_workflow(
+    run_id: str, files: Sequence[str], overrides: Mapping[str, Any], *, tracking: str | None = None
+) -> None:
+    """Run a workflow in this process.
+
+    Args:
+        run_id: "training", "evaluating" or "inferring".
+        files: the workflow's file, then overlays.
+        overrides: ids and their values.
+        tracking: as in MONAI: "mlflow", or a file of settings.
 
     Raises:
         ConfigError: for a config file that cannot be read, or an override below an id that holds nothing.
     """
-    overrides = parse_overrides(options.overrides)
-    _check_places(_read(options.config_file), overrides)
-    files = options.config_file if len(options.config_file) > 1 else options.config_file[0]
+    _check_places(_read(files), overrides)
     monai_bundle.logger.addFilter(_is_no_argument)
     try:
         monai_bundle.run(
-            run_id=options.run_id,
-            config_file=files,
-            tracking=options.tracking,
+            run_id=run_id,
+            config_file=list(files) if len(files) > 1 else files[0],
+            tracking=tracking,
             **{name: _kept(value) for name, value in overrides.items()},
         )
     finally:
         monai_bundle.logger.removeFilter(_is_no_argument)
-    return 0
 
 
 def _read(files: Sequence[str]) -> ConfigParser:
