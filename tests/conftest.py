@@ -29,10 +29,15 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def _memory_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process does not change its memory for good: other tests measure how it grows."""
-    monkeypatch.setattr("movl_monai.heap.keep_free_memory", lambda megabytes=1024: None)
+@pytest.fixture(scope="session", autouse=True)
+def _memory_as_before() -> Iterator[None]:
+    """A command that runs in this process does not change its memory for good: other tests measure how it grows.
+
+    For the whole session, because fixtures of a session run commands too, before those of a single test are set up.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("movl_monai.heap.keep_free_memory", lambda megabytes=1024: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

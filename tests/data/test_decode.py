@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from movl_monai.data.decode import ImageContractError, decode, decode_all, to_ui
 from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged
 
 Item = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class ReasonError(ValueError):
@@ -136,10 +140,20 @@ def killed(item: Item) -> Item:
 def test_a_real_file_that_exhausts_a_workers_memory_has_a_reason(tmp_path: Path) -> None:
     Image.new("L", (4000, 4000)).save(tmp_path / "large.png")
     Image.new("L", (4, 4)).save(tmp_path / "small.png")
-    items = [{"image": str(tmp_path / name), "index": 0} for name in ("large.png", "small.png", "large.png")]
+    # a process of its own: this one may have hundreds of freed megabytes, which a worker can use below any limit
+    program = "from tests.data.test_decode import main_with_little_memory as main; main()"
+    names = ("large.png", "small.png", "large.png")
+    command = [sys.executable, "-c", program, *(str(tmp_path / name) for name in names)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    outcomes = json.loads(run.stdout)
+    assert [reason for reason, _ in outcomes] == ["too_large", "", "too_large"]
+    assert "fits into memory" in outcomes[0][1]
+
+
+def main_with_little_memory() -> None:
+    items = [{"image": path, "index": 0} for path in sys.argv[1:]]
     decoded = dict(decode_all(items, read_with_little_memory, num_workers=1))
-    assert [decoded[index].reason for index in range(3)] == ["too_large", "", "too_large"]
-    assert "fits into memory" in decoded[0].detail
+    print(json.dumps([(decoded[index].reason, decoded[index].detail) for index in range(len(items))]))
 
 
 def read_with_little_memory(item: Item) -> Item:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_the_suite_notices_a_reader_that_takes_too_much(monkeypatch: pytest.Monk
     import tests.hostile.run as run
 
     def greedy(self: object, source: object, frame: object = None) -> None:
-        bytearray(256 * 2**20)
+        bytearray(resource.getrlimit(resource.RLIMIT_AS)[0])  # more than any free block that the process has
 
     harmless = Probe(name="harmless", make=lambda folder: tmp_path, reasons=("image",))
     monkeypatch.setattr(run.LoadMedicalImage, "frame_count", greedy)
