@@ -49,7 +49,7 @@ data: setup  ## write the embedded phantom data set (DICOM)
 
 train: data  ## train and evaluate MoVL on the phantom; ends with where the checkpoint and the report are
 	@echo "==> Training MoVL on $(DATA)"
-	@"$(RUN)/movl-monai" run training --config_file $(BUNDLE)/configs/train.json --dataset_dir "$(DATA)" --output_dir "$(OUTPUT)" --overwrite true
+	@"$(RUN)/movl-monai" train $(BUNDLE) "$(DATA)" --output_dir "$(OUTPUT)" --overwrite true
 	@$(MAKE) --no-print-directory evaluate OVERWRITE=true
 
 evaluate: setup  ## evaluate the trained checkpoint, in-distribution and out-of-distribution

@@ -16,8 +16,9 @@ import pytest
 
 from benchmarks import __main__ as bench_cli
 from benchmarks.readers import __main__ as readers_cli
-from movl_monai.cli.main import COMMANDS
-from movl_monai.cli.main import _parser as parser_of_commands
+from movl_monai.bundles import OVERLAY_KINDS
+from movl_monai.cli.main import COMMANDS, take_pairs, underscored
+from movl_monai.cli.main import parsers as parsers_of_commands
 from movl_monai.experiments.robustness.images import DATA_SETTINGS
 from movl_monai.predict import listener
 
@@ -87,9 +88,7 @@ def _raise(message: str) -> None:
 @cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parsers of all commands, which take placeholders and raise."""
-    top = parser_of_commands()
-    (commands,) = (one for one in top._actions if isinstance(one, argparse._SubParsersAction))
-    found = dict(commands.choices)
+    top, found = parsers_of_commands()
     for module in (listener, bench_cli, readers_cli):
         found[module.__name__.removesuffix(".__main__")] = module._parser()
     found[""] = top
@@ -129,7 +128,8 @@ def ids_of(run_id: str, *, bundle: str = "", files: tuple[str, ...] = ()) -> set
 
 
 def accepts(command: str, option: str, *, bundle: str = "") -> bool:
-    """Tell whether a command, or a workflow of `run`, takes an option."""
+    """Tell whether a command, or a workflow of `run`, takes an option, with hyphens or underscores."""
+    option = option.replace("-", "_") if command in COMMANDS else option
     if command in WORKFLOWS:
         return option in ids_of(command, bundle=bundle) or f"--{option}" in parsers()["run"]._option_string_actions
     parser = parsers()[command]
@@ -139,7 +139,9 @@ def accepts(command: str, option: str, *, bundle: str = "") -> bool:
         return False
     if command == "robustness":
         return option in DATA_SETTINGS
-    workflows = {"evaluate": "evaluating", "ensemble": "evaluating", "compare": "training"}
+    workflows = {"evaluate": "evaluating", "ensemble": "evaluating", "compare": "training", "train": "training"}
+    if command == "train" and option in OVERLAY_KINDS:
+        return True
     if command == "run":
         return any(option in ids_of(workflow, bundle=bundle) for workflow in WORKFLOWS)
     return option in ids_of(workflows.get(command, "inferring"), bundle=bundle)
@@ -160,13 +162,18 @@ def check_command(program: str, rest: str, *, bundle: str = "") -> tuple[str, li
         return "", []
     if name not in parsers():
         return "", [f"there is no command '{program} {name}'"]
-    if not words:
+    if not words or "--help" in words:
         return name, []
+    pairs: list[str] = []
+    if name in COMMANDS:
+        words = [underscored(word) for word in words]
+    if parsers()[name].get_default("takes_overrides"):
+        words, pairs = take_pairs(words, parsers()[name])
     try:
         options, overrides = parsers()[name].parse_known_args(words)
     except _Unfollowable as error:
         return name, [f"'{program} {name} {' '.join(words)}': {error}"]
-    given = [word[2:].partition("=")[0] for word in overrides if word.startswith("--")]
+    given = [word[2:].partition("=")[0] for word in [*overrides, *pairs] if word.startswith("--")]
     if name != "run":
         wrong = [option for option in given if option not in GENERIC and not accepts(name, option, bundle=bundle)]
     elif options.run_id not in WORKFLOWS and not _PLACEHOLDER.fullmatch(options.run_id):
@@ -286,11 +293,11 @@ def test_what_is_advised_exists(path: str) -> None:
         ("movl_monai/metrics/x.py", "`movl-monai run inferring --config_file FILE --epochs 2`", "takes no --epochs"),
         (
             "movl_monai/metrics/x.py",
-            "`movl-monai run training --config_file train.json --prompt-width 9`",
-            "--prompt-width",
+            "`movl-monai run training --config_file train.json --prompt-with 9`",
+            "--prompt_with",
         ),
-        ("movl_monai/ingest/x.py", "set --patient_pattern", "--patient_pattern"),
-        ("movl_monai/data/x.py", "set `--patient-pattern`", "--patient-pattern"),
+        ("movl_monai/ingest/x.py", "set --epochs", "--epochs"),
+        ("movl_monai/data/x.py", "set `--labels folders`", "--labels"),
         ("movl_monai/predict/x.py", "choose another --output", "--output"),
         ("transforms/x.py", "set `--mask_suffix _mask`", "--mask_suffix"),
         ("bundles/movl_classification/docs/README.md", "`--num_prompts 3` sets it", "--num_prompts"),
@@ -306,7 +313,7 @@ def test_what_cannot_be_followed_is_found(path: str, text: str, problem: str) ->
     [
         (
             "movl_monai/metrics/x.py",
-            "`movl-monai ingest` with --merge-labels, or `movl-monai evaluate RUN --dataset_dir DIR`",
+            "`movl-monai ingest` with --merge_labels, or `movl-monai evaluate RUN --dataset_dir DIR`",
         ),
         ("movl_monai/data/x.py", "`git log --oneline`; set `--merge_labels true`; every `--id value`"),
         ("README.md", "`movl-monai evaluate OUT --dataset_dir DATA [--against OTHER ...] [--id value ...]`"),

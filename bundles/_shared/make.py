@@ -1,6 +1,7 @@
 """Write the files that the bundles share, from the sources in this folder (`make bundles`).
 
-`train.json` in this folder makes the `configs/train.json` of every bundle, and so do the other files here. Text files
+`train.json` in this folder makes the `configs/train.json` of every bundle, and so do the other files here;
+`manual.json`, a line on each setting and overlay, makes `docs/manual.json`. Text files
 and the repository's LICENSE are copied. A JSON source may hold three things that the bundles' files do not:
 
 - A key in brackets is for the bundles that it names by name, method or task: `"[dvpt_classification]"`, `"[dvpt]"`,
@@ -23,6 +24,7 @@ SHARED = Path(__file__).resolve().parent
 ROOT = SHARED.parents[1]
 BUNDLES = sorted(path.parents[1].name for path in SHARED.parent.glob("*/configs/metadata.json"))
 WIDTH = 100
+MANUAL = "manual.json"
 
 # copied into other folders than configs/
 _COPIES = {"LICENSE": ROOT / "LICENSE", "deploy/requirements.txt": SHARED / "requirements.txt"}
@@ -35,10 +37,11 @@ def make(bundle: str) -> dict[str, str]:
     """Return the text of every shared file of a bundle, by its place there."""
     texts = {place: source.read_text(encoding="utf-8") for place, source in _COPIES.items()}
     for source in sorted([*SHARED.glob("*.json"), *SHARED.glob("*.conf")]):
+        folder = "docs" if source.name == MANUAL else "configs"
         if source.suffix != ".json":
-            texts[f"configs/{source.name}"] = source.read_text(encoding="utf-8")
+            texts[f"{folder}/{source.name}"] = source.read_text(encoding="utf-8")
         elif (content := make_config(bundle, source.name)) is not _LEFT_OUT:
-            texts[f"configs/{source.name}"] = format_json(content) + "\n"
+            texts[f"{folder}/{source.name}"] = format_json(content) + "\n"
     return texts
 
 

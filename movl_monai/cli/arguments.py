@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import Any
 
+from movl_monai.bundles import find_bundle
+from movl_monai.cli.bundle_help import describe_bundle
 from movl_monai.cli.options import EXPORT_FORMATS, add_bundle_dir, add_tracking, add_trust, take_overrides
 from movl_monai.predict.outputs import OUTPUTS
 
@@ -22,12 +26,20 @@ __all__ = [
     "add_report",
     "add_robustness",
     "add_run",
+    "add_train",
 ]
 
 _INGEST_EXIT_CODES = (
     "Exit codes: 0 done (ingest) or nothing found (check); 2 an error that you can act on; 3 (check) leakage: a "
-    "patient, or the same pixels, in two splits; 4 (check) more unreadable files than --max-unreadable; 130 "
+    "patient, or the same pixels, in two splits; 4 (check) more unreadable files than --max_unreadable; 130 "
     "interrupted."
+)
+
+
+_TRAIN_EPILOG = (
+    "Overlays are chosen by kind, in any order: `--strategy joint --backbone resnet50 --data ct`. Every further "
+    "`--id value` is a setting of the bundle, e.g. `--epochs 8 --image_size 96`. `movl-monai train BUNDLE --help` "
+    "lists both."
 )
 
 
@@ -86,7 +98,7 @@ def add_phantom(parser: argparse.ArgumentParser) -> None:
         metavar=("TRAIN", "VAL", "TEST", "SCANNER_B"),
         help="numbers of patients (default: 60 20 30 30)",
     )
-    parser.add_argument("--images-per-patient", type=int, default=4, help="(default: 4)")
+    parser.add_argument("--images_per_patient", type=int, default=4, help="(default: 4)")
     parser.add_argument("--size", type=int, default=256, help="rows and columns of scanner A (default: 256)")
     parser.add_argument("--overwrite", action="store_true", help="replace a complete phantom of other settings")
 
@@ -108,7 +120,7 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
         "the folder), or dicom:KEYWORD (such as dicom:BodyPartExamined); without it the images have no labels",
     )
     parser.add_argument(
-        "--split-fractions",
+        "--split_fractions",
         default="0.6,0.2,0.2",
         metavar="A,B,C",
         help="of train, val and test, by patient, where labels are given and splits are not; none makes no splits "
@@ -116,15 +128,15 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
     parser.add_argument(
-        "--one-image-per-patient",
+        "--one_image_per_patient",
         action="store_true",
         help="state that files without a patient are of as many patients",
     )
     parser.add_argument(
-        "--mask-suffix", default="", metavar="TEXT", help="what names of masks have behind those of images, as _mask"
+        "--mask_suffix", default="", metavar="TEXT", help="what names of masks have behind those of images, as _mask"
     )
     parser.add_argument(
-        "--merge-labels",
+        "--merge_labels",
         action="store_true",
         help="make one class of labels that are equal but for case, blanks or width, such as Normal and normal",
     )
@@ -136,12 +148,12 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
 def add_check(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai check`."""
     parser.add_argument("manifest", help="CSV or JSON list, or a folder with one or with class folders")
-    parser.add_argument("--data-root", default=None, metavar="DIR", help="folder that relative paths belong to")
+    parser.add_argument("--data_root", default=None, metavar="DIR", help="folder that relative paths belong to")
     parser.add_argument(
-        "--output-dir", default=None, metavar="DIR", help="where to write the reports; without it none are written"
+        "--output_dir", default=None, metavar="DIR", help="where to write the reports; without it none are written"
     )
     parser.add_argument(
-        "--max-unreadable", type=float, default=0.05, metavar="SHARE", help="of the files, in [0, 1] (default: 0.05)"
+        "--max_unreadable", type=float, default=0.05, metavar="SHARE", help="of the files, in [0, 1] (default: 0.05)"
     )
     _add_reading_arguments(parser)
 
@@ -149,10 +161,10 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _INGEST_EXIT_CODES
     parser.add_argument(
-        "--id-map", default=None, metavar="FILE", help="salt and map of the ids (default: local/id_map.json)"
+        "--id_map", default=None, metavar="FILE", help="salt and map of the ids (default: local/id_map.json)"
     )
     parser.add_argument(
-        "--patient-pattern", default=None, metavar="REGEX", help="(?P<patient>...) in the relative path"
+        "--patient_pattern", default=None, metavar="REGEX", help="(?P<patient>...) in the relative path"
     )
     parser.add_argument(
         "--encoding",
@@ -160,15 +172,15 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="code page of a CSV list that is not Unicode, such as gbk (default: cp1252, with a note)",
     )
-    parser.add_argument("--id-domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
+    parser.add_argument("--id_domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    parser.add_argument("--headers-only", action="store_true", help="read no pixels: quick, but finds no copies")
+    parser.add_argument("--headers_only", action="store_true", help="read no pixels: quick, but finds no copies")
     parser.add_argument("--thumbnails", type=int, default=48, metavar="N", help="pictures on the page (default: 48)")
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    parser.add_argument("--no_progress", action="store_true", help="show no progress bar")
     shown = parser.add_argument_group("what the model will see (as in the bundles' configs)")
-    shown.add_argument("--image-size", type=int, default=224)
-    shown.add_argument("--resize-mode", choices=("stretch", "pad", "crop"), default="stretch")
-    shown.add_argument("--ct-windows", default="lungs,mediastinum,spine_bone", metavar="A[,B,C]")
+    shown.add_argument("--image_size", type=int, default=224)
+    shown.add_argument("--resize_mode", choices=("stretch", "pad", "crop"), default="stretch")
+    shown.add_argument("--ct_windows", default="lungs,mediastinum,spine_bone", metavar="A[,B,C]")
     shown.add_argument(
         "--voi",
         default="0",
@@ -176,21 +188,52 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="window or VOI LUT of other DICOM files: index, explanation, or full",
     )
     shown.add_argument(
-        "--dicom-range",
+        "--dicom_range",
         choices=("full", "percentile"),
         default="full",
         help="in DICOM files without window: the range of the stored bits, or percentiles of the series",
     )
     shown.add_argument(
-        "--value-range", default=None, metavar="LOW,HIGH", help="of grey PNG and TIFF files of 16 or more bits"
+        "--value_range", default=None, metavar="LOW,HIGH", help="of grey PNG and TIFF files of 16 or more bits"
     )
-    shown.add_argument("--nifti-range", choices=("percentile", "minmax", "ct"), default="percentile")
-    shown.add_argument("--slice-axis", choices=("axial", "coronal", "sagittal"), default="axial")
+    shown.add_argument("--nifti_range", choices=("percentile", "minmax", "ct"), default="percentile")
+    shown.add_argument("--slice_axis", choices=("axial", "coronal", "sagittal"), default="axial")
     shown.add_argument(
         "--exif",
         choices=("apply", "ignore"),
         help="turn photos as EXIF says, or not (default: turn them, and ask where a mask may be drawn on either)",
     )
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai train`."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="name (see movl-monai bundle list) or folder of a bundle")
+    parser.add_argument("data", metavar="DATA", help="the data set: class folders, or a folder with a list, or a list")
+    parser.add_argument("--output_dir", required=True, metavar="OUT", help="folder of everything that is written")
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="A,B,...",
+        help="further overlays of the bundle by name, such as augment or early_stop, or files of your own",
+    )
+    add_tracking(parser)
+    parser.add_argument(
+        "-h", "--help", action=_BundleHelp, help="show this; behind BUNDLE, its overlays and settings, too"
+    )
+    take_overrides(parser, _TRAIN_EPILOG)
+
+
+class _BundleHelp(argparse.Action):
+    """`--help` with the overlays and settings of the bundle that stands before it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        own = "" if namespace.bundle is None else describe_bundle(find_bundle(namespace.bundle))
+        print(parser.format_help() + own, end="")
+        parser.exit()
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -256,17 +299,17 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", metavar="A,B,...", help=_ARMS)
     parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
     parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
-    parser.add_argument("--train-images", type=int, metavar="K", help="use K training images, the same for all arms")
-    parser.add_argument("--val-images", type=int, metavar="K", help="use K validation images, the same for all arms")
+    parser.add_argument("--train_images", type=int, metavar="K", help="use K training images, the same for all arms")
+    parser.add_argument("--val_images", type=int, metavar="K", help="use K validation images, the same for all arms")
     parser.add_argument(
         "--draws",
         type=int,
         default=1,
         metavar="N",
-        help="train on N seeded draws of --train-images (and --val-images); intervals hold their chance (default: 1)",
+        help="train on N seeded draws of --train_images (and --val_images); intervals hold their chance (default: 1)",
     )
     parser.add_argument(
-        "--label-fractions",
+        "--label_fractions",
         metavar="0.1,...,1.0",
         help="repeat all of it on nested parts of the training patients, and draw the curve",
     )
@@ -370,7 +413,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "Transformers on CPUs",
     )
     parser.add_argument(
-        "--int8-max-drop",
+        "--int8_max_drop",
         type=float,
         default=0.02,
         metavar="SHARE",
@@ -378,7 +421,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "their class (default: 0.02)",
     )
     parser.add_argument(
-        "--without-trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
+        "--without_trust", action="store_true", help="leave the trust record of the run's evaluation out of the file"
     )
     add_bundle_dir(parser)
     add_trust(parser)

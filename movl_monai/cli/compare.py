@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.label_fractions is not None:
         if options.jobs is not None or options.task is not None:
             raise ConfigError(
-                "--label-fractions takes neither --jobs nor --task; to run side by side, give the same command again "
+                "--label_fractions takes neither --jobs nor --task; to run side by side, give the same command again "
                 "in another terminal: both share the work."
             )
         _run_fractions(make, folder, options.label_fractions, command)
@@ -113,7 +113,7 @@ def _given(options: argparse.Namespace) -> list[str]:
     """Return the arguments of the comparison, without those that distribute the work."""
     names = ("bundle", "arms_file", "overlays", "dataset_dir", "output_dir", "arms", "seeds", "search")
     named = {name: getattr(options, name) for name in names}
-    named |= {"train-images": options.train_images, "val-images": options.val_images, "draws": options.draws}
+    named |= {"train_images": options.train_images, "val_images": options.val_images, "draws": options.draws}
     pairs = [(f"--{name}", str(value)) for name, value in named.items() if value not in (None, "")]
     return [word for pair in pairs for word in pair] + list(options.overrides)
 
@@ -151,7 +151,7 @@ def _command(options: argparse.Namespace) -> str:
     if options.overlays:
         words.append("--overlays " + ",".join(Path(name).name for name in split_words(options.overlays)))
     named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
-    named |= {"train-images": options.train_images, "val-images": options.val_images}
-    named |= {"draws": options.draws if options.draws > 1 else None, "label-fractions": options.label_fractions}
+    named |= {"train_images": options.train_images, "val_images": options.val_images}
+    named |= {"draws": options.draws if options.draws > 1 else None, "label_fractions": options.label_fractions}
     words += [f"--{name} {value}" for name, value in named.items() if value is not None]
     return " ".join([*words, *shown_overrides(options.overrides)])

@@ -61,7 +61,7 @@ def run_check(options: argparse.Namespace) -> int:
         ConfigError: for an option that cannot be used.
     """
     if not 0 <= options.max_unreadable <= 1:
-        raise ConfigError(f"--max-unreadable must be a share in [0, 1], got {options.max_unreadable:g}.")
+        raise ConfigError(f"--max_unreadable must be a share in [0, 1], got {options.max_unreadable:g}.")
     outcome = check_manifest(
         Path(options.manifest),
         data_root=None if options.data_root is None else Path(options.data_root),
@@ -76,7 +76,7 @@ def run_check(options: argparse.Namespace) -> int:
         print("Result: LEAKAGE.")
         return EXIT_LEAKAGE
     if unreadable > options.max_unreadable * quality["files"]:
-        print(f"Result: {unreadable} of {quality['files']} files cannot be read, more than --max-unreadable allows.")
+        print(f"Result: {unreadable} of {quality['files']} files cannot be read, more than --max_unreadable allows.")
         return EXIT_UNREADABLE
     print("Result: no leakage.")
     return 0
@@ -115,7 +115,7 @@ def _fractions(text: str) -> tuple[float, ...] | None:
     except ValueError:
         fractions = ()
     if len(fractions) != 3:
-        raise ConfigError(f"--split-fractions must be three numbers such as 0.6,0.2,0.2, or none, got {text!r}.")
+        raise ConfigError(f"--split_fractions must be three numbers such as 0.6,0.2,0.2, or none, got {text!r}.")
     return fractions
 
 
@@ -125,7 +125,7 @@ def _value_range(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--value-range must be two numbers such as 0,4095, got {text!r}.") from None
+        raise ConfigError(f"--value_range must be two numbers such as 0,4095, got {text!r}.") from None
     return low, high
 
 

@@ -14,7 +14,7 @@ from movl_monai import __version__
 from movl_monai.cli import arguments
 from movl_monai.errors import user_error
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "main", "parsers", "take_pairs", "underscored"]
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
@@ -50,6 +50,11 @@ COMMANDS = {
         "movl_monai.cli.ingest:run_check",
         "look for leakage and unreadable files in a manifest; exit code 3 or 4",
         arguments.add_check,
+    ),
+    "train": Command(
+        "movl_monai.cli.train:run",
+        "train a bundle on a data set, with overlays and settings by name",
+        arguments.add_train,
     ),
     "run": Command(
         "movl_monai.cli.run:run",
@@ -105,7 +110,8 @@ COMMANDS = {
 """The commands by name, in the order of the help."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser, and those of the commands by name."""
     parser = argparse.ArgumentParser(
         prog="movl-monai", description="Adapt frozen natural-image backbones to medical images. Research use only."
     )
@@ -113,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.help))
-    return parser
+        command.add_arguments(commands.add_parser(name, help=command.help, add_help=name != "train"))
+    return parser, dict(commands.choices)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -128,12 +134,9 @@ def main(words: Sequence[str] | None = None) -> int:
         scored as test), 130 when interrupted; `check` also 4 for too many unreadable files; `predict` 4 if files could
         not be predicted; `inspect` 5 for findings. Other errors are raised.
     """
-    parser = _parser()
-    options, overrides = parser.parse_known_args(words)
-    if overrides and not getattr(options, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    options.overrides = overrides
+    options = None
     try:
+        options = _read(sys.argv[1:] if words is None else list(words))
         program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
         return int(program(options) or 0)
     except KeyboardInterrupt:
@@ -141,10 +144,43 @@ def main(words: Sequence[str] | None = None) -> int:
         return _EXIT_INTERRUPTED
     except Exception as error:
         known = user_error(error)
-        if known is None or options.traceback or os.environ.get("MOVL_TRACEBACK"):
+        if known is None or getattr(options, "traceback", False) or os.environ.get("MOVL_TRACEBACK"):
             raise
         print(textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False), file=sys.stderr)
         return int(getattr(known, "exit_code", _EXIT_USER_ERROR))
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    """Return the options of a command line, with `--id value` pairs as ``overrides`` where the command takes them."""
+    parser, commands = parsers()
+    words = [underscored(word) for word in words]
+    place = next((place for place, word in enumerate(words) if word in commands), len(words))
+    overrides: list[str] = []
+    if place < len(words) and commands[words[place]].get_default("takes_overrides"):
+        words[place + 1 :], overrides = take_pairs(words[place + 1 :], commands[words[place]])
+    options = parser.parse_args(words)
+    options.overrides = overrides
+    return options
+
+
+def underscored(word: str) -> str:
+    """Return an option with underscores: hyphens are another spelling of every option and id."""
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+def take_pairs(words: list[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Return the words of a command's own arguments, and the `--id value` pairs, wherever they stand."""
+    own: list[str] = []
+    pairs: list[str] = []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        is_pair = word.startswith("--") and word.partition("=")[0] not in parser._option_string_actions
+        (pairs if is_pair else own).append(word)
+        if is_pair and "=" not in word and words and not words[0].startswith("--"):
+            pairs.append(words.pop(0))
+    return own, pairs
 
 
 if __name__ == "__main__":

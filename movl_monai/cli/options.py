@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ __all__ = [
     "add_bundle_dir",
     "add_tracking",
     "add_trust",
+    "say_next",
     "shown_overrides",
     "split_numbers",
     "split_words",
@@ -47,6 +50,11 @@ def take_overrides(parser: argparse.ArgumentParser, epilog: str) -> None:
     parser.epilog = epilog
     parser.allow_abbrev = False
     parser.set_defaults(takes_overrides=True)
+
+
+def say_next(*words: str) -> None:
+    """Print the next command, apart from the results: on standard error."""
+    print(f"Next: movl-monai {shlex.join(words)}", file=sys.stderr)
 
 
 def split_words(text: str) -> list[str]:

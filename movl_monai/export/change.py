@@ -86,7 +86,7 @@ def check_change(change: Mapping[str, Any], *, max_drop: float) -> None:
     if drop > max_drop:
         raise ExportError(
             f"In int8 {what} {drop:.3f} ({change['images']} {change['kind']} images), allowed is {max_drop:.3f}; "
-            "nothing was written. Leave --int8 out, or allow more with --int8-max-drop if that is acceptable."
+            "nothing was written. Leave --int8 out, or allow more with --int8_max_drop if that is acceptable."
         )
 
 

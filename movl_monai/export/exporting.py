@@ -228,7 +228,7 @@ def _check_settings(
     if not 0 < tolerance < float("inf"):
         raise ConfigError(f"--tolerance must be a number above 0, got {tolerance}; 1e-4 is usual.")
     if not 0 <= int8_max_drop <= 1:
-        raise ConfigError(f"--int8-max-drop must be a share from 0 to 1, got {int8_max_drop}; 0.02 is usual.")
+        raise ConfigError(f"--int8_max_drop must be a share from 0 to 1, got {int8_max_drop}; 0.02 is usual.")
     if int8 and form != "onnx":
         raise ConfigError(f"--int8 is for --format onnx, which onnxruntime runs, got --format {form}.")
 

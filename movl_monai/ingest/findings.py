@@ -96,7 +96,7 @@ _GROUPED: tuple[tuple[str, Level, str, str, str, str], ...] = (
 )
 _RANGES = (
     "A window or a depth may not fit the values; the flags in ingest_report.csv may name the cause. Correct the files, "
-    "or choose the range: --voi full, --dicom-range percentile, --value-range LOW,HIGH."
+    "or choose the range: --voi full, --dicom_range percentile, --value_range LOW,HIGH."
 )
 
 
@@ -231,7 +231,7 @@ def _label_spellings(journal: Journal, group: Sequence[str]) -> Finding:
         code="label_spellings",
         level="warning",
         text=f"Labels that are equal but for case, blanks or width: {listed}. Training refuses them until they "
-        "have one spelling, or other names; `movl-monai ingest` gives them one with --merge-labels.",
+        "have one spelling, or other names; `movl-monai ingest` gives them one with --merge_labels.",
         images=sum(counts[label] for label in group),
         groups=len(group),
         examples=[_ids(journal, "label = :value", {"value": label}) for label in group[:_EXAMPLES]],

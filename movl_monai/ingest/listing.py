@@ -172,7 +172,7 @@ def _check(journal: Journal, unmatched: int, pattern: str | None, labels: int) -
         raise DataError(f"No image was found ({found}); name the folder of the images, and check how labels are given.")
     if unmatched:
         raise DataError(
-            f"--patient-pattern {pattern!r} finds no patient in {unmatched} of {images} images (in the path relative "
+            f"--patient_pattern {pattern!r} finds no patient in {unmatched} of {images} images (in the path relative "
             "to the folder, with forward slashes); widen it, or name the patients in a CSV."
         )
     if labels > _MOST_LABELS and 2 * labels > images:
@@ -245,8 +245,8 @@ def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_
         complete_splits(entries, fractions=fractions, seed=seed)
     except DataError as error:
         raise DataError(
-            f"{error} On the command line: --labels CSV with a column patient_id, --patient-pattern, "
-            "--one-image-per-patient, or --split-fractions none. What was read is kept for the next run."
+            f"{error} On the command line: --labels CSV with a column patient_id, --patient_pattern, "
+            "--one_image_per_patient, or --split_fractions none. What was read is kept for the next run."
         ) from error
     splits: list[tuple[SplitName | None, str, int]] = [
         (entry.split, row[0], row[1]) for entry, row in zip(entries, rows, strict=True)

@@ -269,7 +269,7 @@ def check_manifest(
     ids.save()
     missing = missing_files(listing.skipped, len(listing.entries) + len(listing.skipped))
     notes = [*listing.notes, *([missing] if missing else []), *looked_at]
-    notes += pair_notes(listing, "the report of --output-dir")
+    notes += pair_notes(listing, "the report of --output_dir")
     return Outcome(quality=quality, files=files, notes=notes, **counts)
 
 

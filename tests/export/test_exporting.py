@@ -171,7 +171,7 @@ def test_images_of_the_user_are_compared_on_and_bad_ones_are_named(
         ({"tolerance": 0.0}, "--tolerance must be a number above 0"),
         ({"tolerance": float("nan")}, "--tolerance must be a number above 0"),
         ({"int8": True}, "--int8 is for --format onnx"),
-        ({"int8_max_drop": 2.0}, "--int8-max-drop must be a share from 0 to 1"),
+        ({"int8_max_drop": 2.0}, "--int8_max_drop must be a share from 0 to 1"),
         (
             {"output": "out/model.onnx"},
             r"must name a file that ends in .ts for --format torchscript, got model.onnx; try",

@@ -25,8 +25,8 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 COMMANDS, NAMES = FOLDER / "commands.json", FOLDER / "names.json"
 _EACH = (
-    *("phantom", "ingest", "check", "run", "evaluate", "report"),
-    *("compare", "ensemble", "robustness", "export", "predict", "inspect"),
+    *("phantom", "ingest", "check", "train", "run", "evaluate", "report"),
+    *("compare", "ensemble", "robustness", "export", "predict", "inspect", "bundle"),
 )
 _TRAIN = "run training --config_file {bundles}/movl_classification/configs/train.json"
 _IN_EXPRESSIONS = re.compile(
@@ -41,6 +41,9 @@ COMMAND_LINES = [
     "no_such_command",
     *(f"{command} --help" for command in _EACH),
     *(command for command in _EACH),
+    "train no_such_bundle empty --output_dir out",
+    "train movl_classification nowhere --output_dir out",
+    "train movl_classification empty --output_dir out --strategy no_such_strategy",
     "phantom out --no-such-option 1",
     "phantom out --size many",
     "phantom out --patients 1 1 1 1",

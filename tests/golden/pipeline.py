@@ -60,11 +60,11 @@ class Step:
 
 def steps() -> Iterator[Step]:
     """Yield the commands in order; paths are relative to the folder in which they run."""
-    small = ("--patients", "6", "3", "3", "3", "--images-per-patient", "2", "--size", str(SIZE))
+    small = ("--patients", "6", "3", "3", "3", "--images_per_patient", "2", "--size", str(SIZE))
     yield Step("phantom", ("phantom", "phantom", *small))
-    looked = ("--id-map", "local/id_map.json", "--workers", "1", "--no-progress")
+    looked = ("--id_map", "local/id_map.json", "--workers", "1", "--no_progress")
     yield Step("ingest", ("ingest", "phantom/images", "--out", "ingest/manifest.csv", *looked))
-    yield Step("check", ("check", "phantom/manifest.csv", "--output-dir", "checked", *looked))
+    yield Step("check", ("check", "phantom/manifest.csv", "--output_dir", "checked", *looked))
     for bundle in SETTINGS:
         yield from _bundle(bundle)
     yield Step("several_runs", ("report", "movl_classification", "dvpt_classification", "--output_dir", "several"))

@@ -23,7 +23,7 @@ from movl_monai.ingest.statuses import STATUSES
 from tests.ingest.conftest import MakePng, MakeSlice
 from tests.tables import read_rows
 
-OPTIONS = ["--workers", "0", "--no-progress", "--image-size", "16"]
+OPTIONS = ["--workers", "0", "--no_progress", "--image_size", "16"]
 SHIPPED = Path(pydicom.data.__file__).parent / "test_files"
 SECTIONS = ["findings", "sets", "files", "pictures", "distributions", "intensities", "settings"]
 
@@ -70,8 +70,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "empty.png").write_bytes(b"")
     (root / "notes.txt").write_text("notes")
     (root / "loop").symlink_to(root)
-    words = ["ingest", str(root), "--out", str(folder / "out/manifest.csv"), "--no-progress", "--workers", "2"]
-    assert main([*words, "--image-size", "32"]) == 0
+    words = ["ingest", str(root), "--out", str(folder / "out/manifest.csv"), "--no_progress", "--workers", "2"]
+    assert main([*words, "--image_size", "32"]) == 0
     return folder
 
 
@@ -171,14 +171,14 @@ def test_check_ends_with_3_on_the_same_pixels_in_two_splits(tmp_path: Path, make
         make_png(tmp_path / f"{number}.png", seed=0)
     words = manifest(tmp_path, "0.png,a,p,train", "1.png,b,q,val")
     assert main(words) == 3
-    assert main([*words, "--headers-only"]) == 0
+    assert main([*words, "--headers_only"]) == 0
 
 
 def test_check_ends_with_4_on_too_many_unreadable_files(tmp_path: Path, make_png: MakePng) -> None:
     make_png(tmp_path / "0.png")
     words = manifest(tmp_path, "0.png,a,p,train", "lost.png,b,q,train")
     assert main(words) == EXIT_UNREADABLE == 4
-    assert main([*words, "--max-unreadable", "0.5"]) == 0
+    assert main([*words, "--max_unreadable", "0.5"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -186,12 +186,12 @@ def test_check_ends_with_4_on_too_many_unreadable_files(tmp_path: Path, make_png
     [
         (["check", "none.csv"], "There is no file or folder 'none.csv'"),
         (["ingest", "none", "--out", "m.csv"], "'none' does not exist"),
-        (["ingest", ".", "--out", "m.csv", "--split-fractions", "1,2"], "must be three numbers such as 0.6,0.2,0.2"),
+        (["ingest", ".", "--out", "m.csv", "--split_fractions", "1,2"], "must be three numbers such as 0.6,0.2,0.2"),
         (["ingest", ".", "--out", "m.csv", "--workers", "-1"], "must be >= 0, got -1"),
         (["ingest", ".", "--out", "m.csv", "--labels", "dicom:PatientName"], "can identify people"),
         (["ingest", ".", "--out", "m.csv", "--salt", "short"], "salt must have 16 or more bytes"),
-        (["ingest", ".", "--out", "m.csv", "--ct-windows", "liverr"], "The preprocessing cannot be made"),
-        (["check", "m.csv", "--max-unreadable", "2"], r"must be a share in \[0, 1\], got 2"),
+        (["ingest", ".", "--out", "m.csv", "--ct_windows", "liverr"], "The preprocessing cannot be made"),
+        (["check", "m.csv", "--max_unreadable", "2"], r"must be a share in \[0, 1\], got 2"),
     ],
 )
 def test_what_the_user_can_mend_ends_with_2(
@@ -240,6 +240,6 @@ def test_dark_images_are_found_and_the_options_named_brighten_them(
     assert all("nearly_black" in row["flags"] for row in read_rows(tmp_path / "dark" / "ingest_report.csv"))
     assert main(["check", str(tmp_path / "dark" / "m.csv"), *OPTIONS]) == 0
     assert "nearly_black: 6 images" in capsys.readouterr().out
-    bright = ["--voi", "full", "--dicom-range", "percentile", "--value-range", "0,4095"]
+    bright = ["--voi", "full", "--dicom_range", "percentile", "--value_range", "0,4095"]
     assert main([*command, str(tmp_path / "bright" / "m.csv"), *bright]) == 0
     assert "nearly_black" not in capsys.readouterr().out

@@ -83,7 +83,7 @@ def test_swapped_images_and_masks_end_the_command(
     for one, other in (("images", "x"), ("masks", "images"), ("x", "masks")):
         (tmp_path / "data" / one).rename(tmp_path / "data" / other)
     out = ["--out", str(tmp_path / "m.csv")] if command == "ingest" else []
-    assert main([command, str(tmp_path / "data"), *out, "--workers", "0", "--no-progress"]) == 2
+    assert main([command, str(tmp_path / "data"), *out, "--workers", "0", "--no_progress"]) == 2
     assert "seem to be swapped" in " ".join(capsys.readouterr().err.split())
 
 
@@ -99,7 +99,7 @@ def test_the_way_out_that_is_named_for_turned_pairs_can_be_given(
     tmp_path: Path, command: str, exif: tuple[str, ...], fit: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "m.csv")] if command == "ingest" else []
-    assert main([command, str(pairs(tmp_path / "data", turn=3)), *out, "--workers", "0", "--no-progress", *exif]) == 0
+    assert main([command, str(pairs(tmp_path / "data", turn=3)), *out, "--workers", "0", "--no_progress", *exif]) == 0
     assert ("--exif ignore" in capsys.readouterr().out) is not fit
 
 

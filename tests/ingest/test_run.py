@@ -121,7 +121,7 @@ def test_a_folder_without_labels_says_so(tmp_path: Path, make_png: MakePng) -> N
 def test_patients_that_cannot_be_told_apart_are_not_split(tmp_path: Path, make_slice: MakeSlice, patient: str) -> None:
     for number in range(8):
         make_slice(tmp_path / f"{'ab'[number % 2]}/{number}.dcm", patient=patient, seed=number)
-    with pytest.raises(DataError, match="8 of 8 is not known .* --patient-pattern, --one-image-per-patient"):
+    with pytest.raises(DataError, match="8 of 8 is not known .* --patient_pattern, --one_image_per_patient"):
         ingest(tmp_path, labels="folders")
     assert not (tmp_path / "manifest.csv").exists()
     assert {row["status"] for row in read_rows(tmp_path / "ingest_report.csv")} == {"ok"}
@@ -308,7 +308,7 @@ def test_a_patient_under_two_spellings_in_two_splits_is_leakage(tmp_path: Path, 
         make_png(tmp_path / f"{name}.png", seed=seed)
     lines = [f"{name}.png,x,{patient},{split}" for name, patient, split in listed]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,patient_id,split", *lines]))
-    arguments = ["check", str(tmp_path / "manifest.csv"), "--workers", "0", "--no-progress"]
+    arguments = ["check", str(tmp_path / "manifest.csv"), "--workers", "0", "--no_progress"]
     assert main(arguments) == 3
     found = {
         finding["code"]: finding

@@ -21,7 +21,7 @@ def options(*arguments: str) -> argparse.Namespace:
 def test_command_writes_then_says_that_nothing_is_left_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = options(str(tmp_path), "--patients", "1", "0", "0", "1", "--images-per-patient", "2", "--size", "64")
+    wanted = options(str(tmp_path), "--patients", "1", "0", "0", "1", "--images_per_patient", "2", "--size", "64")
     assert run(wanted) == 0
     first = capsys.readouterr().out
     assert "4 DICOM files: written" in first

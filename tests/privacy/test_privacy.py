@@ -75,10 +75,10 @@ def _commands(images: Path, out: Path) -> dict[str, list[str]]:
         return ["run", run_id, "--config_file", *files, source, f"--output_dir={out / folder}", *settings]
 
     inference, unlabelled = [str(CONFIGS / "inference.json")], f"--dataset_dir={images}"
-    labels = ["--labels", str(images / "labels.csv"), "--one-image-per-patient", "--split-fractions", "0.4,0.3,0.3"]
+    labels = ["--labels", str(images / "labels.csv"), "--one_image_per_patient", "--split_fractions", "0.4,0.3,0.3"]
     return {
         "ingest": ["ingest", str(images), "--out", manifest, *labels],
-        "check": ["check", manifest, "--output-dir", str(out / "checked")],
+        "check": ["check", manifest, "--output_dir", str(out / "checked")],
         "training": run("training", [TRAIN], data, "trained", *fast),
         "evaluation": run("evaluating", [TRAIN, EVALUATE], data, "trained", *fast),
         "inference": run("inferring", inference, unlabelled, "inferred", checkpoint, "--max_unreadable=1", *shared),

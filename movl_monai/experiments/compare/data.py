@@ -114,7 +114,7 @@ def split_lists(
                 "manifest, or leave it empty and set `split_fractions`, e.g. `--split_fractions '[0.6, 0.2, 0.2]'`."
             )
         if count is not None:
-            items = choose_images(items, count, seed=seed, option=f"--{split}-images {count}")
+            items = choose_images(items, count, seed=seed, option=f"--{split}_images {count}")
         if split == _TRAIN and train_fraction is not None:
             _check_classes(items)
             items = choose_fraction(items, train_fraction, seed=seed, class_names=datalist.class_names)
@@ -149,7 +149,7 @@ def draw_lists(datalist: Datalist, *, draws: int = 1, seed: int = 0, **choices: 
     if draws > 1 and len(found[0].training.select(_TRAIN)) == len(train):
         raise DataError(
             f"--draws {draws} draws training images anew, but all {len(train)} of them are used, so that every draw "
-            f"would be the same. Expected --train-images K with K below {len(train)}."
+            f"would be the same. Expected --train_images K with K below {len(train)}."
         )
     return found
 
@@ -158,7 +158,7 @@ def _check_classes(items: Sequence[dict[str, Any]]) -> None:
     if any(item["label"] is None for item in items):
         raise DataError(
             "Fractions of the labels keep the shares of the classes, but images with masks have no class; give "
-            "--train-images instead."
+            "--train_images instead."
         )
 
 

@@ -13,7 +13,7 @@ __all__ = ["choose_fraction", "parse_fractions"]
 
 
 def parse_fractions(text: str) -> list[float]:
-    """Return the fractions of `--label-fractions 0.1,0.5,1.0`, in ascending order.
+    """Return the fractions of `--label_fractions 0.1,0.5,1.0`, in ascending order.
 
     Raises:
         ConfigError: if they are not different numbers in (0, 1], or lack 1.0, the reference of the others.
@@ -30,7 +30,7 @@ def parse_fractions(text: str) -> list[float]:
         fractions = []
     if not fractions or fractions[-1] != 1:
         raise ConfigError(
-            "--label-fractions must be different numbers above 0 and up to 1, separated by commas, with 1.0 among "
+            "--label_fractions must be different numbers above 0 and up to 1, separated by commas, with 1.0 among "
             f"them, such as 0.1,0.2,0.4,0.6,1.0; got '{text}'."
         )
     return fractions

@@ -74,10 +74,10 @@ def test_draws_differ_hold_every_class_and_share_the_test_images(tmp_path: Path)
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({}, "--draws 2 draws training images anew, but all 30.*--train-images K with K below 30"),
+        ({}, "--draws 2 draws training images anew, but all 30.*--train_images K with K below 30"),
         ({"train_images": 40, "val_images": 3}, "all 30 of them are used"),
-        ({"train_images": 2}, "--train-images 2: Choosing 2 images of 3 classes leaves one without; choose 3 or more"),
-        ({"train_images": 6, "val_images": 1}, "--val-images 1: Choosing 1 images of 3 classes"),
+        ({"train_images": 2}, "--train_images 2: Choosing 2 images of 3 classes leaves one without; choose 3 or more"),
+        ({"train_images": 6, "val_images": 1}, "--val_images 1: Choosing 1 images of 3 classes"),
     ],
 )
 def test_draws_that_cannot_be_are_one_clear_error(choices: dict[str, int], message: str) -> None:

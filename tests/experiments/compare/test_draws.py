@@ -130,8 +130,8 @@ def test_jobs_run_what_is_not_done_in_processes_of_its_own_and_make_the_table(
         (["--jobs", "0"], "--jobs must be 1 or more, got 0"),
         (["--draws", "0"], "--draws must be 1 or more, got 0"),
         (["--draws", "2"], "but all 12 of them are used"),
-        (["--draws", "2", "--train-images", "1"], "--train-images 1: Choosing 1 images of 2 classes"),
-        (["--jobs", "2", "--label-fractions", "0.5,1.0"], "--label-fractions takes neither --jobs nor --task"),
+        (["--draws", "2", "--train_images", "1"], "--train_images 1: Choosing 1 images of 2 classes"),
+        (["--jobs", "2", "--label_fractions", "0.5,1.0"], "--label_fractions takes neither --jobs nor --task"),
     ],
 )
 def test_bad_input_is_one_paragraph(

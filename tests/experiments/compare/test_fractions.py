@@ -150,11 +150,11 @@ def test_the_command_repeats_the_comparison_on_parts_and_writes_the_curve(
     settings = [word for name, value in trainable.items() for word in (f"--{name}", str(value))]
     words = ["compare", "--bundle", str(BUNDLE), "--dataset_dir", str(phantom), "--output_dir", str(tmp_path)]
     words += [*settings, "--arms", "linear_probe,full_finetune", "--warmup_epochs", "0"]
-    assert main([*words, "--label-fractions", "0.5,1.0"]) == 0
+    assert main([*words, "--label_fractions", "0.5,1.0"]) == 0
     said = capsys.readouterr()
     page = (tmp_path / "label_fractions.md").read_text(encoding="utf-8")
     assert page in said.out
-    assert "--label-fractions 0.5,1.0" in page
+    assert "--label_fractions 0.5,1.0" in page
     assert str(phantom) not in page
     assert "- 50%: 6 training images" in page
     assert "- 100%: 12 training images" in page
@@ -170,7 +170,7 @@ def test_the_command_repeats_the_comparison_on_parts_and_writes_the_curve(
     assert (tmp_path / "label_fractions.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "fraction_0.5" / "comparison.md").read_text(encoding="utf-8")
     assert "- train: 50% of the images, whole patients" in table
-    assert main([*words, "--label-fractions", "0.5,1.0"]) == 0
+    assert main([*words, "--label_fractions", "0.5,1.0"]) == 0
     assert capsys.readouterr().err.count("done before") == 4
 
 
@@ -178,7 +178,7 @@ def test_bad_fractions_are_one_paragraph(phantom: Path, tmp_path: Path, capsys: 
     words = ["compare", "--bundle", str(BUNDLE), "--dataset_dir", str(phantom), "--output_dir", str(tmp_path)]
     settings = [word for name, value in FAST.items() for word in (f"--{name}", str(value))]
     for text, message in (("0.5", "with 1.0 among them"), ("0.01,1.0", "has no image of")):
-        assert main([*words, *settings, "--arms", "linear_probe", "--label-fractions", text]) == 2
+        assert main([*words, *settings, "--arms", "linear_probe", "--label_fractions", text]) == 2
         said = " ".join(capsys.readouterr().err.split())
         assert message in said
         assert "Traceback" not in said

@@ -100,7 +100,7 @@ def test_a_changed_mask_is_another_data_set(data: Path, tmp_path: Path) -> None:
 
 
 def test_fractions_of_labels_are_refused(plan: Plan, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--train-images instead"):
+    with pytest.raises(DataError, match="--train_images instead"):
         _make(plan, tmp_path, data, train_fraction=0.5)
 
 
