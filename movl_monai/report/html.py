@@ -13,7 +13,7 @@ from jinja2 import UndefinedError
 from movl_monai.errors import MovlError
 from movl_monai.files import write_atomically
 from movl_monai.report import fit_pictures, render_template
-from movl_monai.report.mask_summary import how_good, how_sure, on_change, when_not_to_trust
+from movl_monai.report.segmentation_task import how_good, how_sure, on_change, when_not_to_trust
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.sections.figures import MASK_FIGURES, common_values, declared_figures, remarks, score_names
 from movl_monai.report.sections.first_screen import METHODS, first_words, risk_at

@@ -13,9 +13,9 @@ from movl_monai.data.kept_splits import SPLITS_FILE
 from movl_monai.errors import MovlError
 from movl_monai.experiments.compare.data import TestData
 from movl_monai.experiments.compare.setup import ArmSetup, make_parser, settings_digest
-from movl_monai.experiments.compare.tasks import task_of
 from movl_monai.experiments.compare.training import Training, read_record, training_of
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.metrics.judged import task_of
 from movl_monai.runs.keep_record import RECORD_FILE
 
 __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result", "read_result", "result_settings"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 from movl_monai.experiments.compare.runs import Result
-from movl_monai.experiments.compare.tasks import CLASSIFICATION, Judged, Task, read_judged, task_of
+from movl_monai.metrics.judged import CLASSIFICATION, Judged, Task, read_judged, task_of
 
 __all__ = ["Difference", "DomainFigures", "compare_results"]
 

@@ -15,8 +15,8 @@ import torch
 from movl_monai.evaluation import figure_with_interval, render_table
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from movl_monai.experiments.compare.statistics import Difference, DomainFigures
-from movl_monai.experiments.compare.tasks import SEGMENTATION
 from movl_monai.experiments.compare.work import RunTask
+from movl_monai.metrics.judged import SEGMENTATION
 
 __all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows", "facts"]
 

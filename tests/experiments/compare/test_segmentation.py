@@ -16,7 +16,7 @@ from movl_monai.errors import DataError, MovlError
 from movl_monai.experiments.compare import Plan, Result, Training, compare_results, read_plan
 from movl_monai.experiments.compare.comparison import Comparison
 from movl_monai.experiments.compare.data import fingerprint
-from movl_monai.experiments.compare.tasks import SEGMENTATION, read_judged, task_of
+from movl_monai.metrics.judged import SEGMENTATION, read_judged, task_of
 from tests.evaluation.masks import write_images
 from tests.tables import read_rows
 

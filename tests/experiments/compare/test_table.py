@@ -18,7 +18,7 @@ from movl_monai.experiments.compare.table import (
     cost_rows,
     domain_rows,
 )
-from movl_monai.experiments.compare.tasks import CLASSIFICATION
+from movl_monai.metrics.judged import CLASSIFICATION
 from tests.tables import read_rows
 
 Finished = tuple[Comparison, Outcome]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from movl_monai.experiments.compare.tasks import moved_offsets
+from movl_monai.metrics.judged import moved_offsets
 
 
 def _figure(labels: np.ndarray, logits: np.ndarray) -> float:

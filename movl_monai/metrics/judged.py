@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation import Predictions, WeightedFigure, bootstrap_weights, read_predictions
-from movl_monai.metrics.stored.predictions import sections
+from movl_monai.metrics.intervals import bootstrap_weights
+from movl_monai.metrics.stored.predictions import Predictions, read_predictions, sections
+from movl_monai.metrics.weighted import WeightedFigure
 
 __all__ = ["CLASSIFICATION", "GRADING", "SEGMENTATION", "Judged", "Task", "moved_offsets", "read_judged", "task_of"]
 
