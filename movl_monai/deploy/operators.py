@@ -11,7 +11,6 @@ from movl_monai.deploy.prediction import Prediction, open_for, outcome_of, predi
 from movl_monai.deploy.sdk import ConditionType, Image, Operator
 from movl_monai.deploy.studies import files_of
 from movl_monai.deploy.volumes import model_for_volumes, write_volume
-from movl_monai.predict.model import Task
 
 __all__ = ["ClassificationOperator", "SegmentationOperator"]
 
@@ -40,7 +39,7 @@ class _InferenceOperator(Operator):
         ExportError: if the model file is damaged.
     """
 
-    task: ClassVar[Task]
+    task: ClassVar[str]
 
     def __init__(
         self,

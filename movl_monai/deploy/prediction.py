@@ -17,7 +17,7 @@ from movl_monai.predict.job import Job
 from movl_monai.predict.journal import started_at
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.loader import Decoding, Item, make_units
-from movl_monai.predict.model import Model, Task, open_model
+from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import check_outputs
 from movl_monai.predict.run import list_source, predict_units
 from movl_monai.predict.tasks import SegmentedCase
@@ -128,7 +128,7 @@ def find_model(path: str | Path) -> Path:
     return found[0]
 
 
-def open_for(path: str | Path, *, task: Task, bundle: str | None = None) -> Model:
+def open_for(path: str | Path, *, task: str, bundle: str | None = None) -> Model:
     """Open the model of an application.
 
     Args:
@@ -179,7 +179,7 @@ def predict_files(
     skipped = [{"id": _id_of(one, ids), "reason": one.reason, "detail": ""} for one in left_out]
     listed = list_source(model, files, folder, ids, skipped=skipped)
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
-    units = make_units(listed.items, size, by_case=model.task == "segmentation")
+    units = make_units(listed.items, size, by_case=model.per_pixel)
     keeper = _Keeper()
     rows = [failed_row(file["id"], file["reason"], file["detail"]) for file in listed.skipped]
     for _, found in predict_units(

@@ -22,7 +22,8 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.rebuild import rebuild_report
 from movl_monai.report.report import build_mask_report, build_report, report_of_outputs, write_report
 from movl_monai.report.report_tables import report_scalars, report_tables
-from movl_monai.report.table import figure_with_interval, mask_report_rows, render_table, report_rows
+from movl_monai.report.table import figure_with_interval, render_table
+from movl_monai.report.tasks import report_rows
 from movl_monai.runs.provenance import run_info
 
 from .handler import EvaluationReportHandler
@@ -39,6 +40,8 @@ from .validation import (
     QuadraticKappa,
     key_metric,
 )
+
+mask_report_rows = report_rows  # its old name for masks, kept for one release
 
 __all__ = [
     "BalancedAccuracy",

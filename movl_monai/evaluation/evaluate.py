@@ -10,8 +10,8 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from movl_monai.engines import Run, keep_strings
-from movl_monai.metrics.stored.outputs import find_outputs
-from movl_monai.report.several_runs import add_mask_comparisons, evaluation_folder
+from movl_monai.report.several_runs import add_comparisons
+from movl_monai.report.tasks import task_named
 
 __all__ = ["evaluate"]
 
@@ -33,8 +33,10 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         MovlError: if another run was not evaluated (checked first), or on other test images.
     """
     config = run.config("evaluate")
-    others = _evaluated(against or [], run)
-    if others and run.task == "classification":
+    # checked first, before an hour of evaluation is spent
+    others = [str(task_named(run.task).find_evaluation(Path(path))) for path in against or ()]
+    in_workflow = "against" in config
+    if others and in_workflow:
         overrides["against"] = others
     # MONAI reads workflows only from files
     with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
@@ -43,8 +45,8 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         workflow.run()
         workflow.finalize()
         evaluation = Path(workflow.parser.get_parsed_content("output_evaluation"))
-    if others and run.task == "segmentation":
-        add_mask_comparisons(evaluation, others)
+    if others and not in_workflow:
+        add_comparisons(evaluation, others)
     return evaluation / "report.html"
 
 
@@ -61,10 +63,3 @@ def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | No
         tracking=tracking,
         **keep_strings(overrides),
     )
-
-
-def _evaluated(against: list[str], run: Run) -> list[str]:
-    """Return the evaluations of the other runs; checked first, before an hour of evaluation is spent."""
-    if run.task == "segmentation":
-        return [str(evaluation_folder(path)) for path in against]
-    return [str(find_outputs(path).parent) for path in against]

@@ -31,7 +31,8 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report import report_of_outputs, write_report
 from movl_monai.report.report_tables import track_report
 from movl_monai.report.several_runs import compare_with_runs
-from movl_monai.report.table import render_table, report_rows
+from movl_monai.report.table import render_table
+from movl_monai.report.tasks import report_rows
 from movl_monai.runs.provenance import bundle_facts, run_info
 
 __all__ = ["EvaluationReportHandler"]

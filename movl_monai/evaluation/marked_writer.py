@@ -20,7 +20,7 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.handler import Collecting
-from movl_monai.evaluation.rows import FAILED, SKIPPED, classification_rows, failed_row, results_csv
+from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv
 from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.files import write_atomically, write_file_table
@@ -136,7 +136,7 @@ class PredictionWriter(Collecting):
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image."""
-        return classification_rows(predictions.ids, records, predictions.logits, None, class_names=self.class_names)
+        return image_rows(predictions.ids, records, predictions.logits, None, class_names=self.class_names)
 
 
 class MarkedPredictionWriter(PredictionWriter):
@@ -182,7 +182,7 @@ class MarkedPredictionWriter(PredictionWriter):
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image with its flags, and log the number of flagged images."""
-        rows = classification_rows(
+        rows = image_rows(
             predictions.ids,
             records,
             predictions.logits,

@@ -15,16 +15,14 @@ from torch import nn
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import CaseCollector, PredictedCase
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
-from movl_monai.files import keep_evaluated, to_json, write_atomically
+from movl_monai.files import keep_evaluated, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.report.entries import MaskReport, ResamplingOptions
 from movl_monai.report.figure import draw_cases
-from movl_monai.report.html import render_mask_html
-from movl_monai.report.model_card import model_card_markdown
-from movl_monai.report.report import build_mask_report
-from movl_monai.report.sections.charts import draw_charts
-from movl_monai.report.table import mask_report_rows, render_table
+from movl_monai.report.report import build_mask_report, write_files
+from movl_monai.report.table import render_table
+from movl_monai.report.tasks import report_rows
 from movl_monai.runs.provenance import bundle_facts, run_info
 from movl_monai.transforms import ResizeMask
 
@@ -214,7 +212,7 @@ class SegmentationReportHandler(_CollectingCases):
         _LOGGER.info(
             "Evaluation [%g %% intervals]:\n%s",
             100 * self.resampling["level"],
-            render_table(mask_report_rows(self.report)),
+            render_table(report_rows(self.report)),
         )
         for note in self.report["notes"]:
             _LOGGER.info("Note: %s", note)
@@ -222,28 +220,18 @@ class SegmentationReportHandler(_CollectingCases):
 
     def _write(self, report: MaskReport) -> MaskReport:
         inside, others, _, _ = case_sections(self.cases, id_domain=self.id_domain)
-        files = {"report": "report.json", "cases": "cases.csv", "page": "report.html"}
         pictures: dict[str, bytes] = {}
+        keys: dict[str, str] = {}
         parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
         for number, (name, part) in enumerate(parts.items()):
             part = [case for case in part if not self.dataset.data[case.shown].get("shows_names")]
             if part and self.pictures:
                 # a domain's name may hold characters that a file name cannot
-                files[f"cases_picture{name}"] = f"cases_{number}.png" if number else "cases.png"
-                pictures[files[f"cases_picture{name}"]] = draw_cases(part, self.dataset, self.class_names)
-        charts = draw_charts(report)
-        pictures |= charts
-        files |= {name.removesuffix(".png"): name for name in charts}
-        files["model_card"] = "MODEL_CARD.md"
-        complete: MaskReport = {**report, "files": files}
-        write_atomically(self.output_dir / "MODEL_CARD.md", model_card_markdown(complete).encode())
-        write_atomically(self.output_dir / "cases.csv", cases_csv(self.cases, self.class_names).encode())
-        for file, content in pictures.items():
-            write_atomically(self.output_dir / file, content)
-        write_atomically(self.output_dir / "report.html", render_mask_html(complete, pictures).encode())
-        # written last: if it exists, the other files are of the same run
-        write_atomically(self.output_dir / "report.json", to_json(complete).encode())
-        return complete
+                file = f"cases_{number}.png" if number else "cases.png"
+                keys[file] = f"cases_picture{name}"
+                pictures[file] = draw_cases(part, self.dataset, self.class_names)
+        results = cases_csv(self.cases, self.class_names)
+        return write_files(self.output_dir, report, results=results, pictures=pictures, keys=keys)
 
 
 class MaskWriter(_CollectingCases):

@@ -11,53 +11,26 @@ from typing import Any
 import numpy as np
 
 from movl_monai.data.decode import fault_of
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.report.classification_task import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, answer_of, no_answer
+from movl_monai.report.tasks import CLASSIFICATION, Task, task_named
 
 __all__ = [
     "NO_ANSWER_OUTSIDE",
     "NO_ANSWER_UNSURE",
     "answer_of",
-    "classification_rows",
     "failed_row",
+    "image_rows",
     "no_answer",
     "recordable",
     "results_csv",
 ]
 
-NO_ANSWER_OUTSIDE = "No answer: unlike the training images"
-NO_ANSWER_UNSURE = "No answer: not sure enough"
 Row = dict[str, Any]
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # entries of the technical record that go into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
 _ALWAYS = ("id", "status", "reason", "detail")
 _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
-# columns of a classifier's table; always all of them, in this order
-_CLASSIFIED = (
-    *(*_ALWAYS, "answer", *_FACTS, "predicted", "predicted_number", "probabilities", "calibrated"),
-    *("ood_score", "outside", "abstain", "prediction_set"),
-)
-
-
-def no_answer(*, outside: bool | None, abstain: bool | None) -> str:
-    """Return the sentence that replaces an answer, "" if the model answers.
-
-    Args:
-        outside: whether the image is out-of-distribution; None if unknown.
-        abstain: whether the model abstains; None if unknown.
-
-    Example:
-        >>> no_answer(outside=True, abstain=True), no_answer(outside=None, abstain=False)
-        ('No answer: unlike the training images', '')
-    """
-    if outside:
-        return NO_ANSWER_OUTSIDE
-    return NO_ANSWER_UNSURE if abstain else ""
-
-
-def answer_of(predicted: str, *, outside: bool | None, abstain: bool | None) -> str:
-    """Return the predicted class, or the sentence of :func:`no_answer` if the model abstains."""
-    return no_answer(outside=outside, abstain=abstain) or predicted
 
 
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:
@@ -74,7 +47,7 @@ def recordable(row: Row) -> Row:
     return row
 
 
-def classification_rows(
+def image_rows(
     ids: Sequence[str],
     records: Sequence[Mapping[str, Any]],
     logits: np.ndarray,
@@ -82,8 +55,9 @@ def classification_rows(
     *,
     class_names: Sequence[str],
     trust: Any = None,
+    task: Task = CLASSIFICATION,
 ) -> list[Row]:
-    """Return the rows of classified images.
+    """Return the rows of predicted images.
 
     Args:
         ids: ids of N images.
@@ -92,62 +66,32 @@ def classification_rows(
         features: (N, F), the input of the head; None if unknown.
         class_names: C names.
         trust: a :class:`~movl_monai.evaluation.trust_record.TrustRecord`, or None.
+        task: task of the network, not one per pixel.
 
     Returns:
-        ``id``, ``status``, ``reason``, ``answer`` (the class, or a sentence with the reason why there is none),
-        ``predicted`` (the most probable class, also if the model abstains) and its ``predicted_number`` from 0, which
-        pictures show if the name is not legible, ``probabilities`` (C) of the raw logits, and from the trust record,
-        None if unknown: ``calibrated`` (C; None if the model abstains), ``ood_score``, ``outside``, ``abstain``,
-        ``prediction_set`` (names).
+        ``id``, ``status``, ``reason``, technical facts, and the entries of the task's answers.
 
     Example:
-        >>> rows = classification_rows(["0a"], [{}], np.array([[0.0, 0.0]]), None, class_names=["no", "yes"])
+        >>> rows = image_rows(["0a"], [{}], np.array([[0.0, 0.0]]), None, class_names=["no", "yes"])
         >>> rows[0]["answer"], rows[0]["probabilities"], rows[0]["outside"]
         ('no', [0.5, 0.5], None)
     """
-    values = np.asarray(logits, dtype=np.float64)
-    probabilities = softmax(values)
-    trusted = None if trust is None else trust.apply(values, features)
-
-    def of(name: str, number: int) -> Any:
-        column = None if trusted is None else getattr(trusted, name)
-        return None if column is None else column[number].tolist()
-
-    rows: list[Row] = []
-    for number, (image_id, record) in enumerate(zip(ids, records, strict=True)):
-        predicted, chosen = class_names[int(values[number].argmax())], of("sets", number)
-        marks = {name: of(name, number) for name in ("outside", "abstain")}
-        rows.append(
-            {
-                "id": image_id,
-                "status": OK,
-                "reason": "",
-                "answer": answer_of(predicted, **marks),
-                **{name: record[name] for name in _FACTS if record.get(name) not in (None, "")},
-                "predicted": predicted,
-                "predicted_number": int(values[number].argmax()),
-                "probabilities": probabilities[number].tolist(),
-                # the temperature was fitted for images that the model answers
-                "calibrated": None if no_answer(**marks) else of("probabilities", number),
-                "ood_score": of("ood_scores", number),
-                **marks,
-                "prediction_set": None
-                if chosen is None
-                else [name for name, inside in zip(class_names, chosen, strict=True) if inside],
-            }
-        )
+    rows = []
+    answers = task.answers(logits, features, class_names=class_names, trust=trust)
+    for image_id, record, found in zip(ids, records, answers, strict=True):
+        facts = {name: record[name] for name in _FACTS if record.get(name) not in (None, "")}
+        rows.append({"id": image_id, "status": OK, "reason": "", "answer": found["answer"]} | facts | found)
     return rows
 
 
-def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = "classification") -> str:
+def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = CLASSIFICATION.name) -> str:
     """Return the CSV text of rows; numbers survive writing and reading unchanged.
 
-    A classifier's table always has the same columns in the same order, whichever command writes it; a list over classes
-    has one column per class. Other columns are left out if no row fills them. So are those of a segmenter, except
-    ``id``, ``status`` and ``reason``.
+    A task's table always has its own columns in the same order, whichever command writes it; a list over classes has
+    one column per class. Other columns are left out if no row fills them.
     """
     flat = [_cells(row, class_names) for row in rows]
-    fixed = list(_header(class_names)) if task == "classification" else list(_ALWAYS[:3])
+    fixed = list(_header(task_named(task).row_entries, class_names))
     columns = dict.fromkeys([*fixed, *_ALWAYS, *(name for row in flat for name in row)])
     filled = [name for name in columns if name in fixed or any(row.get(name) not in (None, "") for row in flat)]
     stream = io.StringIO()
@@ -157,8 +101,8 @@ def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = 
     return stream.getvalue()
 
 
-def _header(class_names: Sequence[str]) -> Iterator[str]:
-    for name in _CLASSIFIED:
+def _header(entries: Sequence[str], class_names: Sequence[str]) -> Iterator[str]:
+    for name in entries:
         prefix = _OVER_CLASSES.get(name)
         yield from [name] if prefix is None else (f"{prefix}{label}" for label in class_names)
 

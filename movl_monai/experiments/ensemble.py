@@ -17,6 +17,7 @@ from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256
+from movl_monai.report.tasks import CLASSIFICATION
 from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT, find_again
 from movl_monai.runs.overrides import reachable
 from movl_monai.runs.provenance import run_info
@@ -70,7 +71,7 @@ def make_ensemble(
     for name, run in zip(names, opened, strict=True):
         if run.checkpoint.resolve() == checkpoint.resolve():
             raise ConfigError(f"--output_dir is {name}, one of the runs; choose another folder.")
-        if run.task != "classification":
+        if run.task != CLASSIFICATION.name:
             raise ConfigError(f"{name} is for {run.task}; an ensemble joins runs of classification.")
     splits = _check_alike(names, opened)
     members = [_network(number, *known) for number, known in enumerate(zip(names, opened, strict=True))]

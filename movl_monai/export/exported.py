@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -53,9 +53,9 @@ class ExportedModel:
         self._runtime = runtime
 
     @property
-    def task(self) -> Literal["classification", "segmentation"]:
-        """ "classification" of images, or "segmentation" of their pixels."""
-        return self.metadata["task"]
+    def task(self) -> str:
+        """Name of the task, such as "classification" of images or "segmentation" of their pixels."""
+        return str(self.metadata["task"])
 
     @property
     def class_names(self) -> list[str]:
@@ -140,7 +140,7 @@ class ExportedModel:
 def read_exported(
     path: str | os.PathLike[str],
     *,
-    task: Literal["classification", "segmentation"] | None = None,
+    task: str | None = None,
     num_threads: int | None = None,
 ) -> ExportedModel:
     """Open an exported file of any format; ONNX runs in onnxruntime on the CPU, the others in torch.

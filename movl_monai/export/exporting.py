@@ -14,6 +14,7 @@ from torch import nn
 
 from movl_monai.errors import ConfigError, ExportError
 from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
+from movl_monai.report.tasks import task_named
 from movl_monai.runs.run_record import Run, open_run
 
 from .change import check_change, describe_change
@@ -109,7 +110,7 @@ def export_run(
         first = "evaluate it first (`movl-monai evaluate RUN --dataset_dir DIR`), which makes known where val is, or "
         raise ExportError(
             "What int8 changes is not known without images of the kind that this run is for: "
-            f"{first if run.task == 'classification' else ''}name some (--images)."
+            f"{'' if task_named(run.task).per_pixel else first}name some (--images)."
         )
     if not int8:
         return [

@@ -44,6 +44,7 @@ import numpy as np
 import movl_monai
 from movl_monai.errors import RESEARCH_USE, ExportError
 from movl_monai.networks import trained_state_sha256
+from movl_monai.report.tasks import task_named
 
 if TYPE_CHECKING:
     from movl_monai.evaluation.trust_record import TrustRecord
@@ -71,12 +72,12 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
 
     Args:
         network: an :class:`~movl_monai.networks.AdaptedClassifier` or ``AdaptedSegmenter`` with its checkpoint.
-        task: "classification" or "segmentation".
+        task: name of its task.
         input_size: (H, W) of its input.
     """
     spec = network.backbone.spec
     num_classes = len(network.class_names)
-    whole = task == "classification"
+    whole = not task_named(task).per_pixel
     logits = ["B", num_classes] if whole else ["B", num_classes, *input_size]
     outputs = {"pred": {"shape": logits, "dtype": "float32", "meaning": "logits, before softmax"}}
     if whole:

@@ -1,20 +1,39 @@
-"""Figures of a classification: each one's name, function, resampled version and words for readers.
+"""Figures of every task, with their words for readers; those of a classification with their functions.
 
-A new figure needs its row in :data:`DECLARED`, its name in :data:`FigureName` (and :data:`Metric` if it has intervals)
-and in :class:`MetricFigures`. The report, its page, its tables and the comparisons of runs read them from here.
+A new figure of a classification needs its row in :data:`DECLARED`, its name in :data:`FigureName` (and :data:`Metric`
+if it has intervals) and in :class:`MetricFigures`. The report, its page, its tables and the comparisons of runs and
+methods read them from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 
 from movl_monai.metrics import classification_metrics as metrics
 
-__all__ = ["DECLARED", "Declared", "FigureName", "LabeledScores", "Metric", "MetricFigures", "WeightedSums", "ratio"]
+__all__ = [
+    "CLASS_FIGURES",
+    "DECLARED",
+    "GRADE_FIGURES",
+    "MASK_FIGURES",
+    "MOVED",
+    "Declared",
+    "Figure",
+    "FigureName",
+    "LabeledScores",
+    "Metric",
+    "MetricFigures",
+    "TaskFigures",
+    "WeightedSums",
+    "ratio",
+]
+
+MOVED = "_moved"
+"""End of the name of a figure at thresholds that were moved on the validation images."""
 
 Metric = Literal[
     "accuracy",
@@ -118,22 +137,104 @@ class WeightedSums(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Declared:
-    """A figure of a classification.
+class Figure:
+    """A figure as readers see it.
 
     Args:
-        title: name for readers.
+        title: name in a table of figures.
         better: "↑" if larger is better, else "↓".
         definition: explanation for readers.
-        function: computes the figure, or raises :class:`~movl_monai.evaluation.UndefinedMetricError`.
-        weighted: computes it for R weightings, (R,), NaN if undefined; None if it has no intervals.
+        column: heading in a table of methods; "" takes the title in lower case.
+        words: name in a sentence; "" takes the heading.
+        percent: True for a share of images, which sentences give in percent.
+        chance: maps the number of classes to what guessing gives; None if that is unknown.
     """
 
     title: str
     better: Literal["↑", "↓"]
     definition: str
+    column: str = ""
+    words: str = ""
+    percent: bool = False
+    chance: Callable[[int], float] | None = None
+
+    @property
+    def heading(self) -> str:
+        """Heading in a table of methods."""
+        return self.column or self.title.lower()
+
+    @property
+    def phrase(self) -> str:
+        """Name in a sentence."""
+        return self.words or self.heading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared(Figure):
+    """A figure of a classification.
+
+    Args:
+        title: see :class:`Figure`.
+        better: see :class:`Figure`.
+        definition: see :class:`Figure`.
+        column: see :class:`Figure`.
+        words: see :class:`Figure`.
+        percent: see :class:`Figure`.
+        chance: see :class:`Figure`.
+        function: computes the figure, or raises :class:`~movl_monai.evaluation.UndefinedMetricError`.
+        weighted: computes it for R weightings, (R,), NaN if undefined; None if it has no intervals.
+    """
+
     function: Callable[[LabeledScores], float]
     weighted: Callable[[WeightedSums], np.ndarray] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFigures:
+    """The figures of a task, and those that each output shows.
+
+    Args:
+        declared: all figures by name, in the order of report.json.
+        leading: figures of patient groups and of sentences about differences, the main figure first.
+        table: figures of the table that an evaluation logs, and of the model card.
+        compared: figures of a comparison of methods, in the order of its table.
+        pictured: figures of the chart of all test sets.
+        outside: main figure of a comparison on other domains; "" takes the main figure.
+
+    Example:
+        >>> CLASS_FIGURES.main, CLASS_FIGURES.main_of("scanner_b"), CLASS_FIGURES.heading("accuracy_moved")
+        ('balanced_accuracy', 'auroc', 'accuracy, moved threshold')
+    """
+
+    declared: Mapping[str, Figure]
+    leading: tuple[str, ...]
+    table: tuple[str, ...]
+    compared: tuple[str, ...]
+    pictured: tuple[str, ...]
+    outside: str = ""
+
+    @property
+    def main(self) -> str:
+        """The figure that conclusions and pictures are about."""
+        return self.leading[0]
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The leading figures in the order of report.json."""
+        return tuple(name for name in self.declared if name in self.leading)
+
+    def main_of(self, domain: str) -> str:
+        """Return the main figure of a comparison of methods on a domain, "id" or another."""
+        return self.main if domain == "id" else self.outside or self.main
+
+    def heading(self, name: str) -> str:
+        """Return the heading of a figure of :attr:`compared` in a table of methods."""
+        plain = name.removesuffix(MOVED)
+        return self.declared[plain].heading + (", moved threshold" if plain != name else "")
+
+    def titles(self) -> dict[str, tuple[str, str, str]]:
+        """Return title, better direction and definition of every figure."""
+        return {name: (figure.title, figure.better, figure.definition) for name, figure in self.declared.items()}
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -155,6 +256,8 @@ DECLARED: dict[FigureName, Declared] = {
         title="Accuracy",
         better="↑",
         definition="share of images whose most probable class is their label",
+        words="share of right images",
+        percent=True,
         function=lambda images: metrics.accuracy(images.labels, images.logits),
         weighted=lambda sums: ratio(np.trace(sums.matrix), sums.total),
     ),
@@ -162,6 +265,8 @@ DECLARED: dict[FigureName, Declared] = {
         title="Balanced accuracy",
         better="↑",
         definition="mean sensitivity of all classes",
+        percent=True,
+        chance=lambda classes: 1 / classes,
         function=lambda images: metrics.class_mean(images.sensitivity, "sensitivity"),
         weighted=lambda sums: sums.sensitivities.mean(axis=0),
     ),
@@ -169,6 +274,9 @@ DECLARED: dict[FigureName, Declared] = {
         title="AUROC",
         better="↑",
         definition="area under the ROC curve, each class against the rest, mean over the classes",
+        column="macro AUROC",
+        words="AUROC",
+        chance=lambda classes: 0.5,
         function=lambda images: metrics.class_mean(images.auroc, "AUROC"),
         weighted=lambda sums: sums.areas.mean(axis=0),
     ),
@@ -223,3 +331,55 @@ DECLARED: dict[FigureName, Declared] = {
         weighted=None,
     ),
 }
+
+CLASS_FIGURES = TaskFigures(
+    declared=DECLARED,  # type: ignore[arg-type]  # its keys are the names of these figures alone
+    leading=("balanced_accuracy", "accuracy", "auroc"),
+    table=("accuracy", "balanced_accuracy", "auroc"),
+    # a threshold that does not fit another scanner is no fault of the ranking
+    compared=("auroc", "balanced_accuracy", f"balanced_accuracy{MOVED}", "accuracy", f"accuracy{MOVED}"),
+    pictured=("balanced_accuracy", "auroc"),
+    outside="auroc",
+)
+"""Figures of a classification."""
+
+GRADE_FIGURES = replace(
+    CLASS_FIGURES,
+    leading=("quadratic_kappa", *CLASS_FIGURES.leading),
+    compared=("quadratic_kappa", *CLASS_FIGURES.compared),
+    outside="",
+)
+"""Figures of a classification whose classes are grades, led by the one that selects its checkpoint."""
+
+_MASKS = {
+    "dice": Figure(
+        title="Dice",
+        better="↑",
+        definition="twice the common area over the sum of both areas, 0 to 1",
+        column="Dice",
+        words="mean Dice",
+    ),
+    "iou": Figure(title="IoU", better="↑", definition="common area over the united area, 0 to 1", column="IoU"),
+    "sensitivity": Figure(title="Sensitivity", better="↑", definition="share of the true area that was found"),
+    "precision": Figure(title="Precision", better="↑", definition="share of the predicted area that is true"),
+    "hd95": Figure(
+        title="HD95",
+        better="↓",
+        definition="95th percentile of the distances between the two outlines, the larger of both directions",
+        column="HD95 (smaller is better)",
+        words="HD95",
+    ),
+    "asd": Figure(
+        title="Average surface distance",
+        better="↓",
+        definition="mean distance from either outline to the other",
+    ),
+}
+MASK_FIGURES = TaskFigures(
+    declared=_MASKS,
+    leading=("dice", "iou", "hd95"),
+    table=tuple(_MASKS),
+    compared=("dice", "iou", "hd95"),
+    pictured=("dice",),
+)
+"""Figures of a segmentation."""

@@ -26,6 +26,7 @@ __all__ = [
     "bootstrap_means",
     "bootstrap_weights",
     "paired_bootstrap",
+    "weighted_mean",
 ]
 
 Figures = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # weights (N, R) -> values (R,) by name
@@ -339,12 +340,13 @@ def bootstrap_means(
     bootstrap = PatientBootstrap(size, patients, unit=unit, rounds=rounds, level=level, seed=seed)
 
     def means(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: _mean(column, weights) for name, column in columns.items()}
+        return {name: weighted_mean(column, weights) for name, column in columns.items()}
 
     return {"intervals": bootstrap.intervals(means, why="no case with a value was drawn"), **bootstrap.facts}
 
 
-def _mean(column: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_mean(column: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of values (N,) without NaN for weights (N, R), shape (R,); NaN if no such value has a weight."""
     known = ~np.isnan(column)
     total = weights[known].sum(axis=0)
     return np.divide(column[known] @ weights[known], total, out=np.full(len(total), np.nan), where=total > 0)

@@ -1,23 +1,157 @@
-"""Tasks of reports: the file with the results of each image or case, and the figures that are compared."""
+"""Results of one network on each image or case of an evaluation, for comparisons of several networks."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.errors import MovlError
-from movl_monai.metrics.intervals import bootstrap_weights
+from movl_monai.metrics.declared import MOVED
+from movl_monai.metrics.intervals import bootstrap_weights, weighted_mean
+from movl_monai.metrics.stored.cases import read_cases
 from movl_monai.metrics.stored.predictions import Predictions, read_predictions, sections
 from movl_monai.metrics.weighted import WeightedFigure
 
-__all__ = ["CLASSIFICATION", "GRADING", "SEGMENTATION", "Judged", "Task", "moved_offsets", "read_judged", "task_of"]
+__all__ = ["Judged", "JudgedCases", "JudgedImages", "judged_cases", "judged_images", "moved_offsets"]
 
 _SWEEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Results of one network on the N images or cases of one domain.
+
+    Args:
+        ids: salted ids, (N,).
+        patients: patient of each; None if unknown.
+        truth: true classes, (N,), the same for all networks; empty if the file does not hold them.
+    """
+
+    ids: list[str]
+    patients: list[str | None]
+    truth: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def groups(self) -> np.ndarray:
+        """Number of each row's patient; one without is a patient of its own."""
+        numbers: dict[object, int] = {}
+        pairs = zip(self.patients, self.ids, strict=True)
+        return np.array([numbers.setdefault(patient or ("image", name), len(numbers)) for patient, name in pairs])
+
+    def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return the function from weights (N, R) to a figure (R,), NaN if undefined; None without such a figure."""
+        raise NotImplementedError
+
+    def draws(self, groups: np.ndarray, *, metrics: Sequence[str], rounds: int, seed: int) -> dict[str, np.ndarray]:
+        """Compute each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
+        weightings = [np.ones((len(self), 1)), *bootstrap_weights(groups, rounds=rounds, seed=seed)]
+        figures = {name: self.figure(name) for name in metrics}
+        return {
+            name: np.full(1 + rounds, np.nan)
+            if figure is None
+            else np.concatenate([figure(part) for part in weightings])
+            for name, figure in figures.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedImages(Judged):
+    """Results of a classification.
+
+    Args:
+        ids: see :class:`Judged`.
+        patients: see :class:`Judged`.
+        truth: see :class:`Judged`.
+        predictions: of the images.
+        offsets: of the logits, which move the thresholds, (C,); None without validation images.
+    """
+
+    predictions: Predictions
+    offsets: np.ndarray | None
+
+    def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return a figure; None for one at moved thresholds if nothing moves them."""
+        plain, logits = name.removesuffix(MOVED), self.predictions.logits
+        if plain != name:
+            if self.offsets is None:
+                return None
+            logits = logits + self.offsets
+        return WeightedFigure(self.predictions.labels, logits, metric=plain)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedCases(Judged):
+    """Results of a segmentation.
+
+    Args:
+        ids: see :class:`Judged`.
+        patients: see :class:`Judged`.
+        truth: see :class:`Judged`.
+        values: value of each figure in each case, (N,), NaN for none.
+    """
+
+    values: Mapping[str, np.ndarray]
+
+    def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return the mean of a figure over the cases that have a value."""
+        return partial(weighted_mean, self.values[name])
+
+
+def judged_images(path: Path, *, id_domain: str) -> dict[str, Judged]:
+    """Read the results of a classification by domain: "id", then the others; domains without results are left out.
+
+    Args:
+        path: predictions.csv of an evaluation.
+        id_domain: the in-distribution domain.
+
+    Raises:
+        MovlError: if the file is missing or damaged.
+    """
+    predictions, _ = read_predictions(path)
+    found = sections(predictions, id_domain=id_domain)  # in the order of the data set, whatever the salt of the ids
+    named = {"id": found.id, **{name: found.ood[name] for name in sorted(found.ood)}}
+    val = found.val.labeled()
+    offsets = moved_offsets(val.labels, val.logits) if len(val) else None
+    known = {domain: part.labeled() for domain, part in named.items()}
+    return {
+        domain: JudgedImages(
+            ids=part.ids, patients=[*part.patients], truth=part.labels.tolist(), predictions=part, offsets=offsets
+        )
+        for domain, part in known.items()
+        if len(part)
+    }
+
+
+def judged_cases(path: Path, *, id_domain: str, figures: Sequence[str]) -> dict[str, Judged]:
+    """Read the results of a segmentation by domain; see :func:`judged_images`.
+
+    Args:
+        path: cases.csv of an evaluation.
+        id_domain: the in-distribution domain.
+        figures: names of the figures to read.
+
+    Raises:
+        MovlError: if the file is missing or damaged.
+    """
+    parts: dict[str, list[Mapping[str, str]]] = {}
+    for row in read_cases(path, figures=figures):
+        if row["domain"] != id_domain or row["split"] not in ("train", "val"):
+            parts.setdefault("id" if row["domain"] == id_domain else row["domain"], []).append(row)
+    return {
+        domain: JudgedCases(
+            ids=[row["case"] for row in parts[domain]],
+            patients=[row["patient"] or None for row in parts[domain]],
+            truth=[],
+            values={name: np.array([float(row[name] or "nan") for row in parts[domain]]) for name in figures},
+        )
+        for domain in sorted(parts, key=lambda name: (name != "id", name))
+    }
 
 
 def moved_offsets(labels: ArrayLike, logits: ArrayLike) -> np.ndarray:
@@ -74,217 +208,3 @@ def _best_offset(truth: np.ndarray, scores: np.ndarray, index: int, current: flo
         return current
     best = ends[cuts][total[cuts] > total[cuts].max() - 1e-9]
     return float(best[np.abs(best - current).argmin()])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A kind of report.
-
-    Args:
-        name: as in the report's ``task``.
-        file: below ``evaluation``, with one row per image or case.
-        reported: names of the figures that are taken over from ``report.json``.
-        metrics: names of the figures that are compared, in the order of the table.
-        main: the one that conclusions and pictures are about, in distribution.
-        main_outside: the same for other domains.
-        titles: of the figures, for readers.
-        unit: name of one row of the file, in the plural.
-    """
-
-    name: str
-    file: str
-    reported: tuple[str, ...]
-    metrics: tuple[str, ...]
-    main: str
-    main_outside: str
-    titles: Mapping[str, str]
-    unit: str
-
-    def main_of(self, domain: str) -> str:
-        """The main figure on a domain."""
-        return self.main if domain == "id" else self.main_outside
-
-
-_REPORTED = ("accuracy", "balanced_accuracy", "auroc")
-
-
-_MOVED = "_moved"
-
-
-CLASSIFICATION = Task(
-    name="classification",
-    file="predictions.csv",
-    reported=_REPORTED,
-    # a threshold that does not fit another scanner is no fault of the ranking
-    metrics=("auroc", "balanced_accuracy", "balanced_accuracy_moved", "accuracy", "accuracy_moved"),
-    main="balanced_accuracy",
-    main_outside="auroc",
-    titles={
-        "auroc": "macro AUROC",
-        "balanced_accuracy": "balanced accuracy",
-        "balanced_accuracy_moved": "balanced accuracy, moved threshold",
-        "accuracy": "accuracy",
-        "accuracy_moved": "accuracy, moved threshold",
-    },
-    unit="images",
-)
-
-
-# classes that are grades: the figure that training selects by, with ``label_order: ordinal``
-GRADING = replace(
-    CLASSIFICATION,
-    metrics=("quadratic_kappa", *CLASSIFICATION.metrics),
-    main="quadratic_kappa",
-    main_outside="quadratic_kappa",
-    titles={"quadratic_kappa": "quadratic kappa", **CLASSIFICATION.titles},
-)
-
-
-SEGMENTATION = Task(
-    name="segmentation",
-    file="cases.csv",
-    reported=("dice", "iou", "hd95"),
-    metrics=("dice", "iou", "hd95"),
-    main="dice",
-    main_outside="dice",
-    titles={"dice": "Dice", "iou": "IoU", "hd95": "HD95 (smaller is better)"},
-    unit="cases",
-)
-
-
-def task_of(evaluation: Path, *, selected_by: str = "") -> Task:
-    """Return the task of a folder with a report.
-
-    Args:
-        evaluation: the folder.
-        selected_by: name of the validation figure that selected the state. Quadratic kappa means that the classes are
-            grades.
-
-    Raises:
-        MovlError: if neither file is there.
-    """
-    for task in (SEGMENTATION, CLASSIFICATION):
-        if (evaluation / task.file).is_file():
-            return GRADING if task is CLASSIFICATION and "quadratic_kappa" in selected_by else task
-    raise MovlError(
-        f"The evaluation wrote neither {CLASSIFICATION.file} nor {SEGMENTATION.file} below output_dir, so that there "
-        "is nothing to compare; check the handlers of evaluate.json."
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One network's results on the images or cases of one domain.
-
-    Args:
-        ids: salted ids, (N,).
-        patients: patient of each; None where not known.
-        truth: true classes, (N,), the same for all networks; empty where the file does not tell.
-        predictions: of a classification.
-        values: of a segmentation, each figure's value in each case, (N,), NaN for none.
-        offsets: of a classification, those that move its thresholds, (C,); None without validation images.
-    """
-
-    ids: list[str]
-    patients: list[str | None]
-    truth: list[int]
-    predictions: Predictions | None = None
-    values: Mapping[str, np.ndarray] | None = None
-    offsets: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def groups(self) -> np.ndarray:
-        """Number of each row's patient; one without is a patient of its own."""
-        numbers: dict[object, int] = {}
-        pairs = zip(self.patients, self.ids, strict=True)
-        return np.array([numbers.setdefault(patient or ("image", name), len(numbers)) for patient, name in pairs])
-
-    def draws(self, groups: np.ndarray, *, metrics: Sequence[str], rounds: int, seed: int) -> dict[str, np.ndarray]:
-        """Compute each figure on the rows as they are (first), then on each resample: (1 + rounds,)."""
-        weightings = [np.ones((len(self), 1)), *bootstrap_weights(groups, rounds=rounds, seed=seed)]
-        if self.predictions is not None:
-            figures = {name: self._figure(self.predictions, name) for name in metrics}
-            return {
-                name: np.full(1 + rounds, np.nan)
-                if figure is None
-                else np.concatenate([figure(part) for part in weightings])
-                for name, figure in figures.items()
-            }
-        values = self.values or {}
-        return {
-            name: np.concatenate([_weighted_mean(column, part) for part in weightings])
-            for name, column in values.items()
-        }
-
-    def _figure(self, predictions: Predictions, name: str) -> WeightedFigure | None:
-        """A figure; None for one with a moved threshold where nothing moves it."""
-        plain = name.removesuffix(_MOVED)
-        if plain == name:
-            return WeightedFigure(predictions.labels, predictions.logits, metric=plain)  # type: ignore[arg-type]
-        if self.offsets is None:
-            return None
-        return WeightedFigure(predictions.labels, predictions.logits + self.offsets, metric=plain)  # type: ignore[arg-type]
-
-
-def read_judged(evaluation: Path, *, id_domain: str) -> dict[str, Judged]:
-    """The results of a folder with a report, by domain: "id", then the others; domains without results are left out.
-
-    Raises:
-        MovlError: if the file is missing or damaged.
-    """
-    task = task_of(evaluation)
-    if task is SEGMENTATION:
-        return _read_cases(evaluation / task.file, id_domain)
-    predictions, _ = read_predictions(evaluation / task.file)
-    found = sections(predictions, id_domain=id_domain)  # in the order of the data set, whatever the salt of the ids
-    named = {"id": found.id, **{name: found.ood[name] for name in sorted(found.ood)}}
-    known = {domain: part.labeled() for domain, part in named.items()}
-    val = found.val.labeled()
-    offsets = moved_offsets(val.labels, val.logits) if len(val) else None
-    return {
-        domain: Judged(
-            ids=part.ids,
-            patients=[*part.patients],
-            truth=part.labels.tolist(),
-            predictions=part,
-            offsets=offsets,
-        )
-        for domain, part in known.items()
-        if len(part)
-    }
-
-
-def _read_cases(path: Path, id_domain: str) -> dict[str, Judged]:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        tested = [row for row in rows if row["domain"] != id_domain or row["split"] not in ("train", "val")]
-        domains = dict.fromkeys("id" if row["domain"] == id_domain else row["domain"] for row in tested)
-        parts = {
-            name: [row for row in tested if row["domain"] == (id_domain if name == "id" else name)] for name in domains
-        }
-        named = sorted(parts.items(), key=lambda pair: (pair[0] != "id", pair[0]))
-        return {domain: _judged_cases(part) for domain, part in named}
-    except (OSError, KeyError, ValueError) as error:
-        raise MovlError(
-            f"{path.name} cannot be read as cases: {type(error).__name__}. Expected the file of an evaluation, with "
-            f"the columns case, domain, split, patient and {', '.join(SEGMENTATION.metrics)}."
-        ) from error
-
-
-def _judged_cases(rows: Sequence[Mapping[str, str]]) -> Judged:
-    return Judged(
-        ids=[row["case"] for row in rows],
-        patients=[row["patient"] or None for row in rows],
-        truth=[],
-        values={name: np.array([float(row[name] or "nan") for row in rows]) for name in SEGMENTATION.metrics},
-    )
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of the cases that have a value for each column of weights (N, R); NaN where none was drawn."""
-    known = ~np.isnan(values)
-    total = weights[known].sum(axis=0)
-    return np.divide(values[known] @ weights[known], total, out=np.full(len(total), np.nan), where=total > 0)

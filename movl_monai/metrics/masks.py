@@ -17,10 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from movl_monai.metrics.declared import MASK_FIGURES
+
 __all__ = ["FIGURES", "NO_DISTANCES", "mask_figures"]
 
-FIGURES = ("dice", "iou", "sensitivity", "precision", "hd95", "asd")
-"""Names of the figures; the last two are better if smaller."""
+FIGURES = tuple(MASK_FIGURES.declared)
+"""Names of the figures."""
 
 NO_DISTANCES = "not available: irregular spacing"
 """Text in place of a distance, for volumes without a regular, orthogonal voxel grid."""

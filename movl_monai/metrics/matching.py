@@ -21,7 +21,14 @@ from movl_monai.data.kept_splits import LEARNED, SPLITS_FILE, KeptSplits, digest
 from movl_monai.errors import MovlError
 from movl_monai.metrics.stored.outputs import find_outputs
 
-__all__ = ["DifferentTestSetsError", "ImageNames", "match_images", "read_image_names", "refuse_learned"]
+__all__ = [
+    "DifferentTestSetsError",
+    "ImageNames",
+    "match_images",
+    "names_of_evaluation",
+    "read_image_names",
+    "refuse_learned",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,7 +73,12 @@ def read_image_names(path: str | os.PathLike[str]) -> ImageNames | None:
     Raises:
         MovlError: if there are no stored outputs, or the id map is damaged.
     """
-    file = find_outputs(path).resolve().parent.parent / "local" / "id_map.json"
+    return names_of_evaluation(find_outputs(path).resolve().parent)
+
+
+def names_of_evaluation(folder: Path) -> ImageNames | None:
+    """Read the image names of a run from the folder of its evaluation; see :func:`read_image_names`."""
+    file = folder.resolve().parent / "local" / "id_map.json"
     if not file.is_file():
         return None
     ids = IdMap(file)

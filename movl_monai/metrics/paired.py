@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
 from movl_monai.metrics.checks import check_labeled
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
-from movl_monai.metrics.intervals import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap, bootstrap_means
+from movl_monai.metrics.masks import FIGURES
 from movl_monai.metrics.matching import (
     DifferentTestSetsError,
     ImageNames,
     match_images,
+    names_of_evaluation,
     read_image_names,
     refuse_learned,
 )
+from movl_monai.metrics.stored.cases import CASES_FILE, read_cases
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.weighted import Metric, WeightedFigures
 
-__all__ = ["compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
+__all__ = ["compare_cases", "compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
 
 
 def compare_runs(
@@ -125,6 +130,62 @@ def compare_outputs(
         if len(set(patients)) < len(patients):
             notes.append(f"{section}: McNemar's test takes images as independent; several come from one patient.")
     return {"name": name, "strategy": strategy, "sections": found_in, "tests": tests, "notes": notes}
+
+
+def compare_cases(
+    run: Path, against: Path, *, domains: Mapping[str, str], name: str = "", **resampling: Any
+) -> Comparison:
+    """Compare the cases of two evaluations of a segmentation: differences a - b of the means, with common resamples.
+
+    Cases are matched by their ids or, if the salts differ, by their names.
+
+    Args:
+        run: a in the result: folder of an evaluation.
+        against: b in the result, given in the same way.
+        domains: domain of each test section of ``run``.
+        name: name of ``against`` in the report.
+        resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
+
+    Raises:
+        MovlError: if cases are missing or damaged, or cannot be matched.
+        DifferentTestSetsError: if one evaluation has cases that the other lacks.
+        LeakageError: if one of the runs learned from test cases.
+    """
+    folders = (run, against)
+    names = [names_of_evaluation(folder) for folder in folders]
+    one, two = ({row["case"]: row for row in read_cases(folder / CASES_FILE)} for folder in folders)
+    ids = list(two)
+    rows = match_images(list(one), ids, names_a=names[0], names_b=names[1])
+    two = {case: two[ids[row]] for case, row in zip(one, rows, strict=True)}
+    tested = [case for case, row in one.items() if row["split"] not in LEARNED]
+    refuse_learned(folders, tested, names[0], domain="test")
+    sections: dict[str, dict[str, Difference]] = {}
+    notes: list[str] = []
+    for key, domain in domains.items():
+        cases = [case for case, row in one.items() if row["domain"] == domain and row["split"] not in ("train", "val")]
+        columns = {
+            figure: [np.array([float(part[case][figure] or "nan") for case in cases]) for part in (one, two)]
+            for figure in FIGURES
+        }
+        differences = {figure: a - b for figure, (a, b) in columns.items()}
+        patients = [one[case]["patient"] or None for case in cases]
+        found = bootstrap_means(differences, patients=patients, **resampling)
+        notes += [f"{key}: {note}" for note in found["notes"]]
+        sections[key] = {
+            figure: {
+                "a": _mean(columns[figure][0]),
+                "b": _mean(columns[figure][1]),
+                # over the cases in which both have a value
+                "difference": _mean(column),
+                "interval": found["intervals"][figure],
+            }
+            for figure, column in differences.items()
+        }
+    return {"name": name, "strategy": None, "sections": sections, "notes": notes}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def paired_figures(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.data.entries import natural_key
+from movl_monai.metrics.declared import CLASS_FIGURES, MASK_FIGURES
 from movl_monai.metrics.entries import (
     Group,
     GroupComparison,
@@ -29,10 +30,10 @@ from movl_monai.metrics.weighted import Metric, WeightedFigures
 
 __all__ = ["GROUP_METRICS", "SMALL_BELOW", "group_figures", "group_report", "mask_groups"]
 
-GROUP_METRICS: tuple[Metric, ...] = ("balanced_accuracy", "accuracy", "auroc")
+GROUP_METRICS: tuple[Metric, ...] = CLASS_FIGURES.leading  # type: ignore[assignment]
 SMALL_BELOW = 20  # number of images, and of patients if they are known
 _MANY = 12  # columns with more values should be put into bands
-_FIGURES = ("dice", "iou", "hd95")
+_FIGURES = MASK_FIGURES.leading
 
 
 def group_report(

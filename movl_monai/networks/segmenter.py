@@ -48,6 +48,8 @@ class AdaptedSegmenter(TrainedStateNetwork):
         torch.Size([1, 2, 64, 64])
     """
 
+    task = "segmentation"
+
     def __init__(
         self,
         *,

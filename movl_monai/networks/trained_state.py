@@ -65,10 +65,16 @@ class TrainedStateNetwork(nn.Module):
         backbone: the feature extractor; stored as ``self.backbone``.
         class_names: names of the outputs in their order, or None to take them from the first checkpoint loaded.
 
+    Attributes:
+        task: name of the task that its logits are for, see :data:`movl_monai.report.tasks.TASKS`.
+
     Raises:
         CheckpointMismatchError: in ``load_state_dict``, if the frozen weights, the class names, the parts or a shape
             differ.
     """
+
+    # without an annotation, which TorchScript would evaluate
+    task = "classification"
 
     def __init__(self, *, backbone: Backbone, class_names: list[str] | None = None) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from movl_monai.export import ExportedModel, read_exported
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.export.sealed import exported_format
 from movl_monai.networks import trained_state_sha256
+from movl_monai.report.tasks import task_named
 from movl_monai.runs import Run, as_written, open_run
 
 __all__ = ["Facts", "Forward", "Model", "open_model"]
-
-Task = Literal["classification", "segmentation"]
 
 
 class Forward(Protocol):
@@ -61,7 +60,7 @@ class Model:
     """A trained network with everything that prediction needs.
 
     Args:
-        task: "classification" of images, or "segmentation" of their pixels.
+        task: name of the task, such as "classification" of images or "segmentation" of their pixels.
         class_names: names in the order of the logits.
         facts: description of the model in the outputs.
         preprocessing: maps ``{"image": path, ...}`` to the item with an image on the grid k/255.
@@ -76,7 +75,7 @@ class Model:
         network: the module; None for an exported file.
     """
 
-    task: Task
+    task: str
     class_names: list[str]
     facts: Facts
     preprocessing: Any
@@ -90,6 +89,11 @@ class Model:
     trust: Any = None
     network: torch.nn.Module | None = None
 
+    @property
+    def per_pixel(self) -> bool:
+        """True if predictions are masks; see :class:`~movl_monai.report.task.Task`."""
+        return task_named(self.task).per_pixel
+
 
 def open_model(
     path: str | os.PathLike[str],
@@ -97,7 +101,7 @@ def open_model(
     device: str | torch.device | None = None,
     overrides: Mapping[str, Any] | None = None,
     bundle_dir: str | os.PathLike[str] | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     trust: bool = False,
 ) -> Model:
     """Open a run, a checkpoint beside its record, or an exported file.
@@ -179,7 +183,7 @@ def _open_run(
         facts=facts,
         preprocessing=run.preprocessing(),
         image_size=_pair(parser.get_parsed_content("image_size")),
-        forward=_NetworkForward(network, inferer, chosen, task=run.task),
+        forward=_NetworkForward(network, inferer, chosen, per_pixel=task_named(run.task).per_pixel),
         device=chosen,
         trust=trust,
         network=network,
@@ -194,10 +198,10 @@ _SETTINGS = ("resize_mode", "slice_axis", "largest_component", "mask_dtype")
 class _NetworkForward:
     """Run a network as the bundle's evaluator does, and return the features that its head reads."""
 
-    def __init__(self, network: torch.nn.Module, inferer: Any, device: torch.device, *, task: Task) -> None:
+    def __init__(self, network: torch.nn.Module, inferer: Any, device: torch.device, *, per_pixel: bool) -> None:
         self.network, self.inferer, self.device = network, inferer, device
         # the head of a segmenter reads feature maps, not vectors
-        self.tap = FeatureTap(network if task == "classification" else None)
+        self.tap = FeatureTap(None if per_pixel else network)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         image, _ = prepare_image_batch({"image": images}, self.device, non_blocking=True)

@@ -215,7 +215,7 @@ def list_source(
         skipped: further skipped files.
         selection: of the series.
     """
-    by_case = model.task == "segmentation"
+    by_case = model.per_pixel
     listed = list_images(source, id_map=ids, volumes=by_case, slice_axis=model.slice_axis, **selection)
     listed.skipped.extend(skipped)
     write_file_table(folder, listed.places(ids, by_case=by_case))
@@ -245,7 +245,7 @@ def _resume(
 
 
 def _units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
-    return make_units(listed.items, batch_size, by_case=model.task == "segmentation")
+    return make_units(listed.items, batch_size, by_case=model.per_pixel)
 
 
 def _check_folders(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:

@@ -11,11 +11,12 @@ import torch
 from movl_monai.data.decode import Decoded, fault_of
 from movl_monai.evaluation.collect import largest_components
 from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
-from movl_monai.evaluation.rows import OK, classification_rows, failed_row
+from movl_monai.evaluation.rows import OK, failed_row, image_rows
 from movl_monai.metrics.checks import NonFiniteLogitsError
 from movl_monai.predict.compute import Computer
 from movl_monai.predict.loader import Item, Unit
 from movl_monai.predict.model import Model
+from movl_monai.report.tasks import task_named
 from movl_monai.transforms import resize_back
 
 __all__ = ["ClassifiedImages", "Sink", "SegmentedCase", "SegmentedImages", "worker_for"]
@@ -65,13 +66,14 @@ class ClassifiedImages:
             return []
         try:
             logits, features = self.computer(_stacked(decoded))
-            return classification_rows(
+            return image_rows(
                 [item["id"] for item in items],
                 [one.record for one in decoded],
                 logits.cpu().numpy(),
                 features,
                 class_names=self.model.class_names,
                 trust=self.model.trust,
+                task=task_named(self.model.task),
             )
         except Exception as error:
             fault = _fault_of(error)
@@ -205,7 +207,7 @@ class SegmentedImages:
 
 def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
     """Return the object that turns units into rows for the model's task."""
-    return (ClassifiedImages if model.task == "classification" else SegmentedImages)(model, computer, sink)
+    return (SegmentedImages if model.per_pixel else ClassifiedImages)(model, computer, sink)
 
 
 def _fault_of(error: Exception) -> tuple[str, str]:

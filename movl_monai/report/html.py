@@ -13,45 +13,13 @@ from jinja2 import UndefinedError
 from movl_monai.errors import MovlError
 from movl_monai.files import write_atomically
 from movl_monai.report import fit_pictures, render_template
-from movl_monai.report.segmentation_task import how_good, how_sure, on_change, when_not_to_trust
 from movl_monai.report.sections.charts import draw_charts
-from movl_monai.report.sections.figures import MASK_FIGURES, common_values, declared_figures, remarks, score_names
-from movl_monai.report.sections.first_screen import METHODS, first_words, risk_at
+from movl_monai.report.sections.figures import common_values
+from movl_monai.report.tasks import task_of
 
-__all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "render_mask_html", "write_html"]
+__all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
 
 READABLE_SCHEMAS = (1, 2)
-
-
-def render_mask_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Render a report as a page.
-
-    Args:
-        report: report from :func:`~movl_monai.evaluation.build_mask_report`, with ``files``.
-        pictures: PNGs by file name, including those of :func:`~movl_monai.report.sections.draw_charts`.
-
-    Returns:
-        HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
-    """
-    return render_template(
-        "segmentation.html",
-        segmentation=True,
-        pictures=fit_pictures(pictures),
-        words=_first_words(report),
-        figures=MASK_FIGURES,
-        **common_values(report),
-    )
-
-
-def _first_words(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sentences of each card of the first screen."""
-    here = report["id"]
-    return {
-        "here": how_good(here) if here else ["No test cases were evaluated."],
-        "elsewhere": {name: [*how_good(part), *on_change(part, here)] for name, part in report["ood"].items()},
-        "sure": how_sure(report),
-        "outside": when_not_to_trust(report),
-    }
 
 
 def write_html(folder: str | os.PathLike[str]) -> Path:
@@ -63,9 +31,8 @@ def write_html(folder: str | os.PathLike[str]) -> Path:
     source = Path(folder)
     report = read_report(source)
     try:
-        charts = draw_charts(report)
-        render = render_mask_html if report.get("task") == "segmentation" else render_html
-        page = render(report, charts | _read_pictures(source, report, drawn=charts))
+        charts = draw_charts(report, task_of(report).figures)
+        page = render_html(report, charts | _read_pictures(source, report, drawn=charts))
     except (ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
         raise _not_a_report(source, error) from error
     write_atomically(source / "report.html", page.encode())
@@ -97,24 +64,21 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     """Render a report as a page.
 
     Args:
-        report: report from :func:`~movl_monai.evaluation.build_report`.
-        pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.report.sections.draw_charts`,
-            "figure.png", "prompt.png", "attention.png" and those named in ``explanations``.
+        report: report of any task, with ``files``.
+        pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.report.sections.charts.draw_charts`,
+            "figure.png", "prompt.png", "attention.png", those of cases, and those named in ``explanations``.
 
     Returns:
         HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
     """
+    task = task_of(report)
     return render_template(
-        "classification.html",
-        segmentation=False,
+        f"{task.name}.html",
+        own=f"{task.name}_words.html",
         pictures=fit_pictures(pictures),
-        words=first_words(report),
-        figures=declared_figures(),
-        remarks=remarks(report),
-        method_names=METHODS,
-        risk_at=risk_at,
-        scores=score_names(report),
-        **common_values(report),
+        words=task.words(report),
+        **task.page_values(report),
+        **common_values(report, task.figures),
     )
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from movl_monai.metrics.declared import TaskFigures
 from movl_monai.report.entries import DataRow, KeptStart, ModelCard, ModelFacts
-from movl_monai.report.table import mask_report_rows, render_table, report_rows
+from movl_monai.report.table import figure_rows, render_table
 
 __all__ = ["data_facts", "model_card", "model_card_markdown"]
 
@@ -148,11 +149,12 @@ def data_facts(
     return rows
 
 
-def model_card_markdown(report: Mapping[str, Any]) -> str:
+def model_card_markdown(report: Mapping[str, Any], figures: TaskFigures) -> str:
     """Return the text of MODEL_CARD.md: the card of a report with its figures.
 
     Args:
         report: report with ``model_card``; without one, the card is made from the report.
+        figures: figures of its task.
     """
     card = report.get("model_card") or model_card(report)
     lines = ["# Model card", "", *([f"**{card['kept_start']}**", ""] if card.get("kept_start") else [])]
@@ -162,15 +164,11 @@ def model_card_markdown(report: Mapping[str, Any]) -> str:
     if card["data"]:
         lines += [_table([{**row, "classes": _classes(row)} for row in card["data"]]), ""]
     lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
-    lines += [_table(_figures(report)), ""]
+    lines += [_table(figure_rows(report, figures.table)), ""]
     lines += ["## Limits", "", *(f"- {_plain(text)}" for text in card["limits"]), ""]
     lines += ["## Run", "", *_list(card["run"]), ""]
     notes = [f"- {_plain(text)}" for text in card["notes"]]
     return "\n".join([*lines, *(["## Not known", "", *notes, ""] if notes else [])])
-
-
-def _figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return mask_report_rows(report) if report.get("task") == "segmentation" else report_rows(report)
 
 
 def _place(split: str) -> int:

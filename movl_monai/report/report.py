@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,9 +38,18 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import render_table
+from movl_monai.report.tasks import SEGMENTATION, task_of
 from movl_monai.report.trust_entries import trust_entries
 
-__all__ = ["EMPTY_RULES", "SCHEMA_VERSION", "build_mask_report", "build_report", "report_of_outputs", "write_report"]
+__all__ = [
+    "EMPTY_RULES",
+    "SCHEMA_VERSION",
+    "build_mask_report",
+    "build_report",
+    "report_of_outputs",
+    "write_files",
+    "write_report",
+]
 
 SCHEMA_VERSION = 2
 EMPTY_RULES = (
@@ -190,26 +199,60 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
-    target, names = Path(folder), list(report["classes"])
+    names = list(report["classes"])
     pictures = dict(kept or {})
     if prompt_picture is not None:
         pictures["prompt.png"] = _png(prompt_picture)
     if attention_picture is not None:
         pictures["attention.png"] = attention_picture
     pictures["figure.png"] = draw_figure(_figure_columns(predictions, report), names)
-    pictures |= draw_charts(report)
     tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in report_tables(report).items() if rows}
-    files = {"report": "report.json", "predictions": "predictions.csv", "page": "report.html"}
-    files |= {f"{Path(name).stem}_table": name for name in tables} | {Path(name).stem: name for name in pictures}
+    results = predictions_csv(predictions, names)
+    return write_files(folder, report, results=results, tables=tables, pictures=pictures)
+
+
+_AnyReport = TypeVar("_AnyReport", Report, MaskReport)
+
+
+def write_files(
+    folder: str | os.PathLike[str],
+    report: _AnyReport,
+    *,
+    results: str,
+    tables: Mapping[str, str] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> _AnyReport:
+    """Write the files of a report of any task, each atomically: page, model card, results, tables, charts, JSON.
+
+    Args:
+        folder: folder of the report, created if missing.
+        report: the report.
+        results: text of the task's file of results.
+        tables: CSV texts by file name.
+        pictures: PNGs by file name, besides the charts.
+        keys: names of pictures in ``files``; None takes the stems.
+
+    Returns:
+        the report with ``files``: the written files, by kind.
+
+    Raises:
+        MovlError: if the folder cannot be written.
+    """
+    target, task = Path(folder), task_of(report)
+    drawn = {**(pictures or {}), **draw_charts(report, task.figures)}
+    files = {"report": "report.json", Path(task.results).stem: task.results, "page": "report.html"}
+    files |= {f"{Path(name).stem}_table": name for name in tables or {}}
+    files |= {(keys or {}).get(name, Path(name).stem): name for name in drawn}
     files["model_card"] = "MODEL_CARD.md"
-    complete: Report = {**report, "files": files}
-    write_atomically(target / "predictions.csv", predictions_csv(predictions, names).encode())
-    write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete).encode())
-    for name, text in tables.items():
+    complete: _AnyReport = {**report, "files": files}  # type: ignore[assignment]
+    write_atomically(target / task.results, results.encode())
+    write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete, task.figures).encode())
+    for name, text in (tables or {}).items():
         write_atomically(target / name, text.encode())
-    for name, content in pictures.items():
+    for name, content in drawn.items():
         write_atomically(target / name, content)
-    write_atomically(target / "report.html", render_html(complete, pictures).encode())
+    write_atomically(target / "report.html", render_html(complete, drawn).encode())
     # written last: if it exists, the other files are of the same run
     write_atomically(target / "report.json", to_json(complete).encode())
     return complete
@@ -317,7 +360,7 @@ def build_mask_report(
     shown = {"run": run, "classes": names, "id": figures["id"], "ood": figures["ood"]}
     report: MaskReport = {
         "schema_version": SCHEMA_VERSION,
-        "task": "segmentation",
+        "task": SEGMENTATION.name,
         **figures,
         "classes": names,
         "id_domain": id_domain,

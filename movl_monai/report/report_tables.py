@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from movl_monai.metrics.declared import CLASS_FIGURES
+
 __all__ = ["report_scalars", "report_tables", "track_report"]
 
 Row = dict[str, Any]
@@ -144,7 +146,7 @@ def _groups(report: Mapping[str, Any]) -> list[Row]:
                 continue
             for value, figures in values.items():
                 facts = {key: figures.get(key) for key in ("n", "n_patients", "small")}
-                for key in ("accuracy", "balanced_accuracy", "auroc"):
+                for key in CLASS_FIGURES.listed:
                     row = {"group": column, "section": name, "value": value, **facts, "figure": key}
                     rows.append({**row, "figure_value": figures.get(key), **_bounds(figures, key)})
     return rows

@@ -1,11 +1,58 @@
-"""Result of a segmentation's evaluation in plain words."""
+"""Segmentation: a class for each pixel, and its evaluation in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["how_good", "how_sure", "on_change", "when_not_to_trust"]
+from movl_monai.metrics.declared import MASK_FIGURES, TaskFigures
+from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.judged import Judged, judged_cases
+from movl_monai.metrics.paired import compare_cases
+from movl_monai.metrics.stored.cases import CASES_FILE
+from movl_monai.report.sections.figures import evaluation_folder, figure_sections
+from movl_monai.report.task import Task
+from movl_monai.report.words import domain_of, is_tested
+
+__all__ = ["SEGMENTATION", "Segmentation", "how_good", "how_sure", "on_change", "when_not_to_trust"]
+
+
+class Segmentation(Task):
+    """A class for each pixel of an image or volume, from logits (B, C, H, W) with softmax."""
+
+    name = "segmentation"
+    figures = MASK_FIGURES
+    per_pixel = True
+    unit = "cases"
+    results = CASES_FILE
+    row_entries = ("id", "status", "reason")
+
+    def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the sentences of the first screen."""
+        here = report["id"]
+        return {
+            "here": how_good(here) if here else ["No test cases were evaluated."],
+            "elsewhere": {name: [*how_good(part), *on_change(part, here)] for name, part in report["ood"].items()},
+            "sure": how_sure(report),
+            "outside": when_not_to_trust(report),
+        }
+
+    def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:
+        """Read cases.csv by domain."""
+        return judged_cases(evaluation / self.results, id_domain=id_domain, figures=figures.compared)
+
+    def compare(
+        self, run: Path, against: Path, *, report: Mapping[str, Any], name: str, **resampling: Any
+    ) -> Comparison:
+        """Compare the cases of two evaluations."""
+        tested = [key for key in figure_sections(report) if is_tested(key)]
+        domains = {key: report["id_domain"] if key == "id" else domain_of(key) for key in tested}
+        return compare_cases(run, against, domains=domains, name=name, **resampling)
+
+    def find_evaluation(self, run: Path) -> Path:
+        """Return the folder with the report of a run."""
+        return evaluation_folder(run)
 
 
 def how_good(section: Mapping[str, Any]) -> list[str]:
@@ -74,3 +121,7 @@ def when_not_to_trust(report: Mapping[str, Any]) -> list[str]:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+SEGMENTATION = Segmentation()
+"""The task of segmenters."""

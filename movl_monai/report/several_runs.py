@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
-import numpy as np
-
-from movl_monai.data import IdMap
-from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import LeakageError, MovlError
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.metrics.entries import Comparison, Difference
-from movl_monai.metrics.intervals import bootstrap_means
-from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
-from movl_monai.metrics.matching import ImageNames, match_images, refuse_learned
+from movl_monai.metrics.entries import Comparison
 from movl_monai.metrics.paired import compare_runs
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 from movl_monai.report.html import read_report, write_html
 from movl_monai.report.options import ReportOptions
-from movl_monai.report.sections.figures import figure_sections
+from movl_monai.report.sections.figures import evaluation_folder
 from movl_monai.report.sections.runs import draw_runs, render_runs
+from movl_monai.report.tasks import task_of
 
 __all__ = [
     "BASELINES",
-    "add_mask_comparisons",
+    "add_comparisons",
     "compare_reports",
     "compare_with_runs",
-    "evaluation_folder",
-    "refuse_learned_cases",
-    "with_ids_of",
     "write_comparison",
 ]
 
@@ -53,9 +43,6 @@ class ComparedReports(TypedDict):
     differences: dict[str, Comparison]
 
 
-_Row = TypeVar("_Row")
-
-
 def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | os.PathLike[str]) -> Path:
     """Write comparison.html, comparison.json and runs.png of several runs.
 
@@ -71,11 +58,12 @@ def write_comparison(runs: Sequence[str | os.PathLike[str]], output_dir: str | o
     """
     compared = compare_reports(runs)
     target = Path(output_dir)
-    picture = draw_runs(compared)
+    figures = task_of(compared).figures
+    picture = draw_runs(compared, figures)
     if picture is not None:
         write_atomically(target / "runs.png", picture)
     write_atomically(target / "comparison.json", to_json(compared).encode())
-    write_atomically(target / "comparison.html", render_runs(compared, picture).encode())
+    write_atomically(target / "comparison.html", render_runs(compared, figures, picture).encode())
     return target / "comparison.html"
 
 
@@ -99,16 +87,15 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
     if len(set(folders)) < max(2, len(folders)):
         raise MovlError(f"Comparing needs two or more different runs, got {len(set(folders))} in {len(folders)} names.")
     reports = dict(zip(_names(folders), map(read_report, folders), strict=True))
-    tasks = {str(report.get("task", "classification")) for report in reports.values()}
+    tasks = {task_of(report).name: task_of(report) for report in reports.values()}
     if len(tasks) > 1:
-        raise MovlError("The runs are of different tasks, classification and segmentation; compare those of one task.")
+        raise MovlError(f"The runs are of different tasks, {' and '.join(sorted(tasks))}; compare those of one task.")
     first, *others = reports
-    task = tasks.pop()
-    differ = _mask_differences if task == "segmentation" else _differences
+    (task,) = tasks.values()
     differences: dict[str, Comparison] = {}
     for name, folder in zip(others, folders[1:], strict=True):
         try:
-            differences[name] = differ(folder, folders[0], name=first, **resampling)
+            differences[name] = task.compare(folder, folders[0], report=reports[name], name=first, **resampling)
         except LeakageError:
             raise
         except MovlError as error:
@@ -116,29 +103,13 @@ def compare_reports(runs: Sequence[str | os.PathLike[str]], **resampling: Any) -
             differences[name] = {"name": first, "sections": {}, "notes": [str(error)]}
     compared: ComparedReports = {
         "schema_version": _SCHEMA_VERSION,
-        "task": task,
+        "task": task.name,
         "names": list(reports),
         "reports": reports,
         "differences": differences,
     }
     plain: ComparedReports = jsonable(compared)
     return plain
-
-
-def evaluation_folder(run: str | os.PathLike[str]) -> Path:
-    """Return the folder with the report.json of a run: the folder itself, or its ``evaluation``.
-
-    Raises:
-        MovlError: if there is none.
-    """
-    given = Path(run)
-    for folder in (given, given / "evaluation"):
-        if (folder / "report.json").is_file():
-            return folder.resolve()
-    raise MovlError(
-        f"There is no report in {given.name!r}: expected report.json there or in its folder evaluation. "
-        "Evaluate the run first: `movl-monai evaluate RUN --dataset_dir DIR`."
-    )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -153,73 +124,15 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [run.as_posix() for run in runs]
 
 
-def _differences(run: Path, first: Path, *, name: str, **resampling: Any) -> Comparison:
-    return compare_runs(run, first, name=name, **resampling)
-
-
-def _mask_differences(run: Path, first: Path, *, name: str, **resampling: Any) -> Comparison:
-    """Compute differences of the means over cases, with common resamples of patients."""
-    one = _cases(run)
-    two = with_ids_of(one, _cases(first), runs=(run, first))
-    refuse_learned_cases(one, runs=(run, first))
-    sections: dict[str, dict[str, Difference]] = {}
-    notes = []
-    report = read_report(run)
-    for key in (key for key in figure_sections(report) if key == "id" or key.startswith("ood:")):
-        domain = report["id_domain"] if key == "id" else key.partition(":")[2]
-        names = [case for case, row in one.items() if row["domain"] == domain and row["split"] not in ("train", "val")]
-        values = {
-            figure: np.array([_number(one[case][figure]) - _number(two[case][figure]) for case in names])
-            for figure in MASK_FIGURES
-        }
-        found = bootstrap_means(values, patients=[one[case]["patient"] or None for case in names], **resampling)
-        notes += [f"{key}: {note}" for note in found["notes"]]
-        means = {figure: [_mean(cases[case][figure] for case in names) for cases in (one, two)] for figure in values}
-        sections[key] = {
-            figure: {
-                "a": means[figure][0],
-                "b": means[figure][1],
-                # over the cases in which both have a value
-                "difference": None if np.isnan(column).all() else float(np.nanmean(column)),
-                "interval": found["intervals"][figure],
-            }
-            for figure, column in values.items()
-        }
-    return {"name": name, "strategy": None, "sections": sections, "notes": notes}
-
-
-def _cases(folder: Path) -> dict[str, Mapping[str, str]]:
-    try:
-        with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream:
-            rows: dict[str, Mapping[str, str]] = {row["case"]: row for row in csv.DictReader(stream)}
-        if any(not {"domain", "split", "patient", *MASK_FIGURES} <= set(row) for row in rows.values()):
-            raise KeyError("columns")
-    except (OSError, KeyError) as error:
-        raise MovlError(
-            f"The cases of {folder.name!r} cannot be read: {type(error).__name__}. Expected cases.csv beside "
-            "report.json; evaluate again."
-        ) from error
-    return rows
-
-
-def _number(text: str) -> float:
-    return float(text) if text else float("nan")
-
-
-def _mean(texts: Any) -> float | None:
-    values = np.array([_number(text) for text in texts])
-    return None if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[str | os.PathLike[str]]) -> None:
-    """Add paired differences to other runs to the report of a segmentation, and rewrite its page.
+def add_comparisons(evaluation: str | os.PathLike[str], against: Sequence[str | os.PathLike[str]]) -> None:
+    """Add paired differences to other runs to a report, and rewrite its page.
 
     Args:
         evaluation: the folder with report.json.
-        against: other runs, evaluated on the same cases.
+        against: other runs, evaluated on the same images or cases.
 
     Raises:
-        MovlError: if a run has no report, is of another task, or was evaluated on other cases. The report is then left
+        MovlError: if a run has no report, is of another task, or was evaluated on other ones. The report is then left
             unchanged.
     """
     folder, entries = Path(evaluation), []
@@ -231,43 +144,6 @@ def add_mask_comparisons(evaluation: str | os.PathLike[str], against: Sequence[s
     report = {**read_report(folder), "comparisons": entries}
     write_atomically(folder / "report.json", to_json(report).encode())
     write_html(folder)
-
-
-def with_ids_of(one: Mapping[str, Any], two: Mapping[str, _Row], *, runs: tuple[Path, Path]) -> dict[str, _Row]:
-    """Return the rows of one evaluation under the ids of another, also if the salts differ.
-
-    Args:
-        one: rows by salted id; only the ids are used.
-        two: rows of the same cases by other ids.
-        runs: folders of both evaluations; `local/id_map.json` beside each gives the names behind its ids.
-
-    Raises:
-        DifferentTestSetsError: if one evaluation has cases that the other lacks.
-        MovlError: if the salts differ and an id map is missing.
-    """
-    names = [_image_names(run) for run in runs]
-    ids = list(two)
-    rows = match_images(list(one), ids, names_a=names[0], names_b=names[1])
-    return {name: two[ids[row]] for name, row in zip(one, rows, strict=True)}
-
-
-def refuse_learned_cases(cases: Mapping[str, Mapping[str, str]], *, runs: tuple[Path, Path]) -> None:
-    """Refuse test cases that one of two runs learned from.
-
-    Raises:
-        LeakageError: if a run learned from one of them.
-    """
-    test = [name for name, row in cases.items() if row["split"] not in LEARNED]
-    refuse_learned(runs, test, _image_names(runs[0]), domain="test")
-
-
-def _image_names(evaluation: Path) -> Any:
-    file = evaluation.resolve().parent / "local" / "id_map.json"
-    if not file.is_file():
-        return None
-    ids = IdMap(file)
-    keys = ids.keys()
-    return ImageNames(keys, paths={name: ids.path_of(name) for name in keys})
 
 
 def compare_with_runs(

@@ -7,10 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from movl_monai.metrics.masks import FIGURES as MASK_FIGURES
 from movl_monai.report.words import figure_with_interval
 
-__all__ = ["figure_with_interval", "mask_report_rows", "render_table", "report_rows"]
+__all__ = ["figure_rows", "figure_with_interval", "render_table"]
 
 
 def render_table(
@@ -50,28 +49,14 @@ def render_table(
     return _markdown(names, cells, numeric) if style == "markdown" else _aligned(names, cells, numeric)
 
 
-def report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
-    """Return one row per section of a report (ID, each OOD domain, val) with the figures that have intervals."""
-    named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
-    rows = []
-    for name, section in [*named, ("val", report.get("val"))]:
-        if section is None:
-            continue
-        row: dict[str, Any] = {"domain": name, "n": section["n"]}
-        for metric in ("accuracy", "balanced_accuracy", "auroc"):
-            row[metric] = figure_with_interval(section[metric], section["intervals"][metric], digits=digits)
-        rows.append(row)
-    return rows
-
-
-def mask_report_rows(report: Mapping[str, Any], *, digits: int = 3) -> list[dict[str, Any]]:
-    """Return one table row per section of a report with its figures and intervals."""
+def figure_rows(report: Mapping[str, Any], figures: Sequence[str], *, digits: int = 3) -> list[dict[str, Any]]:
+    """Return one row per section of a report (ID, each OOD domain, val) with figures and their intervals."""
     named = [("id", report.get("id")), *((f"ood: {name}", part) for name, part in report.get("ood", {}).items())]
     rows = []
     for name, section in [*named, ("val", report.get("val"))]:
         if section is not None:
             row: dict[str, Any] = {"domain": name, "n": section["n"]}
-            for figure in MASK_FIGURES:
+            for figure in figures:
                 row[figure] = figure_with_interval(section[figure], section["intervals"][figure], digits=digits)
             rows.append(row)
     return rows

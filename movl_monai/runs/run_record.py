@@ -18,7 +18,7 @@ from torch import nn
 from movl_monai.bundles import bundles_folder, find_bundle
 from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError, WeightsError, user_error
 from movl_monai.inspection import CODE, check_config
-from movl_monai.networks import AdaptedSegmenter, load_checkpoint, read_facts
+from movl_monai.networks import load_checkpoint, read_facts
 from movl_monai.runs.keep_record import FILES, RECORD_FILE, RECORD_FORMAT
 from movl_monai.runs.overrides import KNOWN_IDS, check_ids
 from movl_monai.runs.verbatim import keep_strings, verbatim
@@ -205,11 +205,11 @@ class Run:
         return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
 
     @property
-    def task(self) -> Literal["classification", "segmentation"]:
-        """Task of the network."""
+    def task(self) -> str:
+        """Name of the network's task."""
         module, _, name = self.record["settings"]["network_def"]["_target_"].rpartition(".")
         kind = getattr(importlib.import_module(module), name)
-        return "segmentation" if isinstance(kind, type) and issubclass(kind, AdaptedSegmenter) else "classification"
+        return str(getattr(kind, "task", "classification"))
 
     def parser(self, workflow: Workflow = "inference", **overrides: Any) -> ConfigParser:
         """Return the parsed config of one of the bundle's workflows with the settings of the run.

@@ -15,7 +15,7 @@ from movl_monai.cli import main
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import read_outputs
 from movl_monai.phantom import write_phantom
-from movl_monai.report.several_runs import add_mask_comparisons
+from movl_monai.report.several_runs import add_comparisons
 from tests.evaluation.masks import write_images
 from tests.helpers import QUIET
 from tests.workflows import run
@@ -108,7 +108,7 @@ def test_a_segmentation_is_compared_case_by_case_whatever_the_salts(
     assert "Compared with other runs" in (tmp_path / "two/evaluation/report.html").read_text(encoding="utf-8")
     (tmp_path / "one/local/id_map.json").unlink()
     with pytest.raises(MovlError, match="salted differently"):
-        add_mask_comparisons(tmp_path / "two/evaluation", [tmp_path / "one"])
+        add_comparisons(tmp_path / "two/evaluation", [tmp_path / "one"])
 
 
 def test_a_folder_without_a_run_and_a_run_without_data_are_refused(

@@ -13,7 +13,7 @@ import torch
 
 from movl_monai.data.series import Selection, SeriesScan
 from movl_monai.errors import DataError, MovlError
-from movl_monai.evaluation.rows import classification_rows, results_csv
+from movl_monai.evaluation.rows import image_rows, results_csv
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.predict import loader
 from movl_monai.predict.compute import Computer
@@ -187,7 +187,7 @@ def test_an_error_of_another_kind_is_not_taken_for_missing_memory() -> None:
 def test_rows_say_what_the_trust_record_knows() -> None:
     record = TrustRecord(checkpoint_sha256="0" * 64, class_names=["no", "yes"], temperature=2.0, least_confidence=0.9)
     logits = np.array([[4.0, 0.0], [0.0, 1.0]])
-    rows = classification_rows(["0a", "0b"], [{}, {"rows": 3}], logits, None, class_names=["no", "yes"], trust=record)
+    rows = image_rows(["0a", "0b"], [{}, {"rows": 3}], logits, None, class_names=["no", "yes"], trust=record)
     assert rows[0]["calibrated"] == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))])
     assert [row["abstain"] for row in rows] == [False, True]
     assert [row["answer"] for row in rows] == ["no", "No answer: not sure enough"]

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from movl_monai.evaluation import Case, build_mask_report, cases_csv, mask_report_rows
+from movl_monai.evaluation import Case, build_mask_report, cases_csv, report_rows
+from movl_monai.metrics.declared import MASK_FIGURES
 from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES
 from movl_monai.report.figure import chosen_cases
-from movl_monai.report.html import render_mask_html
+from movl_monai.report.html import render_html
 from movl_monai.report.model_card import model_card_markdown
 from movl_monai.report.sections.charts import draw_charts
 from tests.browser import page_sizes
@@ -61,7 +62,7 @@ def test_cases_without_a_value_are_counted() -> None:
     report = build_mask_report(cases, class_names=NAMES, rounds=20)
     assert report["id"]["n_defined"] == {"dice": 3, "iou": 3, "sensitivity": 3, "precision": 3, "hd95": 2, "asd": 2}
     assert "1 of 3 cases have a truth without any foreground." in report["id"]["notes"]
-    assert "(1 without)" in render_mask_html(report | {"files": {}}, {})
+    assert "(1 without)" in render_html(report | {"files": {}}, {})
 
 
 def test_sections_are_id_each_other_domain_and_val_and_train_is_named() -> None:
@@ -74,9 +75,9 @@ def test_sections_are_id_each_other_domain_and_val_and_train_is_named() -> None:
     report = build_mask_report(cases, class_names=NAMES, rounds=20)
     assert (report["id"]["n"], report["ood"]["scanner_b"]["n"], report["val"]["n"]) == (3, 3, 3)
     assert any("1 training cases" in note for note in report["notes"])
-    assert [row["domain"] for row in mask_report_rows(report)] == ["id", "ood: scanner_b", "val"]
+    assert [row["domain"] for row in report_rows(report)] == ["id", "ood: scanner_b", "val"]
     assert report["task"] == "segmentation"
-    page = render_mask_html(report | {"files": {}}, {})
+    page = render_html(report | {"files": {}}, {})
     assert "External test: scanner_b" in page
     assert "://" not in page
     assert "Smith" not in page + str(report)
@@ -100,12 +101,12 @@ def test_without_test_cases_the_report_says_so() -> None:
     report = build_mask_report([_case(1, domain="x")], class_names=NAMES, rounds=5)
     assert report["id"] is None
     assert any("no test cases" in note for note in report["notes"])
-    assert "No test cases were evaluated" in render_mask_html(report | {"files": {}}, {})
+    assert "No test cases were evaluated" in render_html(report | {"files": {}}, {})
 
 
 def test_a_single_case_is_spoken_of_as_one_without_an_interval() -> None:
     report = build_mask_report([_case(1, images=12, patient="x")], class_names=NAMES, rounds=5)
-    page = render_mask_html(report | {"files": {}}, {})
+    page = render_html(report | {"files": {}}, {})
     assert "On 1 volume (12 slices) of 1 patient the mean Dice" in page
     assert "over the 1 case that has one" in page
     assert "there is no interval from 1 case" in page
@@ -175,7 +176,7 @@ def test_groups_have_their_means_and_the_gap_between_those_that_are_not_small() 
 def test_cases_without_columns_have_no_groups_and_the_page_says_so() -> None:
     report = build_mask_report([_case(number) for number in range(4)], class_names=NAMES, rounds=10)
     assert report["groups"] is None
-    assert "No column of the manifest was named as a group" in render_mask_html(report | {"files": {}}, {})
+    assert "No column of the manifest was named as a group" in render_html(report | {"files": {}}, {})
 
 
 def test_the_report_has_a_card_with_the_counts_of_its_cases() -> None:
@@ -187,7 +188,7 @@ def test_the_report_has_a_card_with_the_counts_of_its_cases() -> None:
         ("b", "test", 1),
     ]
     assert "Smith" not in str(report["model_card"])
-    text = model_card_markdown(report)
+    text = model_card_markdown(report, MASK_FIGURES)
     assert f"{report['id']['dice']:.3f}" in text
     assert "Research only" in text
 
@@ -196,9 +197,9 @@ def test_the_page_fits_a_desktop_a_phone_and_paper(tmp_path: Path) -> None:
     names = ["background", "<script>x</script>" + "y" * 150, "息肉" * 40]
     cases = [*_grouped(), *(_case(100 + number, domain="<img src=x>" + "z" * 150, split="") for number in range(4))]
     report = build_mask_report(cases, class_names=names, rounds=10) | {"files": {"cases_picture": "cases.png"}}
-    charts = draw_charts(report)
+    charts = draw_charts(report, MASK_FIGURES)
     assert set(charts) == {"overview.png", "groups_0.png"}
-    page = render_mask_html(report, charts | {"cases.png": charts["overview.png"]})
+    page = render_html(report, charts | {"cases.png": charts["overview.png"]})
     assert page.count("<img ") == 3
     assert "<script" not in page
     for name, size in page_sizes(page, tmp_path).items():

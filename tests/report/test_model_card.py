@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from movl_monai.evaluation import build_mask_report, render_html
-from movl_monai.report.html import render_mask_html
+from movl_monai.metrics.declared import CLASS_FIGURES
 from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
 from tests.report.full_report import full_report
 
@@ -78,7 +78,7 @@ def test_data_are_counted_by_domain_and_split_without_names() -> None:
 
 def test_the_text_has_every_section_and_the_figures_of_the_report() -> None:
     whole = full_report()
-    text = model_card_markdown(whole)
+    text = model_card_markdown(whole, CLASS_FIGURES)
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["Model", "Weights", "Data", "Figures", "Limits", "Run", "Not known"]
     assert f"{whole['id']['balanced_accuracy']:.3f}" in text
@@ -93,13 +93,13 @@ def test_a_kept_start_is_said_first(start: str, held: str) -> None:
     assert card["kept_start"].startswith("THE START WAS KEPT: no epoch of training was better on val")
     assert held in card["kept_start"]
     whole = {**full_report(), "model_card": card}
-    assert model_card_markdown(whole).splitlines()[2] == f"**{card['kept_start']}**"
+    assert model_card_markdown(whole, CLASS_FIGURES).splitlines()[2] == f"**{card['kept_start']}**"
     mask = build_mask_report([], class_names=["background", "lesion"], rounds=10, bundle={"kept_start": start})
-    pages = [render_html(whole, {}), render_mask_html(mask | {"files": {}}, {})]
+    pages = [render_html(whole, {}), render_html(mask | {"files": {}}, {})]
     for page in pages:
         assert page.index(held) < page.index("For research only") < page.index(">Internal test<")
         assert held in page.split('id="model-card"')[1]
-    assert "THE START" not in model_card_markdown(full_report()) + render_html(full_report(), {})
+    assert "THE START" not in model_card_markdown(full_report(), CLASS_FIGURES) + render_html(full_report(), {})
 
 
 def test_the_page_names_the_overlays_first() -> None:
@@ -112,6 +112,6 @@ def test_the_page_names_the_overlays_first() -> None:
 
 
 def test_names_cannot_start_markup_in_the_text() -> None:
-    text = model_card_markdown(full_report(names=["<script>", "a|b\n# c", "`x`"]))
+    text = model_card_markdown(full_report(names=["<script>", "a|b\n# c", "`x`"]), CLASS_FIGURES)
     assert "<script>" not in text.replace("\\<script>", "")
     assert "\n# c" not in text

@@ -10,7 +10,6 @@ from jinja2 import UndefinedError
 
 from movl_monai.evaluation import render_html
 from movl_monai.report import render_template
-from movl_monai.report.html import render_mask_html
 from movl_monai.report.report import build_mask_report
 from tests.report.full_report import full_report
 
@@ -31,7 +30,7 @@ def test_a_hostile_class_name_is_text_everywhere() -> None:
 
 def test_a_hostile_class_name_of_a_segmentation_is_text() -> None:
     report = build_mask_report([], class_names=["background", HOSTILE], rounds=10)
-    page = render_mask_html(report | {"files": {}}, {})
+    page = render_html(report | {"files": {}}, {})
     assert ESCAPED in page
     assert "<b>" not in page
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from movl_monai.evaluation import render_html
+from movl_monai.metrics.declared import CLASS_FIGURES
 from movl_monai.report import fit_pictures
 from movl_monai.report.sections.canvas import chart_names
 from movl_monai.report.sections.charts import draw_charts
@@ -50,7 +51,7 @@ def report() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def charts(report: dict[str, Any]) -> dict[str, bytes]:
-    return draw_charts(report)
+    return draw_charts(report, CLASS_FIGURES)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_every_chart_is_a_picture_of_the_page(charts: dict[str, bytes], page: st
 
 
 def test_charts_are_the_same_bytes_again(report: dict[str, Any], charts: dict[str, bytes]) -> None:
-    again = draw_charts({**report, "conformal": None, "abstention": None, "groups": None})
+    again = draw_charts({**report, "conformal": None, "abstention": None, "groups": None}, CLASS_FIGURES)
     assert again["reliability_0.png"] == charts["reliability_0.png"]
     assert not {"conformal_coverage.png", "risk_coverage.png", "groups_0.png"} & set(again)
 
@@ -168,7 +169,7 @@ def test_colours_can_be_read(page: str) -> None:
 
 def test_hostile_names_stay_names() -> None:
     report = full_report(**HOSTILE)
-    charts = draw_charts(report)
+    charts = draw_charts(report, CLASS_FIGURES)
     page = render_html(report, charts)
     parsed = Page(page)
     assert not {"script", "iframe"} & {tag for tag, _ in parsed.tags}
@@ -205,7 +206,7 @@ def test_the_page_fits_a_desktop_a_phone_and_paper(
 ) -> None:
     if hostile:
         other = full_report(**HOSTILE)
-        page = render_html(other, draw_charts(other))
+        page = render_html(other, draw_charts(other, CLASS_FIGURES))
     for name, size in page_sizes(page, tmp_path).items():
         assert size["needed"] <= size["shown"], f"{name}: {size}"
         assert size["wide"] == [], f"{name}: {size}"

@@ -42,7 +42,7 @@ def draw_comparison(figures: Sequence[DomainFigures], *, references: Sequence[st
         entries = [entry for entry in figures if entry.domain == domain]
         _draw_values(axes[0, column], entries)
         title = "in distribution" if domain == "id" else f"out of distribution: {called}"
-        axes[0, column].set_title(f"{title}\n{entries[0].images} {entries[0].task.unit}", fontsize=10)
+        axes[0, column].set_title(f"{title}\n{entries[0].images} {entries[0].unit}", fontsize=10)
         for row, reference in enumerate(shown, start=1):
             _draw_differences(axes[row, column], entries, reference)
     several = any(len({*entry.draws}) > 1 for entry in figures)
@@ -78,7 +78,7 @@ def _draw_differences(axis: Any, entries: Sequence[DomainFigures], reference: st
 
 
 def _title(entries: Sequence[DomainFigures]) -> str:
-    return entries[0].task.titles[entries[0].main]
+    return entries[0].shown.heading(entries[0].main)
 
 
 def _draw_point(axis: Any, row: int, value: float | None, interval: tuple[float, float] | None) -> None:

@@ -78,7 +78,7 @@ def fraction_rows(figures: Mapping[float, Sequence[DomainFigures]]) -> list[dict
     for fraction, entries in figures.items():
         for entry in entries:
             row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "fraction": fraction}
-            row["figure"] = entry.task.titles[entry.main]
+            row["figure"] = entry.shown.heading(entry.main)
             row |= {"mean": entry.mean(entry.main), "sd": entry.sd(entry.main)}
             difference = entry.differences.get(_REFERENCE, {}).get(entry.main)
             low, high = (difference and difference.interval) or (None, None)
@@ -127,7 +127,7 @@ def draw_fractions(figures: Mapping[float, Sequence[DomainFigures]], *, dpi: int
         axis.set_title("in distribution" if domain == "id" else f"out of distribution: {called}", fontsize=10)
         axis.set_xlabel("fraction of the training labels")
         axis.set_ylabel(
-            next(e.task.titles[e.main] for entries in figures.values() for e in entries if e.domain == domain)
+            next(e.shown.heading(e.main) for entries in figures.values() for e in entries if e.domain == domain)
         )
         axis.grid(linewidth=0.4, alpha=0.6)
     axes[-1].legend(fontsize=8, loc="lower right")

@@ -15,7 +15,7 @@ from movl_monai.experiments.compare.data import TestData
 from movl_monai.experiments.compare.setup import ArmSetup, make_parser, settings_digest
 from movl_monai.experiments.compare.training import Training, read_record, training_of
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.metrics.judged import task_of
+from movl_monai.report.tasks import task_in
 from movl_monai.runs.keep_record import RECORD_FILE
 
 __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result", "read_result", "result_settings"]
@@ -53,7 +53,7 @@ class Result:
     def predictions(self) -> Path:
         """File with the results of each image, or of each case of a segmentation."""
         evaluation = self.folder / "evaluation"
-        return evaluation / task_of(evaluation).file
+        return evaluation / task_in(evaluation).results
 
 
 def result_settings(setup: ArmSetup, values: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> str:
@@ -137,7 +137,7 @@ def keep_result(
     digest = ""
     if report:
         sections = {"id": report["id"], **report["ood"]}
-        names = task_of(folder / "evaluation").reported
+        names = task_in(folder / "evaluation").figures.listed
         figures = {domain: {name: part[name] for name in names} for domain, part in sections.items() if part}
         versions = {**report["run"]["versions"], "git_commit": report["run"]["git_commit"]}
         digest = _digest(folder)
@@ -204,7 +204,7 @@ def copy_training(source: Path, target: Path) -> None:
 def _digest(folder: Path) -> str:
     """Return the SHA-256 of the file with the results of each image or case; "" without one."""
     try:
-        path = folder / "evaluation" / task_of(folder / "evaluation").file
+        path = folder / "evaluation" / task_in(folder / "evaluation").results
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (MovlError, OSError):
         return ""

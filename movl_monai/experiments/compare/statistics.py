@@ -10,7 +10,9 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 from movl_monai.experiments.compare.runs import Result
-from movl_monai.metrics.judged import CLASSIFICATION, Judged, Task, read_judged, task_of
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
+from movl_monai.metrics.judged import Judged
+from movl_monai.report.tasks import task_in
 
 __all__ = ["Difference", "DomainFigures", "compare_results"]
 
@@ -49,7 +51,8 @@ class DomainFigures:
         values: by metric, one value per seed and draw (NaN where it has none).
         intervals: by metric, percentile interval of the mean.
         differences: by reference and metric.
-        task: whose metrics these are.
+        shown: figures of the task.
+        unit: name of one of the images or cases, in the plural.
         draws: of each value; () where all are of the first draw.
     """
 
@@ -61,13 +64,14 @@ class DomainFigures:
     values: Mapping[str, np.ndarray]
     intervals: Mapping[str, tuple[float, float] | None]
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
-    task: Task = CLASSIFICATION
+    shown: TaskFigures = CLASS_FIGURES
+    unit: str = "images"
     draws: tuple[int, ...] = ()
 
     @property
     def main(self) -> str:
         """The main figure on this domain."""
-        return self.task.main_of(self.domain)
+        return self.shown.main_of(self.domain)
 
     def mean(self, metric: str) -> float | None:
         """Mean over the draws of the means over the seeds."""
@@ -127,11 +131,16 @@ def compare_results(
     Raises:
         MovlError: if the arms were not evaluated on the same images.
     """
-    parts = _read(results, id_domain)
     finished = [result for result in results if not result.training.failed]
-    task = CLASSIFICATION
-    if finished:
-        task = task_of(finished[0].folder / "evaluation", selected_by=finished[0].training.metric)
+    if not finished:
+        return []
+    task = task_in(finished[0].folder / "evaluation")
+    shown = task.compared(finished[0].training.metric)
+    parts = {
+        (result.arm, (result.draw, result.seed), domain): part
+        for result in finished
+        for domain, part in task.judged(result.folder / "evaluation", id_domain=id_domain, figures=shown).items()
+    }
     arms = list(dict.fromkeys(result.arm for result in results))
     runs = {
         arm: [(result.draw, result.seed) for result in results if result.arm == arm and not result.training.failed]
@@ -147,20 +156,11 @@ def compare_results(
                 part = parts[arm, run, domain]
                 if part.ids != first.ids or part.truth != first.truth:
                     raise MovlError(f"The arms were evaluated on different images of the domain '{domain}'.")
-                rows[arm][run] = part.draws(groups, metrics=task.metrics, rounds=rounds, seed=seed)
+                rows[arm][run] = part.draws(groups, metrics=shown.compared, rounds=rounds, seed=seed)
         for arm in arms:
             if runs[arm]:
-                entries.append(_entry(arm, domain, first, rows, references, level, task, seed))
+                entries.append(_entry(arm, domain, first, rows, references, level, shown, task.unit, seed))
     return entries
-
-
-def _read(results: Sequence[Result], id_domain: str) -> dict[tuple[str, Run, str], Judged]:
-    parts = {}
-    for result in results:
-        if not result.training.failed:
-            for domain, part in read_judged(result.folder / "evaluation", id_domain=id_domain).items():
-                parts[result.arm, (result.draw, result.seed), domain] = part
-    return parts
 
 
 def _entry(
@@ -170,7 +170,8 @@ def _entry(
     rows: Mapping[str, Rows],
     references: Sequence[str],
     level: float,
-    task: Task,
+    shown: TaskFigures,
+    unit: str,
     seed: int,
 ) -> DomainFigures:
     own = rows[arm]
@@ -181,11 +182,11 @@ def _entry(
         if reference == arm or not common:
             continue
         differences[reference] = {}
-        for metric in task.metrics:
+        for metric in shown.compared:
             change = _mean_rounds({run: own[run][metric] - other[run][metric] for run in common}, seed)
             interval = _interval(change[1:], level)
             differences[reference][metric] = Difference(value=_number(float(change[0])), interval=interval)
-    means = {metric: _mean_rounds({run: row[metric] for run, row in own.items()}, seed) for metric in task.metrics}
+    means = {metric: _mean_rounds({run: row[metric] for run, row in own.items()}, seed) for metric in shown.compared}
     patients = set(images.patients)
     return DomainFigures(
         arm=arm,
@@ -194,10 +195,11 @@ def _entry(
         patients=None if None in patients else len(patients),
         seeds=tuple(number for _, number in own),
         draws=tuple(draw for draw, _ in own),
-        values={metric: np.array([row[metric][0] for row in own.values()]) for metric in task.metrics},
+        values={metric: np.array([row[metric][0] for row in own.values()]) for metric in shown.compared},
         intervals={metric: _interval(values[1:], level) for metric, values in means.items()},
         differences=differences,
-        task=task,
+        shown=shown,
+        unit=unit,
     )
 
 

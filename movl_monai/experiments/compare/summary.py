@@ -13,15 +13,10 @@ from typing import Any
 
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation import render_table
+from movl_monai.report.tasks import TASKS
 
 __all__ = ["Summary", "read_comparison", "summary_markdown"]
 
-_TITLES = {
-    "quadratic_kappa": "quadratic kappa",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "macro AUROC",
-    "dice": "Dice",
-}
 _HALF_WIDTHS = 2 * 1.959964  # a 95 % interval is that many standard errors wide
 
 
@@ -34,6 +29,7 @@ class Cell:
         domain: "id", or the name of another domain.
         arm: name of the arm.
         metric: main figure of this domain.
+        title: its heading.
         row: row of ``comparison.csv``, numbers as floats; None for an empty cell.
     """
 
@@ -41,6 +37,7 @@ class Cell:
     domain: str
     arm: str
     metric: str
+    title: str
     row: Mapping[str, float | None]
 
     @property
@@ -80,16 +77,14 @@ def read_comparison(source: str | os.PathLike[str]) -> list[Cell]:
 
 def _cell(name: str, row: Mapping[str, str]) -> Cell:
     domain, arm = row["domain"], row["arm"]
-    if "dice_mean" in row:
-        metric = "dice"
-    elif "quadratic_kappa_mean" in row:
-        metric = "quadratic_kappa"
-    else:
-        metric = "balanced_accuracy" if domain == "id" else "auroc"
+    known = [shown for task in TASKS.values() for shown in task.comparisons if f"{shown.main}_mean" in row]
+    if not known:
+        raise KeyError("no main figure")
+    metric = known[0].main_of(domain)
     numbers = {key: float(text) if text else None for key, text in row.items() if key not in ("domain", "arm")}
     if f"{metric}_mean" not in numbers:
         raise KeyError(metric)
-    return Cell(comparison=name, domain=domain, arm=arm, metric=metric, row=numbers)
+    return Cell(comparison=name, domain=domain, arm=arm, metric=metric, title=known[0].heading(metric), row=numbers)
 
 
 class Summary:
@@ -174,7 +169,7 @@ def summary_markdown(cells: Sequence[Cell], *, references: Sequence[str]) -> str
         if not part:
             continue
         columns = dict.fromkeys(
-            f"{cell.comparison}{'' if inside else ' ' + cell.domain} ({_TITLES[cell.metric]})" for cell in part
+            f"{cell.comparison}{'' if inside else ' ' + cell.domain} ({cell.title})" for cell in part
         )
         lines += [f"## {title}", "", "Cells: " + "; ".join(columns) + ".", ""]
         lines += [render_table(Summary(part).rows(known), style="markdown")]

@@ -16,7 +16,7 @@ from movl_monai.evaluation import figure_with_interval, render_table
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from movl_monai.experiments.compare.statistics import Difference, DomainFigures
 from movl_monai.experiments.compare.work import RunTask
-from movl_monai.metrics.judged import SEGMENTATION
+from movl_monai.metrics.declared import MOVED
 
 __all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows", "facts"]
 
@@ -35,7 +35,7 @@ def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigu
         ", ".join(f"{name} {_shown(value)}" for name, value in comparison.overrides.items()) or "as in the config"
     )
     epochs = sorted({result.training.epochs for result in outcome.results})
-    classified = bool(figures) and figures[0].task is not SEGMENTATION
+    moved = any(name.endswith(MOVED) for entry in figures[:1] for name in entry.shown.compared)
     seconds = comparison.images.feature_seconds()
     lines = [
         f"Command: `{command}`",
@@ -49,7 +49,7 @@ def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigu
         "- Selection: of the start, the states after each epoch and further candidates of the bundle (shown as later "
         f"epochs), the one with the best {example.training.metric} on val, of equals the one with the lower cross "
         f"entropy on val{_clear(comparison)}; test images are evaluated once per final run.",
-        *([_threshold(figures)] if classified else []),
+        *([_threshold(figures)] if moved else []),
         _intervals(comparison, figures),
         "- Trained parameters: numbers in the parts that are trained or solved. Train seconds: wall time of training "
         "with its validations; rough where several runs share the machine, as with --jobs."
@@ -194,11 +194,11 @@ def comparison_csv(outcome: Outcome, figures: Sequence[DomainFigures], reference
         row: dict[str, Any] = {"domain": entry.domain, "arm": entry.arm, "seeds": len({*entry.seeds})}
         row["draws"] = len({*entry.draws}) or 1
         row |= {"images": entry.images, "patients": entry.patients}
-        for metric in entry.task.metrics:
+        for metric in entry.shown.compared:
             row |= {f"{metric}_mean": entry.mean(metric), f"{metric}_sd": entry.sd(metric)}
             row |= _bounds(metric, entry.intervals[metric])
         for reference in _used(figures, references):
-            for metric in entry.task.metrics:
+            for metric in entry.shown.compared:
                 name = f"{metric}_minus_{reference}"
                 difference = entry.differences.get(reference, {}).get(metric, Difference(value=None, interval=None))
                 row |= {name: difference.value, **_bounds(name, difference.interval)}
@@ -224,7 +224,7 @@ def comparison_markdown(
         part = [entry for entry in figures if entry.domain == domain]
         title = "In distribution (test split)" if domain == "id" else f"Out of distribution: {domain}"
         people = f", {part[0].patients} patients" if part[0].patients is not None else ""
-        lines += [f"## {title}: {part[0].images} {part[0].task.unit}{people}", ""]
+        lines += [f"## {title}: {part[0].images} {part[0].unit}{people}", ""]
         lines += [render_table(domain_rows(part, references), style="markdown")]
     lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
     lines += ["## How it was made", "", *facts(comparison, outcome, figures, command), ""]
@@ -239,13 +239,12 @@ def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> 
     rows = []
     metrics = [
         name
-        for name in (entries[0].task.metrics if entries else ())
-        if name in entries[0].task.reported or any(entry.mean(name) is not None for entry in entries)
+        for name in (entries[0].shown.compared if entries else ())
+        if not name.endswith(MOVED) or any(entry.mean(name) is not None for entry in entries)
     ]
     for entry in entries:
         row: dict[str, Any] = {"arm": entry.arm}
-        titles = entry.task.titles
-        row |= {titles[metric]: _spread(entry.mean(metric), entry.sd(metric)) for metric in metrics}
+        row |= {entry.shown.heading(metric): _spread(entry.mean(metric), entry.sd(metric)) for metric in metrics}
         for reference in references:
             difference = entry.differences.get(reference, {}).get(entry.main)
             row[f"{_title(entry)} - {reference} [95 %]"] = "" if difference is None else _signed(difference)
@@ -337,7 +336,7 @@ def _selected(results: Sequence[Any]) -> str:
 
 
 def _title(entry: DomainFigures) -> str:
-    return entry.task.titles[entry.main]
+    return entry.shown.heading(entry.main)
 
 
 def _used(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import WeightedFigures
+from movl_monai.metrics.declared import CLASS_FIGURES
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import Metric
 
@@ -23,7 +24,7 @@ __all__ = [
 
 Cell = tuple[str, int]  # corruption and severity
 CLEAN: Cell = ("clean", 0)
-METRICS: tuple[Metric, ...] = ("balanced_accuracy", "auroc")
+METRICS: tuple[Metric, ...] = CLASS_FIGURES.pictured  # type: ignore[assignment]
 _MIN_DEFINED = 0.5  # smallest share of rounds with a value that an interval needs
 Errors = Mapping[str, np.ndarray]
 

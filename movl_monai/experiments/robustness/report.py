@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import run_info
-from movl_monai.experiments.robustness.figures import CLEAN, Cell, robustness_figures
+from movl_monai.experiments.robustness.figures import CLEAN, METRICS, Cell, robustness_figures
 from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.metrics.declared import CLASS_FIGURES
 from movl_monai.report.sections.canvas import chart_names
 from movl_monai.report.table import figure_with_interval, render_table
 from movl_monai.transforms.corruptions import CORRUPTIONS
@@ -29,7 +30,7 @@ _STYLES = (
 )
 _COLUMNS = 4
 Result = Mapping[str, Any]
-_TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}
+_TITLES = {metric: CLASS_FIGURES.heading(metric) for metric in METRICS}
 SCHEMA_VERSION = 1
 
 
@@ -61,7 +62,7 @@ def draw_robustness(result: Mapping[str, Any], *, metric: str = "balanced_accura
         _finish(axis, name)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), fontsize=9, frameon=False)
-    title = {"balanced_accuracy": "balanced accuracy", "auroc": "macro AUROC"}[metric]
+    title = _TITLES[metric]
     figure.supylabel(title, fontsize=9)
     level = f"{100 * result['resampling']['level']:g} %"
     about = f"{result['images']['n']} test images; bars: {level} intervals over {result['resampling']['resampled']}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.errors import ConfigError
+from movl_monai.report.tasks import CLASSIFICATION
 from movl_monai.runs.overrides import find_ids, reachable
 from movl_monai.runs.provenance import run_info
 from movl_monai.runs.run_record import Run, open_run
@@ -152,7 +153,7 @@ def _find(baseline: str, names: Sequence[str], paths: Sequence[Path]) -> str | N
 
 def _check(runs: Sequence[NamedRun]) -> None:
     for named in runs:
-        if named.run.task != "classification":
+        if named.run.task != CLASSIFICATION.name:
             raise ConfigError(
                 f"The run '{named.name}' is a {named.run.task}; the robustness suite is about classifications, whose "
                 "labels corruptions do not move. Leave it out."

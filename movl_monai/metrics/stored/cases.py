@@ -6,12 +6,16 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from movl_monai.errors import MovlError
 from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 
-__all__ = ["Case", "case_sections", "cases_csv"]
+__all__ = ["CASES_FILE", "Case", "case_sections", "cases_csv", "read_cases"]
+
+CASES_FILE = "cases.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,33 @@ def cases_csv(cases: Sequence[Case], class_names: Sequence[str]) -> str:
         unit = ("mm" if case.in_mm else "pixels") if case.has_distances else NO_DISTANCES
         writer.writerow([*facts, unit, *means, *values])
     return stream.getvalue()
+
+
+def read_cases(path: Path, *, figures: Sequence[str] = FIGURES) -> list[Mapping[str, str]]:
+    """Read the rows of a file of :func:`cases_csv`.
+
+    Args:
+        path: the file.
+        figures: figures that it must have.
+
+    Raises:
+        MovlError: if the file is missing or lacks a column.
+    """
+    needed = ("case", "domain", "split", "patient", *figures)
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows: list[Mapping[str, str]] = list(reader)
+        if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+            raise KeyError(*missing)
+        for row in rows:
+            _ = [float(row[name] or "nan") for name in figures]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise MovlError(
+            f"{path.name} cannot be read as cases: {type(error).__name__}. Expected the file of an evaluation beside "
+            f"report.json, with the columns {', '.join(needed)}; evaluate again."
+        ) from error
+    return rows
 
 
 def _text(value: float) -> str:

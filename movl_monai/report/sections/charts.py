@@ -6,19 +6,19 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from movl_monai.metrics.declared import TaskFigures
 from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished
 from movl_monai.report.words import section_title
 
 __all__ = ["draw_charts"]
 
-_WORDS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
-
-def draw_charts(report: Mapping[str, Any]) -> dict[str, bytes]:
+def draw_charts(report: Mapping[str, Any], figures: TaskFigures) -> dict[str, bytes]:
     """Draw the charts for which a report has figures.
 
     Args:
         report: report from :func:`~movl_monai.evaluation.build_report`.
+        figures: figures of its task.
 
     Returns:
         PNGs by file name: "overview.png" (figures with intervals), "reliability_0.png", ... in the order of the
@@ -27,7 +27,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, bytes]:
         ... in the order of the columns. A chart without figures is left out, and the page gives the reason.
     """
     drawn: dict[str, Callable[[], bytes | None]] = {
-        "overview.png": lambda: _mask_overview(report) if _is_segmentation(report) else _overview(report),
+        "overview.png": lambda: _overview(report, figures),
         "ood_detection.png": lambda: _detection(report.get("ood_detection")),
         "conformal_coverage.png": lambda: _conformal(report.get("conformal"), "coverage"),
         "conformal_size.png": lambda: _conformal(report.get("conformal"), "mean_size"),
@@ -36,7 +36,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, bytes]:
     for number, part in enumerate(_sections(report, "calibration").values()):
         drawn[f"reliability_{number}.png"] = functools.partial(_reliability, part.get("reliability") or {})
     for number, column in enumerate(group_columns(report)):
-        drawn[f"groups_{number}.png"] = functools.partial(_groups, report["groups"][column])
+        drawn[f"groups_{number}.png"] = functools.partial(_groups, report["groups"][column], figures.main)
     pictures = {name: draw() for name, draw in drawn.items()}
     return {name: picture for name, picture in pictures.items() if picture is not None}
 
@@ -53,48 +53,33 @@ def group_sections(column: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {key: part for key, part in column.items() if key not in ("gaps", "notes") and part}
 
 
-def main_figure(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figure of groups that a chart shows: balanced accuracy, or Dice for masks."""
-    return "dice" if any("dice" in group for part in parts.values() for group in part.values()) else "balanced_accuracy"
-
-
 def _sections(report: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return dict((report.get(key) or {}).get("sections") or {})
 
 
-def _overview(report: Mapping[str, Any]) -> bytes | None:
+def _overview(report: Mapping[str, Any], figures: TaskFigures) -> bytes | None:
     known = {section_title(key): part for key, part in _tested(report).items()}
     if not known:
         return None
-    figure, axis = canvas(width=6.4, height=1.3 + 0.55 * len(known))
-    for series, (metric, name) in enumerate(_WORDS.items()):
-        values = [part[metric] for part in known.values()]
-        intervals = [part["intervals"].get(metric) for part in known.values()]
-        dots(axis, list(known), values, intervals, series=series, shift=0.3 * series - 0.15, label=name)
-        chance = 0.5 if metric == "auroc" else 1 / len(report["classes"])
-        axis.axvline(chance, color=COLORS[series], linestyle=(series, (1, 3)), linewidth=1.5)
-    axis.set(xlim=(0, 1.02), xlabel="dotted lines: what guessing gives")
-    return finished(figure)
-
-
-def _mask_overview(report: Mapping[str, Any]) -> bytes | None:
-    known = {section_title(key): part for key, part in _tested(report).items()}
-    if not known:
-        return None
-    figure, axis = canvas(width=6.4, height=1.3 + 0.4 * len(known))
-    values = [part["dice"] for part in known.values()]
-    dots(axis, list(known), values, [part["intervals"].get("dice") for part in known.values()])
-    axis.set(xlim=(0, 1.02), xlabel="mean Dice")
-    return finished(figure)
+    shown = [(name, figures.declared[name]) for name in figures.pictured]
+    chances = [figure.chance(len(report["classes"])) if figure.chance else None for _, figure in shown]
+    drawn, axis = canvas(width=6.4, height=1.3 + (0.25 + 0.15 * len(shown)) * len(known))
+    for series, ((name, figure), chance) in enumerate(zip(shown, chances, strict=True)):
+        values = [part[name] for part in known.values()]
+        intervals = [part["intervals"].get(name) for part in known.values()]
+        shift = 0.3 * series - 0.15 * (len(shown) - 1)
+        label = figure.phrase if len(shown) > 1 else None
+        dots(axis, list(known), values, intervals, series=series, shift=shift, label=label)
+        if chance is not None:
+            axis.axvline(chance, color=COLORS[series], linestyle=(series, (1, 3)), linewidth=1.5)
+    guessed = any(chance is not None for chance in chances)
+    axis.set(xlim=(0, 1.02), xlabel="dotted lines: what guessing gives" if guessed else shown[0][1].phrase)
+    return finished(drawn)
 
 
 def _tested(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     parts = {"id": report.get("id"), **{f"ood:{name}": part for name, part in report.get("ood", {}).items()}}
     return {key: part for key, part in parts.items() if part and part["n"]}
-
-
-def _is_segmentation(report: Mapping[str, Any]) -> bool:
-    return report.get("task") == "segmentation"
 
 
 def _reliability(bins: Mapping[str, Any]) -> bytes | None:
@@ -171,9 +156,9 @@ def _risk_coverage(sections: Mapping[str, Any]) -> bytes | None:
     return finished(figure)
 
 
-def _groups(column: Mapping[str, Any]) -> bytes | None:
+def _groups(column: Mapping[str, Any], metric: str) -> bytes | None:
     parts = group_sections(column)
-    values, metric = list(dict.fromkeys(value for part in parts.values() for value in part)), main_figure(parts)
+    values = list(dict.fromkeys(value for part in parts.values() for value in part))
     if not values:
         return None
     figure, axis = canvas(width=6.4, height=1.5 + (0.22 + 0.18 * len(parts)) * len(values))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from movl_monai.metrics.declared import DECLARED
+from movl_monai.errors import MovlError
+from movl_monai.metrics.declared import Figure, TaskFigures
 from movl_monai.report.model_card import model_card
-from movl_monai.report.sections.charts import group_columns, group_sections, main_figure
+from movl_monai.report.sections.charts import group_columns, group_sections
 from movl_monai.report.words import domain_of, is_tested, section_title
 
 __all__ = [
-    "MASK_FIGURES",
-    "METRICS",
     "common_values",
     "compared_runs",
-    "declared_figures",
     "difference_lines",
     "difference_words",
+    "evaluation_folder",
     "figure_sections",
     "group_tables",
     "remarks",
@@ -30,33 +31,9 @@ _BASELINES = {
     "full_finetune": ("full fine-tuning", "strategy_full_finetune.json"),
 }
 _STAGES: dict[tuple[str, ...], str] = {("linear probe",): "linear_probe", ("fine-tuning",): "full_finetune"}
-METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "share of right images",
-    "auroc": "AUROC",
-    "dice": "mean Dice",
-}
-_POINTS = ("balanced_accuracy", "accuracy", "sensitivity", "specificity")
-_FIGURES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "auroc": "AUROC",
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd95": "HD95",
-}
-# name, arrow (up: larger is better), meaning
-MASK_FIGURES: dict[str, tuple[str, str, str]] = {
-    "dice": ("Dice", "↑", "twice the common area over the sum of both areas, 0 to 1"),
-    "iou": ("IoU", "↑", "common area over the united area, 0 to 1"),
-    "sensitivity": ("Sensitivity", "↑", "share of the true area that was found"),
-    "precision": ("Precision", "↑", "share of the predicted area that is true"),
-    "hd95": ("HD95", "↓", "95th percentile of the distances between the two outlines, the larger of both directions"),
-    "asd": ("Average surface distance", "↓", "mean distance from either outline to the other"),
-}
 
 
-def compared_runs(report: Mapping[str, Any]) -> dict[str, Any]:
+def compared_runs(report: Mapping[str, Any], figures: TaskFigures) -> dict[str, Any]:
     """Return the comparisons with the linear probe, full fine-tuning and other runs in words.
 
     Returns:
@@ -66,8 +43,8 @@ def compared_runs(report: Mapping[str, Any]) -> dict[str, Any]:
     entries = report.get("comparisons") or []
     known = {_kind(entry): entry for entry in reversed(entries)}
     own = _kind({"strategy": (report.get("run") or {}).get("strategy"), "name": ""})
-    runs = [_in_words(name, known[kind]) for kind, (name, _) in _BASELINES.items() if kind in known]
-    runs += [_in_words(str(entry["name"]), entry) for entry in entries if _kind(entry) not in _BASELINES]
+    runs = [_in_words(name, known[kind], figures) for kind, (name, _) in _BASELINES.items() if kind in known]
+    runs += [_in_words(str(entry["name"]), entry, figures) for entry in entries if _kind(entry) not in _BASELINES]
     return {
         "own": _BASELINES[own][0] if own in _BASELINES else None,
         "runs": runs,
@@ -75,43 +52,45 @@ def compared_runs(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_words(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _in_words(name: str, entry: Mapping[str, Any], figures: TaskFigures) -> dict[str, Any]:
     tested = {key: metrics for key, metrics in (entry.get("sections") or {}).items() if is_tested(key)}
     return {
         "name": name,
-        "lines": difference_lines(tested),
+        "lines": difference_lines(tested, figures),
         "notes": [str(note) for note in entry.get("notes") or ["report.json gives no reason."]],
     }
 
 
-def difference_lines(sections: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+def difference_lines(sections: Mapping[str, Mapping[str, Any] | None], figures: TaskFigures) -> list[str]:
     """Return the first figure with a difference of every section in words."""
     return [
-        f"{'internal test' if key == 'id' else domain_of(key)}: {difference_words(metrics or {})}"
+        f"{'internal test' if key == 'id' else domain_of(key)}: {difference_words(metrics or {}, figures)}"
         for key, metrics in sections.items()
     ]
 
 
-def difference_words(metrics: Mapping[str, Any]) -> str:
-    """Describe the first figure with a difference in words, and whether its interval excludes 0.
+def difference_words(metrics: Mapping[str, Any], figures: TaskFigures) -> str:
+    """Describe the first leading figure with a difference in words, and whether its interval excludes 0.
 
     Example:
-        >>> difference_words({"accuracy": {"difference": 0.02, "interval": [0.01, 0.03]}})
+        >>> from movl_monai.metrics.declared import CLASS_FIGURES
+        >>> difference_words({"accuracy": {"difference": 0.02, "interval": [0.01, 0.03]}}, CLASS_FIGURES)
         'better, +2.0 points share of right images (+1.0 to +3.0)'
     """
-    for metric, name in METRICS.items():
-        found = metrics.get(metric)
+    for name in figures.leading:
+        found = metrics.get(name)
         if isinstance(found, Mapping) and found.get("difference") is not None:
-            return _words(found["difference"], found.get("interval"), metric, name)
+            return _words(found["difference"], found.get("interval"), figures.declared[name])
     return "no difference can be given"
 
 
-def _words(difference: float, interval: Sequence[float] | None, metric: str, name: str) -> str:
-    scale, unit, digits = (100, " points", 1) if metric in _POINTS else (1, "", 3)
+def _words(difference: float, interval: Sequence[float] | None, figure: Figure) -> str:
+    scale, unit, digits = (100, " points", 1) if figure.percent else (1, "", 3)
     low, high = interval if interval is not None and None not in interval else (-1.0, 1.0)
     bounds = f" ({scale * low:+.{digits}f} to {scale * high:+.{digits}f})" if interval is not None else ""
-    verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
-    return f"{verdict}, {scale * difference:+.{digits}f}{unit} {name}{bounds}"
+    verdicts = ("better", "worse") if figure.better == "↑" else ("worse", "better")
+    verdict = verdicts[0] if low > 0 else verdicts[1] if high < 0 else "no clear difference"
+    return f"{verdict}, {scale * difference:+.{digits}f}{unit} {figure.phrase}{bounds}"
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
@@ -124,22 +103,22 @@ def _kind(entry: Mapping[str, Any]) -> str:
     return next((kind for kind in _BASELINES if kind in texts), _STAGES.get((str(strategy),), str(entry["name"])))
 
 
-def group_tables(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def group_tables(report: Mapping[str, Any], figures: TaskFigures) -> list[dict[str, Any]]:
     """Return the figures of every group, the largest gaps, and the reasons for missing gaps, for every group column."""
-    return [_table(name, report["groups"][name]) for name in group_columns(report)]
+    return [_table(name, report["groups"][name], figures) for name in group_columns(report)]
 
 
-def _table(name: str, column: Mapping[str, Any]) -> dict[str, Any]:
+def _table(name: str, column: Mapping[str, Any], figures: TaskFigures) -> dict[str, Any]:
     sections, gaps = group_sections(column), column.get("gaps") or {}
     known = {key: found for key, found in gaps.items() if found and found.get("largest") is not None}
     return {
         "name": name,
         "sections": sections,
-        "main": _FIGURES[main_figure(sections)],
+        "main": figures.declared[figures.main].title,
         "figures": {
-            figure: title
-            for figure, title in _FIGURES.items()
-            if any(figure in group for part in sections.values() for group in part.values())
+            name: figure.title
+            for name, figure in figures.declared.items()
+            if any(name in group for part in sections.values() for group in part.values())
         },
         "gaps": {key: {**found, "between": _between(found)} for key, found in known.items()},
         "missing": [
@@ -156,11 +135,6 @@ def _between(gap: Mapping[str, Any]) -> str:
     return f"{names} (small)" if gap.get("small") else names
 
 
-def declared_figures() -> dict[str, tuple[str, str, str]]:
-    """Return title, better direction and definition of every figure of a classification."""
-    return {name: (figure.title, figure.better, figure.definition) for name, figure in DECLARED.items()}
-
-
 def figure_sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the sections with figures of a report by key ("id", "ood:<domain>", "val", "calibration")."""
     parts = {"id": report.get("id"), **{f"ood:{name}": part for name, part in (report.get("ood") or {}).items()}}
@@ -168,15 +142,32 @@ def figure_sections(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: part for name, part in parts.items() if part}
 
 
-def common_values(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables that the templates of classification and segmentation share."""
+def evaluation_folder(run: str | os.PathLike[str]) -> Path:
+    """Return the folder with the report.json of a run: the folder itself, or its ``evaluation``.
+
+    Raises:
+        MovlError: if there is none.
+    """
+    given = Path(run)
+    for folder in (given, given / "evaluation"):
+        if (folder / "report.json").is_file():
+            return folder.resolve()
+    raise MovlError(
+        f"There is no report in {given.name!r}: expected report.json there or in its folder evaluation. "
+        "Evaluate the run first: `movl-monai evaluate RUN --dataset_dir DIR`."
+    )
+
+
+def common_values(report: Mapping[str, Any], figures: TaskFigures) -> dict[str, Any]:
+    """Return the variables that the templates of all tasks share."""
     return {
         "report": report,
         "made": report.get("model_card") or model_card(report),
         "sections": figure_sections(report),
-        "groups": group_tables(report),
-        "compared": compared_runs(report),
-        "metric_names": METRICS,
+        "groups": group_tables(report, figures),
+        "compared": compared_runs(report, figures),
+        "figures": figures.titles(),
+        "metric_names": {name: figures.declared[name].phrase for name in figures.leading},
     }
 
 

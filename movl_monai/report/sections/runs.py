@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from movl_monai.metrics.declared import Figure, TaskFigures
 from movl_monai.report import render_template
 from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished
-from movl_monai.report.sections.figures import MASK_FIGURES, declared_figures, difference_lines, figure_sections
+from movl_monai.report.sections.figures import difference_lines, figure_sections
 from movl_monai.report.words import is_tested, percent, readable, section_title
 
 __all__ = ["draw_runs", "render_runs"]
@@ -19,11 +20,12 @@ _FACTS = (
 )
 
 
-def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
+def render_runs(compared: Mapping[str, Any], figures: TaskFigures, chart: bytes | None) -> str:
     """Render a comparison as a page.
 
     Args:
         compared: result of :func:`~movl_monai.report.several_runs.compare_reports`.
+        figures: figures of the task.
         chart: result of :func:`draw_runs`.
 
     Returns:
@@ -40,10 +42,10 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
         names=compared["names"],
         differences=compared["differences"],
         chart=chart,
-        cards=[_card(compared, name) for name in reports],
+        cards=[_card(compared, name, figures) for name in reports],
         tables=_tables(reports),
-        figures=MASK_FIGURES if compared["task"] == "segmentation" else declared_figures(),
-        figure_name="mean Dice" if _main(compared) == "dice" else "balanced accuracy",
+        figures=figures.titles(),
+        figure_name=figures.declared[figures.main].phrase,
         trust=trust,
         trust_titles=_titles(trust),
         facts=facts,
@@ -51,9 +53,9 @@ def render_runs(compared: Mapping[str, Any], chart: bytes | None) -> str:
     )
 
 
-def draw_runs(compared: Mapping[str, Any]) -> bytes | None:
+def draw_runs(compared: Mapping[str, Any], figures: TaskFigures) -> bytes | None:
     """Draw the main figure of every run on every set of test images as a PNG; None without a figure."""
-    reports, metric = compared["reports"], _main(compared)
+    reports, metric = compared["reports"], figures.main
     keys = [key for key in _keys(reports) if is_tested(key)]
     if not keys:
         return None
@@ -68,25 +70,26 @@ def draw_runs(compared: Mapping[str, Any]) -> bytes | None:
     return finished(figure)
 
 
-def _card(compared: Mapping[str, Any], name: str) -> dict[str, Any]:
-    report, metric = compared["reports"][name], _main(compared)
+def _card(compared: Mapping[str, Any], name: str, figures: TaskFigures) -> dict[str, Any]:
+    report, metric = compared["reports"][name], figures.main
+    main = figures.declared[metric]
     here, entry = report.get("id"), compared["differences"].get(name)
     value = here[metric] if here else None
     return {
         "name": name,
         "kept_start": (report.get("model_card") or {}).get("kept_start"),
-        "big": None if value is None else _value(value, metric),
+        "big": None if value is None else _value(value, main),
         "value": value,
         "interval": here["intervals"].get(metric) if here else None,
-        "elsewhere": [f"{key}: {_value(part[metric], metric)}" for key, part in (report.get("ood") or {}).items()],
+        "elsewhere": [f"{key}: {_value(part[metric], main)}" for key, part in (report.get("ood") or {}).items()],
         "first": entry is None,
-        "differences": difference_lines((entry or {}).get("sections") or {}),
+        "differences": difference_lines((entry or {}).get("sections") or {}, figures),
         "notes": [readable(note) for note in (entry or {}).get("notes") or ()],
     }
 
 
-def _value(value: float | None, metric: str) -> str:
-    return f"{value:.3f}" if metric == "dice" and value is not None else percent(value)
+def _value(value: float | None, figure: Figure) -> str:
+    return percent(value) if figure.percent or value is None else f"{value:.3f}"
 
 
 def _tables(reports: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Mapping[str, Any] | None]]]:
@@ -142,7 +145,3 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
 
 def _keys(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for report in reports.values() for key in figure_sections(report)))
-
-
-def _main(compared: Mapping[str, Any]) -> str:
-    return "dice" if compared["task"] == "segmentation" else "balanced_accuracy"

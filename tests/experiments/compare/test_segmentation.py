@@ -16,7 +16,7 @@ from movl_monai.errors import DataError, MovlError
 from movl_monai.experiments.compare import Plan, Result, Training, compare_results, read_plan
 from movl_monai.experiments.compare.comparison import Comparison
 from movl_monai.experiments.compare.data import fingerprint
-from movl_monai.metrics.judged import SEGMENTATION, read_judged, task_of
+from movl_monai.report.tasks import SEGMENTATION, task_in
 from tests.evaluation.masks import write_images
 from tests.tables import read_rows
 
@@ -128,7 +128,7 @@ def test_differences_are_paired_by_case(tmp_path: Path) -> None:
         ("far", "better"),
     ]
     better = entries[1]
-    assert better.task is SEGMENTATION
+    assert (better.shown, better.unit) == (SEGMENTATION.figures, "cases")
     assert (better.images, better.patients) == (8, 4)
     assert better.mean("dice") == pytest.approx(base[:8].mean() + 0.05)
     change = better.differences["plain"]["dice"]
@@ -147,10 +147,10 @@ def test_other_cases_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MovlError, match="different images"):
         compare_results(results, references=["a"], rounds=10)
     with pytest.raises(MovlError, match="neither predictions.csv nor cases.csv"):
-        task_of(tmp_path)
+        task_in(tmp_path)
     (tmp_path / "cases.csv").write_text("case,domain\n1,id\n")
     with pytest.raises(MovlError, match="cannot be read as cases"):
-        read_judged(tmp_path, id_domain="id")
+        SEGMENTATION.judged(tmp_path, id_domain="id", figures=SEGMENTATION.figures)
 
 
 def test_the_arms_file_of_the_bundle_is_json_with_a_line_on_every_arm() -> None:

@@ -18,7 +18,7 @@ from movl_monai.experiments.compare.table import (
     cost_rows,
     domain_rows,
 )
-from movl_monai.metrics.judged import CLASSIFICATION
+from movl_monai.metrics.declared import CLASS_FIGURES
 from tests.tables import read_rows
 
 Finished = tuple[Comparison, Outcome]
@@ -84,7 +84,7 @@ def test_the_cost_table_tells_when_the_start_was_selected(finished: Finished) ->
 
 
 def _entry(arm: str, interval: tuple[float, float], *, domain: str = "id") -> DomainFigures:
-    values = {name: np.array([0.8, 0.9]) for name in CLASSIFICATION.metrics}
+    values = {name: np.array([0.8, 0.9]) for name in CLASS_FIGURES.compared}
     change = {name: Difference(value=0.1, interval=interval) for name in values}
     differences = {} if arm == "linear_probe" else {"linear_probe": change}
     bounds = dict.fromkeys(values, (0.7, 0.95))

@@ -1,0 +1,141 @@
+"""Classification: one class for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
+from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.judged import Judged, judged_images
+from movl_monai.metrics.paired import compare_runs
+from movl_monai.metrics.stored.outputs import find_outputs
+from movl_monai.report.sections.figures import remarks, score_names
+from movl_monai.report.sections.first_screen import METHODS, first_words, risk_at
+from movl_monai.report.task import Task
+
+__all__ = ["CLASSIFICATION", "NO_ANSWER_OUTSIDE", "NO_ANSWER_UNSURE", "Classification", "answer_of", "no_answer"]
+
+NO_ANSWER_OUTSIDE = "No answer: unlike the training images"
+NO_ANSWER_UNSURE = "No answer: not sure enough"
+
+
+def no_answer(*, outside: bool | None, abstain: bool | None) -> str:
+    """Return the sentence that replaces an answer, "" if the model answers.
+
+    Args:
+        outside: whether the image is out-of-distribution; None if unknown.
+        abstain: whether the model abstains; None if unknown.
+
+    Example:
+        >>> no_answer(outside=True, abstain=True), no_answer(outside=None, abstain=False)
+        ('No answer: unlike the training images', '')
+    """
+    if outside:
+        return NO_ANSWER_OUTSIDE
+    return NO_ANSWER_UNSURE if abstain else ""
+
+
+def answer_of(predicted: str, *, outside: bool | None, abstain: bool | None) -> str:
+    """Return the predicted class, or the sentence of :func:`no_answer` if the model abstains."""
+    return no_answer(outside=outside, abstain=abstain) or predicted
+
+
+class Classification(Task):
+    """One class for each image, from logits (B, C) with softmax."""
+
+    name = "classification"
+    figures = CLASS_FIGURES
+    results = "predictions.csv"
+    row_entries = (
+        *("id", "status", "reason", "detail", "answer", "format", "modality", "frame", "rows", "columns"),
+        *("predicted", "predicted_number", "probabilities", "calibrated"),
+        *("ood_score", "outside", "abstain", "prediction_set"),
+    )
+
+    @property
+    def comparisons(self) -> tuple[TaskFigures, ...]:
+        """Figures of comparisons; quadratic kappa selects where the classes are grades."""
+        return (GRADE_FIGURES, self.figures)
+
+    def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the sentences of the first screen."""
+        return first_words(report)
+
+    def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the variables of the sections on trust, and the notes of all sections."""
+        return {
+            "remarks": remarks(report),
+            "method_names": METHODS,
+            "risk_at": risk_at,
+            "scores": score_names(report),
+        }
+
+    def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:
+        """Read predictions.csv by domain."""
+        return judged_images(evaluation / self.results, id_domain=id_domain)
+
+    def compare(
+        self, run: Path, against: Path, *, report: Mapping[str, Any], name: str, **resampling: Any
+    ) -> Comparison:
+        """Compare the stored outputs of two evaluations."""
+        return compare_runs(run, against, name=name, **resampling)
+
+    def find_evaluation(self, run: Path) -> Path:
+        """Return the folder with the stored outputs of a run."""
+        return find_outputs(run).parent
+
+    def answers(
+        self, logits: np.ndarray, features: np.ndarray | None, *, class_names: Sequence[str], trust: Any = None
+    ) -> list[dict[str, Any]]:
+        """Return the predicted class of each image with its probabilities, and the judgement of a trust record.
+
+        Args:
+            logits: (N, C), before softmax.
+            features: (N, F), the input of the head; None if unknown.
+            class_names: the C names.
+            trust: a :class:`~movl_monai.evaluation.trust_record.TrustRecord`, or None.
+
+        Returns:
+            for each image ``answer`` (the class, or a sentence with the reason why there is none), ``predicted`` (the
+            most probable class, also if the model abstains) and its ``predicted_number`` from 0, which pictures show if
+            the name is not legible, ``probabilities`` (C) of the raw logits, and from the trust record, None if
+            unknown: ``calibrated`` (C; None if the model abstains), ``ood_score``, ``outside``, ``abstain``,
+            ``prediction_set`` (names).
+        """
+        values = np.asarray(logits, dtype=np.float64)
+        probabilities = softmax(values)
+        trusted = None if trust is None else trust.apply(values, features)
+
+        def of(name: str, number: int) -> Any:
+            column = None if trusted is None else getattr(trusted, name)
+            return None if column is None else column[number].tolist()
+
+        rows: list[dict[str, Any]] = []
+        for number, best in enumerate(values.argmax(axis=1).tolist()):
+            chosen = of("sets", number)
+            marks = {name: of(name, number) for name in ("outside", "abstain")}
+            rows.append(
+                {
+                    "answer": answer_of(class_names[best], **marks),
+                    "predicted": class_names[best],
+                    "predicted_number": best,
+                    "probabilities": probabilities[number].tolist(),
+                    # the temperature was fitted for images that the model answers
+                    "calibrated": None if no_answer(**marks) else of("probabilities", number),
+                    "ood_score": of("ood_scores", number),
+                    **marks,
+                    "prediction_set": None
+                    if chosen is None
+                    else [name for name, inside in zip(class_names, chosen, strict=True) if inside],
+                }
+            )
+        return rows
+
+
+CLASSIFICATION = Classification()
+"""The task of classifiers."""

@@ -1,0 +1,112 @@
+"""Base of tasks: the kinds of answers that a network gives, such as a class for each image or for each pixel."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from movl_monai.metrics.declared import TaskFigures
+from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.judged import Judged
+
+__all__ = ["Task"]
+
+
+class Task(ABC):
+    """One kind of answer: its figures, its part of the report, its files and its rows.
+
+    A task has one object in :data:`movl_monai.report.tasks.TASKS`. Networks, reports, runs and exported files hold its
+    name. Its page is the template ``<name>.html``, and ``<name>_words.html`` has its part of the common sections.
+
+    Attributes:
+        name: as in report.json, in metadata of exported files, and ``task`` of a network.
+        figures: figures of its reports and comparisons.
+        per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
+            head reads maps; else logits are (B, C) and the head reads a vector for each image.
+        unit: name of a row of its results, in the plural.
+        results: file in the folder of an evaluation with a row for each image or case.
+        row_entries: entries of the rows of :meth:`answers` that the table of predictions always has, in order.
+    """
+
+    name: ClassVar[str]
+    figures: ClassVar[TaskFigures]
+    per_pixel: ClassVar[bool] = False
+    unit: ClassVar[str] = "images"
+    results: ClassVar[str]
+    row_entries: ClassVar[tuple[str, ...]]
+
+    @property
+    def comparisons(self) -> tuple[TaskFigures, ...]:
+        """Figures of comparisons of methods; of several the first whose main figure selects or is in a table."""
+        return (self.figures,)
+
+    def compared(self, selected_by: str) -> TaskFigures:
+        """Return the figures of a comparison of methods.
+
+        Args:
+            selected_by: name of the validation figure that selected the checkpoints.
+        """
+        return next((shown for shown in self.comparisons if shown.main in selected_by), self.figures)
+
+    @abstractmethod
+    def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the sentences of the first screen: ``here``, ``elsewhere`` by domain, ``sure``, ``outside``."""
+
+    def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return variables of its templates that other tasks do not have."""
+        return {}
+
+    @abstractmethod
+    def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:
+        """Read the results of an evaluation by domain: "id", then the others.
+
+        Args:
+            evaluation: its folder.
+            id_domain: the in-distribution domain.
+            figures: result of :meth:`compared`.
+
+        Raises:
+            MovlError: if the file is missing or damaged.
+        """
+
+    @abstractmethod
+    def compare(
+        self, run: Path, against: Path, *, report: Mapping[str, Any], name: str, **resampling: Any
+    ) -> Comparison:
+        """Compute the paired differences of two evaluations on the same images or cases.
+
+        Args:
+            run: folder of an evaluation.
+            against: folder of the evaluation to compare with.
+            report: report of ``run``.
+            name: name of ``against``.
+            resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
+
+        Raises:
+            MovlError: if the results cannot be read or matched.
+        """
+
+    @abstractmethod
+    def find_evaluation(self, run: Path) -> Path:
+        """Return the folder of an evaluation that another run can be compared with, given it or its run.
+
+        Raises:
+            MovlError: if there is none.
+        """
+
+    def answers(
+        self, logits: np.ndarray, features: np.ndarray | None, *, class_names: Sequence[str], trust: Any = None
+    ) -> list[dict[str, Any]]:
+        """Return the entries of the rows of N images, ``answer`` among them; not of a task per pixel.
+
+        Args:
+            logits: (N, C), before softmax.
+            features: (N, F), the input of the head; None if unknown.
+            class_names: the C names.
+            trust: trust record, or None.
+        """
+        raise NotImplementedError(f"A {self.name} has no answer for a whole image.")
