@@ -38,7 +38,7 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import render_table
-from movl_monai.report.tasks import SEGMENTATION, task_of
+from movl_monai.report.tasks import task_of
 from movl_monai.report.trust_entries import trust_entries
 
 __all__ = [
@@ -245,7 +245,7 @@ def write_files(
     files |= {f"{Path(name).stem}_table": name for name in tables or {}}
     files |= {(keys or {}).get(name, Path(name).stem): name for name in drawn}
     files["model_card"] = "MODEL_CARD.md"
-    complete: _AnyReport = {**report, "files": files}  # type: ignore[assignment]
+    complete: _AnyReport = {**report, "files": files}
     write_atomically(target / task.results, results.encode())
     write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete, task.figures).encode())
     for name, text in (tables or {}).items():
@@ -360,7 +360,7 @@ def build_mask_report(
     shown = {"run": run, "classes": names, "id": figures["id"], "ood": figures["ood"]}
     report: MaskReport = {
         "schema_version": SCHEMA_VERSION,
-        "task": SEGMENTATION.name,
+        "task": "segmentation",
         **figures,
         "classes": names,
         "id_domain": id_domain,

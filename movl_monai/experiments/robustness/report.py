@@ -30,7 +30,7 @@ _STYLES = (
 )
 _COLUMNS = 4
 Result = Mapping[str, Any]
-_TITLES = {metric: CLASS_FIGURES.heading(metric) for metric in METRICS}
+_TITLES: dict[str, str] = {metric: CLASS_FIGURES.heading(metric) for metric in METRICS}
 SCHEMA_VERSION = 1
 
 
