@@ -79,6 +79,7 @@ MOVED = {
     "evaluation.mask_comparisons": "report.several_runs",
     "evaluation.mask_figure": "report.figure",
     "evaluation.mask_groups": "metrics.subgroups",
+    "evaluation.mask_handler": "evaluation.handler",
     "evaluation.mask_html": "report.html",
     "evaluation.mask_metrics": "metrics.masks",
     "evaluation.mask_report": "report.report",

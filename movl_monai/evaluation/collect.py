@@ -27,6 +27,7 @@ __all__ = [
     "largest_components",
     "logits_and_labels",
     "logits_column",
+    "pixel_classes",
 ]
 
 _TEXTS = ("split", "domain", "patient_id")
@@ -57,16 +58,7 @@ def logits_column(output: Any, key: str = "pred") -> torch.Tensor:
     Raises:
         MovlError: if there are none, or they are not one vector per image.
     """
-    if isinstance(output, Mapping):
-        values = output.get(key)
-    else:
-        rows = [item[key] for item in output if key in item]
-        values = torch.stack([torch.as_tensor(row) for row in rows]) if rows else None
-    if values is None:
-        raise MovlError(f"The engine's output has no '{key}'; expected the logits (B, C) there.")
-    logits = torch.as_tensor(values).detach().cpu()
-    if logits.ndim != 2:
-        raise MovlError(f"'{key}' must be logits (B, C), got {tuple(logits.shape)}; a classifier is expected.")
+    logits = _logits(output, key, shape="(B, C)", network="classifier").cpu()
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -255,7 +247,7 @@ class CaseCollector:
             NonFiniteLogitsError: if a logit is NaN or infinite.
         """
         positions = column(batch, "index")
-        logits = _logits(output)
+        logits = _logits(output, "pred", shape="(B, C, H, W)", network="segmenter").float()
         if positions is None or len(positions) != len(logits):
             raise MovlError(f"A batch must have one 'index' per image, got {positions} for {len(logits)} predictions.")
         if logits.shape[1] != self.num_classes:
@@ -266,7 +258,7 @@ class CaseCollector:
             case = self._open.setdefault(name, PredictedCase(name))
             if index in case.planes or not self._expected[name]:
                 raise MovlError("An image was evaluated twice; expected each image of the data set once.")
-            case.planes[index] = self._classes(one, index)
+            case.planes[index] = pixel_classes(one, self.dataset.geometry[index], resize_mode=self.resize_mode)
             if len(case.planes) == self._expected[name]:
                 del self._open[name], self._expected[name]
                 yield self._finished(case)
@@ -281,12 +273,6 @@ class CaseCollector:
         if missing:
             raise MovlError(f"{missing} images of the data set were not evaluated; expected each of them once.")
 
-    def _classes(self, logits: torch.Tensor, index: int) -> np.ndarray:
-        facts = self.dataset.geometry[index]
-        size = (int(facts["rows"]), int(facts["columns"]))
-        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.resize_mode)
-        return probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
-
     def _finished(self, case: PredictedCase) -> PredictedCase:
         if self.largest_component:
             order, classes = case.stacked(self.dataset)
@@ -294,6 +280,18 @@ class CaseCollector:
             planes = [kept] if kept.ndim == 2 else list(np.moveaxis(kept, -1, 0))
             case.planes = dict(zip(order, planes, strict=True))
         return case
+
+
+def pixel_classes(logits: torch.Tensor, record: Mapping[str, Any], *, resize_mode: str) -> np.ndarray:
+    """Return the classes of the pixels of an image at its own size, uint8 (rows, columns).
+
+    Args:
+        logits: (C, H, W), of the resized image.
+        record: technical facts of the image, with ``rows`` and ``columns``.
+        resize_mode: mode in which the image was resized.
+    """
+    size = (int(record["rows"]), int(record["columns"]))
+    return resize_back(logits.softmax(dim=0), size, mode=resize_mode).argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def largest_components(classes: np.ndarray) -> np.ndarray:
@@ -314,15 +312,16 @@ def largest_components(classes: np.ndarray) -> np.ndarray:
     return torch.as_tensor(kept)[0].numpy().astype(np.uint8)
 
 
-def _logits(output: Any) -> torch.Tensor:
+def _logits(output: Any, key: str, *, shape: str, network: str) -> torch.Tensor:
+    """Return the logits of an engine's output, decollated or not."""
     if isinstance(output, Mapping):
-        values = output.get("pred")
+        values = output.get(key)
     else:
-        rows = [torch.as_tensor(item["pred"]) for item in output if "pred" in item]
+        rows = [torch.as_tensor(item[key]) for item in output if key in item]
         values = torch.stack(rows) if rows else None
     if values is None:
-        raise MovlError("The engine's output has no 'pred'; expected the logits (B, C, H, W) there.")
-    logits = torch.as_tensor(values).detach().float()
-    if logits.ndim != 4:
-        raise MovlError(f"'pred' must be logits (B, C, H, W), got {tuple(logits.shape)}; a segmenter is expected.")
+        raise MovlError(f"The engine's output has no '{key}'; expected the logits {shape} there.")
+    logits = torch.as_tensor(values).detach()
+    if logits.ndim != shape.count(",") + 1:
+        raise MovlError(f"'{key}' must be logits {shape}, got {tuple(logits.shape)}; a {network} is expected.")
     return logits

@@ -1,4 +1,4 @@
-"""Handlers for MONAI's evaluators that collect predictions and write the report."""
+"""Handlers for MONAI's evaluators that collect predictions, and those that write the report of each task."""
 
 from __future__ import annotations
 
@@ -17,43 +17,70 @@ from torch import nn
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.collect import PredictionCollector, column
+from movl_monai.evaluation.collect import CaseCollector, PredictedCase, PredictionCollector, column
 from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
+from movl_monai.evaluation.mask_files import has_distances, voxel_spacing
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import trust_record
 from movl_monai.files import keep_evaluated
+from movl_monai.metrics.masks import mask_figures
+from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
 from movl_monai.prompts import VisualPrompt, prompt_picture
-from movl_monai.report.entries import Report
+from movl_monai.report.entries import MaskReport, Report, ResamplingOptions
+from movl_monai.report.figure import draw_cases
 from movl_monai.report.options import ReportOptions
-from movl_monai.report.report import report_of_outputs, write_report
+from movl_monai.report.report import build_mask_report, report_of_outputs, write_files, write_report
 from movl_monai.report.report_tables import track_report
 from movl_monai.report.several_runs import compare_with_runs
 from movl_monai.report.table import render_table
 from movl_monai.report.tasks import report_rows
 from movl_monai.runs.provenance import bundle_facts, run_info
+from movl_monai.transforms import ResizeMask
 
-__all__ = ["EvaluationReportHandler"]
+__all__ = ["CollectingCases", "CollectingImages", "EvaluationReportHandler", "SegmentationReportHandler"]
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Collecting:
-    """Base of handlers that collect the predictions of an evaluator's run and write them at the end."""
+    """Base of handlers that collect what an evaluator's run predicts, and write it at the end."""
 
-    def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
+    def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str]) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = [str(name) for name in class_names]
-        self.collector = PredictionCollector(num_classes=len(self.class_names), domain=domain)
 
     def attach(self, engine: Engine) -> None:
         """Collect after every iteration and finish after the run."""
-        engine.add_event_handler(Events.STARTED, lambda: self.collector.reset())
+        engine.add_event_handler(Events.STARTED, lambda: self.start())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         # not Events.COMPLETED: trackers log the entries of `metrics` at the end of the single epoch
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.finish(engine))
+
+    def start(self) -> None:
+        """Discard everything collected."""
+        raise NotImplementedError
+
+    def finish(self, engine: Engine | None = None) -> None:
+        """Write the results."""
+        raise NotImplementedError
+
+    def _collect(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+
+class CollectingImages(Collecting):
+    """Base of handlers that collect the predictions of whole images, in every process."""
+
+    def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
+        super().__init__(output_dir, class_names=class_names)
+        self.collector = PredictionCollector(num_classes=len(self.class_names), domain=domain)
+
+    def start(self) -> None:
+        """Discard all collected predictions."""
+        self.collector.reset()
 
     def _collect(self, engine: Engine) -> None:
         self.collector.add(engine.state.batch, engine.state.output, features=self._features(engine))
@@ -62,12 +89,47 @@ class Collecting:
         """Return the head's input for the images of this iteration, if a subclass records it."""
         return None
 
-    def finish(self, engine: Engine | None = None) -> None:
-        """Write the collected predictions."""
+
+class CollectingCases(Collecting):
+    """Base of handlers that process the segmented cases of an evaluator's run, one at a time.
+
+    Only one process may evaluate, so that cases are not split.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+    ) -> None:
+        super().__init__(output_dir, class_names=class_names)
+        self.dataset = dataset
+        self.resize_mode = resize_mode
+        self.collector = CaseCollector(
+            dataset, num_classes=len(self.class_names), resize_mode=resize_mode, largest_component=largest_component
+        )
+
+    def start(self) -> None:
+        """Discard all collected cases."""
+        self.collector.reset()
+
+    def take(self, case: PredictedCase) -> None:
+        """Process a complete case."""
         raise NotImplementedError
 
+    def finish(self, engine: Engine | None = None) -> None:
+        """Write the results; a subclass does so after this check that all images were evaluated."""
+        self.collector.check_complete()
 
-class EvaluationReportHandler(Collecting):
+    def _collect(self, engine: Engine) -> None:
+        for case in self.collector.add(engine.state.batch, engine.state.output):
+            self.take(case)
+
+
+class EvaluationReportHandler(CollectingImages):
     """Write report.json, report.html, outputs.npz, predictions.csv and figure.png after a run, and log a table.
 
     outputs.npz keeps the logits and the head's input features of every image
@@ -162,9 +224,13 @@ class EvaluationReportHandler(Collecting):
         """Collect in every iteration and finish after the run."""
         super().attach(engine)
         engine.add_event_handler(Events.STARTED, self._listen)
-        engine.add_event_handler(Events.STARTED, lambda: self.attention.reset())
-        engine.add_event_handler(Events.STARTED, lambda: self.explanations.reset())
         engine.add_event_handler(Events.ITERATION_STARTED, self._look)
+
+    def start(self) -> None:
+        """Discard all collected predictions, attention maps and explanations."""
+        super().start()
+        self.attention.reset()
+        self.explanations.reset()
 
     def _listen(self, engine: Engine) -> None:
         # MONAI's engines get their network after their handlers are attached
@@ -230,13 +296,8 @@ class EvaluationReportHandler(Collecting):
             attention_picture=self.attention.picture(),
             kept=shown,
         )
-        keep_evaluated(self.output_dir, self.datalist)
         track_report(self.report, engine=engine, tensorboard_dir=self.tensorboard_dir)
-        table = render_table(report_rows(self.report))
-        _LOGGER.info("Evaluation [%g %% intervals]:\n%s", 100 * self.options.level, table)
-        for note in self.report["notes"]:
-            _LOGGER.info("Note: %s", note)
-        _LOGGER.info("Report: %s", self.output_dir / "report.html")
+        _conclude(self.output_dir, self.report, datalist=self.datalist, level=self.options.level)
         self._keep_trust(outputs, engine)
         if failed is not None:
             raise failed
@@ -262,6 +323,152 @@ class EvaluationReportHandler(Collecting):
         return {name: [self.groups.get(image, {}).get(name, "") for image in ids] for name in names}
 
 
+class SegmentationReportHandler(CollectingCases):
+    """Write report.json, report.html, MODEL_CARD.md, cases.csv and pictures after an evaluator's run, and log a table.
+
+    The evaluator's batches need ``index``; ``pred`` must be logits (B, C, H, W). Predictions are resized to their masks
+    and compared there; the slices of a volume are stacked and compared as a volume.
+
+    Args:
+        output_dir: folder of the report.
+        class_names: names in the order of the logits, the background first.
+        dataset: the :class:`~movl_monai.data.SegmentationDataset` that is evaluated.
+        datalist: the whole data set, whose fingerprints are kept with the report.
+        id_domain: the in-distribution domain.
+        id_map: an :class:`~movl_monai.data.IdMap`, which salts the patients in cases.csv; None writes none.
+        resize_mode: mode in which the images were resized.
+        largest_component: keep only the largest connected component of each predicted class.
+        pictures: draw the best, the median and the worst case. The pictures show patients, with any text burned into
+            the images; use False for a report that leaves the site.
+        network: network, for the facts of the report.
+        checkpoint: loaded checkpoint file, for its size and sha256.
+        seed: seed of the run, for the facts.
+        strategy: list of stages or its name, for the facts.
+        facts: further facts, without paths and patients.
+        rounds: number of resamples of the intervals.
+        level: confidence level of the intervals.
+        bootstrap_seed: seed of the resampling.
+
+    Attributes:
+        report: the report, after a run.
+
+    Raises:
+        MovlError: if the data set has no masks, or an image was not evaluated.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        datalist: Any = None,
+        id_domain: str = "id",
+        id_map: Any = None,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+        pictures: bool = True,
+        network: nn.Module | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        strategy: Any = None,
+        facts: Mapping[str, Any] | None = None,
+        rounds: int = 1000,
+        level: float = 0.95,
+        bootstrap_seed: int = 0,
+    ) -> None:
+        super().__init__(
+            output_dir,
+            class_names=class_names,
+            dataset=dataset,
+            resize_mode=resize_mode,
+            largest_component=largest_component,
+        )
+        if not dataset.has_masks:
+            raise MovlError("There is nothing to compare with: the images have no masks. Give masks, or run inference.")
+        self.datalist = datalist
+        self.id_domain = id_domain
+        self.id_map = id_map
+        self.pictures = pictures
+        self.network = network
+        post = {"largest_component": largest_component}
+        self.origin: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "strategy": strategy,
+            "facts": post | dict(facts or {}),
+        }
+        self.resampling: ResamplingOptions = {"rounds": rounds, "level": level, "seed": bootstrap_seed}
+        self.cases: list[Case] = []
+        self.report: MaskReport | None = None
+
+    def start(self) -> None:
+        """Discard all collected cases."""
+        super().start()
+        self.cases = []
+
+    def take(self, case: PredictedCase) -> None:
+        """Compare a case with its truth."""
+        order, predicted = case.stacked(self.dataset)
+        masks = [self.dataset.native_mask(index) for index in order]
+        truth = np.stack(masks, axis=-1) if predicted.ndim == 3 else masks[0]
+        shown = max(range(len(order)), key=lambda number: (np.count_nonzero(masks[number]), -number))
+        small = ResizeMask(tuple(self.dataset.masks.shape[1:]), mode=self.resize_mode)
+        spacing = voxel_spacing(self.dataset.geometry[order[0]], predicted.ndim)
+        distances = has_distances(self.dataset.geometry[order[0]])
+        item = self.dataset.data[order[0]]
+        patient = item.get("patient_id")
+        self.cases.append(
+            Case(
+                id=case.id,
+                figures=mask_figures(
+                    truth, predicted, num_classes=len(self.class_names), spacing=spacing, distances=distances
+                ),
+                images=len(order),
+                shown=order[shown],
+                predicted=small(case.planes[order[shown]][None])[0].numpy(),
+                present=np.array([(truth == number).any() for number in range(1, len(self.class_names))]),
+                in_mm=spacing is not None,
+                has_distances=distances,
+                complete=len(order) == self.dataset.geometry[order[0]].get("frames", 1) or predicted.ndim == 2,
+                split=item["split"] or "",
+                domain=item["domain"],
+                patient=patient,
+                patient_id=None if patient is None or self.id_map is None else self.id_map.patient_id(patient),
+                groups=dict(item.get("groups") or {}),
+            )
+        )
+
+    def finish(self, engine: Engine | None = None) -> None:
+        """Build, write and log the report."""
+        super().finish(engine)
+        report = build_mask_report(
+            self.cases,
+            class_names=self.class_names,
+            id_domain=self.id_domain,
+            run_info=run_info(network=self.network, **self.origin),
+            bundle=bundle_facts(self.origin["checkpoint"]),
+            **self.resampling,
+        )
+        self.report = self._write(report)
+        _conclude(self.output_dir, self.report, datalist=self.datalist, level=self.resampling["level"])
+
+    def _write(self, report: MaskReport) -> MaskReport:
+        inside, others, _, _ = case_sections(self.cases, id_domain=self.id_domain)
+        pictures: dict[str, bytes] = {}
+        keys: dict[str, str] = {}
+        parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
+        for number, (name, part) in enumerate(parts.items()):
+            part = [case for case in part if not self.dataset.data[case.shown].get("shows_names")]
+            if part and self.pictures:
+                # a domain's name may hold characters that a file name cannot
+                file = f"cases_{number}.png" if number else "cases.png"
+                keys[file] = f"cases_picture{name}"
+                pictures[file] = draw_cases(part, self.dataset, self.class_names)
+        results = cases_csv(self.cases, self.class_names)
+        return write_files(self.output_dir, report, results=results, pictures=pictures, keys=keys)
+
+
 def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
     """Return whether the evaluated splits have all decodable images that the network learned from."""
     sections = outputs.sections()
@@ -272,3 +479,12 @@ def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
 def _prompt_picture(network: Any) -> np.ndarray | None:
     prompt = getattr(getattr(network, "module", network), "prompt", None)
     return prompt_picture(prompt) if isinstance(prompt, VisualPrompt) else None
+
+
+def _conclude(folder: Path, report: Report | MaskReport, *, datalist: Any, level: float) -> None:
+    """Keep the fingerprints of the evaluated data beside a report, and log its table and notes."""
+    keep_evaluated(folder, datalist)
+    _LOGGER.info("Evaluation [%g %% intervals]:\n%s", 100 * level, render_table(report_rows(report)))
+    for note in report["notes"]:
+        _LOGGER.info("Note: %s", note)
+    _LOGGER.info("Report: %s", folder / "report.html")

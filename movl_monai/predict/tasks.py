@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from movl_monai.data.decode import Decoded, fault_of
-from movl_monai.evaluation.collect import largest_components
+from movl_monai.evaluation.collect import largest_components, pixel_classes
 from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
 from movl_monai.evaluation.rows import OK, failed_row, image_rows
 from movl_monai.metrics.checks import NonFiniteLogitsError
@@ -17,7 +17,6 @@ from movl_monai.predict.compute import Computer
 from movl_monai.predict.loader import Item, Unit
 from movl_monai.predict.model import Model
 from movl_monai.report.tasks import task_named
-from movl_monai.transforms import resize_back
 
 __all__ = ["ClassifiedImages", "Sink", "SegmentedCase", "SegmentedImages", "worker_for"]
 
@@ -161,7 +160,9 @@ class SegmentedImages:
             return []
         try:
             logits = self.computer(_stacked(decoded))[0]
-            return [self._classes(one, part.record) for one, part in zip(logits, decoded, strict=True)]
+            mode = self.model.resize_mode
+            pairs = zip(logits, decoded, strict=True)
+            return [pixel_classes(one, part.record, resize_mode=mode) for one, part in pairs]
         except Exception as error:
             fault = _fault_of(error)
             if len(decoded) > 1:
@@ -198,11 +199,6 @@ class SegmentedImages:
             **case.amounts(self.model.class_names),
         }
         return self.sink.segmented(case, row)
-
-    def _classes(self, logits: torch.Tensor, record: Mapping[str, Any]) -> np.ndarray:
-        size = (int(record["rows"]), int(record["columns"]))
-        probabilities = resize_back(logits.softmax(dim=0), size, mode=self.model.resize_mode)
-        return probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
