@@ -4,9 +4,8 @@ Every section is a function ``run(settings) -> dict[str, float]`` in a separate 
 `bench.json`. A new section needs one module and one line in ``SECTIONS`` of ``benchmarks/__main__.py``.
 """
 
-from .clock import Timing, compare, interleave
-from .data import SyntheticImages, synthetic_images
-from .memory import peak_memory
+from .clock import Timing, compare, interleave, peak_memory
+from .parts import SyntheticImages, synthetic_images
 from .settings import BenchSettings
 
 __all__ = [

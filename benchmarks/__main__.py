@@ -11,40 +11,25 @@ from pathlib import Path
 from movl_monai.engines import check_device
 from movl_monai.errors import ConfigError
 
-from . import (
-    adapter_step,
-    bootstrap_speed,
-    dicom_speed,
-    ensemble_speed,
-    export_speed,
-    features_speed,
-    layers_speed,
-    linear_probe_speed,
-    movl_step,
-    predict_speed,
-    scan_speed,
-    segmenter_step,
-    trainer_overhead,
-)
-from .machine import describe_machine
+from . import bootstrap_speed, dicom_speed, export_speed, frozen_speed, predict_speed, training_steps
 from .settings import BenchSettings
-from .table import format_machine, format_table
+from .table import describe_machine, format_machine, format_table
 
 __all__ = ["SECTIONS", "WANTED", "main", "run_sections"]
 
 SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
-    "movl_step": movl_step.run,
-    "trainer_overhead": trainer_overhead.run,
-    "linear_probe": linear_probe_speed.run,
-    "features": features_speed.run,
-    "layers": layers_speed.run,
-    "ensemble": ensemble_speed.run,
-    "dvpt_step": adapter_step.run_bare,
-    "prefix_cache": adapter_step.run_prefix,
-    "segmenter_step": segmenter_step.run,
+    "movl_step": training_steps.run_movl,
+    "trainer_overhead": training_steps.run_overhead,
+    "linear_probe": frozen_speed.run_linear_probe,
+    "features": frozen_speed.run_features,
+    "layers": frozen_speed.run_layers,
+    "ensemble": frozen_speed.run_ensemble,
+    "dvpt_step": training_steps.run_dvpt,
+    "prefix_cache": training_steps.run_prefix,
+    "segmenter_step": training_steps.run_segmenter,
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
-    "scan": scan_speed.run,
+    "scan": dicom_speed.run_scan,
     "predict": predict_speed.run,
     "bootstrap": bootstrap_speed.run,
     "export_latency": export_speed.run,

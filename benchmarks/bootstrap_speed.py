@@ -14,8 +14,7 @@ from movl_monai.evaluation import bootstrap_intervals, bootstrap_weights
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.weighted import METRICS, Metric
 
-from .clock import compare, interleave
-from .memory import peak_memory
+from .clock import compare_actions
 from .settings import BenchSettings
 
 __all__ = ["StoredPredictions", "intervals_by_scikit_learn", "run", "stored_predictions"]
@@ -89,13 +88,14 @@ def _compare(
         rounds=settings.bootstrap_rounds,
     )
     other = partial(intervals_by_scikit_learn, stored, metrics, rounds=settings.sklearn_rounds)
-    actions: dict[str, Callable[[], object]] = {"ours": ours, "other": other}
-    timings = interleave(
-        actions, rounds=settings.rounds, warmup=settings.warmup, device=settings.device, clock=time.process_time
+    return compare_actions(
+        name,
+        ours=ours,
+        other=other,
+        clock=time.process_time,
+        other_count=settings.bootstrap_rounds / settings.sklearn_rounds,
+        **settings.repetitions,
     )
-    memory = [peak_memory(action, device=settings.device) for action in actions.values()]
-    scale = settings.bootstrap_rounds / settings.sklearn_rounds
-    return compare(name, ours=timings["ours"], other=timings["other"], memory=memory, other_count=scale)
 
 
 def _areas(

@@ -1,17 +1,37 @@
-"""Timing of several variants side by side: interleaved rounds, medians, paired ratios."""
+"""Time and memory of several variants side by side: interleaved rounds, medians, paired ratios, other processes."""
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
 
+import psutil
 import torch
 
-__all__ = ["Timing", "compare", "interleave", "quiet_gc", "synchronize", "timed"]
+from movl_monai.heap import give_back_free_memory
+
+__all__ = [
+    "Action",
+    "Elsewhere",
+    "Timing",
+    "compare",
+    "compare_actions",
+    "elsewhere",
+    "interleave",
+    "peak_memory",
+    "quiet_gc",
+    "synchronize",
+    "timed",
+]
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,24 @@ def interleave(
     return {name: Timing(tuple(values[warmup:])) for name, values in seconds.items()}
 
 
+def compare_actions(
+    name: str,
+    *,
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    rounds: int,
+    warmup: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    other_count: float = 1.0,
+) -> dict[str, float]:
+    """Time two variants in turn, measure the memory of one call of each, and :func:`compare` them."""
+    actions = {"ours": ours, "other": other}
+    timings = interleave(actions, rounds=rounds, warmup=warmup, device=device, clock=clock)
+    memory = [peak_memory(action, device=device) for action in actions.values()]
+    return compare(name, ours=timings["ours"], other=timings["other"], memory=memory, other_count=other_count)
+
+
 def compare(
     name: str, *, ours: Timing, other: Timing, memory: Sequence[float], other_count: float = 1.0
 ) -> dict[str, float]:
@@ -141,3 +179,132 @@ def compare(
         keys[f"{name}_{who}_spread"] = timing.spread
         keys[f"{name}_{who}_peak_mb"] = peak
     return keys
+
+
+_MB = 1e6
+_PERIOD = 0.002  # seconds between two samples
+
+
+def peak_memory(action: Callable[[], object], *, device: torch.device) -> float:
+    """Return the growth of memory at its peak during an action.
+
+    On CUDA: the peak of torch's allocator above the previous allocation. On a CPU: the peak of the process's resident
+    memory, sampled every 2 ms by a thread, above the previous resident memory. Memory that the C library keeps from
+    earlier work is returned first (only with glibc; elsewhere the figure is too small). The figure excludes existing
+    objects (weights, images) and includes the remaining results of the action.
+
+    Args:
+        action: called once.
+        device: of the action.
+
+    Returns:
+        MB (10^6 bytes), >= 0.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        action()
+        synchronize(device)
+        return max(0, torch.cuda.max_memory_allocated(device) - before) / _MB
+    give_back_free_memory()
+    with _Watch() as watch:
+        action()
+    return max(0, watch.peak - watch.before) / _MB
+
+
+class _Watch:
+    """Sample the resident memory of this process until the block ends."""
+
+    def __init__(self) -> None:
+        self.process = psutil.Process()
+        self.before = self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self.before = self.peak = self.process.memory_info().rss
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, self.process.memory_info().rss)
+
+    def _look(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            self.peak = max(self.peak, self.process.memory_info().rss)
+
+
+Action = Callable[[], object]
+
+
+class Elsewhere:
+    """Actions in another process; a call adds a fraction of a millisecond to their time.
+
+    Args:
+        connection: to the process.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def action(self, name: str) -> Action:
+        """Return a function that runs an action there and waits for its end."""
+        return partial(self._ask, name, memory=False)
+
+    def peak_memory(self, name: str) -> float:
+        """Return :func:`benchmarks.memory.peak_memory` of that process."""
+        return float(self._ask(name, memory=True))
+
+    def _ask(self, name: str, *, memory: bool) -> Any:
+        self._connection.send((name, memory))
+        return self._connection.recv()
+
+
+@contextmanager
+def elsewhere(make: Callable[..., Mapping[str, Action]], *arguments: Any, device: torch.device) -> Iterator[Elsewhere]:
+    """Start a process with as many threads as this one.
+
+    Args:
+        make: function of a module, called there; returns actions by name.
+        arguments: of ``make``, picklable.
+        device: of the actions.
+
+    Raises:
+        EOFError: at the call of an action, if the process has ended with an error, which it prints.
+    """
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process that has already computed cannot use several threads
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, make, arguments, device, torch.get_num_threads()))
+    process.start()
+    theirs.close()
+    try:
+        yield Elsewhere(ours)
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(
+    connection: Connection,
+    make: Callable[..., Mapping[str, Action]],
+    arguments: tuple[Any, ...],
+    device: torch.device,
+    threads: int,
+) -> None:
+    torch.set_num_threads(threads)
+    # it should start processes like a program, not in the way it was started itself
+    multiprocessing.set_start_method(None, force=True)
+    actions = make(*arguments)
+    while True:
+        try:
+            name, memory = connection.recv()
+        except EOFError:
+            return
+        found = peak_memory(actions[name], device=device) if memory else actions[name]()
+        connection.send(found if memory else None)

@@ -22,8 +22,7 @@ from movl_monai.export.sealed import SUFFIXES
 from movl_monai.export.writers import compile_graph, quantize_model, write_compiled
 from movl_monai.networks import AdaptedClassifier
 
-from .clock import Timing, compare, interleave
-from .memory import peak_memory
+from .clock import Timing, compare, interleave, peak_memory
 from .parts import make_network
 from .settings import BenchSettings
 

@@ -1,27 +1,26 @@
-"""Networks, trainers and loops of the sections."""
+"""Images and network of the sections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
 from movl_monai.backbones import Backbone
-from movl_monai.engines import FeatureSet, Stage, StagedTrainer, optimizer_groups, standardization
+from movl_monai.engines import standardization
 from movl_monai.heads import LinearHead
-from movl_monai.losses import MoVLLoss
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt
 
-from .data import SyntheticImages
 from .settings import BenchSettings
 
-__all__ = ["Batch", "bare_step", "float_batches", "make_network", "make_trainer", "naive_step"]
+__all__ = ["Batch", "SyntheticImages", "float_batches", "make_network", "synthetic_images"]
+
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-LEARNING_RATES = {"prompt": 3e-3, "head": 1e-3}
 
 
 def make_network(backbone: Backbone, settings: BenchSettings, features: torch.Tensor) -> AdaptedClassifier:
@@ -41,70 +40,77 @@ def make_network(backbone: Backbone, settings: BenchSettings, features: torch.Te
     return AdaptedClassifier(backbone=backbone, prompt=prompt, head=head).to(settings.device)
 
 
-def float_batches(data: SyntheticImages, settings: BenchSettings) -> list[Batch]:
-    """Return all batches of a data set, on the device, as float32 images in [0, 1] and labels."""
+def float_batches(data: Any, settings: BenchSettings) -> list[Batch]:
+    """Return all batches of a data set, on the device, as float32 images in [0, 1] and int64 labels or masks."""
+    targets = data.masks if hasattr(data, "masks") else data.labels
     return [
-        (image.to(settings.device).float() / 255, label.to(settings.device))
-        for image, label in zip(
-            data.images.split(settings.batch_size), data.labels.split(settings.batch_size), strict=True
+        (image.to(settings.device).float() / 255, target.to(settings.device).long())
+        for image, target in zip(
+            data.images.split(settings.batch_size), targets.split(settings.batch_size), strict=True
         )
     ]
 
 
-def make_trainer(
-    network: AdaptedClassifier, data: SyntheticImages, features: FeatureSet, settings: BenchSettings, *, steps: int
-) -> StagedTrainer:
-    """Build our trainer as in the bundle, without validation and logging, for at least ``steps`` steps.
+_ANGLE_JITTER = 0.45  # in distances between two classes: neighbours overlap
+_NOISE = 0.25
+_CHUNK = 64
 
-    The batches come in the data set's order, so that the other loop can use the same ones.
+
+@dataclass(frozen=True)
+class SyntheticImages(Dataset[dict[str, Any]]):
+    """Images in memory with the items of :class:`movl_monai.data.ImageDataset` that training needs.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        labels: int64 (N,).
     """
-    loader = DataLoader(data, batch_size=settings.batch_size)
-    epochs = -(-steps // len(loader))
-    return StagedTrainer(
-        device=settings.device,
-        network=network,
-        stages=[Stage(epochs=epochs, lr=LEARNING_RATES, schedule="constant", name="joint")],
-        max_epochs=epochs,
-        optimizer=torch.optim.Adam(optimizer_groups(network)),
-        loss_function=MoVLLoss(weight=1.0),
-        decollate=True,  # as in the bundles
-        train_data_loader=loader,
-        features=features,
-    )
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self.images[index], "label": int(self.labels[index]), "index": index}
 
 
-def naive_step(network: AdaptedClassifier) -> Callable[[Batch], torch.Tensor]:
-    """Return the step of the straightforward loop: Adam, and two forward passes, one of them without graph.
+def synthetic_images(count: int, *, image_size: int, num_classes: int, seed: int = 0) -> SyntheticImages:
+    """Draw stripes whose angle is the class, with overlap between neighbouring classes, under noise.
 
-    Returns:
-        A function of a batch of float images and labels on the device, which updates prompt and head and returns the
-        loss.
+    Frequency, phase, contrast, brightness and tint are random.
+
+    Args:
+        count: number of images; the classes take turns.
+        image_size: side in pixels.
+        num_classes: number of angles.
+        seed: of everything.
+
+    Example:
+        >>> data = synthetic_images(4, image_size=16, num_classes=2)
+        >>> data.images.shape, data.images.dtype, data.labels.tolist()
+        (torch.Size([4, 3, 16, 16]), torch.uint8, [0, 1, 0, 1])
     """
-    loss_function = MoVLLoss(weight=1.0)
-    groups = [{"params": getattr(network, part).parameters(), "lr": lr} for part, lr in LEARNING_RATES.items()]
-    optimizer = torch.optim.Adam(groups)
-
-    def step(batch: Batch) -> torch.Tensor:
-        image, label = batch
-        optimizer.zero_grad()
-        logits = network(image)
-        with torch.no_grad():
-            plain_logits = network.head(network.backbone(image))
-        loss: torch.Tensor = loss_function(logits, label, plain_logits)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % num_classes
+    images = torch.empty(count, 3, image_size, image_size, dtype=torch.uint8)
+    for start in range(0, count, _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        images[rows] = _draw(labels[rows].float() / num_classes, 1 / num_classes, image_size, generator)
+    return SyntheticImages(images, labels)
 
 
-def bare_step(network: AdaptedClassifier) -> Callable[[Batch], None]:
-    """Return the smallest possible step: forward, cross entropy, backward to the prompt; nothing is updated."""
-    network.head.requires_grad_(False)
+def _draw(turns: torch.Tensor, step: float, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw one image per angle (in half turns, ``step`` apart between classes), uint8 (B, 3, size, size)."""
 
-    def step(batch: Batch) -> None:
-        image, label = batch
-        F.cross_entropy(network(image), label).backward()
-        network.prompt.zero_grad()
+    def uniform(low: float, high: float, channels: int = 1) -> torch.Tensor:
+        return low + (high - low) * torch.rand(len(turns), channels, 1, 1, generator=generator)
 
-    return step
+    jitter = torch.randn(len(turns), generator=generator) * _ANGLE_JITTER * step
+    angle = (math.pi * (turns + jitter)).view(-1, 1, 1, 1)
+    axis = torch.linspace(0, 1, size)
+    along = axis.view(1, 1, 1, -1) * angle.cos() + axis.view(1, 1, -1, 1) * angle.sin()
+    stripes = (2 * math.pi * (uniform(8, 16) * along + uniform(0, 1))).sin()
+    noise = torch.randn(len(turns), 1, size, size, generator=generator) * _NOISE
+    image = uniform(0.35, 0.65) + uniform(0.05, 0.3) * stripes + noise + uniform(-0.1, 0.1, channels=3)
+    return image.clamp(0, 1).mul(255).round().to(torch.uint8)

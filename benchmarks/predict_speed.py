@@ -23,9 +23,8 @@ from movl_monai.predict.run import predict
 from movl_monai.prompts import PadPrompt
 from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
-from .clock import compare, interleave
-from .dicom_files import native_slice
-from .elsewhere import Action, Elsewhere, elsewhere
+from .clock import Action, Elsewhere, compare, elsewhere, interleave
+from .dicom_speed import native_slice
 from .settings import BenchSettings
 
 __all__ = ["bench_model", "run", "write_slices"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -114,6 +115,11 @@ class BenchSettings:
                 f"train_images and val_images must be at least num_classes={self.num_classes}, "
                 f"got {self.train_images} and {self.val_images}."
             )
+
+    @property
+    def repetitions(self) -> dict[str, Any]:
+        """Keyword arguments ``rounds``, ``warmup`` and ``device`` of :func:`~benchmarks.clock.compare_actions`."""
+        return {"rounds": self.rounds, "warmup": self.warmup, "device": self.device}
 
     @classmethod
     def quick(cls, *, device: torch.device) -> BenchSettings:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 
-__all__ = ["format_machine", "format_table"]
+import psutil
+import torch
+
+__all__ = ["describe_machine", "format_machine", "format_table"]
+
 
 _HEADER = (
     "figure",
@@ -58,3 +66,35 @@ def _seconds(value: float) -> str:
     if value < 0.01:
         return f"{value * 1e3:.2f} ms"
     return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+_PACKAGES = ("monai", "timm", "pytorch-ignite")
+
+
+def describe_machine(device: torch.device) -> dict[str, str | float]:
+    """Return facts about the machine and the versions, as flat keys; none identifies its owner.
+
+    ``load`` is the average number of processes that needed a core in the minute before the start (Unix only). A value
+    above ``cpu_cores`` means that the machine was busy.
+    """
+    facts: dict[str, str | float] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else "unknown",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    return facts | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

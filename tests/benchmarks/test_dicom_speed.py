@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from benchmarks.dicom_files import COMPRESSED, compressed_slice, native_slice
-from benchmarks.dicom_speed import readers_of
-from movl_monai.readers.dicom import stored_values
+from benchmarks.dicom_speed import (
+    COMPRESSED,
+    compressed_slice,
+    native_slice,
+    readers_of,
+    scan_with_pydicom,
+    shipped_files,
+    write_scan_files,
+)
+from movl_monai.readers.dicom import scan_header, stored_values
 
 SIZE = 64
 
@@ -53,3 +60,19 @@ def test_readers_that_cannot_are_left_out_and_named(tmp_path: Path, capsys: pyte
     is_installed = importlib.util.find_spec("itk") is not None
     assert ("itk is not installed" in printed) == (not is_installed)
     assert ("monai_itk" in readers) == (is_installed and "left out" not in printed)
+
+
+def test_the_slices_have_usual_headers_and_differ(tmp_path: Path) -> None:
+    paths = write_scan_files(tmp_path, 3, 16)
+    headers = scan_with_pydicom(paths)
+    assert all(80 < len(header) < 200 for header in headers)
+    scans = [scan_header(path) for path in paths]
+    assert len({scan.instance for scan in scans}) == 3
+    assert [scan.frames[0].position for scan in scans] == [(-180.0, -180.0, float(z)) for z in range(3)]
+
+
+def test_both_read_the_same_files_to_the_same_values() -> None:
+    files = shipped_files()
+    assert len(files) > 150
+    for path, header in zip(files, scan_with_pydicom(files), strict=True):
+        assert scan_header(path).shape == (header.get("Rows") or 0, header.get("Columns") or 0)

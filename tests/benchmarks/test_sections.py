@@ -10,21 +10,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
 from monai.handlers import from_engine
 
 from benchmarks import BenchSettings, __main__, predict_speed, synthetic_images
-from benchmarks.linear_probe_speed import epochs_to_reach
-from benchmarks.memory import peak_memory
-from benchmarks.parts import float_batches, make_network, make_trainer, naive_step
-from benchmarks.step_clock import time_trainer
-from movl_monai.backbones import prepare_frozen
-from movl_monai.engines import FeatureSet
-from movl_monai.networks import AdaptedClassifier
+from benchmarks.bootstrap_speed import intervals_by_scikit_learn, stored_predictions
+from benchmarks.clock import peak_memory
+from benchmarks.frozen_speed import epochs_to_reach
+from benchmarks.parts import float_batches, make_network
+from benchmarks.training_steps import (
+    adapted_network,
+    bare_adapter_step,
+    bare_segmenter_step,
+    make_trainer,
+    masked_images,
+    naive_step,
+    time_trainer,
+    uncached_step,
+)
+from movl_monai.adapters import last_blocks
+from movl_monai.backbones import map_channels, prepare_frozen
+from movl_monai.engines import FeatureSet, TokenSet
+from movl_monai.evaluation import bootstrap_intervals
+from movl_monai.heads import SegmentationHead
+from movl_monai.losses import SegmentationLoss
+from movl_monai.metrics.weighted import METRICS
+from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
 from tests.benchmarks.settings import tiny_settings
-from tests.helpers import IMAGE_SIZE
+from tests.helpers import IMAGE_SIZE, memory_dataset, tiny_vit
 
 RATIOS = {
     "movl_step": "movl_step_vs_naive",
@@ -46,7 +62,7 @@ RATIOS = {
 
 
 class Here:
-    """Stand-in for :class:`benchmarks.elsewhere.Elsewhere` in this process.
+    """Stand-in for :class:`benchmarks.clock.Elsewhere` in this process.
 
     Imports of a new process would take most of the time.
     """
@@ -93,7 +109,7 @@ def test_our_step_and_the_naive_step_have_the_same_losses() -> None:
     settings = tiny_settings()
     ours, naive, features = _networks(settings)
     batches, losses, expected = float_batches(features.dataset, settings), [], []
-    trainer = make_trainer(ours, features.dataset, features, settings, steps=6)
+    trainer = make_trainer(ours, features.dataset, settings, features=features, steps=6)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
     trainer.run()
     step = naive_step(naive)
@@ -107,7 +123,7 @@ def test_the_other_loop_runs_before_each_step_on_the_same_batch() -> None:
     settings = tiny_settings()
     network, _, features = _networks(settings)
     seen: list[torch.Tensor] = []
-    trainer = make_trainer(network, features.dataset, features, settings, steps=5)
+    trainer = make_trainer(network, features.dataset, settings, features=features, steps=5)
     images = from_engine("image")
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(torch.stack(images(e.state.output))))
     batches = float_batches(features.dataset, settings)
@@ -120,7 +136,7 @@ def test_the_other_loop_runs_before_each_step_on_the_same_batch() -> None:
 def test_a_trainer_that_ends_too_early_is_refused() -> None:
     settings = tiny_settings()
     network, _, features = _networks(settings)
-    trainer = make_trainer(network, features.dataset, features, settings, steps=2)
+    trainer = make_trainer(network, features.dataset, settings, features=features, steps=2)
     with pytest.raises(ValueError, match="at least 5 steps, timed were 1"):
         time_trainer(trainer, lambda batch: None, float_batches(features.dataset, settings), settings)
 
@@ -173,4 +189,83 @@ def test_an_unknown_device_is_refused_in_one_paragraph(capsys: pytest.CaptureFix
 )
 def test_settings_that_cannot_be_measured_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        dataclasses.replace(tiny_settings(), **change)
+
+
+def test_a_step_from_cached_tokens_and_one_from_images_have_the_same_losses() -> None:
+    settings, data = tiny_settings(), memory_dataset(8, num_classes=3, size=64)
+    backbone = tiny_vit()
+    ours, other = (adapted_network(backbone, settings, blocks=last_blocks(backbone)) for _ in range(2))
+    losses: list[float] = []
+    trainer = make_trainer(ours, data, settings, steps=6, tokens=TokenSet(data, ours, progress=False))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
+    trainer.run()
+    step, batches = uncached_step(other), float_batches(data, settings)
+    expected = [step(batches[index % len(batches)]).item() for index in range(6)]
+    assert losses == pytest.approx(expected, rel=1e-2)
+    assert len(set(losses)) == 6
+
+
+def test_the_bare_step_runs_every_block_forward_and_backward_and_updates_nothing() -> None:
+    settings, backbone = tiny_settings(), tiny_vit()
+    network = adapted_network(backbone, settings, blocks=None)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    step = bare_adapter_step(network)
+    image, label = torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 2, 0])
+    reached: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        if isinstance(module, torch.nn.LayerNorm):
+            output.register_hook(reached.append)
+
+    # the path's blocks are others than the backbone's, whose layers they hold by their tensors only
+    handle = torch.nn.modules.module.register_module_forward_hook(keep)
+    try:
+        step((image, label))
+    finally:
+        handle.remove()
+    assert len(reached) == 2 * 6 + 1, "two LayerNorms in each of six blocks, and the last one"
+    assert all(gradient.abs().sum() > 0 for gradient in reached)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def _network() -> AdaptedSegmenter:
+    backbone = prepare_frozen(tiny_settings().backbone())
+    return AdaptedSegmenter(backbone=backbone, head=SegmentationHead(map_channels(backbone), 2, seed=0))
+
+
+def test_masks_have_both_classes_and_the_size_of_their_images() -> None:
+    data = masked_images(tiny_settings(), image_size=IMAGE_SIZE)
+    assert data.masks.shape == (len(data), IMAGE_SIZE, IMAGE_SIZE)
+    assert data.masks.unique().tolist() == [0, 1]
+
+
+def test_ours_and_the_bare_loop_see_the_same_loss_and_only_ours_updates_the_decoder() -> None:
+    settings = tiny_settings()
+    data, network, losses = masked_images(settings, image_size=IMAGE_SIZE), _network(), []
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    image, mask = data.images[: settings.batch_size].float() / 255, data.masks[: settings.batch_size].long()
+    expected = SegmentationLoss()(network(image), mask).item()
+    bare_segmenter_step(network)((image, mask))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    trainer = make_trainer(network, data, settings, steps=1)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
+    trainer.run()
+    torch.testing.assert_close(losses[0], expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(network.state_dict()["head.classifier.weight"], before["head.classifier.weight"])
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_both_give_the_same_intervals_of_all_figures(num_classes: int) -> None:
+    stored = stored_predictions(tiny_settings(), num_classes=num_classes)
+    expected = intervals_by_scikit_learn(stored, METRICS, rounds=20)
+    found = bootstrap_intervals(stored.labels, stored.logits, patients=stored.patients, rounds=20)["intervals"]
+    for metric in METRICS:
+        np.testing.assert_allclose(found[metric], expected[metric], atol=1e-9)
+
+
+@pytest.mark.parametrize("change", [{"sklearn_rounds": 0}, {"bootstrap_rounds": 0}, {"sklearn_rounds": 21}])
+def test_rounds_that_cannot_be_scaled_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"sizes and rounds must be at least 1|sklearn_rounds must be"):
         dataclasses.replace(tiny_settings(), **change)

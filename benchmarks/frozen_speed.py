@@ -1,4 +1,4 @@
-"""Exact linear probe relative to epochs of gradient descent through the frozen network."""
+"""Features of a frozen network, and the exact probe on them, relative to plain torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,102 @@ import torch.nn.functional as F
 from torch import nn
 
 from movl_monai.backbones import Backbone, prepare_frozen
+from movl_monai.backbones.layers import read_layers
 from movl_monai.engines import LinearProbe, LinearProbeSolution, extract_features, standardization
+from movl_monai.heads import LinearHead
+from movl_monai.networks import AdaptedClassifier, EnsembleClassifier
 
-from .clock import Timing, compare, interleave, timed
-from .data import SyntheticImages, synthetic_images
-from .memory import peak_memory
+from .clock import Timing, compare, compare_actions, interleave, peak_memory, timed
+from .parts import Batch, SyntheticImages, float_batches, synthetic_images
 from .settings import BenchSettings
 
-__all__ = ["epochs_to_reach", "run"]
+__all__ = ["epochs_to_reach", "run_ensemble", "run_features", "run_layers", "run_linear_probe"]
+
+
+@torch.no_grad()
+def plain_loop(backbone: Backbone, batches: list[Batch]) -> torch.Tensor:
+    """Compute features (N, num_features) of float batches in the straightforward way."""
+    return torch.cat([backbone(image).cpu() for image, _ in batches])
+
+
+def run_features(settings: BenchSettings) -> dict[str, float]:
+    """Compare the features of the same images, ``features_vs_torch``: ours relative to the plain loop.
+
+    Ours: ``extract_features`` on the prepared backbone, from uint8 images on the CPU. Plain: timm's unprepared
+        backbone, under ``torch.no_grad()``, with its float images already on the device.
+    """
+    device = settings.device
+    backbone = settings.backbone().to(device)
+    prepared = prepare_frozen(backbone)
+    data = synthetic_images(
+        settings.feature_images,
+        image_size=backbone.spec.image_size,
+        num_classes=settings.num_classes,
+        seed=settings.seed,
+    )
+    batches = float_batches(data, settings)
+    return compare_actions(
+        "features_vs_torch",
+        ours=lambda: extract_features(
+            prepared, data.images, batch_size=settings.batch_size, device=device, progress=False
+        ),
+        other=lambda: plain_loop(backbone, batches),
+        **settings.repetitions,
+    )
+
+
+def run_layers(settings: BenchSettings) -> dict[str, float]:
+    """Compare forward passes over the same batch, ``layers_vs_last`` and ``layers_cnn_vs_last``.
+
+    Ours: class token and mean patch of every block of a plain ViT, and the mean of every stage of a CNN. Other: the
+    pooled features of the same modules. Both run without a graph, on float images that are already on the device.
+    """
+    return {
+        **_compare_layers("layers_vs_last", settings.transformer(), settings.transformer_batch_size, settings),
+        **_compare_layers("layers_cnn_vs_last", settings.backbone(), settings.batch_size, settings),
+    }
+
+
+@torch.no_grad()
+def _compare_layers(name: str, backbone: Backbone, batch_size: int, settings: BenchSettings) -> dict[str, float]:
+    device = settings.device
+    last = prepare_frozen(backbone).to(device)
+    every = read_layers(last, "all")
+    size = last.spec.image_size
+    data = synthetic_images(batch_size, image_size=size, num_classes=settings.num_classes, seed=settings.seed)
+    image = last.normalize(data.images.to(device).float() / 255)
+    return compare_actions(
+        name,
+        ours=lambda: every(image),
+        other=lambda: last.encoder(image),  # type: ignore[misc]
+        **settings.repetitions,
+    )
+
+
+@torch.no_grad()
+def run_ensemble(settings: BenchSettings) -> dict[str, float]:
+    """Compare forward passes over the same batch, ``ensemble_vs_sum``.
+
+    Ours: the mean of the calibrated probabilities of a CNN and a plain ViT. Other: the logits of the one, then the
+        logits of the other. Both run without a graph, on float images that are already on the device.
+    """
+    device, classes = settings.device, settings.num_classes
+    backbones = [prepare_frozen(make()).to(device) for make in (settings.transformer, settings.backbone)]
+    members = [
+        AdaptedClassifier(backbone=one, head=LinearHead(one.spec.num_features, classes, init="uniform"))
+        for one in backbones
+    ]
+    network = EnsembleClassifier(members=members, temperatures=[0.8, 1.3]).to(device).eval()
+    size = backbones[0].spec.image_size
+    data = synthetic_images(settings.transformer_batch_size, image_size=size, num_classes=classes, seed=settings.seed)
+    image = data.images.to(device).float() / 255
+    return compare_actions(
+        "ensemble_vs_sum",
+        ours=lambda: network(image),
+        other=lambda: [member(image) for member in members],
+        **settings.repetitions,
+    )
+
 
 _LEARNING_RATES = tuple(1e-4 * 2**step for step in range(11))
 _MOMENTUM = 0.9
@@ -26,7 +114,7 @@ _SLACK = 1.01
 Labelled = tuple[torch.Tensor, torch.Tensor]  # features (N, num_features) and labels (N,)
 
 
-def run(settings: BenchSettings) -> dict[str, float]:
+def run_linear_probe(settings: BenchSettings) -> dict[str, float]:
     """Compare complete linear probes, ``linear_probe_vs_epochs``: ours relative to SGD at the same validation loss.
 
     Ours: the features of the training and validation images on the prepared backbone, then ``LinearProbe.solve`` over
