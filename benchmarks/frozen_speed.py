@@ -76,8 +76,8 @@ def _compare_layers(name: str, backbone: Backbone, batch_size: int, settings: Be
     image = last.normalize(data.images.to(device).float() / 255)
     return compare_actions(
         name,
-        ours=lambda: every(image),
-        other=lambda: last.encoder(image),  # type: ignore[misc]
+        ours=lambda: every(image),  # type: ignore[misc]
+        other=lambda: last.encoder(image),
         **settings.repetitions,
     )
 
