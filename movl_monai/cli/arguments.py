@@ -19,6 +19,7 @@ __all__ = [
     "add_ensemble",
     "add_evaluate",
     "add_export",
+    "add_fit",
     "add_ingest",
     "add_inspect",
     "add_phantom",
@@ -79,11 +80,39 @@ _ROBUSTNESS_EPILOG = (
 )
 
 
+_FIT_EPILOG = (
+    "Every further `--id value` overrides that id of the bundle, e.g. `--image_size 112 --one_image_per_patient true`. "
+    "A fit that was stopped resumes when the same command is given again, with the whole budget for what was skipped. "
+    "Exit codes: 0 done, 2 an error to act on, 3 leakage, 130 interrupted."
+)
+
+
 _PREDICT_EPILOG = (
     "Every further `--id value` overrides that id of the run's config, e.g. `--backbone_weights FILE`. A prediction "
     "that was stopped goes on where it was when the same command is given again. Exit codes: 0 all predicted, 2 an "
     "error to act on, 4 some files could not be predicted (each has a row with its reason)."
 )
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `movl-monai fit`."""
+    parser.add_argument(
+        "dataset_dir", metavar="DATA", help="class folders, images and masks, or a list (manifest.csv, dataset.json)"
+    )
+    parser.add_argument("--output_dir", required=True, metavar="OUT", help="new, or of the same fit, which resumes")
+    parser.add_argument("--minutes", type=float, default=30, help="time for everything (default: 30)")
+    parser.add_argument(
+        "--task", metavar="TASK", help="classification or segmentation (default: decided by the data, and said)"
+    )
+    parser.add_argument("--bundle", metavar="NAME", help="name or folder of a bundle (default: that of the task)")
+    parser.add_argument(
+        "--backbones",
+        default="",
+        metavar="A,B,...",
+        help="backbones to try, as in the bundle's backbone_NAME.json, or default (default: default)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of split and training (default: 0)")
+    take_overrides(parser, _FIT_EPILOG)
 
 
 def add_phantom(parser: argparse.ArgumentParser) -> None:

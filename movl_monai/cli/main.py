@@ -36,6 +36,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "fit": Command(
+        "movl_monai.cli.fit:run",
+        "one command from a folder of images to an evaluated and exported model, within a time budget",
+        arguments.add_fit,
+    ),
     "phantom": Command(
         "movl_monai.cli.phantom:run",
         "write the embedded data set: valid DICOM files of a synthetic phantom",

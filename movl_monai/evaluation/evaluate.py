@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,21 @@ from movl_monai.report.tasks import task_named
 __all__ = ["evaluate"]
 
 
-def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None = None, **overrides: Any) -> Path:
+def evaluate(
+    run: Run,
+    *,
+    against: list[str] | None = None,
+    tracking: str | None = None,
+    log: bool = True,
+    **overrides: Any,
+) -> Path:
     """Run the bundle's evaluation workflow with the recorded settings.
 
     Args:
         run: from :func:`~movl_monai.engines.open_run`.
         against: folders of other runs, already evaluated on the same test images.
         tracking: as in MONAI: "mlflow", or a file of settings.
+        log: set up the logging of the bundle; otherwise that of the calling program stays.
         overrides: ids and their values; ``dataset_dir`` is required, because a record names no data.
 
     Returns:
@@ -40,7 +49,7 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
         overrides["against"] = others
     # MONAI reads workflows only from files
     with tempfile.TemporaryDirectory(prefix="movl-monai-") as folder:
-        workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides})
+        workflow = _workflow(Path(folder), config, run, tracking, {**run.overrides, **overrides}, log=log)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
@@ -50,16 +59,23 @@ def evaluate(run: Run, *, against: list[str] | None = None, tracking: str | None
     return evaluation / "report.html"
 
 
-def _workflow(folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any]) -> Any:
+def _workflow(
+    folder: Path, config: dict[str, Any], run: Run, tracking: str | None, overrides: dict[str, Any], *, log: bool
+) -> Any:
     metadata = config.pop("_meta_")
     for name, content in (("evaluate.json", config), ("metadata.json", metadata)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    logging = run.bundle_dir / "configs" / "logging.conf" if run.has_bundle else Path()
-    return ConfigWorkflow(
-        config_file=str(folder / "evaluate.json"),
-        logging_file=str(logging) if logging.is_file() else False,
-        workflow_type="infer",
-        run_id="evaluating",
-        tracking=tracking,
-        **keep_strings(overrides),
-    )
+    settings = run.bundle_dir / "configs" / "logging.conf" if log and run.has_bundle else Path()
+    monai_log = logging.getLogger("monai.bundle.workflows")
+    monai_log.disabled = not log  # it would warn that there are no settings of logging
+    try:
+        return ConfigWorkflow(
+            config_file=str(folder / "evaluate.json"),
+            logging_file=str(settings) if settings.is_file() else False,
+            workflow_type="infer",
+            run_id="evaluating",
+            tracking=tracking,
+            **keep_strings(overrides),
+        )
+    finally:
+        monai_log.disabled = False

@@ -236,6 +236,10 @@ class MeanCaseDice(_MaskMetric):
 
     def compute(self) -> float:
         """Compute the metric over all processes."""
+        return float(np.mean(list(self.per_case().values())))
+
+    def per_case(self) -> dict[str, float]:
+        """Compute the mean Dice over classes of each case, over all processes."""
         counts = {case: value.tolist() for case, value in self._counts.items()}
         gathered: dict[str, np.ndarray] = {}
         # slices of a case from several processes are merged; identical counts from repeated processes are dropped
@@ -245,7 +249,8 @@ class MeanCaseDice(_MaskMetric):
         if not gathered:
             raise NotComputableError("MeanCaseDice saw no images.")
         both, sizes = np.stack(list(gathered.values())).transpose(1, 0, 2)[:, :, 1:]
-        return float(np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), 1.0).mean())
+        dice = np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), 1.0).mean(axis=1)
+        return dict(zip(gathered, dice.tolist(), strict=True))
 
 
 class NegativePixelCrossEntropy(_MaskMetric):

@@ -47,11 +47,11 @@ def find_pairs(root: Path, mask_suffix: str = "") -> Listing:
     return reader(root, mask_suffix=mask_suffix)
 
 
-def read_checked(folder: Path) -> Listing | None:
+def read_checked(folder: Path, mask_suffix: str = "") -> Listing | None:
     """Return the pairs of a folder without a list, with a series as its files; None for any other folder."""
     if not folder.is_dir() or not is_paired(folder) or any((folder / name).is_file() for name in LISTS[::2]):
         return None
-    listing = find_pairs(folder)
+    listing = find_pairs(folder, mask_suffix)
     listing.entries = [one for entry in listing.entries for one in files_of(entry, folder.absolute())]
     return listing
 

@@ -213,6 +213,7 @@ def check_manifest(
     output_dir: Path | None = None,
     reading: Reading = Reading(),
     id_map: Path | None = None,
+    mask_suffix: str = "",
 ) -> Outcome:
     """Read the images of a manifest and look for the same problems as ``ingest_folder``.
 
@@ -223,11 +224,12 @@ def check_manifest(
             interrupted run resumes; None writes nothing.
         reading: options of reading.
         id_map: file with the salt of the ids; None draws one. Ids that the manifest has are kept.
+        mask_suffix: end of the mask names in a folder of images and masks, such as "_mask".
 
     Raises:
         DataError: if the manifest cannot be understood, none of its files exists, or the output cannot be written.
     """
-    listing = read_checked(manifest) or read_source(
+    listing = read_checked(manifest, mask_suffix) or read_source(
         manifest, data_root=data_root, labelled=False, encoding=reading.encoding
     )
     pairs = [entry for entry in listing.entries if entry.mask is not None]

@@ -15,7 +15,7 @@ from movl_monai.errors import ConfigError
 __all__ = ["Arm", "Dimension", "Kind", "Plan", "nearest", "parse_space", "read_plan"]
 
 Kind = Literal["log", "linear", "integer", "choice", "share_of_image"]
-_PLAN_KEYS = {"workflow", "overrides", "references", "aliases", "arms"}
+_PLAN_KEYS = {"workflow", "overrides", "references", "candidates", "aliases", "arms"}
 _ARM_KEYS = {"about", "overlays", "overrides", "search", "members"}
 
 
@@ -142,6 +142,7 @@ class Plan:
         overrides: ids that all arms share, unless the command line or the arm sets them.
         references: arms for comparison with the others; the first one joins every comparison.
         arms: by name.
+        candidates: arms that `movl-monai fit` tries, in this order, which is also that of their simplicity.
         aliases: further names of arms.
     """
 
@@ -150,6 +151,7 @@ class Plan:
     overrides: Mapping[str, Any]
     references: tuple[str, ...]
     arms: Mapping[str, Arm]
+    candidates: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, names: Sequence[str]) -> list[Arm]:
@@ -195,8 +197,8 @@ def read_plan(
 
     Args:
         path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references``,
-            ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``, or ``about`` and
-            ``members``.
+            ``candidates``, ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``,
+            or ``about`` and ``members``.
         bundle: the bundle's folder; the files in the arms file are relative to it.
         overlays: config files merged over the training configuration of all arms, below those of an arm: paths, or
             names of files in the bundle's ``configs``.
@@ -215,14 +217,16 @@ def read_plan(
         overrides=content.get("overrides", {}),
         references=tuple(content.get("references", ())),
         arms=arms,
+        candidates=tuple(content.get("candidates", ())),
         aliases=content.get("aliases", {}),
     )
     plan.select(list(arms))  # refuses a file without arms
     for arm in arms.values():
         _check_members(arm, arms)
-    for name in plan.references:
-        if name not in arms:
-            raise ConfigError(f"The reference '{name}' is not an arm of the arms file{nearest(name, arms)}.")
+    for kind, names in (("reference", plan.references), ("candidate", plan.candidates)):
+        for name in names:
+            if name not in arms:
+                raise ConfigError(f"The {kind} '{name}' is not an arm of the arms file{nearest(name, arms)}.")
     for alias, name in plan.aliases.items():
         if alias in arms or name not in arms:
             wrong = "is an arm itself" if alias in arms else f"means '{name}', which is not an arm{nearest(name, arms)}"

@@ -109,7 +109,7 @@ def split_lists(
         items = list(known.select(split, datalist.id_domain))
         if not items:
             raise DataError(
-                f"A comparison needs a {split} split, but the domain '{datalist.id_domain}' has no labelled image in "
+                f"A {split} split is needed, but the domain '{datalist.id_domain}' has no labelled image in "
                 f"it: methods are trained on train, and searched and selected on val. Fill the column `split` of the "
                 "manifest, or leave it empty and set `split_fractions`, e.g. `--split_fractions '[0.6, 0.2, 0.2]'`."
             )
@@ -121,7 +121,7 @@ def split_lists(
         chosen += items
     test = datalist.for_evaluation(by_pixels=False)
     if not any(_is_known(item) for item in test):
-        raise DataError("A comparison needs labelled test images or images of another domain; the list has neither.")
+        raise DataError("Labelled test images, or images of another domain, are needed; the list has neither.")
     training = datalist.part(chosen)
     digests = {} if digests is None else digests
     parts = {"training": training, "test": test}

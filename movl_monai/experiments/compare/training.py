@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def train_arm(
     folder: Path,
     cache_dir: Path,
     data_digest: str,
+    watch: Callable[[Any, Any], None] | None = None,
 ) -> Training:
     """Train an arm, or return the stored result of a call with the same settings.
 
@@ -146,6 +147,8 @@ def train_arm(
         folder: for ``models/model.pt`` and ``training.json``; only for this training.
         cache_dir: features that all arms share.
         data_digest: fingerprint of the data.
+        watch: called with the trainer and the evaluator before training, to attach handlers. An exception of such a
+            handler ends the training, which resumes in the next call.
     """
     settings = settings_digest([setup.digest, dict(values), seed, data_digest])
     path = folder / "training.json"
@@ -155,7 +158,7 @@ def train_arm(
     started = folder / "started.json"
     resume = read_record(started).get("settings") == settings
     write_atomically(started, to_json({"settings": settings}).encode())
-    record = _train(setup, data, values, seed, folder, cache_dir, resume=resume)
+    record = _train(setup, data, values, seed, folder, cache_dir, resume=resume, watch=watch)
     training = Training(settings=settings, **record)
     write_atomically(path, to_json(jsonable(asdict(training))).encode())
     for leftover in (started, folder / "models/last.pt", folder / "seconds.json"):
@@ -189,6 +192,7 @@ def _train(
     cache_dir: Path,
     *,
     resume: bool,
+    watch: Callable[[Any, Any], None] | None,
 ) -> dict[str, Any]:
     parser = make_parser(
         setup.train,
@@ -204,6 +208,8 @@ def _train(
     evaluator = parser.get_parsed_content("validate#evaluator")
     clock = _Clock(folder / "seconds.json", resume=resume)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.keep)
+    if watch is not None:
+        watch(trainer, evaluator)
     try:
         with PeakMemory(trainer.state.device) as memory:
             clock.start()

@@ -1,0 +1,79 @@
+"""Ten lines about a finished fit, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .budget import in_words
+from .run import Fit
+
+__all__ = ["summarize"]
+
+_TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "quadratic_kappa": "quadratic kappa",
+    "auroc": "AUROC",
+    "dice": "Dice",
+    "iou": "IoU",
+}
+
+
+def summarize(fit: Fit) -> list[str]:
+    """Return the lines: choice and reason, figures on val, test and OOD images, files, and the next command."""
+    record, report, folder = fit.record, fit.report, fit.folder
+    chosen = record["candidates"][record["chosen"]]
+    figure, count = chosen["figure"], chosen["n"]
+    shown, units = (("dice", "iou"), "cases") if figure == "dice" else ((figure, "auroc"), "images")
+    return [
+        f"Chosen:  {record['chosen']}: {chosen['about']}",
+        f"Because: {record['reason']}",
+        f"Others:  {_others(record)}",
+        f"On val:  {_figure(figure, chosen['value'], chosen['interval'])}, {count} {units}, by which it was chosen",
+        f"Test:    {_section(report.get('id'), shown)}",
+        f"OOD:     {_ood(report.get('ood') or {}, shown)}",
+        f"Model:   {folder}/model.onnx ({record['model']['megabytes']:.1f} MB, differs from the network by "
+        f"{record['model']['parity']['logits']:.0e})",
+        f"Report:  {folder}/report.html (model card: MODEL_CARD.md, the data: data/quality.html, decisions: fit.json)",
+        f"Next:    movl-monai predict {folder}/model.onnx IMAGES --out PREDICTIONS",
+        f"Took {in_words(record['seconds']['all'])}. Research use only; not for diagnosis.",
+    ]
+
+
+def _others(record: Mapping[str, Any]) -> str:
+    lines = []
+    for name, entry in record["candidates"].items():
+        if name == record["chosen"]:
+            continue
+        if "difference" in entry and entry["state"] == "trained":
+            difference = entry["difference"]
+            lines.append(f"{name} {difference['difference']:+.3f}{_interval(difference['interval'])}")
+        else:
+            lines.append(f"{name} {entry['state']}" + (f" ({entry['skipped']})" if "skipped" in entry else ""))
+    return "; ".join(lines) or "none"
+
+
+def _section(section: Mapping[str, Any] | None, names: tuple[str, ...]) -> str:
+    if not section:
+        return "no labelled images"
+    parts = [_figure(name, section.get(name), (section.get("intervals") or {}).get(name)) for name in names]
+    return f"{', '.join(parts)}, {section.get('n', section.get('cases', 0))} images or cases"
+
+
+def _ood(sections: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    lines = [
+        f"{name}: {_section(section, names[-1:] if names[-1] == 'auroc' else names[:1])}"
+        for name, section in sections.items()
+    ]
+    return (
+        "; ".join(lines) or "none given; --ood_dataset_dirs \"['DIR']\" in another fit evaluates images from elsewhere"
+    )
+
+
+def _figure(name: str, value: float | None, interval: Any) -> str:
+    title = _TITLES.get(name, name.replace("_", " "))
+    return f"{title} -" if value is None else f"{title} {value:.3f}{_interval(interval)}"
+
+
+def _interval(interval: Any) -> str:
+    return "" if not interval else f" [{interval[0]:.3f}, {interval[1]:.3f}]"

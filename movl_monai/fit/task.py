@@ -1,0 +1,170 @@
+"""Decide the task of a data set, and the settings that its files ask for, before any pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from movl_monai.data.columns import check_one_label_each
+from movl_monai.data.csv_text import read_table
+from movl_monai.data.entries import Entry, Listing
+from movl_monai.data.layouts import LISTS, is_paired, reader_of
+from movl_monai.data.sources import read_source
+from movl_monai.errors import ConfigError, DataError
+
+__all__ = ["BUNDLES", "Decision", "Task", "decide"]
+
+Task = Literal["classification", "segmentation"]
+BUNDLES: dict[Task, str] = {"classification": "movl_classification", "segmentation": "dvpt_segmentation"}
+"""Default bundle of each task."""
+
+_JPEG = (".jpg", ".jpeg")
+_NIFTI = (".nii", ".nii.gz")
+_MAX_GRADES = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Task of a data set, with the settings that follow from its files.
+
+    Args:
+        task: the task.
+        images: number of files with images.
+        notes: sentences for the user: each decision, its reason and the option that changes it.
+        overlays: names of config files of the bundle; those that a bundle lacks are left out.
+        settings: ids and values; those that a bundle lacks are left out.
+    """
+
+    task: Task
+    images: int
+    notes: Sequence[str]
+    overlays: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | None = None) -> Decision:
+    """Decide the task of a data set by its layout, its list and the names of its files.
+
+    Folders of images and masks, or a list whose images mostly have masks, are a segmentation; class folders and labels
+    are a classification. Three or more labels that are consecutive whole numbers are grades.
+
+    Args:
+        source: the data set.
+        task: the user's own choice; None decides.
+        given: settings of the user, which are not decided again.
+
+    Raises:
+        ConfigError: for an unknown task.
+        DataError: if the source does not exist or cannot be understood, its images have neither classes nor masks, or
+            it has several labels per image.
+    """
+    if task is not None and task not in get_args(Task):
+        raise ConfigError(f"--task must be one of {', '.join(get_args(Task))}, got '{task}'.")
+    own = dict(given or {})
+    masks = task == "segmentation" or (task is None and _is_of_masks(source))
+    listing = _read(source, own, masks=masks)
+    if not masks and task is None:
+        masked, labelled = (sum(getattr(entry, name) is not None for entry in listing.entries) for name in _TARGETS)
+        masks = masked > labelled or 2 * masked >= len(listing.entries) > 0
+        listing = _read(source, own, masks=True) if masks else listing
+    return _segmentation(listing, own, asked=task) if masks else _classification(source, listing, own, asked=task)
+
+
+_TARGETS = ("mask", "label")
+
+
+def _is_of_masks(source: Path) -> bool:
+    """Return True for folders of images and masks, and for a JSON list whose labels are paths of masks."""
+    if source.is_dir() and is_paired(source):
+        return reader_of(source, "masks") is not None
+    lists = [source / name for name in LISTS] if source.is_dir() else [source]
+    path = next((path for path in lists if path.is_file()), None)
+    if path is None or path.suffix.lower() != ".json":
+        return False
+    try:
+        read_source(path, masks=True)
+    except DataError:
+        return False
+    return True
+
+
+def _read(source: Path, given: Mapping[str, Any], *, masks: bool) -> Listing:
+    suffix = {"mask_suffix": given.get("mask_suffix", "")} if masks else {}
+    return read_source(source, labelled=False, masks=masks, encoding=given.get("encoding"), **suffix)
+
+
+def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
+    why = "as --task says" if asked else "the images have masks (--task classification takes classes instead)"
+    notes, overlays = [f"Task: segmentation; {why}."], []
+    if any(_named(entry.mask, _JPEG) for entry in listing.entries) and "mask_threshold" not in given:
+        overlays.append("data_jpeg_masks.json")
+        notes.append(
+            "Masks are JPEG pictures: grey levels from 128 are foreground (--mask_threshold N says otherwise)."
+        )
+    volumes = sum(entry.path.is_dir() or _named(entry.path, _NIFTI) for entry in listing.entries)
+    if 2 * volumes > len(listing.entries):
+        overlays.append("data_volumes.json")
+        notes.append(
+            "Images are volumes: trained by slices, judged by volumes. A volume without a patient in a list is a "
+            "patient of its own (--one_image_per_patient false says otherwise)."
+        )
+    return Decision(task="segmentation", images=len(listing.entries), notes=notes, overlays=overlays)
+
+
+def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
+    labels = sorted({entry.label for entry in listing.entries if entry.label is not None})
+    if not labels:
+        raise DataError(_no_target(source, listing.entries, given.get("encoding")))
+    check_one_label_each(listing.entries)
+    why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
+    notes, settings = [f"Task: classification in {len(labels)} classes; {why}."], {}
+    if "label_order" not in given and _are_grades(labels):
+        settings["label_order"] = "ordinal"
+        notes.append(
+            f"Classes are the whole numbers {min(labels, key=int)} to {max(labels, key=int)}: taken as grades, judged "
+            "by quadratic kappa (--label_order nominal takes them as classes without an order)."
+        )
+    return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
+
+
+def _are_grades(labels: Sequence[str]) -> bool:
+    """Return True for three or more consecutive whole numbers from 0 or 1.
+
+    Example:
+        >>> _are_grades(["0", "1", "2"]), _are_grades(["0", "1"]), _are_grades(["2", "7", "9"])
+        (True, False, False)
+    """
+    if not all(label.isdecimal() for label in labels):
+        return False
+    numbers = sorted(map(int, labels))
+    return 3 <= len(numbers) <= _MAX_GRADES and numbers in (
+        list(range(len(numbers))),
+        list(range(1, len(numbers) + 1)),
+    )
+
+
+def _no_target(source: Path, entries: Sequence[Entry], encoding: str | None) -> str:
+    """Describe a list without labels; columns of zeros and ones are several labels per image."""
+    path = source / LISTS[0] if source.is_dir() else source
+    findings = []
+    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
+        rows = [row for _, row in read_table(path, required=("path",), known=("path",), encoding=encoding).rows]
+        findings = [
+            name for name in (rows[0] if rows else {}) if {row.get(name, "").strip() for row in rows} == {"0", "1"}
+        ]
+    if len(findings) > 1:
+        return (
+            f"The columns {', '.join(findings[:6])} of {path.name} hold zeros and ones, which are several labels per "
+            "image. fit learns one label per image: copy one of these columns to a column `label`, and fit each "
+            "finding by itself."
+        )
+    return (
+        f"None of the {len(entries)} images has a class or a mask. Expected class folders, folders `images` and "
+        "`masks`, or a list with a column `label` or `mask`."
+    )
+
+
+def _named(path: Path | None, suffixes: Sequence[str]) -> bool:
+    return path is not None and path.name.lower().endswith(tuple(suffixes))

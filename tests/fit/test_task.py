@@ -1,0 +1,90 @@
+"""The task of a data set, decided before any pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from movl_monai.errors import ConfigError, DataError
+from movl_monai.fit.task import decide
+
+
+def _picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(path)
+
+
+def _folders(root: Path) -> Path:
+    for name in ("sick/a.png", "well/b.png"):
+        _picture(root / name)
+    return root
+
+
+def _pairs(root: Path, suffix: str) -> Path:
+    for name in ("images/a.png", f"masks/a{suffix}"):
+        _picture(root / name)
+    return root
+
+
+def _list(root: Path, text: str) -> Path:
+    rows = text.split()
+    for row in rows[1:]:
+        _picture(root / row.split(",")[0])
+    _picture(root / "m.png")
+    (root / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "settings"),
+    [
+        ("path,label a.png,x b.png,y", "classification", {}),
+        ("path,label a.png,0 b.png,1 c.png,2", "classification", {"label_order": "ordinal"}),
+        ("path,label a.png,0 b.png,1", "classification", {}),
+        ("path,label a.png,3 b.png,7 c.png,9", "classification", {}),
+        ("path,mask a.png,m.png", "segmentation", {}),
+        ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", {}),
+        ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", {}),
+    ],
+)
+def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, settings: Mapping[str, Any]) -> None:
+    decision = decide(_list(tmp_path, text))
+    assert (decision.task, dict(decision.settings)) == (task, settings)
+    assert decision.notes[0].startswith(f"Task: {task}")
+
+
+def test_folders_tell_their_task_and_settings(tmp_path: Path) -> None:
+    assert decide(_folders(tmp_path / "classes")).task == "classification"
+    assert decide(_pairs(tmp_path / "png", ".png")).overlays == []
+    jpeg = _pairs(tmp_path / "jpeg", ".jpg")
+    assert decide(jpeg).overlays == ["data_jpeg_masks.json"]
+    assert decide(jpeg, given={"mask_threshold": 100}).overlays == []
+
+
+def test_the_user_decides_otherwise(tmp_path: Path) -> None:
+    both = _list(tmp_path, "path,label,mask a.png,0,m.png b.png,1,m.png c.png,2,m.png")
+    decision = decide(both, task="classification", given={"label_order": "nominal"})
+    assert (decision.task, dict(decision.settings)) == ("classification", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,edema,mass a.png,0,1 b.png,1,0", "columns edema, mass .* several labels per image"),
+        ("path,label a.png,edema|mass b.png,mass", "several labels per image"),
+        ("path,patient_id a.png,p b.png,q", "None of the 2 images has a class or a mask"),
+    ],
+)
+def test_data_without_one_target_per_image_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decide(_list(tmp_path, text))
+
+
+def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--task must be one of classification, segmentation, got 'detection'"):
+        decide(_folders(tmp_path), task="detection")
