@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import pkgutil
+import re
 import subprocess
 import sys
 import warnings
@@ -12,7 +14,8 @@ import monai.bundle.scripts  # noqa: F401 - its log keeps the stream of its firs
 import pytest
 
 from movl_monai.cli import main
-from movl_monai.cli.main import COMMANDS, Command
+from movl_monai.cli.main import COMMANDS, Command, parsers
+from movl_monai.cli.output import keep_stdout, open_log
 from movl_monai.errors import ConfigError, DataError, user_error
 from movl_monai.id_values import parse_overrides
 from movl_monai.prompts import PadPrompt
@@ -90,6 +93,70 @@ def test_help_and_wrong_words_import_no_framework(words: list[str], code: int) -
     assert subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True).returncode == code
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_have_one_spelling_and_every_command_with_messages_a_log(name: str) -> None:
+    command = parsers()[1][name]
+    options = {option for option in command._option_string_actions if option != "-h"}
+    assert all(re.fullmatch("--[a-z0-9_]+", option) for option in options)
+    assert not options & {"--out", "--workers", "--overlays", "--manifest", "--run", "--data_dir", "--seeds_list"}
+    assert name in ("inspect", "bundle") or {"--log_file", "--quiet"} <= options
+    old = command.get_default("old_names") or {}
+    assert {f"--{today}" for today in old.values()} <= options
+    assert not {f"--{earlier}" for earlier in old} & options
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ingest", "in", "--out", "m.csv", "--workers=3"], {"output": "m.csv", "num_workers": 3}),
+        (
+            ["predict", "--device", "cpu", "run", "--out", "o", "in"],
+            {"output_dir": "o", "device": "cpu", "model": "run"},
+        ),
+        (["evaluate", "--image-size", "64", "run", "--dataset-dir", "d"], {"run_dir": "run", "dataset_dir": "d"}),
+        (
+            ["compare", "--train-images", "8", "--overlays", "a", "--output-dir", "o"],
+            {"train_images": 8, "overlay": "a"},
+        ),
+    ],
+)
+def test_hyphens_and_earlier_spellings_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], expected: dict[str, object]
+) -> None:
+    given: list[argparse.Namespace] = []
+    monkeypatch.setattr("pkgutil.resolve_name", lambda _: given.append)
+    assert main(words) == 0
+    (options,) = given
+    assert {name: getattr(options, name) for name in expected} == expected
+    assert options.overrides == (["--image_size", "64"] if words[0] == "evaluate" else [])
+
+
+def _speak(log: Path, *, quiet: bool) -> None:
+    with open_log(str(log), quiet=quiet):
+        print("one", file=sys.stderr)
+        print("\r 50 %|\r100 %|\ntw", end="", file=sys.stderr)
+        print("o", file=sys.stderr)
+        with keep_stdout():
+            print("of a library")
+        print("result")
+        raise ConfigError("no such thing")
+
+
+def test_a_log_file_has_every_line_but_progress_and_quiet_shows_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.txt"
+    for quiet in (False, True):
+        with pytest.raises(ConfigError):
+            _speak(log, quiet=quiet)
+    assert log.read_text() == "one\ntwo\nof a library\nConfigError: no such thing\n" * 2
+    shown = capsys.readouterr()
+    assert shown.out == "result\nresult\n"
+    assert shown.err == "one\n\r 50 %|\r100 %|\ntwo\nof a library\n"
+    assert main(["check", str(tmp_path), "--log-file", str(tmp_path)]) == 2
+    assert "--log_file cannot be written (Is a directory)" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_each_command_has_a_program(command: Command) -> None:
     assert callable(pkgutil.resolve_name(command.program))
@@ -132,4 +199,4 @@ def test_a_null_override_of_a_run_replaces_the_value(tmp_path: Path, capfd: pyte
     (tmp_path / "metadata.json").write_text("{}", encoding="utf-8")
     with warnings.catch_warnings(action="ignore"):
         assert main(["run", "training", "--config_file", str(config), "--weights", "null"]) == 0
-    assert capfd.readouterr().out.splitlines()[-1] == "True"
+    assert capfd.readouterr().err.splitlines()[-1] == "True"

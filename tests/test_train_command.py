@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,18 +148,20 @@ def test_mistakes_are_told_before_torch_is_imported(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:parsing config_file")
-def test_train_and_run_training_give_the_same_checkpoint_and_record(
-    phantom: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_train_and_run_training_give_the_same_checkpoint_and_record(phantom: Path, tmp_path: Path) -> None:
     settings = [word for name, value in FAST.items() for word in (f"--{name}", str(value))]
     configs = find_bundle("movl_classification") / "configs"
     files = [str(configs / name) for name in ("train.json", "strategy_joint.json", "layers_last.json")]
     data, one, other = str(phantom), str(tmp_path / "one"), str(tmp_path / "other")
     named = ["movl_classification", data, "--overlay", "layers_last", "--strategy", "joint"]
-    assert main(["train", *named, "--output_dir", one, *settings]) == 0
-    printed = capfd.readouterr()
-    assert printed.out.splitlines()[-1] == f"Run: {one}"
-    assert f"Next: movl-monai evaluate {one} --dataset_dir {data}" in printed.err
+    log = tmp_path / "log.txt"
+    words = ["train", *named, "--output_dir", one, *settings, "--quiet", "--log_file", str(log)]
+    trained = subprocess.run([sys.executable, "-m", "movl_monai", *words], capture_output=True, text=True, check=True)
+    assert (trained.stdout, trained.stderr) == (f"Run: {one}\n", "")
+    *messages, last = log.read_text().splitlines()
+    assert last == f"Next: movl-monai evaluate {one} --dataset_dir {data}"
+    assert any("Epoch[1] Metrics" in line for line in messages)
+    assert not any("%|" in line for line in messages)
     run = ["run", "training", "--config_file", *files, "--dataset_dir", data, "--output_dir", other]
     assert main([*run, *settings]) == 0
     assert (tmp_path / "one/models/model.pt").read_bytes() == (tmp_path / "other/models/model.pt").read_bytes()

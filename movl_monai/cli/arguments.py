@@ -9,7 +9,19 @@ from typing import Any
 
 from movl_monai.bundles import find_bundle
 from movl_monai.cli.bundle_help import describe_bundle
-from movl_monai.cli.options import EXPORT_FORMATS, add_bundle_dir, add_tracking, add_trust, take_overrides
+from movl_monai.cli.options import (
+    EXPORT_FORMATS,
+    accept_old_names,
+    add_bundle_dir,
+    add_dataset_dir,
+    add_device,
+    add_log,
+    add_num_workers,
+    add_output_dir,
+    add_tracking,
+    add_trust,
+    take_overrides,
+)
 from movl_monai.predict.outputs import OUTPUTS
 
 __all__ = [
@@ -130,6 +142,7 @@ def add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images_per_patient", type=int, default=4, help="(default: 4)")
     parser.add_argument("--size", type=int, default=256, help="rows and columns of scanner A (default: 256)")
     parser.add_argument("--overwrite", action="store_true", help="replace a complete phantom of other settings")
+    add_log(parser)
 
 
 def add_ingest(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +151,10 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
         "folder", help="holds the images: DICOM, NIfTI, PNG, JPEG, TIFF, BMP, WebP, GIF; searched deeply"
     )
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="manifest to write, such as DIR/manifest.csv; reports go beside it"
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="manifest to write, such as DIR/manifest.csv; reports go beside it",
     )
     parser.add_argument(
         "--labels",
@@ -172,19 +188,21 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--salt", default=None, metavar="TEXT", help="of the ids, 16 or more characters")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs read")
     _add_reading_arguments(parser)
+    accept_old_names(parser, out="output", workers="num_workers")
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai check`."""
-    parser.add_argument("manifest", help="CSV or JSON list, or a folder with one or with class folders")
-    parser.add_argument("--data_root", default=None, metavar="DIR", help="folder that relative paths belong to")
     parser.add_argument(
-        "--output_dir", default=None, metavar="DIR", help="where to write the reports; without it none are written"
+        "manifest", metavar="DATA", help="CSV or JSON list, or a folder with one, with class folders or with masks"
     )
+    parser.add_argument("--data_root", default=None, metavar="DIR", help="folder that relative paths belong to")
+    add_output_dir(parser, "where to write the reports; without it none are written", required=False)
     parser.add_argument(
         "--max_unreadable", type=float, default=0.05, metavar="SHARE", help="of the files, in [0, 1] (default: 0.05)"
     )
     _add_reading_arguments(parser)
+    accept_old_names(parser, workers="num_workers")
 
 
 def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -202,10 +220,10 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="code page of a CSV list that is not Unicode, such as gbk (default: cp1252, with a note)",
     )
     parser.add_argument("--id_domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    add_num_workers(parser, os.cpu_count() or 1, "default: one per core")
     parser.add_argument("--headers_only", action="store_true", help="read no pixels: quick, but finds no copies")
     parser.add_argument("--thumbnails", type=int, default=48, metavar="N", help="pictures on the page (default: 48)")
-    parser.add_argument("--no_progress", action="store_true", help="show no progress bar")
+    parser.add_argument("--no_progress", action="store_true", help=argparse.SUPPRESS)
     shown = parser.add_argument_group("what the model will see (as in the bundles' configs)")
     shown.add_argument("--image_size", type=int, default=224)
     shown.add_argument("--resize_mode", choices=("stretch", "pad", "crop"), default="stretch")
@@ -232,13 +250,14 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("apply", "ignore"),
         help="turn photos as EXIF says, or not (default: turn them, and ask where a mask may be drawn on either)",
     )
+    add_log(parser)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai train`."""
     parser.add_argument("bundle", metavar="BUNDLE", help="name (see movl-monai bundle list) or folder of a bundle")
     parser.add_argument("data", metavar="DATA", help="the data set: class folders, or a folder with a list, or a list")
-    parser.add_argument("--output_dir", required=True, metavar="OUT", help="folder of everything that is written")
+    add_output_dir(parser, "folder of everything that is written")
     parser.add_argument(
         "--overlay",
         action="append",
@@ -250,6 +269,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-h", "--help", action=_BundleHelp, help="show this; behind BUNDLE, its overlays and settings, too"
     )
+    add_log(parser)
     take_overrides(parser, _TRAIN_EPILOG)
 
 
@@ -276,6 +296,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="the workflow's file, then overlays, all in one folder",
     )
     add_tracking(parser)
+    add_log(parser, json=False)
     take_overrides(
         parser, "Every further `--id value` overrides that id of the config, e.g. `--dataset_dir DIR --epochs 4`."
     )
@@ -284,7 +305,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai evaluate`."""
     parser.add_argument("run_dir", metavar="RUN", help="the output_dir of a training, or its model.pt")
-    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set of the training")
+    add_dataset_dir(parser, "the data set of the training")
     parser.add_argument(
         "--against",
         nargs="+",
@@ -295,6 +316,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_bundle_dir(parser, "the bundle, where it is not found by itself")
     add_trust(parser)
     add_tracking(parser)
+    add_log(parser)
     take_overrides(parser, _EVALUATE_EPILOG)
 
 
@@ -304,9 +326,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", nargs="+", default=[], metavar="OTHER", help="with one run: other runs to compare it with in pairs"
     )
-    parser.add_argument(
-        "--output_dir", metavar="DIR", help="with several runs: where comparison.html goes (default: comparison)"
-    )
+    add_output_dir(parser, "with several runs: where comparison.html goes (default: comparison)", required=False)
+    add_log(parser)
     parser.epilog = (
         "One run: everything is computed again from the stored outputs, without network and images; a run evaluated "
         "before outputs were stored gets its page again from report.json. Several runs: one page with a column for "
@@ -321,10 +342,10 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--arms_file", metavar="FILE", help="another arms file than the bundle's compare.json")
     parser.add_argument(
-        "--overlays", default="", metavar="A.json,...", help="overlays for all arms, e.g. another backbone"
+        "--overlay", default="", metavar="A,B,...", help="overlays for all arms by name, e.g. backbone_resnet50"
     )
-    parser.add_argument("--dataset_dir", metavar="DIR", help="the data set")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for results, search and table")
+    add_dataset_dir(parser, "the data set", required=False)
+    add_output_dir(parser, "for results, search and table")
     parser.add_argument("--arms", metavar="A,B,...", help=_ARMS)
     parser.add_argument("--seeds", default="0", metavar="0,1,...", help="seeds of the runs (default: 0)")
     parser.add_argument("--search", type=int, default=0, metavar="N", help="trials per arm on val (default: 0, none)")
@@ -355,6 +376,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="summarise finished comparisons (their --output_dir or comparison.csv) in --output_dir/summary.md instead",
     )
+    accept_old_names(parser, overlays="overlay")
+    add_log(parser, json=False)
     take_overrides(parser, _COMPARE_EPILOG)
 
 
@@ -366,13 +389,11 @@ def add_ensemble(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="two or more evaluated runs of classification with the same classes, preprocessing and splits",
     )
-    parser.add_argument(
-        "--output_dir", required=True, metavar="OUT", help="the new run, which needs the others no more"
-    )
-    parser.add_argument(
-        "--dataset_dir",
-        metavar="DIR",
-        help="the data set of the training, to evaluate the ensemble on; this writes its trust record",
+    add_output_dir(parser, "the new run, which needs the others no more")
+    add_dataset_dir(
+        parser,
+        "the data set of the training, to evaluate the ensemble on; this writes its trust record",
+        required=False,
     )
     parser.add_argument(
         "--export",
@@ -380,11 +401,8 @@ def add_ensemble(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="write the ensemble as one file, too, as movl-monai export does",
     )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run code that the records name outside of movl_monai, MONAI and torch; see movl-monai inspect",
-    )
+    add_trust(parser)
+    add_log(parser)
     take_overrides(parser, _ENSEMBLE_EPILOG)
 
 
@@ -392,8 +410,8 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai robustness`."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output_dir of a training, or NAME=DIR to name it")
     parser.add_argument("--baseline", required=True, metavar="RUN", help="the run that errors are multiples of")
-    parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the data set, with its test split")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="for logits, table and figure")
+    add_dataset_dir(parser, "the data set, with its test split")
+    add_output_dir(parser, "for logits, table and figure")
     parser.add_argument(
         "--images", type=int, metavar="N", help="use N test images, as many of each class (default: all)"
     )
@@ -401,11 +419,12 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corruptions", metavar="A,B,...", help="(default: all)")
     parser.add_argument("--corruption_seed", type=int, default=0, help="of the draws of the corruptions (default: 0)")
     parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
-    parser.add_argument("--device", help="where the networks run (default: cuda if there is one, else cpu)")
-    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode (default: 2)")
+    add_device(parser)
+    add_num_workers(parser, 2, "default: 2")
     add_bundle_dir(parser, "the runs' bundle, where it is not found by itself")
     parser.add_argument("--backbone_weights", metavar="FILE", help="where the runs' pretrained weights lie now")
     add_trust(parser)
+    add_log(parser, json=False)
     take_overrides(parser, _ROBUSTNESS_EPILOG)
 
 
@@ -454,6 +473,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_dir(parser)
     add_trust(parser)
+    add_log(parser)
     take_overrides(
         parser,
         "Every further `--id value` overrides that setting of the run, e.g. `--backbone_weights FILE` where the "
@@ -467,13 +487,11 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "model", metavar="RUN|MODEL", help="output_dir of a training, its model.pt, or an exported file"
     )
     parser.add_argument("input", metavar="INPUT", help="a folder, one file, or a manifest (CSV, JSON)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs, outside of INPUT")
+    add_output_dir(parser, "folder for the outputs, outside of INPUT")
     parser.add_argument("--outputs", default="csv,json", metavar="A,B,...", help=f"of {', '.join(OUTPUTS)} (csv,json)")
     parser.add_argument("--batch_size", default="auto", metavar="N", help="images at once (auto: as memory allows)")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (default: as the device allows)"
-    )
-    parser.add_argument("--device", metavar="D", help="cpu or cuda[:N] (default: a GPU where there is one)")
+    add_num_workers(parser, None, "default: as the device allows")
+    add_device(parser)
     parser.add_argument("--modalities", default="", metavar="CT,...", help="predict these of the DICOM files only")
     parser.add_argument(
         "--series", choices=("all", "one"), default="all", help="all series, or exactly one of each study (all)"
@@ -481,6 +499,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add_bundle_dir(parser)
     add_trust(parser)
     parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')
+    accept_old_names(parser, out="output_dir", workers="num_workers")
+    add_log(parser)
     take_overrides(parser, _PREDICT_EPILOG)
 
 

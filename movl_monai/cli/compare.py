@@ -34,9 +34,7 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) is None:
             raise ConfigError(f"--{name} is missing; only --summary works without it.")
     bundle = find_bundle(options.bundle)
-    plan = read_plan(
-        options.arms_file or bundle / "compare.json", bundle=bundle, overlays=split_words(options.overlays)
-    )
+    plan = read_plan(options.arms_file or bundle / "compare.json", bundle=bundle, overlays=split_words(options.overlay))
 
     def make(fraction: float | None, folder: Path) -> Comparison:
         return Comparison(
@@ -111,7 +109,7 @@ def _task(comparison: Any, text: str) -> Any:
 
 def _given(options: argparse.Namespace) -> list[str]:
     """Return the arguments of the comparison, without those that distribute the work."""
-    names = ("bundle", "arms_file", "overlays", "dataset_dir", "output_dir", "arms", "seeds", "search")
+    names = ("bundle", "arms_file", "overlay", "dataset_dir", "output_dir", "arms", "seeds", "search")
     named = {name: getattr(options, name) for name in names}
     named |= {"train_images": options.train_images, "val_images": options.val_images, "draws": options.draws}
     pairs = [(f"--{name}", str(value)) for name, value in named.items() if value not in (None, "")]
@@ -148,8 +146,8 @@ def _command(options: argparse.Namespace) -> str:
     words = ["movl-monai compare", f"--bundle {Path(options.bundle).name}", "--dataset_dir DIR --output_dir OUT"]
     if options.arms_file:
         words.append(f"--arms_file {Path(options.arms_file).name}")
-    if options.overlays:
-        words.append("--overlays " + ",".join(Path(name).name for name in split_words(options.overlays)))
+    if options.overlay:
+        words.append("--overlay " + ",".join(Path(name).name for name in split_words(options.overlay)))
     named = {"arms": options.arms, "seeds": options.seeds, "search": options.search}
     named |= {"train_images": options.train_images, "val_images": options.val_images}
     named |= {"draws": options.draws if options.draws > 1 else None, "label_fractions": options.label_fractions}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
+from movl_monai.cli.output import keep_stdout, show
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.evaluate import evaluate
 from movl_monai.experiments.ensemble import MEMBER_ID, make_ensemble
@@ -28,16 +30,20 @@ def run(options: argparse.Namespace) -> int:
     made = make_ensemble(
         options.run_dirs, options.output_dir, overwrite=overwrite, trust=options.trust, overrides=of_members
     )
-    for number, member in enumerate(made.record["members"]):
-        print(f"member {number}: {member['backbone']}, temperature {member['temperature']:.3f}")
-    print(f"Run: {made.folder}")
+    members = [{name: member[name] for name in ("backbone", "temperature")} for member in made.record["members"]]
+    lines = [f"member {i}: {each['backbone']}, temperature {each['temperature']:.3f}" for i, each in enumerate(members)]
+    lines.append(f"Run: {made.folder}")
+    facts: dict[str, Any] = {"run": made.folder, "members": members}
     if options.dataset_dir is not None:
-        print(f"Report: {evaluate(made, dataset_dir=verbatim(options.dataset_dir), **overrides)}")
+        with keep_stdout():
+            facts["report"] = evaluate(made, dataset_dir=verbatim(options.dataset_dir), **overrides)
+        lines.append(f"Report: {facts['report']}")
     if options.export is not None:
-        _export(options)
+        files = export_run(options.output_dir, options.export, trust_code=options.trust)
+        facts["files"] = [file.path for file in files]
+        lines += [
+            f"{file.path} ({file.megabytes:.1f} MB), logits within {file.parity.logits:.1e} of the network"
+            for file in files
+        ]
+    show(options, "\n".join(lines), facts)
     return 0
-
-
-def _export(options: argparse.Namespace) -> None:
-    for file in export_run(options.output_dir, options.export, trust_code=options.trust):
-        print(f"{file.path} ({file.megabytes:.1f} MB), logits within {file.parity.logits:.1e} of the network")

@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from movl_monai.cli.output import say_next, show
 from movl_monai.export.change import doubt
 from movl_monai.export.exporting import ExportedFile, export_run
+from movl_monai.files import jsonable
 from movl_monai.id_values import parse_overrides
 
 __all__ = ["run"]
@@ -30,10 +32,14 @@ def run(options: argparse.Namespace) -> int:
         trust_code=options.trust,
         overrides=parse_overrides(options.overrides),
     )
-    for file in files:
-        print(f"{file.path} ({file.megabytes:.1f} MB)")
-        print(f"  {_described(file)}")
+    lines = [f"{file.path} ({file.megabytes:.1f} MB)\n  {_described(file)}" for file in files]
+    show(options, "\n".join(lines), {"files": [_facts(file) for file in files]})
+    say_next("predict", str(files[0].path), "INPUT", "--output_dir", "OUT")
     return 0
+
+
+def _facts(file: ExportedFile) -> dict[str, Any]:
+    return {"path": file.path, "megabytes": file.megabytes, **jsonable({"parity": file.parity, "int8": file.int8})}
 
 
 def _described(file: ExportedFile) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from movl_monai.cli.output import say_next, show
 from movl_monai.errors import ConfigError
+from movl_monai.files import jsonable
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.quality import has_leaks
 from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder, summarize
@@ -34,7 +38,7 @@ def run_ingest(options: argparse.Namespace) -> int:
     """
     outcome = ingest_folder(
         Path(options.folder),
-        out=Path(options.out),
+        out=Path(options.output),
         labels=options.labels,
         reading=_reading(options),
         split_fractions=_fractions(options.split_fractions),
@@ -46,7 +50,8 @@ def run_ingest(options: argparse.Namespace) -> int:
         salt=options.salt,
         fresh=options.fresh,
     )
-    _print(outcome)
+    show(options, "\n".join(summarize(outcome)), _facts(outcome))
+    say_next("check", options.output)
     return 0
 
 
@@ -69,22 +74,30 @@ def run_check(options: argparse.Namespace) -> int:
         reading=_reading(options),
         id_map=None if options.id_map is None else Path(options.id_map),
     )
-    _print(outcome)
-    quality = outcome.quality
+    code, result = _judge(outcome.quality, options.max_unreadable)
+    lines = [*summarize(outcome), f"Result: {result}"]
+    show(options, "\n".join(lines), {"exit_code": code, "result": result, **_facts(outcome)})
+    return code
+
+
+def _judge(quality: Mapping[str, Any], max_unreadable: float) -> tuple[int, str]:
+    """Return the exit code and the result of a check."""
     unreadable = sum(count for status, count in quality["statuses"].items() if status in UNREADABLE)
     if has_leaks(quality):
-        print("Result: LEAKAGE.")
-        return EXIT_LEAKAGE
-    if unreadable > options.max_unreadable * quality["files"]:
-        print(f"Result: {unreadable} of {quality['files']} files cannot be read, more than --max_unreadable allows.")
-        return EXIT_UNREADABLE
-    print("Result: no leakage.")
-    return 0
+        return EXIT_LEAKAGE, "LEAKAGE."
+    if unreadable > max_unreadable * quality["files"]:
+        return (
+            EXIT_UNREADABLE,
+            f"{unreadable} of {quality['files']} files cannot be read, more than --max_unreadable allows.",
+        )
+    return 0, "no leakage."
 
 
 def _reading(options: argparse.Namespace) -> Reading:
-    if options.workers < 0 or options.thumbnails < 0:
-        raise ConfigError(f"--workers and --thumbnails must be >= 0, got {options.workers} and {options.thumbnails}.")
+    if options.num_workers < 0 or options.thumbnails < 0:
+        raise ConfigError(
+            f"--num_workers and --thumbnails must be >= 0, got {options.num_workers} and {options.thumbnails}."
+        )
     return Reading(
         preprocessing=Preprocessing(
             image_size=options.image_size,
@@ -98,12 +111,12 @@ def _reading(options: argparse.Namespace) -> Reading:
             exif=options.exif,
         ),
         headers_only=options.headers_only,
-        num_workers=options.workers,
+        num_workers=options.num_workers,
         thumbnails=options.thumbnails,
         patient_pattern=options.patient_pattern,
         id_domain=options.id_domain,
         encoding=options.encoding,
-        progress=False if options.no_progress else None,
+        progress=False if options.no_progress or options.quiet else None,
     )
 
 
@@ -129,5 +142,6 @@ def _value_range(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _print(outcome: Outcome) -> None:
-    print("\n".join(summarize(outcome)))
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    counts = {"read": outcome.read, "known": outcome.known, "files": outcome.files}
+    return {**counts, "quality": jsonable(outcome.quality), "notes": outcome.notes}

@@ -7,11 +7,12 @@ import os
 import pkgutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from movl_monai import __version__
 from movl_monai.cli import arguments
+from movl_monai.cli.output import keep_stdout, open_log
 from movl_monai.errors import user_error
 
 __all__ = ["COMMANDS", "Command", "main", "parsers", "take_pairs", "underscored"]
@@ -124,7 +125,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.help, add_help=name != "train"))
+        command.add_arguments(
+            commands.add_parser(name, help=command.help, add_help=name != "train", allow_abbrev=False)
+        )
     return parser, dict(commands.choices)
 
 
@@ -142,8 +145,10 @@ def main(words: Sequence[str] | None = None) -> int:
     options = None
     try:
         options = _read(sys.argv[1:] if words is None else list(words))
-        program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
-        return int(program(options) or 0)
+        with open_log(getattr(options, "log_file", None), quiet=getattr(options, "quiet", False)):
+            with keep_stdout():  # loggers of MONAI take the stream at import
+                program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
+            return int(program(options) or 0)
     except KeyboardInterrupt:
         print("movl-monai: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
@@ -161,8 +166,11 @@ def _read(words: list[str]) -> argparse.Namespace:
     words = [underscored(word) for word in words]
     place = next((place for place, word in enumerate(words) if word in commands), len(words))
     overrides: list[str] = []
-    if place < len(words) and commands[words[place]].get_default("takes_overrides"):
-        words[place + 1 :], overrides = take_pairs(words[place + 1 :], commands[words[place]])
+    if place < len(words):
+        command = commands[words[place]]
+        words[place + 1 :] = [_renamed(word, command.get_default("old_names") or {}) for word in words[place + 1 :]]
+        if command.get_default("takes_overrides"):
+            words[place + 1 :], overrides = take_pairs(words[place + 1 :], command)
     options = parser.parse_args(words)
     options.overrides = overrides
     return options
@@ -172,6 +180,11 @@ def underscored(word: str) -> str:
     """Return an option with underscores: hyphens are another spelling of every option and id."""
     name, equals, value = word.partition("=")
     return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+def _renamed(word: str, names: Mapping[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    return f"--{names[name[2:]]}{equals}{value}" if name.startswith("--") and name[2:] in names else word
 
 
 def take_pairs(words: list[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

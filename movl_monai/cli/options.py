@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +10,15 @@ from movl_monai.errors import ConfigError
 
 __all__ = [
     "EXPORT_FORMATS",
+    "accept_old_names",
     "add_bundle_dir",
+    "add_dataset_dir",
+    "add_device",
+    "add_log",
+    "add_num_workers",
+    "add_output_dir",
     "add_tracking",
     "add_trust",
-    "say_next",
     "shown_overrides",
     "split_numbers",
     "split_words",
@@ -40,21 +43,56 @@ def add_bundle_dir(parser: argparse.ArgumentParser, text: str = "the run's bundl
     parser.add_argument("--bundle_dir", metavar="NAME|DIR", help=text)
 
 
+def add_dataset_dir(parser: argparse.ArgumentParser, text: str, *, required: bool = True) -> None:
+    """Add ``--dataset_dir`` with its help."""
+    parser.add_argument("--dataset_dir", required=required, metavar="DATA", help=text)
+
+
+def add_output_dir(parser: argparse.ArgumentParser, text: str, *, required: bool = True) -> None:
+    """Add ``--output_dir`` with its help."""
+    parser.add_argument("--output_dir", required=required, metavar="OUT", help=text)
+
+
+def add_num_workers(parser: argparse.ArgumentParser, default: int | None, text: str) -> None:
+    """Add ``--num_workers``, the number of processes that read images."""
+    parser.add_argument(
+        "--num_workers", type=int, default=default, metavar="N", help=f"processes that read images, 0 for none ({text})"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
+
+
+def add_log(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+    """Add ``--log_file`` and ``--quiet``, and ``--json`` for commands whose result is more than a page or files."""
+    group = parser.add_argument_group("messages")
+    group.add_argument("--log_file", metavar="FILE", help="add all messages to this file, too")
+    group.add_argument("--quiet", action="store_true", help="show results and errors alone")
+    if json:
+        group.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def accept_old_names(parser: argparse.ArgumentParser, **names: str) -> None:
+    """Accept earlier spellings of options, which the help does not show.
+
+    Args:
+        parser: of the command.
+        names: spelling today by earlier spelling, without hyphens in front: ``out="output_dir"``.
+    """
+    parser.set_defaults(old_names=names)
+
+
 def add_tracking(parser: argparse.ArgumentParser) -> None:
     """Add ``--tracking``."""
     parser.add_argument("--tracking", default=None, help="'mlflow' or a settings file, as in MONAI")
 
 
 def take_overrides(parser: argparse.ArgumentParser, epilog: str) -> None:
-    """Let a command take `--id value` pairs, which its epilog explains; its own options need their whole names."""
+    """Let a command take `--id value` pairs, which its epilog explains."""
     parser.epilog = epilog
-    parser.allow_abbrev = False
     parser.set_defaults(takes_overrides=True)
-
-
-def say_next(*words: str) -> None:
-    """Print the next command, apart from the results: on standard error."""
-    print(f"Next: movl-monai {shlex.join(words)}", file=sys.stderr)
 
 
 def split_words(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from movl_monai.cli.output import say_next, show
 from movl_monai.errors import ConfigError, MovlError
 from movl_monai.phantom.dataset import write_phantom
 
@@ -34,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     state = "is there already, nothing to do" if summary.kept else "written"
-    print(f"Phantom data set of {summary.images} DICOM files: {state}.")
-    for name, count in summary.counts.items():
-        print(f"  {name}: {count}")
-    print(f"Next: use {summary.folder / 'manifest.csv'} as the data set.")
+    lines = [f"Phantom data set of {summary.images} DICOM files: {state}."]
+    lines += [f"  {name}: {count}" for name, count in summary.counts.items()]
+    show(options, "\n".join(lines), vars(summary))
+    say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT")
     return 0

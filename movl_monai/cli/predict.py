@@ -8,6 +8,7 @@ from pathlib import Path
 
 from movl_monai import heap
 from movl_monai.cli.options import split_words
+from movl_monai.cli.output import show
 from movl_monai.errors import EXIT_SOME_FAILED, ConfigError
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.run import predict
@@ -21,10 +22,10 @@ def run(options: argparse.Namespace) -> int:
     summary = predict(
         options.model,
         options.input,
-        out=options.out,
+        out=options.output_dir,
         outputs=split_words(options.outputs),
         batch_size=_batch_size(options.batch_size),
-        num_workers=options.workers,
+        num_workers=options.num_workers,
         device=options.device,
         modalities=split_words(options.modalities),
         series=options.series,
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if summary is None:  # not the first process
         return 0
-    print(summary.text())
+    counts = {name: value for name, value in vars(summary).items() if name not in ("rows", "out")}
+    show(options, summary.text(), {"output_dir": summary.out, **counts})
     return EXIT_SOME_FAILED if summary.failed or summary.not_written else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from movl_monai.cli.output import show
 from movl_monai.errors import ConfigError
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
 from movl_monai.report.html import write_html
@@ -19,12 +20,16 @@ def run(options: argparse.Namespace) -> int:
     if len(options.runs) > 1:
         if options.against:
             raise ConfigError("--against needs one RUN; several runs are compared with the first of them.")
-        print(write_comparison(options.runs, options.output_dir or "comparison"))
+        _show(options, write_comparison(options.runs, options.output_dir or "comparison"))
         return 0
     if options.output_dir:
         raise ConfigError("--output_dir needs several runs; the report of one run stays with its evaluation.")
-    print(_rebuild(Path(options.runs[0]), options.against))
+    _show(options, _rebuild(Path(options.runs[0]), options.against))
     return 0
+
+
+def _show(options: argparse.Namespace, page: Path) -> None:
+    show(options, str(page), {"report": page})
 
 
 def _rebuild(path: Path, against: list[str]) -> Path:

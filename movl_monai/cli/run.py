@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import monai.bundle.scripts as monai_bundle
 from monai.bundle import ConfigParser
 
+from movl_monai.cli.output import keep_stdout
 from movl_monai.engines import keep_strings
 from movl_monai.errors import ConfigError
 from movl_monai.id_values import parse_overrides
@@ -44,12 +46,15 @@ def run_workflow(
     _check_places(_read(files), overrides)
     monai_bundle.logger.addFilter(_is_no_argument)
     try:
-        monai_bundle.run(
-            run_id=run_id,
-            config_file=list(files) if len(files) > 1 else files[0],
-            tracking=tracking,
-            **{name: _kept(value) for name, value in overrides.items()},
-        )
+        with keep_stdout(), warnings.catch_warnings():
+            # the files are named by the user
+            warnings.filterwarnings("ignore", message="parsing config_file")
+            monai_bundle.run(
+                run_id=run_id,
+                config_file=list(files) if len(files) > 1 else files[0],
+                tracking=tracking,
+                **{name: _kept(value) for name, value in overrides.items()},
+            )
     finally:
         monai_bundle.logger.removeFilter(_is_no_argument)
 
@@ -99,5 +104,5 @@ def _kept(value: Any) -> Any:
 
 
 def _is_no_argument(record: logging.LogRecord) -> bool:
-    """Pass all lines of MONAI's runner except those that repeat the arguments: paths can name patients."""
-    return not record.getMessage().startswith("> ")
+    """Pass all lines of MONAI's runner except its list of the arguments: paths can name patients."""
+    return not record.getMessage().startswith(("> ", "---"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.bundles import OVERLAY_KINDS, find_bundle, find_overlays
-from movl_monai.cli.options import say_next, split_words
+from movl_monai.cli.options import split_words
+from movl_monai.cli.output import keep_stdout, say_next, show
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.id_values import parse_overrides
 
@@ -25,11 +26,12 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"`--{given[0]}` is given twice; leave DATA and --output_dir, and remove the other.")
     if not Path(options.data).exists():
         raise DataError(f"There is no data set at '{options.data}': DATA must be a folder, a CSV or a JSON file.")
-    from movl_monai.cli.run import run_workflow  # starts torch and MONAI
+    with keep_stdout():
+        from movl_monai.cli.run import run_workflow  # starts torch and MONAI
 
     overrides = {"dataset_dir": options.data, "output_dir": options.output_dir, **overrides}
     run_workflow("training", [str(file) for file in files], overrides, tracking=options.tracking)
-    print(f"Run: {options.output_dir}")
+    show(options, f"Run: {options.output_dir}", {"run": options.output_dir})
     say_next("evaluate", options.output_dir, "--dataset_dir", options.data)
     return 0
 

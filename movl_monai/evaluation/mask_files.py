@@ -116,8 +116,8 @@ class MaskFiles:
             raise IrregularSpacingError(
                 "A NIfTI mask has one affine, which places the slices of a regular series only; this one has "
                 f"{', '.join(flag for flag in volume.flags if flag in IRREGULAR)}. Take the segmentation of "
-                "`movl-monai predict RUN INPUT --out DIR --outputs seg` instead, whose frames lie on the files, or "
-                "resample the series."
+                "`movl-monai predict RUN INPUT --output_dir DIR --outputs seg` instead, whose frames lie on the files, "
+                "or resample the series."
             )
         mask = slices_to_volume(slices, volume, axis=axis)
         is_nifti = isinstance(source, (str, os.PathLike)) and str(source).lower().endswith((".nii", ".nii.gz"))

@@ -156,7 +156,7 @@ def ingest_folder(
         raise DataError(f"{folder.name!r} {kind}; name the folder that holds the images.")
     root, out = folder.absolute(), out.absolute()
     if out.is_dir():
-        raise DataError(f"--out {out.name!r} is a folder; name the file of the manifest, such as manifest.csv.")
+        raise DataError(f"--output {out.name!r} is a folder; name the file of the manifest, such as manifest.csv.")
     check_writable(out.parent)
     notes: list[str] = []
     pairs = find_pairs(root, mask_suffix) if labels == "masks" or (labels is None and is_paired(root)) else None

@@ -46,7 +46,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise DataError(
-            f"Nothing can be written to the folder {folder.name!r} ({error.strerror}); choose another place for --out."
+            f"Nothing can be written to the folder {folder.name!r} ({error.strerror}); choose another place "
+            "for the output."
         ) from None
 
 

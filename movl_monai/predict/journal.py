@@ -114,7 +114,7 @@ class Journal:
             names = sorted(name for name in {*theirs, *self.settings} if theirs.get(name) != self.settings.get(name))
             raise DataError(
                 f"The output folder holds predictions with another {', '.join(names) or 'format'}; choose another "
-                "--out, or delete that folder."
+                "--output_dir, or delete that folder."
             )
 
     def _end_torn_line(self) -> None:
@@ -125,6 +125,6 @@ class Journal:
 
 def _cannot_write(error: OSError) -> MovlError:
     return MovlError(
-        f"The journal of the predictions cannot be written: {error.strerror or error}. Expected an --out folder that "
+        f"The journal of the predictions cannot be written: {error.strerror or error}. Expected an --output_dir that "
         "can be written, with space left; free some, and give the same command again: it goes on where it was."
     )

@@ -102,7 +102,7 @@ class Listener:
             self._server.shutdown()
             self._unmute()
             raise MovlError(
-                f"The output folder cannot be written: {error.strerror or error}; choose another --out."
+                f"The output folder cannot be written: {error.strerror or error}; choose another --output_dir."
             ) from error
         self._worker.start()
 
@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "model", metavar="RUN|MODEL", help="output_dir of a training, its model.pt, or an exported file"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--output_dir", "--out", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--outputs", default="csv,sr", metavar="A,B,...", help="see movl-monai predict (csv,sr)")
     parser.add_argument("--send_to", metavar="AE@HOST:PORT", help="where DICOM results are sent")
     parser.add_argument("--ae_title", default="MOVL", metavar="AE", help="own title (MOVL)")
@@ -284,7 +284,7 @@ def _listen(options: argparse.Namespace) -> int:
             bundle_dir=options.bundle_dir,
             trust=options.trust,
         ),
-        options.out,
+        options.output_dir,
         outputs=options.outputs.split(","),
         send_to=None if options.send_to is None else Peer.parse(options.send_to),
         ae_title=options.ae_title,

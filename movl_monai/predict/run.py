@@ -252,7 +252,7 @@ def _check_folders(source: str | os.PathLike[str], out: str | os.PathLike[str]) 
     folder, origin = Path(out), Path(source)
     if origin.is_dir() and folder.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(
-            "--out lies inside of the input, so that the next run would predict its outputs; choose another."
+            "--output_dir lies inside of the input, so that the next run would predict its outputs; choose another."
         )
     check_output_dir(folder)
     return folder
@@ -291,7 +291,7 @@ def _journal(world: World, folder: Path, model: Model, names: Sequence[str], bat
         journal.close()
         raise ConfigError(
             f"These predictions were begun with --batch_size {journal.fixed['batch_size']}, got {batch_size}; give the "
-            "same or none, so that all images are computed alike, or choose another --out."
+            "same or none, so that all images are computed alike, or choose another --output_dir."
         )
     return journal
 

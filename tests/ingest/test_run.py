@@ -158,7 +158,7 @@ def test_a_folder_of_junk_is_an_error_and_has_a_report(tmp_path: Path) -> None:
         ("none", "m.csv", "'none' does not exist"),
         ("a.png", "m.csv", "'a.png' is a file, not a folder"),
         (".", "a.png/m.csv", "Nothing can be written to the folder 'a.png'"),
-        (".", "sub", "--out 'sub' is a folder"),
+        (".", "sub", "--output 'sub' is a folder"),
     ],
 )
 def test_places_that_cannot_be_used_are_errors(

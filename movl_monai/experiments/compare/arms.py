@@ -292,7 +292,8 @@ def _check_keys(entry: Mapping[str, Any], known: set[str], where: str) -> None:
 
 
 def _overlays(names: Sequence[str | os.PathLike[str]], root: Path) -> list[Path]:
-    # both the name alone and `configs/NAME`, as arms files write it
+    # names with or without suffix, and `configs/NAME`, as arms files write it
+    names = [name if str(name).endswith(".json") else f"{name}.json" for name in names]
     places = [(Path(name), root / "configs" / name, root / name) for name in names]
     paths = [next((place for place in choices if place.is_file()), choices[1]) for choices in places]
     for path in paths:
