@@ -337,7 +337,7 @@ class GroupGap(TypedDict):
     largest: float | None
     between: list[str] | None
     interval: Interval | None
-    small: NotRequired[bool]  # missing in a segmentation without two groups
+    small: bool
     notes: list[str]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,8 @@ from movl_monai.metrics.entries import (
     MainGap,
     MaskGroup,
     MaskGroups,
-    MetricFigures,
 )
-from movl_monai.metrics.intervals import PatientBootstrap
+from movl_monai.metrics.intervals import PatientBootstrap, weighted_mean
 from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
@@ -122,81 +122,77 @@ def group_figures(
     """
     if len(values) != len(images):
         raise ValueError(f"Expected one value per image, got {len(values)} for {len(images)} images.")
+    parts = {}
+    for value, rows in _rows(values).items():
+        own = images.take(rows)
+        weigh = WeightedFigures(own.labels, own.logits, metrics=metrics)
+        once = {metric: float(drawn[0]) for metric, drawn in weigh(np.ones((len(own), 1))).items()}
+        parts[value] = _Part(rows, _facts(own.patients, small_below), once, weigh)
     bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
-    rows = {value: np.flatnonzero(np.asarray(values) == value) for value in _sorted(values)}
-    parts = {value: images.take(own) for value, own in rows.items()}
-    figures = {value: WeightedFigures(part.labels, part.logits, metrics=metrics) for value, part in parts.items()}
-
-    def of_groups(weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        return {
-            (value, metric): drawn
-            for value, figure in figures.items()
-            for metric, drawn in figure(weights[rows[value]]).items()
-        }
-
-    once = {key: float(drawn[0]) for key, drawn in of_groups(np.ones((len(images), 1))).items()}
-    facts = {value: _facts(part, small_below) for value, part in parts.items()}
-    pairs: dict[str, tuple[str, str] | None] = {metric: _largest(once, facts, metric) for metric in metrics}
-    intervals = bootstrap.intervals(_named(of_groups, pairs))
-    groups: dict[str, Group] = {}
-    for value, size in facts.items():
-        numbers: MetricFigures = {}
-        for metric in metrics:
-            numbers[metric] = _number(once[value, metric])
-        bounds: Intervals = {metric: intervals[_name(metric, value)] for metric in metrics}
-        groups[value] = {**size, **numbers, "intervals": bounds}
-    gaps: dict[str, GroupGap] = {metric: _gap(metric, pairs[metric], once, facts, intervals) for metric in metrics}
+    groups, gaps = _compare(parts, metrics, gaps_of=metrics, bootstrap=bootstrap)
     main = next((gap for gap in gaps.values() if gap["largest"] is not None), gaps[metrics[0]])
-    notes = [*_group_notes(facts, once, metrics), *bootstrap.notes]
+    notes = [*_group_notes(parts, metrics), *bootstrap.notes]
     return {"groups": groups, "gap": {**main, "all": gaps}, "notes": notes}
 
 
-def _named(
-    of_groups: Callable[[np.ndarray], Mapping[tuple[str, str], np.ndarray]],
-    pairs: Mapping[str, tuple[str, str] | None],
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return a function for the figures of groups and their gaps, keyed by the names used in notes."""
+class _Part(NamedTuple):
+    """A group: its rows, its size, its figures, and its figures for weights (n, R) of its rows."""
+
+    rows: np.ndarray
+    facts: GroupFacts
+    once: Mapping[str, float]
+    weigh: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+def _compare(
+    parts: Mapping[str, _Part],
+    metrics: Sequence[str],
+    *,
+    gaps_of: Sequence[str],
+    bootstrap: PatientBootstrap,
+    **reason: str,
+) -> tuple[dict[str, Any], dict[str, GroupGap]]:
+    """Return the entries of groups and their gaps, with common resamples of patients."""
+    pairs = {metric: _largest(parts, metric) for metric in gaps_of}
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        drawn = of_groups(weights)
-        named = {_name(metric, value): values for (value, metric), values in drawn.items()}
+        drawn = {value: part.weigh(weights[part.rows]) for value, part in parts.items()}
+        named = {_name(metric, value): drawn[value][metric] for value in parts for metric in metrics}
         for metric, pair in pairs.items():
             if pair is not None:
-                named[f"the gap in {metric}"] = drawn[pair[0], metric] - drawn[pair[1], metric]
+                named[f"the gap in {metric}"] = drawn[pair[0]][metric] - drawn[pair[1]][metric]
         return named
 
-    return figures
+    intervals = bootstrap.intervals(figures, **reason)
+    groups: dict[str, Any] = {}
+    for value, part in parts.items():
+        numbers = {metric: _number(part.once[metric]) for metric in metrics}
+        bounds: Intervals = {metric: intervals[_name(metric, value)] for metric in metrics}
+        groups[value] = {**part.facts, **numbers, "intervals": bounds}
+    return groups, {metric: _gap(metric, pair, parts, intervals) for metric, pair in pairs.items()}
 
 
 def _name(metric: str, value: str) -> str:
     return f"{metric} of {value!r}"
 
 
-def _largest(
-    once: Mapping[tuple[str, str], float], groups: Mapping[str, GroupFacts], metric: str
-) -> tuple[str, str] | None:
+def _largest(parts: Mapping[str, _Part], metric: str) -> tuple[str, str] | None:
     """Return the two groups that differ most, the better one first; small groups only if there are not two others."""
-    valued = [value for value in groups if not np.isnan(once[value, metric])]
-    large = [value for value in valued if not groups[value]["small"]]
-    chosen = large if len(large) > 1 else valued
-    pairs = [pair if once[pair[0], metric] >= once[pair[1], metric] else pair[::-1] for pair in combinations(chosen, 2)]
-    return max(pairs, key=lambda pair: once[pair[0], metric] - once[pair[1], metric], default=None)
+    known = {value: part.once[metric] for value, part in parts.items() if not np.isnan(part.once[metric])}
+    large = [value for value in known if not parts[value].facts["small"]]
+    chosen = large if len(large) > 1 else list(known)
+    pairs = [(one, two) if known[one] >= known[two] else (two, one) for one, two in combinations(chosen, 2)]
+    return max(pairs, key=lambda pair: known[pair[0]] - known[pair[1]], default=None)
 
 
-def _gap(
-    metric: str,
-    pair: tuple[str, str] | None,
-    once: Mapping[tuple[str, str], float],
-    groups: Mapping[str, GroupFacts],
-    intervals: Intervals,
-) -> GroupGap:
+def _gap(metric: str, pair: tuple[str, str] | None, parts: Mapping[str, _Part], intervals: Intervals) -> GroupGap:
     if pair is None:
         why = [f"There are not two groups with a value of {metric}."]
         return {"metric": metric, "largest": None, "between": None, "interval": None, "small": False, "notes": why}
-    small = any(groups[value]["small"] for value in pair)
+    small = any(parts[value].facts["small"] for value in pair)
     return {
         "metric": metric,
-        "largest": once[pair[0], metric] - once[pair[1], metric],
+        "largest": parts[pair[0]].once[metric] - parts[pair[1]].once[metric],
         "between": list(pair),
         "interval": intervals[f"the gap in {metric}"],
         "small": small,
@@ -204,31 +200,30 @@ def _gap(
     }
 
 
-def _facts(part: Predictions, small_below: int) -> GroupFacts:
-    patients = {patient for patient in part.patients if patient is not None}
-    alone = sum(patient is None for patient in part.patients)  # each may be a separate patient
-    small = len(part) < small_below or (bool(patients) and len(patients) + alone < small_below)
-    return {"n": len(part), "n_patients": len(patients) or None, "small": small}
+def _facts(patients: Sequence[str | None], small_below: int) -> GroupFacts:
+    known = {patient for patient in patients if patient is not None}
+    alone = sum(patient is None for patient in patients)  # each may be a separate patient
+    small = len(patients) < small_below or (bool(known) and len(known) + alone < small_below)
+    return {"n": len(patients), "n_patients": len(known) or None, "small": small}
 
 
-def _group_notes(
-    groups: Mapping[str, GroupFacts], once: Mapping[tuple[str, str], float], metrics: Sequence[str]
-) -> list[str]:
+def _group_notes(parts: Mapping[str, _Part], metrics: Sequence[str]) -> list[str]:
     notes = []
-    if "" in groups:
-        notes.append(f"{groups['']['n']} images tell no value; they are a group of their own.")
-    if len(groups) > _MANY:
-        notes.append(f"There are {len(groups)} values; put them into bands, such as '40-59', to have larger groups.")
+    if "" in parts:
+        notes.append(f"{parts[''].facts['n']} images tell no value; they are a group of their own.")
+    if len(parts) > _MANY:
+        notes.append(f"There are {len(parts)} values; put them into bands, such as '40-59', to have larger groups.")
     for metric in metrics:
-        without = [repr(value) for value in groups if np.isnan(once[value, metric])]
+        without = [repr(value) for value, part in parts.items() if np.isnan(part.once[metric])]
         if without:
             notes.append(f"{metric} has no value in {', '.join(without)}: a class has no images there, or all of them.")
     return notes
 
 
-def _sorted(values: Sequence[str]) -> list[str]:
-    """Return the distinct values in natural order, the missing value last."""
-    return sorted(set(values), key=lambda value: (value == "", natural_key(value), value))
+def _rows(values: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the rows of each distinct value in natural order, the missing value last."""
+    ordered = sorted(set(values), key=lambda value: (value == "", natural_key(value), value))
+    return {value: np.flatnonzero(np.asarray(values) == value) for value in ordered}
 
 
 def _number(value: float) -> float | None:
@@ -273,79 +268,19 @@ def mask_groups(
 def _section(
     cases: Sequence[Case], values: Sequence[str], small_below: int, resampling: Mapping[str, Any]
 ) -> tuple[dict[str, MaskGroup], GroupGap, list[str]]:
-    figures = {name: np.array([case.mean(name) for case in cases]) for name in _FIGURES}
-    rows = {value: np.asarray(values) == value for value in sorted(set(values), key=lambda value: (value == "", value))}
-    means = {(value, name): _mean(figures[name][own]) for value, own in rows.items() for name in _FIGURES}
-    facts = {
-        value: _case_facts([cases[int(row)] for row in np.flatnonzero(own)], small_below) for value, own in rows.items()
-    }
-    pair = _furthest(means, facts)
+    columns = {name: np.array([case.mean(name) for case in cases]) for name in _FIGURES}
+    parts = {}
+    for value, rows in _rows(values).items():
+        own = {name: column[rows] for name, column in columns.items()}
+        once = {name: float(np.nan if np.isnan(column).all() else np.nanmean(column)) for name, column in own.items()}
+        facts = _facts([cases[int(row)].patient for row in rows], small_below)
+        parts[value] = _Part(rows, facts, once, partial(_weigh, own))
     bootstrap = PatientBootstrap(len(cases), [case.patient for case in cases], unit="cases", **resampling)
-
-    def drawn(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {
-            f"{name} of {value!r}": _weighted_mean(figures[name][own], weights[own])
-            for value, own in rows.items()
-            for name in _FIGURES
-        }
-        if pair is not None:
-            found["the gap in dice"] = found[f"dice of {pair[0]!r}"] - found[f"dice of {pair[1]!r}"]
-        return found
-
-    intervals = bootstrap.intervals(drawn, why="a group had no case with a value")
-    groups: dict[str, MaskGroup] = {
-        value: {
-            **size,
-            "dice": means[value, "dice"],
-            "iou": means[value, "iou"],
-            "hd95": means[value, "hd95"],
-            "intervals": {name: intervals[f"{name} of {value!r}"] for name in _FIGURES},
-        }
-        for value, size in facts.items()
-    }
-    if pair is None:
-        why = ["There are not two groups with a Dice."]
-        return (
-            groups,
-            {"metric": "dice", "largest": None, "between": None, "interval": None, "notes": why},
-            bootstrap.notes,
-        )
-    small = any(facts[value]["small"] for value in pair)
-    largest = (means[pair[0], "dice"] or 0.0) - (means[pair[1], "dice"] or 0.0)
-    gap: GroupGap = {
-        "metric": "dice",
-        "largest": largest,
-        "between": list(pair),
-        "interval": intervals["the gap in dice"],
-        "small": small,
-        "notes": [],
-    }
-    return groups, gap, bootstrap.notes
+    main = MASK_FIGURES.main
+    why = "a group had no case with a value"
+    groups, gaps = _compare(parts, _FIGURES, gaps_of=[main], bootstrap=bootstrap, why=why)
+    return groups, gaps[main], bootstrap.notes
 
 
-def _furthest(
-    means: Mapping[tuple[str, str], float | None], groups: Mapping[str, GroupFacts]
-) -> tuple[str, str] | None:
-    """Return the two groups that differ most in Dice, the better first; small groups only if not two others exist."""
-    known = {value: mean for value in groups if (mean := means[value, "dice"]) is not None}
-    large = [value for value in known if not groups[value]["small"]]
-    chosen = large if len(large) > 1 else list(known)
-    pairs = [(one, two) if known[one] >= known[two] else (two, one) for one, two in combinations(chosen, 2)]
-    return max(pairs, key=lambda pair: known[pair[0]] - known[pair[1]], default=None)
-
-
-def _case_facts(cases: Sequence[Case], small_below: int) -> GroupFacts:
-    patients = {case.patient for case in cases if case.patient is not None}
-    alone = sum(case.patient is None for case in cases)  # each may be a separate patient
-    small = len(cases) < small_below or (bool(patients) and len(patients) + alone < small_below)
-    return {"n": len(cases), "n_patients": len(patients) or None, "small": small}
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return None if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values)
-    total = weights[known].sum(axis=0)
-    return np.divide(values[known] @ weights[known], total, out=np.full(len(total), np.nan), where=total > 0)
+def _weigh(columns: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: weighted_mean(column, weights) for name, column in columns.items()}

@@ -50,6 +50,7 @@ class Classification(Task):
 
     name = "classification"
     figures = CLASS_FIGURES
+    page = "classification"
     results = "predictions.csv"
     row_entries = (
         *("id", "status", "reason", "detail", "answer", "format", "modality", "frame", "rows", "columns"),

@@ -73,8 +73,8 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     """
     task = task_of(report)
     return render_template(
-        f"{task.name}.html",
-        own=f"{task.name}_words.html",
+        f"{task.page}.html",
+        own=f"{task.page}_words.html",
         pictures=fit_pictures(pictures),
         words=task.words(report),
         **task.page_values(report),

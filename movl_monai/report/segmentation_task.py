@@ -23,6 +23,7 @@ class Segmentation(Task):
 
     name = "segmentation"
     figures = MASK_FIGURES
+    page = "segmentation"
     per_pixel = True
     unit = "cases"
     results = CASES_FILE

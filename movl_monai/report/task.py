@@ -20,11 +20,12 @@ class Task(ABC):
     """One kind of answer: its figures, its part of the report, its files and its rows.
 
     A task has one object in :data:`movl_monai.report.tasks.TASKS`. Networks, reports, runs and exported files hold its
-    name. Its page is the template ``<name>.html``, and ``<name>_words.html`` has its part of the common sections.
+    name.
 
     Attributes:
         name: as in report.json, in metadata of exported files, and ``task`` of a network.
         figures: figures of its reports and comparisons.
+        page: template ``<page>.html`` of its report; ``<page>_words.html`` has its part of the common sections.
         per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
             head reads maps; else logits are (B, C) and the head reads a vector for each image.
         unit: name of a row of its results, in the plural.
@@ -34,6 +35,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     figures: ClassVar[TaskFigures]
+    page: ClassVar[str]
     per_pixel: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
     results: ClassVar[str]
