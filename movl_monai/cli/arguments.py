@@ -111,7 +111,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dataset_dir", metavar="DATA", help="class folders, images and masks, or a list (manifest.csv, dataset.json)"
     )
-    parser.add_argument("--output_dir", required=True, metavar="OUT", help="new, or of the same fit, which resumes")
+    add_output_dir(parser, "new, or of the same fit, which resumes")
     parser.add_argument("--minutes", type=float, default=30, help="time for everything (default: 30)")
     parser.add_argument(
         "--task", metavar="TASK", help="classification or segmentation (default: decided by the data, and said)"
@@ -124,6 +124,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="backbones to try, as in the bundle's backbone_NAME.json, or default (default: default)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of split and training (default: 0)")
+    add_log(parser)
     take_overrides(parser, _FIT_EPILOG)
 
 

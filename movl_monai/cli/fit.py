@@ -8,6 +8,8 @@ import sys
 import time
 
 from movl_monai.cli.options import split_words
+from movl_monai.cli.output import keep_stdout, show
+from movl_monai.files import jsonable
 from movl_monai.fit import fit
 from movl_monai.fit.summary import summarize
 from movl_monai.id_values import parse_overrides
@@ -21,19 +23,20 @@ def run(options: argparse.Namespace) -> int:
     handler.setFormatter(_Elapsed())
     logger.addHandler(handler)
     try:
-        found = fit(
-            options.dataset_dir,
-            options.output_dir,
-            minutes=options.minutes,
-            task=options.task,
-            bundle=options.bundle,
-            backbones=split_words(options.backbones),
-            seed=options.seed,
-            overrides=parse_overrides(options.overrides),
-        )
+        with keep_stdout():
+            found = fit(
+                options.dataset_dir,
+                options.output_dir,
+                minutes=options.minutes,
+                task=options.task,
+                bundle=options.bundle,
+                backbones=split_words(options.backbones),
+                seed=options.seed,
+                overrides=parse_overrides(options.overrides),
+            )
     finally:
         logger.removeHandler(handler)
-    print("\n".join(summarize(found)))
+    show(options, "\n".join(summarize(found)), {"output_dir": found.folder, **jsonable(found.record)})
     return 0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.cli.output import say_next, show
-from movl_monai.errors import ConfigError
+from movl_monai.data.reading import read_datalist
+from movl_monai.errors import ConfigError, MovlError
 from movl_monai.files import jsonable
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.quality import has_leaks
@@ -56,7 +57,7 @@ def run_ingest(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Check the manifest and print the findings.
+    """Check a manifest or data set, and print the findings and the splits of a training.
 
     Returns:
         0 if nothing is wrong, 3 for leakage, 4 for more unreadable files than allowed.
@@ -75,9 +76,28 @@ def run_check(options: argparse.Namespace) -> int:
         id_map=None if options.id_map is None else Path(options.id_map),
     )
     code, result = _judge(outcome.quality, options.max_unreadable)
-    lines = [*summarize(outcome), f"Result: {result}"]
-    show(options, "\n".join(lines), {"exit_code": code, "result": result, **_facts(outcome)})
+    training = _as_training(options, masks=outcome.masks)
+    lines = [*summarize(outcome), *training.values(), f"Result: {result}"]
+    show(options, "\n".join(lines), {"exit_code": code, "result": result, **training, **_facts(outcome)})
     return code
+
+
+def _as_training(options: argparse.Namespace, *, masks: bool) -> dict[str, str]:
+    """Read the list as training does, without decoding: the images of each split, or the error."""
+    try:
+        datalist = read_datalist(
+            options.manifest,
+            masks=masks,
+            data_root=options.data_root,
+            id_domain=options.id_domain,
+            patient_pattern=options.patient_pattern,
+            encoding=options.encoding,
+            slice_axis=options.slice_axis,
+            id_map=options.id_map,
+        )
+    except MovlError as error:
+        return {"training": f"Training would stop: {error}"}
+    return {"training": f"Training would read:\n{datalist.summary()}"}
 
 
 def _judge(quality: Mapping[str, Any], max_unreadable: float) -> tuple[int, str]:

@@ -35,7 +35,7 @@ def summarize(fit: Fit) -> list[str]:
         f"Model:   {folder}/model.onnx ({record['model']['megabytes']:.1f} MB, differs from the network by "
         f"{record['model']['parity']['logits']:.0e})",
         f"Report:  {folder}/report.html (model card: MODEL_CARD.md, the data: data/quality.html, decisions: fit.json)",
-        f"Next:    movl-monai predict {folder}/model.onnx IMAGES --out PREDICTIONS",
+        f"Next:    movl-monai predict {folder}/model.onnx IMAGES --output_dir PREDICTIONS",
         f"Took {in_words(record['seconds']['all'])}. Research use only; not for diagnosis.",
     ]
 

@@ -103,6 +103,7 @@ class Outcome:
         known: number of files whose record of an earlier run is still valid.
         files: written files.
         notes: for the user.
+        masks: whether the images have masks.
     """
 
     quality: dict[str, Any]
@@ -110,6 +111,7 @@ class Outcome:
     known: int
     files: list[Path]
     notes: list[str]
+    masks: bool = False
 
 
 def ingest_folder(
@@ -272,7 +274,7 @@ def check_manifest(
     missing = missing_files(listing.skipped, len(listing.entries) + len(listing.skipped))
     notes = [*listing.notes, *([missing] if missing else []), *looked_at]
     notes += pair_notes(listing, "the report of --output_dir")
-    return Outcome(quality=quality, files=files, notes=notes, **counts)
+    return Outcome(quality=quality, files=files, notes=notes, masks=bool(pairs), **counts)
 
 
 def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> None:

@@ -243,3 +243,17 @@ def test_dark_images_are_found_and_the_options_named_brighten_them(
     bright = ["--voi", "full", "--dicom_range", "percentile", "--value_range", "0,4095"]
     assert main([*command, str(tmp_path / "bright" / "m.csv"), *bright]) == 0
     assert "nearly_black" not in capsys.readouterr().out
+
+
+def test_check_says_the_splits_of_a_training_or_why_it_would_stop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("a", "b"):
+        for number in range(6):
+            path = tmp_path / label / f"p{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("L", (16, 16), 20 * number + ord(label)).save(path)
+    assert main(["check", str(tmp_path), *OPTIONS]) == 0
+    assert "Training would stop: " in capsys.readouterr().out
+    assert main(["check", str(tmp_path), *OPTIONS, "--patient_pattern", r"(?P<patient>p\d)"]) == 0
+    assert re.search(r"Training would read:\n.*\nid +train +a +\d", capsys.readouterr().out)
