@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundles data train evaluate report test lint types house language check bench fuzz hostile golden sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test lint types house language check bench fuzz hostile golden constraints sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -91,6 +91,10 @@ hostile: setup  ## read files made to exhaust memory or patience; prints the lis
 
 golden: setup  ## record, or compare, every file that the commands write (GOLDEN_ARGS="write DIR" or "check DIR")
 	@"$(RUN)/python" -m tests.golden $(GOLDEN_ARGS)
+
+constraints: setup  ## write constraints.txt: the versions of this environment, in which the tests passed
+	@{ echo "# Versions with which the tests passed (Python $$("$(RUN)/python" -c 'import platform; print(platform.python_version())')); written by \`make constraints\`."; \
+	  "$(RUN)/python" -m pip freeze --disable-pip-version-check --exclude-editable --exclude movl-monai; } > constraints.txt
 
 sbom: setup  ## write sbom.json, a bill of materials (CycloneDX) of the installed environment
 	@if [ ! -x "$(SBOM_VENV)/bin/cyclonedx-py" ]; then \

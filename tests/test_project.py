@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import benchmarks
 import movl_monai
@@ -53,6 +55,26 @@ def test_environment_yml_installs_the_project_with_pyprojects_python_and_extras(
     assert minimum is not None
     assert any(entry.startswith(f"python>={minimum.group(1)}") for entry in plain)
     assert "pip" in plain
+
+
+def test_constraints_name_every_dependency_in_a_version_that_it_may_have() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    tested = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, lines)}
+    project = pytest.importorskip("tomllib").loads(PYPROJECT)["project"]  # Python >= 3.11
+    extras = project["optional-dependencies"]
+    for wanted in map(Requirement, [*project["dependencies"], *extras["export"], *extras["listener"]]):
+        (pin,) = tested[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(pin.version), wanted
+
+
+def test_the_image_is_built_from_files_that_exist_and_are_sent() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {
+        name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]
+    }
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == {name for name in sent if "*" not in name}
+    assert all((ROOT / name).exists() for name in copied)
 
 
 def test_the_version_is_the_same_everywhere() -> None:
