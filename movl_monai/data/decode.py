@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from movl_monai.data.workers import map_in_workers
 from movl_monai.errors import DataError, MovlError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "EXPOSURES",
@@ -125,9 +127,12 @@ def to_uint8(image: Any) -> torch.Tensor:
         ImageContractError: for any other value; the fault lies in the chain, not in the file.
 
     Example:
+        >>> import torch
         >>> to_uint8(torch.full((3, 1, 1), 0.2)).flatten()
         tensor([51, 51, 51], dtype=torch.uint8)
     """
+    import torch
+
     if not isinstance(image, torch.Tensor) or image.dtype != torch.float32:
         found = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
         raise ImageContractError(f"The transform must give `image` as a float32 tensor, got {found}.")
@@ -164,6 +169,8 @@ def decode(item: Mapping[str, Any], transform: ItemTransform) -> Decoded:
 
 
 def _decoded(result: Mapping[Any, Any]) -> Decoded:
+    import torch
+
     record = result.get("record")
     decoded = Decoded(to_uint8(result.get("image")).numpy(), record=dict(record) if isinstance(record, Mapping) else {})
     if decoded.image is not None and "flags" in decoded.record:
@@ -175,6 +182,8 @@ def _decoded(result: Mapping[Any, Any]) -> Decoded:
 
 
 def _add_mask(decoded: Decoded, mask: torch.Tensor, native: torch.Tensor | None) -> None:
+    import torch
+
     shape = None if decoded.image is None else decoded.image.shape[1:]
     if mask.dtype != torch.uint8 or mask.ndim != 3 or mask.shape[0] != 1 or tuple(mask.shape[1:]) != shape:
         raise ImageContractError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SAME_LOOK", "Duplicate", "find_duplicates", "find_looks", "looks_of", "pixel_digests"]
 
@@ -104,6 +105,8 @@ def looks_of(images: torch.Tensor) -> list[str]:
         C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010 (DCT hash), here with
         16 x 16 coefficients instead of 8 x 8: medical images share their coarse layout.
     """
+    from torch.nn import functional
+
     basis = _cosines()
     codes: list[str] = []
     for start in range(0, len(images), _CHUNK):
@@ -141,12 +144,16 @@ def find_looks(codes: Sequence[str], known: Sequence[str], *, within: int = SAME
 
 
 def _signs(codes: Sequence[str]) -> torch.Tensor:
+    import torch
+
     packed = np.frombuffer(bytes.fromhex("".join(codes)), dtype=np.uint8).reshape(len(codes), -1)
     return torch.from_numpy(np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1)
 
 
 def _cosines() -> torch.Tensor:
     """Return the first rows of the discrete cosine transform (type 2) of :data:`_SIDE` values, orthonormal."""
+    import torch
+
     frequency = torch.arange(_KEPT, dtype=torch.float32)[:, None]
     place = torch.arange(_SIDE, dtype=torch.float32)[None] + 0.5
     basis = torch.cos(torch.pi / _SIDE * frequency * place) * (2 / _SIDE) ** 0.5

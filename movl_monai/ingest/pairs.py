@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from movl_monai.data.checks import SWAPPED
 from movl_monai.data.decode import explain
@@ -20,7 +21,9 @@ from movl_monai.ingest.labels import LabelSource
 from movl_monai.ingest.preprocessing import Preprocessing
 from movl_monai.ingest.scan import file_key
 from movl_monai.readers import sniff_format
-from movl_monai.transforms import LoadImageMask
+
+if TYPE_CHECKING:
+    from movl_monai.transforms import LoadImageMask
 
 __all__ = [
     "UNPAIRED",
@@ -110,6 +113,8 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
     Raises:
         DataError: if most pairs look swapped.
     """
+    from movl_monai.transforms import LoadImageMask
+
     step = max(1, len(entries) // _LOOKED_AT)
     chosen = entries[::step][:_LOOKED_AT]
     load = LoadImageMask(

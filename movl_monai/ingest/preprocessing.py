@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from movl_monai.data.decode import ItemTransform
-from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
 __all__ = ["Preprocessing"]
 
@@ -46,6 +45,8 @@ class Preprocessing:
             ValueError: for an unknown setting.
         """
         from monai.transforms import Compose
+
+        from movl_monai.transforms import LoadMedicalImaged, QuantizeImaged, ResizeImaged
 
         load = LoadMedicalImaged(
             "image",

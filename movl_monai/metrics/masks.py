@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 from movl_monai.metrics.declared import MASK_FIGURES
 
@@ -78,6 +81,7 @@ def mask_figures(
 
 
 def _class_figures(truth: np.ndarray, predicted: np.ndarray, spacing: list[float] | None) -> dict[str, float]:
+    import torch
     from monai.metrics import compute_dice, compute_iou
 
     values = dict.fromkeys(FIGURES, float("nan"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, get_args
 
 import numpy as np
-import torch
-from scipy.special import expit
 
 from movl_monai.readers.errors import MedicalImageError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "HU_PRESETS",
@@ -30,7 +32,7 @@ __all__ = [
 WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 Window = str | Sequence[float]
 """A name of :data:`HU_PRESETS`, or ``[width, level]`` in HU."""
-Values = TypeVar("Values", np.ndarray, torch.Tensor)
+Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 HU_PRESETS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "brain": (80.0, 40.0),
@@ -71,6 +73,7 @@ def window_linear(values: Values, *, center: float, width: float, out: Values | 
         DICOM PS3.3 C.11.2.1.2.1 with an output range of [0, 1].
 
     Example:
+        >>> import torch
         >>> window_linear(torch.tensor([-160.0, 39.5, 239.0]), center=40, width=400)
         tensor([0.0000, 0.5000, 1.0000])
     """
@@ -107,6 +110,7 @@ def window_linear_exact(values: Values, *, center: float, width: float) -> Value
         DICOM PS3.3 C.11.2.1.3.2 with an output range of [0, 1].
 
     Example:
+        >>> import torch
         >>> window_linear_exact(torch.tensor([-160.0, 40.0, 240.0]), center=40, width=400)
         tensor([0.0000, 0.5000, 1.0000])
     """
@@ -134,12 +138,17 @@ def window_sigmoid(values: Values, *, center: float, width: float) -> Values:
         DICOM PS3.3 C.11.2.1.3.1 with an output range of [0, 1].
 
     Example:
+        >>> import torch
         >>> window_sigmoid(torch.tensor([-60.0, 40.0, 140.0]), center=40, width=400)
         tensor([0.2689, 0.5000, 0.7311])
     """
     _check(center, width, function="SIGMOID")
     argument = (_floating(values) - center) * (4 / width)
-    return torch.sigmoid(argument) if isinstance(argument, torch.Tensor) else expit(argument)
+    if _is_tensor(argument):
+        return argument.sigmoid()
+    from scipy.special import expit
+
+    return expit(argument)  # type: ignore[no-any-return]
 
 
 def apply_window(values: Values, *, center: float, width: float, function: WindowFunction = "LINEAR") -> Values:
@@ -149,6 +158,7 @@ def apply_window(values: Values, *, center: float, width: float, function: Windo
         MedicalImageError: if ``function`` is unknown, or the width is too small (``reason="bad_window"``).
 
     Example:
+        >>> import torch
         >>> apply_window(torch.tensor([40.0]), center=40, width=400, function="SIGMOID")
         tensor([0.5000])
     """
@@ -226,12 +236,18 @@ def _check(center: float, width: float, *, function: str, smallest_width: float 
         )
 
 
+def _is_tensor(values: Any) -> TypeGuard[torch.Tensor]:
+    """Return True for a tensor; torch, which takes seconds to import, is not imported to see that there is none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
 def _floating(values: Values) -> Values:
     """Return floating values: unchanged if floating, float32 if it holds every value of the dtype, else float64."""
-    if isinstance(values, torch.Tensor):
+    if _is_tensor(values):
         if values.is_floating_point():
             return values
-        return values.to(torch.float32 if values.element_size() <= 2 else torch.float64)
+        return values.float() if values.element_size() <= 2 else values.double()
     if values.dtype.kind == "f":
         return values
     return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
@@ -239,7 +255,9 @@ def _floating(values: Values) -> Values:
 
 def _ramp(values: Values, low: float, width: float, *, out: Values | None) -> Values:
     # divided, not multiplied by the inverse: the upper end becomes exactly 1
-    if isinstance(values, torch.Tensor):
+    if _is_tensor(values):
+        import torch
+
         return torch.sub(values, low, out=out).div_(width).clamp_(0, 1)
     ramp = np.subtract(values, low, out=out, casting="same_kind")
     np.divide(ramp, width, out=ramp)
@@ -248,7 +266,7 @@ def _ramp(values: Values, low: float, width: float, *, out: Values | None) -> Va
 
 def _step(values: Values, threshold: float) -> Values:
     above = values > threshold
-    return above.to(values.dtype) if isinstance(above, torch.Tensor) else above.astype(values.dtype)
+    return above.to(values.dtype) if _is_tensor(above) else above.astype(values.dtype)
 
 
 def intensity_range(

@@ -1,12 +1,22 @@
-"""Record of a run (run.json): keep it, read it, open the run again."""
+"""Record of a run (run.json): keep it, read it, open the run again.
+
+Settings are checked without torch and MONAI: the names that need them are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from movl_monai.bundles import find_bundle
 
-from .keep_record import KeepRunRecord, make_record
-from .overrides import check_ids, check_overrides, unreferenced_ids
-from .provenance import run_info
-from .run_record import Run, open_run
 from .verbatim import as_written, keep_strings, verbatim
+
+if TYPE_CHECKING:
+    from .keep_record import KeepRunRecord, make_record
+    from .overrides import check_ids, check_overrides, unreferenced_ids
+    from .provenance import run_info
+    from .run_record import Run, open_run
 
 __all__ = [
     "KeepRunRecord",
@@ -22,3 +32,20 @@ __all__ = [
     "unreferenced_ids",
     "verbatim",
 ]
+
+_SOURCES = {
+    "KeepRunRecord": "keep_record",
+    "Run": "run_record",
+    "check_ids": "overrides",
+    "check_overrides": "overrides",
+    "make_record": "keep_record",
+    "open_run": "run_record",
+    "run_info": "provenance",
+    "unreferenced_ids": "overrides",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SOURCES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_SOURCES[name]}"), name)
