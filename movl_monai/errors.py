@@ -6,7 +6,15 @@ The `movl-monai` command prints them as one paragraph without a traceback.
 from __future__ import annotations
 
 import linecache
+import logging
+import os
+import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any
 
 __all__ = [
     "EXIT_SOME_FAILED",
@@ -21,6 +29,8 @@ __all__ = [
     "UntrustedConfigError",
     "UnwritableError",
     "WeightsError",
+    "errors_shown_once",
+    "show_user_errors",
     "user_error",
 ]
 
@@ -89,6 +99,52 @@ def user_error(error: BaseException) -> BaseException | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+@contextmanager
+def errors_shown_once() -> Iterator[None]:
+    """Keep the user's errors, and interruptions, out of the logs: whoever catches the error shows it.
+
+    MONAI and ignite log an error with its traceback before they raise it again. The environment variable
+    MOVL_TRACEBACK=1 leaves the logs as they are.
+    """
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(partial(_quiet_record, before))
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+def show_user_errors() -> None:
+    """End `python -m monai.bundle` with one paragraph; do nothing in other programs.
+
+    MONAI wraps the user's error, and ends with a traceback. It becomes the last line in the place of that.
+    """
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    if program is not None and program.name == "monai.bundle.__main__" and sys.excepthook is not _show_paragraph:
+        errors_shown_once().__enter__()
+        sys.excepthook = _show_paragraph
+
+
+def _quiet_record(make: Callable[..., logging.LogRecord], *args: Any, **options: Any) -> logging.LogRecord:
+    record = make(*args, **options)
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    if record.levelno < logging.ERROR or error is None or os.environ.get("MOVL_TRACEBACK"):
+        return record
+    if isinstance(error, KeyboardInterrupt) or user_error(error) is not None:
+        record.levelno = -1  # below the level of every handler
+    return record
+
+
+def _show_paragraph(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    known = error if isinstance(error, KeyboardInterrupt) else user_error(error)
+    if known is None or os.environ.get("MOVL_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+    elif known is error and isinstance(error, KeyboardInterrupt):
+        print("movl-monai: interrupted. With `--resume true` the same command goes on.", file=sys.stderr)
+    else:
+        print(f"movl-monai: {known}", file=sys.stderr)
 
 
 def _is_about_a_setting(error: BaseException) -> bool:

@@ -169,7 +169,7 @@ _TRAIN = str(Path(__file__).resolve().parents[1] / "bundles/movl_classification/
     ("files", "words", "message"),
     [
         (["nowhere.json"], [], "There is no config file 'nowhere.json'. Expected the files of a bundle"),
-        ([_TRAIN, "epochs", "3"], [], "overrides are written `--epochs VALUE`"),
+        ([_TRAIN, "epochs", "3"], [], "Overrides are written `--epochs VALUE`"),
         (["notes.txt"], [], "ends in .json, .yaml or .yml, got 'notes.txt'"),
         (["broken.json"], [], "broken.json cannot be read as a config: Expecting"),
         (["list.json"], [], "must hold ids and their values ({...}), got a list"),

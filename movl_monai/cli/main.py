@@ -8,17 +8,23 @@ import pkgutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from movl_monai import __version__
 from movl_monai.cli import arguments
 from movl_monai.cli.output import keep_stdout, open_log
-from movl_monai.errors import user_error
+from movl_monai.errors import errors_shown_once, user_error
 
 __all__ = ["COMMANDS", "Command", "main", "parsers", "take_pairs", "underscored"]
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
+_AGAIN = "The same command goes on where it was."
+_OF_TRAINING = "A training goes on after its last finished epoch with the same command and `--resume true`."
+_GO_ON = {"run": _OF_TRAINING, "train": _OF_TRAINING}
+_GO_ON |= dict.fromkeys(("compare", "fit", "ingest", "phantom", "predict", "robustness"), _AGAIN)
+"""Advice on how to go on after an interruption, by command."""
 
 
 class Command(NamedTuple):
@@ -148,16 +154,22 @@ def main(words: Sequence[str] | None = None) -> int:
         with open_log(getattr(options, "log_file", None), quiet=getattr(options, "quiet", False)):
             with keep_stdout():  # loggers of MONAI take the stream at import
                 program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
-            return int(program(options) or 0)
+            with nullcontext() if _shows_tracebacks(options) else errors_shown_once():
+                return int(program(options) or 0)
     except KeyboardInterrupt:
-        print("movl-monai: interrupted", file=sys.stderr)
+        again = _GO_ON.get(getattr(options, "command", ""), "")
+        print(f"movl-monai: interrupted. {again}".rstrip(), file=sys.stderr)
         return _EXIT_INTERRUPTED
     except Exception as error:
         known = user_error(error)
-        if known is None or getattr(options, "traceback", False) or os.environ.get("MOVL_TRACEBACK"):
+        if known is None or _shows_tracebacks(options):
             raise
         print(textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False), file=sys.stderr)
         return int(getattr(known, "exit_code", _EXIT_USER_ERROR))
+
+
+def _shows_tracebacks(options: argparse.Namespace | None) -> bool:
+    return bool(getattr(options, "traceback", False) or os.environ.get("MOVL_TRACEBACK"))
 
 
 def _read(words: list[str]) -> argparse.Namespace:

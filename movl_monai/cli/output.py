@@ -15,7 +15,13 @@ from typing import Any, TextIO
 
 from movl_monai.errors import ConfigError, user_error
 
-__all__ = ["keep_stdout", "open_log", "say_next", "show"]
+__all__ = ["keep_stdout", "open_log", "say_loading", "say_next", "show"]
+
+
+def say_loading(what: str = "torch and MONAI") -> None:
+    """Say on standard error that something is loaded that takes seconds, unless it is there already."""
+    if "monai" not in sys.modules:
+        print(f"Loading {what} ...", file=sys.stderr, flush=True)
 
 
 def say_next(*words: str) -> None:

@@ -9,30 +9,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import monai.bundle.scripts as monai_bundle
-from monai.bundle import ConfigParser
-
-from movl_monai.cli.output import keep_stdout
-from movl_monai.engines import keep_strings
-from movl_monai.errors import ConfigError
+from movl_monai.cli.output import keep_stdout, say_loading, say_next
 from movl_monai.id_values import parse_overrides
+from movl_monai.runs.preflight import check_workflow, literal
+from movl_monai.runs.verbatim import keep_strings
 
 __all__ = ["parse_overrides", "run", "run_workflow"]
-
-_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the workflow of the given files in this process."""
     overrides = parse_overrides(options.overrides)
-    run_workflow(options.run_id, options.config_file, overrides, tracking=options.tracking)
+    config = run_workflow(options.run_id, options.config_file, overrides, tracking=options.tracking)
+    _say_end(options.run_id, config)
     return 0
 
 
 def run_workflow(
     run_id: str, files: Sequence[str], overrides: Mapping[str, Any], *, tracking: str | None = None
-) -> None:
-    """Run a workflow in this process.
+) -> dict[str, Any]:
+    """Run a workflow in this process, and return its merged config.
 
     Args:
         run_id: "training", "evaluating" or "inferring".
@@ -41,9 +37,13 @@ def run_workflow(
         tracking: as in MONAI: "mlflow", or a file of settings.
 
     Raises:
-        ConfigError: for a config file that cannot be read, or an override below an id that holds nothing.
+        MovlError: as :func:`movl_monai.runs.preflight.check_workflow`, before torch and MONAI are imported.
     """
-    _check_places(_read(files), overrides)
+    config = check_workflow(run_id, files, overrides)
+    say_loading()
+    with keep_stdout():
+        import monai.bundle.scripts as monai_bundle
+
     monai_bundle.logger.addFilter(_is_no_argument)
     try:
         with keep_stdout(), warnings.catch_warnings():
@@ -57,45 +57,23 @@ def run_workflow(
             )
     finally:
         monai_bundle.logger.removeFilter(_is_no_argument)
+    return config
 
 
-def _read(files: Sequence[str]) -> ConfigParser:
-    """Return the merged config files, nothing of which is evaluated."""
-    for number, file in enumerate(files):
-        name = Path(file).name
-        if not Path(file).is_file():
-            hint = f"; overrides are written `--{file} VALUE`" if number and not file.endswith(_SUFFIXES) else ""
-            raise ConfigError(
-                f"There is no config file '{name}'. Expected the files of a bundle, such as "
-                f"bundles/movl_classification/configs/train.json, each with its folder{hint}."
-            )
-        if not file.lower().endswith(_SUFFIXES):
-            raise ConfigError(f"A config file ends in .json, .yaml or .yml, got '{name}'; give a file of the bundle.")
-        try:
-            content = ConfigParser.load_config_file(file)
-        except Exception as error:  # of json, of yaml, of decoding
-            raise ConfigError(f"{name} cannot be read as a config: {error}. Correct the file.") from error
-        if not isinstance(content, dict):
-            raise ConfigError(
-                f"{name} must hold ids and their values ({{...}}), got a {type(content).__name__}; give a file of the "
-                "bundle."
-            )
-    return ConfigParser(ConfigParser.load_config_files(list(files)))
-
-
-def _check_places(config: ConfigParser, overrides: Mapping[str, Any]) -> None:
-    """Refuse an override such as `--backbone#name x` where the id above it has no parts."""
-    for name in overrides:
-        above, _, last = name.removeprefix("+").replace("#", "::").rpartition("::")
-        if not above or f"{above}::{last}" in config:
-            continue
-        holder = config.get(above)
-        if not isinstance(holder, dict):
-            held = f"has {len(holder)} parts" if isinstance(holder, list) else "has no parts"
-            raise ConfigError(
-                f"`--{name}` replaces '{last}' of '{above.replace('::', '#')}', which {held} in these config files. "
-                "Expected the place of a value in them; correct it, or override a whole id."
-            )
+def _say_end(run_id: str, config: Mapping[str, Any]) -> None:
+    """Print where the results of a workflow lie, and say the next command."""
+    folder = literal(config, "output_dir")
+    if not isinstance(folder, str):
+        return
+    if run_id == "evaluating":
+        evaluation = literal(config, "output_evaluation") or Path(folder, "evaluation")
+        print(f"Report: {Path(evaluation) / 'report.html'}")
+        say_next("predict", folder, "INPUT", "--output_dir", "OUT")
+    elif run_id == "inferring":
+        print(f"Predictions: {folder}")
+    else:
+        print(f"Run: {folder}")
+        say_next("evaluate", folder, "--dataset_dir", str(literal(config, "dataset_dir")))
 
 
 def _kept(value: Any) -> Any:

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if not Path(options.data).exists():
         raise DataError(f"There is no data set at '{options.data}': DATA must be a folder, a CSV or a JSON file.")
     with keep_stdout():
-        from movl_monai.cli.run import run_workflow  # starts torch and MONAI
+        from movl_monai.cli.run import run_workflow
 
     overrides = {"dataset_dir": options.data, "output_dir": options.output_dir, **overrides}
     run_workflow("training", [str(file) for file in files], overrides, tracking=options.tracking)

@@ -5,12 +5,13 @@ Lists are read without torch: the names that need it are imported when they are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from movl_monai.data.datalist import Datalist
 from movl_monai.data.decode import ImageContractError
 from movl_monai.data.ids import IdMap
 from movl_monai.data.reading import read_datalist, read_mask_datalist, read_unlabelled
+from movl_monai.lazy import lazy_names
 
 if TYPE_CHECKING:
     from movl_monai.data.dataset import FileOutcome, ImageDataset, SegmentationDataset, concatenate
@@ -29,9 +30,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from movl_monai.data import dataset
-
-    return getattr(dataset, name)
+__getattr__ = lazy_names(
+    __name__, dict.fromkeys(("FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate"), "dataset")
+)

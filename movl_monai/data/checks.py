@@ -27,6 +27,9 @@ _LOST = (
     *("missing_file", "empty_file", "not_regular_file", "bad_header", "too_large", "unsupported_format"),
     *("missing_mask", "empty_mask", "mask_not_regular_file"),
 )
+_REMEDIES = {
+    "mask_values": " Masks of two classes that were saved as JPEG need a threshold: `--mask_threshold 128`.",
+}
 
 
 def check_unreadable(
@@ -73,7 +76,7 @@ def _commonest_detail(outcomes: Sequence[Decoded], reasons: Counter[str]) -> str
     """Return the message of the most frequent reason; messages hold no path and no patient data."""
     (reason, _), *_ = reasons.most_common(1)
     details = Counter(outcome.detail for outcome in outcomes if outcome.reason == reason and outcome.detail)
-    return f" {reason}: {details.most_common(1)[0][0]}" if details else ""
+    return f" {reason}: {details.most_common(1)[0][0]}{_REMEDIES.get(reason, '')}" if details else ""
 
 
 def check_exposure(outcomes: Sequence[Decoded], report: Path | None) -> None:

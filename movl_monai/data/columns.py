@@ -28,7 +28,7 @@ _SPLIT_WORDS = frozenset(
     ("trn", "tst", "dev", "development", "eval", "evaluation", "tune", "tuning", "holdout", "hold-out", "held-out")
 )
 _SHOWN = 8
-_FOLDER = "the list's folder unless data_root is set"
+_FOLDER = "the folder of the list"
 _NAME_IT = "Call the column 'split', with the values train, val, calibration and test"
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 logger = logging.getLogger(__name__)

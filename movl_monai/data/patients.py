@@ -14,9 +14,10 @@ __all__ = ["HOW_TO_NAME_PATIENTS", "assign_patients_by_pattern", "one_patient_ea
 logger = logging.getLogger(__name__)
 
 HOW_TO_NAME_PATIENTS = (
-    "Do one of these: name the groups in the column patient_id of a CSV manifest; give patient_pattern, a regular "
-    "expression for the path with a group (?P<patient>...); give the splits (train/val/test folders, or the column "
-    "split); or, only if no patient has two files, set one_image_per_patient=True."
+    "Do one of these: name the groups in the column patient_id of a CSV manifest; give `--patient_pattern REGEX`, a "
+    "regular expression for the path with a group (?P<patient>...); give the splits (train/val/test folders, or the "
+    "column split); or, only if no patient has two files, set `--one_image_per_patient true` (in Python "
+    "one_image_per_patient=True, with `movl-monai ingest` the option alone)."
 )
 
 

@@ -113,8 +113,9 @@ def read_folders(root: Path) -> Listing:
             listing.entries.append(Entry(path=path, key="/".join(parts), label=tidy(parts[depth]), split=split))
     if not folders or not listing.entries:
         raise DataError(
-            f"The folder must hold one folder per class with images in it, or train/val/test folders with class "
-            f"folders; found {len(folders)} folders, no image in a class folder and {len(listing.skipped)} other files."
+            f"The folder {root.name!r} must hold one folder per class with images in it, or train/val/test folders "
+            f"with class folders; found {len(folders)} folders, no image in a class folder and {len(listing.skipped)} "
+            "other files."
             + (
                 " If a spreadsheet in it is the list, save it as 'CSV UTF-8' under the name manifest.csv."
                 if sheets

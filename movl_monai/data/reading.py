@@ -24,6 +24,7 @@ __all__ = [
     "_build_datalist",
     "_inside_domain",
     "_log_notes",
+    "check_lists",
     "read_datalist",
     "read_mask_datalist",
     "read_unlabelled",
@@ -115,14 +116,7 @@ def read_datalist(
     read = partial(read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns)
     listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
     _log_notes(listing)
-    if masks:
-        names = check_class_names(class_names or listing.class_names or ["background", "foreground"])
-    else:
-        names = _settle_classes(listing, class_names, id_domain, merge=merge_labels)
-    inside = _inside_domain(listing, id_domain)
-    if patient_pattern is not None:
-        assign_patients_by_pattern(inside, patient_pattern, required=True)
-        assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
+    names = _settle(listing, class_names, id_domain, merge=merge_labels, masks=masks, pattern=patient_pattern)
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
@@ -160,6 +154,57 @@ def read_datalist(
     if keeping is not None:
         _refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
     return _build_datalist([*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping)
+
+
+def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool = False) -> None:
+    """Read the lists of a data set without opening an image, and discard them.
+
+    Args:
+        arguments: some of those of :func:`read_datalist`, ``source`` among them.
+        masks: whether the images have masks instead of classes.
+        kept: whether the splits of a training are kept, so that those of the list do not count.
+
+    Raises:
+        DataError: as :func:`read_datalist` for what the lists alone show.
+        LeakageError: for a patient that the list names in two splits.
+    """
+    columns = check_group_columns(arguments.get("group_columns", ()))
+    options = {name: arguments[name] for name in ("mask_suffix", "encoding") if name in arguments}
+    read = partial(read_source, masks=masks, group_columns=columns, **options)
+    domain, pattern = arguments.get("id_domain", "id"), arguments.get("patient_pattern")
+    merge = bool(arguments.get("merge_labels"))
+    listing = read(Path(arguments["source"]))
+    names = _settle(listing, arguments.get("class_names"), domain, merge=merge, masks=masks, pattern=pattern)
+    inside = _inside_domain(listing, domain)
+    respelled = unify_patients(listing.entries)
+    if not kept and not arguments.get("allow_patient_overlap"):
+        check_patients(inside, allow_overlap=False, respelled=respelled)
+    given = {entry.split for entry in inside}
+    if not (kept or masks or None in given) and given > {"train", "val"}:
+        check_train_classes(inside, names, allow_missing=bool(arguments.get("allow_missing_classes")))
+    taken = {entry.domain or "" for entry in listing.entries}
+    options = {"taken": taken, "patient_pattern": pattern, "expanded": False}
+    read_other = partial(read, groups_required=False, splits=False)
+    others = read_ood_sources(arguments.get("ood_dataset_dirs", ()), read=read_other, **options)
+    for other in [] if masks else others:
+        settle_labels(other.entries, names, merge=merge, apart=True)
+        _check_labels(other.entries, names)
+    read_far_sources(arguments.get("far_dataset_dirs", ()), taken=taken, expanded=False)
+
+
+def _settle(
+    listing: Listing, given: Sequence[str] | None, id_domain: str, *, merge: bool, masks: bool, pattern: str | None
+) -> list[str]:
+    """Return the class names, after settling labels, domains and the patients of paths in place."""
+    if masks:
+        names = check_class_names(given or listing.class_names or ["background", "foreground"])
+    else:
+        names = _settle_classes(listing, given, id_domain, merge=merge)
+    inside = _inside_domain(listing, id_domain)
+    if pattern is not None:
+        assign_patients_by_pattern(inside, pattern, required=True)
+        assign_patients_by_pattern(listing.entries, pattern, required=False)
+    return names
 
 
 def _settle_classes(listing: Listing, given: Sequence[str] | None, id_domain: str, *, merge: bool) -> list[str]:

@@ -6,7 +6,8 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,10 @@ def read_source(
             return with_images(_with_masks(listing) if masks else listing)
         source = next(source / name for name in LISTS if (source / name).is_file())
     elif not source.is_file():
-        raise DataError(f"There is no file or folder {source.name!r}; give a CSV file, a JSON file or a folder.")
+        raise DataError(
+            f"There is no file or folder {source.name!r} in {source.absolute().parent}; give a CSV file, a JSON file "
+            "or a folder."
+        )
     suffix = source.suffix.lower()
     options: dict[str, Any] = {"data_root": data_root, "group_columns": group_columns, "splits": splits}
     if suffix == ".json":
@@ -135,8 +139,7 @@ def with_images(listing: Listing) -> Listing:
         reasons = Counter(file.reason for file in listing.skipped)
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "no rows"
         missing = missing_files(listing.skipped, len(listing.skipped))
-        advice = missing or "Paths are relative to the list's folder unless data_root is set."
-        raise DataError(f"No image was found ({found}). {advice}")
+        raise DataError(f"No image was found ({found}). {missing or 'Paths are relative to the folder of the list.'}")
     return listing
 
 
@@ -147,6 +150,8 @@ def read_ood_sources(
     patient_pattern: str | None = None,
     slice_axis: SliceAxis = "axial",
     read: Callable[[Path], Listing] = read_source,
+    option: str = "ood_dataset_dirs",
+    expanded: bool = True,
 ) -> list[Listing]:
     """Read out-of-distribution sources; each becomes a separate "test" domain.
 
@@ -156,9 +161,11 @@ def read_ood_sources(
         patient_pattern: see :func:`movl_monai.data.read_datalist`; paths without a match have no patient.
         slice_axis: plane of NIfTI slices.
         read: reader of one source.
+        option: name of the sources in messages.
+        expanded: read the headers of the images, for their frames and patients.
 
     Raises:
-        DataError: if a given name is in use.
+        DataError: if a given name is in use, or a source cannot be read.
     """
     taken = set(taken)
     listings = []
@@ -166,15 +173,25 @@ def read_ood_sources(
         path = Path(source).absolute()
         if given in taken:
             raise DataError(f"The name {given!r} of a data set is in use for another domain; choose another one.")
-        listing = read(path)
+        with _about(option):
+            listing = read(path)
         if patient_pattern is not None:
             assign_patients_by_pattern(listing.entries, patient_pattern, required=False)
         taken |= _name_domains(listing, given or _name(path), taken)
         for record in records(listing):
             record.split = "test"
             record.key = f"ood:{record.domain}\0{record.key}"  # two sources may hold the same relative path
-        listings.append(expand(listing, slice_axis=slice_axis))
+        listings.append(expand(listing, slice_axis=slice_axis) if expanded else listing)
     return listings
+
+
+@contextmanager
+def _about(option: str) -> Iterator[None]:
+    """Begin the message of an error with the option that names the source."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(f"{option}: {error}") from error
 
 
 def _named(sources: PathLike | Sequence[PathLike] | Mapping[str, PathLike]) -> list[tuple[str | None, PathLike]]:
@@ -207,6 +224,7 @@ def read_far_sources(
     *,
     taken: set[str],
     slice_axis: SliceAxis = "axial",
+    expanded: bool = True,
 ) -> list[Listing]:
     """Read far sets; each becomes a separate domain of test images without labels.
 
@@ -214,11 +232,19 @@ def read_far_sources(
         sources: folders, CSV or JSON files, optionally with names; the default name is the folder's.
         taken: names of domains in use.
         slice_axis: plane of NIfTI slices.
+        expanded: read the headers of the images, for their frames and patients.
 
     Raises:
         DataError: if a source has no image, or a given name is in use.
     """
-    listings = read_ood_sources(sources, taken=taken, slice_axis=slice_axis, read=read_far_source)
+    listings = read_ood_sources(
+        sources,
+        taken=taken,
+        slice_axis=slice_axis,
+        read=read_far_source,
+        option="far_dataset_dirs",
+        expanded=expanded,
+    )
     for listing in listings:
         if not listing.entries:
             raise DataError("A far set has no image; see far_dataset_dirs.")

@@ -167,7 +167,10 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
     blank = [entry for entry in blank if entry.split is None]
     missing = [split for split in wanted if all(entry.split != split for entry in entries)]
     if blank and not missing:
-        raise DataError(f"{len(blank)} images have no split although {', '.join(wanted)} are given; fill the column.")
+        raise DataError(
+            f"{len(blank)} images have no split although {', '.join(wanted)} are given; fill the column `split`, or "
+            "empty all of it to have splits made by patient."
+        )
     if not missing:
         return
     if not blank:
@@ -265,8 +268,9 @@ def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: 
     message = f"{sum(shared.values())} of {len(splits)} patients have images in more than one split ({counts}){spelled}"
     if not allow_overlap:
         raise LeakageError(
-            f"{message}; move each to one split, leave the column split empty to have it made, "
-            "or accept figures that are too good with `--allow_patient_overlap true`."
+            f"{message}. Give all images of a patient one split (`movl-monai check DATA --output_dir DIR` lists them), "
+            "or no image a split, to have splits made by patient: empty the whole column `split`, or take the class "
+            "folders out of train, val and test. `--allow_patient_overlap true` goes on with figures that are too good."
         )
     logger.warning("%s; figures on val and test will be too good.", message)
 

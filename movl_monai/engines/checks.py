@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
 import torch
 
-from movl_monai.errors import ConfigError, MovlError
-
-from .earlier import check_untrained
+from movl_monai.errors import ConfigError
+from movl_monai.runs.output_dir import check_output_dir
 
 __all__ = ["check_device", "check_output_dir"]
 
@@ -34,32 +29,3 @@ def check_device(device: str | torch.device) -> torch.device:
                 "print(torch.version.cuda)'`)."
             )
     return device
-
-
-def check_output_dir(
-    folder: str | os.PathLike[str], *, checkpoint: str | os.PathLike[str] | None = None, overwrite: bool = True
-) -> Path:
-    """Make the output folder and check that it is writable.
-
-    Args:
-        folder: made if it is missing.
-        checkpoint: of the starting training; None for other workflows.
-        overwrite: whether to replace or resume an earlier training.
-
-    Raises:
-        ConfigError: if the folder holds an earlier training that must not be replaced.
-        MovlError: if it cannot be made or written.
-    """
-    path = Path(folder)
-    if checkpoint is not None and not overwrite:
-        check_untrained(path, Path(checkpoint))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise MovlError(
-            f"output_dir cannot be written: {error.strerror or error} ({path}). "
-            "Expected a folder that exists or can be made; choose another with `--output_dir DIR`."
-        ) from error
-    return path

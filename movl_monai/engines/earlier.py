@@ -1,4 +1,4 @@
-"""Protection of earlier trainings, and of reports on other data, from being replaced."""
+"""Protection of reports on other data from being replaced."""
 
 from __future__ import annotations
 
@@ -7,37 +7,18 @@ import json
 import logging
 import os
 from collections import defaultdict
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data import Datalist
-from movl_monai.data.kept_splits import SPLITS_FILE, digest_files
+from movl_monai.data.kept_splits import digest_files
 from movl_monai.errors import ConfigError
 from movl_monai.files import EVALUATED_FILE
-from movl_monai.runs.keep_record import RECORD_FILE
+from movl_monai.runs.output_dir import free_folder
 
-__all__ = ["check_evaluation", "check_untrained", "free_folder"]
+__all__ = ["check_evaluation"]
 
 _LOGGER = logging.getLogger(__name__)
-
-_TRUST_FILE = "trust.pt"  # the name in movl_monai.evaluation, which imports engines
-
-
-def check_untrained(folder: Path, checkpoint: Path) -> None:
-    """Refuse a folder with an earlier training.
-
-    Raises:
-        ConfigError: if the checkpoint, its record, splits or trust record exist.
-    """
-    names = (checkpoint.name, "last.pt", RECORD_FILE, SPLITS_FILE, _TRUST_FILE)
-    found = [name for name in names if checkpoint.with_name(name).exists()]
-    if found:
-        raise ConfigError(
-            f"output_dir holds a training already ({', '.join(found)} in {checkpoint.parent.name}), which this one "
-            f"would replace. Choose another folder, e.g. `--output_dir {free_folder(folder)}`, go on with the earlier "
-            "training by `--resume true`, or replace it by `--overwrite true`."
-        )
 
 
 def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -68,11 +49,6 @@ def check_evaluation(datalist: Datalist, folder: str | os.PathLike[str], *, over
         differing += [name for name in now if there is not None and name not in there and _domain(name) in domains]
         if differing:
             raise _other_data(path, there or {}, now, sorted(differing))
-
-
-def free_folder(folder: Path) -> Path:
-    """Return an unused folder name beside this one, such as ``out_2``."""
-    return next(place for number in count(2) if not (place := folder.with_name(f"{folder.name}_{number}")).exists())
 
 
 def _fingerprints(datalist: Datalist) -> dict[str, Any]:

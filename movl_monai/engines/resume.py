@@ -70,9 +70,8 @@ class Resume:
         state = load_checkpoint(self.path)
         if state.get("strategy") != _strategy(trainer) or "kept_states" not in state:
             raise CheckpointMismatchError(
-                f"{self.path} keeps the state of another strategy, learning rate, seed or data set size, or of "
-                "an earlier version. Use the same settings to go on, or `--resume false --overwrite true` to start "
-                "again."
+                f"{self.path} keeps the state of a training with other settings{_differences(state, trainer)}. Use the "
+                "same settings to go on, or `--resume false --overwrite true` to start again."
             )
         unwrap(trainer.network).load_state_dict(state["network"])
         trainer.optimizer.load_state_dict(state["optimizer"])
@@ -88,8 +87,20 @@ class Resume:
         _LOGGER.info("Resumed after epoch %d of %d.", trainer.state.epoch, trainer.state.max_epochs)
 
 
-def _strategy(trainer: Any) -> str:
-    """Return a description of the settings that a resumed run must share."""
-    return repr(
-        (trainer.stages, trainer.seed, trainer.state.epoch_length, trainer.accumulation_steps, trainer.clip_grad_norm)
-    )
+def _strategy(trainer: Any) -> dict[str, str]:
+    """Return the settings that a resumed run must share, by name."""
+    settings: dict[str, Any] = {"stages": ", ".join(stage.name for stage in trainer.stages)}
+    settings |= {f"{stage.name}: {name}": value for stage in trainer.stages for name, value in vars(stage).items()}
+    settings |= {"seed": trainer.seed, "steps per epoch (images, batch_size)": trainer.state.epoch_length}
+    settings |= {"accumulation_steps": trainer.accumulation_steps, "clip_grad_norm": trainer.clip_grad_norm}
+    return {name: str(value) for name, value in settings.items()}
+
+
+def _differences(state: dict[str, Any], trainer: Any) -> str:
+    """Return the settings that differ, with both values; those of earlier versions are not known."""
+    there, here = state.get("strategy"), _strategy(trainer)
+    if not isinstance(there, dict) or "kept_states" not in state:
+        return ", or of an earlier version"
+    names = [name for name in here if there.get(name) != here[name]]
+    names = ["stages"] if "stages" in names else names
+    return ": " + "; ".join(f"{name} {there.get(name, 'none')} there, {here[name]} now" for name in names)

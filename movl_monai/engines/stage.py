@@ -67,7 +67,10 @@ class Stage:
         if self.epochs > 0 and not any(rate > 0 for rate in self.lr.values()):
             raise ConfigError(f"Stage '{self.name}' has {self.epochs} epochs but no part with a learning rate above 0.")
         if self.warmup_epochs < 0 or (self.epochs and self.warmup_epochs >= self.epochs):
-            raise ConfigError(f"warmup_epochs must be in [0, epochs={self.epochs}), got {self.warmup_epochs}.")
+            raise ConfigError(
+                f"warmup_epochs must be in [0, epochs={self.epochs}), got {self.warmup_epochs}. Set "
+                "`--warmup_epochs 0` for so short a training, or give it more `--epochs`."
+            )
         if self.schedule not in ("cosine", "constant"):
             raise ConfigError(f"schedule must be 'cosine' or 'constant', got '{self.schedule}'.")
 

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits, splits_differ
-from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError, WeightsError
 from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256
 from movl_monai.report.tasks import CLASSIFICATION
-from movl_monai.runs.keep_record import RECORD_FILE, RECORD_FORMAT, find_again
+from movl_monai.runs.keep_record import find_again
+from movl_monai.runs.output_dir import check_output_dir
 from movl_monai.runs.overrides import reachable
 from movl_monai.runs.provenance import run_info
+from movl_monai.runs.record_file import RECORD_FILE, RECORD_FORMAT
 from movl_monai.runs.run_record import Run, open_run
 
 __all__ = ["MEMBER_ID", "make_ensemble"]

@@ -15,7 +15,6 @@ import torch
 
 from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
-from movl_monai.engines.checks import check_output_dir
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
 from movl_monai.files import clear_leftovers, write_atomically, write_file_table
@@ -29,6 +28,7 @@ from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
 from movl_monai.predict.writing import Writer
+from movl_monai.runs.output_dir import check_output_dir
 
 __all__ = ["Summary", "list_source", "predict", "predict_units", "summarize"]
 

@@ -1,5 +1,6 @@
 """Pad prompt: a learned border, added to the image."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,9 @@ import torch
 from movl_monai.prompts.base import Init, Space, VisualPrompt, starting_values
 
 __all__ = ["PadPrompt"]
+
+_LOGGER = logging.getLogger(__name__)
+_LARGEST_SHARE = 0.75
 
 
 class PadPrompt(VisualPrompt):
@@ -74,12 +78,18 @@ class PadPrompt(VisualPrompt):
 
 
 def check_border(width: int, image_size: tuple[int, int]) -> int:
-    """Return ``width``; raise ValueError if a border of that width leaves no interior."""
+    """Return ``width``; log a border that covers most of the image, raise ValueError if it leaves no interior."""
     largest = (min(image_size) - 1) // 2
     if not 1 <= width <= largest:
         raise ValueError(
             f"width must be between 1 and {largest} pixels for {image_size[0]} x {image_size[1]} images, got {width}; "
             "`--prompt_width N` sets it (FullImagePrompt in a config prompts every pixel)."
+        )
+    covered = 1 - (image_size[0] - 2 * width) * (image_size[1] - 2 * width) / (image_size[0] * image_size[1])
+    if covered > _LARGEST_SHARE:
+        _LOGGER.warning(
+            "A prompt of width %d covers %.0f %% of images of %d x %d; `--prompt_width %d` is the usual share.",
+            *(width, 100 * covered, *image_size, max(1, round(0.134 * min(image_size)))),
         )
     return int(width)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -144,7 +143,7 @@ def window_sigmoid(values: Values, *, center: float, width: float) -> Values:
     """
     _check(center, width, function="SIGMOID")
     argument = (_floating(values) - center) * (4 / width)
-    if _is_tensor(argument):
+    if not isinstance(values, np.ndarray):
         return argument.sigmoid()
     from scipy.special import expit
 
@@ -236,37 +235,32 @@ def _check(center: float, width: float, *, function: str, smallest_width: float 
         )
 
 
-def _is_tensor(values: Any) -> TypeGuard[torch.Tensor]:
-    """Return True for a tensor; torch, which takes seconds to import, is not imported to see that there is none."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
-
-
 def _floating(values: Values) -> Values:
     """Return floating values: unchanged if floating, float32 if it holds every value of the dtype, else float64."""
-    if _is_tensor(values):
-        if values.is_floating_point():
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "f":
             return values
-        return values.float() if values.element_size() <= 2 else values.double()
-    if values.dtype.kind == "f":
+        return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    if values.is_floating_point():
         return values
-    return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    return values.float() if values.element_size() <= 2 else values.double()
 
 
 def _ramp(values: Values, low: float, width: float, *, out: Values | None) -> Values:
     # divided, not multiplied by the inverse: the upper end becomes exactly 1
-    if _is_tensor(values):
-        import torch
+    if isinstance(values, np.ndarray):
+        ramp = np.subtract(values, low, out=out, casting="same_kind")
+        np.divide(ramp, width, out=ramp)
+        return np.clip(ramp, 0, 1, out=ramp)
+    import torch
 
-        return torch.sub(values, low, out=out).div_(width).clamp_(0, 1)
-    ramp = np.subtract(values, low, out=out, casting="same_kind")
-    np.divide(ramp, width, out=ramp)
-    return np.clip(ramp, 0, 1, out=ramp)
+    return torch.sub(values, low, out=out).div_(width).clamp_(0, 1)
 
 
 def _step(values: Values, threshold: float) -> Values:
-    above = values > threshold
-    return above.to(values.dtype) if _is_tensor(above) else above.astype(values.dtype)
+    if isinstance(values, np.ndarray):
+        return (values > threshold).astype(values.dtype)
+    return (values > threshold).to(values.dtype)
 
 
 def intensity_range(

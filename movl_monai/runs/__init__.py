@@ -5,10 +5,10 @@ Settings are checked without torch and MONAI: the names that need them are impor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from movl_monai.bundles import find_bundle
+from movl_monai.lazy import lazy_names
 
 from .verbatim import as_written, keep_strings, verbatim
 
@@ -33,19 +33,16 @@ __all__ = [
     "verbatim",
 ]
 
-_SOURCES = {
-    "KeepRunRecord": "keep_record",
-    "Run": "run_record",
-    "check_ids": "overrides",
-    "check_overrides": "overrides",
-    "make_record": "keep_record",
-    "open_run": "run_record",
-    "run_info": "provenance",
-    "unreferenced_ids": "overrides",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _SOURCES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_SOURCES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "KeepRunRecord": "keep_record",
+        "Run": "run_record",
+        "check_ids": "overrides",
+        "check_overrides": "overrides",
+        "make_record": "keep_record",
+        "open_run": "run_record",
+        "run_info": "provenance",
+        "unreferenced_ids": "overrides",
+    },
+)

@@ -20,6 +20,7 @@ from movl_monai.files import to_json, write_atomically
 from movl_monai.runs.overlays import CONFIG_FILES
 from movl_monai.runs.overrides import ENTRY_IDS, find_caller, reachable
 from movl_monai.runs.provenance import run_info
+from movl_monai.runs.record_file import FILES, RECORD_FILE, RECORD_FORMAT
 from movl_monai.runs.verbatim import as_written
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG_ROOT",
-    "FILES",
-    "RECORD_FILE",
-    "RECORD_FORMAT",
     "KeepRunRecord",
     "find_again",
     "make_record",
@@ -38,10 +36,7 @@ __all__ = [
 
 _LOGGER = logging.getLogger(__name__)
 
-RECORD_FILE = "run.json"
 _START = "kept_start"
-RECORD_FORMAT = 1
-FILES = ("metadata.json", "train.json", "evaluate.json", "inference.json")
 # folder of a config that no workflow read; MONAI ignores ids that start with "_"
 CONFIG_ROOT = "_config_root_"
 

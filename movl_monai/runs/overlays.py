@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.bundle.scripts import create_workflow
-from monai.utils import ensure_tuple
-
 from movl_monai.errors import ConfigError
 from movl_monai.id_values import parse_overrides
+from movl_monai.runs.config_files import read_config
 
-__all__ = ["CONFIG_FILES", "ConfigSources", "check_overlays", "find_sources", "own_ids"]
+__all__ = ["CONFIG_FILES", "ConfigSources", "check_base_first", "check_overlays", "find_sources", "own_ids"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,6 +42,10 @@ def find_sources() -> ConfigSources | None:
 
     A workflow keeps neither its files nor its overrides, but the function that creates it is still on the stack.
     """
+    from monai.bundle import ConfigWorkflow
+    from monai.bundle.scripts import create_workflow
+    from monai.utils import ensure_tuple
+
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not create_workflow.__code__:
         frame = frame.f_back
@@ -99,8 +100,8 @@ def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
     Raises:
         ConfigError: if a workflow's own file follows another file, or no value of an overlay remains.
     """
-    contents = [(file.name, ConfigParser.load_config_file(str(file))) for file in files]
-    _check_base_first(contents)
+    contents = [(file.name, read_config(file)) for file in files]
+    check_base_first(contents)
     for place, (name, content) in enumerate(contents):
         if _BASE_ID in content:
             continue
@@ -115,7 +116,19 @@ def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
             _LOGGER.warning("Later config files replace values of %s: %s.", name, listed)
 
 
-def _check_base_first(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def check_base_first(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuse config files, given with their names, of which the workflow's own is not the first and only one.
+
+    Raises:
+        ConfigError: with the right order.
+    """
+    if not any(_BASE_ID in content for _, content in contents) and any(
+        "#" in own or "::" in own for _, content in contents for own in content
+    ):
+        raise ConfigError(
+            f"{contents[0][0]} is an overlay, which changes a part of a workflow. Give the workflow's own file before "
+            f"it: `--config_file train.json {contents[0][0]}`, each with its folder."
+        )
     bases = [name for name, content in contents[1:] if _BASE_ID in content]
     if not bases:
         return
@@ -137,10 +150,10 @@ def _no_value_survives(name: str, content: Mapping[str, Any], replaced: Mapping[
     unread = [own for own in own_ids(content) if own not in replaced]
     reasons = [f"{own} is replaced by {by}" for own, by in replaced.items()]
     reasons += [f"nothing reads {own.lstrip('+')}" for own in unread]
-    return (
-        f"The config file {name} changes nothing: {'; '.join(reasons) or 'it is empty'}. Later files count: leave it "
-        "out, or give it after the file that replaces it."
-    )
+    advice = "Later files count: leave it out, or give it after the file that replaces it."
+    if not replaced and content:
+        advice = "It seems to be of another bundle or workflow: leave it out, or give the files of its bundle."
+    return f"The config file {name} changes nothing: {'; '.join(reasons) or 'it is empty'}. {advice}"
 
 
 def _replaced_by(own: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from monai.bundle import ConfigParser, ConfigWorkflow
-
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, show_user_errors
+from movl_monai.runs.config_files import merge_configs, read_config
 from movl_monai.runs.overlays import CONFIG_FILES, ConfigSources, check_overlays, find_sources
+from movl_monai.runs.settings import check_effects, check_together, check_values
 from movl_monai.runs.verbatim import keep_strings, restore_strings
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 __all__ = [
     "ENTRY_IDS",
     "KNOWN_IDS",
+    "RUN_IDS",
+    "check_config",
     "check_ids",
     "check_overrides",
+    "check_run_id",
     "find_caller",
     "find_ids",
     "reachable",
@@ -30,12 +35,14 @@ __all__ = [
 # ids that a generated config may leave unread; MONAI ignores ids that start with "_"
 KNOWN_IDS = "_known_ids_"
 
+RUN_IDS = {"training": "train.json", "evaluating": "evaluate.json", "inferring": "inference.json"}
+"""Run ids of the bundles, with the config file that has each."""
+
 # ids that MONAI itself reads: run ids, metadata, and additions of `--tracking`
 ENTRY_IDS = {
-    *("imports", "initialize", "run", "finalize", "training", "evaluating", "inferring", "bundle_root", "network_def"),
+    *("imports", "initialize", "run", "finalize", *RUN_IDS, "bundle_root", "network_def"),
     *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "prepare_processes"),
 }
-_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
 
@@ -123,42 +130,95 @@ def check_ids(
     )
 
 
-def check_overrides() -> None:
-    """Check the config whose expression calls this function, first in ``initialize``: files, ids, strings.
+def check_config(
+    config: Mapping[str, Any], files: Sequence[Path], overrides: Mapping[str, Any], *, folder: Path | None = None
+) -> None:
+    """Check a merged config and its overrides: order of the files, ids, values, settings without effect.
 
-    MONAI accepts any `--name value` and any order of files. Expressions cannot see the whole config, so it is taken
-    from the evaluating parser, found among the callers. Ids of a chosen config file are known, even if the chosen
-    overlays leave them unread (`prompt_lr` of a linear probe), and so are the config's own :data:`KNOWN_IDS`. Strings
-    that the parser changed are restored.
+    Ids of a chosen config file are known, even if the chosen overlays leave them unread (`prompt_lr` of a linear
+    probe), and so are the config's own :data:`KNOWN_IDS`.
+
+    Args:
+        config: of the files and the overrides, before its expressions are evaluated.
+        files: config files in merge order.
+        overrides: ids and their values.
+        folder: of the config files that were not chosen, default that of the first file.
 
     Raises:
-        ConfigError: as :func:`check_ids` and :func:`~movl_monai.runs.overlays.check_overlays`; also if the caller is
-            not a bundle config.
+        ConfigError: for an id that nothing reads, a value of another kind than that of the config files, an override
+            without effect, or as :func:`~movl_monai.runs.overlays.check_overlays`.
     """
+    elsewhere = {name: file.name for file in _config_files(folder or files[0].parent) for name in _ids_of(file)}
+    known = {name for file in files for name in _ids_of(file)} | set(config.get(KNOWN_IDS, ()))
+    check_ids(config, known=known, elsewhere=elsewhere)
+    read = reachable(config, ENTRY_IDS)
+    check_overlays(files, read=read)
+    check_values(merge_configs([(file.name, read_config(file)) for file in files]), overrides)
+    check_effects(config, overrides)
+    check_together({name: value for name, value in config.items() if name in read})
+    unread = [name for name in overrides if _top_level(name) not in read | ENTRY_IDS]
+    if unread:
+        named = ", ".join(f"`--{name}`" for name in unread)
+        raise ConfigError(
+            f"{named} would have no effect with these config files: nothing that runs reads it. Leave it out, or "
+            "choose the overlay that reads it."
+        )
+
+
+def check_overrides() -> None:
+    """Check the config whose expression calls this function, first in ``initialize``: files, run id, ids, values.
+
+    MONAI accepts any `--name value` and any order of files. Expressions cannot see the whole config, so it is taken
+    from the evaluating parser, found among the callers. Strings that the parser changed are restored. In
+    `python -m monai.bundle`, errors of the user end in one paragraph from here on.
+
+    Raises:
+        ConfigError: as :func:`check_config`; also if the caller is not a bundle config, or has not the run id.
+    """
+    from monai.bundle import ConfigParser, ConfigWorkflow
+
+    show_user_errors()
     parser, workflow = find_caller(ConfigParser), find_caller(ConfigWorkflow)
     if parser is None:
         raise ConfigError("check_overrides() must be called from an expression in a bundle config.")
-    sources, folder = find_sources(), None if workflow is None else workflow.config_root_path
-    chosen = _config_files(folder) if sources is None else sources.files
-    elsewhere = {name: file.name for file in _config_files(folder) for name in _ids_of(file)}
     config = parser.get()
-    known = {name for file in chosen for name in _ids_of(file)} | set(config.get(KNOWN_IDS, ()))
-    check_ids(config, known=known, elsewhere=elsewhere)
+    if workflow is not None:
+        check_run_id(config, workflow.run_id)
+    sources, folder = find_sources(), None if workflow is None else workflow.config_root_path
     if sources is None:
+        files = _config_files(folder)
+        known = {name for file in files for name in _ids_of(file)} | set(config.get(KNOWN_IDS, ()))
+        check_ids(config, known=known)
         _check_strings(config)
         return
-    read = reachable(config, ENTRY_IDS)
-    check_overlays(sources.files, read=read)
-    unread = [name for name in sources.overrides if _top_level(name) not in read | ENTRY_IDS]
-    if unread:
-        _LOGGER.warning("Without effect with these config files: %s.", ", ".join(f"--{name}" for name in unread))
+    check_config(config, sources.files, sources.overrides, folder=folder)
     _check_strings({name: value for name, value in sources.overrides.items() if not isinstance(value, str)})
     _restore(parser, sources)
     parser.get()[CONFIG_FILES] = [file.name for file in sources.files]
 
 
+def check_run_id(config: Mapping[str, Any], run_id: str) -> None:
+    """Refuse a run id that a config does not have.
+
+    Raises:
+        ConfigError: with those that it has, and the nearest of them.
+    """
+    if run_id in config:
+        return
+    there = [name for name in RUN_IDS if name in config]
+    nearest = difflib.get_close_matches(run_id, there, n=1, cutoff=0.5)
+    hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+    missing = [name for name in RUN_IDS if name == run_id]
+    hint = f"; it is of {RUN_IDS[run_id]}: add that file" if missing else hint
+    raise ConfigError(
+        f"The config files have no run id '{run_id}'{hint}. Expected {' or '.join(there) or 'those of a bundle'}."
+    )
+
+
 def _restore(parser: ConfigParser, sources: ConfigSources) -> None:
     """Restore the original strings of a parser that changed any."""
+    from monai.bundle import ConfigParser
+
     raw = ConfigParser()
     raw.read_config([str(file) for file in sources.files])
     raw.update(dict(sources.overrides))
@@ -199,7 +259,7 @@ def _config_files(folder: Path | None) -> list[Path]:
 
 
 def _ids_of(file: Path) -> set[str]:
-    return {_top_level(name) for name in ConfigParser.load_config_file(str(file))}
+    return {_top_level(name) for name in read_config(file)}
 
 
 def _top_level(name: str) -> str:

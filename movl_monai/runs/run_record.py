@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from monai.bundle import ConfigParser
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from movl_monai.bundles import bundles_folder, find_bundle
-from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError, WeightsError, user_error
+from movl_monai.errors import ConfigError, UntrustedConfigError, WeightsError, user_error
 from movl_monai.inspection import CODE, check_config
-from movl_monai.networks import load_checkpoint, read_facts
-from movl_monai.runs.keep_record import FILES, RECORD_FILE, RECORD_FORMAT
+from movl_monai.runs.config_files import merge_configs, read_config
 from movl_monai.runs.overrides import KNOWN_IDS, check_ids
+from movl_monai.runs.record_file import FILES, find_record, read_record
 from movl_monai.runs.verbatim import keep_strings, verbatim
+
+if TYPE_CHECKING:
+    import torch
+    from monai.bundle import ConfigParser
+    from torch import nn
 
 __all__ = ["Run", "Workflow", "check_trusted", "find_record", "open_run", "read_record"]
 
-_AGAIN = "Copy it again from the machine of the training, or train again with the same settings."
-_ENTRIES: dict[str, Any] = {
-    "bundle": (str, type(None)),
-    "checkpoint": str,
-    "imports": list,
-    "settings": dict,
-    "training": dict,
-}
 Workflow = Literal["inference", "evaluate"]
-
-
-def find_record(path: Path) -> Path:
-    """Return the `run.json` of a run's folder, its folder `models`, or a checkpoint.
-
-    Raises:
-        ConfigError: if there is none; for a run from before records were kept, with the parts that its overlays must
-            bring.
-    """
-    folder = path.parent if path.is_file() else path
-    places = [folder / RECORD_FILE, folder / "models" / RECORD_FILE]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise ConfigError(_no_record(path, folder))
-    return found
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a `run.json`.
-
-    Raises:
-        ConfigError: if it is damaged or of another format.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: expected JSON, got {type(error).__name__}. {_AGAIN}") from error
-    if not isinstance(record, dict) or "format" not in record:
-        raise ConfigError(f"{path} is no record of a run: expected a JSON object with 'format'. {_AGAIN}")
-    if record["format"] != RECORD_FORMAT:
-        raise ConfigError(
-            f"{path} has format {record['format']!r}, this version of movl_monai reads {RECORD_FORMAT}. Use the "
-            f"version that wrote it ({(record.get('versions') or {}).get('movl_monai', 'unknown')}), or train again."
-        )
-    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(record.get(name, ...), kind)]
-    if wrong or "network_def" not in record["settings"]:
-        raise ConfigError(f"{path} is damaged: {', '.join(wrong) or 'network_def'} is missing. {_AGAIN}")
-    return record
 
 
 def check_trusted(config: Any, *, name: str) -> None:
@@ -92,27 +45,6 @@ def check_trusted(config: Any, *, name: str) -> None:
         f"{name} asks for code outside of the allow-list, at {found[0].place or 'its start'}: {found[0].text}{more} "
         "Expected parts of movl_monai, MONAI and torch, and plain expressions. `movl-monai inspect RUN` lists all "
         "places. If you wrote this code or trust who did, say so: `--trust`, in Python `trust=True`."
-    )
-
-
-def _no_record(path: Path, folder: Path) -> str:
-    """Describe a missing record; for a run from before records were kept, name the parts that overlays must bring."""
-    if not path.exists():
-        return f"There is no run at {path}. Expected the output_dir of a training, or the `model.pt` in it."
-    candidates = [path] if path.is_file() else [folder / "models/model.pt", folder / "model.pt"]
-    text = f"There is no {RECORD_FILE} beside the checkpoint of {path}; training writes it when it starts."
-    checkpoint = next((place for place in candidates if place.is_file()), None)
-    if checkpoint is None:
-        return f"{text} Expected the output_dir of a training, or the `model.pt` in it."
-    try:
-        facts = read_facts(checkpoint)
-        parts = ", ".join(f"{name} {kind}" for name, kind in facts["parts"].items())
-        was = f"was trained on the backbone {facts['backbone']['name']} with {parts}"
-    except CheckpointMismatchError as error:
-        return f"{text} {error}"
-    return (
-        f"{text} This checkpoint {was}, before records were kept or without `KeepRunRecord`: train again, or run its "
-        "workflow with `movl-monai run`, the bundle's files and the overlays that give those parts."
     )
 
 
@@ -202,6 +134,8 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """Names of the outputs, in order."""
+        from movl_monai.networks import read_facts
+
         return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
 
     @property
@@ -221,6 +155,8 @@ class Run:
         Raises:
             ConfigError: for an override that nothing reads, or a missing file of the bundle.
         """
+        from monai.bundle import ConfigParser
+
         parser = ConfigParser(self.config(workflow))
         parser.update(keep_strings({**self.overrides, **overrides}))
         check_ids(parser.get(), known=parser[KNOWN_IDS])
@@ -243,16 +179,13 @@ class Run:
             preprocessing = {"train#preprocessing": settings.pop("preprocessing", None)}
             recorded = [settings, self.record["training"], {"output_dir": verbatim(str(self.folder))}]
             parts = [self.file("train.json"), *recorded, preprocessing, self.file("evaluate.json")]
-        parser = ConfigParser()
-        known: set[str] = set()
-        for part in [*parts, {"checkpoint": verbatim(str(self.checkpoint)), "_meta_": self.file("metadata.json")}]:
-            parser.update(copy.deepcopy(part))
-            known |= set(part)
-        parser["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
-        parser[KNOWN_IDS] = sorted(known)
+        parts += [{"checkpoint": verbatim(str(self.checkpoint)), "_meta_": self.file("metadata.json")}]
+        merged = merge_configs([(f"{workflow}.json of the run", part) for part in parts])
+        merged["imports"] = list(dict.fromkeys([*parts[0].get("imports", []), *self.record["imports"]]))
+        merged[KNOWN_IDS] = sorted({name for part in parts for name in part})
         if not self.trust:
-            check_trusted(parser.get(), name=f"{workflow}.json of the bundle")
-        return {name: value if name.startswith("_") else keep_strings(value) for name, value in parser.get().items()}
+            check_trusted(merged, name=f"{workflow}.json of the bundle")
+        return {name: value if name.startswith("_") else keep_strings(value) for name, value in merged.items()}
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """Return the trained network, in eval mode.
@@ -261,6 +194,8 @@ class Run:
             CheckpointMismatchError: if the checkpoint is missing or does not fit.
             WeightsError: if the backbone's weights are not at the place of the training.
         """
+        from movl_monai.networks import load_checkpoint
+
         state = load_checkpoint(self.checkpoint)
         network = self._build("network_def")
         network.load_state_dict(state)
@@ -278,7 +213,7 @@ class Run:
         """
         bundle = self._find_bundle()
         if bundle is not None and (bundle / "configs" / name).is_file():
-            return dict(ConfigParser.load_config_file(str(bundle / "configs" / name)))
+            return read_config(bundle / "configs" / name)
         if name not in self.record.get("files", {}):
             raise ConfigError(
                 f"{name} of the bundle '{self.record['bundle']}' is not found, and the record has no copy of it. Give "
@@ -318,7 +253,7 @@ class Run:
 
 def _check_same_bundle(bundle: Path, record: Mapping[str, Any]) -> None:
     """Raise ConfigError if a folder is a bundle of another name; the folder itself may have any name."""
-    given = ConfigParser.load_config_file(str(bundle / "configs" / "metadata.json")).get("name")
+    given = read_config(bundle / "configs" / "metadata.json").get("name")
     trained = record.get("files", {}).get("metadata.json", {}).get("name")
     if given is not None and trained is not None and given != trained:
         raise ConfigError(

@@ -162,6 +162,7 @@ def _made(folder: Path, *files: str, **overrides: Any) -> ConfigWorkflow:
         ({"task": "ordinal"}, "reads 'task'"),
         ({"name": "y"}, r"reads 'name' \(did you mean 'names'"),
         ({"lora_rank": 8}, "it is of b.json: add that file"),
+        ({"rate": 3}, "`--rate` would have no effect with these config files"),
     ],
 )
 def test_ids_of_no_chosen_config_file_are_refused(tmp_path: Path, overrides: dict[str, Any], message: str) -> None:
@@ -169,11 +170,6 @@ def test_ids_of_no_chosen_config_file_are_refused(tmp_path: Path, overrides: dic
         _made(tmp_path, "train", **overrides)
     with pytest.raises(ConfigError, match=message):
         raise user_error(caught.value) or caught.value
-
-
-def test_an_override_without_effect_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _made(tmp_path, "train", rate=3)
-    assert "Without effect with these config files: --rate." in caplog.text
 
 
 @pytest.mark.parametrize("text", ["Out #7", "a::b #1", "it's #1 'x'", "#", "C:\\x\\#1", "名 #3", "a@b#c", 'say "#"'])

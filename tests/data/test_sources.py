@@ -56,7 +56,7 @@ def test_a_source_of_another_kind_is_an_error(folder: Path) -> None:
 
 def test_a_list_whose_files_are_all_missing_is_an_error(folder: Path) -> None:
     (folder / "manifest.csv").write_text("path,label\nx.png,a\ny.png,b\n")
-    with pytest.raises(DataError, match=r"No image was found \(missing_file 2\).*data_root"):
+    with pytest.raises(DataError, match=r"No image was found \(missing_file 2\).*folder of the list"):
         read_source(folder)
 
 

@@ -95,7 +95,7 @@ def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> No
         (entries("test"), "no training images: every image is marked test.*split_fractions=None"),
         (
             [replace(entry, patient=entry.patient if entry.patient != "p3" else None) for entry in entries(None)],
-            r"patient of 1 of 30 .* patient_id .* patient_pattern.*one_image_per_patient",
+            r"patient of 1 of 30 .* patient_id .*--patient_pattern.*--one_image_per_patient true",
         ),
         (
             [replace(entry, label=entry.label if entry.patient != "p3" else None) for entry in entries(None)],

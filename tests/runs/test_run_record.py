@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from movl_monai.engines import KeepRunRecord, make_record, open_run
 from movl_monai.errors import CheckpointMismatchError, ConfigError, UntrustedConfigError, WeightsError
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
-from movl_monai.runs.keep_record import FILES, RECORD_FILE
+from movl_monai.runs.record_file import FILES, RECORD_FILE
 from tests.helpers import IMAGE_SIZE
 
 BACKBONE = {

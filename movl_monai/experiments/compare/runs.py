@@ -16,7 +16,7 @@ from movl_monai.experiments.compare.setup import ArmSetup, make_parser, settings
 from movl_monai.experiments.compare.training import Training, read_record, training_of
 from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.report.tasks import task_in
-from movl_monai.runs.keep_record import RECORD_FILE
+from movl_monai.runs.record_file import RECORD_FILE
 
 __all__ = ["Result", "copy_training", "evaluate_arm", "final_run", "keep_result", "read_result", "result_settings"]
 

@@ -1,0 +1,139 @@
+"""Check a workflow before torch and MONAI are imported: files, run id, settings, paths, lists of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from movl_monai.errors import ConfigError, DataError
+from movl_monai.runs.config_files import find_place, merge_configs, read_config
+from movl_monai.runs.output_dir import check_output_dir
+from movl_monai.runs.overlays import check_base_first
+from movl_monai.runs.overrides import check_config, check_run_id
+from movl_monai.runs.verbatim import as_written
+
+__all__ = ["check_paths", "check_workflow", "literal"]
+
+_LISTS = ("read_datalist", "read_mask_datalist", "read_unlabelled")
+
+
+class _NotLiteral(Exception):
+    pass
+
+
+def check_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a workflow, and return its merged config.
+
+    Nothing is evaluated and no image is opened. A path or list that an expression of the config computes is left to
+    the workflow.
+
+    Args:
+        run_id: "training", "evaluating" or "inferring".
+        files: the workflow's config file, then overlays.
+        overrides: ids and their values.
+
+    Raises:
+        ConfigError: for a missing or unreadable file, an unknown run id or setting, a value of another kind, a path
+            that is not there, or an output folder in use.
+        DataError: for a list of images that cannot be trained on or evaluated.
+    """
+    contents = [(Path(file).name, _read(file, number)) for number, file in enumerate(files)]
+    check_base_first(contents)
+    config = merge_configs(contents)
+    for name in overrides:
+        find_place(config, name, of=f"`--{name}`")
+    config = merge_configs([("", config), ("", overrides)])
+    check_run_id(config, run_id)
+    check_config(config, [Path(file) for file in files], overrides)
+    check_paths(config, run_id)
+    return config
+
+
+def check_paths(config: Mapping[str, Any], run_id: str) -> None:
+    """Check the data set, the checkpoint and the output folder of a merged config.
+
+    Raises:
+        ConfigError: for a path that is not there, or an output folder in use.
+        DataError: for a list of images that cannot be used.
+    """
+    _check_data(config, run_id)
+    folder = literal(config, "output_dir")
+    if not isinstance(folder, str):
+        return
+    checkpoint = literal(config, "checkpoint") or str(Path(folder, "models", "model.pt"))
+    if run_id == "training":
+        replace = literal(config, "overwrite") or literal(config, "resume")
+        check_output_dir(folder, checkpoint=checkpoint, overwrite=bool(replace))
+    elif not Path(checkpoint).is_file():
+        raise ConfigError(
+            f"There is no checkpoint at {Path(checkpoint).absolute()}. Train first, or name the model.pt of a "
+            "training: `--checkpoint FILE`" + ("." if run_id == "inferring" else ", `--output_dir OUT`.")
+        )
+
+
+def literal(config: Mapping[str, Any], name: str) -> Any:
+    """Return the value of an id whose config is written out; None for an expression.
+
+    Example:
+        >>> config = {"a": "@b", "b": 3, "c": "$@b + 1"}
+        >>> literal(config, "a"), literal(config, "c")
+        (3, None)
+    """
+    return _known(config, config.get(name))
+
+
+def _known(config: Mapping[str, Any], value: Any) -> Any:
+    try:
+        return _literal(config, value)
+    except _NotLiteral:
+        return None
+
+
+def _literal(config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
+    value = as_written(value)
+    if isinstance(value, str) and value.startswith("@") and value[1:] in config and depth < 10:
+        return _literal(config, config[value[1:]], depth + 1)
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        raise _NotLiteral
+    if isinstance(value, Mapping):
+        return {name: _literal(config, part, depth) for name, part in value.items()}
+    return [_literal(config, part, depth) for part in value] if isinstance(value, list) else value
+
+
+def _check_data(config: Mapping[str, Any], run_id: str) -> None:
+    spec = config.get("datalist")
+    target = str(spec.get("_target_", "")) if isinstance(spec, Mapping) else ""
+    kind = target.rpartition(".")[2]
+    if not target.startswith("movl_monai.data.") or kind not in _LISTS:
+        return
+    given = {name: _known(config, value) for name, value in spec.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(given.get("source"), str):
+        return
+    source = Path(given["source"])
+    if not source.exists():
+        raise ConfigError(
+            f"`--dataset_dir` names no file or folder: {source.absolute()}. Give a CSV file, a JSON file or a folder."
+        )
+    from movl_monai.data.reading import check_lists
+    from movl_monai.data.sources import read_images
+
+    try:
+        if kind == "read_unlabelled":
+            read_images(source)
+        else:
+            kept = "kept_splits" in spec and (run_id != "training" or bool(literal(config, "resume")))
+            check_lists(given, masks=kind == "read_mask_datalist", kept=kept)
+    except DataError as error:
+        named = str(error).startswith(("ood_dataset_dirs", "far_dataset_dirs"))
+        raise error if named else type(error)(f"dataset_dir: {error}") from error
+
+
+def _read(file: str, number: int) -> dict[str, Any]:
+    try:
+        return read_config(file)
+    except ConfigError as error:
+        if number and "." not in Path(file).name and not Path(file).exists():
+            raise ConfigError(f"{error} Overrides are written `--{file} VALUE`.") from error
+        raise

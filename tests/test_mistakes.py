@@ -1,0 +1,223 @@
+"""Mistakes of users, and the message of each: one paragraph with cause and remedy, and no traceback."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from movl_monai import errors
+from movl_monai.cli import main
+from movl_monai.errors import ConfigError, errors_shown_once, show_user_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = {"C": ROOT / "bundles/movl_classification/configs", "D": ROOT / "bundles/dvpt_classification/configs"}
+CONFIGS |= {"S": ROOT / "bundles/dvpt_segmentation/configs"}
+ROWS = [(f"{split}/{label}/{number}.png", label, split) for split in ("train", "val", "test") for label in "ab"
+        for number in range(3)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data sets with the mistakes, small and named after them."""
+    root = tmp_path_factory.mktemp("mistakes")
+    for number, (name, _, _) in enumerate(ROWS):
+        _picture(root / "good" / name, number)
+        _picture(root / "case" / name.replace("/b/", "/A/"), number)
+        _picture(root / "flat" / f"{number}.png", number)
+    for place, header in (("leak", "path,label,patient_id,split"), ("halves", "path,label,patient_id,split"),
+                          ("semantics", "path,class,patient_id"), ("gone", "path,label,patient_id")):  # fmt: skip
+        (root / place).mkdir()
+        (root / place / "manifest.csv").write_text(f"{header}\n" + "".join(_rows(place, root)))
+    shutil.copytree(root / "good", root / "unseen_class")
+    shutil.rmtree(root / "unseen_class/val/b")
+    (root / "empty").mkdir()
+    (root / "sheet").mkdir()
+    (root / "sheet/manifest.xlsx").write_bytes(b"PK")
+    for name in ("model.pt", "run.json"):
+        (root / "used/models").mkdir(parents=True, exist_ok=True)
+        (root / "used/models" / name).write_text("{}")
+    (root / "file").write_text("")
+    for number in range(12):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:20, 8 : 16 + number] = 255
+        for place, suffix in (("jpeg", "jpg"), ("swapped", "png")):
+            names = ("masks", "images") if place == "swapped" else ("images", "masks")
+            _picture(root / place / names[0] / f"{number}.png", number)
+            (root / place / names[1]).mkdir(exist_ok=True)
+            Image.fromarray(mask).save(root / place / names[1] / f"{number}.{suffix}")
+    return root
+
+
+def _rows(place: str, root: Path) -> Iterator[str]:
+    for number, (name, label, split) in enumerate(ROWS):
+        path = root / "good" / name if place != "gone" else Path(f"elsewhere/{number}.png")
+        yield {"leak": f"{path},{label},{number % 6},{split}\n", "halves": f"{path},{label},{number},{split}\n"}.get(
+            place, f"{path},{label},{number}\n"
+        )
+
+
+def _picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (32, 32), dtype=np.uint8)).save(path)
+
+
+TRAIN = "run training --config_file {C}/train.json --dataset_dir {good} --output_dir {out}"
+DVPT = "run training --config_file {D}/train.json --dataset_dir {good} --output_dir {out}"
+SEGMENT = "run training --config_file {S}/train.json --output_dir {out} --one_image_per_patient true --dataset_dir"
+MISTAKES = [
+    (f"{TRAIN} --dataset_dir {{none}}", 2, "`--dataset_dir` names no file or folder: {none}. Give a CSV file"),
+    (f"{TRAIN} --epoch 1", 2, "Nothing in the config reads 'epoch' (did you mean 'epochs'?)"),
+    (f"{TRAIN} --datset_dir x", 2, "reads 'datset_dir' (did you mean 'dataset_dir'?)"),
+    ("run training --config_file {C}/trian.json", 2, "There is no config file '{C}/trian.json'"),
+    ("run evaluating --config_file {C}/evaluate.json {C}/train.json", 2, "write `--config_file train.json evaluate"),
+    ("run evaluating --config_file {C}/evaluate.json", 2, "evaluate.json is an overlay"),
+    ("run training --config_file {C}/strategy_joint.json {C}/train.json", 2, "train.json must be the first"),
+    ("run training --config_file {C}/train.json {D}/adapter_lora.json", 2, "It seems to be of another bundle"),
+    (f"{TRAIN} --dataset_dir {{semantics}}", 2, "missing: label; found: path, class, patient_id"),
+    (f"{TRAIN} --dataset_dir {{empty}}", 2, "dataset_dir: The folder 'empty' must hold one folder per class"),
+    (f"{TRAIN} --dataset_dir {{flat}}", 2, "The folder 'flat' must hold one folder per class"),
+    (f"{TRAIN} --dataset_dir {{unseen_class}}", 2, "No image of class 'b' in val"),
+    (f"{TRAIN} --dataset_dir {{case}}", 2, "'A' (9 images), 'a' (9 images). If they mean one class each, set "
+     "`--merge_labels true`"),
+    (f"{TRAIN} --dataset_dir {{gone}}", 2, "18 of 18 files that the list names are not there (rows 2, 3"),
+    (f"{TRAIN} --dataset_dir {{sheet}}", 2, "save it as 'CSV UTF-8' under the name manifest.csv"),
+    (f"{TRAIN} --dataset_dir {{sheet}}/manifest.xlsx", 2, "save the spreadsheet as 'CSV UTF-8'"),
+    (f"{TRAIN} --dataset_dir {{leak}}", 3, "6 of 6 patients have images in more than one split (train+val+test 6). "
+     "Give all images of a patient one split (`movl-monai check DATA --output_dir DIR` lists them)"),
+    (f"{TRAIN} --dataset_dir 2024", 2, "must be a path, got the number 2024; write `--dataset_dir ./2024`"),
+    (f"{TRAIN} --dataset_dir=", 2, "`--dataset_dir` is empty. Expected a path; if it was written with a shell"),
+    (f"{TRAIN} --ood_dataset_dirs ['{{flat}}']", 2, "ood_dataset_dirs: The folder 'flat' must hold one folder per"),
+    (f"{TRAIN} --far_dataset_dirs {{none}}", 2, "far_dataset_dirs: There is no file or folder 'none'"),
+    (f"{TRAIN} --epochs abc", 2, "`--epochs` must be a whole number of at least 0, such as 8, got 'abc'"),
+    (f"{TRAIN} --epochs=-1", 2, "`--epochs` must be a whole number of at least 0, such as 8, got -1"),
+    (f"{TRAIN} --batch_size 0", 2, "`--batch_size` must be a whole number of at least 1, such as 16, got 0"),
+    (f"{TRAIN} --prompt_lr high", 2, "`--prompt_lr` must be a number, such as 0.0005, got 'high'"),
+    (f"{TRAIN} --resume yes", 2, "`--resume` must be true or false, got 'yes'"),
+    (f"{TRAIN} --image_size 32", 2, "`--prompt_width` must be between 1 and 15 pixels for images of 32 x 32, got 30"),
+    (f"{TRAIN} --output_dir {{used}}", 2, "output_dir holds a training already (model.pt, run.json in models)"),
+    (f"{TRAIN} --output_dir {{file}}", 2, "output_dir cannot be written"),
+    ("run trainig --config_file {C}/train.json", 2, "have no run id 'trainig' (did you mean 'training'?)"),
+    ("run evaluating --config_file {C}/train.json", 2, "no run id 'evaluating'; it is of evaluate.json: add that file"),
+    ("run training --config_file /train.json", 2, "If its path was written with a shell variable, that variable"),
+    ("run inferring --config_file {C}/inference.json --dataset_dir {good} --output_dir {out}", 2, "`--checkpoint FI"),
+    (f"{DVPT} --readout backbone", 2, "`--readout` has no effect while layers is 'all'"),
+    ("run training --config_file {C}/train.json {C}/strategy_linear_probe.json --prompt_lr 1", 2, "`--prompt_lr` would "
+     "have no effect with these config files"),
+    (f"{SEGMENT} {{jpeg}} --epochs 1", 2, "Set `--warmup_epochs 0` for so short a training"),
+    ("train movl_classification {good} --output_dir {out} --batch_size 0", 2, "`--batch_size` must be a whole number"),
+    ("train movl_classification {none} --output_dir {out}", 2, "There is no data set at '{none}'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "code", "message"), MISTAKES, ids=[row[0][-40:] for row in MISTAKES])
+def test_a_mistake_is_answered_before_anything_is_loaded(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, message: str
+) -> None:
+    out, err = _said(folder, tmp_path, capsys, command, code)
+    assert _filled(message, folder, tmp_path) in err
+    assert err.startswith("movl-monai: ")
+    assert out == ""
+
+
+HEAVY = " --epochs 2 --warmup_epochs 0 --image_size 32 --num_workers 0 --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (f"{SEGMENT} {{jpeg}}{HEAVY}", "saved as JPEG need a threshold: `--mask_threshold 128`"),
+        (f"{SEGMENT} {{swapped}}{HEAVY}", "the two seem to be swapped"),
+    ],
+    ids=["jpeg", "swapped"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_mistake_in_the_pixels_is_answered(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    assert message in _said(folder, tmp_path, capsys, command, 2)[1]
+
+
+def _said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int) -> tuple[str, str]:
+    assert main([_filled(word, folder, tmp_path) for word in command.split()]) == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    return said.out, " ".join(said.err.split())
+
+
+def _filled(text: str, folder: Path, tmp_path: Path) -> str:
+    places = {path.name: path for path in folder.iterdir()}
+    return text.format(**CONFIGS, **places, none=folder / "none", out=tmp_path / "out")
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("movl_monai.cli.run.run_workflow", stop)
+    assert main(["run", "training", "--config_file", "train.json"]) == 130
+    err = capsys.readouterr().err
+    assert err.startswith("movl-monai: interrupted. ")
+    assert "`--resume true`" in err
+
+
+def test_only_errors_of_the_user_stay_out_of_the_logs(caplog: pytest.LogCaptureFixture) -> None:
+    def log(error: BaseException) -> None:
+        try:
+            raise error
+        except BaseException:
+            logging.getLogger("anyone").exception("Exception: %s", error)
+
+    with errors_shown_once():
+        log(ConfigError("the user's"))
+        log(KeyboardInterrupt("stopped"))
+        log(RuntimeError("ours"))
+    log(ConfigError("after"))
+    assert [record.getMessage() for record in caplog.records] == ["Exception: ours", "Exception: after"]
+
+
+@pytest.mark.parametrize(("of_monai", "error"), [(True, ConfigError("use `--epochs`")), (False, None)])
+def test_monais_runner_ends_with_the_paragraph(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    of_monai: bool,
+    error: Exception | None,
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(errors, "errors_shown_once", lambda: _Nothing())
+    if of_monai:
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", _Nothing(name="monai.bundle.__main__"))
+    show_user_errors()
+    assert (sys.excepthook is sys.__excepthook__) is not of_monai
+    if error is not None:
+        wrapped = RuntimeError("Failed to evaluate")
+        wrapped.__cause__ = error
+        sys.excepthook(RuntimeError, wrapped, None)
+        assert capsys.readouterr().err == "movl-monai: use `--epochs`\n"
+
+
+class _Nothing:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+
+@pytest.mark.slow
+def test_monais_own_command_shows_no_traceback(tmp_path: Path) -> None:
+    words = ["run", "training", "--config_file", str(CONFIGS["C"] / "train.json"), "--datset_dir", "x"]
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *words], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "did you mean 'dataset_dir'?" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
