@@ -286,8 +286,8 @@ def _section(
 def _figure_columns(predictions: Predictions, report: Report) -> dict[str, Predictions]:
     far = report.get("far_domains", ())
     parts = sections(predictions, id_domain=report["id_domain"], far_domains=far)
-    columns = {"in-distribution (ID)": parts.id} if len(parts.id) or not parts.ood else {}
-    columns |= {f"out-of-distribution (OOD): {name}": parts.ood[name] for name in sorted(parts.ood)}
+    columns = {"Internal test (ID)": parts.id} if len(parts.id) or not parts.ood else {}
+    columns |= {f"External test: {name}": parts.ood[name] for name in sorted(parts.ood)}
     return {title: part.labeled() for title, part in columns.items()}
 
 

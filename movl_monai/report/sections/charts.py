@@ -73,7 +73,7 @@ def _overview(report: Mapping[str, Any], figures: TaskFigures) -> bytes | None:
         if chance is not None:
             axis.axvline(chance, color=COLORS[series], linestyle=(series, (1, 3)), linewidth=1.5)
     guessed = any(chance is not None for chance in chances)
-    axis.set(xlim=(0, 1.02), xlabel="dotted lines: what guessing gives" if guessed else shown[0][1].phrase)
+    axis.set(xlim=(0, 1.02), xlabel="dotted lines: chance level" if guessed else shown[0][1].phrase)
     return finished(drawn)
 
 
