@@ -63,16 +63,17 @@ def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | 
     if task is not None and task not in get_args(Task):
         raise ConfigError(f"--task must be one of {', '.join(get_args(Task))}, got '{task}'.")
     own = dict(given or {})
-    masks = task == "segmentation" or (task is None and _is_of_masks(source))
+    masks = _is_of_masks(source) if task is None else _TARGETS[task] == "mask"
     listing = _read(source, own, masks=masks)
     if not masks and task is None:
-        masked, labelled = (sum(getattr(entry, name) is not None for entry in listing.entries) for name in _TARGETS)
+        masked = sum(entry.mask is not None for entry in listing.entries)
+        labelled = sum(entry.label is not None for entry in listing.entries)
         masks = masked > labelled or 2 * masked >= len(listing.entries) > 0
         listing = _read(source, own, masks=True) if masks else listing
     return _segmentation(listing, own, asked=task) if masks else _classification(source, listing, own, asked=task)
 
 
-_TARGETS = ("mask", "label")
+_TARGETS = {"classification": "label", "segmentation": "mask"}
 
 
 def _is_of_masks(source: Path) -> bool:
