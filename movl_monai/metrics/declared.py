@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypedDict
+from typing import Annotated, Literal, Protocol, TypedDict
 
 import numpy as np
 
 from movl_monai.metrics import classification_metrics as metrics
+from movl_monai.metrics.rules import Rule, Share
 
 __all__ = [
     "CLASS_FIGURES",
@@ -63,16 +64,16 @@ FigureName = Literal[
 class MetricFigures(TypedDict, total=False):
     """Figures by metric; a figure without a value is None."""
 
-    accuracy: float | None
-    balanced_accuracy: float | None
-    auroc: float | None
-    auroc_weighted: float | None
-    average_precision: float | None
-    average_precision_weighted: float | None
-    quadratic_kappa: float | None
-    cross_entropy: float | None
-    brier: float | None
-    ece: float | None
+    accuracy: Share | None
+    balanced_accuracy: Share | None
+    auroc: Share | None
+    auroc_weighted: Share | None
+    average_precision: Share | None
+    average_precision_weighted: Share | None
+    quadratic_kappa: Annotated[float | None, Rule(least=-1, most=1)]
+    cross_entropy: Annotated[float | None, Rule(least=0)]
+    brier: Annotated[float | None, Rule(least=0, most=2)]
+    ece: Share | None
 
 
 @dataclass(frozen=True, kw_only=True)

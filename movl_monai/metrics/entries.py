@@ -1,4 +1,4 @@
-"""Types of the entries of a report that :mod:`movl_monai.metrics` computes; ``report_schema.json`` holds their ranges.
+"""Types of the entries of a report that :mod:`movl_monai.metrics` computes, with the rules of its schema.
 
 They are dictionaries, because report.json holds them as they are. An interval is [low, high], or None with the reason
 in the ``notes`` of its entry.
@@ -6,11 +6,11 @@ in the ``notes`` of its entry.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from movl_monai.metrics.declared import MetricFigures
+from movl_monai.metrics.rules import Count, Free, Interval, Nullable, Rule, Share
 
-Interval = list[float]  # [low, high]
 Intervals = dict[str, Interval | None]  # by name of the figure
 
 
@@ -18,22 +18,22 @@ class Place(TypedDict):
     """Images that a parameter comes from."""
 
     split: str
-    n: int
+    n: Count
 
 
 class ThresholdPlace(Place):
     """Images that the threshold of an out-of-distribution score comes from."""
 
-    target_id_kept: float
+    target_id_kept: Share
 
 
 class Resampling(TypedDict):
     """Settings of a patient-clustered bootstrap."""
 
     resampled: str
-    num_resampled: int
-    rounds: int
-    level: float
+    num_resampled: Count
+    rounds: Count
+    level: Share
     seed: int
 
 
@@ -78,19 +78,19 @@ class DrawnClassIntervals(ResamplingFacts):
 class ClassFigures(TypedDict):
     """Figures of one class against all others."""
 
-    n: int
-    sensitivity: float | None
-    specificity: float | None
-    auroc: float | None
-    average_precision: float | None
+    n: Count
+    sensitivity: Share | None
+    specificity: Share | None
+    auroc: Share | None
+    average_precision: Share | None
 
 
 class SectionFigures(MetricFigures):
     """Figures of one set of labelled images."""
 
-    n: int
+    n: Count
     per_class: dict[str, ClassFigures]
-    confusion_matrix: list[list[int]]
+    confusion_matrix: Annotated[list[list[Count]], Rule(about="Rows are labels, columns predictions.")]
 
 
 class ClassificationFigures(SectionFigures):
@@ -104,17 +104,17 @@ class ReliabilityBin(TypedDict):
 
     low: float
     high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
+    n: Count
+    confidence: Share | None
+    accuracy: Share | None
 
 
 class CalibrationFigures(TypedDict):
     """Figures of probabilities, before or after scaling."""
 
-    cross_entropy: float
-    brier: float
-    ece: float
+    cross_entropy: Nullable
+    brier: Nullable
+    ece: Share
 
 
 class Change(TypedDict):
@@ -144,13 +144,13 @@ class CalibrationSection(TypedDict):
     before: CalibrationFigures
     after: CalibrationFigures | None
     reliability: Reliability
-    change: CalibrationChanges | None
+    change: Annotated[CalibrationChanges | None, Free]
 
 
 class Calibration(TypedDict):
     """Entry ``calibration`` of a report."""
 
-    temperature: float | None
+    temperature: Annotated[float | None, Rule(above=0)]
     fitted_on: Place
     sections: dict[str, CalibrationSection]
     helps: dict[str, bool]
@@ -162,18 +162,18 @@ class Target(TypedDict):
     """Smallest accepted value of a figure."""
 
     metric: Literal["sensitivity", "specificity"]
-    at_least: float
+    at_least: Share
 
 
 class OperatingFigures(TypedDict):
     """Figures of one section at a threshold."""
 
-    sensitivity: float | None
-    specificity: float | None
-    ppv: float | None
-    npv: float | None
-    n_positive: int
-    n_negative: int
+    sensitivity: Share | None
+    specificity: Share | None
+    ppv: Share | None
+    npv: Share | None
+    n_positive: Count
+    n_negative: Count
     intervals: Intervals
 
 
@@ -185,7 +185,7 @@ OperatingPoint = TypedDict(  # "class" is a keyword
         "threshold": float | None,
         "chosen_on": Place,
         "sections": dict[str, OperatingFigures],
-        "notes": list[str],
+        "notes": Annotated[list[str], Free],
     },
 )
 
@@ -200,21 +200,21 @@ class OperatingPoints(TypedDict):
 class SetFigures(TypedDict):
     """Coverage and size of the prediction sets of one section."""
 
-    n: int
-    coverage: float
+    n: Count
+    coverage: Share
     coverage_interval: Interval
-    mean_size: float
-    sizes: dict[str, int]
-    per_class_coverage: dict[str, float | None]
-    per_class_interval: Intervals
+    mean_size: Annotated[float, Rule(least=0)]
+    sizes: Annotated[dict[str, Count], Rule(about="Number of sets by size.")]
+    per_class_coverage: dict[str, Share | None]
+    per_class_interval: Annotated[Intervals, Free]
 
 
 class ConformalSets(TypedDict):
     """Prediction sets of one method; without thresholds if it could not be fitted."""
 
-    randomised: bool
-    per_class: bool
-    notes: list[str]
+    randomised: Annotated[bool, Free]
+    per_class: Annotated[bool, Free]
+    notes: Annotated[list[str], Free]
     threshold: float | None
     thresholds: dict[str, float | None] | None
     sections: dict[str, SetFigures]
@@ -223,8 +223,8 @@ class ConformalSets(TypedDict):
 class Conformal(TypedDict):
     """Entry ``conformal`` of a report."""
 
-    alpha: float
-    smallest_alpha: float | None
+    alpha: Share
+    smallest_alpha: Share | None
     calibrated_on: Place
     methods: dict[str, ConformalSets]
     notes: list[str]
@@ -241,20 +241,20 @@ class AnsweredFigures(TypedDict):
 class AbstentionSection(TypedDict):
     """Risk-coverage curve of one section."""
 
-    n: int
-    coverage: list[float]
-    risk: list[float]
-    aurc: float
-    aurc_interval: Interval | None
-    excess_aurc: float
-    at_threshold: AnsweredFigures | None
+    n: Count
+    coverage: list[Share]
+    risk: list[Share]
+    aurc: Share
+    aurc_interval: Annotated[Interval | None, Rule(needed=False)]
+    excess_aurc: Annotated[float, Free]
+    at_threshold: Annotated[AnsweredFigures | None, Free]
 
 
 class Abstention(TypedDict):
     """Entry ``abstention`` of a report."""
 
-    target_risk: float
-    threshold: float | None
+    target_risk: Share
+    threshold: Share | None
     chosen_on: Place
     sections: dict[str, AbstentionSection]
     notes: list[str]
@@ -263,12 +263,12 @@ class Abstention(TypedDict):
 class OODScoreFigures(TypedDict):
     """Figures of one out-of-distribution score on one set."""
 
-    auroc: float
-    aupr: float
-    fpr95: float
+    auroc: Share
+    aupr: Share
+    fpr95: Share
     auroc_interval: Interval | None
-    aupr_interval: Interval | None
-    fpr95_interval: Interval | None
+    aupr_interval: Annotated[Interval | None, Free]
+    fpr95_interval: Annotated[Interval | None, Free]
 
 
 class ChosenScore(TypedDict):
@@ -276,7 +276,7 @@ class ChosenScore(TypedDict):
 
     score: str
     threshold: float
-    bytes: int
+    bytes: Annotated[int, Free]
 
 
 class NotResampled(TypedDict):
@@ -286,12 +286,12 @@ class NotResampled(TypedDict):
 class OODSet(TypedDict):
     """Detection of the images of one other domain; a score that could not be fitted is None."""
 
-    kind: Literal["near", "far"]
-    n: int
-    share_outside: float | None
+    kind: Annotated[Literal["near", "far"], Rule(about="near: the same task elsewhere; far: images of another kind")]
+    n: Count
+    share_outside: Annotated[float | None, Free]
     scores: dict[str, OODScoreFigures | None]
-    flagged: float | None
-    resampling: Resampling | NotResampled
+    flagged: Share | None
+    resampling: Annotated[Resampling | NotResampled, Free]
 
 
 class OODDetection(TypedDict):
@@ -301,16 +301,16 @@ class OODDetection(TypedDict):
     threshold_from: ThresholdPlace
     chosen: ChosenScore | None
     sets: dict[str, OODSet]
-    n_id: int
-    id_flagged: float | None
-    definitions: dict[str, str]
+    n_id: Annotated[int, Free]
+    id_flagged: Share | None
+    definitions: Annotated[dict[str, str], Free]
     notes: list[str]
 
 
 class GroupFacts(TypedDict):
     """Size of a group."""
 
-    n: int
+    n: Count
     n_patients: int | None
     small: bool
 
@@ -356,10 +356,16 @@ class GroupComparison(TypedDict):
 
 
 # by section the groups by value; "gaps" by section; "notes"
-GroupColumn = dict[str, dict[str, Group] | dict[str, MainGap] | list[str]]
+GroupColumn = Annotated[
+    dict[str, dict[str, Group] | dict[str, MainGap] | list[str]],
+    Rule(like=dict[str, dict[str, Group]], keys={"gaps": dict[str, Any], "notes": list[str]}),
+]
 MaskGroupColumn = dict[str, dict[str, MaskGroup] | dict[str, GroupGap] | list[str]]
 # by column, and "notes"
-Groups = dict[str, GroupColumn | list[str]]
+Groups = Annotated[
+    dict[str, GroupColumn | list[str]],
+    Rule(like=dict[str, GroupColumn], keys={"notes": list[str]}, needs=("notes",)),
+]
 MaskGroups = dict[str, MaskGroupColumn | list[str]]
 
 
@@ -403,7 +409,8 @@ class Comparison(TypedDict):
     """Entry of ``comparisons``: differences to another run on the same images or cases."""
 
     name: str
-    strategy: NotRequired[object]  # stages of the other run, its name, or None; missing if it cannot be compared
+    # stages of the other run, its name, or None; missing if it cannot be compared
+    strategy: NotRequired[Annotated[object, Rule(needed=True)]]
     sections: dict[str, dict[str, Difference]]
-    tests: NotRequired[dict[str, PairedTest]]  # of a classification
+    tests: NotRequired[Annotated[dict[str, PairedTest], Free]]  # of a classification
     notes: list[str]

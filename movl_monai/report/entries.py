@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from movl_monai.metrics.entries import (
     Abstention,
@@ -12,7 +12,6 @@ from movl_monai.metrics.entries import (
     Comparison,
     Conformal,
     Groups,
-    Interval,
     Intervals,
     MaskGroups,
     OODDetection,
@@ -20,6 +19,9 @@ from movl_monai.metrics.entries import (
     Resampling,
     SectionFigures,
 )
+from movl_monai.metrics.rules import Count, Free, Interval, Rule
+
+_NEEDED = Rule(needed=True, free=True)
 
 
 class ResamplingOptions(TypedDict):
@@ -33,10 +35,10 @@ class ResamplingOptions(TypedDict):
 class Section(SectionFigures):
     """Figures of one set of images, with their intervals."""
 
-    n_unlabeled: int
-    n_patients: int | None
+    n_unlabeled: Count
+    n_patients: Annotated[int | None, Rule(least=1)]
     intervals: Intervals
-    per_class_intervals: dict[str, ClassIntervals]
+    per_class_intervals: Annotated[dict[str, ClassIntervals], Rule(like=dict[str, Intervals])]
     resampling: Resampling
     notes: list[str]
 
@@ -114,36 +116,36 @@ class ModelFacts(TypedDict):
 class KeptStart(TypedDict, total=False):
     """Sentence of a run that kept the state before its first step."""
 
-    kept_start: str
+    kept_start: Annotated[str, Free]
 
 
 class ModelCard(KeptStart):
     """Entry ``model_card`` of a report."""
 
     intended_use: str
-    model: ModelFacts
-    weights: Weights
-    classes: list[str]
-    data: list[DataRow] | None
-    run: Mapping[str, Any]  # those facts of the run that are known
-    limits: list[str]
+    model: Annotated[ModelFacts, _NEEDED]
+    weights: Annotated[Weights, _NEEDED]
+    classes: Annotated[list[str], _NEEDED]
+    data: Annotated[list[DataRow] | None, _NEEDED]
+    run: Annotated[Mapping[str, Any], _NEEDED]  # those facts of the run that are known
+    limits: Annotated[list[str], _NEEDED]
     notes: list[str]
 
 
 class Report(Sections, TrustEntries):
     """Report of a classification, schema version 2; ``files`` is added when it is written."""
 
-    schema_version: int
+    schema_version: Annotated[int, Rule(only=2)]
     comparisons: list[Comparison]
     explanations: Explanations
-    classes: list[str]
+    classes: Annotated[list[str], Rule(shortest=2, about="In the order of the logits.")]
     id_domain: str
     far_domains: list[str]
     options: Mapping[str, Any]  # the fields of ReportOptions, as stored
     run: Mapping[str, Any]
     notes: list[str]
     model_card: ModelCard
-    files: NotRequired[dict[str, str]]
+    files: NotRequired[Annotated[dict[str, str], Rule(needed=True)]]
 
 
 class MaskFigures(TypedDict):

@@ -100,7 +100,7 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
         options: options of the report; None takes those in the facts, or else the defaults.
 
     Returns:
-        JSON-able, without non-finite numbers; described by ``report_schema.json`` beside this module:
+        JSON-able, without non-finite numbers; described by :func:`~movl_monai.report.schema.report_schema`:
         ``schema_version``, ``id``, ``ood`` (one entry per domain), ``val`` and ``calibration_section`` (if there are
         such images), the entries of :func:`~movl_monai.report.trust_entries.trust_entries`, ``comparisons``,
         ``explanations``, ``model_card``, ``classes``, ``id_domain``, ``far_domains``, ``options``, ``run``, ``notes``.

@@ -1,74 +1,95 @@
-"""Tests that the types of a report and its schema describe the same file."""
+"""Tests of the schema made from the types of a report: what it accepts and what it refuses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from importlib.resources import files
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from movl_monai.report.entries import Report
+from movl_monai.report.report import report_of_outputs
+from movl_monai.report.schema import report_schema
+from tests.evaluation.outputs_data import stored_outputs
 
-SCHEMA = json.loads((files("movl_monai.report") / "report_schema.json").read_text(encoding="utf-8"))
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-ANYTHING = (Any, object)
-
-
-def test_schema_and_types_have_the_same_entries() -> None:
-    assert list(_differences(SCHEMA, Report, "report")) == []
+SCHEMA = report_schema()
+Change = Callable[[dict[str, Any]], Any]
 
 
-def _differences(schema: Mapping[str, Any], hint: Any, path: str) -> list[str]:
-    parts = list(_parts(schema))
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if any(choice in ANYTHING for choice in choices):
-        return []
-    found = []
-    stated = {kind for part in parts for kind in _kinds(part)}
-    expected = {_kind(choice) for choice in choices}
-    # the schema may allow null where this version always writes a value
-    if (stated and stated - {"null"} != expected - {"null"}) or (stated and not expected <= stated):
-        found.append(f"{path}: the schema has {sorted(stated)}, the type {sorted(expected)}")
-    for part in parts:
-        for choice in choices:
-            found += _inside(part, choice, path)
-    return found
+@cache
+def _report() -> str:
+    comparison = {"name": "other", "strategy": None, "sections": {}, "notes": []}
+    return json.dumps({**report_of_outputs(stored_outputs()), "comparisons": [comparison], "files": {}})
 
 
-def _inside(schema: Mapping[str, Any], hint: Any, path: str) -> list[str]:
-    named = schema.get("properties", {})
-    if is_typeddict(hint):
-        hints = get_type_hints(hint)
-        missing = [f"{path}: the type has no {key}" for key in {*named, *schema.get("required", ())} - set(hints)]
-        return missing + [
-            text for key in named.keys() & hints for text in _differences(named[key], hints[key], f"{path}.{key}")
-        ]
-    if get_origin(hint) is list and "items" in schema:
-        return _differences(schema["items"], get_args(hint)[0], f"{path}[]")
-    # a dictionary with some keys of its own, such as the groups, is a union of its values
-    if get_origin(hint) is dict and isinstance(schema.get("additionalProperties"), dict) and not named:
-        return _differences(schema["additionalProperties"], get_args(hint)[1], f"{path}.*")
-    return []
+def _problems(change: Change) -> list[str]:
+    report = json.loads(_report())
+    change(report)
+    errors = list(Draft202012Validator(SCHEMA).iter_errors(report))
+    # inside of an entry that may be null
+    return [found.json_path for error in errors if (found := best_match([error])) is not None]
 
 
-def _parts(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the schema with its references and alternatives resolved."""
-    if "$ref" in schema:
-        return _parts(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
-    inner = [*schema.get("oneOf", ()), *schema.get("allOf", ())]
-    return [part for one in inner for part in _parts(one)] if inner else [schema]
+def test_schema_is_sound_and_names_every_entry() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert set(SCHEMA["properties"]) == set(Report.__annotations__)
+    assert {ref.rpartition("/")[2] for ref in _references(SCHEMA)} == set(SCHEMA["$defs"])
 
 
-def _kinds(schema: Mapping[str, Any]) -> set[str]:
-    if "enum" in schema or "const" in schema:
-        return {KINDS[type(value)] for value in schema.get("enum", [schema.get("const")])}
-    kinds = schema.get("type", [])
-    return {kinds} if isinstance(kinds, str) else set(kinds)
+def _references(schema: Any) -> Iterator[str]:
+    parts = schema.items() if isinstance(schema, Mapping) else enumerate(schema if isinstance(schema, list) else ())
+    for key, part in parts:
+        if key == "$ref":
+            yield part
+        else:
+            yield from _references(part)
 
 
-def _kind(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return KINDS[type(get_args(hint)[0])]
-    return "array" if origin is list else KINDS.get(hint, "object")
+def test_schema_is_printed_as_a_file() -> None:
+    command = [sys.executable, "-m", "movl_monai.report.schema"]
+    assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout) == SCHEMA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: None,
+        lambda report: report.update(id=None, new_entry=1),
+        lambda report: report["id"].update(auroc=None, n_patients=None),
+        lambda report: report["id"]["intervals"].update(error_rate=None),
+        lambda report: report["calibration"]["sections"]["id"].pop("change", None),
+        lambda report: report["ood_detection"].update(n_id="of an earlier version"),
+        lambda report: report["model_card"].update(model="of an earlier version"),
+        lambda report: report["groups"].update(age={}),
+    ],
+)
+def test_schema_accepts(change: Change) -> None:
+    assert _problems(change) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda report: report.update(schema_version=1), "$.schema_version"),
+        (lambda report: report.pop("files"), "$"),
+        (lambda report: report["id"].pop("ece"), "$.id"),
+        (lambda report: report["id"].update(accuracy=1.2), "$.id.accuracy"),
+        (lambda report: report["id"].update(n_patients=0), "$.id.n_patients"),
+        (lambda report: report["id"]["intervals"].update(auroc=[0.1, 0.2, 0.3]), "$.id.intervals.auroc"),
+        (lambda report: report["id"]["confusion_matrix"][0].__setitem__(0, -1), "$.id.confusion_matrix[0][0]"),
+        (lambda report: report["calibration"].update(temperature=0), "$.calibration.temperature"),
+        (lambda report: report["comparisons"][0].pop("strategy"), "$.comparisons[0]"),
+        (lambda report: report["groups"].pop("notes"), "$.groups"),
+        (lambda report: report["groups"]["sex"]["id"]["F"].update(small=1), "$.groups.sex.id.F.small"),
+        (lambda report: report.update(classes=["one"]), "$.classes"),
+        (lambda report: report["model_card"].pop("data"), "$.model_card"),
+    ],
+)
+def test_schema_refuses(change: Change, place: str) -> None:
+    assert _problems(change) == [place]

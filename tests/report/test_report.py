@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from PIL import Image
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, build_report, classification_figures, write_report
 from movl_monai.metrics.weighted import METRICS
+from movl_monai.report.schema import report_schema
 from tests.evaluation.data import random_predictions
 
 NAMES = ["a", "b", "c"]
-SCHEMA = Draft202012Validator(
-    json.loads((files("movl_monai.report") / "report_schema.json").read_text(encoding="utf-8"))
-)
+SCHEMA = Draft202012Validator(report_schema())
 
 
 def report_of(predictions: Predictions, **options: Any) -> dict[str, Any]:
