@@ -148,7 +148,7 @@ class Figure:
         column: heading in a table of methods; "" takes the title in lower case.
         words: name in a sentence; "" takes the heading.
         percent: True for a share of images, which sentences give in percent.
-        chance: maps the number of classes to what guessing gives; None if that is unknown.
+        chance: maps the number of classes to the figure of a guess; None if that is unknown.
     """
 
     title: str

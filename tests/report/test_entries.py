@@ -1,4 +1,4 @@
-"""Tests of the schema made from the types of a report: what it accepts and what it refuses."""
+"""Tests of the schema made from the types of a report: accepted and refused files."""
 
 from __future__ import annotations
 
