@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -15,7 +16,10 @@ from PIL import Image
 
 from movl_monai import errors
 from movl_monai.cli import main
+from movl_monai.cli.main import COMMANDS
+from movl_monai.cli.options import CORRUPTION_NAMES
 from movl_monai.errors import ConfigError, errors_shown_once, show_user_errors
+from movl_monai.transforms.corruptions import CORRUPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"C": ROOT / "bundles/movl_classification/configs", "D": ROOT / "bundles/dvpt_classification/configs"}
@@ -72,6 +76,7 @@ def _picture(path: Path, seed: int) -> None:
 TRAIN = "run training --config_file {C}/train.json --dataset_dir {good} --output_dir {out}"
 DVPT = "run training --config_file {D}/train.json --dataset_dir {good} --output_dir {out}"
 SEGMENT = "run training --config_file {S}/train.json --output_dir {out} --one_image_per_patient true --dataset_dir"
+COMPARE = "compare --bundle movl_classification --dataset_dir {good} --output_dir {out}"
 MISTAKES = [
     (f"{TRAIN} --dataset_dir {{none}}", 2, "`--dataset_dir` names no file or folder: {none}. Give a CSV file"),
     (f"{TRAIN} --epoch 1", 2, "Nothing in the config reads 'epoch' (did you mean 'epochs'?)"),
@@ -114,6 +119,28 @@ MISTAKES = [
     (f"{SEGMENT} {{jpeg}} --epochs 1", 2, "Set `--warmup_epochs 0` for so short a training"),
     ("train movl_classification {good} --output_dir {out} --batch_size 0", 2, "`--batch_size` must be a whole number"),
     ("train movl_classification {none} --output_dir {out}", 2, "There is no data set at '{none}'"),
+    ("evaluate {none} --dataset_dir {good}", 2, "There is no run at {none}. Expected the output_dir of a training"),
+    ("evaluate {empty} --dataset_dir {good}", 2, "There is no run.json beside the checkpoint of {empty}"),
+    ("report {empty}", 2, "Evaluate the run first: `movl-monai evaluate RUN --dataset_dir DIR`"),
+    ("predict {none} {good} --output_dir {out}", 2, "There is no run and no exported model at {none}"),
+    ("predict {used} {none} --output_dir {out}", 2, "`INPUT` names no file or folder: {none}"),
+    ("predict {used} {good} --output_dir {out} --outputs csv,xml", 2, "--outputs must be of csv, json"),
+    ("predict {used} {good} --output_dir {good}/out", 2, "--output_dir lies inside of the input"),
+    ("predict {used} {good} --output_dir {out} --batch_size 0", 2, "--batch_size must be 'auto' or a number"),
+    ("predict {file} {good} --output_dir {out}", 2, "is not an exported model"),
+    ("export {none}", 2, "There is no run at {none}"),
+    (f"{COMPARE} --dataset_dir {{none}}", 2, "`--dataset_dir` names no file or folder: {none}"),
+    (f"{COMPARE} --arms jint", 2, "There is no arm 'jint' (did you mean 'joint'?)"),
+    (f"{COMPARE} --epoch 1", 2, "reads 'epoch' (did you mean 'epochs'?)"),
+    (f"{COMPARE} --epochs x", 2, "`--epochs` must be a whole number of at least 0"),
+    ("ensemble {none} {empty} --output_dir {out}", 2, "There is no run at {none}"),
+    ("robustness {none} --baseline {none} --dataset_dir {good} --output_dir {out}", 2, "There is no run at {none}"),
+    ("fit {none} --output_dir {out}", 2, "`DATA` names no file or folder: {none}"),
+    ("ingest {none} --output {out}/manifest.csv", 2, "'none' does not exist; name the folder that holds the images"),
+    ("check {none}", 2, "There is no file or folder 'none'"),
+    ("phantom {file}/x", 2, "The folder cannot be written"),
+    ("inspect {none}", 2, "There is nothing at {none}"),
+    ("bundle copy movl_clasification {out}", 2, "did you mean 'movl_classification'?"),
 ]  # fmt: skip
 
 
@@ -125,6 +152,21 @@ def test_a_mistake_is_answered_before_anything_is_loaded(
     assert _filled(message, folder, tmp_path) in err
     assert err.startswith("movl-monai: ")
     assert out == ""
+
+
+def test_no_mistake_imports_torch_or_monai(folder: Path, tmp_path: Path) -> None:
+    """All rows in one process, and `check` of a list without pixels: modules are counted, not seconds."""
+    commands = [[_filled(word, folder, tmp_path) for word in row[0].split()] for row in MISTAKES]
+    assert {words[0] for words in commands} == {*COMMANDS}
+    commands.append(["check", str(folder / "halves"), "--headers_only", "--num_workers", "0", "--no_progress"])
+    script = (
+        "import json, sys; from movl_monai.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    main(words)\n"
+        "    if {'torch', 'monai'} & {*sys.modules}: sys.exit(f'{words} imported torch or MONAI')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(commands)], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]
 
 
 HEAVY = " --epochs 2 --warmup_epochs 0 --image_size 32 --num_workers 0 --device cpu"
@@ -140,8 +182,14 @@ HEAVY = " --epochs 2 --warmup_epochs 0 --image_size 32 --num_workers 0 --device 
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_mistake_in_the_pixels_is_answered(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    message: str,
 ) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # loggers of MONAI keep the stream of an earlier test
     assert message in _said(folder, tmp_path, capsys, command, 2)[1]
 
 
@@ -155,6 +203,10 @@ def _said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], comm
 def _filled(text: str, folder: Path, tmp_path: Path) -> str:
     places = {path.name: path for path in folder.iterdir()}
     return text.format(**CONFIGS, **places, none=folder / "none", out=tmp_path / "out")
+
+
+def test_the_names_of_corruptions_are_those_of_the_transforms() -> None:
+    assert tuple(CORRUPTIONS) == CORRUPTION_NAMES
 
 
 def test_an_interrupted_training_says_how_to_go_on(

@@ -10,6 +10,7 @@ from typing import Any
 from movl_monai.bundles import find_bundle
 from movl_monai.cli.bundle_help import describe_bundle
 from movl_monai.cli.options import (
+    CORRUPTION_NAMES,
     EXPORT_FORMATS,
     accept_old_names,
     add_bundle_dir,
@@ -417,7 +418,7 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
         "--images", type=int, metavar="N", help="use N test images, as many of each class (default: all)"
     )
     parser.add_argument("--severities", default="1,2,3,4,5", metavar="1,3,...", help="(default: 1,2,3,4,5)")
-    parser.add_argument("--corruptions", metavar="A,B,...", help="(default: all)")
+    parser.add_argument("--corruptions", metavar="A,B,...", help=f"of {', '.join(CORRUPTION_NAMES)} (default: all)")
     parser.add_argument("--corruption_seed", type=int, default=0, help="of the draws of the corruptions (default: 0)")
     parser.add_argument("--rounds", type=int, default=1000, help="resamples of the intervals (default: 1000)")
     add_device(parser)

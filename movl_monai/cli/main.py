@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from movl_monai import __version__
 from movl_monai.cli import arguments
-from movl_monai.cli.output import keep_stdout, open_log
+from movl_monai.cli.output import keep_stdout, open_log, say_loading
 from movl_monai.errors import errors_shown_once, user_error
 
 __all__ = ["COMMANDS", "Command", "main", "parsers", "take_pairs", "underscored"]
@@ -35,11 +35,14 @@ class Command(NamedTuple):
             when the command's arguments are known to be right.
         help: line in the list of commands.
         add_arguments: adds its arguments to a parser.
+        check: function that checks the arguments without torch and MONAI, as ``module:name``; "" for a program that
+            imports neither before it has checked them.
     """
 
     program: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
+    check: str = ""
 
 
 COMMANDS = {
@@ -47,6 +50,7 @@ COMMANDS = {
         "movl_monai.cli.fit:run",
         "one command from a folder of images to an evaluated and exported model, within a time budget",
         arguments.add_fit,
+        "movl_monai.cli.early:check_fit",
     ),
     "phantom": Command(
         "movl_monai.cli.phantom:run",
@@ -77,6 +81,7 @@ COMMANDS = {
         "movl_monai.cli.evaluate:run",
         "evaluate a trained run from its record, alone or against other runs",
         arguments.add_evaluate,
+        "movl_monai.cli.early:check_evaluate",
     ),
     "report": Command(
         "movl_monai.cli.report:run",
@@ -87,26 +92,31 @@ COMMANDS = {
         "movl_monai.cli.compare:run",
         "compare adaptation methods on one data set: seeds, equal search, one table",
         arguments.add_compare,
+        "movl_monai.cli.early:check_compare",
     ),
     "ensemble": Command(
         "movl_monai.cli.ensemble:run",
         "join runs in one that gives the mean of their calibrated probabilities",
         arguments.add_ensemble,
+        "movl_monai.cli.early:check_ensemble",
     ),
     "robustness": Command(
         "movl_monai.cli.robustness:run",
         "how runs do on corrupted test images, as multiples of a baseline",
         arguments.add_robustness,
+        "movl_monai.cli.early:check_robustness",
     ),
     "export": Command(
         "movl_monai.cli.export:run",
         "write a trained run as one ONNX, TorchScript or torch.export file",
         arguments.add_export,
+        "movl_monai.cli.early:check_export",
     ),
     "predict": Command(
         "movl_monai.cli.predict:run",
         "predict DICOM, NIfTI and pictures: tables, DICOM objects, masks",
         arguments.add_predict,
+        "movl_monai.cli.early:check_predict",
     ),
     "inspect": Command(
         "movl_monai.cli.inspect:run",
@@ -152,8 +162,12 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         options = _read(sys.argv[1:] if words is None else list(words))
         with open_log(getattr(options, "log_file", None), quiet=getattr(options, "quiet", False)):
+            command = COMMANDS[options.command]
+            if command.check:
+                pkgutil.resolve_name(command.check)(options)
+                say_loading()
             with keep_stdout():  # loggers of MONAI take the stream at import
-                program = pkgutil.resolve_name(getattr(options, "program", COMMANDS[options.command].program))
+                program = pkgutil.resolve_name(getattr(options, "program", command.program))
             with nullcontext() if _shows_tracebacks(options) else errors_shown_once():
                 return int(program(options) or 0)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from pathlib import Path
 from movl_monai.errors import ConfigError
 
 __all__ = [
+    "CORRUPTION_NAMES",
     "EXPORT_FORMATS",
     "accept_old_names",
     "add_bundle_dir",
@@ -27,6 +28,12 @@ __all__ = [
 
 EXPORT_FORMATS = ("onnx", "torchscript", "torch-export")
 """Formats of exported files."""
+
+CORRUPTION_NAMES = (
+    *("gaussian_noise", "quantum_noise", "gaussian_blur", "defocus", "motion", "contrast", "gamma", "jpeg"),
+    *("resampling", "inversion", "text", "field_of_view"),
+)
+"""Corruptions of `movl-monai robustness`, as :data:`movl_monai.transforms.corruptions.CORRUPTIONS` names them."""
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

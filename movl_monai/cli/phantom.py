@@ -32,6 +32,10 @@ def run(options: argparse.Namespace) -> int:
         )
     except MovlError:
         raise
+    except OSError as error:
+        raise ConfigError(
+            f"The folder cannot be written ({error.strerror}): {options.folder}. Name one that exists or can be made."
+        ) from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
     state = "is there already, nothing to do" if summary.kept else "written"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from movl_monai import heap
+from movl_monai.cli.early import check_batch_size, read_codes
 from movl_monai.cli.options import split_words
 from movl_monai.cli.output import show
-from movl_monai.errors import EXIT_SOME_FAILED, ConfigError
+from movl_monai.errors import EXIT_SOME_FAILED
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.run import predict
 
@@ -24,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
         options.input,
         out=options.output_dir,
         outputs=split_words(options.outputs),
-        batch_size=_batch_size(options.batch_size),
+        batch_size=check_batch_size(options.batch_size),
         num_workers=options.num_workers,
         device=options.device,
         modalities=split_words(options.modalities),
@@ -32,30 +31,10 @@ def run(options: argparse.Namespace) -> int:
         overrides=parse_overrides(options.overrides),
         bundle_dir=options.bundle_dir,
         trust=options.trust,
-        codes=_codes(options.codes),
+        codes=read_codes(options.codes),
     )
     if summary is None:  # not the first process
         return 0
     counts = {name: value for name, value in vars(summary).items() if name not in ("rows", "out")}
     show(options, summary.text(), {"output_dir": summary.out, **counts})
     return EXIT_SOME_FAILED if summary.failed or summary.not_written else 0
-
-
-def _codes(path: str | None) -> dict[str, list[str]] | None:
-    if path is None:
-        return None
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--codes cannot be read as JSON ({type(error).__name__}): {path}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError('--codes must hold {"class name": [value, scheme designator, meaning], ...}.')
-    return content
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--batch_size must be 'auto' or a number of at least 1, got {text!r}.")
-    return int(text)

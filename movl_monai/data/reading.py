@@ -165,7 +165,7 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
         kept: whether the splits of a training are kept, so that those of the list do not count.
 
     Raises:
-        DataError: as :func:`read_datalist` for what the lists alone show.
+        DataError: as :func:`read_datalist`, as far as the lists alone show it.
         LeakageError: for a patient that the list names in two splits.
     """
     columns = check_group_columns(arguments.get("group_columns", ()))

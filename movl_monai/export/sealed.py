@@ -10,7 +10,16 @@ from typing import Literal, get_args
 
 from movl_monai.errors import ExportError
 
-__all__ = ["SEAL_KEY", "SUFFIXES", "ExportFormat", "check_intact", "exported_format", "seal_onnx", "unsealed"]
+__all__ = [
+    "SEAL_KEY",
+    "SUFFIXES",
+    "ExportFormat",
+    "check_intact",
+    "exported_format",
+    "is_exported",
+    "seal_onnx",
+    "unsealed",
+]
 
 ExportFormat = Literal["torchscript", "onnx", "torch-export"]
 SUFFIXES: dict[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -42,6 +51,23 @@ def exported_format(path: str | os.PathLike[str]) -> ExportFormat:
         f"{path.name} is not an exported model: expected {', '.join(get_args(ExportFormat))} as `movl-monai export` "
         "writes them. It may be cut off or damaged; export it again."
     )
+
+
+def is_exported(path: Path) -> bool:
+    """Return True for an exported file, False for a run's folder, record or checkpoint.
+
+    Raises:
+        ExportError: for any other file.
+    """
+    if path.is_dir():
+        return False
+    try:
+        return bool(exported_format(path))
+    except ExportError:
+        # a checkpoint beside its record is opened as a run; for any other file the exporter's error is raised
+        if path.suffix == ".json" or any((path.parent / name).is_file() for name in ("run.json", "models/run.json")):
+            return False
+        raise
 
 
 def check_intact(path: Path, form: ExportFormat) -> None:

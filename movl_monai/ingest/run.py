@@ -81,13 +81,13 @@ class Reading:
     def examine(self, root: Path, ids: IdMap, label: str | None = None) -> Examine:
         """Return the reader of a file."""
         try:
-            transform = self.preprocessing.build()
+            transform = None if self.headers_only else self.preprocessing.build()
         except ValueError as error:
             raise DataError(f"The preprocessing cannot be made: {error}") from error
         return Examine(
             root=root,
             salter=ids.salter,
-            transform=None if self.headers_only else transform,
+            transform=transform,
             slice_axis=self.preprocessing.slice_axis,
             label=label,
         )

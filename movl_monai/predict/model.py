@@ -15,12 +15,12 @@ import torch
 
 from movl_monai.engines.checks import check_device
 from movl_monai.engines.features import prepare_image_batch
-from movl_monai.errors import ConfigError, ExportError
+from movl_monai.errors import ConfigError
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
 from movl_monai.export import ExportedModel, read_exported
 from movl_monai.export.preprocessing import literal_config
-from movl_monai.export.sealed import exported_format
+from movl_monai.export.sealed import is_exported
 from movl_monai.networks import trained_state_sha256
 from movl_monai.report.tasks import task_named
 from movl_monai.runs import Run, as_written, open_run
@@ -125,25 +125,13 @@ def open_model(
             f"There is no run and no exported model at {given}; give the output_dir of a training, its model.pt, or a "
             "file of `movl-monai export`."
         )
-    if _is_exported(given):
+    if is_exported(given):
         model = _open_exported(given, overrides)
     else:
         model = _open_run(given, device, overrides, bundle_dir, trust=trust)
     if task is not None and model.task != task:
         raise ConfigError(f"{given.name} is for {model.task}, wanted was {task}; give the run of another bundle.")
     return model
-
-
-def _is_exported(path: Path) -> bool:
-    if path.is_dir():
-        return False
-    try:
-        return bool(exported_format(path))
-    except ExportError:
-        # a checkpoint beside its record is opened as a run; for any other file the exporter's error is raised
-        if path.suffix == ".json" or any((path.parent / name).is_file() for name in ("run.json", "models/run.json")):
-            return False
-        raise
 
 
 def _open_run(

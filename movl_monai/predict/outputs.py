@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from movl_monai.errors import RESEARCH_USE, ConfigError, UnwritableError
@@ -17,7 +19,7 @@ if TYPE_CHECKING:  # the help of the command reads the registry, and must not st
     from movl_monai.predict.loader import Item
     from movl_monai.predict.tasks import SegmentedCase
 
-__all__ = ["OUTPUTS", "Output", "check_outputs", "output_folders", "register"]
+__all__ = ["OUTPUTS", "Output", "check_names", "check_outputs", "check_outside", "output_folders", "register"]
 
 Row = dict[str, Any]
 
@@ -81,19 +83,42 @@ def register(output: type[Output]) -> type[Output]:
     return output
 
 
+def check_outside(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+    """Return the folder of the outputs, which must not lie in the input.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    folder, origin = Path(out), Path(source)
+    if origin.is_dir() and folder.resolve().is_relative_to(origin.resolve()):
+        raise ConfigError(
+            "--output_dir lies inside of the input, so that the next run would predict its outputs; choose another."
+        )
+    return folder
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that outputs are known, and one or more.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if unknown := [name for name in names if name not in OUTPUTS]:
+        raise ConfigError(f"--outputs must be of {', '.join(OUTPUTS)}, got {', '.join(map(repr, unknown))}.")
+    if not names:
+        raise ConfigError(f"--outputs must name at least one of {', '.join(OUTPUTS)}.")
+
+
 def check_outputs(names: Sequence[str], task: str) -> list[str]:
     """Return the requested outputs in the order of the registry.
 
     Raises:
         ConfigError: if the list is empty, or an output is unknown or not available for the task.
     """
-    if unknown := [name for name in names if name not in OUTPUTS]:
-        raise ConfigError(f"--outputs must be of {', '.join(OUTPUTS)}, got {', '.join(map(repr, unknown))}.")
+    check_names(names)
     if other := [name for name in names if task not in OUTPUTS[name].tasks]:
         possible = ", ".join(name for name, output in OUTPUTS.items() if task in output.tasks)
         raise ConfigError(f"A model for {task} has the outputs {possible}; it has no {', '.join(other)}.")
-    if not names:
-        raise ConfigError(f"--outputs must name at least one of {', '.join(OUTPUTS)}.")
     return [name for name in OUTPUTS if name in names]
 
 

@@ -24,7 +24,7 @@ from movl_monai.predict.journal import Journal, started_at
 from movl_monai.predict.listing import Listed, Source, list_images
 from movl_monai.predict.loader import Decoding, Unit, load_units, make_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
-from movl_monai.predict.outputs import OUTPUTS, check_outputs, output_folders
+from movl_monai.predict.outputs import OUTPUTS, check_outputs, check_outside, output_folders
 from movl_monai.predict.tasks import Sink, worker_for
 from movl_monai.predict.world import World, join_world
 from movl_monai.predict.writing import Writer
@@ -150,7 +150,7 @@ def predict(
         MovlError: if the model, the source or the output folder cannot be used, or the disk is full. An unreadable file
             of the source does not raise; it has a row with the reason.
     """
-    folder = _check_folders(source, out)
+    folder = check_output_dir(check_outside(source, out))
     with join_world() as world:
         if not isinstance(model, Model):
             several = device is None and world.size > 1 and torch.cuda.is_available()
@@ -246,16 +246,6 @@ def _resume(
 
 def _units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
     return make_units(listed.items, batch_size, by_case=model.per_pixel)
-
-
-def _check_folders(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    folder, origin = Path(out), Path(source)
-    if origin.is_dir() and folder.resolve().is_relative_to(origin.resolve()):
-        raise ConfigError(
-            "--output_dir lies inside of the input, so that the next run would predict its outputs; choose another."
-        )
-    check_output_dir(folder)
-    return folder
 
 
 def _listed(
