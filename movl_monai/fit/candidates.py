@@ -39,10 +39,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """All candidates, and what they share.
+    """All candidates, and their common parts.
 
     Args:
-        ordered: the simplest first: exact probes of all backbones, then what is trained.
+        ordered: the simplest first: exact probes of all backbones, then the trained ones.
         common: configurations without any arm, for the data.
         settings: ids and values of the training; ``evaluation``: those that only the evaluation reads.
     """
