@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .budget import in_words
@@ -30,8 +30,8 @@ def summarize(fit: Fit) -> list[str]:
         f"Because: {record['reason']}",
         f"Others:  {_others(record)}",
         f"On val:  {_figure(figure, chosen['value'], chosen['interval'])}, {count} {units}, by which it was chosen",
-        f"Test:    {_section(report.get('id'), shown)}",
-        f"OOD:     {_ood(report.get('ood') or {}, shown)}",
+        f"Test:    {_section(report.get('id'), shown, units)}",
+        f"OOD:     {_ood(report.get('ood') or {}, shown, units)}",
         f"Model:   {folder}/model.onnx ({record['model']['megabytes']:.1f} MB, differs from the network by "
         f"{record['model']['parity']['logits']:.0e})",
         f"Report:  {folder}/report.html (model card: MODEL_CARD.md, the data: data/quality.html, decisions: fit.json)",
@@ -53,18 +53,16 @@ def _others(record: Mapping[str, Any]) -> str:
     return "; ".join(lines) or "none"
 
 
-def _section(section: Mapping[str, Any] | None, names: tuple[str, ...]) -> str:
+def _section(section: Mapping[str, Any] | None, names: Sequence[str], units: str) -> str:
     if not section:
         return "no labelled images"
     parts = [_figure(name, section.get(name), (section.get("intervals") or {}).get(name)) for name in names]
-    return f"{', '.join(parts)}, {section.get('n', section.get('cases', 0))} images or cases"
+    return f"{', '.join(parts)}, {section['n']} {units}"
 
 
-def _ood(sections: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    lines = [
-        f"{name}: {_section(section, names[-1:] if names[-1] == 'auroc' else names[:1])}"
-        for name, section in sections.items()
-    ]
+def _ood(sections: Mapping[str, Any], names: Sequence[str], units: str) -> str:
+    own = [name for name in names if name in ("auroc", "dice")]
+    lines = [f"{name}: {_section(section, own, units)}" for name, section in sections.items()]
     return (
         "; ".join(lines) or "none given; --ood_dataset_dirs \"['DIR']\" in another fit evaluates images from elsewhere"
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from movl_monai.data.columns import check_one_label_each
 from movl_monai.data.csv_text import read_table
-from movl_monai.data.entries import Entry, Listing
+from movl_monai.data.entries import SPLITS, Entry, Listing
 from movl_monai.data.layouts import LISTS, is_paired, reader_of
 from movl_monai.data.sources import read_source
 from movl_monai.errors import ConfigError, DataError
@@ -111,6 +111,7 @@ def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | No
             "Images are volumes: trained by slices, judged by volumes. A volume without a patient in a list is a "
             "patient of its own (--one_image_per_patient false says otherwise)."
         )
+    notes.append(_split(listing))
     return Decision(task="segmentation", images=len(listing.entries), notes=notes, overlays=overlays)
 
 
@@ -127,7 +128,15 @@ def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *,
             f"Classes are the whole numbers {min(labels, key=int)} to {max(labels, key=int)}: taken as grades, judged "
             "by quadratic kappa (--label_order nominal takes them as classes without an order)."
         )
+    notes.append(_split(listing))
     return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
+
+
+def _split(listing: Listing) -> str:
+    named = {entry.split for entry in listing.entries if entry.split is not None}
+    if named:
+        return f"Split: as the data set names it ({', '.join(split for split in SPLITS if split in named)})."
+    return "Split: made by patient (--split_fractions says otherwise), and kept for every later call."
 
 
 def _are_grades(labels: Sequence[str]) -> bool:
