@@ -167,7 +167,10 @@ class _Work:
                 reading=self._reading(),
                 mask_suffix=str(self.candidates.settings.get("mask_suffix") or ""),
             )
+        alone = self._setting("one_image_per_patient", False)
         for finding in outcome.quality["findings"]:
+            if finding["code"] == "patient_unknown" and alone:
+                continue
             _say(f"Look at {finding['code']}: {finding['images']} images. {finding['text']}")
         if has_leaks(outcome.quality):
             leaks = [finding["code"] for finding in outcome.quality["findings"] if finding["level"] == "leak"]
@@ -203,7 +206,8 @@ class _Work:
         self.record["images"] = sizes
         _say("Images: " + ", ".join(f"{name} {part['images']}" for name, part in sizes.items()) + ".")
         per_image = self.record["seconds"]["decode"] / max(1, len(self.data.images))
-        self.budget.reserve = _OVERHEAD + per_image * self._images_to_evaluate()
+        again = self.record["seconds"].get("forward", 0.0)  # of an earlier call
+        self.budget.reserve = _OVERHEAD + per_image * self._images_to_evaluate() + again
         self._keep()
 
     def train(self) -> None:
@@ -267,24 +271,22 @@ class _Work:
             )
         self.record["settings"] = {**there, **wanted}
 
+    def _setting(self, name: str, default: Any) -> Any:
+        """Return the value of an id that all candidates share; the default if the bundle has no such id."""
+        config = self.candidates.common.train
+        return make_parser(config, {}).get_parsed_content(name) if name in config else default
+
     def _reading(self) -> Reading:
         """Return how the training reads its files."""
-        parser = make_parser(self.candidates.common.train, {})
-        config = self.candidates.common.train
-
-        def value(name: str, default: Any) -> Any:
-            return parser.get_parsed_content(name) if name in config else default
-
-        known = Preprocessing()
-        chosen = {name: value(name, default) for name, default in vars(known).items()}
-        size = chosen["image_size"]
+        seen = {name: self._setting(name, default) for name, default in vars(Preprocessing()).items()}
+        size = seen["image_size"]
         return Reading(
-            preprocessing=Preprocessing(**{**chosen, "image_size": size if isinstance(size, int) else max(size)}),
+            preprocessing=Preprocessing(**{**seen, "image_size": size if isinstance(size, int) else max(size)}),
             headers_only=self.decision.images > _DECODED,
             num_workers=os.cpu_count() or 1,
-            patient_pattern=value("patient_pattern", None),
-            id_domain=value("id_domain", "id"),
-            encoding=value("encoding", None),
+            patient_pattern=self._setting("patient_pattern", None),
+            id_domain=self._setting("id_domain", "id"),
+            encoding=self._setting("encoding", None),
             progress=False,
         )
 

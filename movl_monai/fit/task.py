@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from movl_monai.data.entries import SPLITS, Entry, Listing
 from movl_monai.data.layouts import LISTS, is_paired, reader_of
 from movl_monai.data.sources import read_source
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.ingest.pairs import middle_slice
+from movl_monai.transforms import LoadImageMask
 
 __all__ = ["BUNDLES", "Decision", "Task", "decide"]
 
@@ -23,6 +26,8 @@ BUNDLES: dict[Task, str] = {"classification": "movl_classification", "segmentati
 _JPEG = (".jpg", ".jpeg")
 _NIFTI = (".nii", ".nii.gz")
 _MAX_GRADES = 11
+_MAX_CLASSES = 30
+_LOOKED_AT = 32  # masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +103,16 @@ def _read(source: Path, given: Mapping[str, Any], *, masks: bool) -> Listing:
 
 def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
     why = "as --task says" if asked else "the images have masks (--task classification takes classes instead)"
-    notes, overlays = [f"Task: segmentation; {why}."], []
-    if any(_named(entry.mask, _JPEG) for entry in listing.entries) and "mask_threshold" not in given:
-        overlays.append("data_jpeg_masks.json")
-        notes.append(
-            "Masks are JPEG pictures: grey levels from 128 are foreground (--mask_threshold N says otherwise)."
-        )
+    notes = [f"Task: segmentation; {why}."]
+    overlays: list[str] = []
+    settings: dict[str, Any] = {}
+    if not {"mask_threshold", "mask_values", "mask_class_names"} & {*given}:
+        if any(_named(entry.mask, _JPEG) for entry in listing.entries):
+            settings["mask_threshold"] = 128
+            notes.append("Masks are JPEG: grey levels from 128 are foreground (--mask_threshold N says otherwise).")
+        else:
+            settings, said = _mask_classes(_mask_values(listing.entries), named=listing.class_names is not None)
+            notes += said
     volumes = sum(entry.path.is_dir() or _named(entry.path, _NIFTI) for entry in listing.entries)
     if 2 * volumes > len(listing.entries):
         overlays.append("data_volumes.json")
@@ -112,7 +121,36 @@ def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | No
             "patient of its own (--one_image_per_patient false says otherwise)."
         )
     notes.append(_split(listing))
-    return Decision(task="segmentation", images=len(listing.entries), notes=notes, overlays=overlays)
+    count = len(listing.entries)
+    return Decision(task="segmentation", images=count, notes=notes, overlays=overlays, settings=settings)
+
+
+def _mask_values(entries: Sequence[Entry]) -> list[int]:
+    """Return the values in some of the masks; masks that cannot be read are left to training."""
+    load = LoadImageMask(num_classes=256)
+    found: set[int] = set()
+    for entry in entries[:: max(1, len(entries) // _LOOKED_AT)][:_LOOKED_AT]:
+        with contextlib.suppress(Exception):  # folders contain every kind of broken file
+            mask = load.read(entry.path, entry.mask, middle_slice(load, entry))[1]
+            found |= set() if mask is None else {*mask.unique().tolist()}
+    return sorted(found)
+
+
+def _mask_classes(values: Sequence[int], *, named: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings for the values of masks, with their notes; none for zeros and ones.
+
+    Example:
+        >>> _mask_classes([0, 255], named=False)[0], _mask_classes([0, 1, 2], named=False)[0]
+        ({'mask_values': [0, 255]}, {'mask_class_names': ['background', 'class 1', 'class 2']})
+    """
+    if len(values) == 2 and values[0] == 0 and values[1] != 1:
+        note = f"Masks hold 0 and {values[1]}: background and foreground (--mask_values says otherwise)."
+        return {"mask_values": list(values)}, [note]
+    if not named and values and 2 <= values[-1] <= _MAX_CLASSES:
+        names = ["background", *(f"class {number}" for number in range(1, values[-1] + 1))]
+        note = f"Masks hold the classes 0 to {values[-1]} (--mask_class_names names them)."
+        return {"mask_class_names": names}, [note]
+    return {}, []
 
 
 def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:

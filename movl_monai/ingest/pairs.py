@@ -31,6 +31,7 @@ __all__ = [
     "files_of",
     "find_pairs",
     "mark_pairs",
+    "middle_slice",
     "pair_notes",
     "pair_source",
     "read_checked",
@@ -123,7 +124,7 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
     swapped, problems = 0, Counter[str]()
     for entry in chosen:
         try:
-            frame = _middle(load, entry)
+            frame = middle_slice(load, entry)
             record = load.read(entry.path, entry.mask, frame)[2]
             swapped += "looks_swapped" in record.get("flags", ())
         except Exception as error:  # folders contain every kind of broken file; none may end the run
@@ -135,7 +136,7 @@ def check_pairs(entries: Sequence[Entry], preprocessing: Preprocessing) -> list[
     ]
 
 
-def _middle(load: LoadImageMask, entry: Entry) -> int | None:
+def middle_slice(load: LoadImageMask, entry: Entry) -> int | None:
     """Return the middle slice of a volume; its ends may be empty."""
     if entry.frame is not None:
         return entry.frame

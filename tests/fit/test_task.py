@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,10 +61,34 @@ def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, settings: M
 
 def test_folders_tell_their_task_and_settings(tmp_path: Path) -> None:
     assert decide(_folders(tmp_path / "classes")).task == "classification"
-    assert decide(_pairs(tmp_path / "png", ".png")).overlays == []
+    assert decide(_pairs(tmp_path / "png", ".png")).settings == {}
     jpeg = _pairs(tmp_path / "jpeg", ".jpg")
-    assert decide(jpeg).overlays == ["data_jpeg_masks.json"]
-    assert decide(jpeg, given={"mask_threshold": 100}).overlays == []
+    assert decide(jpeg).settings == {"mask_threshold": 128}
+    assert decide(jpeg, given={"mask_threshold": 100}).settings == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ((0, 1), {}),
+        ((0, 255), {"mask_values": [0, 255]}),
+        ((0, 1, 3), {"mask_class_names": ["background", "class 1", "class 2", "class 3"]}),
+        (range(0, 200, 5), {}),
+    ],
+)
+def test_masks_tell_their_classes(tmp_path: Path, values: Sequence[int], settings: Mapping[str, Any]) -> None:
+    root = _pairs(tmp_path, ".png")
+    levels = np.resize(np.array(values, dtype=np.uint8), (8, 8))
+    for name in ("images", "masks"):
+        Image.fromarray(levels).save(root / name / "a.png")
+    assert decide(root).settings == settings
+
+
+def test_volumes_are_trained_as_volumes(tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4), dtype=np.int16), np.eye(4)), tmp_path / name / "a.nii.gz")
+    assert decide(tmp_path).overlays == ["data_volumes.json"]
 
 
 def test_the_user_decides_otherwise(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ingest, training, evaluation, inference and failures write nothing that identifies a patient."""
+"""Ingest, training, fit, evaluation, inference and failures write nothing that identifies a patient."""
 
 from __future__ import annotations
 
@@ -81,6 +81,8 @@ def _commands(images: Path, out: Path) -> dict[str, list[str]]:
         "check": ["check", manifest, "--output_dir", str(out / "checked")],
         "training": run("training", [TRAIN], data, "trained", *fast),
         "evaluation": run("evaluating", [TRAIN, EVALUATE], data, "trained", *fast),
+        "fit": ["fit", str(out / "ingested"), "--output_dir", str(out / "fitted"), *fast],
+        "fit of no folder": ["fit", str(images / "missing"), "--output_dir", str(out / "unfitted"), *fast],
         "inference": run("inferring", inference, unlabelled, "inferred", checkpoint, "--max_unreadable=1", *shared),
         "too many unreadable": run(
             "inferring", inference, unlabelled, "failed", checkpoint, "--max_unreadable=0.01", *shared
@@ -96,15 +98,24 @@ def _commands(images: Path, out: Path) -> dict[str, list[str]]:
 @pytest.mark.slow
 def test_what_should_succeed_succeeds_and_what_should_fail_fails(runs: Runs) -> None:
     told = {name: runs.said[f"stderr of {name}"].decode(errors="replace") for name in ("commands", "reading")}
-    for name in ("commands", "ingest", "training", "evaluation", "inference", "reading"):
+    for name in ("commands", "ingest", "training", "evaluation", "fit", "inference", "reading"):
         assert runs.codes[name] == 0, told.get(name, told["commands"])
-    for name in ("too many unreadable", "NaN", "wrong setting", "traceback", "no folder", "ingest of no folder"):
+    for name in (
+        "too many unreadable",
+        "NaN",
+        "wrong setting",
+        "traceback",
+        "no folder",
+        "ingest of no folder",
+        "fit of no folder",
+    ):
         assert runs.codes[name] != 0, name
     assert runs.codes["monai.bundle"] != 0
     for file in (
         "ingested/quality.html",
         "trained/evaluation/report.html",
         "trained/models/model.pt",
+        "fitted/model.onnx",
         "inferred/predictions.csv",
     ):
         assert (runs.folder / file).is_file(), file
