@@ -37,6 +37,7 @@ from movl_monai.report.report_tables import track_report
 from movl_monai.report.several_runs import compare_with_runs
 from movl_monai.report.table import render_table
 from movl_monai.report.tasks import report_rows
+from movl_monai.report.words import domain_of
 from movl_monai.runs.provenance import bundle_facts, run_info
 from movl_monai.transforms import ResizeMask
 
@@ -454,12 +455,13 @@ class SegmentationReportHandler(CollectingCases):
         _conclude(self.output_dir, self.report, datalist=self.datalist, level=self.resampling["level"])
 
     def _write(self, report: MaskReport) -> MaskReport:
-        inside, others, _, _ = case_sections(self.cases, id_domain=self.id_domain)
         pictures: dict[str, bytes] = {}
         keys: dict[str, str] = {}
-        parts = {"": inside, **{f"_{name}": part for name, part in others.items()}}
-        for number, (name, part) in enumerate(parts.items()):
-            part = [case for case in part if not self.dataset.data[case.shown].get("shows_names")]
+        parts = case_sections(self.cases, id_domain=self.id_domain)
+        tested = ["id", *(name for name in parts if name.startswith("ood:"))]  # numbered alike without test cases
+        for number, key in enumerate(tested):
+            name = "" if key == "id" else f"_{domain_of(key)}"
+            part = [case for case in parts.get(key, ()) if not self.dataset.data[case.shown].get("shows_names")]
             if part and self.pictures:
                 # a domain's name may hold characters that a file name cannot
                 file = f"cases_{number}.png" if number else "cases.png"

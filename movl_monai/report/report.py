@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -38,8 +38,9 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.table import render_table
-from movl_monai.report.tasks import task_of
+from movl_monai.report.tasks import CLASSIFICATION, SEGMENTATION, Task, task_of
 from movl_monai.report.trust_entries import trust_entries
+from movl_monai.report.words import domain_of, is_tested
 
 __all__ = [
     "EMPTY_RULES",
@@ -150,24 +151,38 @@ def _order(predictions: Predictions) -> np.ndarray:
 
 
 def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -> Sections:
-    parts = sections(outputs.predictions, id_domain=outputs.id_domain, far_domains=outputs.far_domains)
+    def section(images: StoredOutputs, name: str) -> Section:
+        return _section(images.predictions, name, outputs.class_names, notes, options.resampling)
 
-    def section(images: Predictions, name: str) -> Section:
-        return _section(images, name, outputs.class_names, notes, options.resampling)
+    figures: Any = _sections(CLASSIFICATION, outputs.sections(), section, id_domain=outputs.id_domain, notes=notes)
+    return cast(Sections, figures)
 
-    figures: Sections = {
-        "id": section(parts.id, "id") if len(parts.id) else None,
-        "ood": {name: section(parts.ood[name], f"ood {name}") for name in sorted(parts.ood)},
-    }
-    if len(parts.val):
-        figures["val"] = section(parts.val, "val")
-        notes.append("val: the checkpoint was selected on these images; their figures are not a test result.")
-    if len(parts.calibration):
-        figures["calibration_section"] = section(parts.calibration, "calibration")
-    if len(parts.id) == 0:
-        notes.append(f"id: no test images of the domain '{outputs.id_domain}' were evaluated.")
-    if len(parts.train):
-        notes.append(f"train: {len(parts.train)} training images are in predictions.csv and in none of the figures.")
+
+def _sections(
+    task: Task, parts: Mapping[str, Any], section: Callable[[Any, str], Any], *, id_domain: str, notes: list[str]
+) -> dict[str, Any]:
+    """Return the sections with figures of a report, and note which rows are no test or in no figure.
+
+    Args:
+        task: task of the report.
+        parts: non-empty images or cases by section.
+        section: computes a section from its images or cases and its name.
+        id_domain: the in-distribution domain.
+        notes: notes of the report, to which those on sections are added.
+    """
+    figures: dict[str, Any] = {"id": section(parts["id"], "id") if "id" in parts else None}
+    others = {domain_of(key): part for key, part in parts.items() if key.startswith("ood:")}
+    figures["ood"] = {name: section(part, f"ood {name}") for name, part in others.items()}
+    if "val" in parts:
+        figures["val"] = section(parts["val"], "val")
+        notes.append(f"val: the checkpoint was selected on these {task.unit}; their figures are not a test result.")
+    if "calibration" in parts:
+        figures["calibration_section"] = section(parts["calibration"], "calibration")
+    if "id" not in parts:
+        notes.append(f"id: no test {task.unit} of the domain '{id_domain}' were evaluated.")
+    if "train" in parts:
+        count = f"{len(parts['train'])} training {task.unit}"
+        notes.append(f"train: {count} are in {task.results} and in none of the figures.")
     return figures
 
 
@@ -336,25 +351,15 @@ def build_mask_report(
     ordered = sorted(
         cases, key=lambda case: [*(float(np.nan_to_num(case.mean(f), nan=-1)) for f in FIGURES), case.images]
     )
-    inside, others, val, train = case_sections(ordered, id_domain=id_domain)
+    parts = case_sections(ordered, id_domain=id_domain)
     notes: list[str] = []
 
     def section(part: Sequence[Case], name: str) -> MaskSection:
         return _mask_section(part, name, class_names, notes, {"rounds": rounds, "level": level, "seed": seed})
 
-    figures: MaskSections = {
-        "id": section(inside, "id") if inside else None,
-        "ood": {name: section(part, f"ood {name}") for name, part in others.items()},
-    }
-    if val:
-        figures["val"] = section(val, "val")
-        notes.append("val: the checkpoint was selected on these cases; their figures are not a test result.")
-    if not inside:
-        notes.append(f"id: no test cases of the domain '{id_domain}' were evaluated.")
-    if train:
-        notes.append(f"train: {len(train)} training cases are in cases.csv and in none of the figures.")
-    tested = {"id": inside, **{f"ood:{name}": part for name, part in others.items()}}
-    tested = {name: part for name, part in tested.items() if part}
+    found: Any = _sections(SEGMENTATION, parts, section, id_domain=id_domain, notes=notes)
+    figures = cast(MaskSections, found)
+    tested = {name: part for name, part in parts.items() if is_tested(name)}
     names = [str(name) for name in class_names]
     run = jsonable(dict(run_info or {}), where="run", notes=notes)
     shown = {"run": run, "classes": names, "id": figures["id"], "ood": figures["ood"]}

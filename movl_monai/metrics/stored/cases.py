@@ -60,18 +60,15 @@ class Case:
         return float(np.nan if np.isnan(values).all() else np.nanmean(values))
 
 
-def case_sections(
-    cases: Sequence[Case], *, id_domain: str = "id"
-) -> tuple[list[Case], dict[str, list[Case]], list[Case], list[Case]]:
-    """Sort cases into the sections of a report: ID test, each other domain, ID val, ID train."""
-    inside = [case for case in cases if case.domain == id_domain]
-    others = dict.fromkeys(case.domain for case in cases if case.domain != id_domain)
-    return (
-        [case for case in inside if case.split not in ("train", "val", "calibration")],
-        {name: [case for case in cases if case.domain == name] for name in sorted(others)},
-        [case for case in inside if case.split == "val"],
-        [case for case in inside if case.split == "train"],
-    )
+def case_sections(cases: Sequence[Case], *, id_domain: str = "id") -> dict[str, list[Case]]:
+    """Return the non-empty sections of a report by name: "id", each "ood:<domain>", "val", "train"."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        held_back = case.split if case.split in ("train", "val", "calibration") else "id"
+        found.setdefault(held_back if case.domain == id_domain else f"ood:{case.domain}", []).append(case)
+    # no figure of masks needs cases that were set aside for calibration
+    names = ["id", *sorted(name for name in found if name.startswith("ood:")), "val", "train"]
+    return {name: found[name] for name in names if name in found}
 
 
 def cases_csv(cases: Sequence[Case], class_names: Sequence[str]) -> str:
