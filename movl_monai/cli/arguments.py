@@ -498,6 +498,12 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", choices=("all", "one"), default="all", help="all series, or exactly one of each study (all)"
     )
+    parser.add_argument(
+        "--paths",
+        action="store_true",
+        help="name the files in the tables, which then stay on this machine",
+    )
+    parser.add_argument("--split", metavar="NAME", help="of a list: predict it alone, e.g. test (default: all)")
     add_bundle_dir(parser)
     add_trust(parser)
     parser.add_argument("--codes", metavar="FILE", help='codes of classes, JSON: {"name": [value, scheme, meaning]}')

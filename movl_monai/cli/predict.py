@@ -32,9 +32,11 @@ def run(options: argparse.Namespace) -> int:
         bundle_dir=options.bundle_dir,
         trust=options.trust,
         codes=read_codes(options.codes),
+        paths=options.paths,
+        split=options.split,
     )
     if summary is None:  # not the first process
         return 0
-    counts = {name: value for name, value in vars(summary).items() if name not in ("rows", "out")}
+    counts = {name: value for name, value in vars(summary).items() if name not in ("rows", "out", "remarks")}
     show(options, summary.text(), {"output_dir": summary.out, **counts})
     return EXIT_SOME_FAILED if summary.failed or summary.not_written else 0

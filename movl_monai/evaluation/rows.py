@@ -30,6 +30,7 @@ OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # entries of the technical record that go into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
 _ALWAYS = ("id", "status", "reason", "detail")
+_NAMED = ("path", "label")
 _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
 
 
@@ -94,6 +95,7 @@ def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = 
     fixed = list(_header(task_named(task).row_entries, class_names))
     columns = dict.fromkeys([*fixed, *_ALWAYS, *(name for row in flat for name in row)])
     filled = [name for name in columns if name in fixed or any(row.get(name) not in (None, "") for row in flat)]
+    filled.sort(key=lambda name: (name != "id", name not in _NAMED))  # what names an image stands beside its id
     stream = io.StringIO()
     writer = csv.DictWriter(stream, filled, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -35,11 +35,15 @@ class Listed:
             ``frame`` in files of several, and ``case``, the id of the volume or else of the image.
         skipped: files that are not predicted: ``id``, ``reason`` and ``detail``.
         series: DICOM series, by the case of their items. It identifies patients and stays in memory.
+        labels: labels of a list, by the id of the image.
+        splits: splits of a list, by the id of the image.
     """
 
     items: list[dict[str, Any]]
     skipped: list[dict[str, str]]
     series: dict[str, SeriesScan] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
 
     def places(self, ids: IdMap, *, by_case: bool) -> Iterator[tuple[str, str, int | None]]:
         """Yield id, path and frame of every row; a volume has a line for each of its files.
@@ -74,6 +78,7 @@ def list_images(
     slice_axis: str = "axial",
     modalities: Sequence[str] = (),
     series: Literal["all", "one"] = "all",
+    split: str | None = None,
 ) -> Listed:
     """Find the images of a folder, file or manifest; headers are read, pixels are not.
 
@@ -84,11 +89,14 @@ def list_images(
         slice_axis: plane of the slices of volumes.
         modalities: DICOM modalities to predict; () takes all.
         series: "all" series, or exactly "one" per study, see :class:`movl_monai.data.series.Selection`.
+        split: split of a list to predict; None takes all.
 
     Raises:
         DataError: if the source does not exist, or holds no file that a prediction could be expected for.
     """
     listing = _chosen(source) if isinstance(source, Sequence) and not isinstance(source, str) else _read(Path(source))
+    if split is not None:
+        _keep_split(listing, split)
     found: list[_Found] = []
     skipped = [(file.path, file.key, file.reason, "") for file in listing.skipped]
     for entry in listing.entries:
@@ -111,7 +119,8 @@ def list_images(
     if volumes:
         found = _with_volumes(found, id_map, cast(SliceAxis, slice_axis))
     found.sort(key=lambda one: (natural_key(one.entry.key), one.entry.key, one.entry.frame or 0))
-    items = [item for one in found for item in _items(one, id_map, volumes)]
+    of_each = [(one.entry, _items(one, id_map, volumes)) for one in found]
+    items = [item for _, part in of_each for item in part]
     result = Listed(
         items=items,
         skipped=[
@@ -119,10 +128,25 @@ def list_images(
             for path, key, reason, detail in sorted(skipped)
         ],
         series={item["case"]: one.scan for one, item in _first_items(found, items) if one.scan is not None},
+        labels={item["id"]: entry.label for entry, part in of_each for item in part if entry.label},
+        splits={item["id"]: entry.split for entry, part in of_each for item in part if entry.split},
     )
     id_map.save()
     _check_some(result)
     return result
+
+
+def _keep_split(listing: Listing, split: str) -> None:
+    """Leave the images of one split of a list."""
+    there = sorted({entry.split for entry in listing.entries if entry.split})
+    if split not in there:
+        found = f"the list has {', '.join(there)}" if there else "the input names no splits"
+        raise DataError(
+            f"`--split {split}` takes the images of one split of a list, and {found}. Leave it out, or fill the column "
+            "`split`."
+        )
+    listing.entries[:] = [entry for entry in listing.entries if entry.split == split]
+    listing.skipped[:] = [file for file in listing.skipped if file.split == split]
 
 
 def _check_some(listed: Listed) -> None:

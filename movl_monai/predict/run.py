@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
-from movl_monai.files import clear_leftovers, write_atomically, write_file_table
+from movl_monai.files import FILE_TABLE, clear_leftovers, write_atomically, write_file_table
+from movl_monai.predict.agreement import agreement_csv, agreement_text, compare_labels
 from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.job import Job
 from movl_monai.predict.journal import Journal, started_at
@@ -51,6 +53,8 @@ class Summary:
         resumed: number of rows from an earlier run.
         not_written: number of outputs that could not be written, by output and reason.
         flags: number of images and cases per flag.
+        agreement: comparison with the labels of a list, see :func:`movl_monai.predict.agreement.compare_labels`.
+        remarks: lines on splits and labels of a list.
     """
 
     out: Path
@@ -63,6 +67,8 @@ class Summary:
     resumed: int = 0
     not_written: dict[str, int] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
+    agreement: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Return a few lines for people to read."""
@@ -79,7 +85,7 @@ class Summary:
         if self.not_written:
             listed = ", ".join(f"{what} {count}" for what, count in self.not_written.items())
             lines.append(f"Not written: {listed}.")
-        return "\n".join([*lines, f"Outputs: {self.out}"])
+        return "\n".join([*lines, *self.remarks, f"Outputs: {self.out}"])
 
 
 def summarize(rows: list[dict[str, Any]], *, out: Path, resumed: int) -> Summary:
@@ -120,6 +126,8 @@ def predict(
     bundle_dir: str | os.PathLike[str] | None = None,
     trust: bool = False,
     codes: Mapping[str, Sequence[str]] | None = None,
+    paths: bool = False,
+    split: str | None = None,
     progress: bool | None = None,
 ) -> Summary | None:
     """Predict images, slices and volumes.
@@ -141,6 +149,9 @@ def predict(
         bundle_dir: the run's bundle.
         trust: see :func:`movl_monai.engines.open_run`.
         codes: codes of classes for DICOM objects, by name: (value, scheme designator, meaning).
+        paths: put the paths of the files into the tables, relative to the source where they lie in it. Such tables
+            stay on this machine.
+        split: split of a list to predict; None takes all.
         progress: show a progress bar; None shows it on terminals only.
 
     Returns:
@@ -157,7 +168,7 @@ def predict(
             where = f"cuda:{world.local_rank}" if several else device
             model = open_model(model, device=where, overrides=overrides, bundle_dir=bundle_dir, trust=trust)
         names = check_outputs(outputs, model.task)
-        listed = _listed(world, model, source, folder, modalities, series)
+        listed = _listed(world, model, source, folder, modalities=modalities, series=series, split=split)
         journal = _journal(world, folder, model, names, batch_size)
         with closing(journal):
             started = int(journal.fixed["started"])
@@ -170,8 +181,10 @@ def predict(
             journal.reload()
             rows = writer.finish(listed, _rows(listed, model, journal))
             _write_files(folder, rows)
-            writer.write_tables(rows)
-        return summarize(rows, out=folder, resumed=resumed)
+            labels = {name: label for name, label in listed.labels.items() if label in model.class_names}
+            writer.write_tables(_named(rows, labels, folder, Path(source) if paths else None))
+        summary = summarize(rows, out=folder, resumed=resumed)
+        return summary if model.per_pixel else _compared(summary, listed, model.class_names)
 
 
 def predict_units(
@@ -253,14 +266,13 @@ def _listed(
     model: Model,
     source: str | os.PathLike[str],
     folder: Path,
-    modalities: Sequence[str],
-    series: Literal["all", "one"],
+    **selection: Any,
 ) -> Listed:
     listed = None
     if world.is_first:
         clear_leftovers(folder, output_folders())
         ids = IdMap(folder / "local" / "id_map.json")
-        listed = list_source(model, source, folder, ids, modalities=modalities, series=series)
+        listed = list_source(model, source, folder, ids, **selection)
         _LOGGER.info("Found %d images; %d files are none.", len(listed.items), len(listed.skipped))
     return world.share(listed)
 
@@ -293,6 +305,33 @@ def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]
         status = SKIPPED if file["reason"] in HARMLESS else FAILED
         rows.append(failed_row(file["id"], file["reason"], file["detail"], status=status))
     return rows
+
+
+def _named(rows: list[Row], labels: Mapping[str, str], folder: Path, source: Path | None) -> list[Row]:
+    """Return rows with their labels, and with the path of the file if a source is given."""
+    added: dict[str, Row] = {row["id"]: {} for row in rows}
+    if source is not None:
+        root = (source if source.is_dir() else source.parent).absolute()
+        with (folder / FILE_TABLE).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            for line in csv.DictReader(stream):
+                path = Path(line["path"])
+                shown = path.relative_to(root) if path.is_relative_to(root) else path
+                added.get(line["id"], {}).setdefault("path", shown.as_posix())
+    for name, label in labels.items():
+        added.get(name, {})["label"] = label
+    return [{**row, **added[row["id"]]} for row in rows]
+
+
+def _compared(summary: Summary, listed: Listed, class_names: Sequence[str]) -> Summary:
+    """Return the summary with its comparison to the labels of a list, and write the confusion matrices."""
+    found = compare_labels(summary.rows, listed.labels, listed.splits, class_names)
+    remarks = agreement_text(found, listed.splits, class_names)
+    unknown = sum(label not in class_names for label in listed.labels.values())
+    if unknown:
+        remarks.append(f"{unknown} labels of the list are none of the model's classes: {', '.join(class_names)}.")
+    if found:
+        write_atomically(summary.out / "confusion.csv", agreement_csv(found, class_names).encode())
+    return replace(summary, agreement=found, remarks=remarks)
 
 
 def _write_files(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -172,6 +172,40 @@ def test_a_folder_without_any_image_is_a_clear_error(classifier_run: Path, tmp_p
         predict(classifier_run, tmp_path / "input", out=tmp_path / "out", device="cpu")
 
 
+def test_a_list_gives_names_labels_and_splits_to_the_tables(
+    classifier_run: Path, phantom_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(phantom_files, tmp_path / "data")
+    files = sorted(data.rglob("*.dcm"))
+    labels = ["lesion", "no_lesion", "lesion", "Lesion", "lesion", "no_lesion"]
+    splits = ["train", "train", "test", "test", "test", "test"]
+    lines = [
+        f"{file.relative_to(data)},{label},{split}\n" for file, label, split in zip(files, labels, splits, strict=True)
+    ]
+    (data / "list.csv").write_text("path,label,split\n" + "".join(lines))
+    words = ["predict", str(classifier_run), str(data / "list.csv"), "--num_workers", "0", "--device", "cpu"]
+    assert main([*words, "--output_dir", str(tmp_path / "all"), "--paths"]) == 0
+    said, rows = capsys.readouterr().out, rows_of(tmp_path / "all")
+    assert [row["path"] for row in rows] == [file.relative_to(data).as_posix() for file in files]
+    assert [row["label"] for row in rows] == [label if label != "Lesion" else "" for label in labels]
+    assert "The list names splits (test 4, train 2)" in said
+    assert "1 labels of the list are none of the model's classes" in said
+    judged = [row for row, split in zip(rows, splits, strict=True) if split == "test" and row["label"]]
+    accuracy = sum(row["label"] == row["predicted"] for row in judged) / len(judged)
+    assert f"3 images of the split test: accuracy {accuracy:.3f}" in said
+    with (tmp_path / "all" / "confusion.csv").open(newline="") as stream:
+        counts = {(row["split"], row["label"]): row for row in csv.DictReader(stream)}
+    for (split, label), row in counts.items():
+        for name in ("no_lesion", "lesion"):
+            wanted = [(one["label"], one["predicted"]) for one, of in zip(rows, splits, strict=True) if of == split]
+            assert int(row[f"predicted_{name}"]) == wanted.count((label, name))
+    assert main([*words, "--output_dir", str(tmp_path / "part"), "--split", "train"]) == 0
+    assert [row["label"] for row in rows_of(tmp_path / "part")] == labels[:2]
+    assert "path" not in rows_of(tmp_path / "part")[0]
+    assert main([*words, "--output_dir", str(tmp_path / "none"), "--split", "val"]) == 2
+    assert "the list has test, train" in " ".join(capsys.readouterr().err.split())
+
+
 def test_two_series_of_a_study_are_not_guessed_between(
     classifier_run: Path, phantom_files: Path, tmp_path: Path
 ) -> None:
