@@ -1,7 +1,8 @@
 """Write the files that the bundles share, from the sources in this folder (`make bundles`).
 
 `train.json` in this folder makes the `configs/train.json` of every bundle, and so do the other files here;
-`manual.json`, a line on each setting and overlay, makes `docs/manual.json`. Text files
+`manual.json`, a line on each setting and overlay, makes `docs/manual.json` and the tables in
+`docs/README.md`. Text files
 and the repository's LICENSE are copied. A JSON source may hold three things that the bundles' files do not:
 
 - A key in brackets is for the bundles that it names by name, method or task: `"[dvpt_classification]"`, `"[dvpt]"`,
@@ -25,6 +26,7 @@ ROOT = SHARED.parents[1]
 BUNDLES = sorted(path.parents[1].name for path in SHARED.parent.glob("*/configs/metadata.json"))
 WIDTH = 100
 MANUAL = "manual.json"
+README = "docs/README.md"
 
 # copied into other folders than configs/
 _COPIES = {"LICENSE": ROOT / "LICENSE", "deploy/requirements.txt": SHARED / "requirements.txt"}
@@ -42,7 +44,52 @@ def make(bundle: str) -> dict[str, str]:
             texts[f"{folder}/{source.name}"] = source.read_text(encoding="utf-8")
         elif (content := make_config(bundle, source.name)) is not _LEFT_OUT:
             texts[f"{folder}/{source.name}"] = format_json(content) + "\n"
+    readme = SHARED.parent / bundle / README
+    if readme.is_file():
+        texts[README] = _fill(readme.read_text(encoding="utf-8"), bundle, make_config(bundle, MANUAL))
     return texts
+
+
+def _fill(text: str, bundle: str, manual: Mapping[str, Any]) -> str:
+    """Return a page with the tables of the manual between its marks."""
+    rows = {"settings": _setting_rows(bundle, manual), "overlays": _overlay_rows(manual)}
+    for name, lines in rows.items():
+        start, end = f"<!-- {name}: from _shared/{MANUAL} -->\n", f"<!-- /{name} -->"
+        pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+        table = start + "\n".join(lines) + "\n" + end
+        text = pattern.sub(lambda _, table=table: table, text)
+    return text
+
+
+def _setting_rows(bundle: str, manual: Mapping[str, Any]) -> list[str]:
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for group, lines in manual["settings"].items():
+        rows.append(f"| **{group}** | | |")
+        rows += [f"| `{name}` | {_default(bundle, name, manual)} | {line} |" for name, line in lines.items()]
+    return rows
+
+
+def _default(bundle: str, name: str, manual: Mapping[str, Any]) -> str:
+    if name in manual["defaults"]:
+        return str(manual["defaults"][name])
+    configs = SHARED.parent / bundle / "configs"
+    own = ("train.json", "evaluate.json", "inference.json")
+    found = [content[name] for file in own if name in (content := make_config(bundle, file))][:1]
+    for file in () if found else sorted(configs.glob("*.json")):
+        shared = (SHARED / file.name).is_file()
+        content = make_config(bundle, file.name) if shared else json.loads(file.read_text(encoding="utf-8"))
+        found += [content[name]] if content is not _LEFT_OUT and name in content else []
+    if not found:
+        raise ValueError(f"No config of {bundle} has the setting {name} of {MANUAL}.")
+    value = found[0]
+    if any(other != value for other in found):
+        return "by overlay"
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _overlay_rows(manual: Mapping[str, Any]) -> list[str]:
+    rows = [f"| `{name}.json` | {line} |" for name, line in sorted(manual["overlays"].items())]
+    return ["| file | meaning |", "| --- | --- |", *rows]
 
 
 def make_config(bundle: str, name: str) -> Any:
