@@ -62,25 +62,33 @@ def _fill(text: str, bundle: str, manual: Mapping[str, Any]) -> str:
 
 
 def _setting_rows(bundle: str, manual: Mapping[str, Any]) -> list[str]:
+    configs = _configs(bundle)
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for group, lines in manual["settings"].items():
         rows.append(f"| **{group}** | | |")
-        rows += [f"| `{name}` | {_default(bundle, name, manual)} | {line} |" for name, line in lines.items()]
+        for name, line in lines.items():
+            default = manual["defaults"].get(name) or _default(configs, name)
+            rows.append(f"| `{name}` | {default} | {line} |")
     return rows
 
 
-def _default(bundle: str, name: str, manual: Mapping[str, Any]) -> str:
-    if name in manual["defaults"]:
-        return str(manual["defaults"][name])
-    configs = SHARED.parent / bundle / "configs"
+def _configs(bundle: str) -> dict[str, dict[str, Any]]:
+    """Return the config files of a bundle as their sources say, by name."""
+    contents = {}
+    for path in sorted((SHARED.parent / bundle / "configs").glob("*.json")):
+        shared = (SHARED / path.name).is_file()
+        content = make_config(bundle, path.name) if shared else json.loads(path.read_text(encoding="utf-8"))
+        contents[path.name] = {} if content is _LEFT_OUT else content
+    return contents
+
+
+def _default(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """Return the value of a setting in the workflows' own files, or else in the overlays that have it."""
     own = ("train.json", "evaluate.json", "inference.json")
-    found = [content[name] for file in own if name in (content := make_config(bundle, file))][:1]
-    for file in () if found else sorted(configs.glob("*.json")):
-        shared = (SHARED / file.name).is_file()
-        content = make_config(bundle, file.name) if shared else json.loads(file.read_text(encoding="utf-8"))
-        found += [content[name]] if content is not _LEFT_OUT and name in content else []
+    found = [configs[file][name] for file in own if name in configs[file]][:1]
+    found = found or [content[name] for content in configs.values() if name in content]
     if not found:
-        raise ValueError(f"No config of {bundle} has the setting {name} of {MANUAL}.")
+        raise ValueError(f"No config has the setting {name} of {MANUAL}.")
     value = found[0]
     if any(other != value for other in found):
         return "by overlay"
