@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 # `__init__.pyi` has the same names for type checkers and editors
 _PAGE = {
-    "runs": ("open_run",),
+    "api": ("OpenRun", "Prediction", "open_run", "train"),
     "data": ("Datalist", "IdMap", "ImageDataset", "SegmentationDataset", "read_datalist", "read_mask_datalist"),
     "transforms": ("LoadMedicalImage", "read_volume"),
     "backbones": ("CLIPBackbone", "ResNetBackbone", "TimmBackbone", "embedded_efficientnet_lite0"),

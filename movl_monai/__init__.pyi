@@ -2,6 +2,10 @@
 
 from movl_monai.adapters import DVPT as DVPT
 from movl_monai.adapters import LoRA as LoRA
+from movl_monai.api import OpenRun as OpenRun
+from movl_monai.api import Prediction as Prediction
+from movl_monai.api import open_run as open_run
+from movl_monai.api import train as train
 from movl_monai.backbones import CLIPBackbone as CLIPBackbone
 from movl_monai.backbones import ResNetBackbone as ResNetBackbone
 from movl_monai.backbones import TimmBackbone as TimmBackbone
@@ -29,7 +33,6 @@ from movl_monai.networks import AdaptedClassifier as AdaptedClassifier
 from movl_monai.networks import AdaptedSegmenter as AdaptedSegmenter
 from movl_monai.networks import load_checkpoint as load_checkpoint
 from movl_monai.prompts import PadPrompt as PadPrompt
-from movl_monai.runs import open_run as open_run
 from movl_monai.transforms import LoadMedicalImage as LoadMedicalImage
 from movl_monai.transforms import read_volume as read_volume
 

@@ -32,7 +32,7 @@ from movl_monai.predict.world import World, join_world
 from movl_monai.predict.writing import Writer
 from movl_monai.runs.output_dir import check_output_dir
 
-__all__ = ["Summary", "list_source", "predict", "predict_units", "summarize"]
+__all__ = ["Summary", "list_source", "predict", "predict_units", "skipped_rows", "summarize"]
 
 Row = dict[str, Any]
 _LOGGER = logging.getLogger(__name__)
@@ -235,6 +235,14 @@ def list_source(
     return listed
 
 
+def skipped_rows(listed: Listed) -> list[Row]:
+    """Return the rows of files that are not computed: skipped ones, and those that should have been images."""
+    return [
+        failed_row(file["id"], file["reason"], file["detail"], status=SKIPPED if file["reason"] in HARMLESS else FAILED)
+        for file in listed.skipped
+    ]
+
+
 def _resume(
     model: Model,
     listed: Listed,
@@ -300,11 +308,7 @@ def _journal(world: World, folder: Path, model: Model, names: Sequence[str], bat
 
 def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]]:
     units = _units(listed, model, int(journal.fixed["batch_size"]))
-    rows = [row for unit in units for row in journal.done[unit.key]]
-    for file in listed.skipped:
-        status = SKIPPED if file["reason"] in HARMLESS else FAILED
-        rows.append(failed_row(file["id"], file["reason"], file["detail"], status=status))
-    return rows
+    return [row for unit in units for row in journal.done[unit.key]] + skipped_rows(listed)
 
 
 def _named(rows: list[Row], labels: Mapping[str, str], folder: Path, source: Path | None) -> list[Row]:
