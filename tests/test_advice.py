@@ -61,6 +61,7 @@ ON_ALL = {
 }
 GENERIC = {"id", "name"}  # `--id value`, any setting
 FOREIGN = {
+    "README.md": {"build-arg"},
     "benchmarks/readers/rendering.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
     "movl_monai/runs/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
