@@ -258,7 +258,7 @@ class OpenRun(runs.Run):
         """
         page = evaluate(self, log=False, **{"dataset_dir": verbatim(os.fspath(dataset_dir)), **overrides})
         self.__dict__.pop("model", None)  # the evaluation may have written a trust record
-        return json.loads(page.with_name("report.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads(page.with_name("report.json").read_text(encoding="utf-8"))
 
     def explain(self, images: Images) -> list[Explanation]:
         """Compute a saliency map of each image that can be read, for its most probable class.

@@ -170,7 +170,10 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
     """
     columns = check_group_columns(arguments.get("group_columns", ()))
     options = {name: arguments[name] for name in ("mask_suffix", "encoding") if name in arguments}
-    read = partial(read_source, masks=masks, group_columns=columns, **options)
+
+    def read(path: Path, **further: Any) -> Listing:
+        return read_source(path, masks=masks, group_columns=columns, **options, **further)
+
     domain, pattern = arguments.get("id_domain", "id"), arguments.get("patient_pattern")
     merge = bool(arguments.get("merge_labels"))
     listing = read(Path(arguments["source"]))

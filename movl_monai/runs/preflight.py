@@ -103,7 +103,9 @@ def _literal(config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
 
 def _check_data(config: Mapping[str, Any], run_id: str) -> None:
     spec = config.get("datalist")
-    target = str(spec.get("_target_", "")) if isinstance(spec, Mapping) else ""
+    if not isinstance(spec, Mapping):
+        return
+    target = str(spec.get("_target_", ""))
     kind = target.rpartition(".")[2]
     if not target.startswith("movl_monai.data.") or kind not in _LISTS:
         return
