@@ -267,7 +267,7 @@ def test_a_run_is_compared_with_a_named_one_and_a_baseline_beside_it(folder: Pat
     assert [accuracy["a"], accuracy["b"]] == pytest.approx(expected, abs=1e-9)
     assert compare_with_runs(joint, [probe], options=options) == [found]
     assert compare_with_runs(joint, [probe, joint], options=options) == [found]
-    SCHEMA.evolve(schema=SCHEMA.schema["$defs"]["comparison"] | {"$defs": SCHEMA.schema["$defs"]}).validate(
+    SCHEMA.evolve(schema=SCHEMA.schema["$defs"]["Comparison"] | {"$defs": SCHEMA.schema["$defs"]}).validate(
         json.loads(json.dumps(found))
     )
 
