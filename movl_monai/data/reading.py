@@ -169,10 +169,10 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
         LeakageError: for a patient that the list names in two splits.
     """
     columns = check_group_columns(arguments.get("group_columns", ()))
-    options = {name: arguments[name] for name in ("mask_suffix", "encoding") if name in arguments}
+    chosen = {name: arguments[name] for name in ("mask_suffix", "encoding") if name in arguments}
 
     def read(path: Path, **further: Any) -> Listing:
-        return read_source(path, masks=masks, group_columns=columns, **options, **further)
+        return read_source(path, masks=masks, group_columns=columns, **chosen, **further)
 
     domain, pattern = arguments.get("id_domain", "id"), arguments.get("patient_pattern")
     merge = bool(arguments.get("merge_labels"))
