@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def _as_training(options: argparse.Namespace, *, masks: bool) -> dict[str, str]:
     return {"training": f"Training would read:\n{datalist.summary()}"}
 
 
-def _judge(quality: Mapping[str, Any], max_unreadable: float) -> tuple[int, str]:
+def _judge(quality: dict[str, Any], max_unreadable: float) -> tuple[int, str]:
     """Return the exit code and the result of a check."""
     unreadable = sum(count for status, count in quality["statuses"].items() if status in UNREADABLE)
     if has_leaks(quality):

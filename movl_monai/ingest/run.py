@@ -205,7 +205,9 @@ def ingest_folder(
         files = _write_quality(journal, quality, out.parent, reading, root=root)
     ids.save()
     notes += _notes(labels, root, out, paired=pairs is not None)
-    return Outcome(quality=quality, files=[out, report, *files], notes=notes, **counts)
+    return Outcome(
+        quality=quality, files=[out, report, *files], notes=notes, read=counts["read"], known=counts["known"]
+    )
 
 
 def check_manifest(
@@ -274,7 +276,9 @@ def check_manifest(
     missing = missing_files(listing.skipped, len(listing.entries) + len(listing.skipped))
     notes = [*listing.notes, *([missing] if missing else []), *looked_at]
     notes += pair_notes(listing, "the report of --output_dir")
-    return Outcome(quality=quality, files=files, notes=notes, masks=bool(pairs), **counts)
+    return Outcome(
+        quality=quality, files=files, notes=notes, masks=bool(pairs), read=counts["read"], known=counts["known"]
+    )
 
 
 def _add_entry(journal: Journal, entry: Entry, ids: IdMap, reading: Reading) -> None:
