@@ -125,8 +125,8 @@ class Watch:
 
     def _end_epoch(self, _: Any) -> None:
         state, found = self.trainer.state, self.evaluator.state
-        name = getattr(found, "key_metric_name", None)
-        value = found.metrics.get(name) if name else None
+        name = str(getattr(found, "key_metric_name", None) or "")
+        value = found.metrics.get(name)
         shown = "" if value is None else f", {name.removeprefix('val_').replace('_', ' ')} on val {value:.3f}"
         self.say(f"{self.name}: epoch {state.epoch} of {state.max_epochs}{shown}")
         if self.over == "stop" and self.budget.left() < 0 and state.epoch < state.max_epochs:

@@ -364,12 +364,16 @@ class _Work:
         return True
 
     def _shorten(self, candidate: Candidate, entry: dict[str, Any], error: OutOfBudgetError, watch: Watch) -> Training:
+        """Train for the epochs that fit into the budget, at least one."""
         epochs = max(1, int(self.budget.left() // error.per_epoch))
         entry["values"] = {"epochs": epochs}
+        if fits(config := candidate.setup.train, "warmup_epochs"):
+            warmup = make_parser(config, {}).get_parsed_content("warmup_epochs")
+            entry["values"]["warmup_epochs"] = min(warmup, epochs - 1)
         self._keep()
         _say(
-            f"{candidate.name}: {in_words(error.predicted)} are more than the budget has; trains {epochs} epochs "
-            "instead. More --minutes and another --output_dir train longer."
+            f"{candidate.name}: {in_words(error.predicted)} are more than the budget has; it is trained for fewer "
+            f"epochs: {epochs}. More --minutes and another --output_dir train longer."
         )
         return self._fit_candidate(candidate, entry["values"], watch)
 

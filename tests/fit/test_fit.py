@@ -37,7 +37,7 @@ FAST: dict[str, Any] = {
 FAST_MASKS: dict[str, Any] = {
     "image_size": 32,
     "epochs": 3,
-    "warmup_epochs": 0,
+    "warmup_epochs": 1,
     "batch_size": 4,
     "num_workers": 0,
     "device": "cpu",
@@ -168,7 +168,7 @@ def test_the_first_candidate_is_trained_for_the_epochs_that_fit(
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 10
     assert printed.out.startswith("Chosen:  decoder_only")
-    assert "trains 1 epochs instead" in printed.err
+    assert "trained for fewer epochs: 1" in printed.err
     record = json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))
     assert record["candidates"]["decoder_only"]["epochs"] == 1
     assert to_json(record) == (tmp_path / "fit.json").read_text(encoding="utf-8")
