@@ -55,9 +55,8 @@ def _fill(text: str, bundle: str, manual: Mapping[str, Any]) -> str:
     rows = {"settings": _setting_rows(bundle, manual), "overlays": _overlay_rows(manual)}
     for name, lines in rows.items():
         start, end = f"<!-- {name}: from _shared/{MANUAL} -->\n", f"<!-- /{name} -->"
-        pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-        table = start + "\n".join(lines) + "\n" + end
-        text = pattern.sub(lambda _, table=table: table, text)
+        before, mark, rest = text.partition(start)
+        text = before + mark + "\n".join(lines) + "\n" + end + rest.partition(end)[2] if mark else text
     return text
 
 
