@@ -26,8 +26,8 @@ from movl_monai.report.table import figure_with_interval, render_table
 from movl_monai.report.tasks import report_rows
 from movl_monai.runs.provenance import run_info
 
-from .handler import EvaluationReportHandler, SegmentationReportHandler
-from .marked_writer import MarkedPredictionWriter, MaskWriter, PredictionWriter
+from .handler import EvaluationReportHandler, MaskWriter, SegmentationReportHandler
+from .marked_writer import MarkedPredictionWriter, PredictionWriter
 from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, write_trust
 from .trust_record import Trusted, TrustRecord, trust_record
 from .validation import (

@@ -1,4 +1,4 @@
-"""Handlers for MONAI's evaluators that collect predictions, and those that write the report of each task."""
+"""Handlers for MONAI's evaluators that collect predictions, and those that write the report of each task, or masks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from movl_monai.evaluation.collect import CaseCollector, PredictedCase, Predicti
 from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.mask_files import has_distances, voxel_spacing
+from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
 from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
 from movl_monai.evaluation.trust_record import trust_record
-from movl_monai.files import keep_evaluated
+from movl_monai.files import keep_evaluated, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
@@ -41,7 +41,13 @@ from movl_monai.report.words import domain_of
 from movl_monai.runs.provenance import bundle_facts, run_info
 from movl_monai.transforms import ResizeMask
 
-__all__ = ["CollectingCases", "CollectingImages", "EvaluationReportHandler", "SegmentationReportHandler"]
+__all__ = [
+    "CollectingCases",
+    "CollectingImages",
+    "EvaluationReportHandler",
+    "MaskWriter",
+    "SegmentationReportHandler",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -469,6 +475,70 @@ class SegmentationReportHandler(CollectingCases):
                 pictures[file] = draw_cases(part, self.dataset, self.class_names)
         results = cases_csv(self.cases, self.class_names)
         return write_files(self.output_dir, report, results=results, pictures=pictures, keys=keys)
+
+
+class MaskWriter(CollectingCases):
+    """Write the predicted mask of every case, and masks.csv with the amount of each class.
+
+    The mask of an image is a PNG whose values are the classes (shown in colours). The mask of a volume is NIfTI aligned
+    with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by the salted id of the
+    case; the local id map maps it to the source.
+
+    Args:
+        output_dir: folder of masks.csv and of the folder ``masks``.
+        class_names: names in the order of the logits, the background first.
+        dataset: the :class:`~movl_monai.data.SegmentationDataset` that is predicted.
+        resize_mode: mode in which the images were resized.
+        largest_component: keep only the largest connected component of each predicted class.
+        mask_dtype: "uint8", or "source" for the data type of the volume.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        dataset: Any,
+        resize_mode: str = "stretch",
+        largest_component: bool = False,
+        mask_dtype: str = "uint8",
+    ) -> None:
+        super().__init__(
+            output_dir,
+            class_names=class_names,
+            dataset=dataset,
+            resize_mode=resize_mode,
+            largest_component=largest_component,
+        )
+        self.files = MaskFiles(self.output_dir / "masks", class_names=self.class_names, mask_dtype=mask_dtype)
+
+    def start(self) -> None:
+        """Discard all collected cases."""
+        super().start()
+        self.files.rows.clear()
+
+    def take(self, case: PredictedCase) -> None:
+        """Write the mask of a case."""
+        order, predicted = case.stacked(self.dataset)
+        facts = self.dataset.geometry[order[0]]
+        spacing = voxel_spacing(facts, predicted.ndim)
+        if predicted.ndim == 2:
+            self.files.write_image(case.id, predicted, spacing=spacing)
+        else:
+            records = [self.dataset.geometry[index] for index in order]
+            slices = {int(self.dataset.geometry[index]["frame"]): case.planes[index] for index in order}
+            source = self.dataset.data[order[0]]["image"]
+            try:
+                self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], records=records)
+            except IrregularSpacingError as error:
+                _LOGGER.warning("The mask of case %s is not written: %s", case.id, error)
+
+    def finish(self, engine: Engine | None = None) -> None:
+        """Write the table."""
+        super().finish(engine)
+        write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
+        written = sum(bool(row["file"]) for row in self.files.rows)
+        _LOGGER.info("Wrote %d masks and %s", written, self.output_dir / "masks.csv")
 
 
 def _has_all(outputs: StoredOutputs, kept: Any) -> bool:

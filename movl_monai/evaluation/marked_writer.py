@@ -1,4 +1,4 @@
-"""Handlers that write predictions: rows in the format of `movl-monai predict`, and masks."""
+"""Handlers that write the predictions of images without labels, in the format of `movl-monai predict`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from torch import nn
 
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.collect import PredictedCase, column
+from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.handler import CollectingCases, CollectingImages
-from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, voxel_spacing
+from movl_monai.evaluation.handler import CollectingImages
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv
 from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.evaluation.trust_record import TrustRecord
@@ -30,7 +29,7 @@ from movl_monai.metrics.stored.predictions import Predictions
 if TYPE_CHECKING:
     from movl_monai.data import FileOutcome
 
-__all__ = ["MarkedPredictionWriter", "MaskWriter", "PredictionWriter", "TrustMarks"]
+__all__ = ["MarkedPredictionWriter", "PredictionWriter", "TrustMarks"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -204,70 +203,6 @@ class MarkedPredictionWriter(PredictionWriter):
         if self.marks.record is None:
             return None
         return self.tap.take(len(column(engine.state.batch, "id") or ()))
-
-
-class MaskWriter(CollectingCases):
-    """Write the predicted mask of every case, and masks.csv with the amount of each class.
-
-    The mask of an image is a PNG whose values are the classes (shown in colours). The mask of a volume is NIfTI aligned
-    with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by the salted id of the
-    case; the local id map maps it to the source.
-
-    Args:
-        output_dir: folder of masks.csv and of the folder ``masks``.
-        class_names: names in the order of the logits, the background first.
-        dataset: the :class:`~movl_monai.data.SegmentationDataset` that is predicted.
-        resize_mode: mode in which the images were resized.
-        largest_component: keep only the largest connected component of each predicted class.
-        mask_dtype: "uint8", or "source" for the data type of the volume.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        *,
-        class_names: Sequence[str],
-        dataset: Any,
-        resize_mode: str = "stretch",
-        largest_component: bool = False,
-        mask_dtype: str = "uint8",
-    ) -> None:
-        super().__init__(
-            output_dir,
-            class_names=class_names,
-            dataset=dataset,
-            resize_mode=resize_mode,
-            largest_component=largest_component,
-        )
-        self.files = MaskFiles(self.output_dir / "masks", class_names=self.class_names, mask_dtype=mask_dtype)
-
-    def start(self) -> None:
-        """Discard all collected cases."""
-        super().start()
-        self.files.rows.clear()
-
-    def take(self, case: PredictedCase) -> None:
-        """Write the mask of a case."""
-        order, predicted = case.stacked(self.dataset)
-        facts = self.dataset.geometry[order[0]]
-        spacing = voxel_spacing(facts, predicted.ndim)
-        if predicted.ndim == 2:
-            self.files.write_image(case.id, predicted, spacing=spacing)
-        else:
-            records = [self.dataset.geometry[index] for index in order]
-            slices = {int(self.dataset.geometry[index]["frame"]): case.planes[index] for index in order}
-            source = self.dataset.data[order[0]]["image"]
-            try:
-                self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], records=records)
-            except IrregularSpacingError as error:
-                _LOGGER.warning("The mask of case %s is not written: %s", case.id, error)
-
-    def finish(self, engine: Engine | None = None) -> None:
-        """Write the table."""
-        super().finish(engine)
-        write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
-        written = sum(bool(row["file"]) for row in self.files.rows)
-        _LOGGER.info("Wrote %d masks and %s", written, self.output_dir / "masks.csv")
 
 
 def _files_of(engine: Engine | None) -> list[FileOutcome]:
