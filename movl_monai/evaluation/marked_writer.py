@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
 from movl_monai.data.series import HARMLESS
@@ -20,11 +21,13 @@ from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.handler import CollectingImages
-from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv
+from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv, results_json
 from movl_monai.evaluation.trust_file import read_trust
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.files import write_atomically, write_file_table
 from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.networks import trained_state_sha256, unwrap
+from movl_monai.runs.overrides import find_caller
 
 if TYPE_CHECKING:
     from movl_monai.data import FileOutcome
@@ -118,6 +121,8 @@ class PredictionWriter(CollectingImages):
         rows = self._rows(predictions, features, files)
         path = self.output_dir / self.filename
         write_atomically(path, results_csv(rows, self.class_names).encode())
+        if model := self.model():
+            write_atomically(path.with_suffix(".json"), results_json(rows, self.class_names, model=model).encode())
         if files:
             write_file_table(self.output_dir, ((file.id, file.path, file.frame) for file in files))
         counts = Counter(row.get("predicted") for row in rows)
@@ -134,13 +139,17 @@ class PredictionWriter(CollectingImages):
         ordered = [done.pop(file.id) if file.id in done else _left_out(file) for file in files if _has_row(file, done)]
         return ordered + list(done.values())
 
+    def model(self) -> dict[str, str]:
+        """Return facts about the model for ``predictions.json``; {} writes none."""
+        return {}
+
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image."""
         return image_rows(predictions.ids, records, predictions.logits, None, class_names=self.class_names)
 
 
 class MarkedPredictionWriter(PredictionWriter):
-    """Write predictions.csv with the flags of a trust record, if there is one beside the checkpoint.
+    """Write predictions.csv and predictions.json with the flags of a trust record, if one is beside the checkpoint.
 
     The network runs once: the record's OOD score uses the recorded input of the head. This handler must come after the
     handler that loads the checkpoint.
@@ -167,6 +176,11 @@ class MarkedPredictionWriter(PredictionWriter):
     ) -> None:
         super().__init__(output_dir, class_names=class_names, filename=filename)
         self.network = network
+        workflow, parser = find_caller(ConfigWorkflow), find_caller(ConfigParser)
+        metadata = {} if parser is None else parser.get("_meta_") or {}
+        root = None if workflow is None else workflow.config_root_path
+        name = metadata.get("name", "movl_monai") if root is None else Path(root).absolute().parent.name
+        self.bundle = {"name": str(name), "version": str(metadata.get("version", "unknown"))}
         self.marks = TrustMarks(trust)
         self.tap = FeatureTap(network)
 
@@ -179,6 +193,12 @@ class MarkedPredictionWriter(PredictionWriter):
         """Gather from all processes; the first one writes."""
         self.tap.close()
         super().finish(engine)
+
+    def model(self) -> dict[str, str]:
+        """Return name and version of the bundle whose config built this handler, and facts about the network."""
+        network: Any = unwrap(self.network)
+        facts = {"backbone": network.backbone.spec.name, "checkpoint_sha256": trained_state_sha256(network)}
+        return {**self.bundle, **facts}
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image with its flags, and log the number of flagged images."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from movl_monai.data.decode import fault_of
+from movl_monai.errors import RESEARCH_USE
+from movl_monai.files import to_json
 from movl_monai.report.classification_task import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, answer_of, no_answer
 from movl_monai.report.tasks import CLASSIFICATION, Task, task_named
 
@@ -23,6 +25,7 @@ __all__ = [
     "no_answer",
     "recordable",
     "results_csv",
+    "results_json",
 ]
 
 Row = dict[str, Any]
@@ -101,6 +104,21 @@ def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = 
     writer.writeheader()
     writer.writerows(flat)
     return stream.getvalue()
+
+
+def results_json(
+    rows: Sequence[Row], class_names: Sequence[str], *, model: Mapping[str, str], task: str = CLASSIFICATION.name
+) -> str:
+    """Return the rows as JSON.
+
+    Args:
+        rows: as for :func:`results_csv`.
+        class_names: C names.
+        model: ``name`` and ``version`` of the bundle, ``backbone`` and ``checkpoint_sha256``.
+        task: name of the task.
+    """
+    content = {"format": 1, "use": RESEARCH_USE, "task": task, "class_names": list(class_names)}
+    return to_json({**content, "model": dict(model), "results": list(rows)})
 
 
 def _header(entries: Sequence[str], class_names: Sequence[str]) -> Iterator[str]:

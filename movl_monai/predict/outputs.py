@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from movl_monai.errors import RESEARCH_USE, ConfigError, UnwritableError
-from movl_monai.files import to_json, write_atomically
+from movl_monai.errors import ConfigError, UnwritableError
+from movl_monai.files import write_atomically
 
 if TYPE_CHECKING:  # the help of the command reads the registry, and must not start torch
     from movl_monai.predict.dicom import ImageFinding, Origin, Stamp
@@ -149,17 +149,11 @@ class JsonTable(Output):
 
     def table(self, rows: Sequence[Row]) -> tuple[str, bytes]:
         """Return the rows as JSON."""
-        model, facts = self.job.model, self.job.model.facts
-        content = {
-            "format": 1,
-            "use": RESEARCH_USE,
-            "task": model.task,
-            "class_names": model.class_names,
-            "model": {"name": facts.name, "version": facts.version, "backbone": facts.backbone}
-            | {"checkpoint_sha256": facts.checkpoint_sha256},
-            "results": list(rows),
-        }
-        return "predictions.json", to_json(content).encode()
+        from movl_monai.evaluation.rows import results_json
+
+        model = self.job.model
+        said = {name: getattr(model.facts, name) for name in ("name", "version", "backbone", "checkpoint_sha256")}
+        return "predictions.json", results_json(rows, model.class_names, model=said, task=model.task).encode()
 
 
 class _DicomOutput(Output):

@@ -112,6 +112,11 @@ def test_predict_and_inferring_write_one_table(judged: Judged, mixed: Path, tmp_
     for one, other in zip(rows, tables[1][1], strict=True):
         for cell, same in zip(one, other, strict=True):
             assert cell == same or float(cell) == pytest.approx(float(same), rel=1e-4, abs=1e-6)
+    said = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in "ab"]
+    known = [{**one, "results": [row["id"] for row in one["results"]]} for one in said]
+    assert {**known[0]["model"], "name": ""} == {**known[1]["model"], "name": ""}
+    assert {**known[0], "model": None} == {**known[1], "model": None}
+    assert [row.keys() for row in said[0]["results"]] == [row.keys() for row in said[1]["results"]]
     assert header[:5] == ["id", "status", "reason", "detail", "answer"]
     assert {row[2] for row in rows} == {"", "truncated", "other_file"}
     assert [line.split(",")[0] for line in places[1:]] == [row[0] for row in rows]
