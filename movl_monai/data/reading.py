@@ -186,9 +186,13 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
     if not (kept or masks or None in given) and given > {"train", "val"}:
         check_train_classes(inside, names, allow_missing=bool(arguments.get("allow_missing_classes")))
     taken = {entry.domain or "" for entry in listing.entries}
-    options = {"taken": taken, "patient_pattern": pattern, "expanded": False}
-    read_other = partial(read, groups_required=False, splits=False)
-    others = read_ood_sources(arguments.get("ood_dataset_dirs", ()), read=read_other, **options)
+    others = read_ood_sources(
+        arguments.get("ood_dataset_dirs", ()),
+        taken=taken,
+        patient_pattern=pattern,
+        read=partial(read, groups_required=False, splits=False),
+        expanded=False,
+    )
     for other in [] if masks else others:
         settle_labels(other.entries, names, merge=merge, apart=True)
         _check_labels(other.entries, names)

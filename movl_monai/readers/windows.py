@@ -147,7 +147,7 @@ def window_sigmoid(values: Values, *, center: float, width: float) -> Values:
         return argument.sigmoid()
     from scipy.special import expit
 
-    return expit(argument)  # type: ignore[no-any-return]
+    return expit(argument)
 
 
 def apply_window(values: Values, *, center: float, width: float, function: WindowFunction = "LINEAR") -> Values:
