@@ -1,4 +1,4 @@
-"""The Python page: the figures of the commands, arrays like files, and errors that say what is wrong."""
+"""The Python page: the figures of the commands, arrays like files, and refused inputs."""
 
 from __future__ import annotations
 
