@@ -8,12 +8,11 @@ import io
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from movl_monai.errors import MovlError
 
@@ -100,7 +99,8 @@ def jsonable(value: Any, *, where: str = "", notes: list[str] | None = None) -> 
         >>> jsonable({"loss": float("nan"), "file": Path("/home/me/model.pt")}, notes=notes), notes
         ({'loss': None, 'file': 'model.pt'}, ['loss was nan, which JSON cannot hold.'])
     """
-    if isinstance(value, (np.generic, np.ndarray)):
+    numpy = sys.modules.get("numpy")  # where it is not imported, no value is an array
+    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
         value = value.tolist()
     if value is None or isinstance(value, (bool, int, str)):
         return value

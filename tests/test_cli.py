@@ -88,7 +88,7 @@ def test_help_and_wrong_words_import_no_framework(words: list[str], code: int) -
     script = (
         "import sys; from movl_monai.cli import main\n"
         "try: main(sys.argv[1:])\n"
-        "except SystemExit as end: sys.exit(99 if {'torch', 'monai'} & {*sys.modules} else end.code)"
+        "except SystemExit as end: sys.exit(99 if {'torch', 'monai', 'numpy'} & {*sys.modules} else end.code)"
     )
     assert subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True).returncode == code
 
