@@ -195,7 +195,7 @@ def test_a_run_given_twice_and_one_without_a_record_are_refused(
         (["--severities", "0"], r"Severities must be whole numbers from 1 to 5, such as 1,3,5, got \[0\]"),
         (["--corruptions", "fog"], "got 'fog'"),
         (["--epochs", "3"], "`--epochs` is not a setting of the data set"),
-        (["--bundle_dir", "/nowhere"], "/nowhere is no bundle"),
+        (["--bundle_dir", "/nowhere"], "There is no bundle '/nowhere'"),
         (["--id_domain", "nowhere"], "No image of the domain 'nowhere'"),
     ],
 )
