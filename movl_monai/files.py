@@ -22,6 +22,7 @@ __all__ = [
     "clear_leftovers",
     "jsonable",
     "keep_evaluated",
+    "missing_part",
     "to_json",
     "write_atomically",
     "write_file_table",
@@ -69,6 +70,21 @@ def keep_evaluated(folder: Path, datalist: Any) -> None:
     """Write the fingerprints of the evaluated data that :func:`~movl_monai.engines.check_evaluation` noted in it."""
     if fingerprints := getattr(datalist, "fingerprints", None):
         write_atomically(folder / EVALUATED_FILE, to_json({"format": 1, "images": fingerprints}).encode())
+
+
+def missing_part(path: str | os.PathLike[str]) -> str:
+    """Say which part of a path does not exist; the folders before it, whose names may identify people, are left out.
+
+    Example:
+        >>> missing_part("no_such_folder/chest")
+        "there is no 'no_such_folder' in the working directory"
+        >>> missing_part("/no_such_folder/chest")
+        "there is no 'no_such_folder' in the folder before it"
+    """
+    whole = Path(path).absolute()
+    first = next((part for part in [*reversed(whole.parents), whole] if not part.exists()), whole)
+    place = "the working directory" if first.parent == Path.cwd() else "the folder before it"
+    return f"there is no {first.name!r} in {place}"
 
 
 def clear_leftovers(folder: Path, subfolders: Iterable[str]) -> None:

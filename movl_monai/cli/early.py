@@ -13,6 +13,7 @@ from movl_monai.cli.options import CORRUPTION_NAMES, split_numbers, split_words
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.export.sealed import is_exported
+from movl_monai.files import missing_part
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.outputs import check_names, check_outside
 from movl_monai.runs.config_files import find_place, merge_configs, read_config
@@ -145,7 +146,7 @@ def _check_there(path: str, option: str) -> None:
     if not str(path):
         raise DataError(f"`{option}` is empty; if it was written with a shell variable, that variable is not set.")
     if not Path(path).exists():
-        raise DataError(f"`{option}` names no file or folder: {Path(path).absolute()}. Correct the path.")
+        raise DataError(f"`{option}` names no file or folder: {missing_part(path)}. Correct the path.")
 
 
 def _check_run(

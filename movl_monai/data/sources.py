@@ -20,6 +20,7 @@ from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.read_json import read_json
 from movl_monai.errors import DataError
+from movl_monai.files import missing_part
 
 __all__ = [
     "SPREADSHEETS",
@@ -85,8 +86,8 @@ def read_source(
         source = next(source / name for name in LISTS if (source / name).is_file())
     elif not source.is_file():
         raise DataError(
-            f"There is no file or folder {source.name!r} in {source.absolute().parent}; give a CSV file, a JSON file "
-            "or a folder."
+            f"There is no file or folder {source.name!r}: {missing_part(source)}. Give a CSV file, a JSON file or a "
+            "folder."
         )
     suffix = source.suffix.lower()
     options: dict[str, Any] = {"data_root": data_root, "group_columns": group_columns, "splits": splits}

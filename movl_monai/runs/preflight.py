@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.files import missing_part
 from movl_monai.runs.config_files import find_place, merge_configs, read_config
 from movl_monai.runs.output_dir import check_output_dir
 from movl_monai.runs.overlays import check_base_first
@@ -116,7 +117,8 @@ def _check_data(config: Mapping[str, Any], run_id: str) -> None:
     source = Path(given["source"])
     if not source.exists():
         raise ConfigError(
-            f"`--dataset_dir` names no file or folder: {source.absolute()}. Give a CSV file, a JSON file or a folder."
+            f"`--dataset_dir` names no file or folder: {missing_part(source)}. Give a CSV file, a JSON file or a "
+            "folder."
         )
     from movl_monai.data.reading import check_lists
     from movl_monai.data.sources import read_images

@@ -107,7 +107,9 @@ def answer(line: str) -> dict[str, Any]:
                 code = int(error.code or 0)
             except Exception as error:  # shown with its traceback
                 code = f"{type(error).__name__}: {error}"
-        texts = {"stdout": _plain(out.getvalue(), place), "stderr": _plain(err.getvalue(), place)}
+        # said by the first command of a process alone
+        error = err.getvalue().replace("Loading torch and MONAI ...\n", "")
+        texts = {"stdout": _plain(out.getvalue(), place), "stderr": _plain(error, place)}
     return {
         "exit_code": code if isinstance(code, int) else _plain(code, place),
         **{name: text for name, text in texts.items() if text},
