@@ -159,7 +159,7 @@ def test_train_and_run_training_give_the_same_checkpoint_and_record(phantom: Pat
     trained = subprocess.run([sys.executable, "-m", "movl_monai", *words], capture_output=True, text=True, check=True)
     assert (trained.stdout, trained.stderr) == (f"Run: {one}\n", "")
     *messages, last = log.read_text().splitlines()
-    assert last == f"Next: movl-monai evaluate {one} --dataset_dir {data}"
+    assert last == f"Next: movl-monai evaluate {one} --dataset_dir DATA"
     assert any("Epoch[1] Metrics" in line for line in messages)
     assert not any("%|" in line for line in messages)
     run = ["run", "training", "--config_file", *files, "--dataset_dir", data, "--output_dir", other]

@@ -25,7 +25,11 @@ def say_loading(what: str = "torch and MONAI") -> None:
 
 
 def say_next(*words: str) -> None:
-    """Print the next command, apart from the results: on standard error."""
+    """Print the next command, apart from the results: on standard error.
+
+    Args:
+        words: of the command; DATA, INPUT and OUT stand for places of images, whose names may identify people.
+    """
     print(f"Next: movl-monai {shlex.join(words)}", file=sys.stderr)
 
 

@@ -73,7 +73,7 @@ def _say_end(run_id: str, config: Mapping[str, Any]) -> None:
         print(f"Predictions: {folder}")
     else:
         print(f"Run: {folder}")
-        say_next("evaluate", folder, "--dataset_dir", str(literal(config, "dataset_dir")))
+        say_next("evaluate", folder, "--dataset_dir", "DATA")
 
 
 def _kept(value: Any) -> Any:

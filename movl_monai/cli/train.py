@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     overrides = {"dataset_dir": options.data, "output_dir": options.output_dir, **overrides}
     run_workflow("training", [str(file) for file in files], overrides, tracking=options.tracking)
     show(options, f"Run: {options.output_dir}", {"run": options.output_dir})
-    say_next("evaluate", options.output_dir, "--dataset_dir", options.data)
+    say_next("evaluate", options.output_dir, "--dataset_dir", "DATA")
     return 0
 
 
