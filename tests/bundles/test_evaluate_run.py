@@ -74,7 +74,7 @@ def test_another_data_set_cannot_be_compared(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--against", "NOWHERE"], "no stored outputs"),
+        (["--against", "NOWHERE"], "names no file or folder"),
         (["--ood_scor", "knn"], "did you mean 'ood_score'"),
         (["--epochs"], "has no value"),
     ],

@@ -25,11 +25,14 @@ def principal_axes(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         >>> variances, abs(axes)
         (array([9.]), array([[1., 0.]]))
     """
-    from scipy.linalg import eigh, svd
+    from scipy.linalg import LinAlgError, eigh, svd
 
     count, num_features = deviations.shape
     if count < num_features:
-        _, singular, axes = svd(deviations, full_matrices=False)
+        try:
+            _, singular, axes = svd(deviations, full_matrices=False)
+        except LinAlgError:  # "divide and conquer" fails on some finite data; "QR iteration" is slower and does not
+            _, singular, axes = svd(deviations, full_matrices=False, lapack_driver="gesvd")
         variances = singular**2 / count
     else:
         variances, columns = eigh(deviations.T @ deviations / count)

@@ -227,5 +227,5 @@ def test_no_val_split_is_one_clear_error(phantom: Path, plan: Plan, tmp_path: Pa
     (folder / "manifest.csv").write_text(
         "\n".join(line.replace(",val,", ",train,") for line in lines), encoding="utf-8"
     )
-    with pytest.raises(DataError, match="needs a val split"):
+    with pytest.raises(DataError, match="A val split is needed"):
         make(tmp_path / "out", folder, plan, overrides={"split_fractions": None})

@@ -93,9 +93,9 @@ def _datalist(*splits: str, **facts: Any) -> Datalist:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (("train", "train", "test", "test"), "needs a val split"),
-        (("val", "val", "test", "test"), "needs a train split"),
-        (("train", "train", "val", "val"), "needs labelled test images"),
+        (("train", "train", "test", "test"), "A val split is needed"),
+        (("val", "val", "test", "test"), "A train split is needed"),
+        (("train", "train", "val", "val"), "Labelled test images"),
     ],
 )
 def test_a_missing_split_is_one_clear_error(splits: tuple[str, ...], message: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from pytorch_ood import detector as reference
 from scipy import stats
@@ -17,6 +18,7 @@ from movl_monai.evaluation import NonFiniteLogitsError
 from movl_monai.metrics.ood.detection import SCORES
 from movl_monai.metrics.ood.gaussian import Mahalanobis, RelativeMahalanobis, ShrunkCovariance
 from movl_monai.metrics.ood.neighbors import KNN
+from movl_monai.metrics.ood.principal import principal_axes
 from movl_monai.metrics.ood.score import MSP, Energy, MaxLogit, OODFitError
 from movl_monai.metrics.ood.subspace import Residual, ViM
 
@@ -306,3 +308,19 @@ def test_features_that_do_not_fit_are_refused(name: str) -> None:
 def test_logits_that_are_not_finite_are_refused() -> None:
     with pytest.raises(NonFiniteLogitsError, match="logits of 1 of 2 images are NaN"):
         MSP()([[0.0, np.inf], [0.0, 1.0]])
+
+
+def test_axes_are_found_where_the_fast_decomposition_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    deviations = np.random.default_rng(0).normal(size=(6, 9))
+    expected = principal_axes(deviations)
+    real = scipy.linalg.svd
+
+    def failing(values: np.ndarray, *, lapack_driver: str = "gesdd", **options: Any) -> Any:
+        if lapack_driver == "gesdd":
+            raise scipy.linalg.LinAlgError("SVD did not converge")
+        return real(values, lapack_driver=lapack_driver, **options)
+
+    monkeypatch.setattr("scipy.linalg.svd", failing)
+    variances, axes = principal_axes(deviations)
+    np.testing.assert_allclose(variances, expected[0], **EXACT)
+    np.testing.assert_allclose(abs(np.sum(axes * expected[1], axis=1)), 1, **EXACT)
