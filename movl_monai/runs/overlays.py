@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,14 @@ def own_ids(content: Mapping[str, Any]) -> list[str]:
     return ids
 
 
-def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
+def check_overlays(files: Sequence[Path], *, read: set[str], replaceable: Collection[Path] = ()) -> None:
     """Refuse an order of config files in which one has no effect; log replaced values.
 
     Args:
         files: in merge order.
         read: top-level ids that the merged config reads.
+        replaceable: files that may be without effect, such as a backbone for all arms of a comparison, which an arm
+            with a network of its own replaces.
 
     Raises:
         ConfigError: if a workflow's own file follows another file, or no value of an overlay remains.
@@ -103,7 +105,7 @@ def check_overlays(files: Sequence[Path], *, read: set[str]) -> None:
     contents = [(file.name, read_config(file)) for file in files]
     check_base_first(contents)
     for place, (name, content) in enumerate(contents):
-        if _BASE_ID in content:
+        if _BASE_ID in content or files[place] in replaceable:
             continue
         later = contents[place + 1 :]
         replaced = {own: by for own in own_ids(content) if (by := _replaced_by(own, later))}

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,13 @@ _NOT_SETTINGS = {
 }
 
 
-def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def read_config(
+    files: Sequence[Path], overrides: Mapping[str, Any], *, replaceable: Collection[Path] = ()
+) -> dict[str, Any]:
     """Merge config files and overrides, as a MONAI workflow does, without evaluating anything.
 
-    Files without effect are refused. Handlers that only show or log are left out, and so is the check of overrides: a
-    comparison replaces ids by objects, after which the check would report unread ids.
+    Files without effect are refused, except the replaceable ones. Handlers that only show or log are left out, and so
+    is the check of overrides: a comparison replaces ids by objects, after which the check would report unread ids.
     :func:`movl_monai.experiments.compare.setup.set_up` checks instead.
     """
     parser = ConfigParser()
@@ -66,7 +68,7 @@ def read_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str
         handlers = config.get(section, {}).get("handlers")
         if isinstance(handlers, list):
             config[section]["handlers"] = [entry for entry in handlers if not _is_a(entry, *_DROPPED)]
-    check_overlays(files, read=reachable(config, ENTRY_IDS))
+    check_overlays(files, read=reachable(config, ENTRY_IDS), replaceable=replaceable)
     config[CONFIG_ROOT], config[CONFIG_FILES] = str(files[0].parent), [path.name for path in files]
     config["initialize"] = [entry for entry in config.get("initialize", []) if "check_overrides" not in entry]
     return config
@@ -189,7 +191,7 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Set
             raise ConfigError(f"`--{name}` is set by the comparison itself for every run; remove it.")
     shared = {**plan.overrides, **overrides}
     plain = read_config(plan.train, {})
-    configs = {arm.name: read_config((*plan.train, *arm.overlays), {}) for arm in arms}
+    configs = {arm.name: _arm_config(plan, arm, {}) for arm in arms}
     known = {name for config in (plain, *configs.values()) for name in config}
     for name in shared:
         if top_level(name) not in known:
@@ -220,8 +222,8 @@ def _set_up(
                 f"{nearest(top_level(name), config)}."
             )
     own = {name: value for name, value in shared.items() if fits(config, name)} | dict(arm.overrides)
-    train = read_config((*plan.train, *arm.overlays), own)
-    evaluate = read_config((*plan.train, *arm.overlays, *plan.evaluate), own)
+    train = _arm_config(plan, arm, own)
+    evaluate = _arm_config(plan, arm, own, plan.evaluate)
     space = {name: part for name, part in arm.space.items() if name not in given}
     unread = [name for name in unreferenced_ids(train) if name in space or name in arm.overrides]
     if unread:
@@ -238,6 +240,11 @@ def _set_up(
         image_size=image_size,
         digest=settings_digest([_settings(train, ("train", "validate")), _settings(evaluate, ("evaluator",))]),
     )
+
+
+def _arm_config(plan: Plan, arm: Arm, overrides: Mapping[str, Any], last: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return an arm's configuration; its overlays may replace those for all arms, which the plain one has checked."""
+    return read_config((*plan.train, *arm.overlays, *last), overrides, replaceable=plan.train)
 
 
 def _of_members(setup: ArmSetup, digests: Mapping[str, str]) -> ArmSetup:

@@ -31,6 +31,24 @@ def test_every_shipped_arm_can_be_set_up_at_every_usual_image_size(plan: Plan) -
         assert widths == {round(0.13 * size)}
 
 
+@pytest.mark.parametrize("bundle", ["movl_classification", "dvpt_classification", "dvpt_segmentation"])
+def test_every_arm_accepts_every_backbone_for_all_arms(bundle: str) -> None:
+    folder = BUNDLE.parent / bundle
+    overlays = sorted(path.name for path in (folder / "configs").glob("backbone_*.json"))
+    for overlay in overlays:
+        plan = read_plan(folder / "compare.json", bundle=folder, overlays=[overlay])
+        names = {arm.name for arm in set_up(plan, list(plan.arms.values()), {"image_size": 224}).arms}
+        assert names == set(plan.arms)
+
+
+def test_an_overlay_for_all_arms_that_none_reads_is_refused() -> None:
+    overlays = ["backbone_vit_small.json", "model_unet.json"]
+    folder = BUNDLE.parent / "dvpt_segmentation"
+    plan = read_plan(folder / "compare.json", bundle=folder, overlays=overlays)
+    with pytest.raises(ConfigError, match="backbone_vit_small.json changes nothing"):
+        set_up(plan, [plan.arms["decoder_only"]], {})
+
+
 def test_an_arm_keeps_what_defines_it_and_takes_the_rest_from_the_command_line(plan: Plan) -> None:
     without, with_term = _set_up(plan, "joint_lambda0", "joint", discrepancy_weight=2.0).arms
     assert without.train["discrepancy_weight"] == 0
