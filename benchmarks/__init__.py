@@ -5,8 +5,7 @@ Every section is a function ``run(settings) -> dict[str, float]`` in a separate 
 """
 
 from .clock import Timing, compare, interleave, peak_memory
-from .parts import SyntheticImages, synthetic_images
-from .settings import BenchSettings
+from .settings import BenchSettings, SyntheticImages, synthetic_images
 
 __all__ = [
     "BenchSettings",

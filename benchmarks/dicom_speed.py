@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from movl_monai.data.workers import map_in_workers
-from movl_monai.ingest.scan import HEADERS_TOGETHER
+from movl_monai.ingest.journal import HEADERS_TOGETHER
 from movl_monai.readers import MedicalImageError
 from movl_monai.readers.dicom import scan_header
 from movl_monai.readers.dicom.quiet import quiet

@@ -16,15 +16,13 @@ from movl_monai.adapters import DVPT
 from movl_monai.backbones import Backbone, prepare_frozen
 from movl_monai.export.exported import ExportedOutput, read_exported
 from movl_monai.export.graph import exportable
-from movl_monai.export.metadata import describe_network
 from movl_monai.export.parity import eager
-from movl_monai.export.sealed import SUFFIXES
+from movl_monai.export.sealed import SUFFIXES, describe_network
 from movl_monai.export.writers import compile_graph, quantize_model, write_compiled
 from movl_monai.networks import AdaptedClassifier
 
 from .clock import Timing, compare, interleave, peak_memory
-from .parts import make_network
-from .settings import BenchSettings
+from .settings import BenchSettings, make_network
 
 __all__ = ["exported_variants", "run"]
 

@@ -16,8 +16,7 @@ from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier, EnsembleClassifier
 
 from .clock import Timing, compare, compare_actions, interleave, peak_memory, timed
-from .parts import Batch, SyntheticImages, float_batches, synthetic_images
-from .settings import BenchSettings
+from .settings import Batch, BenchSettings, SyntheticImages, float_batches, synthetic_images
 
 __all__ = ["epochs_to_reach", "run_ensemble", "run_features", "run_layers", "run_linear_probe"]
 

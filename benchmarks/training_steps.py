@@ -23,8 +23,7 @@ from movl_monai.losses import MoVLLoss, SegmentationLoss
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
 
 from .clock import Timing, compare, peak_memory, quiet_gc, synchronize
-from .parts import Batch, SyntheticImages, float_batches, make_network, synthetic_images
-from .settings import BenchSettings
+from .settings import Batch, BenchSettings, SyntheticImages, float_batches, make_network, synthetic_images
 
 __all__ = [
     "MaskedImages",

@@ -25,12 +25,11 @@ from movl_monai.data.decode import Decoded, decode
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.evaluation.evaluate import evaluate
 from movl_monai.evaluation.explain.maps import look
-from movl_monai.predict.compute import Computer
 from movl_monai.predict.listing import Listed, list_images
 from movl_monai.predict.loader import Decoding, Item, Unit, make_units
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.run import predict_units, skipped_rows
-from movl_monai.predict.tasks import SegmentedCase, worker_for
+from movl_monai.predict.tasks import Computer, SegmentedCase, worker_for
 from movl_monai.runs.verbatim import verbatim
 
 __all__ = ["Explanation", "OpenRun", "Prediction", "open_run", "train"]

@@ -49,12 +49,11 @@ ON_ALL = {
     "movl_monai/backbones/": ("training", *_OF_RUNS),
     "movl_monai/backbones/weight_names.py": ("training", "compare"),
     "movl_monai/data/": ("training", "evaluating", "evaluate"),
-    "movl_monai/data/csv_text.py": ("training", "ingest", "check", "robustness"),
-    "movl_monai/data/keep.py": ("evaluating", "evaluate", "robustness"),
     "movl_monai/data/read_csv.py": ("training", "ingest", "check", "robustness"),
+    "movl_monai/data/keep.py": ("evaluating", "evaluate", "robustness"),
     "movl_monai/data/spelling.py": ("training", "evaluate", "robustness"),
     "movl_monai/engines/checks.py": ("training", "evaluating", "inferring", "evaluate"),
-    "movl_monai/data/patients.py": ("training", "evaluating", "evaluate", "ingest"),
+    "movl_monai/data/columns.py": ("training", "evaluating", "evaluate", "ingest"),
     "movl_monai/runs/run_record.py": _OF_RUNS,
     "movl_monai/readers/": ("training", "evaluate", "ingest", "check"),
     "transforms/": ("training", "evaluate", "ingest", "check"),
@@ -62,7 +61,7 @@ ON_ALL = {
 GENERIC = {"id", "name"}  # `--id value`, any setting
 FOREIGN = {
     "README.md": {"build-arg"},
-    "benchmarks/readers/rendering.py": {"version"},
+    "benchmarks/readers/truth.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
     "movl_monai/runs/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
 }

@@ -12,7 +12,7 @@ from movl_monai.evaluation.explain.figure import Panel
 from movl_monai.fonts import legible, legible_names
 from movl_monai.predict.dicom import draw_classes
 from movl_monai.predict.dicom.report import _numbers
-from movl_monai.predict.writing import _said
+from movl_monai.predict.journal import _said
 from movl_monai.report.figure import _add_legend
 from movl_monai.report.sections.canvas import chart_names
 

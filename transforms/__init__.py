@@ -32,12 +32,17 @@ from movl_monai.readers import (
 from movl_monai.transforms.augment import RandomAugmentImage, RandomAugmentImaged
 from movl_monai.transforms.canonical import CanonicalSlices, CanonicalSlicesd
 from movl_monai.transforms.color import MatchColorStatistics, MatchColorStatisticsd
-from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged
+from movl_monai.transforms.load import LoadMedicalImage, LoadMedicalImaged, MedicalImageReader
 from movl_monai.transforms.load_mask import LoadSegmentation, LoadSegmentationd
 from movl_monai.transforms.load_pair import LoadImageMask, LoadImageMaskd
-from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
-from movl_monai.transforms.reader import MedicalImageReader
-from movl_monai.transforms.resize import ResizeImage, ResizeImaged
+from movl_monai.transforms.resize import (
+    QuantizeImage,
+    QuantizeImaged,
+    ResizeImage,
+    ResizeImaged,
+    image_to_uint8,
+    uint8_to_image,
+)
 from movl_monai.transforms.resize_mask import ResizeMask, ResizeMaskd, resize_back
 from movl_monai.transforms.windows import ApplyVOIWindow, ApplyVOIWindowd, HUWindows, HUWindowsd
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from monai.transforms import MapTransform, Transform
 
-from movl_monai.readers.assemble import choose_slices
 from movl_monai.readers.dicom import Limits
 from movl_monai.readers.errors import MedicalImageError
-from movl_monai.readers.slices import SliceAxis, Volume, axis_index, slice_image, take_slice
+from movl_monai.readers.slices import SliceAxis, Volume, axis_index, choose_slices, slice_image, take_slice
 from movl_monai.readers.volume import VolumeSource, read_mask_volume, read_volume
 from movl_monai.readers.windows import Intensity, Window, check_intensity, resolve_windows
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from .judge import Verdict, judge
 from .process import ReaderProcess
-from .rendering import dcmtk_version
 from .synthetic import write_failure_files
 from .table import RULE, format_results
-from .truth import Truth, truth_of
+from .truth import Truth, dcmtk_version, truth_of
 
 __all__ = ["compare_readers", "main"]
 

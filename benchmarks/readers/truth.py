@@ -5,6 +5,9 @@ Nothing here imports our own reader, which is judged by it.
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
-from .formulas import displayed, modality_values
-from .rendering import render
-
-__all__ = ["CT_WINDOW", "Truth", "judged_frames", "truth_of"]
+__all__ = ["CT_WINDOW", "Truth", "dcmtk_version", "displayed", "judged_frames", "modality_values", "render", "truth_of"]
 
 CT_WINDOW = (400.0, 40.0)
 """Width and level of the CT window in HU."""
@@ -28,6 +28,8 @@ _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # its compressed frames are complete, only the delimiter after them is missing; pydicom then finds no pixel data
 _TWINS = {"emri_small_jpeg_2k_lossless_too_short.dcm": "emri_small.dcm"}
+_HEADER = re.compile(rb"P([56])\s+(?:#[^\n]*\n)?(\d+)\s+(\d+)\s+(\d+)\s")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,3 +226,118 @@ def _truth(
 def _is_inverted(dataset: Dataset) -> bool:
     shape = dataset.get("PresentationLUTShape")
     return shape == "INVERSE" or (shape != "IDENTITY" and dataset.get("PhotometricInterpretation") == "MONOCHROME1")
+
+
+def modality_values(dataset: Dataset, stored: np.ndarray, frame: int) -> np.ndarray:
+    """Return the values of a decoded frame after the modality transformation, float64; palettes and colour as RGB.
+
+    Reference:
+        DICOM PS3.3 C.11.1, C.7.6.16.2.9 and C.7.6.3.1.5.
+    """
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        colours: np.ndarray = apply_color_lut(stored, dataset)
+        # entries of 16 bits are filled from above
+        return (colours >> 8 if colours.dtype == np.uint16 and colours.max() > 255 else colours).astype(np.float64)
+    if stored.ndim == 3:
+        return stored.astype(np.float64)
+    transformation = _group(dataset, "PixelValueTransformationSequence", frame)
+    if transformation is not None:
+        return stored * float(transformation.RescaleSlope) + float(transformation.RescaleIntercept)
+    if dataset.get("ModalityLUTSequence"):
+        return apply_modality_lut(stored, dataset).astype(np.float64)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return stored * float(1 if slope in (None, "") else slope) + float(0 if intercept in (None, "") else intercept)
+
+
+def displayed(
+    dataset: Dataset, values: np.ndarray, *, frame: int, window: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Return the displayed form of values after the modality transformation, in [0, 1].
+
+    Args:
+        dataset: of the file.
+        values: from :func:`modality_values`.
+        frame: from 0.
+        window: width and level that replace the file's.
+
+    Reference:
+        DICOM PS3.3 C.11.2.1.2 and C.11.6.
+    """
+    if values.ndim == 3:
+        is_palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+        return values / (255 if is_palette else 2.0**dataset.BitsStored - 1)
+    shown = _windowed(dataset, values, frame, window)
+    shape = dataset.get("PresentationLUTShape")
+    inverted = shape == "INVERSE" or (shape != "IDENTITY" and dataset.get("PhotometricInterpretation") == "MONOCHROME1")
+    return 1 - shown if inverted else shown
+
+
+def _windowed(dataset: Dataset, values: np.ndarray, frame: int, window: tuple[float, float] | None) -> np.ndarray:
+    group = _group(dataset, "FrameVOILUTSequence", frame)
+    source = dataset if group is None else group
+    function = "LINEAR"
+    if window is None and source.get("WindowCenter") not in (None, ""):
+        center, width = (_first(source.get(name)) for name in ("WindowCenter", "WindowWidth"))
+        window, function = (width, center), source.get("VOILUTFunction", "LINEAR")
+    if window is not None:
+        width, center = window
+        if function == "SIGMOID":
+            return 1 / (1 + np.exp(-4 * (values - center) / width))
+        if function == "LINEAR_EXACT":
+            return np.clip((values - center) / width + 0.5, 0, 1)
+        return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+    if "PixelData" not in dataset:
+        finite = values[np.isfinite(values)]
+        return (values - finite.min()) / (finite.max() - finite.min())
+    bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
+    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
+    low, high = sorted(modality_values(dataset, ends, frame))
+    return (values - low) / (high - low)
+
+
+def _first(value: object) -> float:
+    return float(value[0]) if hasattr(value, "__getitem__") and not isinstance(value, str) else float(value)  # type: ignore[arg-type]
+
+
+def _group(dataset: Dataset, keyword: str, frame: int) -> Dataset | None:
+    own = list(dataset.get("PerFrameFunctionalGroupsSequence", []))[frame : frame + 1]
+    for item in [*own, *list(dataset.get("SharedFunctionalGroupsSequence", []))[:1]]:
+        if found := item.get(keyword):
+            return found[0]
+    return None
+
+
+def render(path: Path, *options: str, frame: int = 0, transfer_syntax: str = "") -> np.ndarray | None:
+    """Render one frame with ``dcmj2pnm`` (JPEG-LS: ``dcml2pnm``), without overlays.
+
+    Args:
+        path: the file.
+        options: of the program, for example ``+Wi 1`` for the first window.
+        frame: from 0.
+        transfer_syntax: its UID.
+
+    Returns:
+        uint8 (H, W), or (H, W, 3) for colour; None if dcmtk does not render the file or is not installed.
+    """
+    program = shutil.which("dcml2pnm" if transfer_syntax in _JPEG_LS else "dcmj2pnm")
+    if program is None:
+        return None
+    command = [program, "-q", "-O", "+op", "+F", str(frame + 1), *options, str(path)]
+    result = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    header = _HEADER.match(result.stdout)
+    if result.returncode or header is None:
+        return None
+    kind, columns, rows, largest = (int(group) for group in header.groups())
+    values = np.frombuffer(result.stdout[header.end() :], dtype=np.uint8)
+    shape = (rows, columns, 3) if kind == 6 else (rows, columns)
+    return values.reshape(shape) if largest == 255 and values.size == np.prod(shape) else None
+
+
+def dcmtk_version() -> str:
+    """Return the version of dcmtk, or "not installed"."""
+    program = shutil.which("dcmj2pnm")
+    if program is None:
+        return "not installed"
+    text = subprocess.run([program, "--version"], capture_output=True, check=False, text=True, timeout=60).stdout
+    found = re.search(r"v(\d[\w.]*)", text)
+    return found.group(1) if found else "unknown"

@@ -2,11 +2,9 @@
 
 from .adaptformer import AdaptFormer
 from .base import Adapter, BlockHook, last_blocks
-from .bitfit import BitFit
 from .dvpt import DVPT
-from .layers import LayerAdapter
+from .layers import SSF, BitFit, LayerAdapter
 from .lora import LoRA
-from .ssf import SSF
 from .vpt import VPT
 
 __all__ = ["AdaptFormer", "Adapter", "BitFit", "BlockHook", "DVPT", "LayerAdapter", "LoRA", "SSF", "VPT", "last_blocks"]

@@ -1,9 +1,9 @@
-"""Adapters that change the output of single layers inside the blocks."""
+"""Adapters that change single layers inside the blocks: SSF, scale and shift of the output; BitFit, the biases."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from movl_monai.errors import ConfigError
 
 from .base import Adapter
 
-__all__ = ["ChangedLayer", "LayerAdapter", "LayerChange"]
+__all__ = ["BitFit", "ChangedLayer", "LayerAdapter", "LayerChange", "SSF"]
 
 _KINDS = (nn.Linear, nn.LayerNorm, nn.Conv2d)
 
@@ -114,3 +114,121 @@ def _take_new_biases(encoder: nn.Module, changed: nn.Module) -> None:
         bias = getattr(layer, "bias", None)
         if isinstance(layer, _KINDS) and bias is not None and getattr(known.get(name), "bias", bias) is None:
             known[name].bias = bias
+
+
+class SSF(LayerAdapter):
+    r"""Scale and shift the output of every linear layer, LayerNorm and convolution, per channel.
+
+    .. math:: y = \gamma \odot x + \beta
+
+    :math:`\gamma` is one and :math:`\beta` zero at the start: the identity. With ``blocks=None`` the patch embedding,
+    the patch merging and the last LayerNorm are included, as in the paper; with chosen blocks only their layers are.
+
+    Args:
+        backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
+        blocks: numbers of the blocks to adapt; None adapts all, and the layers around them.
+
+    Raises:
+        ConfigError: if the backbone cannot host it.
+
+    Reference:
+        Lian et al., Scaling & Shifting Your Features: A New Baseline for Efficient Model Tuning, NeurIPS 2022, arXiv
+        2210.08823, equations 3 and 4 (merging). Deviation: the authors draw both around one and zero.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> adapter = SSF(TimmBackbone("test_vit", image_size=64), blocks=[5])
+        >>> sorted(adapter.changes)[:2]
+        ['blocks_5_attn_proj', 'blocks_5_attn_qkv']
+    """
+
+    def __init__(self, backbone: Backbone, *, blocks: Sequence[int] | None = None) -> None:
+        super().__init__(backbone, blocks=blocks)
+        self._build(backbone, lambda inner: ScaleAndShift(inner.layer))
+
+    @torch.jit.ignore
+    def settings(self) -> str:
+        """See :meth:`Adapter.settings`."""
+        return self._described()
+
+
+class ScaleAndShift(LayerChange):
+    """Scale and shift per channel; the channels are last, or second after a convolution."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        channels = layer.weight.shape[0]
+        shape = (channels, 1, 1) if isinstance(layer, nn.Conv2d) else (channels,)
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.shift = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, layer_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """See :meth:`LayerChange.forward`."""
+        return torch.addcmul(self.shift, self.scale, output)
+
+    @torch.jit.ignore
+    def fold(self, layer: Any) -> None:
+        """See :meth:`LayerChange.fold`."""
+        scale, shift = self.scale.flatten(), self.shift.flatten()
+        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+        if layer.bias is None:
+            layer.bias = nn.Parameter(shift.clone(), requires_grad=False)
+        else:
+            layer.bias.mul_(scale).add_(shift)
+
+
+class BitFit(LayerAdapter):
+    r"""Train a change of every bias of linear layers, LayerNorms and convolutions.
+
+    .. math:: y = W x + b + \Delta b
+
+    The changes start at zero, the identity, and are kept apart from the frozen biases, so that the backbone stays
+    frozen and the checkpoint small. Training :math:`\Delta b` is training :math:`b`. With ``blocks=None`` the biases
+    around the blocks (patch embedding, last LayerNorm) are included.
+
+    Args:
+        backbone: a frozen ViT or Swin of timm, or a CLIP ViT.
+        blocks: numbers of the blocks to adapt; None adapts all, and the layers around them.
+
+    Raises:
+        ConfigError: if the backbone cannot host it or has no biases.
+
+    Reference:
+        Ben Zaken et al., BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
+        Language-models, ACL 2022, arXiv 2106.10199. Weight decay, if the optimiser has any, pulls to the pretrained
+        biases and not to zero. Swin's table of relative positions is not a bias of a layer and is unchanged.
+
+    Example:
+        >>> from movl_monai.backbones import TimmBackbone
+        >>> backbone = TimmBackbone("test_vit", image_size=64)
+        >>> biases = sum(p.numel() for name, p in backbone.named_parameters() if name.endswith("bias"))
+        >>> BitFit(backbone).num_parameters() == biases
+        True
+    """
+
+    def __init__(self, backbone: Backbone, *, blocks: Sequence[int] | None = None) -> None:
+        super().__init__(backbone, blocks=blocks)
+        self._build(backbone, lambda inner: None if inner.layer.bias is None else BiasChange(inner.layer))
+
+    @torch.jit.ignore
+    def settings(self) -> str:
+        """See :meth:`Adapter.settings`."""
+        return self._described()
+
+
+class BiasChange(LayerChange):
+    """Change of a bias."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        channels = layer.weight.shape[0]
+        self.bias = nn.Parameter(torch.zeros((channels, 1, 1) if isinstance(layer, nn.Conv2d) else (channels,)))
+
+    def forward(self, layer_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """See :meth:`LayerChange.forward`."""
+        return output + self.bias
+
+    @torch.jit.ignore
+    def fold(self, layer: Any) -> None:
+        """See :meth:`LayerChange.fold`."""
+        layer.bias.add_(self.bias.flatten())

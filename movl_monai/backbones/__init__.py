@@ -2,7 +2,7 @@
 
 from .base import Backbone, BackboneSpec
 from .clip_backbone import CLIPBackbone
-from .clip_text import ClassEmbeddings, class_prompts, encode_class_names
+from .clip_loading import ClassEmbeddings, class_prompts, encode_class_names
 from .layers import Layers
 from .prepare import fold_batchnorm, prepare_frozen
 from .resnet import ResNetBackbone

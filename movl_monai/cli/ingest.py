@@ -10,10 +10,10 @@ from movl_monai.cli.output import say_next, show
 from movl_monai.data.reading import read_datalist
 from movl_monai.errors import ConfigError, MovlError
 from movl_monai.files import jsonable
-from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.examine import Preprocessing
 from movl_monai.ingest.quality import has_leaks
+from movl_monai.ingest.records import UNREADABLE
 from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folder, summarize
-from movl_monai.ingest.statuses import UNREADABLE
 
 __all__ = [
     "EXIT_LEAKAGE",

@@ -8,13 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from movl_monai.data.columns import check_group_columns, check_group_values, check_one_label_each, missing_files
+from movl_monai.data.columns import (
+    assign_patients_by_pattern,
+    check_group_columns,
+    check_group_values,
+    check_one_label_each,
+    missing_files,
+    one_patient_each,
+    warn_if_unknown,
+)
 from movl_monai.data.datalist import Datalist, Item
 from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand, group_series
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
-from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.sources import PathLike, read_far_sources, read_images, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration

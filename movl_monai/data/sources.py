@@ -1,4 +1,4 @@
-"""Choice of the reader for a source, names for the domains of out-of-distribution sources, and far sets."""
+"""Layouts of data sets with their readers, choice of the reader for a source, and out-of-distribution sources."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
-from movl_monai.data.columns import missing_files
+from movl_monai.data.columns import assign_patients_by_pattern, missing_files
 from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
-from movl_monai.data.layouts import LISTS, reader_of
-from movl_monai.data.patients import assign_patients_by_pattern
 from movl_monai.data.read_csv import read_csv
-from movl_monai.data.read_folders import read_files
-from movl_monai.data.read_json import read_json
+from movl_monai.data.read_folders import has_pairs, read_files, read_folders, read_pairs
+from movl_monai.data.read_json import is_nnunet, read_json, read_nnunet
 from movl_monai.errors import DataError
 from movl_monai.files import missing_part
 
 __all__ = [
-    "SPREADSHEETS",
+    "LAYOUTS",
+    "LISTS",
+    "Layout",
     "PathLike",
+    "SPREADSHEETS",
+    "is_paired",
     "read_far_source",
     "read_far_sources",
     "read_images",
     "read_ood_sources",
     "read_source",
+    "reader_of",
     "records",
     "with_images",
 ]
@@ -42,6 +46,11 @@ _MASK_PROBLEMS = {
     "not_regular_file": "mask_not_regular_file",
 }
 logger = logging.getLogger(__name__)
+LISTS = ("manifest.csv", "dataset.json", "datalist.json")
+"""Lists in a folder, which is then read by its list."""
+
+Reader = Callable[..., Listing]
+Use = Literal["labels", "masks", "images"]
 
 
 def read_source(
@@ -270,3 +279,68 @@ def read_far_source(source: Path) -> Listing:
     for entry in listing.entries:
         entry.label, entry.mask, entry.groups = None, None, {}
     return listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Layout of a data set in a folder.
+
+    Args:
+        fits: returns whether a folder has this layout.
+        labels: reads the images with classes; None if the layout has none.
+        masks: reads the images with masks, given ``mask_suffix``, see :func:`movl_monai.data.read_folders.read_pairs`;
+            None if the layout has none.
+        has_list: whether the layout has a list of its own, so that it counts before :data:`LISTS`.
+    """
+
+    fits: Callable[[Path], bool]
+    labels: Reader | None = None
+    masks: Reader | None = None
+    has_list: bool = False
+
+
+def _refuse_nnunet(folder: Path) -> NoReturn:
+    raise DataError(
+        f"{folder.name!r} is a data set of nnU-Net: images with masks, for segmentation. Classification needs a class "
+        "for each image: a manifest.csv with the columns path and label, or class folders."
+    )
+
+
+LAYOUTS = {
+    "nnunet": Layout(
+        fits=is_nnunet,
+        labels=_refuse_nnunet,
+        masks=lambda folder, *, mask_suffix="": read_nnunet(folder),
+        has_list=True,
+    ),
+    "pairs": Layout(fits=has_pairs, masks=read_pairs),
+}
+"""Layouts by name; a folder of another one is read as class folders, and for masks as pairs."""
+
+_OTHERS: dict[Use, Reader] = {"labels": read_folders, "masks": read_pairs, "images": read_files}
+
+
+def reader_of(folder: Path, use: Use, *, lists: bool = True) -> Reader | None:
+    """Return the reader of a folder, or None for a folder that is read by its list.
+
+    Args:
+        folder: the folder.
+        use: contents to read; "images" are those with masks or else with classes.
+        lists: whether lists in the folder count.
+    """
+    has_list = lists and any((folder / name).is_file() for name in LISTS)
+    for layout in LAYOUTS.values():
+        reader = layout.labels if use == "labels" else layout.masks
+        if use == "images":
+            reader = layout.masks or layout.labels
+        if reader is not None and (layout.has_list or not has_list) and layout.fits(folder):
+            return reader
+    return None if has_list else _OTHERS[use]
+
+
+def is_paired(folder: Path) -> bool:
+    """Return True for a folder of images and masks, whether or not it has a list."""
+    try:
+        return any(layout.masks is not None and layout.fits(folder) for layout in LAYOUTS.values())
+    except DataError:
+        return False

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from movl_monai.data.columns import HOW_TO_NAME_PATIENTS
 from movl_monai.data.entries import SPLITS, Entry, SplitName, natural_sorted
-from movl_monai.data.patients import HOW_TO_NAME_PATIENTS
 from movl_monai.errors import DataError, LeakageError
 
 __all__ = ["check_patients", "check_train_classes", "complete_splits", "grouped_split", "set_aside_calibration"]

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from movl_monai import heap
-from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.prediction import Outcome, outcome_of
+from movl_monai.deploy.prediction import Outcome, clean_errors, outcome_of
 from movl_monai.deploy.sdk import Application
 from movl_monai.errors import ConfigError, user_error
 from movl_monai.files import clear_leftovers, write_atomically

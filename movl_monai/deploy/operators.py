@@ -1,18 +1,35 @@
-"""Inference operators: predict the files of the selected series with the bundle's own preprocessing."""
+"""Operators: prediction of the selected series with the bundle's own preprocessing, DICOM objects and a table."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.prediction import Prediction, open_for, outcome_of, predict_files
-from movl_monai.deploy.sdk import ConditionType, Image, Operator
+from movl_monai.deploy.prediction import (
+    NotWrittenError,
+    Prediction,
+    clean_errors,
+    open_for,
+    outcome_of,
+    predict_files,
+    write_outputs,
+)
+from movl_monai.deploy.sdk import ConditionType, Image, Operator, model_for_volumes, write_volume
 from movl_monai.deploy.studies import files_of
-from movl_monai.deploy.volumes import model_for_volumes, write_volume
 
-__all__ = ["ClassificationOperator", "SegmentationOperator"]
+__all__ = [
+    "CaptureWriterOperator",
+    "ClassificationOperator",
+    "ReportWriterOperator",
+    "SegmentationOperator",
+    "SegmentationWriterOperator",
+    "TableWriterOperator",
+]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class _InferenceOperator(Operator):
@@ -29,7 +46,7 @@ class _InferenceOperator(Operator):
         num_workers: number of processes that decode; 0 decodes in this one.
 
     Named input:
-        series: list of ``StudySelectedSeries``; or an ``Image``, see :mod:`movl_monai.deploy.volumes`.
+        series: list of ``StudySelectedSeries``; or an ``Image``, see :mod:`movl_monai.deploy.sdk`.
 
     Named output:
         prediction: :class:`movl_monai.deploy.prediction.Prediction`.
@@ -97,3 +114,84 @@ class SegmentationOperator(_InferenceOperator):
     """Segment a series as a volume, or its images one by one; see :class:`_InferenceOperator`."""
 
     task = "segmentation"
+
+
+class _WriterOperator(Operator):
+    """Write one kind of output; report objects that cannot be derived from their source at the end.
+
+    Args:
+        fragment: the application.
+        output_folder: folder of the outputs.
+        codes: codes of classes, by name: (value, scheme designator, meaning).
+
+    Named input:
+        prediction: prediction of an inference operator.
+
+    Raises:
+        MovlError: (when it runs) if the output folder cannot be written, or the disk is full.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        fragment: Any,
+        *args: Any,
+        output_folder: str | Path,
+        codes: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.output_folder, self.codes = Path(output_folder), codes
+        self.outcome = outcome_of(fragment)
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: Any) -> None:
+        """Declare the port."""
+        spec.input("prediction")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Write the received prediction."""
+        prediction = op_input.receive("prediction")
+        with clean_errors(f"write the outputs ({self.kind})"):
+            try:
+                files = self.write(prediction)
+            except NotWrittenError as error:
+                self.outcome.not_written(error.problems)
+                files = error.files
+                _LOGGER.warning("%s", error)
+        _LOGGER.info("Wrote %d files (%s).", len(files), self.kind)
+
+    def write(self, prediction: Prediction) -> list[str]:
+        """Write a prediction, and return the files, relative to the output folder."""
+        return write_outputs(prediction, [self.kind], folder=self.output_folder, codes=self.codes)
+
+
+class ReportWriterOperator(_WriterOperator):
+    """Write a structured report on each series, see :func:`~movl_monai.predict.dicom.classification_report`."""
+
+    kind = "sr"
+
+
+class SegmentationWriterOperator(_WriterOperator):
+    """Write masks as DICOM SEG, see :func:`~movl_monai.predict.dicom.segmentation_object`."""
+
+    kind = "seg"
+
+
+class CaptureWriterOperator(_WriterOperator):
+    """Write pictures for human readers, see :func:`~movl_monai.predict.dicom.secondary_capture`."""
+
+    kind = "sc"
+
+
+class TableWriterOperator(_WriterOperator):
+    """Write ``predictions.csv``, the table of `movl-monai predict`."""
+
+    kind = "csv"
+
+    def write(self, prediction: Prediction) -> list[str]:
+        """Write the table, and name it in the outcome."""
+        files = super().write(prediction)
+        for name in files:
+            self.outcome.table(name)
+        return files

@@ -1,33 +1,36 @@
-"""Prediction of chosen files in several forms, and the record of failures; independent of the SDK."""
+"""Prediction of chosen files in several forms, and failures without patient data; independent of the SDK."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
-from movl_monai.errors import EXIT_SOME_FAILED, ConfigError, DataError
+from movl_monai.errors import EXIT_SOME_FAILED, ConfigError, DataError, MovlError
 from movl_monai.evaluation.rows import OK, failed_row
-from movl_monai.predict.compute import choose_batch_size
 from movl_monai.predict.job import Job
-from movl_monai.predict.journal import started_at
+from movl_monai.predict.journal import Writer, started_at
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.loader import Decoding, Item, make_units
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import check_outputs
 from movl_monai.predict.run import list_source, predict_units
-from movl_monai.predict.tasks import SegmentedCase
-from movl_monai.predict.writing import Writer
+from movl_monai.predict.tasks import SegmentedCase, choose_batch_size
+from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.readers.errors import MedicalImageError
 
 __all__ = [
     "LeftOut",
     "NotWrittenError",
+    "OperatorError",
     "Outcome",
     "Prediction",
+    "clean_errors",
     "find_model",
     "open_for",
     "outcome_of",
@@ -333,3 +336,37 @@ def outcome_of(fragment: Any) -> Outcome:
 
 def _of(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
+
+
+class OperatorError(MovlError):
+    """An operator failed in an unexpected way."""
+
+
+@contextmanager
+def clean_errors(doing: str) -> Iterator[None]:
+    """Reduce unexpected errors to their type: Holoscan logs error texts, which may quote patient data.
+
+    The project's own errors pass unchanged. Warnings of pydicom and highdicom quote values of the files too, and are
+    muted.
+
+    Args:
+        doing: the attempted action, for the message.
+
+    Raises:
+        OperatorError: in place of any error of another kind.
+
+    Example:
+        >>> with clean_errors("read the study"):
+        ...     {}["DOE^JANE"]
+        Traceback (most recent call last):
+        movl_monai.deploy.prediction.OperatorError: Could not read the study: KeyError.
+    """
+    try:
+        with quiet():
+            yield
+    except (MovlError, MedicalImageError):
+        raise
+    except OSError as error:
+        raise OperatorError(f"Could not {doing}: {error.strerror or type(error).__name__}.") from None
+    except Exception as error:
+        raise OperatorError(f"Could not {doing}: {type(error).__name__}.") from None

@@ -1,13 +1,19 @@
-"""Classes of the MONAI Deploy App SDK, or stand-ins that explain how to install it."""
+"""Classes of the MONAI Deploy App SDK, or stand-ins that explain how to install it; its volumes converted."""
 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import importlib.util
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
 
-from movl_monai.errors import ConfigError
+import numpy as np
+
+from movl_monai.errors import ConfigError, DataError
+from movl_monai.predict.model import Model
+from movl_monai.readers.dicom.codes import MODALITIES, known
 
 __all__ = [
     "Application",
@@ -21,8 +27,14 @@ __all__ = [
     "Operator",
     "SdkMissingError",
     "StudySelectedSeries",
+    "model_for_volumes",
     "require_sdk",
+    "write_volume",
 ]
+
+_AXES = 3
+_UNEVEN = 0.01
+_INSTEAD = "connect the selected series (`study_selected_series_list`) instead, whose files are read as in training"
 
 
 class SdkMissingError(ConfigError, ImportError):
@@ -92,3 +104,82 @@ def _refuse(problem: ImportError) -> NoReturn:
         f"The MONAI Deploy App SDK is installed but cannot be loaded ({problem}). Where libcudart is missing, `pip "
         "install nvidia-cuda-runtime` brings it; it is needed without a GPU too."
     ) from problem
+
+
+def write_volume(image: Any, path: Path) -> None:
+    """Write an ``Image`` of the SDK as NIfTI in patient orientation.
+
+    ``DICOMSeriesToVolumeOperator`` of version 4 gives an array (slices, rows, columns) and an affine for (column, row,
+    slice). Other operators of the SDK transpose the array to (columns, rows, slices) and leave no mark. The array's
+    shape therefore cannot be checked against the affine, and a transposed array must not be given. For non-square
+    pixels that affine has the spacings of rows and columns swapped, which is corrected here.
+
+    Values are HU, and the CT windows of the bundles need nothing else. For all other modalities the window, polarity
+    and padding of the files are lost, and the numbers would differ from those of training.
+
+    Args:
+        image: image with ``asnumpy()`` (slices, rows, columns) and ``metadata()``.
+        path: path of the new file.
+
+    The metadata holds the first slice distance (``depth_pixel_spacing``), the affine the mean one. A series with gaps
+    or unequal distances is recognised by their difference.
+
+    Raises:
+        DataError: if the image is no CT volume, its position in the patient is unknown, or the slice distances are
+            unequal.
+    """
+    import nibabel
+
+    values, facts = np.asarray(image.asnumpy()), dict(image.metadata())
+    modality = known(str(facts.get("modality") or facts.get("Modality") or ""), MODALITIES)
+    if modality != "CT":
+        raise DataError(
+            f"A volume of the SDK can be predicted for CT only, got {modality or 'no modality'}: the windows and the "
+            f"polarity of other images are lost in it; {_INSTEAD}."
+        )
+    affine = facts.get("affine")
+    if values.ndim != _AXES or len(values) < 2 or affine is None or np.shape(affine) != (4, 4):
+        raise DataError(
+            f"A volume of the SDK must be (slices, rows, columns) with at least 2 slices and an affine, got shape "
+            f"{values.shape} {'without' if affine is None else 'with'} one; {_INSTEAD}."
+        )
+    placed = _placed(np.array(affine, dtype=float), facts)
+    _check_distances(placed, facts)
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0).astype(np.float32), placed), path)
+
+
+def _placed(affine: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+    """Return the affine in RAS, with the correct spacing along each axis."""
+    if "lps" in str(facts.get("space", "")).lower():
+        affine[:2] *= -1
+    rows, columns = facts.get("row_pixel_spacing"), facts.get("col_pixel_spacing")
+    for axis, spacing in ((0, columns), (1, rows)):
+        length = np.linalg.norm(affine[:3, axis])
+        if spacing and length:
+            affine[:3, axis] *= float(spacing) / length
+    return affine
+
+
+def _check_distances(affine: np.ndarray, facts: dict[str, Any]) -> None:
+    """Refuse a volume with unequal slice distances, which no affine describes: its masks would have wrong volumes.
+
+    Raises:
+        DataError: if the first distance differs from the mean one by more than 1 %.
+    """
+    first = facts.get("depth_pixel_spacing")
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    mean = abs(float(affine[:3, 2] @ normal)) / float(np.linalg.norm(normal))
+    if first and abs(float(first) - mean) > _UNEVEN * mean:
+        raise DataError(
+            f"The slices of a volume of the SDK must have equal distances, got {float(first):.3g} mm between the first "
+            f"two and {mean:.3g} mm on average; {_INSTEAD} and each slice counts with its own thickness."
+        )
+
+
+def model_for_volumes(model: Model) -> Model:
+    """Return the model with preprocessing that reads NIfTI values as HU, regardless of the setting in training."""
+    preprocessing = deepcopy(model.preprocessing)
+    loading = preprocessing.transforms[0].transform
+    # the loader of image and mask holds the loader of images
+    getattr(loading, "images", loading).nifti_range = "ct"
+    return dataclasses.replace(model, preprocessing=preprocessing)

@@ -12,8 +12,7 @@ from typing import Any
 from movl_monai.data.decode import fault_of
 from movl_monai.data.read_folders import read_files
 from movl_monai.data.series import REASONS, Selection, SeriesScan, problem_of
-from movl_monai.deploy.errors import clean_errors
-from movl_monai.deploy.prediction import outcome_of
+from movl_monai.deploy.prediction import clean_errors, outcome_of
 from movl_monai.deploy.sdk import (
     CountCondition,
     DICOMDataLoaderOperator,

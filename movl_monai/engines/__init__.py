@@ -14,7 +14,6 @@ from movl_monai.runs import (
     verbatim,
 )
 
-from .candidates import MoreCandidates
 from .checks import check_device, check_output_dir
 from .class_weights import (
     balanced_sample_weights,
@@ -35,11 +34,10 @@ from .linear_probe import (
     standardization,
 )
 from .map_cache import MapSet
-from .prototypes import start_prompts
 from .resume import Resume
-from .selecting_evaluator import SelectingEvaluator
+from .selecting_evaluator import MoreCandidates, SelectingEvaluator
 from .stage import PARTS, Stage, optimizer_groups, set_trainable_parts, stage_starts, total_epochs
-from .tokens import TokenSet
+from .tokens import TokenSet, start_prompts
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
 

@@ -1,7 +1,7 @@
 """Evaluation: figures with intervals, the report of a run, handlers and metrics for MONAI's evaluators."""
 
-from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.classification import classification_figures
+from movl_monai.metrics.classification_metrics import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.intervals import (
     PatientBootstrap,
     bootstrap_class_intervals,
@@ -28,8 +28,16 @@ from movl_monai.runs.provenance import run_info
 
 from .handler import EvaluationReportHandler, MaskWriter, SegmentationReportHandler
 from .marked_writer import MarkedPredictionWriter, PredictionWriter
-from .trust_file import TRUST_FILE, TrustError, decode_trust, read_trust, write_trust
-from .trust_record import Trusted, TrustRecord, trust_record
+from .trust_record import (
+    TRUST_FILE,
+    Trusted,
+    TrustError,
+    TrustRecord,
+    decode_trust,
+    read_trust,
+    trust_record,
+    write_trust,
+)
 from .validation import (
     BalancedAccuracy,
     MacroAUROC,

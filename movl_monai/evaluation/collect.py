@@ -14,7 +14,7 @@ from ignite import distributed as idist
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
 from movl_monai.errors import MovlError
-from movl_monai.metrics.checks import check_finite, refuse_probabilities
+from movl_monai.metrics.classification_metrics import check_finite, refuse_probabilities
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.transforms import resize_back
 

@@ -22,8 +22,7 @@ from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
-from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import trust_record
+from movl_monai.evaluation.trust_record import trained_state_sha256, trust_record, write_trust
 from movl_monai.files import keep_evaluated, write_atomically
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv

@@ -22,8 +22,7 @@ from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.handler import CollectingImages
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv, results_json
-from movl_monai.evaluation.trust_file import read_trust
-from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_record import TrustRecord, read_trust
 from movl_monai.files import write_atomically, write_file_table
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.networks import trained_state_sha256, unwrap

@@ -20,7 +20,12 @@ from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 from movl_monai.errors import ConfigError, DataError, MovlError
 from movl_monai.evaluation.collect import column, logits_and_labels
 from movl_monai.metrics import classification_metrics as metrics
-from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError, check_finite, refuse_probabilities
+from movl_monai.metrics.classification_metrics import (
+    NonFiniteLogitsError,
+    UndefinedMetricError,
+    check_finite,
+    refuse_probabilities,
+)
 
 __all__ = [
     "BalancedAccuracy",

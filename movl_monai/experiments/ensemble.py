@@ -12,7 +12,7 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits, splits_differ
 from movl_monai.errors import ConfigError, WeightsError
-from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
+from movl_monai.evaluation.trust_record import TRUST_FILE, TrustError, read_trust
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256

@@ -13,7 +13,7 @@ from movl_monai.metrics.conformal import binomial_interval
 from movl_monai.metrics.paired import mcnemar, paired_figures
 
 from .exported import ExportedOutput
-from .images import ImageSample
+from .parity import ImageSample
 
 if TYPE_CHECKING:
     from movl_monai.evaluation.trust_record import TrustRecord
@@ -39,7 +39,7 @@ def describe_change(
     Returns:
         JSON-able dictionary:
 
-        - ``images``, ``kind``, ``unreadable``, ``available``: see :class:`~movl_monai.export.images.ImageSample`.
+        - ``images``, ``kind``, ``unreadable``, ``available``: see :class:`~movl_monai.export.parity.ImageSample`.
         - ``same_class``: share of images (of pixels, for a segmentation) with an unchanged class.
         - ``max_logit_difference``, ``max_probability_difference``.
         - ``labeled``: null without labels of whole images, else: for "balanced_accuracy" (null if a class has no

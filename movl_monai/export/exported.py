@@ -11,9 +11,8 @@ import numpy as np
 
 from movl_monai.errors import ExportError
 
-from .metadata import check_metadata
 from .runtimes import Runtime, open_runtime
-from .sealed import ExportFormat, check_intact, exported_format
+from .sealed import ExportFormat, check_intact, check_metadata, exported_format
 
 if TYPE_CHECKING:
     from monai.transforms import Compose
@@ -44,7 +43,7 @@ class ExportedModel:
 
     Attributes:
         format: "onnx", "torchscript" or "torch-export".
-        metadata: JSON-able facts, see :mod:`movl_monai.export.metadata`.
+        metadata: JSON-able facts, see :mod:`movl_monai.export.sealed`.
     """
 
     def __init__(self, runtime: Runtime, form: ExportFormat) -> None:
@@ -74,7 +73,7 @@ class ExportedModel:
         Raises:
             TrustError: if it is damaged or belongs to another checkpoint.
         """
-        from movl_monai.evaluation.trust_file import decode_trust
+        from movl_monai.evaluation.trust_record import decode_trust
 
         if not self._runtime.trust:
             return None

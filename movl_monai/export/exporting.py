@@ -13,20 +13,17 @@ import numpy as np
 from torch import nn
 
 from movl_monai.errors import ConfigError, ExportError
-from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
+from movl_monai.evaluation.trust_record import TRUST_FILE, read_trust
 from movl_monai.report.tasks import task_named
 from movl_monai.runs.run_record import Run, open_run
 
 from .change import check_change, describe_change
-from .disk import neighbor
 from .exported import ExportedModel, read_exported
 from .graph import exportable
-from .images import ImageSample, sample_images
-from .metadata import describe_network, describe_trust
-from .parity import Parity, check_parity, eager, measure_parity
+from .parity import ImageSample, Parity, check_parity, eager, measure_parity, sample_images
 from .preprocessing import describe_inferer, literal_config
-from .sealed import SUFFIXES, ExportFormat, exported_format
-from .writers import compile_graph, quantize_model, write_compiled
+from .sealed import SUFFIXES, ExportFormat, describe_network, describe_trust, exported_format
+from .writers import compile_graph, neighbor, quantize_model, write_compiled
 
 __all__ = ["ExportedFile", "export_network", "export_run"]
 

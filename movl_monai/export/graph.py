@@ -1,8 +1,12 @@
-"""The network as an exportable graph: one input, tensors out, adapters merged if possible."""
+"""The network as an exportable graph: one input, tensors out, adapters merged if possible; exporters muted."""
 
 from __future__ import annotations
 
 import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -12,16 +16,20 @@ from movl_monai.adapters import LayerAdapter
 from movl_monai.errors import ExportError
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier
 
-from .quiet import quiet_exporters
-
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable", "merge_adapter"]
+__all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable", "merge_adapter", "quiet_exporters"]
 
 _Network: TypeAlias = AdaptedClassifier | AdaptedSegmenter | EnsembleClassifier
 
 _TRACED_BATCH = 2  # torch.export specialises on 0 and 1
+# deprecation of TorchScript, which users chose by name, and of functions that torch's exporters call themselves
+_ANNOUNCED = r".*(torch\.jit|LeafSpec).*is deprecated"
+# torch's loader of programs takes weights from a read-only buffer and never writes to it
+_READ_ONLY = "The given buffer is not writable"
+# they log every folded constant, once an evaluation in the same process has set the level to INFO
+_TALKING = ("onnx_ir", "onnxscript")
 
 
 class ClassificationGraph(nn.Module):
@@ -127,3 +135,25 @@ def as_program(graph: nn.Module, *, input_size: tuple[int, int]) -> ExportedProg
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0]
+
+
+@contextmanager
+def quiet_exporters() -> Iterator[None]:
+    """Ignore warnings and log lines that only the exporters' developers can act on."""
+    loggers = [logging.getLogger(name) for name in _TALKING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield from _without_warnings()
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", _ANNOUNCED, category)
+        warnings.filterwarnings("ignore", _READ_ONLY, UserWarning)
+        yield

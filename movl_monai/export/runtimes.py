@@ -13,7 +13,7 @@ import numpy as np
 
 from movl_monai.errors import ExportError
 
-from .quiet import quiet_exporters
+from .graph import quiet_exporters
 from .sealed import ExportFormat
 
 __all__ = ["METADATA_FILE", "PREFIX", "Runtime", "TRUST_FILE", "open_runtime"]

@@ -1,24 +1,25 @@
-"""Write a graph and its metadata to a file that holds nothing about this machine; int8 quantisation."""
+"""Write a graph and its metadata to a file that holds nothing about this machine; int8; temporary files."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from movl_monai.errors import ExportError
-from movl_monai.export.disk import scratch_folder
-from movl_monai.export.graph import ClassificationGraph, SegmentationGraph, as_program
-from movl_monai.export.quiet import quiet_exporters
+from movl_monai.export.graph import ClassificationGraph, SegmentationGraph, as_program, quiet_exporters
 from movl_monai.export.runtimes import METADATA_FILE, PREFIX, TRUST_FILE
 from movl_monai.export.sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
 
-__all__ = ["compile_graph", "quantize_model", "write_compiled"]
+__all__ = ["compile_graph", "neighbor", "quantize_model", "scratch_folder", "write_compiled"]
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _OUTPUTS = {ClassificationGraph: ["pred", "features"], SegmentationGraph: ["pred"]}
@@ -50,7 +51,7 @@ def write_compiled(compiled: Any, path: Path, *, metadata: Mapping[str, Any], tr
 
     Args:
         compiled: the model.
-        path: the file, which is written in place; see :func:`~movl_monai.export.disk.neighbor`.
+        path: the file, which is written in place; see :func:`~movl_monai.export.writers.neighbor`.
         metadata: JSON-able metadata.
         trust: the trust record, base64; "" for none.
     """
@@ -178,3 +179,42 @@ def quantize_model(model: Any) -> Any:
             "out for this run."
         )
     return quantized
+
+
+@contextmanager
+def neighbor(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``; it is renamed to ``path`` at the end, or removed after an error.
+
+    Raises:
+        ExportError: if the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"The exported file cannot be written: {error.strerror} ({path.parent}). Expected a folder that exists or "
+            "can be made, with space left; choose another --output."
+        ) from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a temporary folder that is removed at the end.
+
+    Raises:
+        ExportError: if the block raises an OSError, such as for a full disk.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ExportError(
+            f"The folder for temporary files cannot be used: {error.strerror or type(error).__name__} "
+            f"({tempfile.gettempdir()}). Make space there, or name another folder in the environment variable TMPDIR."
+        ) from error

@@ -27,7 +27,7 @@ from movl_monai.experiments.compare.setup import fits, make_parser
 from movl_monai.experiments.compare.training import Training, read_record, train_arm
 from movl_monai.export.exporting import export_run
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.examine import Preprocessing
 from movl_monai.ingest.quality import has_leaks
 from movl_monai.ingest.run import Reading, check_manifest
 from movl_monai.runs.keep_record import RECORD_FILE

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from movl_monai.data.columns import check_one_label_each
-from movl_monai.data.csv_text import read_table
 from movl_monai.data.entries import SPLITS, Entry, Listing
-from movl_monai.data.layouts import LISTS, is_paired, reader_of
-from movl_monai.data.sources import read_source
+from movl_monai.data.read_csv import read_table
+from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
 from movl_monai.errors import ConfigError, DataError
-from movl_monai.ingest.pairs import middle_slice
+from movl_monai.ingest.labels import middle_slice
 from movl_monai.transforms import LoadImageMask
 
 __all__ = ["BUNDLES", "Decision", "Task", "decide"]

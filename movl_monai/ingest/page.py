@@ -13,7 +13,7 @@ from typing import Any
 from movl_monai.data.decode import ItemTransform, decode_all
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.quality import has_leaks, lost_files
-from movl_monai.ingest.statuses import STATUSES
+from movl_monai.ingest.records import STATUSES
 from movl_monai.report import render_template
 
 __all__ = ["Thumbnail", "choose_images", "make_thumbnails", "render_page", "withheld"]

@@ -9,7 +9,7 @@ import numpy as np
 from movl_monai import __version__
 from movl_monai.ingest.findings import find_problems
 from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.statuses import LOST
+from movl_monai.ingest.records import LOST
 
 __all__ = ["describe_quality", "has_leaks", "lost_files", "status_counts"]
 

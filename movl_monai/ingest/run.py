@@ -8,40 +8,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from movl_monai.data.columns import missing_files
+from movl_monai.data.columns import assign_patients_by_pattern, missing_files
 from movl_monai.data.entries import Entry
 from movl_monai.data.ids import IdMap
-from movl_monai.data.layouts import is_paired
-from movl_monai.data.patients import assign_patients_by_pattern
-from movl_monai.data.sources import read_source
+from movl_monai.data.sources import is_paired, read_source
 from movl_monai.errors import DataError
 from movl_monai.files import write_atomically
-from movl_monai.ingest.examine import Examine
-from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.labels import labels_from
-from movl_monai.ingest.listing import (
-    ImageRow,
-    add_image,
-    assign_header_patients,
-    give_one_spelling,
-    list_images,
-    make_images_table,
-    person_of,
-    split_images,
-)
-from movl_monai.ingest.page import choose_images, make_thumbnails, render_page, withheld
-from movl_monai.ingest.pairs import (
+from movl_monai.ingest.examine import Examine, Preprocessing
+from movl_monai.ingest.journal import Journal, add_files, file_key, read_files, sort_text
+from movl_monai.ingest.labels import (
     check_pairs,
     find_pairs,
+    labels_from,
     mark_pairs,
     pair_notes,
     pair_source,
     read_checked,
 )
-from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.listing import (
+    ImageRow,
+    add_image,
+    assign_header_patients,
+    check_writable,
+    give_one_spelling,
+    list_images,
+    make_images_table,
+    person_of,
+    split_images,
+    write_manifest,
+    write_report,
+)
+from movl_monai.ingest.page import choose_images, make_thumbnails, render_page, withheld
 from movl_monai.ingest.quality import describe_quality
-from movl_monai.ingest.scan import add_files, file_key, read_files, sort_text
-from movl_monai.ingest.tables import check_writable, write_manifest, write_report
 from movl_monai.ingest.volumes import place_frames
 
 __all__ = ["Outcome", "Reading", "check_manifest", "ingest_folder", "summarize"]

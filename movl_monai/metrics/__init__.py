@@ -1,8 +1,8 @@
 """Figures from stored predictions, with intervals: pure functions on arrays."""
 
 from movl_monai.metrics.calibration import TemperatureFit, calibration_report, fit_temperature, reliability_bins
-from movl_monai.metrics.checks import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.classification import classification_figures
+from movl_monai.metrics.classification_metrics import NonFiniteLogitsError, UndefinedMetricError
 from movl_monai.metrics.conformal import (
     ConformalFit,
     binomial_interval,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
 from movl_monai.metrics.classification_metrics import (
+    UndefinedMetricError,
     brier_score,
+    check_labeled,
     confidence_bins,
     cross_entropy,
     expected_calibration_error,

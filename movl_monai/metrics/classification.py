@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics import classification_metrics as metrics
-from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
+from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_labeled
 from movl_monai.metrics.declared import DECLARED, Declared, LabeledScores, MetricFigures
 from movl_monai.metrics.entries import ClassFigures, ClassificationFigures, SectionFigures
 

@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import UndefinedMetricError, check_finite, check_labeled
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_finite, check_labeled, softmax
 from movl_monai.metrics.entries import Conformal, ConformalSets, SetFigures
 from movl_monai.metrics.stored.predictions import Predictions
 

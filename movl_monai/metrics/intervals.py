@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.classification_metrics import check_labeled
 from movl_monai.metrics.entries import (
     ClassIntervals,
     DrawnClassIntervals,

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import UndefinedMetricError
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import UndefinedMetricError, softmax
 from movl_monai.metrics.entries import OperatingFigures, OperatingPoint, OperatingPoints, Place, Target
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.metrics.checks import check_labeled
+from movl_monai.metrics.classification_metrics import check_labeled
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
 from movl_monai.metrics.intervals import PatientBootstrap, bootstrap_means
 from movl_monai.metrics.masks import FIGURES

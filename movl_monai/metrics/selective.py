@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import UndefinedMetricError, check_labeled
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_labeled, softmax
 from movl_monai.metrics.entries import Abstention, AbstentionSection, AnsweredFigures, Place
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions

@@ -14,8 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.checks import check_labeled
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import check_labeled, softmax
 from movl_monai.metrics.declared import DECLARED, Metric, WeightedSums, ratio
 
 __all__ = [

@@ -10,7 +10,7 @@ from movl_monai.adapters import Adapter
 from movl_monai.backbones import Backbone, map_channels
 from movl_monai.errors import ConfigError
 
-from .maps import adapted_maps
+from .adapted import adapted_maps
 from .trained_state import TrainedStateNetwork
 
 __all__ = ["AdaptedSegmenter"]

@@ -16,8 +16,7 @@ import numpy as np
 
 from movl_monai.errors import DataError
 from movl_monai.phantom.dicom import write_dicom
-from movl_monai.phantom.render import render
-from movl_monai.phantom.scanner import SCANNERS, Scanner
+from movl_monai.phantom.scanner import SCANNERS, Scanner, render
 
 __all__ = ["CLASS_NAMES", "PhantomSettings", "PhantomSummary", "draw_labels", "write_phantom"]
 

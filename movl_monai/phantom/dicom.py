@@ -8,8 +8,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from movl_monai.phantom.render import Radiograph
-from movl_monai.phantom.scanner import Scanner
+from movl_monai.phantom.scanner import Radiograph, Scanner
 
 __all__ = ["write_dicom"]
 

@@ -15,9 +15,9 @@ from movl_monai.data.decode import fault_of
 from movl_monai.data.series import SeriesScan
 from movl_monai.errors import UnwritableError
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles
+from movl_monai.predict.listing import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.loader import Item
 from movl_monai.predict.model import Model
-from movl_monai.predict.sources import StoredFrames, headers_of, item_place, stored_frames
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers.dicom.visible import may_show_names
 

@@ -1,4 +1,4 @@
-"""List the images to be predicted; for segmentation, series of slices are listed as volumes."""
+"""List the images to be predicted, series of slices as volumes, and the DICOM files of each case."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from movl_monai.data import IdMap
 from movl_monai.data.decode import fault_of
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, file_problem, natural_key
@@ -16,12 +18,15 @@ from movl_monai.data.expand import SliceAxis, read_header, read_series_header
 from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.sources import read_images
 from movl_monai.errors import DataError
-from movl_monai.predict.loader import paths_of
-from movl_monai.readers import sniff_format
-from movl_monai.readers.dicom import scan_header
-from movl_monai.readers.series import group_alike
+from movl_monai.predict.loader import Item, paths_of
+from movl_monai.predict.tasks import SegmentedCase
+from movl_monai.readers import read_volume, slices_to_volume, sniff_format
+from movl_monai.readers.dicom import Limits, scan_header
+from movl_monai.readers.dicom import read_header as read_dicom_header
+from movl_monai.readers.series import SAME_PLACE_MM, group_alike, slices_of
+from movl_monai.readers.volume import series_files
 
-__all__ = ["Listed", "list_images"]
+__all__ = ["Listed", "StoredFrames", "headers_of", "list_images", "stored_frames"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -253,3 +258,67 @@ def _first_items(found: Sequence[_Found], items: Sequence[dict[str, Any]]) -> li
         pairs += [(one, item) for item in items[position : position + count]]
         position += count
     return pairs
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """Predicted classes on the frames of a DICOM source.
+
+    Args:
+        files: one file per frame, or one file with all frames.
+        classes: uint8 (frames, rows, columns), oriented as in the source.
+    """
+
+    files: list[str]
+    classes: np.ndarray
+
+    def place(self, number: int) -> tuple[str, int | None]:
+        """Return the file of a frame, and the frame's index in a file of several frames, else None."""
+        if len(self.files) == 1:
+            return self.files[0], number if len(self.classes) > 1 else None
+        return self.files[number], None
+
+
+def stored_frames(case: SegmentedCase) -> StoredFrames:
+    """Map the classes of a DICOM case to the frames of its source.
+
+    The model may cut a volume along another plane than that of its files. The files are sorted by position, and copies
+    of a slice are left out.
+    """
+    image = case.items[0]["image"]
+    if not case.is_volume:
+        return StoredFrames([os.fspath(image)], np.stack(case.planes))
+    slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
+    mask = slices_to_volume(slices, read_volume(image), axis=case.record["slice_axis"])
+    return StoredFrames(_in_order(_files(image)), np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8))
+
+
+def headers_of(files: Sequence[str]) -> list[Any]:
+    """Read the headers of files, without pixels."""
+    return [read_dicom_header(file) for file in files]
+
+
+def item_place(item: Item) -> tuple[str, int | None]:
+    """Return the file of an image, and its frame in a file of several frames, else None."""
+    return os.fspath(cast(str, item["image"])), item.get("frame")
+
+
+def _files(image: Any) -> list[str]:
+    if isinstance(image, (list, tuple)):
+        return [os.fspath(one) for one in image]
+    if os.path.isdir(image):
+        return [str(path) for path in series_files(Path(image), Limits())[0]]
+    return [os.fspath(image)]
+
+
+def _in_order(files: Sequence[str]) -> list[str]:
+    if len(files) == 1:
+        return list(files)
+    found = [part for file in files for part in slices_of(file, Limits())]
+    normal = found[0].normal
+    found.sort(key=lambda part: float(part.position @ normal))
+    kept = [found[0]]
+    for part in found[1:]:
+        if np.linalg.norm(part.position - kept[-1].position) >= SAME_PLACE_MM:
+            kept.append(part)
+    return [str(part.source) for part in kept]

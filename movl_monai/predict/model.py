@@ -17,7 +17,7 @@ from movl_monai.engines.checks import check_device
 from movl_monai.engines.features import prepare_image_batch
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.trust_file import TRUST_FILE, read_trust
+from movl_monai.evaluation.trust_record import TRUST_FILE, read_trust
 from movl_monai.export import ExportedModel, read_exported
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.export.sealed import is_exported

@@ -20,16 +20,14 @@ from movl_monai.errors import ConfigError
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
 from movl_monai.files import FILE_TABLE, clear_leftovers, write_atomically, write_file_table
 from movl_monai.predict.agreement import agreement_csv, agreement_text, compare_labels
-from movl_monai.predict.compute import Computer, choose_batch_size
 from movl_monai.predict.job import Job
-from movl_monai.predict.journal import Journal, started_at
+from movl_monai.predict.journal import Journal, Writer, started_at
 from movl_monai.predict.listing import Listed, Source, list_images
 from movl_monai.predict.loader import Decoding, Unit, load_units, make_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import OUTPUTS, check_outputs, check_outside, output_folders
-from movl_monai.predict.tasks import Sink, worker_for
+from movl_monai.predict.tasks import Computer, Sink, choose_batch_size, worker_for
 from movl_monai.predict.world import World, join_world
-from movl_monai.predict.writing import Writer
 from movl_monai.runs.output_dir import check_output_dir
 
 __all__ = ["Summary", "list_source", "predict", "predict_units", "skipped_rows", "summarize"]

@@ -3,7 +3,6 @@
 The readers know neither configs nor networks. The transforms of `movl_monai.transforms` are built on them.
 """
 
-from movl_monai.readers.assemble import choose_slices, slices_to_volume
 from movl_monai.readers.dicom import Limits, read_dicom
 from movl_monai.readers.errors import REASONS, MedicalImageError
 from movl_monai.readers.files import sniff_format
@@ -11,7 +10,7 @@ from movl_monai.readers.label_map import mask_classes, read_label_map
 from movl_monai.readers.masks import read_segmentation, read_segmentation_volume
 from movl_monai.readers.nifti import read_nifti, read_nifti_slice, slice_count
 from movl_monai.readers.raster import raster_frame_count, read_raster
-from movl_monai.readers.slices import Volume, slice_image, take_slice
+from movl_monai.readers.slices import Volume, choose_slices, slice_image, slices_to_volume, take_slice
 from movl_monai.readers.volume import read_dicom_volume, read_mask_volume, read_volume
 from movl_monai.readers.windows import HU_PRESETS
 

@@ -12,8 +12,7 @@ from movl_monai.readers.dicom.geometry import read_geometry
 from movl_monai.readers.dicom.header import read_header
 from movl_monai.readers.dicom.layout import frame_count
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.dicom.segmentation import OpenSegmentation, SegmentFrame
-from movl_monai.readers.dicom.segments import referenced_images
+from movl_monai.readers.dicom.segmentation import OpenSegmentation, SegmentFrame, referenced_images
 from movl_monai.readers.dicom.tags import integer, uid
 from movl_monai.readers.errors import MedicalImageError
 from movl_monai.readers.files import Source

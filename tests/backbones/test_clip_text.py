@@ -74,6 +74,6 @@ def test_tokenizer_of_a_known_name_is_open_clips(monkeypatch: pytest.MonkeyPatch
         return open_clip.SimpleTokenizer(context_length=16)
 
     monkeypatch.setattr(open_clip, "get_tokenizer", tokenizer)
-    monkeypatch.setattr("movl_monai.backbones.clip_text.load_clip", lambda source, text: tiny)
+    monkeypatch.setattr("movl_monai.backbones.clip_loading.load_clip", lambda source, text: tiny)
     assert encode_class_names(["cat"], name="ViT-B-16").embeddings.shape == (1, 12)
     assert asked == ["ViT-B-16"]

@@ -20,7 +20,7 @@ from benchmarks import BenchSettings, __main__, predict_speed, synthetic_images
 from benchmarks.bootstrap_speed import intervals_by_scikit_learn, stored_predictions
 from benchmarks.clock import peak_memory
 from benchmarks.frozen_speed import epochs_to_reach
-from benchmarks.parts import float_batches, make_network
+from benchmarks.settings import float_batches, make_network
 from benchmarks.training_steps import (
     adapted_network,
     bare_adapter_step,

@@ -15,7 +15,7 @@ from PIL import Image
 from movl_monai.cli import main
 from movl_monai.errors import CheckpointMismatchError
 from movl_monai.evaluation import read_outputs
-from movl_monai.evaluation.trust_file import read_trust
+from movl_monai.evaluation.trust_record import read_trust
 from tests.helpers import QUIET
 from tests.tables import read_rows
 from tests.workflows import CONFIGS, run, user_error_of

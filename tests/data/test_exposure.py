@@ -12,7 +12,7 @@ from PIL import Image
 
 from movl_monai.data import ImageDataset, read_datalist
 from movl_monai.data.decode import decode, exposure_flags, level_counts
-from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.examine import Preprocessing
 from tests.tables import read_rows
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)

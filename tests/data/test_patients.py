@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from movl_monai.data.columns import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.data.entries import Entry
-from movl_monai.data.patients import assign_patients_by_pattern, one_patient_each, warn_if_unknown
 from movl_monai.errors import DataError
 
 

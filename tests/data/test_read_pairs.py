@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from movl_monai.data.read_pairs import read_pairs
+from movl_monai.data.read_folders import read_pairs
 from movl_monai.errors import DataError
 
 Make = Callable[[Iterable[str]], Path]

@@ -11,10 +11,9 @@ import pytest
 
 from movl_monai.data import read_datalist, read_mask_datalist
 from movl_monai.data.entries import Entry, Listing
-from movl_monai.data.layouts import LAYOUTS, Layout
-from movl_monai.data.sources import read_far_source, read_ood_sources, read_source
+from movl_monai.data.sources import LAYOUTS, Layout, read_far_source, read_ood_sources, read_source
 from movl_monai.errors import DataError
-from movl_monai.ingest.pairs import read_checked
+from movl_monai.ingest.labels import read_checked
 
 MakeImages = Callable[..., Path]
 

@@ -15,15 +15,16 @@ import pytest
 from pydicom import dcmread
 
 import movl_monai.deploy
-from movl_monai.deploy.errors import OperatorError, clean_errors
 from movl_monai.deploy.prediction import (
     NotWrittenError,
+    OperatorError,
+    clean_errors,
     find_model,
     open_for,
     predict_files,
     write_outputs,
 )
-from movl_monai.deploy.volumes import model_for_volumes, write_volume
+from movl_monai.deploy.sdk import model_for_volumes, write_volume
 from movl_monai.errors import ConfigError, DataError, ExportError
 from movl_monai.predict.run import predict
 from tests.deploy.conftest import ct_series, gradient, radiograph

@@ -29,7 +29,7 @@ from movl_monai.evaluation import (
     report_scalars,
     write_outputs,
 )
-from movl_monai.evaluation.trust_file import read_trust
+from movl_monai.evaluation.trust_record import read_trust
 from movl_monai.heads import LinearHead
 from movl_monai.metrics.matching import DifferentTestSetsError
 from movl_monai.networks import AdaptedClassifier

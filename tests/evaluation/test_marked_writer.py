@@ -13,8 +13,7 @@ import torch
 from movl_monai.engines import LoadCheckpoint
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import MarkedPredictionWriter, Predictions, PredictionWriter, StoredOutputs
-from movl_monai.evaluation.trust_file import TrustError, read_trust, trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_record import TrustError, TrustRecord, read_trust, trained_state_sha256, write_trust
 from movl_monai.metrics.conformal import fit_conformal
 from movl_monai.metrics.ood.detection import fit_detector
 from movl_monai.networks import save_atomically

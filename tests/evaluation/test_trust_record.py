@@ -11,8 +11,14 @@ import pytest
 import torch
 
 from movl_monai.evaluation import NonFiniteLogitsError
-from movl_monai.evaluation.trust_file import TrustError, read_trust, trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import TrustRecord, trust_record
+from movl_monai.evaluation.trust_record import (
+    TrustError,
+    TrustRecord,
+    read_trust,
+    trained_state_sha256,
+    trust_record,
+    write_trust,
+)
 from movl_monai.heads import LinearHead
 from movl_monai.metrics.calibration import calibration_report
 from movl_monai.metrics.classification_metrics import softmax

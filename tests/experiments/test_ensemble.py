@@ -18,8 +18,7 @@ from movl_monai.cli import main
 from movl_monai.data.kept_splits import KeptImage, KeptSplits
 from movl_monai.engines import open_run
 from movl_monai.errors import ConfigError, MovlError, WeightsError
-from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_record import TrustRecord, trained_state_sha256, write_trust
 from movl_monai.experiments.ensemble import make_ensemble
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.inspection import check_config

@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from movl_monai.backbones import Backbone, map_channels, prepare_frozen
-from movl_monai.export.disk import neighbor
 from movl_monai.export.graph import exportable
-from movl_monai.export.metadata import describe_network
-from movl_monai.export.sealed import SUFFIXES, ExportFormat
-from movl_monai.export.writers import compile_graph, write_compiled
+from movl_monai.export.sealed import SUFFIXES, ExportFormat, describe_network
+from movl_monai.export.writers import compile_graph, neighbor, write_compiled
 from movl_monai.heads import LinearHead, SegmentationHead
 from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter
 from movl_monai.prompts import PadPrompt

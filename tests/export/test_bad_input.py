@@ -15,7 +15,7 @@ from movl_monai.errors import CheckpointMismatchError, ConfigError, ExportError
 from movl_monai.export import exporting
 from movl_monai.export.exporting import export_network, export_run
 from movl_monai.export.graph import exportable
-from movl_monai.export.images import ImageSample
+from movl_monai.export.parity import ImageSample
 from movl_monai.export.sealed import SUFFIXES
 from movl_monai.networks import load_checkpoint, save_atomically
 from tests.export.networks import classifier, images, metadata_of
@@ -181,7 +181,7 @@ def test_no_space_for_the_rendered_images_is_said(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("movl_monai.export.images.write_phantom", full)
+    monkeypatch.setattr("movl_monai.export.parity.write_phantom", full)
     with pytest.raises(ExportError, match=r"temporary files cannot be used: No space left on device .* TMPDIR"):
         export_run(run_of["movl_classification"], "torchscript", output=tmp_path / "model.ts")
     assert _files(tmp_path) == []

@@ -14,7 +14,7 @@ from movl_monai.errors import ExportError
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.export.change import check_change, describe_change, doubt
 from movl_monai.export.exported import ExportedOutput
-from movl_monai.export.images import ImageSample
+from movl_monai.export.parity import ImageSample
 from tests.export.networks import images
 
 CLASS_NAMES = ("a", "b", "c")

@@ -12,7 +12,7 @@ import torch
 from movl_monai.cli import main
 from movl_monai.engines import open_run
 from movl_monai.evaluation import read_outputs
-from movl_monai.evaluation.trust_file import read_trust
+from movl_monai.evaluation.trust_record import read_trust
 from movl_monai.export import read_exported
 from movl_monai.metrics.classification_metrics import softmax
 from tests.helpers import QUIET

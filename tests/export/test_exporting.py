@@ -16,7 +16,7 @@ from movl_monai.cli.export import _described
 from movl_monai.data.decode import decode
 from movl_monai.errors import ConfigError, DataError, ExportError
 from movl_monai.evaluation import read_outputs
-from movl_monai.evaluation.trust_file import TRUST_FILE, TrustError, read_trust
+from movl_monai.evaluation.trust_record import TRUST_FILE, TrustError, read_trust
 from movl_monai.export import exporting, read_exported
 from movl_monai.export.exporting import ExportedFile, export_run
 from movl_monai.export.parity import Parity

@@ -12,8 +12,7 @@ import torch
 from movl_monai.errors import ExportError
 from movl_monai.export import ExportedOutput, read_exported
 from movl_monai.export.exporting import export_network
-from movl_monai.export.images import ImageSample, spread
-from movl_monai.export.parity import Parity, check_parity, eager, measure_parity
+from movl_monai.export.parity import ImageSample, Parity, check_parity, eager, measure_parity, spread
 from tests.export.networks import classifier, images, metadata_of, segmenter, write
 
 WINDOWS = {"roi_size": [32, 32], "overlap": 0.25, "mode": "gaussian", "batch_size": 2}

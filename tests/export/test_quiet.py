@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from movl_monai.export.quiet import quiet_exporters
+from movl_monai.export.graph import quiet_exporters
 
 
 def test_exporters_say_nothing_below_a_warning_and_talk_as_before_afterwards(caplog: pytest.LogCaptureFixture) -> None:

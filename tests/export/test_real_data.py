@@ -20,8 +20,7 @@ from movl_monai.backbones import (
     prepare_frozen,
 )
 from movl_monai.export.exporting import export_network
-from movl_monai.export.images import ImageSample
-from movl_monai.export.parity import eager
+from movl_monai.export.parity import ImageSample, eager
 from movl_monai.networks import AdaptedClassifier
 from tests.export.networks import classifier, metadata_of, segmenter
 

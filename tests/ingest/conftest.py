@@ -12,10 +12,8 @@ from PIL import Image
 from pydicom.uid import CTImageStorage, generate_uid
 
 from movl_monai.data.ids import Salter
-from movl_monai.ingest.examine import Examine
-from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.preprocessing import Preprocessing
-from movl_monai.ingest.scan import add_files, read_files
+from movl_monai.ingest.examine import Examine, Preprocessing
+from movl_monai.ingest.journal import Journal, add_files, read_files
 from movl_monai.ingest.volumes import place_frames
 from tests.readers.dicom.objects import as_file, grey_object
 

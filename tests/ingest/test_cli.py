@@ -19,7 +19,7 @@ from pydicom.uid import MRImageStorage
 
 from movl_monai.cli import main
 from movl_monai.cli.ingest import EXIT_LEAKAGE, EXIT_UNREADABLE
-from movl_monai.ingest.statuses import STATUSES
+from movl_monai.ingest.records import STATUSES
 from tests.ingest.conftest import MakePng, MakeSlice
 from tests.tables import read_rows
 

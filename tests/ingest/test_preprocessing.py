@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from movl_monai.ingest.preprocessing import Preprocessing
+from movl_monai.ingest.examine import Preprocessing
 from tests.ingest.conftest import MakePng, MakeSlice
 
 CONFIG = Path(__file__).resolve().parents[2] / "bundles/movl_classification/configs/inference.json"

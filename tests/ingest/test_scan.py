@@ -18,8 +18,7 @@ import pytest
 from movl_monai.data.ids import Salter
 from movl_monai.errors import DataError
 from movl_monai.ingest.examine import Examine
-from movl_monai.ingest.journal import Journal
-from movl_monai.ingest.scan import add_files, file_key, read_files
+from movl_monai.ingest.journal import Journal, add_files, file_key, read_files
 from tests.ingest.conftest import SALT, SMALL, MakePng, read_folder
 
 SALTER = Salter(SALT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from movl_monai.cli.ingest import EXIT_LEAKAGE, EXIT_UNREADABLE
 from movl_monai.ingest import findings
-from movl_monai.ingest.statuses import LOST, STATUSES, UNREADABLE
+from movl_monai.ingest.records import LOST, STATUSES, UNREADABLE
 from movl_monai.ingest.volumes import FLAGS
 from movl_monai.readers.errors import REASONS
 

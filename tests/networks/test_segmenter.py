@@ -13,7 +13,7 @@ from movl_monai.backbones import Backbone, ResNetBackbone, TimmBackbone, map_cha
 from movl_monai.errors import CheckpointMismatchError, ConfigError
 from movl_monai.heads import SegmentationHead
 from movl_monai.networks import AdaptedSegmenter, load_checkpoint, save_atomically
-from movl_monai.networks.maps import TokenMaps
+from movl_monai.networks.adapted import TokenMaps
 from movl_monai.prompts import PadPrompt
 from tests.helpers import IMAGE_SIZE, tiny_backbone, tiny_clip, tiny_swin, tiny_vit
 

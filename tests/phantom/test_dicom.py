@@ -12,8 +12,7 @@ import pydicom
 import pytest
 
 from movl_monai.phantom.dicom import write_dicom
-from movl_monai.phantom.render import render
-from movl_monai.phantom.scanner import SCANNERS, Scanner
+from movl_monai.phantom.scanner import SCANNERS, Scanner, render
 
 each_scanner = pytest.mark.parametrize("scanner", SCANNERS, ids=[scanner.name for scanner in SCANNERS])
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from movl_monai.phantom.anatomy import Chest, draw_anatomy, draw_distractors, draw_nodules, render_chest
-from movl_monai.phantom.render import render
-from movl_monai.phantom.scanner import SCANNERS, Scanner, correlated_noise
+from movl_monai.phantom.scanner import SCANNERS, Scanner, correlated_noise, render
 
 each_scanner = pytest.mark.parametrize("scanner", SCANNERS, ids=[scanner.name for scanner in SCANNERS])
 

@@ -15,7 +15,7 @@ import pytest
 from highdicom import sr
 
 from movl_monai.engines import open_run
-from movl_monai.evaluation.trust_file import trained_state_sha256
+from movl_monai.evaluation.trust_record import trained_state_sha256
 from movl_monai.export import read_exported
 from movl_monai.export.exporting import export_run
 from movl_monai.export.sealed import SUFFIXES

@@ -17,8 +17,7 @@ from pydicom import dcmread
 
 from movl_monai.engines import open_run
 from movl_monai.errors import ConfigError, DataError, UnwritableError
-from movl_monai.evaluation.trust_file import trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_record import TrustRecord, trained_state_sha256, write_trust
 from movl_monai.files import write_atomically
 from movl_monai.predict.dicom import read_classification_report
 from movl_monai.predict.loader import Item

@@ -16,9 +16,9 @@ from movl_monai.errors import DataError, MovlError
 from movl_monai.evaluation.rows import image_rows, results_csv
 from movl_monai.evaluation.trust_record import TrustRecord
 from movl_monai.predict import loader
-from movl_monai.predict.compute import Computer
 from movl_monai.predict.journal import Journal
 from movl_monai.predict.loader import Decoding, load_units, make_units, plan_decoding
+from movl_monai.predict.tasks import Computer
 
 
 def item(name: str, case: str | None = None, **more: Any) -> dict[str, Any]:

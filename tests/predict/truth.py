@@ -18,8 +18,7 @@ from movl_monai.data.make_splits import make_kept_splits
 from movl_monai.engines import open_run
 from movl_monai.evaluation import StoredOutputs, read_outputs
 from movl_monai.evaluation.collect import column
-from movl_monai.evaluation.trust_file import read_trust, trained_state_sha256, write_trust
-from movl_monai.evaluation.trust_record import Trusted, TrustRecord
+from movl_monai.evaluation.trust_record import Trusted, TrustRecord, read_trust, trained_state_sha256, write_trust
 from movl_monai.experiments.ensemble import make_ensemble
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.phantom import write_phantom

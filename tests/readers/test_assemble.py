@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from movl_monai.readers.assemble import choose_slices, slices_to_volume
 from movl_monai.readers.nifti import read_nifti
-from movl_monai.readers.slices import canonical_volume, take_slice
+from movl_monai.readers.slices import canonical_volume, choose_slices, slices_to_volume, take_slice
 from movl_monai.readers.volume import read_dicom_volume
 from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import source_series

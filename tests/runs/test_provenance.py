@@ -11,7 +11,7 @@ import torch
 import movl_monai
 from movl_monai.engines import Stage
 from movl_monai.evaluation import run_info
-from movl_monai.evaluation.trust_file import trained_state_sha256
+from movl_monai.evaluation.trust_record import trained_state_sha256
 from movl_monai.heads import LinearHead
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import PadPrompt

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from movl_monai.transforms.quantize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
+from movl_monai.transforms.resize import QuantizeImage, QuantizeImaged, image_to_uint8, uint8_to_image
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 

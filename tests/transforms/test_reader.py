@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from movl_monai.readers import MedicalImageError
 from movl_monai.transforms import LoadMedicalImage
-from movl_monai.transforms.reader import MedicalImageReader
+from movl_monai.transforms.load import MedicalImageReader
 
 # LoadImage registers all of MONAI's readers, one of which tells of a package that is not installed
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
@@ -38,7 +38,7 @@ def test_load_image_gives_the_pixels_of_load_medical_image(path: Path) -> None:
 def test_the_reader_is_found_by_its_dotted_path_and_gets_options(tmp_path: Path) -> None:
     volume = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     nib.save(nib.Nifti1Image(volume, np.diag([2.0, 3.0, 4.0, 1.0])), tmp_path / "volume.nii.gz")
-    load = LoadImage("movl_monai.transforms.reader.MedicalImageReader", frame=2, slice_axis="coronal")
+    load = LoadImage("movl_monai.transforms.load.MedicalImageReader", frame=2, slice_axis="coronal")
     image = load(tmp_path / "volume.nii.gz")
     assert torch.equal(image.as_tensor(), LoadMedicalImage(slice_axis="coronal")(tmp_path / "volume.nii.gz", 2))
     assert image.affine.diagonal().tolist() == [4, 2, 1, 1]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from movl_monai.transforms.corruptions.base import Corruption, Corruptiond
-from movl_monai.transforms.quantize import image_to_uint8, uint8_to_image
+from movl_monai.transforms.resize import image_to_uint8, uint8_to_image
 
 __all__ = ["CompressJPEG", "CompressJPEGd", "ResampleCoarsely", "ResampleCoarselyd"]
 

@@ -14,10 +14,17 @@ from movl_monai.engines import check_output_dir
 from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare.arms import Plan
 from movl_monai.experiments.compare.data import ComparisonData, TestData, TrainingData
-from movl_monai.experiments.compare.ensembles import ensemble_run, ensemble_settings
 from movl_monai.experiments.compare.folder import ComparisonFolder
 from movl_monai.experiments.compare.images import ComparisonImages
-from movl_monai.experiments.compare.runs import Result, copy_training, final_run, read_result, result_settings
+from movl_monai.experiments.compare.runs import (
+    Result,
+    copy_training,
+    ensemble_run,
+    ensemble_settings,
+    final_run,
+    read_result,
+    result_settings,
+)
 from movl_monai.experiments.compare.search import Trial, is_searched, prepare_storage, search
 from movl_monai.experiments.compare.setup import ArmSetup, set_up
 from movl_monai.experiments.compare.training import Training, train_arm

@@ -22,7 +22,7 @@ from movl_monai.engines import prepare_image_batch
 from movl_monai.experiments.robustness.figures import CLEAN, Cell
 from movl_monai.experiments.robustness.images import corrupt_images, pixel_names, severities_of
 from movl_monai.files import write_atomically
-from movl_monai.metrics.checks import check_finite
+from movl_monai.metrics.classification_metrics import check_finite
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.transforms.corruptions import CORRUPTIONS
 

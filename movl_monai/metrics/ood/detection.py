@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.entries import ChosenScore, OODDetection, OODSet, Place, settings_of
-from movl_monai.metrics.ood.gaussian import Mahalanobis, RelativeMahalanobis
+from movl_monai.metrics.ood.gaussian import KNN, Mahalanobis, RelativeMahalanobis
 from movl_monai.metrics.ood.metrics import DEFINITIONS, ood_figures
-from movl_monai.metrics.ood.neighbors import KNN
-from movl_monai.metrics.ood.score import MSP, Energy, MaxLogit, OODFitError, OODScore, check_features
-from movl_monai.metrics.ood.sketch import WIDEST, FeatureSketch
+from movl_monai.metrics.ood.score import (
+    MSP,
+    WIDEST,
+    Energy,
+    FeatureSketch,
+    MaxLogit,
+    OODFitError,
+    OODScore,
+    check_features,
+)
 from movl_monai.metrics.ood.subspace import Residual, ViM
 from movl_monai.metrics.stored.outputs import StoredOutputs
 

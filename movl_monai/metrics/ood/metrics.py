@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.metrics.checks import UndefinedMetricError
+from movl_monai.metrics.classification_metrics import UndefinedMetricError
 from movl_monai.metrics.entries import OODScoreFigures, ResamplingFacts
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import Ranking

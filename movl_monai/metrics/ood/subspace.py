@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from movl_monai.metrics.ood.principal import principal_axes
 from movl_monai.metrics.ood.score import OODFitError, OODScore, varied_features
 
-__all__ = ["Residual", "ViM"]
+__all__ = ["Residual", "ViM", "principal_axes"]
 
 _WIDE = 2048  # with at least so many features the authors keep 1000 axes, else 512
+_NEGLIGIBLE = 1e-12  # smaller variances, relative to the largest, are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,3 +143,35 @@ class ViM(Residual):
         from scipy.special import logsumexp
 
         return self.alpha * super()._score(logits, features) - logsumexp(logits, axis=1)
+
+
+def principal_axes(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Compute the principal axes of :math:`S = X^\top X / N` with non-zero variance.
+
+    With fewer images than features they come from the singular values of X, which costs N / F of an (F, F) problem.
+
+    Args:
+        deviations: X, float64 (N, F), centered.
+
+    Returns:
+        variances (R,) in descending order, and orthonormal axes (R, F), R <= min(N, F).
+
+    Example:
+        >>> variances, axes = principal_axes(np.array([[3.0, 0.0], [-3.0, 0.0]]))
+        >>> variances, abs(axes)
+        (array([9.]), array([[1., 0.]]))
+    """
+    from scipy.linalg import LinAlgError, eigh, svd
+
+    count, num_features = deviations.shape
+    if count < num_features:
+        try:
+            _, singular, axes = svd(deviations, full_matrices=False)
+        except LinAlgError:  # "divide and conquer" fails on some finite data; "QR iteration" is slower and does not
+            _, singular, axes = svd(deviations, full_matrices=False, lapack_driver="gesvd")
+        variances = singular**2 / count
+    else:
+        variances, columns = eigh(deviations.T @ deviations / count)
+        variances, axes = variances[::-1], columns.T[::-1]
+    kept = variances > _NEGLIGIBLE * variances[0]
+    return variances[kept], axes[kept]

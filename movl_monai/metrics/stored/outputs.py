@@ -15,7 +15,7 @@ import numpy as np
 
 from movl_monai.errors import MovlError
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.metrics.checks import NonFiniteLogitsError
+from movl_monai.metrics.classification_metrics import NonFiniteLogitsError
 from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = ["OUTPUTS_FILE", "OUTPUTS_SCHEMA_VERSION", "StoredOutputs", "find_outputs", "read_outputs", "write_outputs"]

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.errors import MovlError
-from movl_monai.metrics.checks import check_finite
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import check_finite, softmax
 
 __all__ = ["Predictions", "Sections", "predictions_csv", "read_predictions", "sections"]
 

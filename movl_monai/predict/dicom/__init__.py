@@ -5,9 +5,8 @@ each object says that it is for research only.
 """
 
 from .capture import draw_classes, draw_text, secondary_capture
-from .codes import ClassCodes
 from .origin import DicomOutputError, Origin, Stamp, as_bytes, check_source
-from .report import ImageFinding, classification_report, read_classification_report
+from .report import ClassCodes, ImageFinding, classification_report, read_classification_report
 from .segmentation import segmentation_object
 
 __all__ = [

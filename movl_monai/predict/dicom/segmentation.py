@@ -11,7 +11,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from movl_monai.predict.dicom.codes import ClassCodes, private_scheme
 from movl_monai.predict.dicom.origin import (
     MANUFACTURER,
     DicomOutputError,
@@ -23,6 +22,7 @@ from movl_monai.predict.dicom.origin import (
     orientation,
     prepared,
 )
+from movl_monai.predict.dicom.report import ClassCodes, private_scheme
 from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = ["segmentation_object"]

@@ -10,12 +10,11 @@ from pydicom import FileDataset
 from movl_monai.readers.dicom.codes import sop_class_name
 from movl_monai.readers.dicom.decode import decode_frame
 from movl_monai.readers.dicom.flags import Flags
-from movl_monai.readers.dicom.header import ParsedFile, PixelElement, parse
+from movl_monai.readers.dicom.header import ParsedFile, PixelElement, Source, open_source, parse
 from movl_monai.readers.dicom.layout import PixelLayout, pixel_layout
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.dicom.modality import Modality, read_modality
+from movl_monai.readers.dicom.lut import Modality, read_modality
 from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.source import Source, open_source
 from movl_monai.readers.dicom.tags import number
 from movl_monai.readers.dicom.visible import object_problem
 from movl_monai.readers.errors import MedicalImageError

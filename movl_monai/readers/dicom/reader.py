@@ -12,9 +12,9 @@ from movl_monai.readers.dicom.codes import modality_code, sop_class_name, transf
 from movl_monai.readers.dicom.color import palette_to_rgb, samples_to_rgb
 from movl_monai.readers.dicom.frame import ModalityFrame, StoredFrame, modality_values, stored_values
 from movl_monai.readers.dicom.geometry import read_geometry
+from movl_monai.readers.dicom.header import Source
 from movl_monai.readers.dicom.limits import Limits
 from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.source import Source
 from movl_monai.readers.dicom.tags import code_string, uid
 from movl_monai.readers.dicom.visible import may_show_names
 from movl_monai.readers.dicom.voi import VOI, FullRange, WindowVOI, choose_voi, voi_choices

@@ -9,13 +9,11 @@ from pydicom import FileDataset
 
 from movl_monai.readers.dicom.codes import modality_code, sop_class_name, transfer_syntax_name
 from movl_monai.readers.dicom.geometry import Geometry, read_geometry
-from movl_monai.readers.dicom.header import parse
+from movl_monai.readers.dicom.header import Source, open_source, parse
 from movl_monai.readers.dicom.layout import frame_count
-from movl_monai.readers.dicom.lean import read_lean_header
+from movl_monai.readers.dicom.lean import read_lean_header, tag_of
 from movl_monai.readers.dicom.limits import Limits
-from movl_monai.readers.dicom.plain import tag_of
 from movl_monai.readers.dicom.quiet import quiet
-from movl_monai.readers.dicom.source import Source, open_source
 from movl_monai.readers.dicom.tags import code_string, integer, number, raw_data, uid, values
 from movl_monai.readers.dicom.visible import is_secondary_capture, may_show_names, object_problem
 from movl_monai.readers.errors import MedicalImageError

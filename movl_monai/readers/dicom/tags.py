@@ -10,7 +10,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
 from movl_monai.readers.dicom.flags import Flags
-from movl_monai.readers.dicom.plain import plain_code, plain_numbers, plain_uid, tag_of, too_long
+from movl_monai.readers.dicom.lean import plain_code, plain_numbers, plain_uid, tag_of, too_long
 from movl_monai.readers.dicom.quiet import quiet
 
 __all__ = [

@@ -16,7 +16,7 @@ from movl_monai.experiments.compare import Plan
 from movl_monai.experiments.compare import comparison as comparison_module
 from movl_monai.experiments.compare.arms import Arm
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
-from movl_monai.experiments.compare.ensembles import mean_outputs
+from movl_monai.experiments.compare.runs import mean_outputs
 from movl_monai.experiments.compare.training import read_record
 from movl_monai.experiments.compare.work import RunTask
 from movl_monai.metrics.classification_metrics import softmax

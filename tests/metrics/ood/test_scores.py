@@ -16,11 +16,9 @@ from sklearn.metrics import roc_auc_score
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import NonFiniteLogitsError
 from movl_monai.metrics.ood.detection import SCORES
-from movl_monai.metrics.ood.gaussian import Mahalanobis, RelativeMahalanobis, ShrunkCovariance
-from movl_monai.metrics.ood.neighbors import KNN
-from movl_monai.metrics.ood.principal import principal_axes
+from movl_monai.metrics.ood.gaussian import KNN, Mahalanobis, RelativeMahalanobis, ShrunkCovariance
 from movl_monai.metrics.ood.score import MSP, Energy, MaxLogit, OODFitError
-from movl_monai.metrics.ood.subspace import Residual, ViM
+from movl_monai.metrics.ood.subspace import Residual, ViM, principal_axes
 
 SIZES = [(60, 8), (20, 31)]  # more images than features, and fewer
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

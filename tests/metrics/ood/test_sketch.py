@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from movl_monai.errors import MovlError
-from movl_monai.evaluation.trust_file import read_trust, write_trust
-from movl_monai.evaluation.trust_record import TrustRecord
+from movl_monai.evaluation.trust_record import TrustRecord, read_trust, write_trust
 from movl_monai.metrics.ood.detection import fit_detector, ood_detection
-from movl_monai.metrics.ood.sketch import WIDEST, FeatureSketch
+from movl_monai.metrics.ood.score import WIDEST, FeatureSketch
 from movl_monai.networks import trained_state_sha256
 
 from .test_detection import WIDTH, outputs

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from movl_monai.readers.dicom.plain import plain_code, plain_numbers, plain_uid, tag_of
+from movl_monai.readers.dicom.lean import plain_code, plain_numbers, plain_uid, tag_of
 
 
 def raw(keyword: str, vr: str | None, value: bytes | None, *, is_little_endian: bool = True) -> Dataset:

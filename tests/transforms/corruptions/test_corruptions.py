@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader
 
 import movl_monai.transforms.corruptions as corruptions
 from movl_monai.data.decode import to_uint8
-from movl_monai.phantom.render import render
-from movl_monai.phantom.scanner import SCANNERS
+from movl_monai.phantom.scanner import SCANNERS, render
 from movl_monai.transforms import LoadMedicalImage, QuantizeImage, ResizeImage
 from movl_monai.transforms.corruptions import (
     CORRUPTIONS,
