@@ -15,7 +15,7 @@ from tests.evaluation.data import random_logits
 from tests.metrics.data import drawn_from_softmax, images
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), num_classes=st.integers(2, 5), scale=st.sampled_from([0.01, 0.3, 1.0, 5.0, 300.0]))
 def test_no_temperature_on_a_grid_is_better_and_the_cross_entropy_never_rises(
     seed: int, num_classes: int, scale: float

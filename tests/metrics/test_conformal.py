@@ -46,7 +46,7 @@ def test_scores_equal_their_definitions(num_classes: int) -> None:
             assert randomised[row, label] == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(n=st.integers(1, 60), percent=st.integers(1, 99), seed=st.integers(0, 100))
 def test_threshold_is_the_smallest_score_that_covers_enough_of_n_plus_one(n: int, percent: int, seed: int) -> None:
     scores = np.random.default_rng(seed).random(n).round(1)

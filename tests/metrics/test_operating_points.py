@@ -16,7 +16,7 @@ from tests.metrics.data import drawn_from_softmax, images
 from tests.metrics.test_intervals import resampled_rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 10_000), percent=st.integers(1, 100), metric=st.sampled_from(["sensitivity", "specificity"]))
 def test_threshold_is_the_best_of_the_roc_curve_that_reaches_the_target(seed: int, percent: int, metric: str) -> None:
     generator = np.random.default_rng(seed)

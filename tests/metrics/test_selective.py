@@ -26,7 +26,7 @@ def curve_by_loop(labels: np.ndarray, logits: np.ndarray) -> tuple[list[float], 
     return coverage, [risk(threshold) for threshold in thresholds], float(np.mean([risk(own) for own in confidence]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), num_classes=st.integers(2, 4))
 def test_curve_and_area_equal_a_loop_also_with_ties(seed: int, num_classes: int) -> None:
     labels, logits = random_logits(40, num_classes, seed=seed)
@@ -77,7 +77,7 @@ def test_weighted_area_and_threshold_equal_a_loop_over_resampled_rows() -> None:
         assert at["risk"][number] == pytest.approx(1 - accuracy(labels[answered], logits[answered]), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), target=st.sampled_from([0.0, 0.1, 0.25, 0.5]))
 def test_threshold_answers_as_many_images_as_possible_at_that_risk(seed: int, target: float) -> None:
     labels, logits = random_logits(40, 3, seed=seed)

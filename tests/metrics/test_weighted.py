@@ -76,7 +76,7 @@ def test_oracle_of_the_weighted_means_is_that_of_scikit_learn_too() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=4, max_size=25),
     seed=st.integers(0, 1000),

@@ -179,7 +179,7 @@ def test_without_patients_and_with_one_patient_the_notes_say_so() -> None:
 values = st.lists(st.floats(0, 1), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values, st.data())
 def test_corruption_errors_scale_with_the_errors(baseline: list[float], data: st.DataObject) -> None:
     own = data.draw(st.lists(st.floats(0, 1), min_size=len(baseline), max_size=len(baseline)))

@@ -30,7 +30,7 @@ def random_scores(seed: int, inside: int, outside: int, digits: int) -> tuple[np
     return generator.normal(size=inside).round(digits), (generator.normal(size=outside) + shift).round(digits)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10_000),
     inside=st.integers(1, 60),
@@ -44,7 +44,7 @@ def test_figures_equal_scikit_learn(seed: int, inside: int, outside: int, digits
         assert found[name][0] == pytest.approx(expected, abs=1e-9), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), digits=st.sampled_from([0, 1, 8]))
 def test_weighted_figures_equal_scikit_learn_with_sample_weights(seed: int, digits: int) -> None:
     scores = random_scores(seed, 25, 15, digits)

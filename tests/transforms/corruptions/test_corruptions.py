@@ -67,7 +67,7 @@ def test_an_image_becomes_an_image_and_the_given_one_stays_as_it_is(name: str) -
         assert torch.equal(image, before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(NAMES), st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**31), st.text(max_size=5))
 def test_any_size_seed_and_id_give_an_image(name: str, rows: int, columns: int, seed: int, image_id: str) -> None:
     image = torch.rand(3, rows, columns, generator=torch.Generator().manual_seed(seed))
