@@ -15,6 +15,7 @@ from movl_monai.backbones import Backbone, Layers
 from movl_monai.engines.class_weights import ClassWeights, resolve_class_weights
 from movl_monai.engines.features import FeatureSet, FeaturesOf, extract_features
 from movl_monai.errors import ConfigError, DataError, MovlError
+from movl_monai.heads import LinearHead
 
 __all__ = [
     "DEFAULT_L2_GRID",
@@ -33,11 +34,11 @@ DEFAULT_L2_GRID = tuple(10.0**exponent for exponent in (1, 0.5, 0, -0.5, -1, -1.
 
 @dataclass(frozen=True)
 class LinearProbeSolution:
-    """An optimal linear probe: logits = weight ((f - mean) / scale) + bias.
+    """An optimal linear probe: logits = weight ((f - mean) / scale) + bias, or those of an ordinal head.
 
     Args:
-        weight: (num_classes, num_features), float32.
-        bias: (num_classes,), float32.
+        weight: (num_classes, num_features), or (1, num_features) of an ordinal head, float32.
+        bias: (num_classes,), or (num_classes - 1,) of an ordinal head, float32.
         mean: (num_features,), float32.
         scale: positive scalar tensor.
         l2: the L2 strength.
@@ -79,6 +80,7 @@ def fit_linear_probe(
     start: tuple[torch.Tensor, torch.Tensor] | None = None,
     tolerance: float = 1e-7,
     max_iterations: int = 500,
+    head: type[LinearHead] = LinearHead,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Minimise the penalised mean cross entropy with L-BFGS.
 
@@ -86,7 +88,8 @@ def fit_linear_probe(
     \rVert^2
 
     scikit-learn's ``LogisticRegression(C=1 / (N l2))`` has the same optimum (for :math:`c = 1`). The bias is not
-    penalised.
+    penalised. For an :class:`~movl_monai.heads.OrdinalHead` the cross entropy is that of its log probabilities, whose
+    optimum is unique, too.
 
     Args:
         features: :math:`z`, (N, num_features), already standardised; the problem is solved in their dtype (use
@@ -98,9 +101,11 @@ def fit_linear_probe(
         start: initial weight and bias; they affect the time, not the optimum.
         tolerance: largest absolute entry of the gradient at the end.
         max_iterations: limit on L-BFGS iterations; reaching it is logged.
+        head: class of the head, which computes the logits.
 
     Returns:
-        weight (num_classes, num_features) and bias (num_classes,), of the features' dtype and device.
+        weight (num_classes, num_features) and bias (num_classes,), of the features' dtype and device; of an ordinal
+        head (1, num_features) and (num_classes - 1,).
 
     Raises:
         DataError: if fewer than two classes occur in ``labels``.
@@ -113,8 +118,10 @@ def fit_linear_probe(
             f"A linear probe needs images of at least two classes, got {len(labels)} images of {len(labels.unique())} "
             "class(es). Check the labels of the training split."
         )
-    weight = features.new_zeros(num_classes, features.shape[1]) if start is None else start[0].clone()
-    bias = features.new_zeros(num_classes) if start is None else start[1].clone()
+    if start is None:
+        empty = head(features.shape[1], num_classes)
+        start = torch.zeros_like(empty.weight).to(features), torch.zeros_like(empty.bias).to(features)
+    weight, bias = start[0].detach().clone(), start[1].detach().clone()
     weight.requires_grad_()
     bias.requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -130,7 +137,7 @@ def fit_linear_probe(
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(features, weight, bias), labels, weight=class_weights)
+        loss = F.cross_entropy(head.logits(features, weight, bias), labels, weight=class_weights)
         loss = loss + 0.5 * l2 * weight.square().sum()
         loss.backward()
         return loss
@@ -201,12 +208,20 @@ class LinearProbe:
         basis = _row_space(train)
         if basis is not None:
             train, val = train @ basis, val @ basis
+        own = type(getattr(network, "head", None))
+        head = own if issubclass(own, LinearHead) else LinearHead
         best, start = None, None
         for l2 in sorted(self.l2, reverse=True):
             start = fit_linear_probe(
-                train, labels, num_classes=self.num_classes, l2=l2, class_weights=self._weights(labels), start=start
+                train,
+                labels,
+                num_classes=self.num_classes,
+                l2=l2,
+                class_weights=self._weights(labels),
+                start=start,
+                head=head,
             )
-            loss = F.cross_entropy(F.linear(val, *start), val_labels).item()
+            loss = F.cross_entropy(head.logits(val, *start), val_labels).item()
             if best is None or loss < best[0]:
                 best = (loss, l2, start)
         if best is None:

@@ -2,7 +2,8 @@
 
 from .label_mapping import LabelMapping, MappedHead, ZeroShotHead
 from .linear import LinearHead
+from .ordinal import OrdinalHead
 from .query import QueryHead
 from .segmentation import FirstMapHead, SegmentationHead
 
-__all__ = ["FirstMapHead", "LabelMapping", "LinearHead", "MappedHead", "QueryHead", "SegmentationHead", "ZeroShotHead"]
+__all__ = ["FirstMapHead", "LabelMapping", "LinearHead", "MappedHead", "OrdinalHead", "QueryHead", "SegmentationHead", "ZeroShotHead"]

@@ -70,6 +70,17 @@ class LinearHead(nn.Module):
         """
         return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
 
+    @staticmethod
+    def logits(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Compute the logits (B, num_classes) of standardised features, as an exact probe does for other weights.
+
+        Args:
+            features: (B, num_features).
+            weight: (num_classes, num_features).
+            bias: (num_classes,).
+        """
+        return F.linear(features, weight, bias)
+
     @torch.jit.ignore
     @torch.no_grad()
     def set_standardization(self, mean: torch.Tensor, scale: torch.Tensor | float) -> None:
