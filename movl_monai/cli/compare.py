@@ -35,16 +35,17 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} is missing; only --summary works without it.")
     bundle = find_bundle(options.bundle)
     plan = read_plan(options.arms_file or bundle / "compare.json", bundle=bundle, overlays=split_words(options.overlay))
+    overrides = parse_overrides(options.overrides)
 
     def make(fraction: float | None, folder: Path) -> Comparison:
         return Comparison(
             plan,
-            arms=split_words(options.arms) if options.arms else list(plan.arms),
+            arms=split_words(options.arms) if options.arms else plan.suitable(overrides),
             seeds=split_numbers(options.seeds, option="--seeds", example="0,1,2"),
             output_dir=folder,
             dataset_dir=options.dataset_dir,
             budget=options.search,
-            overrides=parse_overrides(options.overrides),
+            overrides=overrides,
             train_images=options.train_images,
             val_images=options.val_images,
             train_fraction=fraction,

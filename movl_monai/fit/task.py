@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from movl_monai.data.columns import check_one_label_each
-from movl_monai.data.entries import SPLITS, Entry, Listing
+from movl_monai.data.entries import SPLITS, Entry, Listing, natural_sorted
 from movl_monai.data.read_csv import read_table
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
 from movl_monai.errors import ConfigError, DataError
@@ -153,20 +153,23 @@ def _mask_classes(values: Sequence[int], *, named: bool) -> tuple[dict[str, Any]
 
 
 def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
-    labels = sorted({entry.label for entry in listing.entries if entry.label is not None})
+    labels = natural_sorted({entry.label for entry in listing.entries if entry.label is not None})
     if not labels:
         raise DataError(_no_target(source, listing.entries, given.get("encoding")))
     check_one_label_each(listing.entries)
     why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
-    notes, settings = [f"Task: classification in {len(labels)} classes; {why}."], {}
-    if "label_order" not in given and _are_grades(labels):
-        settings["label_order"] = "ordinal"
+    notes, overlays = [f"Task: classification in {len(labels)} classes; {why}."], []
+    order = given.get("label_order", "ordinal" if _are_grades(labels) else "nominal")
+    if order == "ordinal":
+        overlays.append("head_ordinal.json")
         notes.append(
-            f"Classes are the whole numbers {min(labels, key=int)} to {max(labels, key=int)}: taken as grades, judged "
-            "by quadratic kappa (--label_order nominal takes them as classes without an order)."
+            f"Classes are the whole numbers {labels[0]} to {labels[-1]}: taken as grades, one score with thresholds, "
+            "judged by quadratic kappa (--label_order nominal takes them as classes without an order)."
+            if _are_grades(labels)
+            else "Classes are grades, as --label_order says."
         )
     notes.append(_split(listing))
-    return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
+    return Decision(task="classification", images=len(listing.entries), notes=notes, overlays=overlays)
 
 
 def _split(listing: Listing) -> str:

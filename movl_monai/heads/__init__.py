@@ -6,4 +6,13 @@ from .ordinal import OrdinalHead
 from .query import QueryHead
 from .segmentation import FirstMapHead, SegmentationHead
 
-__all__ = ["FirstMapHead", "LabelMapping", "LinearHead", "MappedHead", "OrdinalHead", "QueryHead", "SegmentationHead", "ZeroShotHead"]
+__all__ = [
+    "FirstMapHead",
+    "LabelMapping",
+    "LinearHead",
+    "MappedHead",
+    "OrdinalHead",
+    "QueryHead",
+    "SegmentationHead",
+    "ZeroShotHead",
+]

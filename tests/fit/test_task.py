@@ -42,20 +42,20 @@ def _list(root: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "task", "settings"),
+    ("text", "task", "overlays"),
     [
-        ("path,label a.png,x b.png,y", "classification", {}),
-        ("path,label a.png,0 b.png,1 c.png,2", "classification", {"label_order": "ordinal"}),
-        ("path,label a.png,0 b.png,1", "classification", {}),
-        ("path,label a.png,3 b.png,7 c.png,9", "classification", {}),
-        ("path,mask a.png,m.png", "segmentation", {}),
-        ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", {}),
-        ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", {}),
+        ("path,label a.png,x b.png,y", "classification", []),
+        ("path,label a.png,0 b.png,1 c.png,2", "classification", ["head_ordinal.json"]),
+        ("path,label a.png,0 b.png,1", "classification", []),
+        ("path,label a.png,3 b.png,7 c.png,9", "classification", []),
+        ("path,mask a.png,m.png", "segmentation", []),
+        ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", []),
+        ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", []),
     ],
 )
-def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, settings: Mapping[str, Any]) -> None:
+def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, overlays: Sequence[str]) -> None:
     decision = decide(_list(tmp_path, text))
-    assert (decision.task, dict(decision.settings)) == (task, settings)
+    assert (decision.task, list(decision.overlays), dict(decision.settings)) == (task, overlays, {})
     assert decision.notes[0].startswith(f"Task: {task}")
 
 
@@ -94,7 +94,9 @@ def test_volumes_are_trained_as_volumes(tmp_path: Path) -> None:
 def test_the_user_decides_otherwise(tmp_path: Path) -> None:
     both = _list(tmp_path, "path,label,mask a.png,0,m.png b.png,1,m.png c.png,2,m.png")
     decision = decide(both, task="classification", given={"label_order": "nominal"})
-    assert (decision.task, dict(decision.settings)) == ("classification", {})
+    assert (decision.task, list(decision.overlays)) == ("classification", [])
+    two = _list(tmp_path, "path,label a.png,3 b.png,7")
+    assert decide(two, given={"label_order": "ordinal"}).overlays == ["head_ordinal.json"]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from movl_monai.errors import ConfigError
+from movl_monai.runs.config_files import read_config
 
 __all__ = ["Arm", "Dimension", "Kind", "Plan", "nearest", "parse_space", "read_plan"]
 
 Kind = Literal["log", "linear", "integer", "choice", "share_of_image"]
 _PLAN_KEYS = {"workflow", "overrides", "references", "candidates", "aliases", "arms"}
-_ARM_KEYS = {"about", "overlays", "overrides", "search", "members"}
+_ARM_KEYS = {"about", "overlays", "overrides", "search", "members", "needs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,7 @@ class Arm:
         overrides: ids that define the arm; nothing overrides them.
         space: ids that are searched on ``val``; empty for an arm without a search.
         members: for an ensemble, the arms whose calibrated probabilities are averaged; an ensemble is not trained.
+        needs: ids with the values that all arms must have for this one, such as ``label_order`` for a head of grades.
     """
 
     name: str
@@ -130,6 +132,17 @@ class Arm:
     overrides: Mapping[str, Any]
     space: Mapping[str, Dimension]
     members: tuple[str, ...] = ()
+    needs: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_needs(self, settings: Mapping[str, Any]) -> None:
+        """Check that the settings of all arms suit this one.
+
+        Raises:
+            ConfigError: with the setting that it needs.
+        """
+        for name, value in self.needs.items():
+            if settings.get(name) != value:
+                raise ConfigError(f"The arm '{self.name}' needs `--{name} {value}` for all arms; it is: {self.about}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +185,19 @@ class Plan:
                 )
         return [self.arms[name] for name in dict.fromkeys(known)]
 
+    def suitable(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the names of the arms that suit the settings of all arms: those without needs, and met ones."""
+        shared = self.shared(settings)
+        return [arm.name for arm in self.arms.values() if all(shared.get(n) == v for n, v in arm.needs.items())]
+
+    def shared(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the ids of all arms: those of the config files, of the arms file, and the given ones."""
+        return {
+            **{name: value for file in self.train for name, value in read_config(file).items()},
+            **self.overrides,
+            **settings,
+        }
+
     def joined(self, names: Sequence[str]) -> list[str]:
         """Return the first reference if it is not among the named arms; a comparison needs it."""
         chosen = {arm.name for arm in self.select(names)}
@@ -197,8 +223,8 @@ def read_plan(
 
     Args:
         path: JSON with ``workflow`` (``train`` and ``evaluate``: lists of files), ``overrides``, ``references``,
-            ``candidates``, ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides`` and ``search``,
-            or ``about`` and ``members``.
+            ``candidates``, ``aliases`` and ``arms``, each with ``about``, ``overlays``, ``overrides``, ``search`` and
+            ``needs``, or ``about`` and ``members``.
         bundle: the bundle's folder; the files in the arms file are relative to it.
         overlays: config files merged over the training configuration of all arms, below those of an arm: paths, or
             names of files in the bundle's ``configs``.
@@ -249,6 +275,7 @@ def _arm(name: str, entry: Mapping[str, Any], root: Path) -> Arm:
         overrides=entry.get("overrides", {}),
         space=space,
         members=tuple(entry.get("members", ())),
+        needs=entry.get("needs", {}),
     )
 
 

@@ -215,6 +215,7 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Set
 def _set_up(
     plan: Plan, arm: Arm, config: Mapping[str, Any], shared: Mapping[str, Any], given: Mapping[str, Any]
 ) -> ArmSetup:
+    arm.check_needs(plan.shared(shared))
     for name in (*arm.overrides, *arm.space):
         if not fits(config, name):
             raise ConfigError(

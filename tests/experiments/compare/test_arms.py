@@ -14,8 +14,8 @@ from movl_monai.experiments.compare.arms import Dimension, parse_space
 from tests.experiments.compare.conftest import BUNDLE
 
 ARMS = [
-    *("linear_probe", "layer_probe", "random_border", "vp_only", "lp_then_vp", "lp_then_joint", "movl_layers"),
-    *("joint_lambda0", "joint", "query_head", "lp_ft", "full_finetune", "ensemble"),
+    *("linear_probe", "layer_probe", "ordinal_probe", "random_border", "vp_only", "lp_then_vp"),
+    *("lp_then_joint", "movl_layers", "joint_lambda0", "joint", "query_head", "lp_ft", "full_finetune", "ensemble"),
 ]
 
 
@@ -33,7 +33,17 @@ def test_the_shipped_arms_are_all_methods_and_both_references(plan: Plan) -> Non
 
 
 def test_every_shipped_arm_that_trains_is_searched_and_so_is_the_control(plan: Plan) -> None:
-    assert [name for name, arm in plan.arms.items() if not arm.space] == ["linear_probe", "layer_probe", "ensemble"]
+    unsearched = ["linear_probe", "layer_probe", "ordinal_probe", "ensemble"]
+    assert [name for name, arm in plan.arms.items() if not arm.space] == unsearched
+
+
+def test_an_arm_for_grades_joins_where_classes_are_grades(plan: Plan) -> None:
+    assert plan.suitable({}) == [name for name in ARMS if name != "ordinal_probe"]
+    assert plan.suitable({"label_order": "ordinal"}) == ARMS
+    overlaid = read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["head_ordinal.json"])
+    assert overlaid.suitable({}) == ARMS
+    with pytest.raises(ConfigError, match="'ordinal_probe' needs `--label_order ordinal`"):
+        plan.arms["ordinal_probe"].check_needs({"label_order": "nominal"})
 
 
 def test_arms_come_in_the_order_asked_for_and_once(plan: Plan) -> None:
