@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from movl_monai.data.entries import Entry, SkippedFile, parse_split
+from movl_monai.data.entries import Entry, SkippedFile, natural_key, parse_split
 from movl_monai.errors import DataError
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
     "check_for_splits",
     "check_group_columns",
     "check_group_values",
-    "check_one_label_each",
+    "check_labels",
     "is_absent",
     "joined_labels",
     "missing_files",
@@ -37,6 +38,8 @@ _NAME_IT = "Call the column 'split', with the values train, val, calibration and
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 logger = logging.getLogger(__name__)
 MAX_VALUES = 50
+_MOST_GRADES = 30  # more different numbers are measurements
+_MANY = 20  # different labels, from which on they may be names of images
 _RESERVED = ("path", "image", "label", "patient_id", "split", "domain", "frame", "mask", "id")
 HOW_TO_NAME_PATIENTS = (
     "Do one of these: name the groups in the column patient_id of a CSV manifest; give `--patient_pattern REGEX`, a "
@@ -137,8 +140,8 @@ def joined_labels(labels: Iterable[str]) -> list[str]:
     return [label for label in joined if "|" in label or alone & set(parts[label])]
 
 
-def check_one_label_each(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
-    """Refuse labels that look like several labels of one image.
+def check_labels(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
+    """Refuse labels that are no classes: several labels of one image, measurements, or a label for every image.
 
     Args:
         entries: with their labels.
@@ -147,13 +150,39 @@ def check_one_label_each(entries: Sequence[Entry], known: Iterable[str] = ()) ->
     Raises:
         DataError: with some of them.
     """
-    known = set(known)
-    joined = [label for label in joined_labels(entry.label for entry in entries if entry.label) if label not in known]
-    if joined:
+    exempt = set(known)
+    labels = [entry.label for entry in entries if entry.label and entry.label not in exempt]
+    names = sorted(set(labels), key=natural_key)
+    if joined := [label for label in joined_labels(labels) if label not in exempt]:
         raise DataError(
             f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. This version takes one "
             "label per image: choose a column with one label each, or give the classes names without '|', ';' and ','."
         )
+    if _are_measurements(names):
+        raise DataError(
+            f"The {len(names)} labels look like measurements, not like classes: {', '.join(names[:5])}, ... Group them "
+            "into classes in the column `label`, such as '<50' and '>=50', or name the numbers that are classes in "
+            "`--class_names`."
+        )
+    if len(names) >= _MANY and 2 * len(names) > len(labels):
+        raise DataError(
+            f"{len(labels)} images have {len(names)} different labels, but a class needs several images. Expected the "
+            "class of each image in the column `label` (or class folders), not its name or number."
+        )
+
+
+def _are_measurements(labels: Sequence[str]) -> bool:
+    """Return True for decimal fractions, and for more numbers than a scale of grades has.
+
+    Example:
+        >>> _are_measurements(["0.5", "1.25"]), _are_measurements(["0", "1.0"]), _are_measurements(["b2.5", "1.5"])
+        (True, False, False)
+    """
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return False
+    return len(numbers) > _MOST_GRADES or any(number != round(number) for number in numbers if math.isfinite(number))
 
 
 def check_group_columns(names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from movl_monai.data.columns import (
     assign_patients_by_pattern,
     check_group_columns,
     check_group_values,
-    check_one_label_each,
+    check_labels,
     missing_files,
     one_patient_each,
     warn_if_unknown,
@@ -225,7 +225,7 @@ def _settle_classes(listing: Listing, given: Sequence[str] | None, id_domain: st
     """Return the class names, after merging spellings of labels in place and checking all labels."""
     _check_missing(listing)
     names = settle_labels(listing.entries, given or listing.class_names, merge=merge, apart=given is not None)
-    check_one_label_each(listing.entries, given or ())
+    check_labels(listing.entries, given or ())
     found = _class_names(_inside_domain(listing, id_domain), names)
     _check_labels(listing.entries, found)
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from movl_monai.data.columns import check_one_label_each
+from movl_monai.data.columns import check_labels
 from movl_monai.data.entries import SPLITS, Entry, Listing, natural_sorted
 from movl_monai.data.read_csv import read_table
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
@@ -156,7 +156,7 @@ def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *,
     labels = natural_sorted({entry.label for entry in listing.entries if entry.label is not None})
     if not labels:
         raise DataError(_no_target(source, listing.entries, given.get("encoding")))
-    check_one_label_each(listing.entries)
+    check_labels(listing.entries)
     why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
     notes, overlays = [f"Task: classification in {len(labels)} classes; {why}."], []
     order = given.get("label_order", "ordinal" if _are_grades(labels) else "nominal")

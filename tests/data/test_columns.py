@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from movl_monai.data import read_datalist
-from movl_monai.data.columns import joined_labels
+from movl_monai.data.columns import check_labels, joined_labels
+from movl_monai.data.entries import Entry
 from movl_monai.data.read_csv import read_csv
 from movl_monai.errors import DataError
 
@@ -217,3 +218,26 @@ def test_an_empty_column_is_refused(make_csv: Callable[..., Path]) -> None:
     csv = make_csv("path,label,patient_id,split,sex", *rows([""] * 6))
     with pytest.raises(DataError, match="No image has a value in the column 'sex'"):
         read_datalist(csv, group_columns=["sex"], id_salt=SALT)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["37.5", "36.9", "37.5"], "2 labels look like measurements.*36.9, 37.5"),
+        ([str(age) for age in range(31)] * 4, "31 labels look like measurements"),
+        ([f"case {number}" for number in range(20)], "20 images have 20 different labels, but a class needs"),
+        (["0", "1.0", "2"], ""),
+        ([f"kind {number}" for number in range(20)] * 2, ""),
+    ],
+)
+def test_measurements_and_names_of_images_are_no_classes(labels: list[str], message: str) -> None:
+    entries = [
+        Entry(path=Path(f"{number}.png"), key=f"{number}.png", label=label) for number, label in enumerate(labels)
+    ]
+    check_labels(entries, known=set(labels))
+    if not message:
+        check_labels(entries)
+        return
+    with pytest.raises(DataError, match=message) as error:
+        check_labels(entries)
+    assert "case 1" not in str(error.value)
