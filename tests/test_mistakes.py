@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -36,10 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _picture(root / "good" / name, number)
         _picture(root / "case" / name.replace("/b/", "/A/"), number)
         _picture(root / "flat" / f"{number}.png", number)
-    for place, header in (("leak", "path,label,patient_id,split"), ("halves", "path,label,patient_id,split"),
-                          ("semantics", "path,class,patient_id"), ("gone", "path,label,patient_id")):  # fmt: skip
+    for place, header in LISTS.items():
         (root / place).mkdir()
         (root / place / "manifest.csv").write_text(f"{header}\n" + "".join(_rows(place, root)))
+    shutil.copytree(root / "good", root / "good_2")
     shutil.copytree(root / "good", root / "unseen_class")
     shutil.rmtree(root / "unseen_class/val/b")
     (root / "empty").mkdir()
@@ -60,12 +61,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+SPLIT = "path,label,patient_id,split"
+PATIENTS = "path,label,patient_id"
+LISTS = {"leak": SPLIT, "halves": SPLIT, "swapped_labels": SPLIT, "other_classes": SPLIT, "copies": SPLIT}
+LISTS |= {"semantics": "path,class,patient_id", "gone": PATIENTS, "one_class": PATIENTS, "no_labels": PATIENTS}
+LISTS |= {"patients": PATIENTS, "no_patients": "path,label"}
+
+
 def _rows(place: str, root: Path) -> Iterator[str]:
+    """Yield the lines of a list with one mistake, named by its folder."""
     for number, (name, label, split) in enumerate(ROWS):
         path = root / "good" / name if place != "gone" else Path(f"elsewhere/{number}.png")
-        yield {"leak": f"{path},{label},{number % 6},{split}\n", "halves": f"{path},{label},{number},{split}\n"}.get(
-            place, f"{path},{label},{number}\n"
-        )
+        if place == "copies" and split == "test":
+            path = root / "good_2" / name.replace("test/", "train/")
+        labels = {"swapped_labels": "ba"["ab".index(label)], "other_classes": f"not {label}"}
+        labels |= {"one_class": "a", "no_labels": ""}
+        patient = number % 6 if place == "leak" else number
+        yield ",".join(map(str, (path, labels.get(place, label), patient, split)[: LISTS[place].count(",") + 1])) + "\n"
 
 
 def _picture(path: Path, seed: int) -> None:
@@ -92,6 +104,12 @@ MISTAKES = [
     (f"{TRAIN} --dataset_dir {{unseen_class}}", 2, "No image of class 'b' in val"),
     (f"{TRAIN} --dataset_dir {{case}}", 2, "'A' (9 images), 'a' (9 images). If they mean one class each, set "
      "`--merge_labels true`"),
+    (f"{TRAIN} --dataset_dir {{no_patients}}", 2, "the patient of 18 of 18 is not known (not in the list, and "
+     "PatientID is absent, empty or the same everywhere). Do one of these: name the groups in the column patient_id"),
+    (f"{TRAIN} --dataset_dir {{no_labels}}", 2, "row 2 of manifest.csv must have a path and a label"),
+    (f"{TRAIN} --dataset_dir {{one_class}}", 2, "needs two or more classes, got 1: a. Add the images of another class"),
+    (f"{TRAIN} --dataset_dir {{patients}} --split_fractions 0.8,0.2", 2, "must be three numbers >= 0 that add up to 1"),
+    (f"{TRAIN} --dataset_dir {{patients}} --split_fractions 0.8", 2, "`--split_fractions 0.6,0.2,0.2` is usual"),
     (f"{TRAIN} --dataset_dir {{gone}}", 2, "18 of 18 files that the list names are not there (rows 2, 3"),
     (f"{TRAIN} --dataset_dir {{sheet}}", 2, "save it as 'CSV UTF-8' under the name manifest.csv"),
     (f"{TRAIN} --dataset_dir {{sheet}}/manifest.xlsx", 2, "save the spreadsheet as 'CSV UTF-8'"),
@@ -113,6 +131,8 @@ MISTAKES = [
     ("run evaluating --config_file {C}/train.json", 2, "no run id 'evaluating'; it is of evaluate.json: add that file"),
     ("run training --config_file /train.json", 2, "If its path was written with a shell variable, that variable"),
     ("run inferring --config_file {C}/inference.json --dataset_dir {good} --output_dir {out}", 2, "`--checkpoint FI"),
+    ("train movl_classification {good} --output_dir {out} --backbone resnet50 --backbone_weights {none}.pth", 2,
+     "`--backbone_weights` names no file: there is no 'none.pth' in"),
     (f"{DVPT} --readout backbone", 2, "`--readout` has no effect while layers is 'all'"),
     ("run training --config_file {C}/train.json {C}/strategy_linear_probe.json --prompt_lr 1", 2, "`--prompt_lr` would "
      "have no effect with these config files"),
@@ -169,28 +189,68 @@ def test_no_mistake_imports_torch_or_monai(folder: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr.decode()[-500:]
 
 
-HEAVY = " --epochs 2 --warmup_epochs 0 --image_size 32 --num_workers 0 --device cpu"
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (f"{SEGMENT} {{jpeg}}{HEAVY}", "saved as JPEG need a threshold: `--mask_threshold 128`"),
-        (f"{SEGMENT} {{swapped}}{HEAVY}", "the two seem to be swapped"),
-    ],
-    ids=["jpeg", "swapped"],
+FAST = "--image_size 32 --num_workers 0 --device cpu"
+QUICK = f"--epochs 1 --prompt_width 3 {FAST}"
+MASKS = f"--epochs 2 --warmup_epochs 0 {FAST}"
+GOLDEN = ROOT / "tests/golden/runs"
+PREDICTED = (
+    f"predict {GOLDEN}/movl_classification/model.onnx {{good}} --num_workers 0 --output_dir {{trained}}/predicted"
 )
+RESUME = f"{TRAIN} {QUICK} --output_dir {{trained}} --resume true --dataset_dir"
+LATE = [
+    (f"{TRAIN} --device cuda", 2, "sees 0 CUDA device(s) here. Use `--device cpu`"),
+    ("evaluate {trained} --dataset_dir {good} --device cuda", 2, "Use `--device cpu`, or check the driver"),
+    ("predict {trained} {good} --output_dir {out} --device cuda:1", 2, "device is 'cuda:1', but torch"),
+    (f"{TRAIN} {QUICK} --discrepancy kll", 2, "discrepancy must be one of ['cosine', 'kl', 'l1', 'mse'], got 'kll'"),
+    (f"{TRAIN} {QUICK} --amp true", 2, "amp must be 'bf16', 'fp16' or null, got True"),
+    ("train dvpt_classification {good} --output_dir {out} --backbone vit_small_dinov2 --image_size 100 --device cpu", 2,
+     "must be a multiple of patch_size=14 for vit_small_patch14_dinov2, got 100; try 98 or 112"),
+    (f"train movl_classification {{good}} --output_dir {{out}} --backbone resnet50 {QUICK} --backbone_weights "
+     f"{GOLDEN}/tiny_vit.safetensors", 2, "do not fit ResNet: 265 missing"),
+    (f"train movl_classification {{good}} --output_dir {{out}} --backbone resnet50 {QUICK}", 2, "could not be loaded "
+     "from the hub (URLError: <urlopen error no network>). Check the network connection and the name, or give a local "
+     "file with `--backbone_weights FILE`"),
+    (f"{SEGMENT} {{jpeg}} {MASKS}", 2, "saved as JPEG need a threshold: `--mask_threshold 128`"),
+    (f"{SEGMENT} {{swapped}} {MASKS}", 2, "the two seem to be swapped"),
+    (f"{RESUME} {{halves}} --epochs 2", 2, "with other settings: joint: epochs 1 there, 2 now. Use the same settings"),
+    (f"{RESUME} {{swapped_labels}}", 2, "with other settings: labels of the training images digest"),
+    (f"{RESUME} {{other_classes}}", 2, "trained for the classes ['a', 'b'], this network has ['not a', 'not b']"),
+    (f"evaluate {{trained}} --dataset_dir {{other_classes}} {FAST}", 2, "trained for the classes ['a', 'b']"),
+    (f"evaluate {{trained}} --dataset_dir {{copies}} {FAST}", 3, "6 images would be scored as test, although the "
+     "network learned from them or from their patients in train, val or calibration"),
+    ("predict {trained} {good} --output_dir {out} --device cpu --image_size 64", 2, "Use the same image_size,"),
+    (PREDICTED.replace("movl", "dvpt"), 2, "holds predictions with another model; choose another --output_dir"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """A training on `halves`, with predictions of another model in its folder."""
+    for command in (f"{TRAIN} {QUICK} --dataset_dir {{halves}}", PREDICTED):
+        assert main([_filled(word, folder, folder) for word in command.split()]) == 0
+    return folder / "out"
+
+
+@pytest.mark.parametrize(("command", "code", "message"), LATE, ids=[row[2][:40] for row in LATE])
 @pytest.mark.filterwarnings("ignore")
-def test_a_mistake_in_the_pixels_is_answered(
+def test_a_mistake_that_shows_later_is_answered(
     folder: Path,
+    trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     command: str,
+    code: int,
     message: str,
 ) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(logging, "raiseExceptions", False)  # loggers of MONAI keep the stream of an earlier test
-    assert message in _said(folder, tmp_path, capsys, command, 2)[1]
+    assert message in _said(folder, tmp_path, capsys, command, code)[1]
 
 
 def _said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int) -> tuple[str, str]:
@@ -202,7 +262,8 @@ def _said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], comm
 
 def _filled(text: str, folder: Path, tmp_path: Path) -> str:
     places = {path.name: path for path in folder.iterdir()}
-    return text.format(**CONFIGS, **places, none=folder / "none", out=tmp_path / "out")
+    places |= {"none": folder / "none", "out": tmp_path / "out", "trained": folder / "out"}
+    return text.format(**CONFIGS, **places)
 
 
 def test_the_names_of_corruptions_are_those_of_the_transforms() -> None:

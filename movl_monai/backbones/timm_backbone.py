@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -173,6 +174,8 @@ class TimmBackbone(Backbone):
         options = dict(model_options or {}) | ({"drop_path_rate": drop_path} if drop_path else {})
         if config.fixed_input_size:
             options["img_size"] = size
+            named = re.search(r"patch(\d+)", name)  # most names tell it, so that nothing is downloaded in vain
+            _check_image_size(name, size, int(named[1]) if named else None)
         encoder = _build(name, weights=weights, options=options, seed=seed)
         patch_size = _patch_size(encoder) if config.fixed_input_size else None
         _check_image_size(name, size, patch_size)

@@ -24,7 +24,13 @@ from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
 from movl_monai.data.sources import PathLike, read_far_sources, read_images, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
-from movl_monai.data.splits import check_patients, check_train_classes, complete_splits, set_aside_calibration
+from movl_monai.data.splits import (
+    check_can_split,
+    check_patients,
+    check_train_classes,
+    complete_splits,
+    set_aside_calibration,
+)
 from movl_monai.errors import DataError
 
 __all__ = [
@@ -192,6 +198,9 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
     given = {entry.split for entry in inside}
     if not (kept or masks or None in given) and given > {"train", "val"}:
         check_train_classes(inside, names, allow_missing=bool(arguments.get("allow_missing_classes")))
+    if not kept and "split_fractions" in arguments:
+        alone = bool(arguments.get("one_image_per_patient"))
+        check_can_split(inside, fractions=arguments["split_fractions"], one_image_per_patient=alone)
     taken = {entry.domain or "" for entry in listing.entries}
     others = read_ood_sources(
         arguments.get("ood_dataset_dirs", ()),
@@ -398,7 +407,8 @@ def _class_names(entries: Sequence[Entry], given: Sequence[str] | None) -> list[
     if len(found) < 2:
         raise DataError(
             f"Classification needs two or more classes, got {len(found)}: {', '.join(found) or 'no labels'}. "
-            "To evaluate images of one class, give the class_names of the network."
+            "Add the images of another class, in a folder of its own or with its name in the column `label`; to "
+            "evaluate images of one class alone, give the class_names of the network."
         )
     return found
 

@@ -14,12 +14,20 @@ from movl_monai.data.columns import HOW_TO_NAME_PATIENTS
 from movl_monai.data.entries import SPLITS, Entry, SplitName, natural_sorted
 from movl_monai.errors import DataError, LeakageError
 
-__all__ = ["check_patients", "check_train_classes", "complete_splits", "grouped_split", "set_aside_calibration"]
+__all__ = [
+    "check_can_split",
+    "check_patients",
+    "check_train_classes",
+    "complete_splits",
+    "grouped_split",
+    "set_aside_calibration",
+]
 
 _MAX_FOLDS = 10
 _ATTEMPTS = 5
 logger = logging.getLogger(__name__)
 _MADE: tuple[SplitName, ...] = ("train", "val", "test")  # splits with fractions
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")  # formats that name no patient
 
 
 def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Sequence[float], seed: int) -> list[int]:
@@ -159,6 +167,36 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
         DataError: if patients or labels are unknown where a split must be made, there is no training image although
             train is wanted, or images without a split remain.
     """
+    pool, targets, shares = _to_be_split(entries, fractions)
+    if targets:
+        _distribute(pool, targets, shares, seed)
+
+
+def check_can_split(entries: Sequence[Entry], *, fractions: Sequence[float], one_image_per_patient: bool) -> None:
+    """Check that missing splits can be made, before any header is read; the entries are of no use afterwards.
+
+    Args:
+        entries: images of the in-distribution domain.
+        fractions: of train, val and test.
+        one_image_per_patient: whether images without a patient are of as many patients.
+
+    Raises:
+        DataError: as :func:`complete_splits`; of unknown patients if no header can name them.
+    """
+    pool, targets, _ = _to_be_split(entries, fractions)
+    unknown = [entry for entry in pool if entry.patient is None]
+    if len(targets) > 1 and not one_image_per_patient and all(_is_picture(entry) for entry in unknown):
+        _check_known(pool)
+
+
+def _is_picture(entry: Entry) -> bool:
+    return entry.path.suffix.lower() in _PICTURES
+
+
+def _to_be_split(
+    entries: Sequence[Entry], fractions: Sequence[float]
+) -> tuple[list[Entry], list[SplitName], list[float]]:
+    """Return the images to be split, and the splits to be made with their shares; none if all are there."""
     wanted = {split: fraction for split, fraction in zip(_MADE, _checked(fractions), strict=True) if fraction > 0}
     blank = [entry for entry in entries if entry.split is None]
     given = {entry.patient: entry.split for entry in entries if entry.split and entry.patient}
@@ -172,7 +210,7 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
             "empty all of it to have splits made by patient."
         )
     if not missing:
-        return
+        return [], [], []
     if not blank:
         if "train" in missing:
             raise DataError(
@@ -181,7 +219,7 @@ def complete_splits(entries: Sequence[Entry], *, fractions: Sequence[float], see
                 "split_fractions=None or list the source in ood_dataset_dirs; to train, mark images as train."
             )
         blank, missing = [entry for entry in entries if entry.split == "train"], ["train", *missing]
-    _distribute(blank, missing, [wanted.get(split, 0.0) for split in missing], seed)
+    return blank, missing, [wanted.get(split, 0.0) for split in missing]
 
 
 def set_aside_calibration(entries: Sequence[Entry], *, fraction: float, seed: int) -> None:
@@ -218,8 +256,12 @@ def set_aside_calibration(entries: Sequence[Entry], *, fraction: float, seed: in
 
 
 def _checked(fractions: Sequence[float]) -> Sequence[float]:
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise DataError(f"split_fractions must be three numbers >= 0 that add up to 1, got {tuple(fractions)}.")
+    numbers = isinstance(fractions, Sequence) and all(isinstance(share, (int, float)) for share in fractions)
+    if not numbers or len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise DataError(
+            f"split_fractions must be three numbers >= 0 that add up to 1, got {fractions}; "
+            "`--split_fractions 0.6,0.2,0.2` is usual."
+        )
     return fractions
 
 
@@ -230,18 +272,22 @@ def _distribute(pool: list[Entry], targets: list[SplitName], fractions: list[flo
     if len(targets) == 1:
         parts = [0] * len(pool)
     else:
-        unknown = sum(entry.patient is None for entry in pool)
-        if unknown:
-            raise DataError(
-                f"The images must be split, but the patient of {unknown} of {len(pool)} is not known (not in the list, "
-                f"and PatientID is absent, empty or the same everywhere). {HOW_TO_NAME_PATIENTS}"
-            )
+        _check_known(pool)
         labels, patients = [str(entry.label) for entry in pool], [str(entry.patient) for entry in pool]
         parts = grouped_split(labels, patients, fractions=fractions, seed=seed)
     for entry, part in zip(pool, parts, strict=True):
         entry.split = targets[part]
     shares = ", ".join(f"{split} {parts.count(part)}" for part, split in enumerate(targets))
     logger.info("Split %d images by patient (seed %d): %s", len(pool), seed, shares)
+
+
+def _check_known(pool: Sequence[Entry]) -> None:
+    unknown = sum(entry.patient is None for entry in pool)
+    if unknown:
+        raise DataError(
+            f"The images must be split, but the patient of {unknown} of {len(pool)} is not known (not in the list, "
+            f"and PatientID is absent, empty or the same everywhere). {HOW_TO_NAME_PATIENTS}"
+        )
 
 
 def check_patients(entries: Sequence[Entry], *, allow_overlap: bool, respelled: Collection[str] = ()) -> None:

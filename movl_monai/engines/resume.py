@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
 
 from movl_monai.errors import CheckpointMismatchError
@@ -15,6 +17,7 @@ from movl_monai.networks import load_checkpoint, save_atomically, unwrap
 __all__ = ["Resume"]
 
 _LOGGER = logging.getLogger(__name__)
+_LABELS = "labels of the training images"
 _BEST = ("best_metric", "best_metric_epoch", "best_tie_break", "first_logits")
 
 
@@ -31,7 +34,7 @@ class Resume:
         enabled: load ``path`` if it exists; False starts from the beginning and overwrites it.
 
     Raises:
-        CheckpointMismatchError: in ``load``, if the file belongs to another network or strategy.
+        CheckpointMismatchError: in ``load``, if the file belongs to another network or strategy, or other labels.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, evaluator: Engine | None = None, enabled: bool = True) -> None:
@@ -68,10 +71,10 @@ class Resume:
         if not self.enabled or not self.path.is_file():
             return
         state = load_checkpoint(self.path)
-        if state.get("strategy") != _strategy(trainer) or "kept_states" not in state:
+        if differences := _differences(state, trainer):
             raise CheckpointMismatchError(
-                f"{self.path} keeps the state of a training with other settings{_differences(state, trainer)}. Use the "
-                "same settings to go on, or `--resume false --overwrite true` to start again."
+                f"{self.path} keeps the state of a training with other settings{differences}. Use the same settings to "
+                "go on, or `--resume false --overwrite true` to start again."
             )
         unwrap(trainer.network).load_state_dict(state["network"])
         trainer.optimizer.load_state_dict(state["optimizer"])
@@ -93,14 +96,19 @@ def _strategy(trainer: Any) -> dict[str, str]:
     settings |= {f"{stage.name}: {name}": value for stage in trainer.stages for name, value in vars(stage).items()}
     settings |= {"seed": trainer.seed, "steps per epoch (images, batch_size)": trainer.state.epoch_length}
     settings |= {"accumulation_steps": trainer.accumulation_steps, "clip_grad_norm": trainer.clip_grad_norm}
+    labels = getattr(getattr(trainer.data_loader, "dataset", None), "labels", None)
+    if labels is not None:  # the images are told by the splits that a training keeps
+        settings[_LABELS] = f"digest {hashlib.sha256(np.asarray(labels, np.int64).tobytes()).hexdigest()[:8]}"
     return {name: str(value) for name, value in settings.items()}
 
 
 def _differences(state: dict[str, Any], trainer: Any) -> str:
-    """Return the settings that differ, with both values; those of earlier versions are not known."""
+    """Return the settings that differ, with both values, or ""; those of earlier versions are not known."""
     there, here = state.get("strategy"), _strategy(trainer)
     if not isinstance(there, dict) or "kept_states" not in state:
         return ", or of an earlier version"
-    names = [name for name in here if there.get(name) != here[name]]
+    here = {name: value for name, value in here.items() if name in there or name != _LABELS}
+    names = [name for name in here | there if there.get(name) != here.get(name)]
     names = ["stages"] if "stages" in names else names
-    return ": " + "; ".join(f"{name} {there.get(name, 'none')} there, {here[name]} now" for name in names)
+    shown = "; ".join(f"{name} {there.get(name, 'none')} there, {here.get(name, 'none')} now" for name in names)
+    return f": {shown}" if names else ""

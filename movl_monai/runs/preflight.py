@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from movl_monai.errors import ConfigError, DataError
+from movl_monai.errors import ConfigError, DataError, WeightsError
 from movl_monai.files import missing_part
 from movl_monai.runs.config_files import find_place, merge_configs, read_config
 from movl_monai.runs.output_dir import check_output_dir
 from movl_monai.runs.overlays import check_base_first
-from movl_monai.runs.overrides import check_config, check_run_id
+from movl_monai.runs.overrides import check_config, check_run_id, find_ids
 from movl_monai.runs.verbatim import as_written
 
 __all__ = ["check_paths", "check_workflow", "literal"]
 
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _LISTS = ("read_datalist", "read_mask_datalist", "read_unlabelled")
 
 
@@ -52,12 +53,14 @@ def check_workflow(run_id: str, files: Sequence[str], overrides: Mapping[str, An
 
 
 def check_paths(config: Mapping[str, Any], run_id: str) -> None:
-    """Check the data set, the checkpoint and the output folder of a merged config.
+    """Check the data set, the pretrained weights, the checkpoint and the output folder of a merged config.
 
     Raises:
         ConfigError: for a path that is not there, or an output folder in use.
+        WeightsError: for a file of weights that is not there.
         DataError: for a list of images that cannot be used.
     """
+    _check_weights(config)
     _check_data(config, run_id)
     folder = literal(config, "output_dir")
     if not isinstance(folder, str):
@@ -100,6 +103,16 @@ def _literal(config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         return {name: _literal(config, part, depth) for name, part in value.items()}
     return [_literal(config, part, depth) for part in value] if isinstance(value, list) else value
+
+
+def _check_weights(config: Mapping[str, Any]) -> None:
+    path = literal(config, "backbone_weights")
+    is_file = isinstance(path, str) and path.lower().endswith(_WEIGHTS)
+    if is_file and "backbone_weights" in find_ids(config.get("backbone")) and not Path(path).expanduser().is_file():
+        raise WeightsError(
+            f"`--backbone_weights` names no file: {missing_part(path)}. Put the file there, or give another with "
+            "`--backbone_weights FILE`; 'hub' downloads, and null takes random weights."
+        )
 
 
 def _check_data(config: Mapping[str, Any], run_id: str) -> None:
