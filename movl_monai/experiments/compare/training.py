@@ -224,7 +224,7 @@ def _train(
         "score": float(evaluator.state.best_metric),
         "tie_break": getattr(evaluator.state, "best_tie_break", None),
         "epoch": int(evaluator.state.best_metric_epoch),
-        "epochs": int(trainer.state.max_epochs),
+        "epochs": _epochs(trainer),
         "trainable_parameters": _trained_parameters(trainer),
         "backbone_percent": 100 * _trained_parameters(trainer) / _backbone_parameters(trainer),
         "checkpoint_bytes": (folder / "models/model.pt").stat().st_size,
@@ -251,6 +251,11 @@ class _Clock:
 
     def keep(self) -> None:
         write_atomically(self.path, to_json({"seconds": self.seconds()}).encode())
+
+
+def _epochs(trainer: Any) -> int:
+    """Return the number of whole epochs; a training without any has no steps."""
+    return int(trainer.state.iteration // trainer.state.epoch_length) if trainer.state.max_epochs else 0
 
 
 def _trained_parameters(trainer: Any) -> int:
