@@ -1,11 +1,11 @@
-"""Time budget of a fit: predict the time of a training from its first steps, and show its progress."""
+"""Time budget of a fit: predict the time of a training from its first steps, show its progress, and end it in time."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from ignite.engine import Events
 
@@ -21,11 +21,13 @@ class OutOfBudgetError(Exception):
     Args:
         predicted: seconds of the whole training.
         per_epoch: seconds of an epoch, with its validation.
+        epochs: of the whole training.
+        closing: seconds of the validations after the last epoch.
     """
 
-    def __init__(self, predicted: float, per_epoch: float) -> None:
+    def __init__(self, predicted: float, *, per_epoch: float, epochs: int, closing: float) -> None:
         super().__init__(f"{predicted:.0f} s")
-        self.predicted, self.per_epoch = predicted, per_epoch
+        self.predicted, self.per_epoch, self.epochs, self.closing = predicted, per_epoch, epochs, closing
 
 
 class Budget:
@@ -54,18 +56,22 @@ class Budget:
 
 
 class Watch:
-    """Handlers of a training: its predicted time from the first steps, and one line per epoch.
+    """Handlers of a training: its predicted time from the first steps, one line per epoch, and its end in time.
+
+    When only the time of the last validations is left, the training ends after its present step, and the best state so
+    far stays. The last step of an epoch is followed by the validation of that epoch in any case.
 
     Args:
         budget: of the fit.
         say: takes a line for the user.
         name: of the candidate.
-        over: reaction to a training that would not end in time: "stop" raises, as soon as it is known; "shorten" raises
-            after the first steps alone; "run" goes on.
+        least: epochs that are trained in any case.
+        may_raise: raise :class:`OutOfBudgetError` after the first steps of a training that would not end in time.
 
     Attributes:
         predicted: seconds of the whole training, from its first steps; None before.
         validation: seconds of the last validation.
+        stopped: whole epochs of a training that was ended by the budget; None for one that was not.
         evaluator: of the training; None before it, and if the training was done before.
     """
 
@@ -75,10 +81,12 @@ class Watch:
         *,
         say: Callable[[str], None],
         name: str,
-        over: Literal["stop", "shorten", "run"] = "stop",
+        least: int = 0,
+        may_raise: bool = True,
     ) -> None:
-        self.budget, self.say, self.name, self.over = budget, say, name, over
+        self.budget, self.say, self.name, self.least, self.may_raise = budget, say, name, least, may_raise
         self.predicted: float | None = None
+        self.stopped: int | None = None
         self.validation = 0.0
         self.evaluator: Any = None
         self._steps: list[float] = []
@@ -108,6 +116,8 @@ class Watch:
         self._last = now
         if self.predicted is None and len(self._steps) >= min(_STEPS, self.trainer.state.epoch_length):
             self._predict()
+        if self.trainer.state.iteration % self.trainer.state.epoch_length:
+            self._stop_if_over()
 
     def _predict(self) -> None:
         state = self.trainer.state
@@ -120,8 +130,10 @@ class Watch:
             f"{self.name}: {step:.2g} s per step, {in_words(left)} for {state.max_epochs} epochs"
             + (f"; {in_words(self.budget.left())} are left" if late else "")
         )
-        if late and self.over != "run":
-            self._stop(per_epoch)
+        if late and self.may_raise:
+            self.trainer.logger.disabled = True  # of ignite, which would log an error
+            closing = _CHECKS * self.validation
+            raise OutOfBudgetError(self.predicted, per_epoch=per_epoch, epochs=state.max_epochs, closing=closing)
 
     def _end_epoch(self, _: Any) -> None:
         state, found = self.trainer.state, self.evaluator.state
@@ -129,12 +141,16 @@ class Watch:
         value = found.metrics.get(name)
         shown = "" if value is None else f", {name.removeprefix('val_').replace('_', ' ')} on val {value:.3f}"
         self.say(f"{self.name}: epoch {state.epoch} of {state.max_epochs}{shown}")
-        if self.over == "stop" and self.budget.left() < 0 and state.epoch < state.max_epochs:
-            self._stop(self.predicted or 0.0)
+        if state.epoch < state.max_epochs:
+            self._stop_if_over()
 
-    def _stop(self, per_epoch: float) -> None:
-        self.trainer.logger.disabled = True  # of ignite, which would log an error
-        raise OutOfBudgetError(self.predicted or 0.0, per_epoch)
+    def _stop_if_over(self) -> None:
+        state = self.trainer.state
+        done = state.iteration // state.epoch_length
+        if self.stopped is None and done >= self.least and self.budget.left() < _CHECKS * self.validation:
+            self.stopped = done
+            self.say(f"{self.name}: stopped after {done} of {state.max_epochs} epochs: the budget is spent")
+            self.trainer.terminate()
 
 
 def in_words(seconds: float) -> str:

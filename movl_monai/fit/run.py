@@ -45,6 +45,7 @@ _PACKAGE = logging.getLogger("movl_monai")
 _FREE = ("num_workers", "cache_dir")  # settings that may differ between calls on one folder
 _MODEL, _RECORD, _LOG = "model.onnx", "fit.json", "fit.log"
 _ATTEMPTS = 5  # one per second, to get the folder: workers of a killed fit hold it a moment longer
+_FEWEST = 3  # epochs, or a tenth of the planned ones, for which a training is worth its time
 _OVERHEAD = 60.0  # seconds of evaluation and export beside the passes over the images
 _DECODED = 20_000  # images up to which the look at the data set reads pixels
 
@@ -233,7 +234,7 @@ class _Work:
             self.record.pop("finished", None)
             self._keep()
             self._copy(self._folder(self.choice.name))
-            _say("Evaluating the chosen candidate; test and OOD images are looked at once, now.")
+            self._say_look(training)
             with self._timed("evaluate"):
                 self._evaluate()
             _say("Exporting it.")
@@ -246,6 +247,19 @@ class _Work:
         self._keep()
         report = read_record(self.out / "evaluation" / "report.json")
         return Fit(folder=self.out, record=self.record, report=report)
+
+    def _say_look(self, training: Training) -> None:
+        """Count a look at test: another candidate, chosen in a later call, looks again."""
+        looks = self.record.setdefault("looks_at_test", [])
+        look = f"{self.choice.name} {training.settings[:12]}"
+        looks += [look] if look not in looks else []
+        self._keep()
+        _say("Evaluating the chosen candidate; test and OOD images are looked at once, now.")
+        if len(looks) > 1:
+            _say(
+                f"This is look number {len(looks)} at test in this folder: another candidate was evaluated before. Do "
+                "not choose between them by these figures."
+            )
 
     @property
     def cache(self) -> Path:
@@ -274,7 +288,11 @@ class _Work:
     def _setting(self, name: str, default: Any) -> Any:
         """Return the value of an id that all candidates share; the default if the bundle has no such id."""
         config = self.candidates.common.train
-        return make_parser(config, {}).get_parsed_content(name) if name in config else default
+        return self._value(config, name) if name in config else default
+
+    @staticmethod
+    def _value(config: Mapping[str, Any], name: str) -> Any:
+        return make_parser(config, {}).get_parsed_content(name)
 
     def _reading(self) -> Reading:
         """Return how the training reads its files."""
@@ -330,17 +348,22 @@ class _Work:
             return
         begin = time.monotonic()
         _say(f"{name}: {candidate.about}.")
-        over: Any = "stop" if self.on_val else "run" if "values" in entry else "shorten"
-        watch = Watch(self.budget, say=_say, name=name, over=over)
+        watch = self._watch(candidate, may_raise="values" not in entry)
         try:
             training = self._fit_candidate(candidate, entry.get("values", {}), watch)
         except OutOfBudgetError as error:
             entry["predicted_seconds"] = error.predicted
-            if self.on_val or not fits(candidate.setup.train, "epochs"):
+            watch = self._watch(candidate, may_raise=False)
+            epochs = self._epochs_in_budget(candidate, error)
+            if epochs == 0:
                 self._skip(name, entry, f"its training of {in_words(error.predicted)} does not fit into the budget")
                 return
-            watch = Watch(self.budget, say=_say, name=name, over="run")
-            training = self._shorten(candidate, entry, error, watch)
+            if epochs < error.epochs and fits(candidate.setup.train, "epochs"):
+                self._shorten(candidate, entry, error, epochs)
+            training = self._fit_candidate(candidate, entry.get("values", {}), watch)
+        if watch.stopped is not None:
+            entry["stopped"] = f"by the budget, after {watch.stopped} whole epochs"
+            entry.setdefault("planned_epochs", watch.trainer.state.max_epochs)
         self._validate(candidate, training, entry, watch.evaluator)
         entry["seconds"] = entry.get("seconds", 0.0) + time.monotonic() - begin
         if watch.predicted is not None:
@@ -350,32 +373,49 @@ class _Work:
         self._keep()
 
     def _is_skipped(self, candidate: Candidate, entry: dict[str, Any]) -> bool:
-        """Skip a candidate that is not worth its time; exact probes and the first candidate always are."""
+        """Skip a candidate that is not worth its time, or has none; exact probes and the first one never are."""
         if not self.on_val or candidate.exact or self._is_trained(candidate.name):
             return False
         if best := [name for name, found in self.on_val.items() if found.is_perfect()]:
             self._skip(candidate.name, entry, f"nothing can be clearly better than {best[0]} on val")
             return True
-        predicted, left = entry.get("predicted_seconds", 0.0), self.budget.left()
-        if left > predicted:
+        if self.budget.left() > 0:
             return False
-        need = f"its training of {in_words(predicted)} does not fit into" if predicted else "nothing is left of"
-        self._skip(candidate.name, entry, f"{need} the budget")
+        self._skip(candidate.name, entry, "nothing is left of the budget")
         return True
 
-    def _shorten(self, candidate: Candidate, entry: dict[str, Any], error: OutOfBudgetError, watch: Watch) -> Training:
-        """Train for the epochs that fit into the budget, at least one."""
-        epochs = max(1, int(self.budget.left() // error.per_epoch))
-        entry["values"] = {"epochs": epochs}
-        if fits(config := candidate.setup.train, "warmup_epochs"):
-            warmup = make_parser(config, {}).get_parsed_content("warmup_epochs")
-            entry["values"]["warmup_epochs"] = min(warmup, epochs - 1)
+    def _watch(self, candidate: Candidate, *, may_raise: bool) -> Watch:
+        """Return the watch of a training; of the first candidate one epoch is trained in any case."""
+        return Watch(self.budget, say=_say, name=candidate.name, least=int(not self.on_val), may_raise=may_raise)
+
+    def _epochs_in_budget(self, candidate: Candidate, error: OutOfBudgetError) -> int:
+        """Return the epochs for which a candidate is trained instead of all; 0 if it is not worth it.
+
+        The candidates that wait share the time that is left, but none is trained for less than the fewest epochs.
+        """
+        waiting = [one for one in self.candidates.ordered if not (one.exact or one.name in self.on_val)]
+        share = len(waiting[waiting.index(candidate) :])
+        fair, all_of_it = (
+            int(max(0.0, self.budget.left() / parts - error.closing) // error.per_epoch) for parts in (share, 1)
+        )
+        can_shorten = fits(candidate.setup.train, "epochs")
+        fewest = min(error.epochs, max(_FEWEST, error.epochs // 10)) if can_shorten else error.epochs
+        if all_of_it < fewest:
+            return 0 if self.on_val else max(1, all_of_it)
+        return max(fair, fewest)
+
+    def _shorten(self, candidate: Candidate, entry: dict[str, Any], error: OutOfBudgetError, epochs: int) -> None:
+        """Note the values of a training of fewer epochs; stages and the warm-up are shortened alike."""
+        config = candidate.setup.train
+        values = {name: self._value(config, name) for name in ("epochs", "warmup_epochs") if fits(config, name)}
+        values = {name: int(value * epochs / error.epochs) for name, value in values.items()}
+        entry["values"] = {**values, "epochs": max(1, values["epochs"])}
+        entry["planned_epochs"] = error.epochs
         self._keep()
         _say(
             f"{candidate.name}: {in_words(error.predicted)} are more than the budget has; it is trained for fewer "
             f"epochs: {epochs}. More --minutes and another --output_dir train longer."
         )
-        return self._fit_candidate(candidate, entry["values"], watch)
 
     def _is_trained(self, name: str) -> bool:
         return (self._folder(name) / "training.json").is_file()

@@ -26,11 +26,11 @@ def summarize(fit: Fit) -> list[str]:
     figure, count = chosen["figure"], chosen["n"]
     shown, units = (("dice", "iou"), "cases") if figure == "dice" else ((figure, "auroc"), "images")
     return [
-        f"Chosen:  {record['chosen']}: {chosen['about']}",
+        f"Chosen:  {record['chosen']}{_short(chosen)}: {chosen['about']}",
         f"Because: {record['reason']}",
         f"Others:  {_others(record)}",
         f"On val:  {_figure(figure, chosen['value'], chosen['interval'])}, {count} {units}, by which it was chosen",
-        f"Test:    {_section(report.get('id'), shown, units)}",
+        f"Test:    {_section(report.get('id'), shown, units)}{_looks(record)}",
         f"OOD:     {_ood(report.get('ood') or {}, shown, units)}",
         f"Model:   {folder}/model.onnx ({record['model']['megabytes']:.1f} MB, differs from the network by "
         f"{record['model']['parity']['logits']:.0e})",
@@ -47,10 +47,20 @@ def _others(record: Mapping[str, Any]) -> str:
             continue
         if "difference" in entry and entry["state"] == "trained":
             difference = entry["difference"]
-            lines.append(f"{name} {difference['difference']:+.3f}{_interval(difference['interval'])}")
+            lines.append(f"{name}{_short(entry)} {difference['difference']:+.3f}{_interval(difference['interval'])}")
         else:
             lines.append(f"{name} {entry['state']}" + (f" ({entry['skipped']})" if "skipped" in entry else ""))
     return "; ".join(lines) or "none"
+
+
+def _short(entry: Mapping[str, Any]) -> str:
+    """Return the epochs of a training that was shortened or stopped by the budget."""
+    return f" ({entry['epochs']} of {entry['planned_epochs']} epochs)" if "planned_epochs" in entry else ""
+
+
+def _looks(record: Mapping[str, Any]) -> str:
+    number = len(record.get("looks_at_test", ()))
+    return f"; look {number} at test in this folder" if number > 1 else ""
 
 
 def _section(section: Mapping[str, Any] | None, names: Sequence[str], units: str) -> str:

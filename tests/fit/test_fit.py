@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,15 @@ import pytest
 from movl_monai.cli import main
 from movl_monai.engines import StagedTrainer
 from movl_monai.errors import ConfigError
+from movl_monai.experiments.compare.setup import ArmSetup
+from movl_monai.experiments.compare.training import train_arm
 from movl_monai.export import read_exported
 from movl_monai.files import to_json
 from movl_monai.fit import Fit, fit
 from movl_monai.fit import run as fit_module
+from movl_monai.fit.budget import OutOfBudgetError
+from movl_monai.fit.choice import Choice
+from movl_monai.fit.summary import summarize
 from movl_monai.networks import load_checkpoint
 
 BACKBONE = {
@@ -147,6 +153,33 @@ def test_a_skipped_and_then_killed_fit_ends_as_one_that_was_not(
     assert resumed.record["candidates"]["movl_layers"]["state"] == "trained"
     assert _equal(tmp_path, finished.folder)
     assert resumed.report["id"]["auroc"] == finished.report["id"]["auroc"]
+
+
+def test_a_late_candidate_is_shortened_and_another_choice_looks_again(
+    phantom: Path, finished: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "again")
+    shutil.rmtree(folder / "work/movl_layers")
+
+    def late(setup: ArmSetup, *parts: Any, values: dict[str, Any], **options: Any) -> Any:
+        if setup.name == "movl_layers" and not values:
+            raise OutOfBudgetError(1e5, per_epoch=1000, epochs=2, closing=10)
+        return train_arm(setup, *parts, values=values, **options)
+
+    parity = SimpleNamespace(logits=0.0, tolerance=0.0, images=1)
+    monkeypatch.setattr(fit_module, "_FEWEST", 1)
+    monkeypatch.setattr(fit_module, "train_arm", late)
+    monkeypatch.setattr(fit_module, "choose", lambda *_, **__: Choice(name="movl_layers", reason="", differences={}))
+    monkeypatch.setattr(fit_module, "evaluate", lambda *_, **__: folder / "evaluation" / "report.html")
+    monkeypatch.setattr(fit_module, "export_run", lambda *_, **__: [SimpleNamespace(parity=parity, megabytes=1.0)])
+    monkeypatch.setattr(fit_module.shutil, "copyfile", lambda *_: None)
+    again = fit(phantom, folder, overrides=FAST)
+    entry = again.record["candidates"]["movl_layers"]
+    assert (entry["epochs"], entry["planned_epochs"], entry["state"]) == (1, 2, "trained")
+    assert [look.split()[0] for look in again.record["looks_at_test"]] == [finished.record["chosen"], "movl_layers"]
+    said = "\n".join(summarize(again))
+    assert "Chosen:  movl_layers (1 of 2 epochs)" in said
+    assert "look 2 at test in this folder" in said
 
 
 def test_leaking_splits_end_the_command_with_3(
