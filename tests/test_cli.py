@@ -94,12 +94,14 @@ def test_help_and_wrong_words_import_no_framework(words: list[str], code: int) -
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_options_have_one_spelling_and_every_command_with_messages_a_log(name: str) -> None:
+def test_options_have_one_spelling_and_every_command_those_of_messages(name: str) -> None:
     command = parsers()[1][name]
+    nested = [action.choices.values() for action in command._actions if isinstance(action, argparse._SubParsersAction)]
     options = {option for option in command._option_string_actions if option != "-h"}
+    for one in (part for parts in nested or [[command]] for part in parts):
+        assert {"--log_file", "--quiet", "--json"} <= {*one._option_string_actions}
     assert all(re.fullmatch("--[a-z0-9_]+", option) for option in options)
     assert not options & {"--out", "--workers", "--overlays", "--manifest", "--run", "--data_dir", "--seeds_list"}
-    assert name in ("inspect", "bundle") or {"--log_file", "--quiet"} <= options
     old = command.get_default("old_names") or {}
     assert {f"--{today}" for today in old.values()} <= options
     assert not {f"--{earlier}" for earlier in old} & options

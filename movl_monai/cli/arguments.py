@@ -298,7 +298,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="the workflow's file, then overlays, all in one folder",
     )
     add_tracking(parser)
-    add_log(parser, json=False)
+    add_log(parser)
     take_overrides(
         parser, "Every further `--id value` overrides that id of the config, e.g. `--dataset_dir DIR --epochs 4`."
     )
@@ -379,7 +379,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         help="summarise finished comparisons (their --output_dir or comparison.csv) in --output_dir/summary.md instead",
     )
     accept_old_names(parser, overlays="overlay")
-    add_log(parser, json=False)
+    add_log(parser)
     take_overrides(parser, _COMPARE_EPILOG)
 
 
@@ -426,7 +426,7 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     add_bundle_dir(parser, "the runs' bundle, where it is not found by itself")
     parser.add_argument("--backbone_weights", metavar="FILE", help="where the runs' pretrained weights lie now")
     add_trust(parser)
-    add_log(parser, json=False)
+    add_log(parser)
     take_overrides(parser, _ROBUSTNESS_EPILOG)
 
 
@@ -516,11 +516,12 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the commands of `movl-monai bundle`."""
     commands = parser.add_subparsers(dest="action", required=True, metavar="list|copy")
     listing = commands.add_parser("list", help="name, version, folder and description of each bundle")
-    listing.add_argument("--json", action="store_true", help="print them as JSON")
+    add_log(listing)
     listing.set_defaults(program="movl_monai.cli.bundle:run_list")
     copying = commands.add_parser("copy", help="copy a bundle to a folder of your own, to edit it")
     copying.add_argument("name", metavar="NAME", help="name or folder of a bundle")
     copying.add_argument("folder", metavar="DIR", help="the copy: a new or empty folder")
+    add_log(copying)
     copying.set_defaults(program="movl_monai.cli.bundle:run_copy")
 
 
@@ -531,9 +532,9 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|RUN|BUNDLE",
         help="config, run.json, checkpoint, exported file, output_dir of a training, or folder of a bundle",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, with the SHA-256 of all files")
+    add_log(parser)
     parser.epilog = (
-        "Nothing is evaluated, loaded or imported. Exit codes: 0 clean, 2 nothing that can be inspected, 5 findings. A "
-        "clean file asks for code of movl_monai, MONAI and torch alone; it can still read and write where its settings "
-        "say. SECURITY.md has the rules."
+        "With --json the report has the SHA-256 of all files. Nothing is evaluated, loaded or imported. Exit codes: 0 "
+        "clean, 2 nothing that can be inspected, 5 findings. A clean file asks for code of movl_monai, MONAI and torch "
+        "alone; it can still read and write where its settings say. SECURITY.md has the rules."
     )

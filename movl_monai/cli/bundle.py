@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 
 from movl_monai.bundles import copy_bundle, installed_bundles
+from movl_monai.cli.output import show
 
 __all__ = ["run_copy", "run_list"]
 
@@ -14,17 +14,16 @@ __all__ = ["run_copy", "run_list"]
 def run_list(options: argparse.Namespace) -> int:
     """Print the bundles with version, description and folder."""
     bundles = installed_bundles()
-    if options.json:
-        facts = [{**vars(bundle), "folder": str(bundle.folder)} for bundle in bundles]
-        print(json.dumps(facts, indent=2))
-        return 0
+    lines = []
     for bundle in bundles:
-        print(f"{bundle.name} {bundle.version}  {bundle.folder}")
-        print(textwrap.fill(bundle.description, width=100, initial_indent="    ", subsequent_indent="    "))
+        lines.append(f"{bundle.name} {bundle.version}  {bundle.folder}")
+        lines += textwrap.wrap(bundle.description, width=100, initial_indent="    ", subsequent_indent="    ")
+    show(options, "\n".join(lines), [vars(bundle) for bundle in bundles])
     return 0
 
 
 def run_copy(options: argparse.Namespace) -> int:
     """Copy a bundle and print its new folder."""
-    print(copy_bundle(options.name, options.folder))
+    folder = copy_bundle(options.name, options.folder)
+    show(options, str(folder), {"folder": folder})
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from movl_monai.bundles import find_bundle
 from movl_monai.cli.options import shown_overrides, split_numbers, split_words
+from movl_monai.cli.output import show
 from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare.arms import read_plan
 from movl_monai.experiments.compare.comparison import Comparison
@@ -60,15 +61,20 @@ def run(options: argparse.Namespace) -> int:
                 "--label_fractions takes neither --jobs nor --task; to run side by side, give the same command again "
                 "in another terminal: both share the work."
             )
-        _run_fractions(make, folder, options.label_fractions, command)
+        _run_fractions(options, make, folder, command)
         return 0
     comparison = make(None, folder)
     if options.task is not None:
         comparison.run_task(_task(comparison, options.task))
+        if options.json:
+            show(options, "", {"task": options.task})
         return 0
     if options.jobs is not None:
         run_jobs(comparison, options.jobs, _given(options))
-    write_tables(comparison, comparison.run(), command=command)
+    page = write_tables(comparison, comparison.run(), command=command)
+    table = folder / "comparison.md"
+    text = f"{page}\nTable: {table}, comparison.csv, comparison.png"
+    show(options, text, {"table": table, "rows": _rows(folder)})
     return 0
 
 
@@ -82,9 +88,13 @@ def _summarise(options: argparse.Namespace) -> int:
     path = Path(options.output_dir) / "summary.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode())
-    print(page)
-    print(f"Summary: {path}")
+    show(options, f"{page}\nSummary: {path}", {"summary": path, "rows": [cell.row for cell in cells]})
     return 0
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a finished comparison."""
+    return [dict(cell.row) for cell in read_comparison(folder)]
 
 
 def _references(cells: Sequence[Any]) -> list[str]:
@@ -117,17 +127,19 @@ def _given(options: argparse.Namespace) -> list[str]:
     return [word for pair in pairs for word in pair] + list(options.overrides)
 
 
-def _run_fractions(make: Any, folder: Path, text: str, command: str) -> None:
+def _run_fractions(options: argparse.Namespace, make: Any, folder: Path, command: str) -> None:
     """Run the comparison of every fraction, write its tables into its folder, and the curve over all fractions."""
-    finished = run_fractions(parse_fractions(text), make, folder)
+    finished = run_fractions(parse_fractions(options.label_fractions), make, folder)
     for comparison, outcome in finished.values():
-        write_tables(comparison, outcome, command=command, quiet=True)
-    print(write_fractions(finished, folder, command=command))
-    print(f"Curve: {folder / 'label_fractions.png'}, label_fractions.md, label_fractions.csv")
+        write_tables(comparison, outcome, command=command)
+    page, curve = write_fractions(finished, folder, command=command), folder / "label_fractions.png"
+    rows = [row | {"fraction": part} for part, (one, _) in finished.items() for row in _rows(one.folder.path)]
+    text = f"{page}\nCurve: {curve}, label_fractions.md, label_fractions.csv"
+    show(options, text, {"curve": curve, "rows": rows})
 
 
-def write_tables(comparison: Any, outcome: Any, *, command: str, quiet: bool = False) -> None:
-    """Compute the figures, write the three files, and print the page unless ``quiet``."""
+def write_tables(comparison: Any, outcome: Any, *, command: str) -> str:
+    """Compute the figures, write the three files, and return the page."""
     references = comparison.plan.references
     figures = compare_results(outcome.results, references=references, id_domain=comparison.data.test.id_domain)
     if not figures:
@@ -137,9 +149,7 @@ def write_tables(comparison: Any, outcome: Any, *, command: str, quiet: bool = F
     write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures, references).encode())
     write_atomically(folder / "comparison.png", draw_comparison(figures, references=references))
     write_atomically(folder / "comparison.md", page.encode())
-    if not quiet:
-        print(page)
-    print(f"Table: {folder / 'comparison.md'}, comparison.csv, comparison.png")
+    return page
 
 
 def _command(options: argparse.Namespace) -> str:

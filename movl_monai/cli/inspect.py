@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from movl_monai.cli.output import show
 from movl_monai.inspection.findings import FileReport, Report
 from movl_monai.inspection.folders import inspect_path
 
@@ -19,7 +19,7 @@ _NOT_LISTED = ("other", "result")
 def run(options: argparse.Namespace) -> int:
     """Inspect a path, print the table or JSON, and return the exit code for findings or none."""
     report = inspect_path(options.path)
-    print(json.dumps(report.as_json(), indent=2, ensure_ascii=True) if options.json else table(report))
+    show(options, table(report), report.as_json())
     return EXIT_FINDINGS if report.findings else 0
 
 

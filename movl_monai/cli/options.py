@@ -72,13 +72,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
 
 
-def add_log(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
-    """Add ``--log_file`` and ``--quiet``, and ``--json`` for commands whose result is more than a page or files."""
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add ``--log_file``, ``--quiet`` and ``--json``."""
     group = parser.add_argument_group("messages")
     group.add_argument("--log_file", metavar="FILE", help="add all messages to this file, too")
     group.add_argument("--quiet", action="store_true", help="show results and errors alone")
-    if json:
-        group.add_argument("--json", action="store_true", help="print the result as JSON")
+    group.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def accept_old_names(parser: argparse.ArgumentParser, **names: str) -> None:

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +33,7 @@ def say_next(*words: str) -> None:
     print(f"Next: movl-monai {shlex.join(words)}", file=sys.stderr)
 
 
-def show(options: Namespace, text: str, facts: Mapping[str, Any]) -> None:
+def show(options: Namespace, text: str, facts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print a result: the text, or with ``--json`` the facts alone."""
     print(json.dumps(facts, indent=2, default=str) if options.json else text)
 

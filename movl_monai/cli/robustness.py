@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from movl_monai.cli.options import shown_overrides, split_numbers, split_words
+from movl_monai.cli.output import show
 from movl_monai.data import Datalist, IdMap, ImageDataset
 from movl_monai.data.keep import leakage_error, learned_items, told_by_file
 from movl_monai.data.kept_splits import KeptSplits
@@ -68,8 +69,11 @@ def run(options: argparse.Namespace) -> int:
         notes=notes,
         rounds=options.rounds,
     )
-    print(write_result(folder, result, command=_command(options, baseline)))
-    print(f"Table: {folder / 'robustness.md'}, robustness.csv, robustness.png, robustness.json")
+    page = write_result(folder, result, command=_command(options, baseline))
+    table = folder / "robustness.md"
+    show(
+        options, f"{page}\nTable: {table}, robustness.csv, robustness.png, robustness.json", {"table": table, **result}
+    )
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from movl_monai.cli.output import keep_stdout, say_loading, say_next
+from movl_monai.cli.output import keep_stdout, say_loading, say_next, show
 from movl_monai.id_values import parse_overrides
 from movl_monai.runs.preflight import check_workflow, literal
 from movl_monai.runs.verbatim import keep_strings
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the workflow of the given files in this process."""
     overrides = parse_overrides(options.overrides)
     config = run_workflow(options.run_id, options.config_file, overrides, tracking=options.tracking)
-    _say_end(options.run_id, config)
+    _say_end(options, config)
     return 0
 
 
@@ -60,19 +60,20 @@ def run_workflow(
     return config
 
 
-def _say_end(run_id: str, config: Mapping[str, Any]) -> None:
+def _say_end(options: argparse.Namespace, config: Mapping[str, Any]) -> None:
     """Print where the results of a workflow lie, and say the next command."""
     folder = literal(config, "output_dir")
     if not isinstance(folder, str):
         return
-    if run_id == "evaluating":
+    if options.run_id == "evaluating":
         evaluation = literal(config, "output_evaluation") or Path(folder, "evaluation")
-        print(f"Report: {Path(evaluation) / 'report.html'}")
+        report = Path(evaluation) / "report.html"
+        show(options, f"Report: {report}", {"report": report, "report_json": report.with_suffix(".json")})
         say_next("predict", folder, "INPUT", "--output_dir", "OUT")
-    elif run_id == "inferring":
-        print(f"Predictions: {folder}")
+    elif options.run_id == "inferring":
+        show(options, f"Predictions: {folder}", {"predictions": folder})
     else:
-        print(f"Run: {folder}")
+        show(options, f"Run: {folder}", {"run": folder})
         say_next("evaluate", folder, "--dataset_dir", "DATA")
 
 
