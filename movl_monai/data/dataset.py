@@ -27,7 +27,7 @@ __all__ = ["FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate"]
 
 _FACTS = ("format", "modality", "frame", "rows", "columns")
 _MASK_FACTS = (
-    *("rows", "columns", "pixel_spacing", "slice_spacing", "slice_axis", "frame", "frames", "format"),
+    *("rows", "columns", "pixel_spacing", "slice_spacing", "slice_axis", "frame", "frames", "format", "modality"),
     *("flags", "voxel_mm3"),
 )
 
@@ -38,6 +38,7 @@ class FileOutcome:
 
     Args:
         id: salted id.
+        case: id of the volume of a slice, else the same; "" for a skipped file.
         path: of the file.
         frame: frame of a multi-frame file, from 0; None for other files.
         reason: reason code, "" for a readable file.
@@ -48,6 +49,7 @@ class FileOutcome:
 
     id: str
     path: str
+    case: str = ""
     frame: int | None = None
     reason: str = ""
     detail: str = ""
@@ -291,6 +293,7 @@ def _files(datalist: Datalist, outcomes: Sequence[Decoded]) -> list[FileOutcome]
     images = [
         FileOutcome(
             id=item["id"],
+            case=str(item.get("case", item["id"])),
             path=os.fspath(item["image"]),
             frame=item.get("frame"),
             reason=outcome.reason,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
 from movl_monai.data.kept_splits import LEARNED
@@ -22,11 +23,13 @@ from movl_monai.evaluation.explain.attention import AttentionMaps
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
+from movl_monai.evaluation.rows import case_row, left_out_row, results_csv, results_json
 from movl_monai.evaluation.trust_record import trained_state_sha256, trust_record, write_trust
-from movl_monai.files import keep_evaluated, write_atomically
+from movl_monai.files import keep_evaluated, write_atomically, write_file_table
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
+from movl_monai.networks import unwrap
 from movl_monai.prompts import VisualPrompt, prompt_picture
 from movl_monai.report.entries import MaskReport, Report, ResamplingOptions
 from movl_monai.report.figure import draw_cases
@@ -35,8 +38,9 @@ from movl_monai.report.report import build_mask_report, report_of_outputs, write
 from movl_monai.report.report_tables import track_report
 from movl_monai.report.several_runs import compare_with_runs
 from movl_monai.report.table import render_table
-from movl_monai.report.tasks import report_rows
+from movl_monai.report.tasks import SEGMENTATION, report_rows
 from movl_monai.report.words import domain_of
+from movl_monai.runs.overrides import find_caller
 from movl_monai.runs.provenance import bundle_facts, run_info
 from movl_monai.transforms import ResizeMask
 
@@ -46,6 +50,8 @@ __all__ = [
     "EvaluationReportHandler",
     "MaskWriter",
     "SegmentationReportHandler",
+    "calling_bundle",
+    "model_facts",
 ]
 
 _LOGGER = logging.getLogger(__name__)
@@ -477,14 +483,14 @@ class SegmentationReportHandler(CollectingCases):
 
 
 class MaskWriter(CollectingCases):
-    """Write the predicted mask of every case, and masks.csv with the amount of each class.
+    """Write the tables and masks of `movl-monai predict --outputs csv,json,nifti,png`.
 
     The mask of an image is a PNG whose values are the classes (shown in colours). The mask of a volume is NIfTI aligned
-    with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by the salted id of the
-    case; the local id map maps it to the source.
+    with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by salted ids, which
+    ``local/files.csv`` maps to the sources. A volume with an unreadable slice has a row with the reason and no mask.
 
     Args:
-        output_dir: folder of masks.csv and of the folder ``masks``.
+        output_dir: folder of the tables and of the folder ``masks``.
         class_names: names in the order of the logits, the background first.
         dataset: the :class:`~movl_monai.data.SegmentationDataset` that is predicted.
         resize_mode: mode in which the images were resized.
@@ -509,35 +515,81 @@ class MaskWriter(CollectingCases):
             resize_mode=resize_mode,
             largest_component=largest_component,
         )
-        self.files = MaskFiles(self.output_dir / "masks", class_names=self.class_names, mask_dtype=mask_dtype)
+        self.files = MaskFiles(self.output_dir / "masks", mask_dtype=mask_dtype)
+        self.bundle = calling_bundle()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.faults = {file.case: file for file in reversed(dataset.files) if file.reason and not file.skipped}
 
     def start(self) -> None:
         """Discard all collected cases."""
         super().start()
-        self.files.rows.clear()
+        self.rows.clear()
 
     def take(self, case: PredictedCase) -> None:
         """Write the mask of a case."""
         order, predicted = case.stacked(self.dataset)
-        facts = self.dataset.geometry[order[0]]
-        spacing = voxel_spacing(facts, predicted.ndim)
+        records = [self.dataset.geometry[index] for index in order]
+        item = self.dataset.data[order[0]]
+        name = str(item.get("case", case.id))
+        if name in self.faults:
+            return
+        row = case_row(name, predicted, records, self.class_names)
+        self.rows[name] = _joined(self.rows[name], row) if name in self.rows else row
         if predicted.ndim == 2:
-            self.files.write_image(case.id, predicted, spacing=spacing)
-        else:
-            records = [self.dataset.geometry[index] for index in order]
-            slices = {int(self.dataset.geometry[index]["frame"]): case.planes[index] for index in order}
-            source = self.dataset.data[order[0]]["image"]
-            try:
-                self.files.write_volume(case.id, slices, source=source, axis=facts["slice_axis"], records=records)
-            except IrregularSpacingError as error:
-                _LOGGER.warning("The mask of case %s is not written: %s", case.id, error)
+            self.files.write_image(case.id, predicted)
+            return
+        slices = {int(record["frame"]): case.planes[index] for record, index in zip(records, order, strict=True)}
+        try:
+            self.files.write_volume(case.id, slices, source=item["image"], axis=records[0]["slice_axis"])
+        except IrregularSpacingError as error:
+            row["not_written"] = ["nifti:irregular_spacing"]
+            _LOGGER.warning("The mask of case %s is not written: %s", case.id, error)
 
     def finish(self, engine: Engine | None = None) -> None:
-        """Write the table."""
+        """Write the tables."""
         super().finish(engine)
-        write_atomically(self.output_dir / "masks.csv", self.files.table().encode())
-        written = sum(bool(row["file"]) for row in self.files.rows)
-        _LOGGER.info("Wrote %d masks and %s", written, self.output_dir / "masks.csv")
+        names = dict.fromkeys(file.case for file in self.dataset.files if not file.skipped)
+        failed = {name: left_out_row(file) | {"id": name} for name, file in self.faults.items()}
+        rows = [row for name in names if (row := failed.get(name) or self.rows.get(name))]
+        rows += [left_out_row(file) for file in self.dataset.files if file.skipped]
+        task = SEGMENTATION.name
+        write_atomically(self.output_dir / "predictions.csv", results_csv(rows, self.class_names, task=task).encode())
+        network: Any = getattr(engine, "network", None)
+        if hasattr(unwrap(network), "backbone"):  # a network that is none of the bundles' has no facts
+            model = model_facts(network, self.bundle)
+            text = results_json(rows, self.class_names, model=model, task=task)
+            write_atomically(self.output_dir / "predictions.json", text.encode())
+        write_file_table(
+            self.output_dir,
+            (
+                (file.case or file.id, file.path, file.frame if file.case == file.id else None)
+                for file in self.dataset.files
+            ),
+        )
+        _LOGGER.info("Predicted %d cases: %s", len(self.rows), self.output_dir / "predictions.csv")
+
+
+def _joined(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a film, whose frames have neither a spacing nor a volume."""
+    sums = {name: row[name] + value for name, value in other.items() if name == "images" or name.startswith("pixels_")}
+    flags = list(dict.fromkeys([*row.get("flags", ()), *other.get("flags", ())]))
+    kept = {name: value for name, value in row.items() if not name.startswith("mm2_")}
+    return kept | sums | ({"flags": flags} if flags else {})
+
+
+def calling_bundle() -> dict[str, str]:
+    """Return ``name`` and ``version`` of the bundle whose config builds the calling handler."""
+    workflow, parser = find_caller(ConfigWorkflow), find_caller(ConfigParser)
+    metadata = {} if parser is None else parser.get("_meta_") or {}
+    root = None if workflow is None else workflow.config_root_path
+    name = metadata.get("name", "movl_monai") if root is None else Path(root).absolute().parent.name
+    return {"name": str(name), "version": str(metadata.get("version", "unknown"))}
+
+
+def model_facts(network: nn.Module, bundle: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts about the model for ``predictions.json``."""
+    inner: Any = unwrap(network)
+    return {**bundle, "backbone": inner.backbone.spec.name, "checkpoint_sha256": trained_state_sha256(inner)}
 
 
 def _has_all(outputs: StoredOutputs, kept: Any) -> bool:

@@ -13,20 +13,16 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
-from movl_monai.data.series import HARMLESS
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
-from movl_monai.evaluation.handler import CollectingImages
-from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, image_rows, results_csv, results_json
+from movl_monai.evaluation.handler import CollectingImages, calling_bundle, model_facts
+from movl_monai.evaluation.rows import image_rows, left_out_row, results_csv, results_json
 from movl_monai.evaluation.trust_record import TrustRecord, read_trust
 from movl_monai.files import write_atomically, write_file_table
 from movl_monai.metrics.stored.predictions import Predictions
-from movl_monai.networks import trained_state_sha256, unwrap
-from movl_monai.runs.overrides import find_caller
 
 if TYPE_CHECKING:
     from movl_monai.data import FileOutcome
@@ -135,8 +131,8 @@ class PredictionWriter(CollectingImages):
         records = {file.id: file.record for file in files}
         rows = self.judge(predictions, features, [records.get(image, {}) for image in predictions.ids])
         done = {row["id"]: row for row in rows}
-        ordered = [done.pop(file.id) if file.id in done else _left_out(file) for file in files if _has_row(file, done)]
-        return ordered + list(done.values())
+        listed = [file for file in files if _has_row(file, done)]
+        return [done.pop(file.id, None) or left_out_row(file) for file in listed] + list(done.values())
 
     def model(self) -> dict[str, str]:
         """Return facts about the model for ``predictions.json``; {} writes none."""
@@ -175,11 +171,7 @@ class MarkedPredictionWriter(PredictionWriter):
     ) -> None:
         super().__init__(output_dir, class_names=class_names, filename=filename)
         self.network = network
-        workflow, parser = find_caller(ConfigWorkflow), find_caller(ConfigParser)
-        metadata = {} if parser is None else parser.get("_meta_") or {}
-        root = None if workflow is None else workflow.config_root_path
-        name = metadata.get("name", "movl_monai") if root is None else Path(root).absolute().parent.name
-        self.bundle = {"name": str(name), "version": str(metadata.get("version", "unknown"))}
+        self.bundle = calling_bundle()
         self.marks = TrustMarks(trust)
         self.tap = FeatureTap(network)
 
@@ -195,9 +187,7 @@ class MarkedPredictionWriter(PredictionWriter):
 
     def model(self) -> dict[str, str]:
         """Return name and version of the bundle whose config built this handler, and facts about the network."""
-        network: Any = unwrap(self.network)
-        facts = {"backbone": network.backbone.spec.name, "checkpoint_sha256": trained_state_sha256(network)}
-        return {**self.bundle, **facts}
+        return model_facts(self.network, self.bundle)
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image with its flags, and log the number of flagged images."""
@@ -233,8 +223,3 @@ def _files_of(engine: Engine | None) -> list[FileOutcome]:
 def _has_row(file: FileOutcome, done: dict[str, Any]) -> bool:
     """Return whether an image was predicted or left out; a readable image that was not requested has no row."""
     return bool(file.reason) or file.id in done
-
-
-def _left_out(file: FileOutcome) -> dict[str, Any]:
-    status = SKIPPED if file.reason in HARMLESS else FAILED
-    return failed_row(file.id, file.reason, file.detail, status=status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from movl_monai.readers.slices import SliceAxis
 __all__ = [
     "IrregularSpacingError",
     "MaskFiles",
+    "case_amounts",
     "flags_of",
     "has_distances",
     "mask_amounts",
@@ -52,27 +52,19 @@ class MaskFiles:
 
     Args:
         folder: folder of the masks.
-        class_names: names, the background first.
         mask_dtype: "uint8", or "source" for the data type of a NIfTI source, if it can hold the classes.
-
-    Attributes:
-        rows: rows of the table.
 
     Raises:
         ConfigError: for another data type.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], *, class_names: Sequence[str], mask_dtype: str = "uint8"
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, mask_dtype: str = "uint8") -> None:
         if mask_dtype not in ("uint8", "source"):
             raise ConfigError(f"mask_dtype must be 'uint8' or 'source', got {mask_dtype!r}.")
         self.folder = Path(folder)
-        self.class_names = [str(name) for name in class_names]
         self.mask_dtype = mask_dtype
-        self.rows: list[dict[str, Any]] = []
 
-    def write_image(self, case: str, classes: np.ndarray, *, spacing: Sequence[float] | None) -> Path:
+    def write_image(self, case: str, classes: np.ndarray) -> Path:
         """Write the classes (rows, columns) of an image as a PNG whose values are the classes."""
         rows, columns = classes.shape
         image = Image.frombytes("P", (columns, rows), np.ascontiguousarray(classes).tobytes())
@@ -82,8 +74,6 @@ class MaskFiles:
         image.save(stream, format="PNG")
         path = self.folder / f"{case}.png"
         write_atomically(path, stream.getvalue())
-        row = {"case": case, "file": f"{self.folder.name}/{path.name}", "images": 1}
-        self.rows.append(row | mask_amounts(classes, self.class_names, spacing=spacing))
         return path
 
     @quiet()
@@ -94,7 +84,6 @@ class MaskFiles:
         *,
         source: str | os.PathLike[str] | Sequence[str],
         axis: SliceAxis,
-        records: Sequence[Mapping[str, Any]],
     ) -> Path:
         """Write the classes of slices as the NIfTI mask of their volume; missing slices are background.
 
@@ -103,16 +92,12 @@ class MaskFiles:
             slices: classes (rows, columns) by slice index.
             source: a file, the folder of a series, or the files of one.
             axis: plane of the slices.
-            records: technical facts of each slice, in the order of ``slices``.
 
         Raises:
-            IrregularSpacingError: for a series that no affine describes; its row in the table names no file.
+            IrregularSpacingError: for a series that no affine describes.
         """
         volume = read_volume(source)
-        facts = {"case": case, "images": len(slices), "flags": " ".join(flags_of(records))}
-        amounts = _volume_amounts(slices, self.class_names, records)
         if IRREGULAR & {*volume.flags}:
-            self.rows.append(facts | {"file": "", "not_written": "irregular_spacing"} | amounts)
             raise IrregularSpacingError(
                 "A NIfTI mask has one affine, which places the slices of a regular series only; this one has "
                 f"{', '.join(flag for flag in volume.flags if flag in IRREGULAR)}. Take the segmentation of "
@@ -125,29 +110,22 @@ class MaskFiles:
             mask = _in_place_of(mask, nib.load(str(source), mmap=False), keep_dtype=self.mask_dtype == "source")
         path = self.folder / f"{case}.nii.gz"
         write_atomically(path, _gzipped(mask))
-        self.rows.append(facts | {"file": f"{self.folder.name}/{path.name}"} | amounts)
         return path
 
-    def table(self) -> str:
-        """Return CSV text with one row per mask.
 
-        Columns: case, file, images; for each class except the background its pixels, and if the spacing is known its
-        area in mm² or volume in ml. ``flags`` and ``not_written`` are added if a row has them.
-        """
-        stream = io.StringIO()
-        names = [f"{kind}_{name}" for name in self.class_names[1:] for kind in ("pixels", "mm2", "ml")]
-        noted = [name for name in ("flags", "not_written") if any(row.get(name) for row in self.rows)]
-        columns = ["case", "file", "images", *noted, *names]
-        writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return stream.getvalue()
-
-
-def _volume_amounts(
-    slices: Mapping[int, np.ndarray], class_names: Sequence[str], records: Sequence[Mapping[str, Any]]
+def case_amounts(
+    classes: np.ndarray, records: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 ) -> dict[str, float]:
-    return mask_amounts(np.stack([*slices.values()], axis=-1), class_names, voxel_mm3=voxel_volumes(records))
+    """Return pixels per class, and area or volume if the spacing is known; frames of a film have neither.
+
+    Args:
+        classes: (rows, columns) of an image, or (rows, columns, slices).
+        records: technical facts of each image.
+        class_names: names, the background first.
+    """
+    spacing = voxel_spacing(records[0], 2) if classes.ndim == 2 else None
+    volumes = voxel_volumes(records) if "slice_axis" in records[0] else None
+    return mask_amounts(classes, class_names, spacing=spacing, voxel_mm3=volumes)
 
 
 def mask_amounts(

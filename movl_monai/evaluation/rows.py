@@ -6,22 +6,29 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from movl_monai.data.decode import fault_of
+from movl_monai.data.series import HARMLESS
 from movl_monai.errors import RESEARCH_USE
+from movl_monai.evaluation.mask_files import case_amounts, flags_of
 from movl_monai.files import to_json
 from movl_monai.report.classification_task import NO_ANSWER_OUTSIDE, NO_ANSWER_UNSURE, answer_of, no_answer
 from movl_monai.report.tasks import CLASSIFICATION, Task, task_named
+
+if TYPE_CHECKING:
+    from movl_monai.data import FileOutcome
 
 __all__ = [
     "NO_ANSWER_OUTSIDE",
     "NO_ANSWER_UNSURE",
     "answer_of",
+    "case_row",
     "failed_row",
     "image_rows",
+    "left_out_row",
     "no_answer",
     "recordable",
     "results_csv",
@@ -32,6 +39,7 @@ Row = dict[str, Any]
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # entries of the technical record that go into a row
 _FACTS = ("format", "modality", "frame", "rows", "columns")
+_CASE_FACTS = ("format", "modality")
 _ALWAYS = ("id", "status", "reason", "detail")
 _NAMED = ("path", "label")
 _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
@@ -40,6 +48,12 @@ _OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:
     """Return the row of an item that could not be predicted (``failed``), or was not meant to be (``skipped``)."""
     return {"id": item_id, "status": status, "reason": reason, "detail": detail}
+
+
+def left_out_row(file: FileOutcome) -> Row:
+    """Return the row of a file that could not be read, or that is not an image."""
+    status = SKIPPED if file.reason in HARMLESS else FAILED
+    return failed_row(file.id, file.reason, file.detail, status=status)
 
 
 def recordable(row: Row) -> Row:
@@ -86,6 +100,31 @@ def image_rows(
         facts = {name: record[name] for name in _FACTS if record.get(name) not in (None, "")}
         rows.append({"id": image_id, "status": OK, "reason": "", "answer": found["answer"]} | facts | found)
     return rows
+
+
+def case_row(
+    case_id: str, classes: np.ndarray, records: Sequence[Mapping[str, Any]], class_names: Sequence[str]
+) -> Row:
+    """Return the row of a segmented image or volume.
+
+    Args:
+        case_id: id of the case.
+        classes: (rows, columns) of an image, or (rows, columns, slices).
+        records: technical facts of each image.
+        class_names: names, the background first.
+
+    Returns:
+        ``id``, ``status``, ``reason``, technical facts, ``images``, flags if there are any, and the amounts.
+    """
+    return {
+        "id": case_id,
+        "status": OK,
+        "reason": "",
+        **{name: records[0][name] for name in _CASE_FACTS if records[0].get(name)},
+        "images": len(records),
+        **({"flags": flags} if (flags := flags_of(records)) else {}),
+        **case_amounts(classes, records, class_names),
+    }
 
 
 def results_csv(rows: Sequence[Row], class_names: Sequence[str], *, task: str = CLASSIFICATION.name) -> str:

@@ -48,8 +48,7 @@ class Job:
     @cached_property
     def masks(self) -> MaskFiles:
         """Writer of masks."""
-        model = self.model
-        return MaskFiles(self.folder / "masks", class_names=model.class_names, mask_dtype=model.mask_dtype)
+        return MaskFiles(self.folder / "masks", mask_dtype=self.model.mask_dtype)
 
     def frames(self, case: SegmentedCase) -> StoredFrames | None:
         """Return the classes of a case on the frames of its DICOM source; None for another source."""

@@ -345,7 +345,7 @@ class NiftiMasks(Output):
             return []
         slices = {int(item["frame"]): plane for item, plane in zip(case.items, case.planes, strict=True)}
         source, axis = case.items[0]["image"], case.record["slice_axis"]
-        path = self.job.masks.write_volume(case.id, slices, source=source, axis=axis, records=case.records)
+        path = self.job.masks.write_volume(case.id, slices, source=source, axis=axis)
         return [f"masks/{path.name}"]
 
 
@@ -361,7 +361,7 @@ class PngPictures(Output):
             return []
         ids = [item["id"] for item in case.items]
         for name, plane in zip(ids, case.planes, strict=True):
-            self.job.masks.write_image(name, plane, spacing=None)
+            self.job.masks.write_image(name, plane)
         return [f"masks/{name}.png" for name in ids]
 
     def draw(self, picture: Picture) -> list[str]:

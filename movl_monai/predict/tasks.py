@@ -12,8 +12,8 @@ import torch
 from movl_monai.data.decode import Decoded, fault_of
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import largest_components, pixel_classes
-from movl_monai.evaluation.mask_files import flags_of, mask_amounts, voxel_spacing, voxel_volumes
-from movl_monai.evaluation.rows import OK, failed_row, image_rows
+from movl_monai.evaluation.mask_files import case_amounts
+from movl_monai.evaluation.rows import OK, case_row, failed_row, image_rows
 from movl_monai.metrics.classification_metrics import NonFiniteLogitsError, check_finite
 from movl_monai.predict.loader import Item, Unit
 from movl_monai.predict.model import Model
@@ -29,7 +29,6 @@ __all__ = [
     "worker_for",
 ]
 
-_FACTS = ("format", "modality")
 _LOGGER = logging.getLogger(__name__)
 
 _MOST_ON_CPU, _MOST_ON_CUDA = 32, 128
@@ -130,11 +129,8 @@ class SegmentedCase:
         return np.stack(self.planes, axis=-1)
 
     def amounts(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Return pixels per class, and area or volume if the spacing is known; frames of a film have neither."""
-        classes = self.classes
-        spacing = voxel_spacing(self.record, 2) if classes.ndim == 2 else None
-        volumes = voxel_volumes(self.records) if self.is_volume else None
-        return mask_amounts(classes, class_names, spacing=spacing, voxel_mm3=volumes)
+        """Return the amount of each class, see :func:`~movl_monai.evaluation.mask_files.case_amounts`."""
+        return case_amounts(self.classes, self.records, class_names)
 
 
 class SegmentedImages:
@@ -203,16 +199,7 @@ class SegmentedImages:
         if self.model.largest_component:
             kept = largest_components(case.classes)
             case.planes = [kept] if kept.ndim == 2 else list(np.moveaxis(kept, -1, 0))
-        row = {
-            "id": case_id,
-            "status": OK,
-            "reason": "",
-            **{name: case.record[name] for name in _FACTS if case.record.get(name)},
-            "images": len(items),
-            **({"flags": flags} if (flags := flags_of(records)) else {}),
-            **case.amounts(self.model.class_names),
-        }
-        return self.sink.segmented(case, row)
+        return self.sink.segmented(case, case_row(case_id, case.classes, records, self.model.class_names))
 
 
 def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from movl_monai.errors import DataError
+from movl_monai.predict.run import predict
 from movl_monai.readers import read_volume
 from tests.evaluation.masks import write_volumes
 from tests.helpers import QUIET
@@ -65,19 +67,35 @@ def test_evaluation_reports_every_case_with_its_picture(trained: Path) -> None:
     assert (trained / "evaluation/cases.png").stat().st_size > 1000
 
 
-def test_inference_writes_the_masks_that_evaluation_judged(trained: Path, pairs: Path, tmp_path: Path) -> None:
+def test_inferring_writes_what_predict_writes_and_evaluation_judged(trained: Path, pairs: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(pairs / "test/images", tmp_path / "images")
+    (images / "notes.txt").write_text("nothing")
+    first = next(images.glob("*.png"))
+    (images / "truncated.png").write_bytes(first.read_bytes()[:-200])
+    outputs = ["csv", "json", "nifti", "png"]
+    predict(trained, images, out=tmp_path / "a", outputs=outputs, num_workers=0, device="cpu")
+    (tmp_path / "b/local").mkdir(parents=True)
+    shutil.copy(tmp_path / "a/local/id_map.json", tmp_path / "b/local")  # the same salt, so the same ids
     checkpoint = trained / "models/model.pt"
-    run(SEG, "inferring", dataset_dir=pairs / "test/images", output_dir=tmp_path, checkpoint=checkpoint)
+    run(SEG, "inferring", dataset_dir=images, output_dir=tmp_path / "b", checkpoint=checkpoint)
+    names = ["predictions.csv", "local/files.csv", *(f"masks/{path.name}" for path in (tmp_path / "a/masks").iterdir())]
+    assert [
+        name for name in names if (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()
+    ] == []
+    one, other = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in "ab")
+    assert one.pop("model")["checkpoint_sha256"] == other.pop("model")["checkpoint_sha256"]
+    assert one == other
+    tmp_path /= "b"
     judged = {row["case"]: row for row in read_rows(trained / "evaluation/cases.csv")}
     paths = {
         folder: json.loads(Path(folder, "local/id_map.json").read_text())["files"] for folder in (trained, tmp_path)
     }
     by_name = {Path(paths[trained][case]["path"]).name: row for case, row in judged.items()}
-    rows = read_rows(tmp_path / "masks.csv")
+    rows = [row for row in read_rows(tmp_path / "predictions.csv") if row["status"] == "ok"]
     assert len(rows) == 4
     for row in rows:
-        name = Path(paths[tmp_path][row["case"]]["path"]).name
-        mask = np.asarray(Image.open(tmp_path / row["file"]))
+        name = Path(paths[tmp_path][row["id"]]["path"]).name
+        mask = np.asarray(Image.open(tmp_path / f"masks/{row['id']}.png"))
         truth = np.asarray(Image.open(pairs / "test/masks" / name))
         assert mask.shape == truth.shape
         both, sizes = ((mask == 1) & (truth == 1)).sum(), (mask == 1).sum() + (truth == 1).sum()
@@ -117,11 +135,11 @@ def test_volumes_are_split_by_patient_judged_as_volumes_and_written_onto_their_s
     assert content["id"]["distance_unit"] == "mm"
     checkpoint = tmp_path / "out/models/model.pt"
     run(SEG, "inferring", overlays[1:], dataset_dir=data / "images", output_dir=tmp_path / "new", checkpoint=checkpoint)
-    rows = read_rows(tmp_path / "new/masks.csv")
+    rows = [row for row in read_rows(tmp_path / "new/predictions.csv") if row["status"] == "ok"]
     assert len(rows) == 5
     paths = json.loads((tmp_path / "new/local/id_map.json").read_text())["files"]
     for row in rows:
-        mask, source = nib.load(tmp_path / "new" / row["file"]), nib.load(paths[row["case"]]["path"])
+        mask, source = nib.load(tmp_path / f"new/masks/{row['id']}.nii.gz"), nib.load(paths[row["id"]]["path"])
         assert np.array_equal(mask.affine, source.affine)
         assert mask.shape == source.shape
 
@@ -137,7 +155,7 @@ def test_large_images_are_learned_in_crops_and_predicted_in_windows(pairs: Path,
     assert json.loads((tmp_path / "evaluation/report.json").read_text())["id"]["n"] == 4
     settings |= {"output_dir": tmp_path / "new", "checkpoint": tmp_path / "models/model.pt"}
     run(SEG, "inferring", ["windows.json"], dataset_dir=pairs / "test/images", **settings)
-    assert len(read_rows(tmp_path / "new/masks.csv")) == 4
+    assert len(read_rows(tmp_path / "new/predictions.csv")) == 4
 
 
 def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) -> None:
@@ -157,11 +175,11 @@ def test_dicom_series_with_dicom_segmentations_go_the_whole_way(tmp_path: Path) 
     assert report["id"]["per_class"]["organ"]["n"] == report["id"]["n"]
     settings = {"output_dir": tmp_path / "new", "image_size": 32, "checkpoint": tmp_path / "out/models/model.pt"}
     run(SEG, "inferring", dataset_dir=data / "images", **settings)
-    rows = read_rows(tmp_path / "new/masks.csv")
+    rows = read_rows(tmp_path / "new/predictions.csv")
     assert len(rows) == 4
     volume = read_volume(data / "images/case0")
     for row in rows:
-        mask = nib.load(tmp_path / "new" / row["file"])
+        mask = nib.load(tmp_path / f"new/masks/{row['id']}.nii.gz")
         np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ mask.affine, series_affine_of(volume), atol=1e-4)
 
 
