@@ -47,7 +47,6 @@ import numpy as np
 
 import movl_monai
 from movl_monai.errors import RESEARCH_USE, ExportError
-from movl_monai.networks import trained_state_sha256
 from movl_monai.report.tasks import task_named
 
 if TYPE_CHECKING:
@@ -206,6 +205,8 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
         task: name of its task.
         input_size: (H, W) of its input.
     """
+    from movl_monai.networks import trained_state_sha256  # imports torch, without which files are recognised
+
     spec = network.backbone.spec
     num_classes = len(network.class_names)
     whole = not task_named(task).per_pixel
