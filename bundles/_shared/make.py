@@ -2,7 +2,7 @@
 
 `train.json` in this folder makes the `configs/train.json` of every bundle, and so do the other files here;
 `manual.json`, a line on each setting and overlay, makes `docs/manual.json` and the tables in
-`docs/README.md`. Text files
+`docs/README.md`; `metadata_schema.json` goes to `docs/`, too. Text files
 and the repository's LICENSE are copied. A JSON source may hold three things that the bundles' files do not:
 
 - A key in brackets is for the bundles that it names by name, method or task: `"[dvpt_classification]"`, `"[dvpt]"`,
@@ -27,6 +27,7 @@ BUNDLES = sorted(path.parents[1].name for path in SHARED.parent.glob("*/configs/
 WIDTH = 100
 MANUAL = "manual.json"
 README = "docs/README.md"
+IN_DOCS = (MANUAL, "metadata_schema.json")
 
 # copied into other folders than configs/
 _COPIES = {"LICENSE": ROOT / "LICENSE", "deploy/requirements.txt": SHARED / "requirements.txt"}
@@ -39,7 +40,7 @@ def make(bundle: str) -> dict[str, str]:
     """Return the text of every shared file of a bundle, by its place there."""
     texts = {place: source.read_text(encoding="utf-8") for place, source in _COPIES.items()}
     for source in sorted([*SHARED.glob("*.json"), *SHARED.glob("*.conf")]):
-        folder = "docs" if source.name == MANUAL else "configs"
+        folder = "docs" if source.name in IN_DOCS else "configs"
         if source.suffix != ".json":
             texts[f"{folder}/{source.name}"] = source.read_text(encoding="utf-8")
         elif (content := make_config(bundle, source.name)) is not _LEFT_OUT:

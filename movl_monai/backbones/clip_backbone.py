@@ -129,8 +129,8 @@ class CLIPBackbone(Backbone):
 
     Args:
         name: open_clip's name of the network ("RN50", "ViT-B-32", "ViT-B-16").
-        pretrained: None for random weights, a tag of open_clip ("openai") or "hub" for its first tag (both download),
-            the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`; see
+        pretrained: None or "random" for random weights, a tag of open_clip ("openai") or "hub" for its first tag (both
+            download), the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`; see
             :class:`~movl_monai.backbones.clip_loading.CLIPSource`.
         projection: True for the embedding in the space shared with text, False for the pooled features before the
             projection (in an RN: before the last linear layer of its attention pool).

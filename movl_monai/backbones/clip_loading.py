@@ -24,9 +24,9 @@ class CLIPSource:
 
     Args:
         name: open_clip's name of the network ("RN50", "ViT-B-32", "ViT-B-16").
-        pretrained: None for random weights, a tag of open_clip ("openai", "laion2b_s34b_b79k") or "hub" for its first
-            tag (both download), the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`. A file holds the
-            whole network in open_clip's names, or its image tower only.
+        pretrained: None or "random" for random weights, a tag of open_clip ("openai", "laion2b_s34b_b79k") or "hub"
+            for its first tag (both download), the path of a file, or a :class:`~movl_monai.backbones.WeightsFile`. A
+            file holds the whole network in open_clip's names, or its image tower only.
         quick_gelu: whether the activation is x * sigmoid(1.702 x) instead of GELU, as in OpenAI's weights; None uses
             the activation of the tag, or of the name ("RN50-quickgelu").
         config: open_clip's model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``) as a dictionary or a JSON
@@ -69,7 +69,7 @@ class CLIPSource:
         if file is not None and isinstance(self.pretrained, str) and not Path(self.pretrained).expanduser().is_file():
             raise WeightsError(
                 f"pretrained={self.pretrained!r} is neither a file nor one of open_clip's weights for {self.name} "
-                f"({', '.join(_tags(self.name)) or 'it has none'}); correct it, or use null for random weights."
+                f"({', '.join(_tags(self.name)) or 'it has none'}); correct it, or use `random` for random weights."
             )
         return file
 

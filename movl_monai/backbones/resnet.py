@@ -40,8 +40,8 @@ class ResNetBackbone(Backbone):
 
     Args:
         arch: a ResNet of torchvision.
-        weights: None for random weights, "hub" for torchvision's best (downloads), a file in torchvision's names with
-            or without ``fc``, or a :class:`~movl_monai.backbones.WeightsFile`.
+        weights: None or "random" for random weights, "hub" for torchvision's best (downloads), a file in
+            torchvision's names with or without ``fc``, or a :class:`~movl_monai.backbones.WeightsFile`.
         strides: "v1.5" halves the map in the 3x3 convolution of a stage's first bottleneck (torchvision), "v1" in its
             first 1x1 convolution (He et al. 2016, Caffe and Keras weights). The tensors are the same, the features
             differ. Without effect in resnet18 and resnet34, whose blocks have no 1x1 convolution before the 3x3.

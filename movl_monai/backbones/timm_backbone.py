@@ -118,8 +118,8 @@ class TimmBackbone(Backbone):
 
     Args:
         name: timm's name, with or without the weights' tag ("vit_small_patch14_dinov2.lvd142m").
-        weights: None for random weights, "hub" for timm's own (downloads), a file in timm's names with or without the
-            classifier, or a :class:`~movl_monai.backbones.WeightsFile` such as
+        weights: None or "random" for random weights, "hub" for timm's own (downloads), a file in timm's names with or
+            without the classifier, or a :class:`~movl_monai.backbones.WeightsFile` such as
             :func:`~movl_monai.backbones.embedded_efficientnet_lite0`.
         image_size: side of the images in pixels; None uses the size of timm's weights. A Transformer is built for it
             and accepts no other size, so it must be a multiple of the patch size. The position embeddings of a plain

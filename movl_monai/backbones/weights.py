@@ -84,7 +84,7 @@ class WeightsFile:
         if not path.is_file():
             raise WeightsError(
                 f"There is no weights file at {path}. Put the file there, or give another with "
-                "`--backbone_weights FILE`; 'hub' downloads, and null takes random weights."
+                "`--backbone_weights FILE`; 'hub' downloads, and 'random' takes random weights."
             )
         digest = hashlib.sha256()
         with path.open("rb") as stream:
@@ -111,7 +111,7 @@ class WeightsFile:
         return {name: _to_float32(tensor) for name, tensor in tensors.items()}
 
 
-# weights of every backbone: None (random), "hub", the path of a file, or a WeightsFile
+# weights of every backbone: None or "random", "hub", the path of a file, or a WeightsFile
 Weights = str | Path | WeightsFile | None
 
 
@@ -153,10 +153,12 @@ def as_weights_file(weights: Weights) -> WeightsFile | None:
     """Return the file that ``weights`` names, or None for random weights and for "hub"."""
     if isinstance(weights, WeightsFile):
         return weights
-    if weights is None or weights == "hub":
+    if weights in (None, "random", "hub"):
         return None
     if not isinstance(weights, (str, Path)):
-        raise TypeError(f"weights must be None, 'hub', a path or a WeightsFile, got {type(weights).__name__}.")
+        raise TypeError(
+            f"weights must be None, 'random', 'hub', a path or a WeightsFile, got {type(weights).__name__}."
+        )
     return WeightsFile(weights)
 
 
@@ -165,7 +167,7 @@ def describe_weights(weights: Weights, *, seed: int, hub: str = "hub") -> dict[s
     file = as_weights_file(weights)
     if file is not None:
         return {"weights": file.name, "weights_sha256": file.file_sha256(), "license": file.license}
-    return {"weights": f"random, seed {seed}" if weights is None else hub}
+    return {"weights": hub if weights == "hub" else f"random, seed {seed}"}
 
 
 def load_weights(

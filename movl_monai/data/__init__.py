@@ -14,7 +14,7 @@ from movl_monai.data.reading import read_datalist, read_mask_datalist, read_unla
 from movl_monai.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from movl_monai.data.dataset import FileOutcome, ImageDataset, SegmentationDataset, concatenate
+    from movl_monai.data.dataset import FileOutcome, ImageDataset, SegmentationDataset, concatenate, select_images
 
 __all__ = [
     "Datalist",
@@ -27,9 +27,11 @@ __all__ = [
     "read_datalist",
     "read_mask_datalist",
     "read_unlabelled",
+    "select_images",
 ]
 
 
 __getattr__ = lazy_names(
-    __name__, dict.fromkeys(("FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate"), "dataset")
+    __name__,
+    dict.fromkeys(("FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate", "select_images"), "dataset"),
 )

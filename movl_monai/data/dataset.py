@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, d
 from movl_monai.data.duplicates import find_duplicates, pixel_digests
 from movl_monai.data.recognise import recognise
 from movl_monai.data.report import mark_duplicates, report_rows, write_report
-from movl_monai.errors import DataError
+from movl_monai.errors import DataError, LeakageError
 
-__all__ = ["FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate"]
+__all__ = ["FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate", "select_images"]
+
+_P = ParamSpec("_P")
 
 _FACTS = ("format", "modality", "frame", "rows", "columns")
 _MASK_FACTS = (
@@ -57,6 +60,18 @@ class FileOutcome:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _accepting_datalist(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Accept ``datalist``, the name of ``data`` in configs of earlier versions."""
+
+    @functools.wraps(init)
+    def accepting(*args: _P.args, **options: _P.kwargs) -> None:
+        if "datalist" in options:
+            options["data"] = options.pop("datalist")
+        init(*args, **options)
+
+    return accepting
+
+
 class ImageDataset(Dataset[Item]):
     """Decode every image of a list once, keep them as uint8, and report each file.
 
@@ -79,7 +94,7 @@ class ImageDataset(Dataset[Item]):
         pixels: digest of the pixels of each image, "" for a blank one.
 
     Args:
-        datalist: see :func:`movl_monai.data.read_datalist`.
+        data: the list, see :func:`movl_monai.data.read_datalist`.
         transform: maps an item to an item with ``image`` as float32 (3, H, W) in [0, 1]; all of one size.
         num_workers: decoding processes; 0 decodes in the main process.
         report: file for the report; None writes none.
@@ -95,11 +110,13 @@ class ImageDataset(Dataset[Item]):
         DataError: if nothing can be read, more than ``max_unreadable`` is unreadable, or pixels leak with
             ``on_leak="error"``; the report is written in all cases.
         ImageContractError: if the transform does not return an image.
+        TypeError: if ``data`` is another kind of list.
     """
 
+    @_accepting_datalist
     def __init__(
         self,
-        datalist: Datalist,
+        data: Datalist,
         transform: ItemTransform,
         *,
         num_workers: int = 0,
@@ -110,22 +127,27 @@ class ImageDataset(Dataset[Item]):
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        if len(datalist) == 0:
+        if not isinstance(data, Datalist):
+            raise TypeError(
+                f"data must be a Datalist, got {type(data).__name__}. Make one of a folder or a list with "
+                "movl_monai.data.read_datalist, or choose a part of the config's: `$@datalist.select(split='test')`."
+            )
+        if len(data) == 0:
             raise DataError("The list has no images; see its summary() for the splits and domains there are.")
-        self.class_names = list(datalist.class_names)
-        self.id_domain = datalist.id_domain
+        self.class_names = list(data.class_names)
+        self.id_domain = data.id_domain
         self.transform = transform
         self.num_workers = num_workers
         self.augment = augment
         self.seed = seed
         # in shared memory, so that persistent DataLoader workers see the next epoch
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-        images, masks, outcomes = _decode(datalist, transform, num_workers, progress)
+        images, masks, outcomes = _decode(data, transform, num_workers, progress)
         readable = [index for index, outcome in enumerate(outcomes) if not outcome.reason]
         images, masks = _compact(images, readable), _compact(masks, readable)
-        items: list[Item] = [datalist[index] for index in readable]
+        items: list[Item] = [data[index] for index in readable]
         digests = pixel_digests(images)
-        stay = recognise(datalist, items, digests, images)
+        stay = recognise(data, items, digests, images)
         readable = [readable[place] for place in stay]
         self.images = _compact(images, stay)
         self.data: list[Item] = [
@@ -134,11 +156,11 @@ class ImageDataset(Dataset[Item]):
         self.pixels = [digests[place] for place in stay]
         self._keep(_compact(masks, stay), [outcomes[index] for index in readable])
         self.labels = _labels(self.data)
-        self.files = _files(datalist, outcomes)
+        self.files = _files(data, outcomes)
         self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain, digests=self.pixels)
         report_path = None if report is None else Path(report)
-        self._report(datalist, outcomes, readable, report_path)
-        check_unreadable(datalist, outcomes, max_unreadable, report_path)
+        self._report(data, outcomes, readable, report_path)
+        check_unreadable(data, outcomes, max_unreadable, report_path)
         check_exposure(outcomes, report_path)
         check_duplicates(self.duplicates, on_leak, report_path)
 
@@ -176,8 +198,9 @@ class ImageDataset(Dataset[Item]):
         augment: Callable[[torch.Tensor], torch.Tensor]
         | Sequence[Callable[[torch.Tensor], torch.Tensor]]
         | None = None,
+        where: Callable[[Item], bool] | None = None,
     ) -> ImageDataset:
-        """Return the images of one or several splits and domains, without decoding again.
+        """Return the images of one or several splits and domains for which ``where`` holds, without decoding again.
 
         The result has no ``augment`` unless one is given; several are applied in their order. A single split of one
         domain shares memory with this data set.
@@ -187,7 +210,9 @@ class ImageDataset(Dataset[Item]):
         chosen = [
             index
             for index, item in enumerate(self.data)
-            if (splits is None or item["split"] in splits) and (domains is None or item["domain"] in domains)
+            if (splits is None or item["split"] in splits)
+            and (domains is None or item["domain"] in domains)
+            and (where is None or where(item))
         ]
         if not chosen:
             raise DataError(f"No readable image in split={split!r}, domain={domain!r}; the list has no such images.")
@@ -228,6 +253,34 @@ class ImageDataset(Dataset[Item]):
         )
         mark_duplicates([rows[index] for index in readable], self.duplicates)
         write_report(path, rows)
+
+
+def select_images(
+    images: ImageDataset,
+    data: Sequence[Item],
+    *,
+    split: str,
+    augment: Callable[[torch.Tensor], torch.Tensor] | Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+) -> ImageDataset:
+    """Return those images of one split that a list names, without decoding again.
+
+    Args:
+        images: decoded images.
+        data: items of the same data set, such as ``datalist.select("train")``; unreadable ones are left out.
+        split: the split, such as "train".
+        augment: see :meth:`ImageDataset.select`.
+
+    Raises:
+        LeakageError: if an item of the list is of another split.
+        DataError: if none of them was decoded.
+    """
+    if others := sorted({str(item["split"]) for item in data} - {split}):
+        raise LeakageError(
+            f"`data` of the {split} images holds images of other splits ({', '.join(others)}), expected {split} alone. "
+            f"Choose them from the list: `$@datalist.select(split='{split}')`."
+        )
+    known = {item["id"] for item in data}
+    return images.select(split, augment=augment, where=lambda item: item["id"] in known)
 
 
 def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
@@ -341,7 +394,7 @@ class SegmentationDataset(ImageDataset):
             between columns); for a slice also ``slice_spacing``, ``slice_axis``, ``frame``, ``frames``.
 
     Args:
-        datalist: see :func:`movl_monai.data.read_mask_datalist`.
+        data: the list, see :func:`movl_monai.data.read_mask_datalist`.
         transform: maps an item to an item with ``image`` as float32 (3, H, W) in [0, 1], ``mask`` as uint8 (1, H, W),
             and ``native_mask``, the mask before resizing.
         options: of :class:`ImageDataset`; ``augment`` maps ``{"image": (3, H, W), "mask": (1, H, W)}`` to the same.

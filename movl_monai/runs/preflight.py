@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from movl_monai.runs.verbatim import as_written
 __all__ = ["check_paths", "check_workflow", "literal"]
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+_PATH_BELOW = re.compile(r"\$os\.path\.join\((@\w+)((?:, '[^']*')+)\)")
 _LISTS = ("read_datalist", "read_mask_datalist", "read_unlabelled")
 
 
@@ -65,7 +68,9 @@ def check_paths(config: Mapping[str, Any], run_id: str) -> None:
     folder = literal(config, "output_dir")
     if not isinstance(folder, str):
         return
-    checkpoint = literal(config, "checkpoint") or str(Path(folder, "models", "model.pt"))
+    checkpoint = literal(config, "checkpoint")
+    if not isinstance(checkpoint, str):
+        return
     if run_id == "training":
         replace = literal(config, "overwrite") or literal(config, "resume")
         check_output_dir(folder, checkpoint=checkpoint, overwrite=bool(replace))
@@ -77,12 +82,12 @@ def check_paths(config: Mapping[str, Any], run_id: str) -> None:
 
 
 def literal(config: Mapping[str, Any], name: str) -> Any:
-    """Return the value of an id whose config is written out; None for an expression.
+    """Return the value of an id whose config is written out, or a path below one that is; None for other expressions.
 
     Example:
-        >>> config = {"a": "@b", "b": 3, "c": "$@b + 1"}
-        >>> literal(config, "a"), literal(config, "c")
-        (3, None)
+        >>> config = {"a": "@b", "b": "OUT", "c": "$@b + 1", "d": "$os.path.join(@b, 'models', 'model.pt')"}
+        >>> literal(config, "a"), literal(config, "c"), literal(config, "d")
+        ('OUT', None, 'OUT/models/model.pt')
     """
     return _known(config, config.get(name))
 
@@ -98,9 +103,13 @@ def _literal(config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
     value = as_written(value)
     if isinstance(value, str) and value.startswith("@") and value[1:] in config and depth < 10:
         return _literal(config, config[value[1:]], depth + 1)
+    if isinstance(value, str) and (path := _PATH_BELOW.fullmatch(value)) is not None:
+        return os.path.join(str(_literal(config, path[1], depth + 1)), *re.findall("'([^']*)'", path[2]))
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise _NotLiteral
     if isinstance(value, Mapping):
+        if "_target_" in value:
+            raise _NotLiteral
         return {name: _literal(config, part, depth) for name, part in value.items()}
     return [_literal(config, part, depth) for part in value] if isinstance(value, list) else value
 

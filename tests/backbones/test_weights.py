@@ -169,7 +169,7 @@ def test_hub_weights_are_asked_of_the_library(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_other_types_of_weights_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"weights must be None, 'hub', a path or a WeightsFile, got int"):
+    with pytest.raises(TypeError, match=r"weights must be None, 'random', 'hub', a path or a WeightsFile, got int"):
         ResNetBackbone("resnet18", weights=3)  # type: ignore[arg-type]
 
 

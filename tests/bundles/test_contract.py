@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from movl_monai.engines import unreferenced_ids
-from tests.workflows import BUNDLES, FAST, FAST_OF, for_inference, offline
+from tests.workflows import BUNDLES, FAST, FAST_OF, ROOT, for_inference, offline
 
 WORKFLOWS = {
     "train": (["train.json"], "training"),
@@ -24,7 +24,7 @@ WORKFLOWS = {
     "inference": (["inference.json"], "inferring"),
 }
 OWN_FILES = {"metadata.json", "train.json", "evaluate.json", "inference.json"}
-SCHEMA = json.loads((Path(__file__).parent / "metadata_schema.json").read_text(encoding="utf-8"))
+RESULTS = ROOT / "results" / "README.md"
 
 bundles = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
@@ -67,7 +67,8 @@ def _merged(bundle: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @bundles
 def test_a_bundle_has_the_files_that_monai_expects(bundle: Path) -> None:
-    wanted = ["LICENSE", "docs/README.md", "docs/data_license.txt", "models", "configs/logging.conf"]
+    wanted = ["LICENSE", "models", "configs/logging.conf"]
+    wanted += [f"docs/{name}" for name in ("README.md", "data_license.txt", "metadata_schema.json")]
     missing = [
         name for name in [*wanted, *(f"configs/{name}" for name in sorted(OWN_FILES))] if not (bundle / name).exists()
     ]
@@ -82,10 +83,25 @@ def test_no_python_is_inside_a_bundle(bundle: Path) -> None:
 @bundles
 def test_metadata_fits_the_schema_and_its_changelog_has_the_version(bundle: Path) -> None:
     metadata = _load(bundle, "metadata.json")
-    jsonschema.validate(metadata, SCHEMA)
+    jsonschema.validate(metadata, json.loads((bundle / "docs/metadata_schema.json").read_text(encoding="utf-8")))
     assert metadata["version"] in metadata["changelog"]
     assert metadata["schema"].startswith("https://")
     assert "movl-monai" in metadata["required_packages_version"]
+    assert metadata["network_data_format"]["outputs"]["pred"]["type"] == "logits"
+    measured = RESULTS.read_text(encoding="utf-8")
+    assert all(f"{value:.3f}" in measured for value in metadata["eval_metrics"].values())
+
+
+@bundles
+def test_the_page_has_the_sections_of_the_model_zoo(bundle: Path) -> None:
+    page = (bundle / "docs/README.md").read_text(encoding="utf-8")
+    wanted = ("## Data", "### Preprocessing", "## Training configuration", "### Input", "### Output", "## Performance")
+    wanted = ("## Model overview", *wanted, "## Commands", "## References", "## License")
+    places = [page.find(f"\n{title}\n") for title in wanted]
+    assert places == sorted(places)
+    assert places[0] > 0
+    performance = page.partition("## Performance")[2].partition("\n## ")[0]
+    assert ("Not measured" in performance) == (not _load(bundle, "metadata.json")["eval_metrics"])
 
 
 @bundles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,14 +11,32 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import (
+    ConfigWorkflow,
+    ckpt_export,
+    create_workflow,
+    onnx_export,
+    verify_metadata,
+    verify_net_in_out,
+)
 from monai.handlers import from_engine
+from onnxruntime import InferenceSession
 
 from movl_monai.engines import open_run, unwrap
 from movl_monai.errors import CheckpointMismatchError, ConfigError, DataError, MovlError, WeightsError
 from movl_monai.networks import load_checkpoint
 from tests.helpers import QUIET
-from tests.workflows import CONFIGS, FAST_OF, WORKFLOWS, check_same_logits, train, user_error_of, workflow
+from tests.workflows import (
+    CONFIGS,
+    FAST_OF,
+    MASK_CLASSES,
+    WORKFLOWS,
+    check_same_logits,
+    for_inference,
+    train,
+    user_error_of,
+    workflow,
+)
 
 pytestmark = QUIET
 MOVL, DVPT, SEG = "movl_classification", "dvpt_classification", "dvpt_segmentation"
@@ -55,6 +73,7 @@ def test_all_properties_are_there(bundle: str, run_id: str, data_of: dict[str, P
         folder = next(path for path in sorted(folder.rglob("images")) if path.is_dir())
     made = workflow(bundle, run_id, dataset_dir=folder, output_dir=tmp_path)
     assert made.check_properties() == []
+    assert all(len(getattr(made, name)) for name in made.properties if name.endswith("dataset_data"))
 
 
 def _check_built_again(made: ConfigWorkflow, output: Path, data: Path) -> None:
@@ -261,23 +280,35 @@ def monai(folder: Path, *words: str) -> None:
 
 @pytest.mark.slow
 @bundles
-def test_monais_own_commands_verify_and_export_the_network(bundle: str, trained_of: TrainedOf, tmp_path: Path) -> None:
+def test_monais_own_functions_work_anywhere_without_a_network(
+    bundle: str, trained_of: TrainedOf, data_of: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained, folder = trained_of(bundle), CONFIGS[bundle]
-    inference, settings = str(folder / "inference.json"), dict(FAST_OF[bundle])
-    if bundle == DVPT:  # on the command line of MONAI a null counts as not given
-        tiny = tmp_path / "tiny.json"
-        tiny.write_text(json.dumps({name: settings[name] for name in ("backbone_name", "backbone_weights")}))
-        inference = str([inference, str(tiny)])
-    shared = ["--meta_file", str(folder / "metadata.json"), "--config_file", inference]
-    monai(tmp_path, "verify_net_in_out", "network_def", "--device", "cpu", *shared)
-    exported, checkpoint = tmp_path / "model.ts", str(trained / "models/model.pt")
-    words = ["--filepath", str(exported), "--ckpt_file", checkpoint, "--checkpoint", checkpoint]
-    sizes = [
-        f"--{name}={settings[name]}" for name in ("image_size", "prompt_width", "decoder_width") if name in settings
-    ]
-    monai(tmp_path, "ckpt_export", "network_def", *words, *sizes, *shared)
-    check_same_logits(exported, trained)
-    assert not (tmp_path / "outputs").exists()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
+    meta, inference = str(folder / "metadata.json"), str(folder / "inference.json")
+    verify_metadata(meta, filepath=str(folder.parent / "docs/metadata_schema.json"))
+    settings = for_inference(FAST_OF[bundle]) | ({"backbone_weights": "random"} if bundle == DVPT else {})
+    weights = {name: value for name, value in settings.items() if name.startswith("backbone_")}
+    verify_net_in_out("network_def", meta, inference, device="cpu", **weights)
+
+    checkpoint = str(trained / "models/model.pt")
+    given = {"config_file": inference, "meta_file": meta, "ckpt_file": checkpoint, "checkpoint": checkpoint, **settings}
+    ckpt_export("network_def", "model.ts", **given)
+    check_same_logits(Path("model.ts"), trained)
+    onnx_export("network_def", "model.onnx", input_shape=[1, 3, 64, 64], **given)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = open_run(trained).network()(image)
+    (logits,) = InferenceSession("model.onnx").run(None, {"image": image.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
+
+    opened = {"bundle_root": str(tmp_path / "root"), "dataset_dir": str(data_of[bundle]), "logging_file": False}
+    masks = {"mask_class_names": MASK_CLASSES} if bundle == SEG else {}
+    with pytest.warns(UserWarning, match="_target_"):
+        made = create_workflow(config_file=str(folder / "train.json"), **opened, **masks, **FAST_OF[bundle])
+    assert made.check_properties() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.ts", "root"]
 
 
 @pytest.mark.slow
@@ -293,7 +324,4 @@ def test_training_evaluation_and_inference_work_in_processes(phantom: Path, tmp_
     words += [word for word in settings if not word.startswith("--epochs")]
     monai(tmp_path, "run", "inferring", "--config_file", inference, *words)
     assert (tmp_path / "inferred/predictions.csv").is_file()
-    schema = tmp_path / "schema.json"
-    schema.write_text((Path(__file__).parent / "metadata_schema.json").read_text(encoding="utf-8"), encoding="utf-8")
-    monai(tmp_path, "verify_metadata", "--meta_file", str(folder / "metadata.json"), "--filepath", str(schema))
     assert not (tmp_path / "outputs").exists()
