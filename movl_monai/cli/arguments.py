@@ -329,11 +329,17 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         "--against", nargs="+", default=[], metavar="OTHER", help="with one run: other runs to compare it with in pairs"
     )
     add_output_dir(parser, "with several runs: where comparison.html goes (default: comparison)", required=False)
+    parser.add_argument(
+        "--checklist",
+        choices=("tripod-ai", "claim"),
+        help="with one run: fill this reporting checklist from its report, into evaluation/NAME.md",
+    )
     add_log(parser)
     parser.epilog = (
         "One run: everything is computed again from the stored outputs, without network and images; a run evaluated "
         "before outputs were stored gets its page again from report.json. Several runs: one page with a column for "
-        "each and paired differences to the first."
+        "each and paired differences to the first. With --checklist: each item as far as the run knows it, the rest "
+        "marked `author`."
     )
 
 

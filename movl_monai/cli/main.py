@@ -85,7 +85,7 @@ COMMANDS = {
     ),
     "report": Command(
         "movl_monai.cli.report:run",
-        "make the report of a run again, or put several runs on one page",
+        "make the report of a run again, put several runs on one page, or fill a reporting checklist",
         arguments.add_report,
     ),
     "compare": Command(

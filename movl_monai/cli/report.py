@@ -1,4 +1,4 @@
-"""`movl-monai report`: rebuild the report of a run, or put several runs on one page."""
+"""`movl-monai report`: rebuild the report of a run, put several runs on one page, or fill a checklist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from movl_monai.cli.output import show
 from movl_monai.errors import ConfigError
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE
-from movl_monai.report.html import write_html
+from movl_monai.report.checklists import write_checklist
+from movl_monai.report.facts import sections_of
+from movl_monai.report.html import read_report, write_html
 from movl_monai.report.rebuild import rebuild_report
 from movl_monai.report.several_runs import evaluation_folder, write_comparison
 
@@ -16,7 +18,10 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and print its path."""
+    """Write the page or the checklist, and print its path."""
+    if options.checklist:
+        _fill(options)
+        return 0
     if len(options.runs) > 1:
         if options.against:
             raise ConfigError("--against needs one RUN; several runs are compared with the first of them.")
@@ -26,6 +31,22 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("--output_dir needs several runs; the report of one run stays with its evaluation.")
     _show(options, _rebuild(Path(options.runs[0]), options.against))
     return 0
+
+
+def _fill(options: argparse.Namespace) -> None:
+    if len(options.runs) > 1 or options.against or options.output_dir:
+        raise ConfigError("--checklist needs one RUN, and neither --against nor --output_dir.")
+    folder = evaluation_folder(options.runs[0])
+    report = read_report(folder)
+    path, filled = write_checklist(report, options.checklist, folder)
+    counts = {by: sum(one.by == by for one in filled) for by in ("run", "run, author", "author")}
+    text = (
+        f"{path}\n{len(filled)} items: {counts['run']} filled from the run, {counts['run, author']} in part, "
+        f"{counts['author']} left to the author."
+    )
+    if not sections_of(report):
+        text += "\nThe run has no figures: no test images were evaluated. `movl-monai evaluate RUN --dataset_dir DATA`."
+    show(options, text, {"checklist": path, "items": len(filled), "filled_by": counts})
 
 
 def _show(options: argparse.Namespace, page: Path) -> None:

@@ -496,7 +496,7 @@ class _Work:
             **own,
             **self.candidates.evaluation,
         )
-        for path in (page, page.with_name("MODEL_CARD.md")):
+        for path in (page, page.with_name("MODEL_CARD.md"), page.with_name("model_card.json")):
             shutil.copyfile(path, self.out / path.name)
 
     def _is_complete(self) -> bool:

@@ -122,6 +122,7 @@ class KeptStart(TypedDict, total=False):
 class ModelCard(KeptStart):
     """Entry ``model_card`` of a report."""
 
+    notice: Annotated[str, Free]  # the restriction to research
     intended_use: str
     model: Annotated[ModelFacts, _NEEDED]
     weights: Annotated[Weights, _NEEDED]

@@ -10,9 +10,11 @@ from movl_monai.metrics.declared import TaskFigures
 from movl_monai.report.entries import DataRow, KeptStart, ModelCard, ModelFacts
 from movl_monai.report.table import figure_rows, render_table
 
-__all__ = ["data_facts", "model_card", "model_card_markdown"]
+__all__ = ["NOT_STATED", "data_facts", "model_card", "model_card_markdown", "plain_text"]
 
-INTENDED_USE = "Research only. Not a medical device; not for diagnosis, screening or treatment of patients."
+NOTICE = "Research only. Not a medical device; not for diagnosis, screening or treatment of patients."
+NOT_STATED = "not stated"
+"""Intended use of a run whose bundle states none."""
 KEPT_START = (
     "THE START WAS KEPT: no epoch of training was better on val than the state before the first step of training."
 )
@@ -39,8 +41,9 @@ def model_card(
         bundle: result of :func:`~movl_monai.runs.provenance.bundle_facts`.
 
     Returns:
-        JSON-able: ``intended_use``; ``kept_start``, a sentence, if training kept the state before its first step;
-        ``model``: bundle, backbone, parts, strategy, parameters; ``weights``: ``source``, ``license``, ``sha256``;
+        JSON-able: ``notice``; ``intended_use`` as the bundle states it, or "not stated"; ``kept_start``, a sentence, if
+        training kept the state before its first step; ``model``: bundle, backbone, parts, strategy, parameters;
+        ``weights``: ``source``, ``license``, ``sha256``;
         ``classes``; ``data``: images and patients by domain and split; ``run``: seed, commit, versions, checkpoint;
         ``limits``: sentences; ``notes``.
 
@@ -59,7 +62,8 @@ def model_card(
         held = "what was solved before it" if start == "solved" else "an untrained head"
         kept["kept_start"] = f"{KEPT_START} This model holds {held}."
     card: ModelCard = {
-        "intended_use": INTENDED_USE,
+        "notice": NOTICE,
+        "intended_use": str((bundle or {}).get("intended_use") or NOT_STATED),
         **kept,
         "model": _model_facts(run, bundle or {}),
         "weights": {
@@ -158,16 +162,17 @@ def model_card_markdown(report: Mapping[str, Any], figures: TaskFigures) -> str:
     """
     card = report.get("model_card") or model_card(report)
     lines = ["# Model card", "", *([f"**{card['kept_start']}**", ""] if card.get("kept_start") else [])]
-    lines += [f"**{card['intended_use']}**", ""]
+    lines += [f"**{plain_text(card.get('notice') or card['intended_use'])}**", ""]
+    lines += ["## Intended use", "", plain_text(card["intended_use"]), ""]
     lines += ["## Model", "", *_list(card["model"]), "", "## Weights", "", *_list(card["weights"]), "", "## Data", ""]
-    lines += [f"Classes: {', '.join(map(_plain, card['classes']))}.", ""]
+    lines += [f"Classes: {', '.join(map(plain_text, card['classes']))}.", ""]
     if card["data"]:
         lines += [_table([{**row, "classes": _classes(row)} for row in card["data"]]), ""]
     lines += ["## Figures", "", "Intervals in brackets; how they were made is in report.html.", ""]
     lines += [_table(figure_rows(report, figures.table)), ""]
-    lines += ["## Limits", "", *(f"- {_plain(text)}" for text in card["limits"]), ""]
+    lines += ["## Limits", "", *(f"- {plain_text(text)}" for text in card["limits"]), ""]
     lines += ["## Run", "", *_list(card["run"]), ""]
-    notes = [f"- {_plain(text)}" for text in card["notes"]]
+    notes = [f"- {plain_text(text)}" for text in card["notes"]]
     return "\n".join([*lines, *(["## Not known", "", *notes, ""] if notes else [])])
 
 
@@ -227,19 +232,28 @@ def _text(value: Any) -> str:
         return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
     if isinstance(value, (list, tuple)):
         return "; ".join(map(_text, value))
-    return "not known" if value is None else _plain(value)
+    return "not known" if value is None else plain_text(value)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     # render_table escapes the bars itself
     safe = [
-        {key: _plain(value, "|") if isinstance(value, str) else value for key, value in row.items()} for row in rows
+        {key: plain_text(value, "|") if isinstance(value, str) else value for key, value in row.items()} for row in rows
     ]
     return render_table(safe, style="markdown").rstrip()
 
 
-def _plain(value: Any, left: str = "") -> str:
-    """Return text that neither ends a line nor starts markup; marks in ``left`` are escaped elsewhere."""
+def plain_text(value: Any, left: str = "") -> str:
+    """Return text of Markdown that neither ends a line nor starts markup.
+
+    Args:
+        value: as text.
+        left: marks that are escaped elsewhere.
+
+    Example:
+        >>> plain_text("a|b\\n`c`")
+        'a\\\\|b \\\\`c\\\\`'
+    """
     text = " ".join(str(value).split())
     for mark in ("\\", "<", "`", "*", "](", "|"):
         text = text if mark in left else text.replace(mark, f"\\{mark}")

@@ -19,6 +19,7 @@ from movl_monai.metrics.stored.cases import Case, case_sections
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
 from movl_monai.metrics.subgroups import mask_groups
+from movl_monai.report.cards import card_sections, front_matter
 from movl_monai.report.entries import (
     DataRow,
     MaskClassFigures,
@@ -195,7 +196,7 @@ def write_report(
     attention_picture: bytes | None = None,
     kept: Mapping[str, bytes] | None = None,
 ) -> Report:
-    """Write report.json, report.html, MODEL_CARD.md, tables (CSV), charts and pictures (PNG).
+    """Write report.json, report.html, MODEL_CARD.md, model_card.json, tables (CSV), charts and pictures (PNG).
 
     Each file is written atomically. predictions.csv names images and patients by salted ids, and no file of this folder
     holds a path.
@@ -238,7 +239,7 @@ def write_files(
     pictures: Mapping[str, bytes] | None = None,
     keys: Mapping[str, str] | None = None,
 ) -> _AnyReport:
-    """Write the files of a report of any task, each atomically: page, model card, results, tables, charts, JSON.
+    """Write the files of a report of any task, each atomically: page, model cards, results, tables, charts, JSON.
 
     Args:
         folder: folder of the report, created if missing.
@@ -259,10 +260,12 @@ def write_files(
     files = {"report": "report.json", Path(task.results).stem: task.results, "page": "report.html"}
     files |= {f"{Path(name).stem}_table": name for name in tables or {}}
     files |= {(keys or {}).get(name, Path(name).stem): name for name in drawn}
-    files["model_card"] = "MODEL_CARD.md"
+    files |= {"model_card": "MODEL_CARD.md", "model_card_sections": "model_card.json"}
     complete: _AnyReport = {**report, "files": files}
     write_atomically(target / task.results, results.encode())
-    write_atomically(target / "MODEL_CARD.md", model_card_markdown(complete, task.figures).encode())
+    card = front_matter(complete) + model_card_markdown(complete, task.figures)
+    write_atomically(target / "MODEL_CARD.md", card.encode())
+    write_atomically(target / "model_card.json", to_json(card_sections(complete)).encode())
     for name, text in (tables or {}).items():
         write_atomically(target / name, text.encode())
     for name, content in drawn.items():

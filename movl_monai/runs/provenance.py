@@ -60,17 +60,20 @@ def bundle_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Return facts from the record beside a checkpoint; missing ones are None.
 
     Returns:
-        ``bundle``, ``bundle_version``, ``overlays``, and ``kept_start``: "untrained" or "solved" if no epoch of
-            training
-        was better on val than the state before the first step.
+        ``bundle``, ``bundle_version``, ``overlays``; ``kept_start``: "untrained" or "solved" if no epoch of training
+        was better on val than the state before the first step; ``intended_use`` as stated in the bundle's metadata.
     """
     facts: dict[str, Any] = {"bundle": None, "bundle_version": None, "overlays": None, "kept_start": None}
+    facts["intended_use"] = None
     record = None if checkpoint is None else Path(checkpoint).with_name("run.json")
     try:
         content = json.loads(record.read_text(encoding="utf-8")) if record is not None else {}
     except (OSError, ValueError):  # runs of earlier versions have none
         return facts
-    return {name: content.get(name) if isinstance(content, dict) else None for name in facts}
+    if not isinstance(content, dict):
+        return facts
+    metadata = (content.get("files") or {}).get("metadata.json") or {}
+    return {**{name: content.get(name) for name in facts}, "intended_use": metadata.get("intended_use")}
 
 
 def _versions() -> dict[str, str | None]:

@@ -77,7 +77,7 @@ def test_the_report_of_images(tmp_path: Path, decollate: bool) -> None:
     assert report["id"]["distance_unit"] == "pixels"
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("data:image/png") == 2  # the cases, and the chart of the figures
-    assert (tmp_path / "out/MODEL_CARD.md").read_text().startswith("# Model card")
+    assert (tmp_path / "out/MODEL_CARD.md").read_text().startswith("---\nlicense: ")
     assert sorted(report["files"].values()) == sorted(path.name for path in (tmp_path / "out").iterdir())
     (tmp_path / "out/report.html").unlink()
     assert write_html(tmp_path / "out").read_text() == page
@@ -163,7 +163,7 @@ def test_pictures_of_patients_can_be_left_out(tmp_path: Path) -> None:
     data = dataset(write_images(tmp_path / "data"))
     handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5, pictures=False)
     _run(IMAGES, handler, data)
-    names = ["MODEL_CARD.md", "cases.csv", "overview.png", "report.html", "report.json"]
+    names = ["MODEL_CARD.md", "cases.csv", "model_card.json", "overview.png", "report.html", "report.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("<img") == 1  # the chart of the figures

@@ -82,6 +82,7 @@ def test_a_fit_leaves_an_evaluated_and_exported_run(finished: Fit) -> None:
         "data/quality.html",
         "evaluation/report.json",
         "fit.log",
+        "model_card.json",
         "models/splits.csv",
         "report.html",
     ]

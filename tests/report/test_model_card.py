@@ -27,7 +27,8 @@ def test_the_card_has_weights_licence_hash_seed_and_commit() -> None:
     assert (card["model"]["bundle"], card["model"]["backbone"]) == ("movl_classification", "tf_efficientnet_lite0")
     assert card["data"] == rows
     assert card["notes"] == []
-    assert "Research only" in card["intended_use"]
+    assert "Research only" in card["notice"]
+    assert card["intended_use"] == "not stated"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_text_has_every_section_and_the_figures_of_the_report() -> None:
     whole = full_report()
     text = model_card_markdown(whole, CLASS_FIGURES)
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert headings == ["Model", "Weights", "Data", "Figures", "Limits", "Run", "Not known"]
+    assert headings == ["Intended use", "Model", "Weights", "Data", "Figures", "Limits", "Run", "Not known"]
     assert f"{whole['id']['balanced_accuracy']:.3f}" in text
     assert "| scanner_b |" in text
 
