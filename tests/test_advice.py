@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import pytest
 
 from benchmarks import __main__ as bench_cli
@@ -23,6 +25,7 @@ from movl_monai.experiments.robustness.images import DATA_SETTINGS
 from movl_monai.predict import listener
 
 ROOT = Path(__file__).resolve().parents[1]
+BUNDLE_NAMES = [path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json")]
 WORKFLOWS = {"training": "train.json", "evaluating": "evaluate.json", "inferring": "inference.json"}
 
 # The commands on which a module's messages appear: an option must exist on one of them ...
@@ -63,8 +66,11 @@ FOREIGN = {
     "README.md": {"build-arg"},
     "benchmarks/readers/truth.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
+    **{f"bundles/{bundle}/docs/README.md": {"input_shape"} for bundle in BUNDLE_NAMES},  # of MONAI's onnx_export
     "movl_monai/runs/provenance.py": {"no-optional-locks", "porcelain", "untracked-files"},
 }
+
+MONAI_COMMANDS = ("verify_metadata", "verify_net_in_out", "ckpt_export", "onnx_export")
 
 _OPTION = re.compile(r"(?<![\w/-])--([a-z][\w-]*)")
 _SPAN = re.compile(r"`+([^`]+)`+")
@@ -162,6 +168,10 @@ def check_command(program: str, rest: str, *, bundle: str = "") -> tuple[str, li
     name = name.rstrip(".,:;)")
     if not name or _PLACEHOLDER.fullmatch(name) or name in parsers()[""]._option_string_actions:
         return "", []
+    if module == "monai.bundle" and name in MONAI_COMMANDS:
+        own = set(inspect.signature(getattr(monai.bundle, name)).parameters) | ids_of("inferring", bundle=bundle)
+        given = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+        return "", [f"'{program} {name}' takes no --{option}" for option in given if option not in own]
     if name not in parsers():
         return "", [f"there is no command '{program} {name}'"]
     if not words or "--help" in words:

@@ -303,10 +303,11 @@ def test_monais_own_functions_work_anywhere_without_a_network(
     (logits,) = InferenceSession("model.onnx").run(None, {"image": image.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
 
+    small = FAST_OF[bundle] | weights
     opened = {"bundle_root": str(tmp_path / "root"), "dataset_dir": str(data_of[bundle]), "logging_file": False}
     masks = {"mask_class_names": MASK_CLASSES} if bundle == SEG else {}
     with pytest.warns(UserWarning, match="_target_"):
-        made = create_workflow(config_file=str(folder / "train.json"), **opened, **masks, **FAST_OF[bundle])
+        made = create_workflow(config_file=str(folder / "train.json"), **opened, **masks, **small)
     assert made.check_properties() == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.ts", "root"]
 
