@@ -120,7 +120,7 @@ def _check_weights(config: Mapping[str, Any]) -> None:
     if is_file and "backbone_weights" in find_ids(config.get("backbone")) and not Path(path).expanduser().is_file():
         raise WeightsError(
             f"`--backbone_weights` names no file: {missing_part(path)}. Put the file there, or give another with "
-            "`--backbone_weights FILE`; 'hub' downloads, and null takes random weights."
+            "`--backbone_weights FILE`; 'hub' downloads, and 'random' takes random weights."
         )
 
 
