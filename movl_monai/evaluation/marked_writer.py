@@ -132,7 +132,7 @@ class PredictionWriter(CollectingImages):
         rows = self.judge(predictions, features, [records.get(image, {}) for image in predictions.ids])
         done = {row["id"]: row for row in rows}
         listed = [file for file in files if _has_row(file, done)]
-        return [done.pop(file.id, None) or left_out_row(file) for file in listed] + list(done.values())
+        return [done.pop(file.id, {}) or left_out_row(file) for file in listed] + list(done.values())
 
     def model(self) -> dict[str, str]:
         """Return facts about the model for ``predictions.json``; {} writes none."""
