@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from movl_monai.bundles import find_bundle
+from movl_monai.bundles import find_bundle, find_overlays
 from movl_monai.cli.options import CORRUPTION_NAMES, split_numbers, split_words
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.export.sealed import is_exported
 from movl_monai.files import missing_part
+from movl_monai.fit.task import BUNDLES, check_minutes, decide_task
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.outputs import check_names, check_outside
 from movl_monai.runs.config_files import find_place, merge_configs, read_config
 from movl_monai.runs.overrides import KNOWN_IDS, check_ids
-from movl_monai.runs.preflight import check_paths
+from movl_monai.runs.preflight import check_paths, check_workflow
 from movl_monai.runs.run_record import Workflow, open_run
 from movl_monai.runs.settings import check_values
 
@@ -108,8 +109,17 @@ def check_compare(options: argparse.Namespace) -> None:
 
 
 def check_fit(options: argparse.Namespace) -> None:
-    """Check the data set."""
+    """Check the budget, the data set and its list, the backbones, the settings and the output folder."""
     _check_there(options.dataset_dir, "DATA")
+    check_minutes(options.minutes)
+    given = parse_overrides(options.overrides)
+    task, _ = decide_task(Path(options.dataset_dir), task=options.task, given=given)
+    bundle = find_bundle(options.bundle or BUNDLES[task])
+    find_overlays(bundle, {"backbone": [name for name in split_words(options.backbones) if name != "default"]})
+    files = [str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
+    places = {"dataset_dir": options.dataset_dir, "output_dir": options.output_dir, "overwrite": True}
+    # fit lists the images of a leak, and goes on in no case
+    check_workflow("training", files, {**given, **places, "allow_patient_overlap": True})
 
 
 def check_batch_size(text: str) -> int | None:

@@ -161,8 +161,8 @@ def check_labels(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
     if _are_measurements(names):
         raise DataError(
             f"The {len(names)} labels look like measurements, not like classes: {', '.join(names[:5])}, ... Group them "
-            "into classes in the column `label`, such as '<50' and '>=50', or name the numbers that are classes in "
-            "`--class_names`."
+            "into classes in the column `label`, such as '<50' and '>=50'; to train on these numbers as classes, list "
+            "them in class_names."
         )
     if len(names) >= _MANY and 2 * len(names) > len(labels):
         raise DataError(

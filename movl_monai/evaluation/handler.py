@@ -483,7 +483,7 @@ class SegmentationReportHandler(CollectingCases):
 
 
 class MaskWriter(CollectingCases):
-    """Write the tables and masks of `movl-monai predict --outputs csv,json,nifti,png`.
+    """Write the tables and masks that `movl-monai predict` writes as `csv`, `json`, `nifti` and `png`.
 
     The mask of an image is a PNG whose values are the classes (shown in colours). The mask of a volume is NIfTI aligned
     with its source, see :class:`~movl_monai.evaluation.mask_files.MaskFiles`. Files are named by salted ids, which

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from movl_monai.bundles import find_overlays
 from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.experiments.compare.setup import ArmSetup, Setup, fits, set_up, top_level
@@ -83,7 +84,8 @@ def make_candidates(
     setups: list[Setup] = []
     rest: dict[str, Any] = {}
     for backbone in backbones or (_OWN,):
-        plan = _read(bundle, [*own, *_overlay(configs, backbone)], seed)
+        chosen = [] if backbone == _OWN else find_overlays(bundle, {"backbone": [backbone]})
+        plan = _read(bundle, [*own, *map(str, chosen)], seed)
         for arm in plan.select(plan.candidates):
             if taken := sorted(top_level(name) for name in arm.overrides if name in given):
                 raise ConfigError(
@@ -114,18 +116,6 @@ def _read(bundle: Path, overlays: Sequence[str], seed: int) -> Plan:
             "the simplest first."
         )
     return replace(plan, overrides={**plan.overrides, "seed": seed})
-
-
-def _overlay(configs: Path, backbone: str) -> list[str]:
-    if backbone == _OWN:
-        return []
-    name = f"backbone_{backbone}.json"
-    if not (configs / name).is_file():
-        known = sorted(path.stem.removeprefix("backbone_") for path in configs.glob("backbone_*.json"))
-        raise ConfigError(
-            f"--backbones: this bundle has no '{backbone}'. Expected some of {', '.join([_OWN, *known])}."
-        )
-    return [name]
 
 
 def _of_evaluation(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from movl_monai.bundles import find_bundle
 from movl_monai.data.keep import Leak, leakage_error
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.engines import check_output_dir, open_run
-from movl_monai.errors import ConfigError, LeakageError
+from movl_monai.errors import ConfigError, DataError, LeakageError
 from movl_monai.evaluation import TRUST_FILE
 from movl_monai.evaluation.evaluate import evaluate
 from movl_monai.experiments.compare.data import TrainingData
@@ -28,7 +28,7 @@ from movl_monai.experiments.compare.training import Training, read_record, train
 from movl_monai.export.exporting import export_run
 from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.ingest.examine import Preprocessing
-from movl_monai.ingest.quality import has_leaks
+from movl_monai.ingest.quality import has_leaks, lost_files
 from movl_monai.ingest.run import Reading, check_manifest
 from movl_monai.runs.keep_record import RECORD_FILE
 from movl_monai.runs.verbatim import verbatim
@@ -36,7 +36,7 @@ from movl_monai.runs.verbatim import verbatim
 from .budget import Budget, OutOfBudgetError, Watch, in_words
 from .candidates import Candidate, Candidates, make_candidates
 from .choice import Choice, OnVal, choose, validate
-from .task import BUNDLES, Decision, decide
+from .task import BUNDLES, Decision, check_minutes, decide
 
 __all__ = ["Fit", "fit"]
 
@@ -158,6 +158,7 @@ class _Work:
 
         Raises:
             LeakageError: if its own splits leak.
+            DataError: if too many files cannot be read.
         """
         folder = self.out / "data"
         _say(f"Looking at the data set; the page is {self.out.name}/data/quality.html.")
@@ -179,6 +180,13 @@ class _Work:
                 f"LEAKAGE in the data set ({', '.join(leaks)}): figures on val and test would be too good. "
                 f"{self.out.name}/data/ingest_report.csv and quality.html show which images. Move each patient and "
                 "each copy to one split, or leave the splits out to have them made by patient."
+            )
+        lost, files = lost_files(outcome.quality["statuses"]), outcome.quality["files"]
+        share = self._setting("max_unreadable", 0.05)
+        if lost > share * files:
+            raise DataError(
+                f"{lost} of {files} files cannot be read, more than --max_unreadable {share:g} allows. "
+                f"{self.out.name}/data/ingest_report.csv lists them with reasons. Mend or remove them, or allow more."
             )
 
     def read(self) -> None:
@@ -524,8 +532,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _check(minutes: float) -> None:
-    if not minutes > 0:
-        raise ConfigError(f"--minutes must be above 0, got {minutes:g}; 30 is usual.")
+    check_minutes(minutes)
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -14,9 +14,8 @@ from movl_monai.data.read_csv import read_table
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.ingest.labels import middle_slice
-from movl_monai.transforms import LoadImageMask
 
-__all__ = ["BUNDLES", "Decision", "Task", "decide"]
+__all__ = ["BUNDLES", "Decision", "Task", "check_minutes", "decide", "decide_task"]
 
 Task = Literal["classification", "segmentation"]
 BUNDLES: dict[Task, str] = {"classification": "movl_classification", "segmentation": "dvpt_segmentation"}
@@ -64,6 +63,22 @@ def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | 
         DataError: if the source does not exist or cannot be understood, its images have neither classes nor masks, or
             it has several labels per image.
     """
+    own = dict(given or {})
+    found, listing = decide_task(source, task=task, given=own)
+    if found == "segmentation":
+        return _segmentation(listing, own, asked=task)
+    return _classification(source, listing, own, asked=task)
+
+
+def decide_task(
+    source: Path, *, task: str | None = None, given: Mapping[str, Any] | None = None
+) -> tuple[Task, Listing]:
+    """Return the task of a data set and its list, without opening an image; see :func:`decide`.
+
+    Raises:
+        ConfigError: as :func:`decide`.
+        DataError: if the source does not exist or cannot be understood.
+    """
     if task is not None and task not in get_args(Task):
         raise ConfigError(f"--task must be one of {', '.join(get_args(Task))}, got '{task}'.")
     own = dict(given or {})
@@ -74,7 +89,17 @@ def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | 
         labelled = sum(entry.label is not None for entry in listing.entries)
         masks = masked > labelled or 2 * masked >= len(listing.entries) > 0
         listing = _read(source, own, masks=True) if masks else listing
-    return _segmentation(listing, own, asked=task) if masks else _classification(source, listing, own, asked=task)
+    return "segmentation" if masks else "classification", listing
+
+
+def check_minutes(minutes: float) -> None:
+    """Check the time budget.
+
+    Raises:
+        ConfigError: if it is not above 0.
+    """
+    if not minutes > 0:
+        raise ConfigError(f"--minutes must be above 0, got {minutes:g}; 30 is usual.")
 
 
 _TARGETS = {"classification": "label", "segmentation": "mask"}
@@ -126,6 +151,8 @@ def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | No
 
 def _mask_values(entries: Sequence[Entry]) -> list[int]:
     """Return the values in some of the masks; masks that cannot be read are left to training."""
+    from movl_monai.transforms import LoadImageMask  # imports torch
+
     load = LoadImageMask(num_classes=256)
     found: set[int] = set()
     for entry in entries[:: max(1, len(entries) // _LOOKED_AT)][:_LOOKED_AT]:

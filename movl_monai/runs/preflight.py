@@ -16,7 +16,7 @@ from movl_monai.runs.overlays import check_base_first
 from movl_monai.runs.overrides import check_config, check_run_id, find_ids
 from movl_monai.runs.verbatim import as_written
 
-__all__ = ["check_paths", "check_workflow", "literal"]
+__all__ = ["check_apart", "check_paths", "check_workflow", "literal"]
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _PATH_BELOW = re.compile(r"\$os\.path\.join\((@\w+)((?:, '[^']*')+)\)")
@@ -65,9 +65,11 @@ def check_paths(config: Mapping[str, Any], run_id: str) -> None:
     """
     _check_weights(config)
     _check_data(config, run_id)
-    folder = literal(config, "output_dir")
+    folder, source = literal(config, "output_dir"), literal(config, "dataset_dir")
     if not isinstance(folder, str):
         return
+    if isinstance(source, str):
+        check_apart(source, folder)
     checkpoint = literal(config, "checkpoint")
     if not isinstance(checkpoint, str):
         return
@@ -78,6 +80,20 @@ def check_paths(config: Mapping[str, Any], run_id: str) -> None:
         raise ConfigError(
             f"There is no checkpoint at {Path(checkpoint).absolute()}. Train first, or name the model.pt of a "
             "training: `--checkpoint FILE`" + ("." if run_id == "inferring" else ", `--output_dir OUT`.")
+        )
+
+
+def check_apart(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Check that an output folder does not lie in the folder of a data set, which is read as a whole.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    origin = Path(source)
+    if origin.is_dir() and Path(folder).resolve().is_relative_to(origin.resolve()):
+        raise ConfigError(
+            "--output_dir lies in the folder of the data set, so that the next command would read its pictures as "
+            "images. Choose a folder outside."
         )
 
 

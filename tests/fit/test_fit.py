@@ -189,7 +189,10 @@ def test_leaking_splits_end_the_command_with_3(
     leaking = shutil.copytree(phantom, tmp_path / "data")
     text = (leaking / "manifest.csv").read_text(encoding="utf-8")
     (leaking / "manifest.csv").write_text(text.replace(",train,", ",test,", 1), encoding="utf-8")
-    assert main(["fit", str(leaking), "--output_dir", str(tmp_path / "out"), "--image_size", "32"]) == 3
+    assert (
+        main(["fit", str(leaking), "--output_dir", str(tmp_path / "out"), "--image_size", "32", "--prompt_width", "4"])
+        == 3
+    )
     assert "LEAKAGE" in capsys.readouterr().err
 
 
