@@ -86,7 +86,8 @@ def make_candidates(
     for backbone in backbones or (_OWN,):
         chosen = [] if backbone == _OWN else find_overlays(bundle, {"backbone": [backbone]})
         plan = _read(bundle, [*own, *map(str, chosen)], seed)
-        for arm in plan.select(plan.candidates):
+        arms = [arm for arm in plan.select(plan.candidates) if arm.name in plan.suitable(settings)]
+        for arm in arms:
             if taken := sorted(top_level(name) for name in arm.overrides if name in given):
                 raise ConfigError(
                     f"Candidates of fit differ in {taken[0]}, so that `--{taken[0]}` cannot be set for all; remove it, "
@@ -95,7 +96,7 @@ def make_candidates(
         rest = _of_evaluation(plan, settings)
         setup = set_up(
             plan,
-            plan.select(plan.candidates),
+            arms,
             {name: value for name, value in settings.items() if name not in rest},
         )
         setups.append(setup)

@@ -185,18 +185,15 @@ def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *,
         raise DataError(_no_target(source, listing.entries, given.get("encoding")))
     check_labels(listing.entries)
     why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
-    notes, overlays = [f"Task: classification in {len(labels)} classes; {why}."], []
-    order = given.get("label_order", "ordinal" if _are_grades(labels) else "nominal")
-    if order == "ordinal":
-        overlays.append("head_ordinal.json")
+    notes, settings = [f"Task: classification in {len(labels)} classes; {why}."], {}
+    if "label_order" not in given and _are_grades(labels):
+        settings["label_order"] = "ordinal"
         notes.append(
-            f"Classes are the whole numbers {labels[0]} to {labels[-1]}: taken as grades, one score with thresholds, "
-            "judged by quadratic kappa (--label_order nominal takes them as classes without an order)."
-            if _are_grades(labels)
-            else "Classes are grades, as --label_order says."
+            f"Classes are the whole numbers {labels[0]} to {labels[-1]}: taken as grades, judged by quadratic kappa "
+            "(--label_order nominal takes them as classes without an order)."
         )
     notes.append(_split(listing))
-    return Decision(task="classification", images=len(listing.entries), notes=notes, overlays=overlays)
+    return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
 
 
 def _split(listing: Listing) -> str:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from movl_monai.bundles import find_bundle
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.fit.candidates import make_candidates
 from movl_monai.fit.task import decide
 
 
@@ -42,20 +44,20 @@ def _list(root: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "task", "overlays"),
+    ("text", "task", "settings"),
     [
-        ("path,label a.png,x b.png,y", "classification", []),
-        ("path,label a.png,0 b.png,1 c.png,2", "classification", ["head_ordinal.json"]),
-        ("path,label a.png,0 b.png,1", "classification", []),
-        ("path,label a.png,3 b.png,7 c.png,9", "classification", []),
-        ("path,mask a.png,m.png", "segmentation", []),
-        ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", []),
-        ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", []),
+        ("path,label a.png,x b.png,y", "classification", {}),
+        ("path,label a.png,0 b.png,1 c.png,2", "classification", {"label_order": "ordinal"}),
+        ("path,label a.png,0 b.png,1", "classification", {}),
+        ("path,label a.png,3 b.png,7 c.png,9", "classification", {}),
+        ("path,mask a.png,m.png", "segmentation", {}),
+        ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", {}),
+        ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", {}),
     ],
 )
-def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, overlays: Sequence[str]) -> None:
+def test_a_list_tells_its_task(tmp_path: Path, text: str, task: str, settings: Mapping[str, Any]) -> None:
     decision = decide(_list(tmp_path, text))
-    assert (decision.task, list(decision.overlays), dict(decision.settings)) == (task, overlays, {})
+    assert (decision.task, dict(decision.settings)) == (task, settings)
     assert decision.notes[0].startswith(f"Task: {task}")
 
 
@@ -94,9 +96,7 @@ def test_volumes_are_trained_as_volumes(tmp_path: Path) -> None:
 def test_the_user_decides_otherwise(tmp_path: Path) -> None:
     both = _list(tmp_path, "path,label,mask a.png,0,m.png b.png,1,m.png c.png,2,m.png")
     decision = decide(both, task="classification", given={"label_order": "nominal"})
-    assert (decision.task, list(decision.overlays)) == ("classification", [])
-    two = _list(tmp_path, "path,label a.png,3 b.png,7")
-    assert decide(two, given={"label_order": "ordinal"}).overlays == ["head_ordinal.json"]
+    assert (decision.task, dict(decision.settings)) == ("classification", {})
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,18 @@ def test_data_without_one_target_per_image_are_refused(tmp_path: Path, text: str
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--task must be one of classification, segmentation, got 'detection'"):
         decide(_folders(tmp_path), task="detection")
+
+
+@pytest.mark.parametrize("bundle", ["movl_classification", "dvpt_classification"])
+def test_the_probe_of_grades_is_tried_where_classes_are_grades(bundle: str) -> None:
+    found = {
+        order: [
+            candidate.name
+            for candidate in make_candidates(
+                find_bundle(bundle), overlays=[], backbones=[], seed=0, defaults={"label_order": order}, given={}
+            ).ordered
+        ]
+        for order in ("nominal", "ordinal")
+    }
+    assert found["ordinal"][:3] == ["linear_probe", "layer_probe", "ordinal_probe"]
+    assert found["nominal"] == [name for name in found["ordinal"] if name != "ordinal_probe"]
