@@ -226,6 +226,11 @@ LATE = [
     (f"evaluate {{trained}} --dataset_dir {{copies}} {FAST}", 3, "6 images would be scored as test, although the "
      "network learned from them or from their patients in train, val or calibration"),
     ("predict {trained} {good} --output_dir {out} --device cpu --image_size 64", 2, "Use the same image_size,"),
+    (f"run inferring --config_file {{C}}/inference.json {{C}}/backbone_resnet50.json --dataset_dir {{good}} {FAST} "
+     "--output_dir {out} --checkpoint {trained}/models/model.pt --prompt_width 3 --backbone_weights null", 2,
+     "was trained on the frozen weights of 'tf_efficientnet_lite0"),
+    (f"predict {GOLDEN}/movl_classification/model.onnx {{empty}} --output_dir {{out}}", 2, "There is no file in the "
+     "folder; give a folder of DICOM"),
     (PREDICTED.replace("movl", "dvpt"), 2, "holds predictions with another model; choose another --output_dir"),
 ]  # fmt: skip
 

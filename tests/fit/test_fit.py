@@ -20,7 +20,7 @@ from movl_monai.export import read_exported
 from movl_monai.files import to_json
 from movl_monai.fit import Fit, fit
 from movl_monai.fit import run as fit_module
-from movl_monai.fit.budget import OutOfBudgetError
+from movl_monai.fit.budget import Budget, OutOfBudgetError
 from movl_monai.fit.choice import Choice
 from movl_monai.fit.summary import summarize
 from movl_monai.networks import load_checkpoint
@@ -156,7 +156,7 @@ def test_a_skipped_and_then_killed_fit_ends_as_one_that_was_not(
     assert resumed.report["id"]["auroc"] == finished.report["id"]["auroc"]
 
 
-def test_a_late_candidate_is_shortened_and_another_choice_looks_again(
+def test_a_late_candidate_is_shortened_and_stopped_and_another_choice_looks_again(
     phantom: Path, finished: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(finished.folder, tmp_path / "again")
@@ -165,6 +165,8 @@ def test_a_late_candidate_is_shortened_and_another_choice_looks_again(
     def late(setup: ArmSetup, *parts: Any, values: dict[str, Any], **options: Any) -> Any:
         if setup.name == "movl_layers" and not values:
             raise OutOfBudgetError(1e5, per_epoch=1000, epochs=2, closing=10)
+        if setup.name == "movl_layers":
+            monkeypatch.setattr(Budget, "left", lambda _: -1.0)
         return train_arm(setup, *parts, values=values, **options)
 
     parity = SimpleNamespace(logits=0.0, tolerance=0.0, images=1)
@@ -176,10 +178,11 @@ def test_a_late_candidate_is_shortened_and_another_choice_looks_again(
     monkeypatch.setattr(fit_module.shutil, "copyfile", lambda *_: None)
     again = fit(phantom, folder, overrides=FAST)
     entry = again.record["candidates"]["movl_layers"]
-    assert (entry["epochs"], entry["planned_epochs"], entry["state"]) == (1, 2, "trained")
+    assert (entry["values"]["epochs"], entry["planned_epochs"], entry["state"]) == (1, 2, "trained")
+    assert (entry["epochs"], entry["stopped"]) == (0, "by the budget, after 0 whole epochs")
     assert [look.split()[0] for look in again.record["looks_at_test"]] == [finished.record["chosen"], "movl_layers"]
     said = "\n".join(summarize(again))
-    assert "Chosen:  movl_layers (1 of 2 epochs)" in said
+    assert "Chosen:  movl_layers (0 of 2 epochs)" in said
     assert "look 2 at test in this folder" in said
 
 
