@@ -32,6 +32,9 @@ WORKFLOWS = {"training": "train.json", "evaluating": "evaluate.json", "inferring
 ON_ONE = {
     "benchmarks/": ("benchmarks",),
     "benchmarks/readers/": ("benchmarks.readers",),
+    "docs/howto/compare.md": ("compare",),
+    "docs/howto/ingest.md": ("ingest", "check", "training"),
+    "docs/howto/predict.md": ("predict", "movl_monai.predict.listener"),
     "movl_monai/experiments/compare": ("compare",),
     "movl_monai/engines/earlier.py": ("training", "evaluating"),
     "movl_monai/runs/output_dir.py": ("training", "evaluating"),
@@ -40,7 +43,6 @@ ON_ONE = {
     "movl_monai/cli/ensemble.py": ("ensemble",),
     "movl_monai/export": ("export",),
     "movl_monai/ingest/": ("ingest", "check"),
-    "movl_monai/ingest/README.md": ("ingest", "check", "training"),
     "movl_monai/phantom/": ("phantom",),
     "movl_monai/predict": ("predict", "movl_monai.predict.listener"),
     "movl_monai/cli/report.py": ("report",),
@@ -275,6 +277,7 @@ def _sources() -> list[str]:
         "bundles/**/*.py",
         "bundles/**/*.json",
         "**/README.md",
+        "docs/**/*.md",
     )
     found = {path for kind in kinds for path in ROOT.glob(kind)} | {*ROOT.glob("results/*.md")}
     found |= {ROOT / "BENCHMARKS.md", ROOT / "SECURITY.md"}

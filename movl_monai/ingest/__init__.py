@@ -2,5 +2,5 @@
 
 :mod:`.examine` reads each file in a worker process, :mod:`.journal` keeps the result, :mod:`.volumes` groups frames,
 :mod:`.labels` and :mod:`.manifest` make the list, :mod:`.findings` looks for problems, and :mod:`.page` shows them.
-README.md beside this file is the manual.
+The manual is docs/howto/ingest.md.
 """

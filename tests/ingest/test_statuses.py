@@ -11,7 +11,7 @@ from movl_monai.ingest.records import LOST, STATUSES, UNREADABLE
 from movl_monai.ingest.volumes import FLAGS
 from movl_monai.readers.errors import REASONS
 
-MANUAL = Path(findings.__file__).with_name("README.md").read_text(encoding="utf-8")
+MANUAL = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "ingest.md").read_text(encoding="utf-8")
 
 
 def table(heading: str) -> dict[str, str]:

@@ -222,7 +222,7 @@ def test_a_result_of_the_base_class_outside_of_the_range_is_clamped_and_its_chan
 
 
 def test_the_readme_names_them_with_their_parameters() -> None:
-    text = (Path(__file__).resolve().parents[3] / "transforms" / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "images.md").read_text(encoding="utf-8")
     listed = re.findall(
         r"^\| `(\w+)` \| `(\w+)\(d\)` \| (.+?): ([\d., of]+) \|$", text.split("## Corruptions")[1], re.M
     )

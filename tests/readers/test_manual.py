@@ -10,7 +10,7 @@ from movl_monai.readers.dicom import FLAGS
 from movl_monai.readers.dicom.decode import DECODERS
 from movl_monai.transforms import __all__ as exported
 
-TEXT = (Path(__file__).resolve().parents[2] / "transforms" / "README.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "images.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> list[tuple[str, str]]:
