@@ -20,7 +20,7 @@ WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundles data train evaluate report test lint types house language check bench fuzz hostile golden constraints sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test docs examples lint types house language check bench fuzz hostile golden constraints sbom deploy-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,6 +65,12 @@ report: setup  ## make report.html again from the stored report and figures
 test: setup  ## run the tests (with MOVL_TEST_DATA set, also those on real data)
 	@[ -n "$$MOVL_TEST_DATA" ] || echo "==> MOVL_TEST_DATA is not set: tests on real data will skip"
 	@"$(RUN)/python" -m pytest $(PYTEST_ARGS)
+
+docs: setup  ## build the site in build/site; a warning or a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 "$(RUN)/python" -m mkdocs build --strict --quiet && echo "Site: build/site/index.html"
+
+examples: setup  ## record what the examples print, which their pages show
+	@"$(RUN)/python" -m tests.examples
 
 lint: setup  ## check style, and which package imports which
 	@"$(RUN)/ruff" format --check . && "$(RUN)/ruff" check . && "$(RUN)/lint-imports" --no-cache

@@ -280,7 +280,7 @@ def _sources() -> list[str]:
         "docs/**/*.md",
     )
     found = {path for kind in kinds for path in ROOT.glob(kind)} | {*ROOT.glob("results/*.md")}
-    found |= {ROOT / "BENCHMARKS.md", ROOT / "SECURITY.md"}
+    found |= {ROOT / name for name in ("BENCHMARKS.md", "CONTRIBUTING.md", "SECURITY.md")}
     names = sorted(path.relative_to(ROOT).as_posix() for path in found)
     kept = [name for name in names if not name.startswith(("tests/", ".", "build/", "dist/"))]
     return [

@@ -90,14 +90,3 @@ def test_an_array_that_is_no_image_is_refused(array: np.ndarray, words: str, tra
 def test_a_missing_data_set_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(mm.MovlError, match="dataset_dir must be a folder"):
         mm.train("movl_classification", tmp_path / "none", tmp_path / "out")
-
-
-def test_the_training_from_parts_in_the_readme_runs(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    (block,) = [
-        part.split("```")[0] for part in text.split("```python\n")[1:] if "StagedTrainer" in part.split("```")[0]
-    ]
-    assert '"chest", 128' in block
-    assert len(block.splitlines()) < 45
-    exec(compile(block.replace('"chest", 128', f"{str(phantom)!r}, 64"), "README", "exec"), {})
-    assert capsys.readouterr().out.strip().endswith("of 6 validation images are right.")

@@ -80,6 +80,8 @@ def test_the_image_is_built_from_files_that_exist_and_are_sent() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     assert f'version = "{movl_monai.__version__}"' in PYPROJECT
     assert f"## {movl_monai.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (movl_monai.__version__, "Apache-2.0")
 
 
 def test_every_module_imports() -> None:
