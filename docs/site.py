@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,17 +125,13 @@ def _outputs(name: str) -> list[str]:
 
 
 def settings(bundle: str) -> str:
-    """Return the tables of settings and overlays in the page of a bundle."""
-    text = (ROOT / f"bundles/{bundle}/docs/README.md").read_text(encoding="utf-8")
-    tables = {name: re.search(rf"<!-- {name}:[^>]*-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)[1] for name in _TABLES}
-    example = f"movl-monai train {bundle} DATA --output_dir OUT --SETTING VALUE"
-    return "\n".join(
-        [f"# Settings of {bundle}", "", f"```bash\n{example}\n```", ""]
-        + [f"## {title}\n\n{tables[name]}" for name, title in _TABLES.items()]
-    )
-
-
-_TABLES = {"settings": "Settings", "overlays": "Overlays"}
+    """Return the page of a bundle's settings and overlays, from bundles/_shared/manual.json."""
+    make = runpy.run_path(str(ROOT / "bundles/_shared/make.py"))
+    manual = make["make_config"](bundle, make["MANUAL"])
+    command = f"movl-monai train {bundle} DATA --output_dir OUT --SETTING VALUE"
+    rows = [f"# Settings of {bundle}", "", f"```bash\n{command}\n```", "", "## Settings", ""]
+    rows += make["_setting_rows"](bundle, manual)
+    return "\n".join([*rows, "", "## Overlays", "", *make["_overlay_rows"](manual)])
 
 
 def api() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_python_of_pages_is_in_examples_or_tested_elsewhere() -> None:
 def test_files_that_a_page_names_exist(path: Path) -> None:
     named = re.findall(r"`((?:movl_monai|transforms|bundles|tests|examples|docs)/[\w./-]+)`", path.read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_to_other_sites_are_well_formed(path: Path) -> None:
+    links = [urlsplit(link) for link in re.findall(r"\]\((\w+:[^)]*)\)", path.read_text("utf-8"))]
+    right = [link for link in links if link.scheme == "https" and re.fullmatch(r"[\w-]+(\.[\w-]+)+", link.netloc)]
+    assert right == links
 
 
 def test_targets_of_make_exist() -> None:
