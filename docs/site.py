@@ -129,9 +129,11 @@ def settings(bundle: str) -> str:
     make = runpy.run_path(str(ROOT / "bundles/_shared/make.py"))
     manual = make["make_config"](bundle, make["MANUAL"])
     command = f"movl-monai train {bundle} DATA --output_dir OUT --SETTING VALUE"
-    rows = [f"# Settings of {bundle}", "", f"```bash\n{command}\n```", "", "## Settings", ""]
-    rows += make["_setting_rows"](bundle, manual)
-    return "\n".join([*rows, "", "## Overlays", "", *make["_overlay_rows"](manual)])
+    tables = {"Settings": make["_setting_rows"](bundle, manual), "Overlays": make["_overlay_rows"](manual)}
+    parts = [f"# Settings of {bundle}", f"```bash\n{command}\n```"]
+    for title, rows in tables.items():
+        parts += [f"## {title}", '<div class="settings" markdown>', "\n".join(rows), "</div>"]
+    return "\n\n".join(parts) + "\n"
 
 
 def api() -> str:
