@@ -1,4 +1,4 @@
-"""Run the examples cell by cell; `make examples` writes what they print, which their pages show."""
+"""Run the examples cell by cell; `make examples` records their output, which their pages show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def names() -> list[str]:
 
 
 def run(name: str, folder: Path) -> list[str]:
-    """Return what each code cell of an example prints in a working folder."""
+    """Run an example in a working folder, and return the output of each code cell."""
     cells = jupytext.read(FOLDER / f"{name}.py", fmt="py:percent").cells
     space: dict[str, Any] = {"__name__": "__main__"}
     outputs = []
