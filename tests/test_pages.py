@@ -1,4 +1,4 @@
-"""Pages keep their promises: examples print what is shown, commands run, names are complete."""
+"""Pages keep their promises: examples print the output shown, commands run, names exist."""
 
 from __future__ import annotations
 
