@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "jsonable",
     "keep_evaluated",
     "missing_part",
+    "started_at",
     "to_json",
     "write_atomically",
     "write_file_table",
@@ -159,3 +161,13 @@ def write_file_table(folder: str | os.PathLike[str], lines: Iterable[tuple[str, 
     # file names need not be valid text
     content = stream.getvalue().encode("utf-8", "surrogateescape")
     write_atomically(Path(folder) / FILE_TABLE, content, private=True)
+
+
+def started_at() -> int:
+    """Return the time stamp of the outputs, in seconds: SOURCE_DATE_EPOCH if it is set, else the current time.
+
+    Reference:
+        https://reproducible-builds.org/specs/source-date-epoch
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(given) if given.isdecimal() else int(time.time())

@@ -15,8 +15,7 @@ from movl_monai import heap
 from movl_monai.deploy.prediction import Outcome, clean_errors, outcome_of
 from movl_monai.deploy.sdk import Application
 from movl_monai.errors import ConfigError, user_error
-from movl_monai.files import clear_leftovers, write_atomically
-from movl_monai.predict.journal import started_at
+from movl_monai.files import clear_leftovers, started_at, write_atomically
 from movl_monai.predict.outputs import output_folders
 
 __all__ = ["DeployApplication", "Paths", "main"]

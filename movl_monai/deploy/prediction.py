@@ -13,8 +13,9 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import EXIT_SOME_FAILED, ConfigError, DataError, MovlError
 from movl_monai.evaluation.rows import OK, failed_row
+from movl_monai.files import started_at
 from movl_monai.predict.job import Job
-from movl_monai.predict.journal import Writer, started_at
+from movl_monai.predict.journal import Writer
 from movl_monai.predict.listing import Listed
 from movl_monai.predict.loader import Decoding, Item, make_units
 from movl_monai.predict.model import Model, open_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -23,21 +22,11 @@ from movl_monai.predict.outputs import OUTPUTS, Output
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers.dicom.quiet import quiet
 
-__all__ = ["Journal", "Writer", "started_at"]
+__all__ = ["Journal", "Writer"]
 
 _FORMAT = 2  # rows with answers
 _PATTERN = "journal*.jsonl"
 Row = dict[str, Any]
-
-
-def started_at() -> int:
-    """Return the time stamp of the outputs, in seconds: SOURCE_DATE_EPOCH if it is set, else the current time.
-
-    Reference:
-        https://reproducible-builds.org/specs/source-date-epoch
-    """
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(given) if given.isdecimal() else int(time.time())
 
 
 class Journal:

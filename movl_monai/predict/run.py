@@ -18,10 +18,10 @@ from movl_monai.data import IdMap
 from movl_monai.data.series import HARMLESS
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.rows import FAILED, SKIPPED, failed_row, recordable
-from movl_monai.files import FILE_TABLE, clear_leftovers, write_atomically, write_file_table
+from movl_monai.files import FILE_TABLE, clear_leftovers, started_at, write_atomically, write_file_table
 from movl_monai.predict.agreement import agreement_csv, agreement_text, compare_labels
 from movl_monai.predict.job import Job
-from movl_monai.predict.journal import Journal, Writer, started_at
+from movl_monai.predict.journal import Journal, Writer
 from movl_monai.predict.listing import Listed, Source, list_images
 from movl_monai.predict.loader import Decoding, Unit, load_units, make_units, plan_decoding
 from movl_monai.predict.model import Model, open_model
