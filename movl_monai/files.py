@@ -26,6 +26,7 @@ __all__ = [
     "missing_part",
     "started_at",
     "to_json",
+    "today",
     "write_atomically",
     "write_file_table",
 ]
@@ -171,3 +172,8 @@ def started_at() -> int:
     """
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     return int(given) if given.isdecimal() else int(time.time())
+
+
+def today() -> str:
+    """Return the date of the outputs, such as "2026-11-30"; see :func:`started_at`."""
+    return time.strftime("%Y-%m-%d", time.localtime(started_at()))

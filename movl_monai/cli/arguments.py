@@ -190,7 +190,7 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--salt", default=None, metavar="TEXT", help="of the ids, 16 or more characters")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs read")
     _add_reading_arguments(parser)
-    accept_old_names(parser, out="output", workers="num_workers")
+    accept_old_names(parser, out="output", workers="num_workers", thumbnails="patient_pictures")
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +204,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         "--max_unreadable", type=float, default=0.05, metavar="SHARE", help="of the files, in [0, 1] (default: 0.05)"
     )
     _add_reading_arguments(parser)
-    accept_old_names(parser, workers="num_workers")
+    accept_old_names(parser, workers="num_workers", thumbnails="patient_pictures")
 
 
 def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,7 +224,13 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id_domain", default="id", metavar="NAME", help="the in-distribution domain (default: id)")
     add_num_workers(parser, os.cpu_count() or 1, "default: one per core")
     parser.add_argument("--headers_only", action="store_true", help="read no pixels: quick, but finds no copies")
-    parser.add_argument("--thumbnails", type=int, default=48, metavar="N", help="pictures on the page (default: 48)")
+    parser.add_argument(
+        "--patient_pictures",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pictures of patients on the page (default: 0, none)",
+    )
     parser.add_argument("--no_progress", action="store_true", help=argparse.SUPPRESS)
     shown = parser.add_argument_group("what the model will see (as in the bundles' configs)")
     shown.add_argument("--image_size", type=int, default=224)

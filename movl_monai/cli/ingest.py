@@ -113,9 +113,10 @@ def _judge(quality: dict[str, Any], max_unreadable: float) -> tuple[int, str]:
 
 
 def _reading(options: argparse.Namespace) -> Reading:
-    if options.num_workers < 0 or options.thumbnails < 0:
+    if options.num_workers < 0 or options.patient_pictures < 0:
         raise ConfigError(
-            f"--num_workers and --thumbnails must be >= 0, got {options.num_workers} and {options.thumbnails}."
+            f"--num_workers and --patient_pictures must be >= 0, got {options.num_workers} and "
+            f"{options.patient_pictures}."
         )
     return Reading(
         preprocessing=Preprocessing(
@@ -131,7 +132,7 @@ def _reading(options: argparse.Namespace) -> Reading:
         ),
         headers_only=options.headers_only,
         num_workers=options.num_workers,
-        thumbnails=options.thumbnails,
+        patient_pictures=options.patient_pictures,
         patient_pattern=options.patient_pattern,
         id_domain=options.id_domain,
         encoding=options.encoding,

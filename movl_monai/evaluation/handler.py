@@ -25,7 +25,7 @@ from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
 from movl_monai.evaluation.rows import case_row, left_out_row, results_csv, results_json
 from movl_monai.evaluation.trust_record import trained_state_sha256, trust_record, write_trust
-from movl_monai.files import keep_evaluated, write_atomically, write_file_table
+from movl_monai.files import keep_evaluated, today, write_atomically, write_file_table
 from movl_monai.metrics.masks import mask_figures
 from movl_monai.metrics.stored.cases import Case, case_sections, cases_csv
 from movl_monai.metrics.stored.outputs import OUTPUTS_FILE, StoredOutputs, write_outputs
@@ -163,7 +163,7 @@ class EvaluationReportHandler(CollectingImages):
         checkpoint: loaded checkpoint file, for its size and sha256.
         seed: seed of the run, for the facts.
         strategy: list of stages or its name, for the facts.
-        facts: further facts, without paths and patients.
+        facts: further facts, without paths and patients; ``data`` is the name of the data set in the title.
         attention_images: number of single images to show with the attention of dynamic prompts, if the adapter has
             them. These are pictures of patients. The mean over ID test images is always shown.
         explanation_images: number of right, and of wrong, test images of each domain to show with saliency and the
@@ -214,7 +214,12 @@ class EvaluationReportHandler(CollectingImages):
         self.far_domains = list(far_domains)
         self.id_map = id_map
         self.network = network
-        self.origin: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "strategy": strategy, "facts": facts}
+        self.origin: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "strategy": strategy,
+            "facts": {"evaluated": today()} | dict(facts or {}),
+        }
         self.options = ReportOptions(seed=bootstrap_seed, **options)
         self.against = against
         self.trust_record = trust_record
@@ -351,12 +356,12 @@ class SegmentationReportHandler(CollectingCases):
         resize_mode: mode in which the images were resized.
         largest_component: keep only the largest connected component of each predicted class.
         pictures: draw the best, the median and the worst case. The pictures show patients, with any text burned into
-            the images; use False for a report that leaves the site.
+            the images.
         network: network, for the facts of the report.
         checkpoint: loaded checkpoint file, for its size and sha256.
         seed: seed of the run, for the facts.
         strategy: list of stages or its name, for the facts.
-        facts: further facts, without paths and patients.
+        facts: further facts, without paths and patients; ``data`` is the name of the data set in the title.
         rounds: number of resamples of the intervals.
         level: confidence level of the intervals.
         bootstrap_seed: seed of the resampling.
@@ -379,7 +384,7 @@ class SegmentationReportHandler(CollectingCases):
         id_map: Any = None,
         resize_mode: str = "stretch",
         largest_component: bool = False,
-        pictures: bool = True,
+        pictures: bool = False,
         network: nn.Module | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         seed: int | None = None,
@@ -403,7 +408,7 @@ class SegmentationReportHandler(CollectingCases):
         self.id_map = id_map
         self.pictures = pictures
         self.network = network
-        post = {"largest_component": largest_component}
+        post = {"largest_component": largest_component, "evaluated": today()}
         self.origin: dict[str, Any] = {
             "checkpoint": checkpoint,
             "seed": seed,

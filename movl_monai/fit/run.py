@@ -310,6 +310,7 @@ class _Work:
             preprocessing=Preprocessing(**{**seen, "image_size": size if isinstance(size, int) else max(size)}),
             headers_only=self.decision.images > _DECODED,
             num_workers=os.cpu_count() or 1,
+            patient_pictures=int(self.candidates.evaluation.get("patient_pictures", 0)),
             patient_pattern=self._setting("patient_pattern", None),
             id_domain=self._setting("id_domain", "id"),
             encoding=self._setting("encoding", None),

@@ -17,6 +17,7 @@ __all__ = ["Finding", "find_problems"]
 Level = Literal["leak", "warning", "note"]
 
 _EXAMPLES, _IDS = 5, 8
+_LOW_CONTRAST = 12.75  # standard deviation of the 256 grey levels; radiographs and slices have 25 to 90
 _SHOULD_BE_ONE = {"modality": "mixed_modalities", "view": "mixed_views", "format": "mixed_formats"} | {
     "kind": "mixed_kinds",
     "intent": "mixed_intents",
@@ -145,6 +146,11 @@ _SINGLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         *("few_levels", "warning", _has("exposure", "few_levels")),
         f"Images that the network sees in fewer than 32 of 256 grey levels. {_RANGES}",
+    ),
+    (
+        *("low_contrast", "warning", f"exposure = '' AND deviation > 0 AND deviation < {_LOW_CONTRAST}"),
+        f"Images that the network sees with little contrast: their grey levels deviate by less than a twentieth of "
+        f"white. {_RANGES}",
     ),
     (
         *("implausible_hu", "warning", _has("flags", "implausible_hu")),

@@ -7,10 +7,12 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from movl_monai.data.decode import ItemTransform, decode_all
+from movl_monai.files import today
 from movl_monai.ingest.journal import Journal
 from movl_monai.ingest.quality import has_leaks, lost_files
 from movl_monai.ingest.records import STATUSES
@@ -31,12 +33,14 @@ class Thumbnail:
         id: salted id of the image.
         label: class, or "".
         modality: modality, or format without one.
+        series: salted id of the volume or series, "" for a single picture.
         data: data URI of a JPEG.
     """
 
     id: str
     label: str
     modality: str
+    series: str
     data: str
 
 
@@ -46,21 +50,25 @@ def withheld(journal: Journal) -> int:
 
 
 def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
-    """Choose images in turn from every label and modality, by id: as good as at random, and repeatable.
+    """Choose images in turn from every label, modality and series: as good as at random, and repeatable.
 
     Args:
-        journal: with the table ``images``.
+        journal: with the tables ``images`` and ``placed``.
         count: largest number of images.
 
     Returns:
-        Path relative to the root, frame (None for a file with one), id, label, modality.
+        Path relative to the root, frame (None for a file with one), id, label, modality, series; sorted by label,
+        modality and series, and within a series by position.
     """
     cursor = journal.db.execute(
         f"""
-        SELECT path, shown AS frame, id, label, group_name AS modality FROM (
-            SELECT *, ROW_NUMBER() OVER (PARTITION BY label, group_name ORDER BY id) AS turn FROM (
-                SELECT listed.*, CASE modality WHEN '' THEN format ELSE modality END AS group_name
-                FROM listed WHERE pixels != '' AND NOT {_MAY_SHOW_NAMES}
+        SELECT path, shown AS frame, id, label, group_name AS modality, volume AS series, place FROM (
+            SELECT *, ROW_NUMBER() OVER (PARTITION BY label, group_name ORDER BY round, id) AS turn FROM (
+                SELECT *, ROW_NUMBER() OVER (PARTITION BY label, group_name, volume ORDER BY id) AS round FROM (
+                    SELECT listed.*, COALESCE(volume, '') AS volume, COALESCE("order", 0) AS place,
+                        CASE modality WHEN '' THEN format ELSE modality END AS group_name
+                    FROM listed LEFT JOIN placed USING (key, frame) WHERE pixels != '' AND NOT {_MAY_SHOW_NAMES}
+                )
             )
         ) JOIN paths USING (key) JOIN (SELECT key, frame, shown FROM images) USING (key, frame)
         ORDER BY turn, label, group_name, id LIMIT ?
@@ -69,7 +77,7 @@ def choose_images(journal: Journal, count: int) -> list[dict[str, Any]]:
     )
     names = [column[0] for column in cursor.description]
     chosen = [dict(zip(names, row, strict=True)) for row in cursor]
-    return sorted(chosen, key=lambda row: (row["label"] or "", row["modality"], row["id"]))
+    return sorted(chosen, key=lambda row: (row["label"] or "", row["modality"], row["series"], row["place"], row["id"]))
 
 
 def make_thumbnails(
@@ -91,7 +99,7 @@ def make_thumbnails(
     for index, row in enumerate(chosen):
         image = decoded[index].image
         if image is not None:
-            yield Thumbnail(row["id"], row["label"] or "", row["modality"], _data_uri(image))
+            yield Thumbnail(row["id"], row["label"] or "", row["modality"], row["series"], _data_uri(image))
 
 
 def _data_uri(image: Any) -> str:
@@ -120,7 +128,11 @@ def render_page(quality: Mapping[str, Any], thumbnails: Sequence[Thumbnail], *, 
     return render_template(
         "folder.html",
         quality=quality,
-        thumbnails=thumbnails,
+        groups=[list(group) for _, group in groupby(thumbnails, key=lambda one: (one.label, one.modality, one.series))],
+        date=today(),
+        undeclared=sum(
+            row["images"] for row in quality["distributions"]["format"] if row["value"] not in ("dicom", "nifti")
+        ),
         withheld=withheld,
         lost=lost_files(quality["statuses"]),
         has_leaks=has_leaks(dict(quality)),

@@ -56,7 +56,7 @@ class Reading:
         preprocessing: of the model's input.
         headers_only: read no pixels: fast, but without intensities and repeated pixels.
         num_workers: processes; 0 reads in this process.
-        thumbnails: largest number of pictures on the page.
+        patient_pictures: largest number of pictures of patients on the page.
         patient_pattern: regular expression with a group ``patient`` for the relative path.
         id_domain: name of the in-distribution domain.
         encoding: code page of CSV lists that are not Unicode.
@@ -66,7 +66,7 @@ class Reading:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     headers_only: bool = False
     num_workers: int = 0
-    thumbnails: int = 48
+    patient_pictures: int = 0
     patient_pattern: str | None = None
     id_domain: str = "id"
     encoding: str | None = None
@@ -331,8 +331,8 @@ def _write_quality(
 ) -> list[Path]:
     """Write quality.json and quality.html; return their paths."""
     hidden, pictures = withheld(journal), []
-    if not reading.headers_only and reading.thumbnails:
-        chosen = choose_images(journal, reading.thumbnails)
+    if not reading.headers_only and reading.patient_pictures:
+        chosen = choose_images(journal, reading.patient_pictures)
         transform = reading.preprocessing.build()
         pictures = list(make_thumbnails(chosen, transform, root=root, num_workers=reading.num_workers))
     quality["pictures"] = {"shown": [picture.id for picture in pictures], "withheld": hidden}

@@ -20,6 +20,7 @@ LEAST = {
     "num_prompts": 1,
     "num_queries": 1,
     "num_workers": 0,
+    "patient_pictures": 0,
     "prompt_width": 1,
     "seed": 0,
     "share_every": 1,

@@ -159,21 +159,21 @@ def test_irregular_series_have_true_volumes_and_no_distances(
     assert len(list((tmp_path / "written").rglob("*.nii.gz"))) == is_written
 
 
-def test_pictures_of_patients_can_be_left_out(tmp_path: Path) -> None:
+def test_pictures_of_patients_are_left_out_by_default(tmp_path: Path) -> None:
     data = dataset(write_images(tmp_path / "data"))
-    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5, pictures=False)
+    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5)
     _run(IMAGES, handler, data)
-    names = ["MODEL_CARD.md", "cases.csv", "model_card.json", "overview.png", "report.html", "report.json"]
+    names = ["MODEL_CARD.md", "cases.csv", "model_card.json", "report.html", "report.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("<img") == 1  # the chart of the figures
-    assert "left out on purpose" in page
+    assert "<img" not in page
+    assert "--patient_pictures" in page
 
 
 def test_other_domains_get_a_section_and_a_picture(tmp_path: Path) -> None:
     here, there = write_images(tmp_path / "here"), write_images(tmp_path / "there", splits=(("test", 3),))
     data = dataset(here, ood_dataset_dirs=[there])
-    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5)
+    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=5, pictures=True)
     _run(IMAGES, handler, data)
     assert handler.report is not None
     assert handler.report["ood"]["there"]["n"] == 3

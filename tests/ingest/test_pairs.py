@@ -20,7 +20,7 @@ from tests.readers.dicom.objects import as_file
 from tests.readers.segmentations import segmentation, source_series
 from tests.tables import read_rows
 
-READING = Reading(preprocessing=SMALL, progress=False, thumbnails=20)
+READING = Reading(preprocessing=SMALL, progress=False, patient_pictures=20)
 
 
 def pairs(root: Path, count: int = 6, *, suffix: str = "", turn: int | None = None) -> Path:

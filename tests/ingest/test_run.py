@@ -18,7 +18,7 @@ from movl_monai.ingest.run import Outcome, Reading, check_manifest, ingest_folde
 from tests.ingest.conftest import SMALL, MakePng, MakeSlice
 from tests.tables import read_rows
 
-READING = Reading(preprocessing=SMALL, progress=False, thumbnails=4)
+READING = Reading(preprocessing=SMALL, progress=False, patient_pictures=4)
 
 
 def ingest(root: Path, name: str = "manifest.csv", **options: Any) -> Outcome:
@@ -267,7 +267,7 @@ def test_nothing_that_identifies_is_written(
 def test_labels_of_slides_are_neither_listed_nor_pictured(tmp_path: Path, make_slice: MakeSlice) -> None:
     make_slice(tmp_path / "tissue.dcm", Modality="SM")
     make_slice(tmp_path / "label.dcm", Modality="SM", ImageType=["ORIGINAL", "PRIMARY", "LABEL"])
-    outcome = ingest_folder(tmp_path, out=tmp_path / "m.csv", reading=Reading(preprocessing=SMALL))
+    outcome = ingest_folder(tmp_path, out=tmp_path / "m.csv", reading=READING)
     assert outcome.quality["statuses"] == {"label_image": 1, "ok": 1}
     assert [row["path"] for row in read_rows(tmp_path / "m.csv")] == ["tissue.dcm"]
     assert len(outcome.quality["pictures"]["shown"]) == 1

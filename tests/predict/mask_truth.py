@@ -98,7 +98,7 @@ def segmented(folder: Path, kind: str) -> Segmented:
     for split, side in product(("train", "val"), ("images", "masks")):  # what every data set has
         (data / split / side).mkdir(parents=True)
         Image.new("L", (8, 8)).save(data / split / side / "blank.png")
-    settings = {"mask_class_names": NAMES, "report_pictures": False}
+    settings = {"mask_class_names": NAMES}
     return judge_masks(run.folder, data, images, folder / "evaluated", truth=truth, names=NAMES, **settings)
 
 
