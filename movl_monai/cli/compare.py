@@ -19,7 +19,7 @@ from movl_monai.experiments.compare.fractions import run_fractions, write_fracti
 from movl_monai.experiments.compare.jobs import run_jobs
 from movl_monai.experiments.compare.statistics import compare_results
 from movl_monai.experiments.compare.summary import read_comparison, summary_markdown
-from movl_monai.experiments.compare.table import comparison_csv, comparison_markdown
+from movl_monai.experiments.compare.table import comparison_csv, comparison_html, comparison_markdown
 from movl_monai.experiments.compare.work import RunTask
 from movl_monai.files import write_atomically
 from movl_monai.id_values import parse_overrides
@@ -28,7 +28,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the comparison, print the table, and write comparison.md, comparison.csv and comparison.png."""
+    """Run the comparison, print the table, and write comparison.html, .md, .csv and .png."""
     if options.summary:
         return _summarise(options)
     for name in ("bundle", "dataset_dir"):
@@ -139,7 +139,7 @@ def _run_fractions(options: argparse.Namespace, make: Any, folder: Path, command
 
 
 def write_tables(comparison: Any, outcome: Any, *, command: str) -> str:
-    """Compute the figures, write the three files, and return the page."""
+    """Compute the figures, write the four files, and return the table as Markdown."""
     references = comparison.plan.references
     figures = compare_results(outcome.results, references=references, id_domain=comparison.data.test.id_domain)
     if not figures:
@@ -147,8 +147,11 @@ def write_tables(comparison: Any, outcome: Any, *, command: str) -> str:
     folder = comparison.folder.path
     page = comparison_markdown(comparison, outcome, figures, command=command, picture="comparison.png")
     write_atomically(folder / "comparison.csv", comparison_csv(outcome, figures, references).encode())
-    write_atomically(folder / "comparison.png", draw_comparison(figures, references=references))
+    picture = draw_comparison(figures, references=references)
+    write_atomically(folder / "comparison.png", picture)
     write_atomically(folder / "comparison.md", page.encode())
+    html = comparison_html(comparison, outcome, figures, command=command, picture=picture)
+    write_atomically(folder / "comparison.html", html.encode())
     return page
 
 

@@ -39,7 +39,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the suite, print the page, and write robustness.md, .csv, .png and .json."""
+    """Run the suite, print the page, and write robustness.html, .md, .csv, .png and .json."""
     names = choose_corruptions(split_words(options.corruptions) if options.corruptions is not None else None)
     cells = cells_of(names, split_numbers(options.severities, option="--severities", example="1,3,5"))
     folder = Path(options.output_dir)
@@ -70,10 +70,10 @@ def run(options: argparse.Namespace) -> int:
         rounds=options.rounds,
     )
     page = write_result(folder, result, command=_command(options, baseline))
-    table = folder / "robustness.md"
-    show(
-        options, f"{page}\nTable: {table}, robustness.csv, robustness.png, robustness.json", {"table": table, **result}
-    )
+    table = folder / "robustness.html"
+    text = f"{page}
+Page: {table}; table: robustness.md, robustness.csv, robustness.png, robustness.json"
+    show(options, text, {"page": table, "table": folder / "robustness.md", **result})
     return 0
 
 

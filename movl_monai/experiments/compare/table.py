@@ -16,9 +16,20 @@ from movl_monai.evaluation import figure_with_interval, render_table
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from movl_monai.experiments.compare.statistics import Difference, DomainFigures
 from movl_monai.experiments.compare.work import RunTask
+from movl_monai.files import today
 from movl_monai.metrics.declared import MOVED
+from movl_monai.report.sections.experiment import Block, Table, no_clear_difference, render_experiment
 
-__all__ = ["comparison_csv", "comparison_markdown", "conclusions", "cost_rows", "domain_rows", "facts"]
+__all__ = [
+    "comparison_csv",
+    "comparison_html",
+    "comparison_markdown",
+    "conclusions",
+    "cost_rows",
+    "domain_rows",
+    "facts",
+    "verdicts",
+]
 
 
 def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], command: str) -> list[str]:
@@ -229,6 +240,92 @@ def comparison_markdown(
     lines += ["## Cost and choice", "", render_table(cost_rows(comparison, outcome), style="markdown")]
     lines += ["## How it was made", "", *facts(comparison, outcome, figures, command), ""]
     return "\n".join(lines)
+
+
+def comparison_html(
+    comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], *, command: str, picture: bytes
+) -> str:
+    """Return the page of a comparison: verdict, arms by domain, figure, and folded details.
+
+    Args:
+        comparison: the comparison.
+        outcome: its results.
+        figures: from :func:`compare_results`.
+        command: command that made it, without paths.
+        picture: result of :func:`~movl_monai.experiments.compare.figure.draw_comparison`.
+    """
+    references = _used(figures, comparison.plan.references)
+    domains = list(dict.fromkeys(entry.domain for entry in figures))
+    parts = {domain: [entry for entry in figures if entry.domain == domain] for domain in domains}
+    about = {domain: f"{_place(domain)}: {part[0].images} {part[0].unit}" for domain, part in parts.items()}
+    others = [
+        Table(rows=rows, caption=about[domain] + ". ± is a standard deviation.")
+        for domain, part in parts.items()
+        if len((rows := _without(domain_rows(part, ()), part[0].shown.heading(part[0].main)))[0]) > 1
+    ]
+    made = [line.removeprefix("- ") for line in facts(comparison, outcome, figures, command) if line]
+    blocks = [
+        Block(
+            title="Arms",
+            folded=False,
+            tables=[Table(rows=_main_rows(parts, references), caption="; ".join(about.values()) + ".")],
+        ),
+        Block(
+            title="Picture",
+            picture=picture,
+            about="Diamonds are means, bars 95 % intervals; the tables hold the numbers.",
+        ),
+        Block(title="Other figures", tables=others),
+        Block(title="Cost and choice", tables=[Table(rows=cost_rows(comparison, outcome))]),
+        Block(title="How it was made", lines=made),
+    ]
+    return render_experiment(
+        title=f"Comparison of {', '.join(dict.fromkeys(entry.arm for entry in figures))}",
+        facts=[" or ".join(comparison.data.sizes()["test"]["classes"]), f"made {today()}"],
+        verdict=" ".join(verdicts(figures, references)),
+        blocks=blocks,
+    )
+
+
+def verdicts(figures: Sequence[DomainFigures], references: Sequence[str]) -> list[str]:
+    """Return, without numbers, which arms are clearly better or worse than each reference, and where none is."""
+    sentences = []
+    for reference in _used(figures, references):
+        unclear = []
+        for domain in dict.fromkeys(entry.domain for entry in figures):
+            found: dict[str, list[str]] = {"better": [], "worse": []}
+            for entry in figures:
+                change = entry.differences.get(reference, {}).get(entry.main) if entry.domain == domain else None
+                if change is not None and change.excludes_zero:
+                    found["better" if (change.value or 0) > 0 else "worse"].append(entry.arm)
+            words = " and ".join(f"{', '.join(arms)} clearly {word}" for word, arms in found.items() if arms)
+            if words:
+                sentences.append(f"Against {reference} {_place(domain)}: {words}.")
+            else:
+                unclear.append(_place(domain))
+        if unclear:
+            sentences.append(no_clear_difference(reference, unclear))
+    return sentences or ["No reference arm is among the arms, so there are no differences."]
+
+
+def _main_rows(parts: Mapping[str, Sequence[DomainFigures]], references: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each arm, with the main figure and its differences on every domain."""
+    rows: dict[str, dict[str, Any]] = {}
+    for domain, part in parts.items():
+        where = "" if domain == "id" else f"{domain}: "
+        for entry, row in zip(part, domain_rows(part, references), strict=True):
+            title = _title(entry)
+            kept = {key: text for key, text in row.items() if key == title or key.startswith(f"{title} - ")}
+            rows.setdefault(entry.arm, {"arm": entry.arm}).update({where + key: text for key, text in kept.items()})
+    return list(rows.values())
+
+
+def _without(rows: Sequence[Mapping[str, Any]], heading: str) -> list[dict[str, Any]]:
+    return [{key: text for key, text in row.items() if key != heading} for row in rows]
+
+
+def _place(domain: str) -> str:
+    return "in distribution" if domain == "id" else f"on {domain}"
 
 
 def domain_rows(entries: Sequence[DomainFigures], references: Sequence[str]) -> list[dict[str, Any]]:

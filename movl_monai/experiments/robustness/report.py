@@ -12,13 +12,22 @@ import numpy as np
 
 from movl_monai.evaluation import run_info
 from movl_monai.experiments.robustness.figures import CLEAN, METRICS, Cell, robustness_figures
-from movl_monai.files import jsonable, to_json, write_atomically
+from movl_monai.files import jsonable, to_json, today, write_atomically
 from movl_monai.metrics.declared import CLASS_FIGURES
 from movl_monai.report.sections.canvas import chart_names
+from movl_monai.report.sections.experiment import Block, Table, render_experiment
 from movl_monai.report.table import figure_with_interval, render_table
 from movl_monai.transforms.corruptions import CORRUPTIONS
 
-__all__ = ["SCHEMA_VERSION", "build_result", "draw_robustness", "robustness_csv", "robustness_markdown", "write_result"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "build_result",
+    "draw_robustness",
+    "robustness_csv",
+    "robustness_html",
+    "robustness_markdown",
+    "write_result",
+]
 
 # distinguishable without colours
 _STYLES = (
@@ -134,19 +143,94 @@ def robustness_markdown(result: Result, *, command: str, picture: str | None = N
         *(
             text
             for metric, name in _TITLES.items()
-            for text in (f"## Each corruption, mean over its severities: {name}", _per_corruption(result, metric))
+            for text in (
+                f"## Each corruption, mean over its severities: {name}",
+                _as_markdown(_per_corruption(result, metric)),
+            )
         ),
         "## Corruption error: errors as multiples of the baseline's",
         f"Errors are 1 - balanced accuracy, added over severities; {result['baseline']} is 1 everywhere, less is "
         "better.",
-        _errors(result, "corruption_error"),
+        _as_markdown(_errors(result, "corruption_error")),
         "## Relative corruption error: what is lost to each corruption",
         "Errors above that on the images as they are, as multiples of what the baseline loses.",
-        _errors(result, "relative_corruption_error"),
+        _as_markdown(_errors(result, "relative_corruption_error")),
     ]
     for metric, name in _TITLES.items():
-        parts += [f"## Each severity: {name}", _per_severity(result, metric)]
-    return "\n\n".join([*parts, "## How it was made", _made(result, command)]) + "\n"
+        parts += [f"## Each severity: {name}", _as_markdown(_per_severity(result, metric))]
+    made = "\n".join(f"- {line}" for line in _made(result, command))
+    return "\n\n".join([*parts, "## How it was made", made]) + "\n"
+
+
+def robustness_html(result: Result, *, command: str, picture: bytes) -> str:
+    """Return the page of a suite: verdict, summary, figure, and folded details.
+
+    Args:
+        result: result of :func:`~movl_monai.experiments.robustness.report.build_result`.
+        command: command that made it, without paths.
+        picture: result of :func:`draw_robustness`.
+    """
+    baseline, images = result["baseline"], result["images"]
+    others = [name for name in result["runs"] if name != baseline]
+    errors = (
+        ("corruption_error", "Errors are 1 - balanced accuracy, as multiples of the baseline's; less is better."),
+        ("relative_corruption_error", "Errors above that on the images as they are, as multiples of the baseline's."),
+    )
+    blocks = [
+        Block(title="Summary", folded=False, tables=[Table(rows=_summary_rows(result))], lines=_undefined(result)),
+        Block(
+            title="Each severity as a picture",
+            picture=picture,
+            about="Balanced accuracy by corruption and severity; the tables below hold the numbers.",
+        ),
+        *(
+            Block(
+                title=f"Each corruption: {name}",
+                tables=[Table(rows=_per_corruption(result, metric)[1:], caption="Means over the severities.")],
+            )
+            for metric, name in _TITLES.items()
+        ),
+        *(
+            Block(title=title, tables=[Table(rows=_errors(result, key)[:-1], caption=caption)])
+            for title, (key, caption) in zip(("Corruption error", "Relative corruption error"), errors, strict=True)
+        ),
+        *(
+            Block(
+                title=f"Each severity: {name}",
+                tables=[Table(rows=_per_severity(result, metric)[1:], caption="Intervals in brackets.")],
+            )
+            for metric, name in _TITLES.items()
+        ),
+        Block(title="How it was made", lines=[_reading(result), *_made(result, command)]),
+    ]
+    return render_experiment(
+        title=f"Robustness on worse images: {', '.join(others) or baseline} against {baseline}",
+        facts=[" or ".join(images["classes"]), f"{images['n']} test images", f"made {today()}"],
+        verdict=_verdict(result, others),
+        blocks=blocks,
+    )
+
+
+def _verdict(result: Result, others: Sequence[str]) -> str:
+    """Return which runs are clearly better or worse than the baseline on corrupted images."""
+    sentences, unclear = [], []
+    for name in others:
+        low, high = result["runs"][name]["difference"]["balanced_accuracy"]["interval"] or (-1, 1)
+        word = "better" if low > 0 else "worse" if high < 0 else ""
+        if word:
+            sentences.append(f"On corrupted images {name} is clearly {word} than {result['baseline']}.")
+        else:
+            unclear.append(name)
+    if unclear:
+        sentences.append(
+            f"On corrupted images {' and '.join(unclear)} {'is' if len(unclear) == 1 else 'are'} not clearly better or "
+            f"worse than {result['baseline']}."
+        )
+    return " ".join(sentences) or "There is no other run than the baseline."
+
+
+def _as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    return render_table(rows, style="markdown").rstrip("\n")
 
 
 def _reading(result: Result) -> str:
@@ -162,6 +246,10 @@ def _reading(result: Result) -> str:
 
 
 def _summary(result: Result) -> str:
+    return "\n\n".join([_as_markdown(_summary_rows(result)), *_undefined(result)])
+
+
+def _summary_rows(result: Result) -> list[dict[str, Any]]:
     rows = []
     for run, part in result["runs"].items():
         row = {"run": run + (" (baseline)" if run == result["baseline"] else "")}
@@ -176,18 +264,22 @@ def _summary(result: Result) -> str:
         row["mCE"] = _shown(part["corruption_error"]["mean"])
         row["relative mCE"] = _shown(part["relative_corruption_error"]["mean"])
         rows.append(row)
-    count = len(result["corruptions"])
-    lines = [render_table(rows, style="markdown").rstrip("\n")]
+    return rows
+
+
+def _undefined(result: Result) -> list[str]:
+    """Return sentences about corruptions that a mean leaves out."""
+    count, lines = len(result["corruptions"]), []
     for key, name in (("corruption_error", "mCE"), ("relative_corruption_error", "relative mCE")):
         gone = result["undefined"][key]
         if gone:
             lines.append(
                 f"{name} is over {count - len(gone)} of {count} corruptions, without {', '.join(gone)} (see below)."
             )
-    return "\n\n".join(lines)
+    return lines
 
 
-def _per_corruption(result: Result, metric: str) -> str:
+def _per_corruption(result: Result, metric: str) -> list[dict[str, Any]]:
     rows = []
     for name in ("clean", *result["corruptions"]):
         row: dict[str, Any] = {"corruption": name}
@@ -196,31 +288,31 @@ def _per_corruption(result: Result, metric: str) -> str:
             values = [cell[metric]["value"] for cell in cells]
             row[run] = None if None in values else sum(values) / len(values)
         rows.append(row)
-    return render_table(rows, style="markdown").rstrip("\n")
+    return rows
 
 
-def _errors(result: Result, key: str) -> str:
+def _errors(result: Result, key: str) -> list[dict[str, Any]]:
     rows = []
     for name in result["corruptions"]:
         found = {run: part[key]["per_corruption"][name] for run, part in result["runs"].items()}
         rows.append({"corruption": name} | {run: _shown(figure) for run, figure in found.items()})
     mean = {run: _shown(part[key]["mean"]) for run, part in result["runs"].items()}
-    return render_table([*rows, {"corruption": "mean"} | mean], style="markdown").rstrip("\n")
+    return [*rows, {"corruption": "mean"} | mean]
 
 
-def _per_severity(result: Result, metric: str) -> str:
+def _per_severity(result: Result, metric: str) -> list[dict[str, Any]]:
     first = next(iter(result["runs"].values()))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"corruption": "clean", "severity": "-"} | {r: _shown(p["clean"][metric]) for r, p in result["runs"].items()}
     ]
     for name, severities in first["corruptions"].items():
         for severity in severities:
             found = {run: part["corruptions"][name][severity][metric] for run, part in result["runs"].items()}
             rows.append({"corruption": name, "severity": severity} | {run: _shown(cell) for run, cell in found.items()})
-    return render_table(rows, style="markdown").rstrip("\n")
+    return rows
 
 
-def _made(result: Result, command: str) -> str:
+def _made(result: Result, command: str) -> list[str]:
     lines = [f"Command: `{command}`"]
     lines += [
         f"{name}: {part['meaning']}: "
@@ -240,7 +332,7 @@ def _made(result: Result, command: str) -> str:
     ]
     lines += result["notes"]
     versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
-    return "\n".join(f"- {line}" for line in [*lines, f"Versions: {versions}"])
+    return [*lines, f"Versions: {versions}"]
 
 
 def _parameter(value: Any) -> str:
@@ -306,7 +398,7 @@ def build_result(
 
 
 def write_result(folder: Path, result: Mapping[str, Any], *, command: str) -> str:
-    """Write robustness.json, .csv, .png and .md atomically into a folder, and return the Markdown page.
+    """Write robustness.json, .csv, .png, .md and .html atomically into a folder, and return the Markdown page.
 
     Raises:
         MovlError: if the folder cannot be written.
@@ -314,7 +406,9 @@ def write_result(folder: Path, result: Mapping[str, Any], *, command: str) -> st
     page = robustness_markdown(result, command=command, picture="robustness.png")
     write_atomically(folder / "robustness.json", to_json(result).encode())
     write_atomically(folder / "robustness.csv", robustness_csv(result).encode())
-    write_atomically(folder / "robustness.png", draw_robustness(result))
+    picture = draw_robustness(result)
+    write_atomically(folder / "robustness.png", picture)
+    write_atomically(folder / "robustness.html", robustness_html(result, command=command, picture=picture).encode())
     write_atomically(folder / "robustness.md", page.encode())
     return page
 
