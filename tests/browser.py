@@ -19,14 +19,15 @@ _MEASURE = """
 window.onload = () => {
   const found = {};
   for (const frame of document.querySelectorAll("iframe")) {
-    const root = frame.contentDocument.documentElement, wide = [];
+    const root = frame.contentDocument.documentElement, wide = [], height = root.scrollHeight;
+    for (const part of root.querySelectorAll("details")) part.open = true;
     for (const part of root.querySelectorAll("body *")) {
       const scrolled = part.parentElement.closest(".scroll");
       const clipped = scrolled && frame.contentWindow.getComputedStyle(scrolled).overflowX === "auto";
       if (!clipped && !part.closest(".skip") && part.getBoundingClientRect().right > root.clientWidth + 1)
         wide.push(part.tagName + ": " + part.textContent.slice(0, 60));
     }
-    found[frame.id] = {shown: root.clientWidth, needed: root.scrollWidth, wide: wide.slice(0, 5)};
+    found[frame.id] = {shown: root.clientWidth, needed: root.scrollWidth, height: height, wide: wide.slice(0, 5)};
   }
   document.body.textContent = JSON.stringify(found);
 };
@@ -45,7 +46,8 @@ def page_sizes(page: str, folder: Path) -> dict[str, dict[str, Any]]:
     """Measure the shown and the needed width of a page at every width of :data:`WIDTHS`.
 
     Returns:
-        for each ``shown`` and ``needed`` in pixels, and up to five elements that are too ``wide``.
+        for each, in pixels, ``height`` as the page opens, and with all details open the ``shown`` and the ``needed``
+        width; and up to five elements that are too ``wide``.
     """
     printed = page.replace("@media print", "@media all")
     frames = "".join(
@@ -59,6 +61,16 @@ def page_sizes(page: str, folder: Path) -> dict[str, dict[str, Any]]:
     body = re.search(r"<body>(\{.*\})</body>", shown.stdout, re.DOTALL)
     assert body is not None, shown.stdout[-500:] + shown.stderr[-500:]
     return dict(json.loads(unescape(body.group(1))))
+
+
+def assert_fits(page: str, folder: Path, *, height: int = 3000) -> None:
+    """Check that a page fits a desktop, a phone and paper: no part is cut, it opens short, and paper has it all."""
+    sizes = page_sizes(page, folder)
+    for name, size in sizes.items():
+        assert size["needed"] <= size["shown"], f"{name}: {size}"
+        assert size["wide"] == [], f"{name}: {size}"
+    assert sizes["desktop"]["height"] <= height
+    assert "<details>" not in page or sizes["paper"]["height"] > 1.2 * sizes["desktop"]["height"]
 
 
 def complaints(path: Path, folder: Path) -> list[str]:

@@ -149,6 +149,7 @@ class Figure:
         words: name in a sentence; "" takes the heading.
         percent: True for a share of images, which sentences give in percent.
         chance: maps the number of classes to the figure of a guess; None if that is unknown.
+        several: True for a figure of three and more classes; of two it repeats another.
     """
 
     title: str
@@ -158,6 +159,7 @@ class Figure:
     words: str = ""
     percent: bool = False
     chance: Callable[[int], float] | None = None
+    several: bool = False
 
     @property
     def heading(self) -> str:
@@ -182,6 +184,7 @@ class Declared(Figure):
         words: see :class:`Figure`.
         percent: see :class:`Figure`.
         chance: see :class:`Figure`.
+        several: see :class:`Figure`.
         function: computes the figure, or raises :class:`~movl_monai.evaluation.UndefinedMetricError`.
         weighted: computes it for R weightings, (R,), NaN if undefined; None if it has no intervals.
     """
@@ -199,7 +202,7 @@ class TaskFigures:
         leading: figures of patient groups and of sentences about differences, the main figure first.
         table: figures of the table that an evaluation logs, and of the model card.
         compared: figures of a comparison of methods, in the order of its table.
-        pictured: figures of the chart of all test sets.
+        pictured: figures of charts.
         outside: main figure of a comparison on other domains; "" takes the main figure.
 
     Example:
@@ -233,9 +236,13 @@ class TaskFigures:
         plain = name.removesuffix(MOVED)
         return self.declared[plain].heading + (", moved threshold" if plain != name else "")
 
-    def titles(self) -> dict[str, tuple[str, str, str]]:
-        """Return title, better direction and definition of every figure."""
-        return {name: (figure.title, figure.better, figure.definition) for name, figure in self.declared.items()}
+    def titles(self, classes: int) -> dict[str, tuple[str, str, str]]:
+        """Return title, better direction and definition of every figure that says something of so many classes."""
+        return {
+            name: (figure.title, figure.better, figure.definition)
+            for name, figure in self.declared.items()
+            if classes > 2 or not figure.several
+        }
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -285,6 +292,7 @@ DECLARED: dict[FigureName, Declared] = {
         title="AUROC, weighted",
         better="↑",
         definition="as AUROC, but classes count by their number of images",
+        several=True,
         function=lambda images: metrics.class_mean(images.auroc, "AUROC", counts=images.counts),
         weighted=lambda sums: ratio((sums.areas * sums.matrix.sum(axis=1)).sum(axis=0), sums.total),
     ),
@@ -299,6 +307,7 @@ DECLARED: dict[FigureName, Declared] = {
         title="Average precision, weighted",
         better="↑",
         definition="classes count by their number of images",
+        several=True,
         function=lambda images: metrics.class_mean(images.average_precision, "average precision", counts=images.counts),
         weighted=lambda sums: ratio((sums.precisions * sums.matrix.sum(axis=1)).sum(axis=0), sums.total),
     ),
@@ -306,6 +315,7 @@ DECLARED: dict[FigureName, Declared] = {
         title="Quadratic kappa",
         better="↑",
         definition="agreement beyond chance; only means something for ordered classes",
+        several=True,
         function=lambda images: metrics.quadratic_kappa(images.labels, images.logits),
         weighted=_weighted_kappa,
     ),

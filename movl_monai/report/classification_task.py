@@ -14,8 +14,19 @@ from movl_monai.metrics.entries import Comparison
 from movl_monai.metrics.judged import Judged, judged_images
 from movl_monai.metrics.paired import compare_runs
 from movl_monai.metrics.stored.outputs import find_outputs
-from movl_monai.report.sections.figures import remarks, score_names
-from movl_monai.report.sections.first_screen import METHODS, first_words, risk_at
+from movl_monai.report.sections.figures import figure_names, score_names
+from movl_monai.report.sections.first_screen import (
+    METHODS,
+    class_rates,
+    leading_figure,
+    promised_method,
+    risk_at,
+    shares_above,
+    tested_sections,
+    trust_notes,
+    trust_table,
+)
+from movl_monai.report.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.report.task import Task
 
 __all__ = ["CLASSIFICATION", "NO_ANSWER_OUTSIDE", "NO_ANSWER_UNSURE", "Classification", "answer_of", "no_answer"]
@@ -51,6 +62,7 @@ class Classification(Task):
     name = "classification"
     figures = CLASS_FIGURES
     page = "classification"
+    kind = "Evaluation report"
     results = "predictions.csv"
     row_entries = (
         *("id", "status", "reason", "detail", "answer", "format", "modality", "frame", "rows", "columns"),
@@ -65,15 +77,26 @@ class Classification(Task):
 
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sentences of the first screen."""
-        return first_words(report)
+        return {
+            "here": how_good_here(report),
+            "elsewhere": how_good_elsewhere(report),
+            "sure": how_sure(report),
+            "outside": trust_notes(report),
+            "trust": trust_table(report),
+        }
 
     def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the variables of the sections on trust, and the notes of all sections."""
+        """Return the variables of its sections."""
         return {
-            "remarks": remarks(report),
+            "class_rates": class_rates,
+            "figure_names": figure_names(report, self.figures),
+            "leading_figure": leading_figure,
             "method_names": METHODS,
+            "promised": promised_method(report),
             "risk_at": risk_at,
             "scores": score_names(report),
+            "shares_above": shares_above(report),
+            "tested": tested_sections(report),
         }
 
     def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:

@@ -1,4 +1,4 @@
-"""Pictures of a report: confusion matrix and ROC curves by domain; best, median and worst segmentation."""
+"""Pictures of a report: ROC curves by domain; best, median and worst segmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.metrics.classification_metrics import auroc_per_class, confusion_matrix, softmax
+from movl_monai.metrics.classification_metrics import auroc_per_class, softmax
 from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.report.sections.canvas import chart_names
@@ -19,14 +19,14 @@ __all__ = ["chosen_cases", "draw_cases", "draw_figure"]
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 _DASHES = ("-", "--", ":")
 _LONGEST_NAME, _LONGEST_TITLE = 18, 48
-_LEGEND = "AUROC, class against the rest"
+_LEGEND = "class against the rest"
 # palette of Okabe and Ito: distinguishable for colour-blind readers and on grey
 _CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _OPACITY = 0.45
 
 
 def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], *, dpi: int = 150) -> bytes:
-    """Draw one column per set of images, with the confusion matrix above the ROC curves.
+    """Draw the ROC curves, one column per set of images.
 
     Args:
         columns: labeled images by title, such as the ID test set and the OOD sets; an empty set gets a remark.
@@ -39,47 +39,21 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    many = len(class_names) > 5
-    width, height = (5.6, 5.6) if many else (4.2, 4.0)
-    figure = Figure(figsize=(width * max(1, len(columns)), 2 * height), layout="constrained")
-    axes = figure.subplots(2, max(1, len(columns)), squeeze=False)
+    width, height = (5.0, 5.6) if len(class_names) > 5 else (4.0, 4.0)
+    figure = Figure(figsize=(width * max(1, len(columns)), height), layout="constrained")
+    axes = figure.subplots(1, max(1, len(columns)), squeeze=False)[0]
     titles = chart_names(list(columns), longest=_LONGEST_TITLE)
-    for index, images in enumerate(columns.values()):
-        top, bottom = axes[0, index], axes[1, index]
-        top.set_title(f"{titles[index]}\n{len(images)} images", fontsize=11)
+    for axis, title, images in zip(axes, titles, columns.values(), strict=False):
+        axis.set_title(title, fontsize=11)
         if len(images) == 0:
-            for axis in (top, bottom):
-                axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
-                axis.set_axis_off()
-            continue
-        _draw_confusion(top, images, class_names)
-        if index == 0:
-            top.set_ylabel("label")
-        _draw_roc(bottom, images, class_names)
+            axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
+            axis.set_axis_off()
+        else:
+            _draw_roc(axis, images, class_names)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
-
-
-def _draw_confusion(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
-    matrix = confusion_matrix(images.labels, images.logits)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 10 if len(class_names) <= 5 else 8
-    for row, column in np.ndindex(*matrix.shape):
-        share = f"\n{100 * shares[row, column]:.0f} %" if len(class_names) <= 5 and totals[row, 0] else ""
-        # zeros are grey, so that the errors in a large matrix stand out
-        color = "white" if shares[row, column] > 0.5 else "black" if matrix[row, column] else "#9a9a9a"
-        text = f"{matrix[row, column]}{share}"
-        axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
-    names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
-    turn = max(map(len, names)) > (6 if len(names) > 3 else 9)
-    axis.set_xticks(range(len(names)), names, rotation=45 if turn else 0, ha="right" if turn else "center")
-    axis.set_yticks(range(len(names)), names)
-    axis.tick_params(labelsize=9, length=0)
-    axis.set_xlabel("predicted")
 
 
 def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
@@ -95,9 +69,8 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
             continue
         false_positives, true_positives, _ = roc_curve(labels == index, probabilities[:, index])
         dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
-        label = f"{names[index]}: {areas[index]:.3f}"
         color = _COLORS[number % len(_COLORS)]
-        axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=label)
+        axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=names[index])
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.tick_params(labelsize=9)
@@ -106,7 +79,7 @@ def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> Non
     elif len(class_names) <= 4:
         axis.legend(title=_LEGEND, loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
     else:  # a longer legend would cover curves
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
         axis.legend(title=_LEGEND, fontsize=8, title_fontsize=8, frameon=False, **place)
 
 

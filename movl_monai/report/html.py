@@ -15,6 +15,7 @@ from movl_monai.files import write_atomically
 from movl_monai.report import fit_pictures, render_template
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.sections.figures import common_values
+from movl_monai.report.sections.title import page_title, run_name
 from movl_monai.report.tasks import task_of
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
@@ -32,7 +33,8 @@ def write_html(folder: str | os.PathLike[str]) -> Path:
     report = read_report(source)
     try:
         charts = draw_charts(report, task_of(report).figures)
-        page = render_html(report, charts | _read_pictures(source, report, drawn=charts))
+        pictures = charts | _read_pictures(source, report, drawn=charts)
+        page = render_html(report, pictures, name=run_name(source))
     except (ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
         raise _not_a_report(source, error) from error
     write_atomically(source / "report.html", page.encode())
@@ -60,21 +62,24 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(report)
 
 
-def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Render a report as a page.
+def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes], *, name: str = "") -> str:
+    """Render a report as a page: a first screen, and sections that open on a click and in print.
 
     Args:
         report: report of any task, with ``files``.
         pictures: PNGs by file name. Shown if present: those of :func:`~movl_monai.report.sections.charts.draw_charts`,
             "figure.png", "prompt.png", "attention.png", those of cases, and those named in ``explanations``.
+        name: name of the run, for the title.
 
     Returns:
-        HTML with links only within the page. Pictures are shrunk if the page would exceed 5 MB.
+        HTML with links only within the page. Pictures are shrunk if the page would exceed 3 MB.
     """
     task = task_of(report)
     return render_template(
         f"{task.page}.html",
         own=f"{task.page}_words.html",
+        kind=task.kind,
+        title=page_title(report, name),
         pictures=fit_pictures(pictures),
         words=task.words(report),
         **task.page_values(report),

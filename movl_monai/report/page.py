@@ -18,7 +18,7 @@ __all__ = ["fit_pictures", "render_template"]
 
 _FOLDER = Path(__file__).parent
 _LONG_WORD = 18
-_PAGE_PICTURES = 3_000_000  # largest total of PNG bytes in a page: 4 MB as base64, which leaves room for the tables
+_PAGE_PICTURES = 1_900_000  # largest total of PNG bytes in a page: 2.5 MB as base64, which leaves room for the tables
 
 
 def render_template(template: str, **values: Any) -> str:
@@ -62,6 +62,7 @@ def _environment() -> Environment:
         "long": _is_long,
     }
     environment.filters |= {
+        "bounds": words.bounds_words,
         "base64": lambda data: base64.b64encode(data).decode(),
         "code": words.with_code,
         "interval": words.interval_words,

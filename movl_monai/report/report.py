@@ -38,6 +38,7 @@ from movl_monai.report.model_card import data_facts, model_card, model_card_mark
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.charts import draw_charts
+from movl_monai.report.sections.title import run_name
 from movl_monai.report.table import render_table
 from movl_monai.report.tasks import CLASSIFICATION, SEGMENTATION, Task, task_of
 from movl_monai.report.trust_entries import trust_entries
@@ -270,7 +271,7 @@ def write_files(
         write_atomically(target / name, text.encode())
     for name, content in drawn.items():
         write_atomically(target / name, content)
-    write_atomically(target / "report.html", render_html(complete, drawn).encode())
+    write_atomically(target / "report.html", render_html(complete, drawn, name=run_name(target)).encode())
     # written last: if it exists, the other files are of the same run
     write_atomically(target / "report.json", to_json(complete).encode())
     return complete

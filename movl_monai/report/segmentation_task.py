@@ -24,6 +24,7 @@ class Segmentation(Task):
     name = "segmentation"
     figures = MASK_FIGURES
     page = "segmentation"
+    kind = "Segmentation report"
     per_pixel = True
     unit = "cases"
     results = CASES_FILE
@@ -37,7 +38,13 @@ class Segmentation(Task):
             "elsewhere": {name: [*how_good(part), *on_change(part, here)] for name, part in report["ood"].items()},
             "sure": how_sure(report),
             "outside": when_not_to_trust(report),
+            "trust": {},
         }
+
+    def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the variables of its sections."""
+        tested = {key: part for key, part in figure_sections(report).items() if is_tested(key)}
+        return {"first_figures": ("dice", "sensitivity", "precision", "hd95"), "tested": tested}
 
     def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:
         """Read cases.csv by domain."""
@@ -66,16 +73,12 @@ def how_good(section: Mapping[str, Any]) -> list[str]:
         return [f"On {what}{patients} no Dice can be given."]
     interval = section["intervals"]["dice"]
     level = f"{100 * section['resampling']['level']:.0f} %"
-    words = "no interval" if interval is None else f"{level} interval {interval[0]:.3f} to {interval[1]:.3f}"
+    words = "No interval" if interval is None else f"{level} interval {interval[0]:.3f} to {interval[1]:.3f}"
     low, high = section["dice_quartiles"]
-    sentences = [f"On {what}{patients} the mean Dice is {section['dice']:.3f} ({words})."]
+    sentences = [f"{words}; {what}{patients}."]
     if section["n"] > 1:
         middle = f"the middle one at {section['dice_median']:.3f}"
         sentences.append(f"Half of them lie between {low:.3f} and {high:.3f}, {middle}.")
-    if section["hd95"] is not None:
-        defined, unit = section["n_defined"]["hd95"], section["distance_unit"]
-        cases = f"the {_count(defined, 'case')} that {'has' if defined == 1 else 'have'} one"
-        sentences.append(f"HD95 is {section['hd95']:.1f} {unit} on average, over {cases}.")
     return sentences
 
 
@@ -105,16 +108,11 @@ def how_sure(report: Mapping[str, Any]) -> list[str]:
 
 
 def when_not_to_trust(report: Mapping[str, Any]) -> list[str]:
-    """Return sentences about poorly segmented cases and the lack of warnings for them."""
-    parts = {"in the internal test": report["id"], **{f"on {name}": part for name, part in report["ood"].items()}}
-    low = [
-        f"below {part['dice_quartiles'][0]:.3f} {name}"
-        for name, part in parts.items()
-        if part and part["n"] > 3 and part["dice"] is not None
-    ]
-    sentences = [f"A quarter of the cases have a Dice {', '.join(low)}."] if low else []
+    """Return sentences about the lack of warnings for poorly segmented cases."""
+    found = [part for part in (report["id"], *report["ood"].values()) if part]
+    quarter = any(part["n"] > 3 and part["dice"] is not None for part in found)
     return [
-        *sentences,
+        *(["A quarter of the cases have a Dice below the lower end of that half."] if quarter else []),
         "Nothing in a mask tells that it is wrong, and images unlike those of training are not marked: every mask is "
         "to be looked at.",
     ]

@@ -26,6 +26,7 @@ class Task(ABC):
         name: as in report.json, in metadata of exported files, and ``task`` of a network.
         figures: figures of its reports and comparisons.
         page: template ``<page>.html`` of its report; ``<page>_words.html`` has its part of the common sections.
+        kind: kind of report, in its title.
         per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
             head reads maps; else logits are (B, C) and the head reads a vector for each image.
         unit: name of a row of its results, in the plural.
@@ -36,6 +37,7 @@ class Task(ABC):
     name: ClassVar[str]
     figures: ClassVar[TaskFigures]
     page: ClassVar[str]
+    kind: ClassVar[str]
     per_pixel: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
     results: ClassVar[str]
@@ -56,7 +58,7 @@ class Task(ABC):
 
     @abstractmethod
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the sentences of the first screen: ``here``, ``elsewhere`` by domain, ``sure``, ``outside``."""
+        """Return the first screen: sentences ``here``, ``elsewhere``, ``sure``, ``outside``, and table ``trust``."""
 
     def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return variables of its templates that other tasks do not have."""

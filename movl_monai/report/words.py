@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 __all__ = [
+    "bounds_words",
     "domain_of",
     "figure_with_interval",
     "interval_words",
@@ -70,6 +71,27 @@ def interval_words(interval: Sequence[float | None] | None, *, level: float | No
     return f"{name} {100 * low:.1f} to {percent(high)}"
 
 
+def bounds_words(interval: Sequence[float | None] | None, *, percent: bool = True, brackets: bool = False) -> str:
+    """Return the bounds of an interval as text, "" without one.
+
+    Args:
+        interval: its bounds, or None.
+        percent: True for shares, which are given in percent.
+        brackets: True for a cell of a table.
+
+    Example:
+        >>> bounds_words([0.912, 0.961]), bounds_words([0.9, 1], percent=False), bounds_words([0.9, 1], brackets=True)
+        ('91.2 to 96.1 %', '0.900 to 1.000', ' [90.0, 100.0]')
+        >>> bounds_words(None)
+        ''
+    """
+    known = [bound for bound in interval or () if bound is not None]
+    if len(known) != 2:
+        return ""
+    low, high = (f"{100 * bound:.1f}" if percent else f"{bound:.3f}" for bound in known)
+    return f" [{low}, {high}]" if brackets else f"{low} to {high}{' %' if percent else ''}"
+
+
 def figure_with_interval(value: float | None, interval: Sequence[float] | None, *, digits: int = 3) -> str:
     """Format a figure with its interval.
 
@@ -83,19 +105,30 @@ def figure_with_interval(value: float | None, interval: Sequence[float] | None, 
     return f"{value:.{digits}f}{bounds}"
 
 
-def text_number(value: Any, interval: Sequence[float | None] | None = None, *, digits: int = 3) -> str:
+def text_number(
+    value: Any, interval: Sequence[float | None] | None = None, *, digits: int = 3, above: bool = False
+) -> str:
     """Format a number of a table with its interval; integers stay integers, None is a dash.
+
+    Args:
+        value: a number; None if undefined.
+        interval: its bounds, or None.
+        digits: decimals.
+        above: True if the page shows the value further up: it is not said twice.
 
     Example:
         >>> text_number(0.9, [0.85, 0.95]), text_number(12), text_number(None)
         ('0.900 [0.850, 0.950]', '12', '-')
+        >>> text_number(0.9, [0.85, 0.95], above=True), text_number(12, above=True)
+        ('above [0.850, 0.950]', 'above')
     """
     if value is None:
         return "-"
-    if not isinstance(value, float):
-        return str(value)
-    known = None if interval is None else [bound for bound in interval if bound is not None]
-    return figure_with_interval(value, known if known and len(known) == 2 else None, digits=digits)
+    known = [bound for bound in interval or () if bound is not None]
+    bounds = f" [{known[0]:.{digits}f}, {known[1]:.{digits}f}]" if len(known) == 2 else ""
+    if above:
+        return f"above{bounds}"
+    return f"{value:.{digits}f}{bounds}" if isinstance(value, float) else str(value)
 
 
 def notes_of(report: Mapping[str, Any], key: str) -> list[str]:

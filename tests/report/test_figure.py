@@ -32,7 +32,7 @@ def test_figure_of_the_same_images_is_the_same_file() -> None:
     assert first == second
 
 
-def test_figure_shows_the_mistakes() -> None:
+def test_curves_of_right_and_wrong_answers_differ() -> None:
     right = images(2)
     wrong = Predictions(ids=right.ids, logits=-right.logits, labels=right.labels)
     a, b = (

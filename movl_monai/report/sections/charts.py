@@ -21,13 +21,11 @@ def draw_charts(report: Mapping[str, Any], figures: TaskFigures) -> dict[str, by
         figures: figures of its task.
 
     Returns:
-        PNGs by file name: "overview.png" (figures with intervals), "reliability_0.png", ... in the order of the
-            sections,
-        "ood_detection.png", "conformal_coverage.png", "conformal_size.png", "risk_coverage.png", and "groups_0.png",
-        ... in the order of the columns. A chart without figures is left out, and the page gives the reason.
+        PNGs by file name: "reliability_0.png", ... in the order of the sections, "ood_detection.png",
+        "conformal_coverage.png", "conformal_size.png", "risk_coverage.png", and "groups_0.png", ... in the order of
+        the columns. A chart without figures is left out, and the page gives the reason.
     """
     drawn: dict[str, Callable[[], bytes | None]] = {
-        "overview.png": lambda: _overview(report, figures),
         "ood_detection.png": lambda: _detection(report.get("ood_detection")),
         "conformal_coverage.png": lambda: _conformal(report.get("conformal"), "coverage"),
         "conformal_size.png": lambda: _conformal(report.get("conformal"), "mean_size"),
@@ -55,31 +53,6 @@ def group_sections(column: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _sections(report: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return dict((report.get(key) or {}).get("sections") or {})
-
-
-def _overview(report: Mapping[str, Any], figures: TaskFigures) -> bytes | None:
-    known = {section_title(key): part for key, part in _tested(report).items()}
-    if not known:
-        return None
-    shown = [(name, figures.declared[name]) for name in figures.pictured]
-    chances = [figure.chance(len(report["classes"])) if figure.chance else None for _, figure in shown]
-    drawn, axis = canvas(width=6.4, height=1.3 + (0.25 + 0.15 * len(shown)) * len(known))
-    for series, ((name, figure), chance) in enumerate(zip(shown, chances, strict=True)):
-        values = [part[name] for part in known.values()]
-        intervals = [part["intervals"].get(name) for part in known.values()]
-        shift = 0.3 * series - 0.15 * (len(shown) - 1)
-        label = figure.phrase if len(shown) > 1 else None
-        dots(axis, list(known), values, intervals, series=series, shift=shift, label=label)
-        if chance is not None:
-            axis.axvline(chance, color=COLORS[series], linestyle=(series, (1, 3)), linewidth=1.5)
-    guessed = any(chance is not None for chance in chances)
-    axis.set(xlim=(0, 1.02), xlabel="dotted lines: chance level" if guessed else shown[0][1].phrase)
-    return finished(drawn)
-
-
-def _tested(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    parts = {"id": report.get("id"), **{f"ood:{name}": part for name, part in report.get("ood", {}).items()}}
-    return {key: part for key, part in parts.items() if part and part["n"]}
 
 
 def _reliability(bins: Mapping[str, Any]) -> bytes | None:

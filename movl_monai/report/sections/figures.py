@@ -17,12 +17,14 @@ __all__ = [
     "common_values",
     "compared_runs",
     "difference_lines",
+    "difference_rows",
     "difference_words",
     "evaluation_folder",
+    "figure_names",
     "figure_sections",
     "group_tables",
-    "remarks",
     "score_names",
+    "verdict",
 ]
 
 # kind of baseline: name in a sentence, and overlay that trains it
@@ -30,6 +32,9 @@ _BASELINES = {
     "linear_probe": ("the linear probe", "strategy_linear_probe.json"),
     "full_finetune": ("full fine-tuning", "strategy_full_finetune.json"),
 }
+NO_PICTURES = "Pictures of patients were not asked for; give `--patient_pictures 1` to have them."
+# facts of a run that the title or the facts on the weights have
+_IN_TITLE = dict.fromkeys(("data", "evaluated", "backbone", "weights_sha256"))
 _STAGES: dict[tuple[str, ...], str] = {("linear probe",): "linear_probe", ("fine-tuning",): "full_finetune"}
 
 
@@ -77,20 +82,55 @@ def difference_words(metrics: Mapping[str, Any], figures: TaskFigures) -> str:
         >>> difference_words({"accuracy": {"difference": 0.02, "interval": [0.01, 0.03]}}, CLASS_FIGURES)
         'better, +2.0 points share of right images (+1.0 to +3.0)'
     """
+    name = _first_difference(metrics, figures)
+    if name is None:
+        return "no difference can be given"
+    return _words(metrics[name]["difference"], metrics[name].get("interval"), figures.declared[name])
+
+
+def difference_rows(entry: Mapping[str, Any], figures: TaskFigures) -> list[dict[str, Any]]:
+    """Return the paired differences of a comparison, one row per section and figure.
+
+    Returns:
+        ``section``, ``figure`` (in words), ``b`` (of the other run), ``difference``, ``interval``, and ``above``: True
+        if :func:`difference_lines` says it.
+    """
+    rows = []
+    for key, metrics in (entry.get("sections") or {}).items():
+        first = _first_difference(metrics or {}, figures) if is_tested(key) else None
+        for name, found in (metrics or {}).items():
+            if isinstance(found, Mapping):
+                phrase = figures.declared[name].phrase if name in figures.declared else name.replace("_", " ")
+                numbers = {part: found.get(part) for part in ("b", "difference", "interval")}
+                rows.append({"section": section_title(key), "figure": phrase, **numbers, "above": name == first})
+    return rows
+
+
+def _first_difference(metrics: Mapping[str, Any], figures: TaskFigures) -> str | None:
     for name in figures.leading:
         found = metrics.get(name)
         if isinstance(found, Mapping) and found.get("difference") is not None:
-            return _words(found["difference"], found.get("interval"), figures.declared[name])
-    return "no difference can be given"
+            return name
+    return None
+
+
+def verdict(metrics: Mapping[str, Any], figures: TaskFigures) -> str:
+    """Return "better", "worse" or "no clear difference" for the leading figure, "" without a difference."""
+    name = _first_difference(metrics, figures)
+    return "" if name is None else _verdict(metrics[name].get("interval"), figures.declared[name])
+
+
+def _verdict(interval: Sequence[float] | None, figure: Figure) -> str:
+    low, high = interval if interval is not None and None not in interval else (-1.0, 1.0)
+    verdicts = ("better", "worse") if figure.better == "↑" else ("worse", "better")
+    return verdicts[0] if low > 0 else verdicts[1] if high < 0 else "no clear difference"
 
 
 def _words(difference: float, interval: Sequence[float] | None, figure: Figure) -> str:
     scale, unit, digits = (100, " points", 1) if figure.percent else (1, "", 3)
-    low, high = interval if interval is not None and None not in interval else (-1.0, 1.0)
-    bounds = f" ({scale * low:+.{digits}f} to {scale * high:+.{digits}f})" if interval is not None else ""
-    verdicts = ("better", "worse") if figure.better == "↑" else ("worse", "better")
-    verdict = verdicts[0] if low > 0 else verdicts[1] if high < 0 else "no clear difference"
-    return f"{verdict}, {scale * difference:+.{digits}f}{unit} {figure.phrase}{bounds}"
+    known = interval is not None and None not in interval
+    bounds = f" ({scale * interval[0]:+.{digits}f} to {scale * interval[1]:+.{digits}f})" if interval and known else ""
+    return f"{_verdict(interval, figure)}, {scale * difference:+.{digits}f}{unit} {figure.phrase}{bounds}"
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
@@ -160,21 +200,40 @@ def evaluation_folder(run: str | os.PathLike[str]) -> Path:
 
 def common_values(report: Mapping[str, Any], figures: TaskFigures) -> dict[str, Any]:
     """Return the variables that the templates of all tasks share."""
+    made = report.get("model_card") or model_card(report)
     return {
+        "further": {
+            key: value
+            for key, value in (report.get("run") or {}).items()
+            if value is not None and key not in {**made["model"], **made["run"], **_IN_TITLE}
+        },
+        "loose_notes": _loose_notes(report),
+        "no_pictures": NO_PICTURES,
         "report": report,
-        "made": report.get("model_card") or model_card(report),
+        "made": made,
         "sections": figure_sections(report),
         "groups": group_tables(report, figures),
         "compared": compared_runs(report, figures),
-        "figures": figures.titles(),
+        "comparisons": [
+            {**entry, "rows": difference_rows(entry, figures)} for entry in report.get("comparisons") or ()
+        ],
+        "figures": figures.titles(len(report["classes"])),
         "metric_names": {name: figures.declared[name].phrase for name in figures.leading},
     }
 
 
-def remarks(report: Mapping[str, Any]) -> list[str]:
-    """Return the notes on the figures of every section."""
-    parts = figure_sections(report).items()
-    return [f"{section_title(key)}: {note}" for key, part in parts for note in part.get("notes") or ()]
+def _loose_notes(report: Mapping[str, Any]) -> list[str]:
+    """Return the notes of a report that are of no entry, as the section of an entry has its own."""
+    own = tuple(f"{key}:" for key, entry in report.items() if key not in ("id", "ood", "val") and entry is not None)
+    return [str(note) for note in report.get("notes") or () if not str(note).startswith(own)]
+
+
+def figure_names(report: Mapping[str, Any], figures: TaskFigures) -> list[str]:
+    """Return the figures of a classification that neither the first screen nor the section on calibration has."""
+    shown = {"balanced_accuracy", "auroc"}
+    if (report.get("calibration") or {}).get("sections"):
+        shown |= {"cross_entropy", "brier", "ece"}
+    return [name for name in figures.titles(len(report["classes"])) if name not in shown]
 
 
 def score_names(report: Mapping[str, Any]) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from movl_monai.metrics.declared import Figure, TaskFigures
 from movl_monai.report import render_template
 from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished
-from movl_monai.report.sections.figures import difference_lines, figure_sections
-from movl_monai.report.words import is_tested, percent, readable, section_title
+from movl_monai.report.sections.figures import difference_lines, difference_rows, figure_sections, verdict
+from movl_monai.report.sections.title import page_title
+from movl_monai.report.words import domain_of, is_tested, percent, readable, section_title
 
 __all__ = ["draw_runs", "render_runs"]
 
-_COLUMNS = 4  # largest number of runs side by side in a table that fits on paper
 _FACTS = (
     *("strategy", "prompt", "adapter", "head", "trainable_parameters", "trainable_percent", "backbone", "seed"),
     *("checkpoint_bytes", "git_commit", "versions", "device"),
@@ -40,11 +40,17 @@ def render_runs(compared: Mapping[str, Any], figures: TaskFigures, chart: bytes 
         "runs.html",
         reports=reports,
         names=compared["names"],
-        differences=compared["differences"],
+        methods={name: page_title(report) for name, report in reports.items()},
+        verdicts=_verdicts(compared, figures),
+        differences={
+            name: {**entry, "rows": difference_rows(entry, figures)} for name, entry in compared["differences"].items()
+        },
         chart=chart,
         cards=[_card(compared, name, figures) for name in reports],
-        tables=_tables(reports),
-        figures=figures.titles(),
+        rows=_rows(reports),
+        uneven=_uneven(reports),
+        main=figures.main,
+        figures=figures.titles(max(len(report["classes"]) for report in reports.values())),
         figure_name=figures.declared[figures.main].phrase,
         trust=trust,
         trust_titles=_titles(trust),
@@ -92,12 +98,51 @@ def _value(value: float | None, figure: Figure) -> str:
     return percent(value) if figure.percent or value is None else f"{value:.3f}"
 
 
-def _tables(reports: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Mapping[str, Any] | None]]]:
-    """Return the figures of a section by run, for every section and for the runs of every table."""
-    names = list(reports)
-    chunks = [names[start : start + _COLUMNS] for start in range(0, len(names), _COLUMNS)]
+def _rows(reports: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Mapping[str, Any] | None]]:
+    """Return section, run and figures, for every section and run; None without figures."""
     sections = {name: figure_sections(report) for name, report in reports.items()}
-    return [(key, {name: sections[name].get(key) for name in chunk}) for key in _keys(reports) for chunk in chunks]
+    return [(key, name, sections[name].get(key)) for key in _keys(reports) for name in reports]
+
+
+def _uneven(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the sections in which the runs have different numbers of images."""
+    counts: dict[str, set[int]] = {}
+    for key, _, part in _rows(reports):
+        if part is not None:
+            counts.setdefault(key, set()).add(part["n"])
+    return [key for key, numbers in counts.items() if len(numbers) > 1]
+
+
+def _verdicts(compared: Mapping[str, Any], figures: TaskFigures) -> list[str]:
+    """Return sentences on which runs are clearly better or worse than the first, and what to do if none is better."""
+    first, *others = compared["names"]
+    sentences, unclear, better = [], [], False
+    for key in filter(is_tested, _keys(compared["reports"])):
+        place = "in the internal test" if key == "id" else f"on {domain_of(key)}"
+        entries = {name: (compared["differences"][name].get("sections") or {}).get(key) for name in others}
+        found = {name: verdict(metrics, figures) for name, metrics in entries.items() if metrics}
+        clear = {
+            word: names for word in ("better", "worse") if (names := [name for name in found if found[name] == word])
+        }
+        better = better or "better" in clear
+        if clear:
+            words = " and ".join(f"{_and(names)} clearly {word}" for word, names in clear.items())
+            sentences.append(f"Against {first} {place}: {words}.")
+        elif any(found.values()):
+            unclear.append(place)
+    if unclear:
+        sentences.append(f"No run is clearly better or worse than {first} {_and(unclear)}.")
+    runs = {name: report.get("run") or {} for name, report in compared["reports"].items()}
+    sizes = {name: run.get("trainable_parameters") for name, run in runs.items()}
+    if sentences and not better and None not in sizes.values():
+        sentences.append(
+            f"None is better: take the one that trained least, {min(sizes, key=lambda name: sizes[name])}."
+        )
+    return sentences
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _titles(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
