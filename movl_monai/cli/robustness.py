@@ -16,7 +16,7 @@ from movl_monai.data.keep import leakage_error, learned_items, told_by_file
 from movl_monai.data.kept_splits import KeptSplits
 from movl_monai.data.recognise import pixel_leaks
 from movl_monai.errors import DataError
-from movl_monai.experiments.robustness import Member, Suite, build_result, cells_of, write_result
+from movl_monai.experiments.robustness import Member, Suite, build_result, cells_of, robustness_summary, write_result
 from movl_monai.experiments.robustness.images import (
     DATA_SETTINGS,
     check_unseen,
@@ -39,7 +39,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the suite, print the page, and write robustness.html, .md, .csv, .png and .json."""
+    """Run the suite, print the summary, and write robustness.html, .md, .csv, .png and .json."""
     names = choose_corruptions(split_words(options.corruptions) if options.corruptions is not None else None)
     cells = cells_of(names, split_numbers(options.severities, option="--severities", example="1,3,5"))
     folder = Path(options.output_dir)
@@ -69,11 +69,11 @@ def run(options: argparse.Namespace) -> int:
         notes=notes,
         rounds=options.rounds,
     )
-    page = write_result(folder, result, command=_command(options, baseline))
-    table = folder / "robustness.html"
-    text = f"{page}
-Page: {table}; table: robustness.md, robustness.csv, robustness.png, robustness.json"
-    show(options, text, {"page": table, "table": folder / "robustness.md", **result})
+    write_result(folder, result, command=_command(options, baseline))
+    page = folder / "robustness.html"
+    files = f"Page: {page}; table: robustness.md, robustness.csv, robustness.png, robustness.json"
+    text = f"{robustness_summary(result)}\n{files}"
+    show(options, text, {"page": page, "table": folder / "robustness.md", **result})
     return 0
 
 

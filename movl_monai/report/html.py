@@ -79,7 +79,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes], *, nam
         f"{task.page}.html",
         own=f"{task.page}_words.html",
         kind=task.kind,
-        title=page_title(report, name),
+        title=page_title(report, name, per_pixel=task.per_pixel),
         pictures=fit_pictures(pictures),
         words=task.words(report),
         **task.page_values(report),

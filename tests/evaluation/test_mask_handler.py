@@ -64,7 +64,7 @@ def _run(
 @pytest.mark.parametrize("decollate", [True, False])
 def test_the_report_of_images(tmp_path: Path, decollate: bool) -> None:
     data = dataset(write_images(tmp_path / "data", splits=(("test", 5), ("val", 3))))
-    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=20)
+    handler = SegmentationReportHandler(tmp_path / "out", class_names=NAMES, dataset=data, rounds=20, pictures=True)
     _run(IMAGES, handler, data, decollate=decollate)
     report = json.loads((tmp_path / "out/report.json").read_text())
     rows = read_rows(tmp_path / "out/cases.csv")
@@ -76,7 +76,7 @@ def test_the_report_of_images(tmp_path: Path, decollate: bool) -> None:
     assert report["id"]["dice"] == pytest.approx(np.mean(found))
     assert report["id"]["distance_unit"] == "pixels"
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("data:image/png") == 2  # the cases, and the chart of the figures
+    assert page.count("data:image/png") == 1
     assert (tmp_path / "out/MODEL_CARD.md").read_text().startswith("---\nlicense: ")
     assert sorted(report["files"].values()) == sorted(path.name for path in (tmp_path / "out").iterdir())
     (tmp_path / "out/report.html").unlink()

@@ -107,8 +107,7 @@ def test_without_test_cases_the_report_says_so() -> None:
 def test_a_single_case_is_spoken_of_as_one_without_an_interval() -> None:
     report = build_mask_report([_case(1, images=12, patient="x")], class_names=NAMES, rounds=5)
     page = render_html(report | {"files": {}}, {})
-    assert "On 1 volume (12 slices) of 1 patient the mean Dice" in page
-    assert "over the 1 case that has one" in page
+    assert "No interval; 1 volume (12 slices) of 1 patient." in page
     assert "there is no interval from 1 case" in page
 
 

@@ -99,7 +99,7 @@ def test_a_kept_start_is_said_first(start: str, held: str) -> None:
     pages = [render_html(whole, {}), render_html(mask | {"files": {}}, {})]
     for page in pages:
         assert page.index(held) < page.index("For research only") < page.index(">Internal test<")
-        assert held in page.split('id="model-card"')[1]
+        assert page.count(held) == 1
     assert "THE START" not in model_card_markdown(full_report(), CLASS_FIGURES) + render_html(full_report(), {})
 
 
@@ -107,7 +107,7 @@ def test_the_page_names_the_overlays_first() -> None:
     overlays = ["strategy_lp.json", "<b>.json"]
     whole = {**full_report(), "model_card": model_card(report(), bundle={"overlays": overlays})}
     page = render_html(whole, {})
-    named = "Trained with these config files on top of train.json: strategy_lp.json, &lt;b&gt;.json."
+    named = "Config files on top of train.json: strategy_lp.json, &lt;b&gt;.json"
     assert page.index(named) < page.index(">Internal test<")
     assert "on top of train.json" not in render_html(full_report(), {})
 

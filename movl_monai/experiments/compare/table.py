@@ -281,7 +281,7 @@ def comparison_html(
     ]
     return render_experiment(
         title=f"Comparison of {', '.join(dict.fromkeys(entry.arm for entry in figures))}",
-        facts=[" or ".join(comparison.data.sizes()["test"]["classes"]), f"made {today()}"],
+        facts=[" or ".join(comparison.data.training.class_names), f"made {today()}"],
         verdict=" ".join(verdicts(figures, references)),
         blocks=blocks,
     )

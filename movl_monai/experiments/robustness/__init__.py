@@ -1,7 +1,7 @@
 """Robustness of networks to corruptions of graded severity, and errors relative to a baseline."""
 
 from .figures import CLEAN, Cell, corruption_errors, mean_over, relative_corruption_errors, robustness_figures
-from .report import build_result, write_result
+from .report import build_result, robustness_summary, write_result
 from .suite import Member, Suite, cells_of, compute_logits, plain_backbone
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "plain_backbone",
     "relative_corruption_errors",
     "robustness_figures",
+    "robustness_summary",
     "write_result",
 ]

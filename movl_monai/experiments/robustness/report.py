@@ -26,6 +26,7 @@ __all__ = [
     "robustness_csv",
     "robustness_html",
     "robustness_markdown",
+    "robustness_summary",
     "write_result",
 ]
 
@@ -243,6 +244,11 @@ def _reading(result: Result) -> str:
         "and ratios are paired. Only what an interval excludes is a finding. Every corruption counts alike, however "
         "many severities it has."
     )
+
+
+def robustness_summary(result: Result) -> str:
+    """Return what the images were and the figures of every run as Markdown, for a terminal."""
+    return f"{_reading(result)}\n\n{_summary(result)}"
 
 
 def _summary(result: Result) -> str:

@@ -22,12 +22,13 @@ def run_name(folder: Path) -> str:
     return place.parent.name if place.name == "evaluation" else place.name
 
 
-def page_title(report: Mapping[str, Any], name: str = "") -> dict[str, str]:
+def page_title(report: Mapping[str, Any], name: str = "", *, per_pixel: bool = False) -> dict[str, str]:
     """Return the parts of a report's title; a part that the report does not know is "".
 
     Args:
         report: report of any task.
         name: name of the run.
+        per_pixel: True if the first class is the background.
 
     Returns:
         ``name``; ``method``: stages of the training, prompt, adapter and backbone; ``data``: the stated name of the
@@ -42,7 +43,7 @@ def page_title(report: Mapping[str, Any], name: str = "") -> dict[str, str]:
     return {
         "name": name,
         "method": _method(run),
-        "data": str(run.get("data") or _classes(report.get("classes") or ())),
+        "data": str(run.get("data") or _classes((report.get("classes") or ())[per_pixel:])),
         "date": str(run.get("evaluated") or ""),
     }
 

@@ -7,6 +7,7 @@ import pytest
 from movl_monai.cli import main
 from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from tests.experiments.compare.conftest import BUNDLE, FAST
+from tests.report.test_html import Page
 
 
 def _words(phantom: Path, output: Path, *more: str) -> list[str]:
@@ -27,6 +28,11 @@ def test_the_command_finds_what_is_done_and_writes_and_prints_the_table(
     assert "--arms linear_probe,joint --seeds 0,1 --search 2" in page
     assert str(phantom) not in page
     assert "[4/4] joint, seed 1: done before" in said.err
+    html = (folder / "comparison.html").read_text(encoding="utf-8")
+    verdict = Page(html).text.partition("Arms")[0]
+    assert "than linear_probe in distribution" in verdict or "Against linear_probe in distribution" in verdict
+    assert html.count("<details>") == html.count("<summary>") == 4
+    assert str(phantom) not in html
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "comparison.csv").read_text(encoding="utf-8").startswith("domain,arm,seeds")
 

@@ -14,7 +14,13 @@ from PIL import Image
 
 from movl_monai.errors import MovlError
 from movl_monai.experiments.robustness import CLEAN, Cell, build_result, write_result
-from movl_monai.experiments.robustness.report import draw_robustness, robustness_csv, robustness_markdown
+from movl_monai.experiments.robustness.report import (
+    draw_robustness,
+    robustness_csv,
+    robustness_html,
+    robustness_markdown,
+)
+from tests.report.test_html import Page
 
 CELLS: list[Cell] = [CLEAN, ("jpeg", 1), ("jpeg", 5), ("inversion", 1)]
 
@@ -74,6 +80,20 @@ def test_the_page_has_the_figures_and_marks_what_has_no_value() -> None:
     assert f"{mean:.3f} |\n" in page
 
 
+def test_the_html_page_has_each_figure_once_below_a_verdict() -> None:
+    content = result(facts=facts())
+    page = robustness_html(content, command="movl-monai robustness ...", picture=b"png")
+    text = Page(page).text
+    full = content["runs"]["full"]
+    for part in (full["clean"], full["corrupted"], full["difference"]):
+        for figure in part.values():
+            assert text.count("{:.3f} [{:.3f}, {:.3f}]".format(figure["value"], *figure["interval"])) == 1
+    assert "On corrupted images full is" in text[: text.index("Summary")]
+    assert "Robustness on worse images: full against probe · a or b · 30 test images · made 20" in page
+    assert page.count("<details>") == 8
+    assert "<details open" not in page
+
+
 def test_the_page_says_when_patients_are_not_known() -> None:
     content = result(facts=facts())
     content["images"]["patients"] = None
@@ -96,11 +116,12 @@ def test_the_picture_has_a_panel_for_each_corruption(metric: str) -> None:
         assert np.asarray(one).std() > 10
 
 
-def test_all_four_files_are_written_and_a_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+def test_all_files_are_written_and_a_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     content = result(facts=facts())
     page = write_result(tmp_path / "new", content, command="")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
         "robustness.csv",
+        "robustness.html",
         "robustness.json",
         "robustness.md",
         "robustness.png",
