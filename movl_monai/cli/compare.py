@@ -72,9 +72,9 @@ def run(options: argparse.Namespace) -> int:
     if options.jobs is not None:
         run_jobs(comparison, options.jobs, _given(options))
     page = write_tables(comparison, comparison.run(), command=command)
-    table = folder / "comparison.md"
-    text = f"{page}\nTable: {table}, comparison.csv, comparison.png"
-    show(options, text, {"table": table, "rows": _rows(folder)})
+    html = folder / "comparison.html"
+    text = f"{page}\nPage: {html}; table: comparison.md, comparison.csv, comparison.png"
+    show(options, text, {"page": html, "table": folder / "comparison.md", "rows": _rows(folder)})
     return 0
 
 
