@@ -259,7 +259,7 @@ def comparison_html(
     parts = {domain: [entry for entry in figures if entry.domain == domain] for domain in domains}
     about = {domain: f"{_place(domain)}: {part[0].images} {part[0].unit}" for domain, part in parts.items()}
     others = [
-        Table(rows=rows, caption=about[domain] + ". ± is a standard deviation.")
+        Table(rows=rows, caption=f"{_place(domain).capitalize()}. ± is a standard deviation.")
         for domain, part in parts.items()
         if len((rows := _without(domain_rows(part, ()), part[0].shown.heading(part[0].main)))[0]) > 1
     ]
