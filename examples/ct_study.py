@@ -14,6 +14,7 @@ import movl_monai as mm
 from movl_monai.cli import main
 
 DATA, OUT = "ct", "out/ct"
+MANIFEST, LABELS = f"{DATA}/manifest.csv", f"{DATA}/labels.csv"
 write_ct_studies(DATA)
 
 # %% [markdown]
@@ -23,7 +24,7 @@ write_ct_studies(DATA)
 # patient and writes `manifest.csv` and a page, `quality.html`, which names nobody.
 
 # %%
-main(["ingest", DATA, "--output", f"{DATA}/manifest.csv", "--labels", f"{DATA}/labels.csv", "--num_workers", "0"])
+main(["ingest", DATA, "--output", MANIFEST, "--labels", LABELS, "--num_workers", "0"])
 
 # %% [markdown]
 # ## Train
@@ -32,9 +33,10 @@ main(["ingest", DATA, "--output", f"{DATA}/manifest.csv", "--labels", f"{DATA}/l
 # (mediastinum) instead of three.
 
 # %%
-run = mm.train("movl_classification", f"{DATA}/manifest.csv", OUT, data="ct", strategy="linear_probe", image_size=64)
-report = run.evaluate(f"{DATA}/manifest.csv")
-print(f"AUROC {report['id']['auroc']:.2f} on {report['id']['n']} slices of the test patients")
+settings = {"data": "ct", "strategy": "linear_probe", "image_size": 64}
+run = mm.train("movl_classification", MANIFEST, OUT, **settings)
+test = run.evaluate(MANIFEST)["id"]
+print(f"AUROC {test['auroc']:.2f} on {test['n']} slices of the test patients")
 
 # %% [markdown]
 # ## Predict a study
@@ -42,8 +44,9 @@ print(f"AUROC {report['id']['auroc']:.2f} on {report['id']['n']} slices of the t
 # Tables, and a structured report (TID 1500) for the series. `local/` leads from salted ids back to files.
 
 # %%
-main(["predict", OUT, f"{DATA}/patient_00", "--output_dir", f"{OUT}/predictions", "--outputs", "csv,sr"])
-(path,) = Path(f"{OUT}/predictions").rglob("*.dcm")
+study, results = f"{DATA}/patient_00", f"{OUT}/predictions"
+main(["predict", OUT, study, "--output_dir", results, "--outputs", "csv,sr"])
+(path,) = Path(results).rglob("*.dcm")
 written = pydicom.dcmread(path)
 print(written.SOPClassUID.name, "of", written.PatientID)
 

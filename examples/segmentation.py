@@ -20,9 +20,9 @@ write_volumes(DATA)
 # foreground. A real training takes more epochs and `image_size=224`.
 
 # %%
-settings = {"image_size": 64, "epochs": 4, "decoder_width": 32, "head_lr": 0.01}
+settings = {"image_size": 64, "epochs": 4, "decoder_width": 32, "head_lr": 0.01, "num_workers": 0}
 names = ["background", "organ", "lesion"]
-run = mm.train("dvpt_segmentation", DATA, OUT, data="volumes", mask_class_names=names, num_workers=0, **settings)
+run = mm.train("dvpt_segmentation", DATA, OUT, data="volumes", mask_class_names=names, **settings)
 report = run.evaluate(DATA, report_pictures=False)
 for name, figures in report["id"]["per_class"].items():
     print(f"{name}: Dice {figures['dice']:.2f}")
