@@ -133,11 +133,10 @@ def _verdicts(compared: Mapping[str, Any], figures: TaskFigures) -> list[str]:
     if unclear:
         sentences.append(f"No run is clearly better or worse than {first} {_and(unclear)}.")
     runs = {name: report.get("run") or {} for name, report in compared["reports"].items()}
-    sizes = {name: run.get("trainable_parameters") for name, run in runs.items()}
-    if sentences and not better and None not in sizes.values():
-        sentences.append(
-            f"None is better: take the one that trained least, {min(sizes, key=lambda name: sizes[name])}."
-        )
+    sizes = {name: int(size) for name, run in runs.items() if (size := run.get("trainable_parameters")) is not None}
+    if sentences and not better and len(sizes) == len(runs):
+        least = min(sizes, key=lambda name: sizes[name])
+        sentences.append(f"None is better: take the one that trained least, {least}.")
     return sentences
 
 
