@@ -113,7 +113,18 @@ def test_ordinal_labels_select_by_quadratic_kappa(phantom: Path, tmp_path: Path)
 def test_the_arms_of_the_comparison_can_be_read_and_each_adapter_has_one() -> None:
     plan = read_plan(CONFIGS[DVPT].parent / "compare.json", bundle=CONFIGS[DVPT].parent)
     assert list(plan.arms) == [
-        *("linear_probe", "layer_probe", "lp_then_joint", "dvpt", "dvpt_last", "dvpt_static", "dvpt_as_released"),
-        *("vpt_deep", "adaptformer", "lora", "lora_last", "ssf", "bitfit", "query_head", "full_finetune", "ensemble"),
+        *("linear_probe", "layer_probe", "ordinal_probe", "lp_then_joint", "dvpt", "dvpt_last", "dvpt_static"),
+        *(
+            "dvpt_as_released",
+            "vpt_deep",
+            "adaptformer",
+            "lora",
+            "lora_last",
+            "ssf",
+            "bitfit",
+            "query_head",
+            "full_finetune",
+        ),
+        "ensemble",
     ]
     assert plan.references == ("linear_probe", "full_finetune")
