@@ -45,6 +45,7 @@ ENTRY_IDS = {
 }
 _T = TypeVar("_T")
 _REFERENCE = re.compile(r"[@%](?:#|::)*(\w+)")
+_LEARNING_RATE = ("lr", "learning_rate", "learningrate")  # every trained part has one of its own
 
 
 def find_ids(node: Any) -> list[str]:
@@ -119,8 +120,7 @@ def check_ids(
     candidates = sorted((set(config) | known) - set(unknown))
     hints = []
     for name in unknown:
-        nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-        hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+        hint = _suggestion(name, candidates)
         if name in elsewhere:
             hint = f" (it is of {elsewhere[name]}: add that file, or leave '{name}' out)"
         hints.append(f"'{name}'{hint}")
@@ -128,6 +128,18 @@ def check_ids(
         f"Nothing in the config reads {', '.join(hints)}. Expected the ids of the config files, "
         "each written as `--id value`; correct the name or remove it."
     )
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    """Return " (did you mean ...?)" with the nearest known ids, or "".
+
+    Example:
+        >>> _suggestion("learning_rate", ["head_lr", "nifti_range", "prompt_lr"])
+        " (did you mean 'head_lr' or 'prompt_lr'?)"
+    """
+    rates = [one for one in known if one.endswith("_lr")] if name.lower() in _LEARNING_RATE else []
+    found = rates or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""
 
 
 def check_config(
