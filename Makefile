@@ -114,7 +114,7 @@ deploy-test:  ## set up the environment of the MONAI Deploy applications in DEPL
 	@if [ "$$(cat $(DEPLOY_VENV)/.movl-monai 2>/dev/null)" != "$(WANTED) $(HERE)" ]; then \
 	  echo "==> Installing movl_monai with the MONAI Deploy App SDK in $(DEPLOY_VENV) (several GB the first time)"; \
 	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' && \
-	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check -e '.[deploy,export]' 'pytest>=8.3' 'pytest-timeout>=2.3' && \
+	  "$(DEPLOY_RUN)/python" -m pip install --quiet --disable-pip-version-check -e '.[deploy,export]' 'pytest>=8.3' 'pytest-timeout>=2.3' 'hypothesis>=6.100' && \
 	  echo "$(WANTED) $(HERE)" > "$(DEPLOY_VENV)/.movl-monai"; \
 	fi
 	@if [ ! -x "$(PACKAGER_VENV)/bin/monai-deploy" ]; then \
