@@ -248,21 +248,32 @@ def give_one_spelling(journal: Journal) -> None:
 
 
 def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str) -> None:
-    """Make missing splits, by patient, in the in-distribution domain.
+    """Make missing splits, by patient, in the in-distribution domain; equal folders get equal splits.
 
     Raises:
         DataError: if patients are unknown, or no split has every class.
     """
     rows = journal.db.execute(
-        "SELECT key, frame, label, patient, split FROM images WHERE domain = ? ORDER BY key, frame", (id_domain,)
+        "SELECT images.key, frame, label, patient, split FROM images JOIN paths USING (key) WHERE domain = ? "
+        "ORDER BY paths.sort, images.key, frame",
+        (id_domain,),
     ).fetchall()
+    # codes of patients hold the folder's salt, the order of their files does not
+    codes = dict.fromkeys(patient for _, _, _, patient, _ in rows if patient is not None)
+    place = {patient: f"{number:09d}" for number, patient in enumerate(codes)}
     nowhere = Path()
     counts = label_counts(journal)
     # labels that differ only in spelling are split as one class
     one = {label: preferred_label(group, counts) for group in label_groups(counts) for label in group}
     masks = journal.db.execute("SELECT COUNT(mask) FROM images").fetchone()[0] and not counts
     entries = [
-        Entry(path=nowhere, key="", label="image" if masks else one.get(label, label), patient=patient, split=split)
+        Entry(
+            path=nowhere,
+            key="",
+            label="image" if masks else one.get(label, label),
+            patient=place.get(patient),
+            split=split,
+        )
         for _, _, label, patient, split in rows
     ]
     try:

@@ -64,6 +64,15 @@ def test_patients_of_the_manifest_are_salted_and_never_divided(tmp_path: Path, m
     assert not any(finding["level"] == "leak" for finding in outcome.quality["findings"])
 
 
+def test_equal_folders_get_equal_splits_whatever_the_salt(tmp_path: Path, make_slice: MakeSlice) -> None:
+    splits = []
+    for name in ("one", "two", "three"):
+        root = class_folders(tmp_path / name, make_slice, patients=12)
+        ingest(root, labels="folders")
+        splits.append({row["path"]: row["split"] for row in read_rows(root / "manifest.csv")})
+    assert splits[0] == splits[1] == splits[2]
+
+
 def test_frames_are_rows_and_volumes_are_columns(tmp_path: Path, make_slice: MakeSlice) -> None:
     nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(size=(5, 6, 3)), np.eye(4)), tmp_path / "v.nii")
     for number, z in enumerate((4.0, 2.0)):
