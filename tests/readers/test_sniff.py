@@ -95,7 +95,7 @@ def test_sniff_format_reads_only_the_beginning_of_a_gzip_bomb() -> None:
             return data
 
     header = nib.Nifti1Image(VOLUME, np.eye(4)).to_bytes()[:352]
-    file = Counting(gzip.compress(header + bytes(20_000_000, mtime=0)))
+    file = Counting(gzip.compress(header + bytes(20_000_000)))
     assert sniff_format(file) == "nifti"
     assert file.bytes_read <= 1024
     assert file.tell() == 0
