@@ -178,7 +178,8 @@ def main(words: Sequence[str] | None = None) -> int:
         known = user_error(error)
         if known is None or _shows_tracebacks(options):
             raise
-        print(textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False), file=sys.stderr)
+        text = textwrap.fill(f"movl-monai: {known}", width=110, break_long_words=False, break_on_hyphens=False)
+        print(text, file=sys.stderr)
         return int(getattr(known, "exit_code", _EXIT_USER_ERROR))
 
 

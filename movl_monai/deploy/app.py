@@ -112,7 +112,8 @@ def main(application: type[Any], arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(application: type[Any], text: str) -> None:
-    print(textwrap.fill(f"{application.__name__}: {text}", width=110, break_long_words=False), file=sys.stderr)
+    text = textwrap.fill(f"{application.__name__}: {text}", width=110, break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
 
 
 def _quiet_logs() -> None:
