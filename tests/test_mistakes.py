@@ -150,6 +150,8 @@ MISTAKES = [
     ("predict {file} {good} --output_dir {out}", 2, "is not an exported model"),
     ("export {none}", 2, "There is no run at {none}"),
     (f"{COMPARE} --dataset_dir {{none}}", 2, "`--dataset_dir` names no file or folder: there is no 'none' in"),
+    (f"{COMPARE} --output_dir {{good}}/out", 2, "--output_dir lies in the folder of the data set"),
+    (f"{TRAIN} --output_dir {{good}}/out", 2, "--output_dir lies in the folder of the data set"),
     (f"{COMPARE} --arms jint", 2, "There is no arm 'jint' (did you mean 'joint'?)"),
     (f"{COMPARE} --epoch 1", 2, "reads 'epoch' (did you mean 'epochs'?)"),
     (f"{COMPARE} --epochs x", 2, "`--epochs` must be a whole number of at least 0"),

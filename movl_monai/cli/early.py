@@ -19,7 +19,7 @@ from movl_monai.id_values import parse_overrides
 from movl_monai.predict.outputs import check_names, check_outside
 from movl_monai.runs.config_files import find_place, merge_configs, read_config
 from movl_monai.runs.overrides import KNOWN_IDS, check_ids
-from movl_monai.runs.preflight import check_paths, check_workflow
+from movl_monai.runs.preflight import check_apart, check_paths, check_workflow
 from movl_monai.runs.run_record import Workflow, open_run
 from movl_monai.runs.settings import check_values
 
@@ -82,6 +82,7 @@ def check_robustness(options: argparse.Namespace) -> None:
         if path.exists() or word is not options.baseline:
             open_run(path, bundle_dir=options.bundle_dir, trust=options.trust)
     _check_there(options.dataset_dir, "--dataset_dir")
+    check_apart(options.dataset_dir, options.output_dir)
     split_numbers(options.severities, option="--severities", example="1,3,5")
     unknown = [name for name in split_words(options.corruptions or "") if name not in CORRUPTION_NAMES]
     if unknown:
@@ -104,6 +105,7 @@ def check_compare(options: argparse.Namespace) -> None:
     if options.restart:
         plan.select(split_words(options.restart))
     _check_there(options.dataset_dir, "--dataset_dir")
+    check_apart(options.dataset_dir, options.output_dir)
     split_numbers(options.seeds, option="--seeds", example="0,1,2")
     _check_settings(plan, parse_overrides(options.overrides))
 
