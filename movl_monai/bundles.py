@@ -25,7 +25,7 @@ __all__ = [
     "read_manual",
 ]
 
-OVERLAY_KINDS = ("data", "backbone", "model", "adapter", "prompt", "head", "strategy", "sampling")
+OVERLAY_KINDS = ("data", "task", "unit", "backbone", "model", "adapter", "prompt", "head", "strategy", "sampling")
 """Kinds of overlays with an option of their own, in merge order: `backbone_resnet50.json` is `--backbone resnet50`."""
 
 _WORKFLOWS = {"train", "evaluate", "inference", "metadata"}

@@ -32,12 +32,13 @@ class Datalist(Sequence[Item]):
     """Sequence of items, one per image (or per frame of a multi-frame file).
 
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
-    "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``. Optional entries are
-    ``"frame": int`` (from 0) for a file with several frames, ``"mask": absolute path``, ``"groups": {column: value}``
-    for the group columns, and ``"case": salted id`` of a slice's volume in a list with masks. ``label`` is the position
-    in ``class_names``. If the splits of a training are kept, ``"known"`` is the image's split in that training, "" for
-    an image that was not part of it. Items are ordered by domain (the in-distribution domain first), split, and natural
-    order of the path.
+    "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``. The ``label`` of a
+    class is its position in ``class_names``, of several findings a tuple of 1, 0 and None, of a regression a float.
+    Optional entries are ``"frame": int`` (from 0) for a file with several frames, ``"mask": absolute path``,
+    ``"groups": {column: value}`` for the group columns, and ``"case": salted id`` of a slice's volume in a list with
+    masks. If the splits of a training are kept, ``"known"`` is the image's split in that training, "" for an image that
+    was not part of it. Items are ordered by domain (the in-distribution domain first), split, and natural order of the
+    path.
 
     Items of other domains than ``id_domain`` are for evaluation only, whatever their split.
 
@@ -49,6 +50,7 @@ class Datalist(Sequence[Item]):
         skipped: skipped files, with the reason.
         id_map: salt and reverse map of the ids.
         keeping: the splits of a training that the items keep; None for new splits.
+        task: name of the task that the labels are for, see :mod:`movl_monai.data.targets`.
 
     Attributes:
         whole: the complete list that this one is a part of, or itself.
@@ -72,8 +74,10 @@ class Datalist(Sequence[Item]):
         skipped: Iterable[SkippedFile] = (),
         id_map: IdMap | None = None,
         keeping: Keeping | None = None,
+        task: str = "classification",
     ) -> None:
         self._items = list(items)
+        self.task = task
         self.keeping = keeping
         self.whole = self
         self.wanted: tuple[str, ...] | None = None
@@ -229,6 +233,7 @@ class Datalist(Sequence[Item]):
             skipped=skipped,
             id_map=self.id_map,
             keeping=self.keeping,
+            task=self.task,
         )
         result.whole = self.whole
         return result

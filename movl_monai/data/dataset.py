@@ -22,6 +22,7 @@ from movl_monai.data.decode import Decoded, ImageContractError, ItemTransform, d
 from movl_monai.data.duplicates import find_duplicates, pixel_digests
 from movl_monai.data.recognise import recognise
 from movl_monai.data.report import mark_duplicates, report_rows, write_report
+from movl_monai.data.targets import label_tensor
 from movl_monai.errors import DataError, LeakageError
 
 __all__ = ["FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate", "select_images"]
@@ -79,14 +80,15 @@ class ImageDataset(Dataset[Item]):
     ``images.float() / 255`` is the image.
 
     An item is ``{"image": uint8 (3, H, W), "label": int, "index": int, "id": str, "split": str, "domain": str}``;
-    ``label`` is -1 and ``split`` "" if the list has none. With ``augment``, ``image`` is float32 in [0, 1].
+    ``label`` is -1 and ``split`` "" if the list has none. Of several findings it is a float32 (K,), of a regression a
+    float. With ``augment``, ``image`` is float32 in [0, 1].
 
     The report (CSV) has one row per file: salted id, status (``ok``, ``unreadable``, ``skipped``), reason code, domain,
     split, label, salted patient, repeated pixels, and the technical facts under ``record`` from the transform.
 
     Attributes:
         images: uint8 (N, 3, H, W), contiguous.
-        labels: int64 (N,).
+        labels: int64 (N,), -1 for none; of several findings float32 (N, K), of a regression (N,), NaN for none.
         data: the N readable items of the list; items that may show a name have ``shows_names`` and are never pictured.
         class_names: names of the labels.
         duplicates: images with the pixels of an earlier one.
@@ -135,6 +137,7 @@ class ImageDataset(Dataset[Item]):
         if len(data) == 0:
             raise DataError("The list has no images; see its summary() for the splits and domains there are.")
         self.class_names = list(data.class_names)
+        self.task = data.task
         self.id_domain = data.id_domain
         self.transform = transform
         self.num_workers = num_workers
@@ -155,7 +158,7 @@ class ImageDataset(Dataset[Item]):
         ]
         self.pixels = [digests[place] for place in stay]
         self._keep(_compact(masks, stay), [outcomes[index] for index in readable])
-        self.labels = _labels(self.data)
+        self.labels = label_tensor(self.data, self.task, self.class_names)
         self.files = _files(data, outcomes)
         self.duplicates = find_duplicates(self.images, self.data, id_domain=self.id_domain, digests=self.pixels)
         report_path = None if report is None else Path(report)
@@ -169,12 +172,12 @@ class ImageDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         index = range(len(self))[index]  # negative positions, and IndexError beyond the end
-        item, image = self.data[index], self.images[index]
+        item, image, label = self.data[index], self.images[index], self.labels[index]
         if self.augment is not None:
             image = apply_seeded(self.augment, image.float() / 255, (self.seed, int(self._epoch), index))
         return {
             "image": image,
-            "label": int(self.labels[index]),
+            "label": label if label.ndim else label.item(),
             "index": index,
             "id": item["id"],
             "split": item["split"] or "",
@@ -234,7 +237,12 @@ class ImageDataset(Dataset[Item]):
     ) -> ImageDataset:
         result = copy.copy(self)
         result.pixels = pixels
-        result.images, result.data, result.labels, result.augment = images, data, _labels(data), augment
+        result.images, result.data, result.labels, result.augment = (
+            images,
+            data,
+            label_tensor(data, self.task, self.class_names),
+            augment,
+        )
         result._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         result.duplicates = find_duplicates(images, data, id_domain=self.id_domain, digests=pixels)
         return result
@@ -374,10 +382,6 @@ def _compact(images: torch.Tensor, readable: Sequence[int]) -> torch.Tensor:
 def rows_of(chosen: Sequence[int]) -> slice | list[int]:
     """Return the positions, as a slice (which shares memory) if they are consecutive."""
     return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else list(chosen)
-
-
-def _labels(items: Sequence[Item]) -> torch.Tensor:
-    return torch.tensor([-1 if item["label"] is None else item["label"] for item in items], dtype=torch.int64)
 
 
 class SegmentationDataset(ImageDataset):

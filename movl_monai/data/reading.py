@@ -31,6 +31,7 @@ from movl_monai.data.splits import (
     complete_splits,
     set_aside_calibration,
 )
+from movl_monai.data.targets import check_task
 from movl_monai.errors import DataError
 
 __all__ = [
@@ -72,6 +73,7 @@ def read_datalist(
     id_map: IdMap | PathLike | None = None,
     kept_splits: PathLike | None = None,
     new_images: NewImages = None,
+    task: str = "classification",
 ) -> Datalist:
     """Return the images of a data set with labels, patients, splits and salted ids; no pixel is read.
 
@@ -117,6 +119,7 @@ def read_datalist(
             missing, because the training is older, splits are made as without it.
         new_images: "test" is the split of images that were not part of the training and have no split in the list; None
             leaves them without a split.
+        task: kind of the labels, one of :data:`movl_monai.data.targets.TASKS`.
 
     Raises:
         LeakageError: if one patient is in two splits, or an image or patient that the training with the kept splits
@@ -125,6 +128,7 @@ def read_datalist(
             list that cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
+    check_task(task)
     columns = check_group_columns(group_columns)
     read = partial(read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns)
     listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
@@ -166,7 +170,9 @@ def read_datalist(
     far = read_far_sources(far_dataset_dirs, taken=taken, slice_axis=slice_axis)
     if keeping is not None:
         _refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
-    return _build_datalist([*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping)
+    return _build_datalist(
+        [*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping, task=task
+    )
 
 
 def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool = False) -> None:
@@ -340,6 +346,7 @@ def read_unlabelled(
     series: bool = False,
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
+    task: str = "classification",
 ) -> Datalist:
     """Return the images of a folder, a single file, or a manifest, for inference: without splits or labels.
 
@@ -352,6 +359,7 @@ def read_unlabelled(
             the volume.
         id_salt: salt of the ids; None uses the salt of ``id_map``, or draws one.
         id_map: an :class:`IdMap`, or its file, which maps ids to paths.
+        task: of the network.
 
     Raises:
         DataError: if the source does not exist, or contains no file that could be an image.
@@ -371,7 +379,7 @@ def read_unlabelled(
         record.domain, record.split = domain, None
     for entry in listing.entries:
         entry.label = None
-    return _build_datalist([listing], list(class_names), domain, ids, cases=series)
+    return _build_datalist([listing], list(class_names), domain, ids, cases=series, task=task)
 
 
 def _log_notes(listing: Listing) -> None:
@@ -445,6 +453,7 @@ def _build_datalist(
     cases: bool = False,
     far: int = 0,
     keeping: Keeping | None = None,
+    task: str = "classification",
 ) -> Datalist:
     """Return the list of all entries, ordered and with salted ids.
 
@@ -456,6 +465,7 @@ def _build_datalist(
         cases: whether items have ``case``, the salted id of a slice's volume.
         far: number of far sets, which are the last of the listings.
         keeping: the splits of a training that were applied to the entries.
+        task: kind of the labels.
     """
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
@@ -478,6 +488,7 @@ def _build_datalist(
         skipped=skipped,
         id_map=ids,
         keeping=keeping,
+        task=task,
     )
     ids.save()
     logger.info("Data set:\n%s", datalist.summary())

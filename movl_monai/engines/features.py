@@ -34,14 +34,14 @@ def prepare_image_batch(
 
     Args:
         batchdata: ``image`` (B, 3, H, W), uint8 or float32 in [0, 1]; optionally ``mask`` (B, H, W) or ``label`` (B,),
-            integers.
+            integers; of several findings ``label`` is (B, K), of a regression (B,), floats.
         device: destination.
         non_blocking: copy asynchronously from pinned memory.
         kwargs: further arguments of :meth:`torch.Tensor.to`, e.g. ``memory_format``.
 
     Returns:
-        Image (B, 3, H, W) float32 in [0, 1], and its target, int64: the mask (B, H, W) if there is one, else the label
-        (B,), else None.
+        Image (B, 3, H, W) float32 in [0, 1], and its target, int64, or float32 if the labels are floats: the mask
+        (B, H, W) if there is one, else the label, else None.
 
     Example:
         >>> image, label = prepare_image_batch({"image": torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)})
@@ -53,7 +53,9 @@ def prepare_image_batch(
         image = image.to(torch.float32).div_(255)
     label = batchdata.get("mask", batchdata.get("label"))
     if label is not None:
-        label = torch.as_tensor(label).to(device=device, dtype=torch.int64, non_blocking=non_blocking)
+        label = torch.as_tensor(label)
+        dtype = torch.float32 if label.is_floating_point() else torch.int64
+        label = label.to(device=device, dtype=dtype, non_blocking=non_blocking)
     return image, label
 
 
@@ -145,8 +147,8 @@ class FeatureSet:
 
     @property
     def labels(self) -> torch.Tensor:
-        """Labels (N,), int64."""
-        return torch.as_tensor(self.dataset.labels, dtype=torch.int64)
+        """Labels (N,), int64; of several findings (N, K), of a regression (N,), float32."""
+        return torch.as_tensor(self.dataset.labels)
 
     @property
     def values(self) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from ignite import distributed as idist
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
+from movl_monai.data.targets import no_label
 from movl_monai.errors import MovlError
 from movl_monai.metrics.classification_metrics import check_finite, refuse_probabilities
 from movl_monai.metrics.stored.predictions import Predictions
@@ -62,14 +63,19 @@ def logits_column(output: Any, key: str = "pred") -> torch.Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def label_column(data: Any) -> list[int] | None:
-    """Return the labels as integers, -1 for an image without one; None if no image has one."""
+def label_column(data: Any) -> list[Any] | None:
+    """Return one label per image, -1 for an image without one; None if no image has one.
+
+    A class is an integer, several findings are a list of floats, the number of a regression is a float.
+    """
     values = column(data, "label")
-    return None if values is None else [-1 if value is None else int(value) for value in values]
+    if values is None:
+        return None
+    return [value.tolist() if isinstance(value, torch.Tensor) else -1 if value is None else value for value in values]
 
 
 def logits_and_labels(output: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (B, C) logits and (B,) labels of a supervised engine's output; a pair is returned unchanged.
+    """Return (B, C) logits and (B,) or (B, K) labels of a supervised engine's output; a pair is returned unchanged.
 
     It is the default ``output_transform`` of the metrics for validation.
     """
@@ -78,7 +84,7 @@ def logits_and_labels(output: Any) -> tuple[torch.Tensor, torch.Tensor]:
     labels = label_column(output)
     if labels is None:
         raise MovlError("The engine's output has no 'label'; this metric needs labeled images.")
-    return logits_column(output), torch.tensor(labels, dtype=torch.int64)
+    return logits_column(output), torch.tensor(labels)
 
 
 class PredictionCollector:
@@ -87,10 +93,12 @@ class PredictionCollector:
     Args:
         num_classes: expected number of logits.
         domain: domain of images whose batch has none.
+        task: name of the task, which says what a missing label is.
     """
 
-    def __init__(self, *, num_classes: int, domain: str = "id") -> None:
+    def __init__(self, *, num_classes: int, domain: str = "id", task: str = "classification") -> None:
         self.num_classes = num_classes
+        self.task = task
         self.domain = domain
         self.reset()
 
@@ -124,13 +132,16 @@ class PredictionCollector:
         self._features.append(torch.empty(len(logits), 0) if features is None else features)
         self._columns["id"] += [str(value) for value in ids]
         labels = label_column(batch)
-        self._columns["label"] += [-1] * len(ids) if labels is None else labels
+        self._columns["label"] += self._missing(len(ids)) if labels is None else labels
         # without a position the id identifies the image
         self._columns["index"] += column(batch, "index") or ids
         defaults = {"domain": self.domain}
         for name in _TEXTS:
             values = column(batch, name) or [None] * len(ids)
             self._columns[name] += [str(value) if value else defaults.get(name, "") for value in values]
+
+    def _missing(self, count: int) -> list[Any]:
+        return [no_label(self.task, [""] * self.num_classes)] * count
 
     def gather(self, *, patients: Mapping[str, str | None] | None = None, salt: Any = None) -> Predictions:
         """Return the images of all processes, sorted by their positions in the data set, without duplicates.

@@ -74,7 +74,10 @@ class EpochMetric(Metric):
         """Add one batch, logits (B, C) and labels (B,), or one image, (C,) and ()."""
         logits, labels = (torch.as_tensor(part).detach().cpu() for part in output)
         self._logits.append(logits.reshape(-1, logits.shape[-1]).double())
-        self._labels.append(labels.reshape(-1).long())
+        if labels.is_floating_point():  # of findings (B, K), of a regression (B,)
+            self._labels.append(labels.reshape(len(self._logits[-1]), -1).squeeze(1).double())
+        else:
+            self._labels.append(labels.reshape(-1).long())
 
     def compute(self) -> float:
         """Compute the figure over all processes; NaN if undefined."""

@@ -2,6 +2,7 @@
 
 from .checkpoint import (
     checkpoint_class_names,
+    checkpoint_task,
     load_checkpoint,
     read_facts,
     save_atomically,
@@ -21,6 +22,7 @@ __all__ = [
     "PromptedEncoder",
     "TrainedStateNetwork",
     "checkpoint_class_names",
+    "checkpoint_task",
     "decode_facts",
     "encode_facts",
     "load_checkpoint",

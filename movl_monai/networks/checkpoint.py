@@ -20,6 +20,7 @@ from .trained_state import decode_facts
 
 __all__ = [
     "checkpoint_class_names",
+    "checkpoint_task",
     "load_checkpoint",
     "read_facts",
     "save_atomically",
@@ -102,6 +103,11 @@ def checkpoint_class_names(path: str | os.PathLike[str], default: list[str]) -> 
     Inference configs need them for the number of logits before the checkpoint is loaded.
     """
     return read_facts(path)["class_names"] or default if Path(path).is_file() else default
+
+
+def checkpoint_task(path: str | os.PathLike[str], default: str = "classification") -> str:
+    """Return the task of a checkpoint, or ``default`` if it does not exist yet."""
+    return str(read_facts(path).get("task", "classification")) if Path(path).is_file() else default
 
 
 def trained_state_sha256(source: nn.Module | Mapping[str, torch.Tensor] | str | os.PathLike[str]) -> str:

@@ -65,10 +65,11 @@ class AdaptedClassifier(TrainedStateNetwork):
         backbone: :math:`f`, (B, 3, H, W) in [0, 1] to (B, num_features); it normalises inside.
         head: LP, (B, num_features) to logits (B, num_classes). A head with ``reads_tokens``
             (:class:`~movl_monai.heads.QueryHead`) also gets the tokens after the last block of the backbone, which must
-            be frozen. prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for no prompt.
-            adapter: built for this backbone, which must be frozen; None for no adapter. It never changes
-            ``self.backbone``. class_names: names of the classes in the order of the logits; None uses the names of the
-            checkpoint.
+            be frozen.
+        prompt: VP, (B, 3, H, W) to (B, 3, H, W), the identity at initialisation; None for no prompt.
+        adapter: built for this backbone, which must be frozen; None for no adapter. It never changes ``self.backbone``.
+        class_names: names of the classes in the order of the logits; None uses the names of the checkpoint.
+        task: what the logits are for, see :data:`movl_monai.data.targets.TASKS`; None for a classification.
 
     Raises:
         ConfigError: if head and backbone differ in their number of features, class names and logits differ in number,
@@ -98,8 +99,9 @@ class AdaptedClassifier(TrainedStateNetwork):
         prompt: nn.Module | None = None,
         adapter: Adapter | None = None,
         class_names: list[str] | None = None,
+        task: str | None = None,
     ) -> None:
-        super().__init__(backbone=backbone, class_names=class_names)
+        super().__init__(backbone=backbone, class_names=class_names, task=task)
         _check_head(head, num_features=backbone.spec.num_features, class_names=class_names)
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter

@@ -135,7 +135,7 @@ class EnsembleClassifier(TrainedStateNetwork):
     ) -> None:
         names = _class_names(members, class_names)
         _check_temperatures(members, temperatures)
-        super().__init__(backbone=EnsembleBackbone(members), class_names=names)  # type: ignore[arg-type]
+        super().__init__(backbone=EnsembleBackbone(members), class_names=names, task=_task(members))  # type: ignore[arg-type]
         self.members = nn.ModuleList(members)
         self.head = EnsembleHead(
             self.backbone.spec.num_features,
@@ -190,6 +190,13 @@ def _class_names(members: Sequence[Any], class_names: Sequence[str] | None) -> l
     if any(names != known[0] for names in known):
         raise ConfigError(f"The members of an ensemble must have the same classes in the same order, got {known}.")
     return known[0] if known else []
+
+
+def _task(members: Sequence[Any]) -> str:
+    tasks = sorted({str(member.task) for member in members})
+    if len(tasks) > 1:
+        raise ConfigError(f"The members of an ensemble must be for one task, got {', '.join(tasks)}.")
+    return tasks[0]
 
 
 def _check_temperatures(members: Sequence[Any], temperatures: Sequence[float] | None) -> None:

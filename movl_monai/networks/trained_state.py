@@ -64,9 +64,8 @@ class TrainedStateNetwork(nn.Module):
     Args:
         backbone: the feature extractor; stored as ``self.backbone``.
         class_names: names of the outputs in their order, or None to take them from the first checkpoint loaded.
-
-    Attributes:
-        task: name of the task that its logits are for, see :data:`movl_monai.report.tasks.TASKS`.
+        task: name of the task that its logits are for, see :data:`movl_monai.report.tasks.TASKS`; None takes that of
+            the class.
 
     Raises:
         CheckpointMismatchError: in ``load_state_dict``, if the frozen weights, the class names, the parts or a shape
@@ -76,8 +75,10 @@ class TrainedStateNetwork(nn.Module):
     # without an annotation, which TorchScript would evaluate
     task = "classification"
 
-    def __init__(self, *, backbone: Backbone, class_names: list[str] | None = None) -> None:
+    def __init__(self, *, backbone: Backbone, class_names: list[str] | None = None, task: str | None = None) -> None:
         super().__init__()
+        if task is not None:
+            self.task = task
         self.backbone = backbone
         self.class_names: list[str] = list(class_names) if class_names is not None else []
         self._register_state_dict_hook(_drop_frozen_tensors)
@@ -98,6 +99,8 @@ class TrainedStateNetwork(nn.Module):
                 **layers,
             },
             "class_names": list(self.class_names),
+            # checkpoints of the class's own task have no entry for it, as in older versions
+            **({} if self.task == type(self).task else {"task": self.task}),
             "parts": {name: _described(part) for name, part in self.named_children() if name not in _UNSAVED},
         }
 
@@ -150,6 +153,7 @@ def _compare_with_checkpoint(
         )
     theirs, ours = decode_facts(state[prefix + _FACTS_KEY]), module.facts()
     _compare_frozen(theirs["backbone"], ours["backbone"])
+    _compare_tasks(theirs, module)
     _compare_parts(theirs["parts"], ours["parts"])
     _compare_backbones(theirs["backbone"], ours["backbone"])
     if ours["class_names"] and theirs["class_names"] and ours["class_names"] != theirs["class_names"]:
@@ -181,6 +185,15 @@ def _compare_backbones(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> No
             f"{theirs['sha256'][:12]}..., this network has '{ours['name']}' with sha256 "
             f"{(ours['sha256'] or 'none')[:12]}.... Load the weights that the checkpoint was trained on (the same "
             "backbone overlay), or train again on these."
+        )
+
+
+def _compare_tasks(theirs: Mapping[str, Any], module: TrainedStateNetwork) -> None:
+    task = theirs.get("task", type(module).task)
+    if task != module.task:
+        raise CheckpointMismatchError(
+            f"The checkpoint was trained for the task {task}, this network is for {module.task}. Use the same config "
+            "files, overlays included, as in training."
         )
 
 

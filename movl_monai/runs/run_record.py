@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,16 +135,20 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """Names of the outputs, in order."""
-        from movl_monai.networks import read_facts
-
-        return [str(name) for name in read_facts(self.checkpoint)["class_names"]]
+        return [str(name) for name in self._facts["class_names"]]
 
     @property
     def task(self) -> str:
         """Name of the network's task."""
         module, _, name = self.record["settings"]["network_def"]["_target_"].rpartition(".")
         kind = getattr(importlib.import_module(module), name)
-        return str(getattr(kind, "task", "classification"))
+        return str(self._facts.get("task", getattr(kind, "task", "classification")))
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        from movl_monai.networks import read_facts
+
+        return read_facts(self.checkpoint)
 
     def parser(self, workflow: Workflow = "inference", **overrides: Any) -> ConfigParser:
         """Return the parsed config of one of the bundle's workflows with the settings of the run.

@@ -99,7 +99,7 @@ class StoredOutputs:
 
     def labeled(self) -> StoredOutputs:
         """Return the images with a label."""
-        return self.take(np.flatnonzero(self.predictions.labels >= 0))
+        return self.take(self.predictions.labeled_rows())
 
     def sections(self) -> dict[str, StoredOutputs]:
         """Return the non-empty sections of a report by name.

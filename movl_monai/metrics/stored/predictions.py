@@ -25,15 +25,16 @@ class Predictions:
 
     Args:
         ids: salted ids, (N,).
-        logits: (N, C), before softmax, finite.
-        labels: integers (N,), -1 for an image without a label; None if no image has one.
+        logits: (N, C), before softmax or a sigmoid for each finding, finite; (N, 1) of a regression.
+        labels: integers (N,), -1 for an image without a label; of several findings floats (N, C) of 1 and 0, of a
+            regression floats (N,), NaN if unknown; None if no image has a class.
         splits: "train", "val", "calibration", "test" or "" of each image; None means "" for all.
         domains: domain of each image; None means "id" for all.
         patients: identifier of each image's patient, for the resampling; never written. None if unknown.
         patient_ids: salted ids of the patients, for the file; None if unknown.
 
     Raises:
-        ValueError: if the lengths differ or a label is not one of the C classes.
+        ValueError: if the lengths differ or a label is not possible.
         NonFiniteLogitsError: if a logit is NaN or infinite.
 
     Example:
@@ -54,11 +55,11 @@ class Predictions:
         patient_ids: Sequence[str | None] | None = None,
     ) -> None:
         self.logits = np.asarray(logits, dtype=np.float64)
-        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
-            raise ValueError(f"logits must be (N, C) with C >= 2, got {self.logits.shape}.")
+        if self.logits.ndim != 2 or self.logits.shape[1] < 1:
+            raise ValueError(f"logits must be (N, C), got {self.logits.shape}.")
         count, num_classes = self.logits.shape
         self.ids = list(ids)
-        self.labels = np.full(count, -1) if labels is None else np.asarray(labels, dtype=np.int64)
+        self.labels = np.full(count, -1) if labels is None else _labels(labels, num_classes)
         self.splits = [""] * count if splits is None else list(splits)
         self.domains = ["id"] * count if domains is None else list(domains)
         self.patients = [None] * count if patients is None else [patient or None for patient in patients]
@@ -67,10 +68,6 @@ class Predictions:
         wrong = {name: len(getattr(self, name)) for name in names if len(getattr(self, name)) != count}
         if wrong:
             raise ValueError(f"Every column must have {count} values, as there are logits, got {wrong}.")
-        if count and (self.labels.min() < -1 or self.labels.max() >= num_classes):
-            raise ValueError(
-                f"labels must be -1 or in [0, {num_classes}), got {self.labels.min()} to {self.labels.max()}."
-            )
         check_finite(self.logits)
 
     def __len__(self) -> int:
@@ -84,8 +81,31 @@ class Predictions:
         return Predictions(logits=self.logits[index], labels=self.labels[index], **chosen)
 
     def labeled(self) -> Predictions:
-        """Return the images with a label."""
-        return self.take(np.flatnonzero(self.labels >= 0))
+        """Return the images with a label, of several findings those with a label for at least one."""
+        return self.take(self.labeled_rows())
+
+    def labeled_rows(self) -> np.ndarray:
+        """Return the rows of :meth:`labeled`."""
+        known = ~np.isnan(self.labels) if self.labels.dtype.kind == "f" else self.labels >= 0
+        return np.flatnonzero(known if known.ndim == 1 else known.any(axis=1))
+
+
+def _labels(given: ArrayLike, num_classes: int) -> np.ndarray:
+    """Return labels as int64 (N,), or float64 of findings (N, C) or a regression (N,).
+
+    Raises:
+        ValueError: for an impossible label.
+    """
+    labels = np.asarray(given)
+    if labels.dtype.kind != "f":
+        if labels.ndim == 1 and labels.size and (labels.min() < -1 or labels.max() >= num_classes):
+            raise ValueError(f"labels must be -1 or in [0, {num_classes}), got {labels.min()} to {labels.max()}.")
+        return labels.astype(np.int64)
+    if labels.ndim == 2 and labels.size:
+        known = labels[~np.isnan(labels)]
+        if labels.shape[1] != num_classes or not np.isin(known, (0, 1)).all():
+            raise ValueError(f"labels of findings must be 0, 1 or NaN, (N, {num_classes}), got {labels.shape}.")
+    return labels.astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
