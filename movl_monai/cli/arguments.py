@@ -129,20 +129,29 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     take_overrides(parser, _FIT_EPILOG)
 
 
+_PHANTOM_KINDS = {
+    "findings": "radiographs with several findings at once, in columns as in CheXpert: 1, 0, -1 (uncertain), blank",
+    "findings_label": "the same radiographs with the names of their findings in the column label: Effusion|Nodule",
+}
+
+
 def add_phantom(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `movl-monai phantom`."""
     parser.add_argument("folder", help="where to write: new, empty, or of an earlier call")
+    kinds = parser.add_mutually_exclusive_group()
+    for name, text in _PHANTOM_KINDS.items():
+        kinds.add_argument(f"--{name}", dest="kind", action="store_const", const=name, default="lesion", help=text)
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument(
         "--patients",
         type=int,
         nargs=4,
-        default=(60, 20, 30, 30),
+        default=None,
         metavar=("TRAIN", "VAL", "TEST", "SCANNER_B"),
         help="numbers of patients (default: 60 20 30 30)",
     )
-    parser.add_argument("--images_per_patient", type=int, default=4, help="(default: 4)")
-    parser.add_argument("--size", type=int, default=256, help="rows and columns of scanner A (default: 256)")
+    parser.add_argument("--images_per_patient", type=int, default=None, help="(default: 4)")
+    parser.add_argument("--size", type=int, default=None, help="rows and columns of scanner A (default: 256)")
     parser.add_argument("--overwrite", action="store_true", help="replace a complete phantom of other settings")
     add_log(parser)
 

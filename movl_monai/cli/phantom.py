@@ -24,8 +24,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         summary = write_phantom(
             options.folder,
+            kind=options.kind,
             seed=options.seed,
-            patients=tuple(options.patients),
+            patients=None if options.patients is None else tuple(options.patients),
             images_per_patient=options.images_per_patient,
             size=options.size,
             overwrite=options.overwrite,
@@ -42,5 +43,6 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"Phantom data set of {summary.images} DICOM files: {state}."]
     lines += [f"  {name}: {count}" for name, count in summary.counts.items()]
     show(options, "\n".join(lines), vars(summary))
-    say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT")
+    if options.kind == "lesion":
+        say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT")
     return 0

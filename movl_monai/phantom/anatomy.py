@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["Anatomy", "Chest", "draw_anatomy", "draw_distractors", "draw_nodules", "render_chest"]
+__all__ = [
+    "Anatomy",
+    "Chest",
+    "draw_anatomy",
+    "draw_consolidation",
+    "draw_distractors",
+    "draw_effusion",
+    "draw_nodules",
+    "enlarge_heart",
+    "render_chest",
+]
 
 _RIBS = 11
 _BRANCHES = 26
@@ -73,6 +83,13 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         vessel_lengths=rng.uniform(0.35, 1.0, size=(2, _BRANCHES)),
         vessel_strength=rng.uniform(0.14, 0.24),
     )
+
+
+def enlarge_heart(anatomy: Anatomy, factor: float) -> Anatomy:
+    """Return the anatomy with a heart of ``factor`` times its length and width, which grows to the patient's left."""
+    column, row, long, short, angle = anatomy.heart
+    moved = column + 0.35 * (factor - 1) * long
+    return replace(anatomy, heart=(moved, row, factor * long, factor * short, angle))
 
 
 def render_chest(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, *, spacing: float) -> Chest:
@@ -190,24 +207,63 @@ def _deposit(points_x: np.ndarray, points_y: np.ndarray, x: np.ndarray, y: np.nd
     return counts
 
 
-def draw_nodules(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw two to four nodules, 24 to 44 mm wide with their soft borders, inside the lungs.
+def draw_nodules(
+    lung: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    count: tuple[int, int] = (2, 4),
+    radius: tuple[float, float] = (12, 22),
+    strength: tuple[float, float] = (0.65, 1.05),
+) -> np.ndarray:
+    """Draw nodules with soft borders inside the lungs.
 
     Args:
         lung: share of the largest lung depth, (H, W) in [0, 1].
         x: position of every pixel, mm, (H, W).
         y: position of every pixel, mm, (H, W).
         rng: random generator.
+        count: least and largest number of nodules.
+        radius: least and largest radius with the soft border, mm.
+        strength: least and largest line integral in the middle of a nodule.
 
     Returns:
         Line integral to add, float32 (H, W).
     """
     picture = np.zeros(lung.shape, dtype=np.float32)
-    for _ in range(rng.integers(2, 5)):
-        radius = rng.uniform(12, 22)
-        strength = rng.uniform(0.65, 1.05)
-        _stamp(picture, x, y, _place(lung, rng, least=0.5), strength, 2 * radius, _nodule(radius, rng))
+    for _ in range(rng.integers(count[0], count[1] + 1)):
+        drawn = rng.uniform(*radius)
+        depth = rng.uniform(*strength)
+        _stamp(picture, x, y, _place(lung, rng, least=0.5), depth, 2 * drawn, _nodule(drawn, rng))
     return picture
+
+
+def draw_effusion(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw fluid at the base of one lung, of a quarter of both: air is replaced below a level that rises laterally.
+
+    Arguments and result are as in :func:`draw_nodules`.
+    """
+    picture = np.zeros(lung.shape, dtype=np.float32)
+    first = rng.choice([-1, 1])
+    for side in (first, -first)[: 2 if rng.random() < 0.25 else 1]:
+        of_side = np.where(side * x > 0, lung, 0)
+        base = y[of_side > 0.25 * lung.max()].max()
+        level = base - rng.uniform(28, 75) - 16 * np.square(np.maximum(np.abs(x) - 55, 0) / 50)
+        picture += rng.uniform(0.8, 1.25) * of_side * _soft(y - level, 5)
+    return picture
+
+
+def draw_consolidation(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw one or two cloudy patches, 56 to 100 mm wide, that end at the border of the lung.
+
+    Arguments and result are as in :func:`draw_nodules`.
+    """
+    picture = np.zeros(lung.shape, dtype=np.float32)
+    for _ in range(rng.integers(1, 3)):
+        width = rng.uniform(28, 50)
+        _stamp(picture, x, y, _place(lung, rng, least=0.5), rng.uniform(0.7, 1.15), 1.6 * width, _cloud(width, rng))
+    return picture * np.sqrt(lung)
 
 
 def draw_distractors(lung: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -261,6 +317,20 @@ def _nodule(radius: float, rng: np.random.Generator) -> _Shape:
         # the depth of a ball, with an edge smeared as by breathing and the border zone of a real nodule
         ball = np.sqrt(np.clip(1 - distance**2, 0, None)) * (1 - 0.35 * distance)
         return 0.7 * ball + 0.3 * np.exp(-1.6 * distance**2)
+
+    return shape
+
+
+def _cloud(width: float, rng: np.random.Generator) -> _Shape:
+    """Return an oval patch with uneven density and no clear border; about 1 in the middle."""
+    angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.6, 1.0)
+    waves = [(*rng.normal(0, 1, size=2) * 2.5 / width, rng.uniform(0, 2 * np.pi)) for _ in range(6)]
+
+    def shape(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        distance = np.hypot(along, across / ratio) / width
+        uneven = sum(np.cos(to_right * x + down * y + phase) for to_right, down, phase in waves) / len(waves)
+        return np.exp(-(distance**3)) * (1 + 0.6 * uneven)
 
     return shape
 

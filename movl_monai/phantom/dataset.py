@@ -1,4 +1,4 @@
-"""Write the phantom data set: two classes, many patients, two scanners, from one seed."""
+"""Write a phantom data set: many patients, two scanners, one of several kinds of labels, from one seed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from movl_monai.errors import DataError
-from movl_monai.phantom.dicom import write_dicom
-from movl_monai.phantom.scanner import SCANNERS, Scanner, render
+from movl_monai.phantom.findings import FINDINGS_COLUMNS, FINDINGS_LABEL
+from movl_monai.phantom.kinds import Kind, Plan
+from movl_monai.phantom.lesions import LESION
+from movl_monai.phantom.scanner import SCANNERS
 
-__all__ = ["CLASS_NAMES", "PhantomSettings", "PhantomSummary", "draw_labels", "write_phantom"]
+__all__ = ["KINDS", "KindName", "PhantomSettings", "PhantomSummary", "write_phantom"]
 
-CLASS_NAMES = ("no_lesion", "lesion")
+KindName = Literal["lesion", "findings", "findings_label"]
+KINDS: dict[KindName, Kind] = {
+    "lesion": LESION,
+    "findings": FINDINGS_COLUMNS,
+    "findings_label": FINDINGS_LABEL,
+}
 _VERSION = 1
-_COLUMNS = ("path", "label", "patient_id", "split", "domain")
+_TABLES = ("manifest.csv", "truth.csv")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class PhantomSettings:
         images_per_patient: >= 1.
         size: rows and columns of scanner A, >= 64; scanner B has 5/4 of it.
         version: of the phantom.
+        kind: see :func:`write_phantom`.
     """
 
     seed: int = 0
@@ -42,8 +50,11 @@ class PhantomSettings:
     images_per_patient: int = 4
     size: int = 256
     version: int = _VERSION
+    kind: KindName = "lesion"
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
         if self.seed < 0 or self.images_per_patient < 1 or self.size < 64:
             raise ValueError(
                 "The phantom needs seed >= 0, images_per_patient >= 1 and size >= 64, "
@@ -52,6 +63,14 @@ class PhantomSettings:
         if len(self.patients) != 4 or min(self.patients) < 0 or sum(self.patients) == 0:
             raise ValueError(f"patients must be four numbers >= 0 (train, val, test, scanner B), got {self.patients}.")
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """Settings as in ``phantom.json``, whose oldest kind has no name."""
+        facts = asdict(self) | {"patients": list(self.patients)}
+        if self.kind == "lesion":
+            del facts["kind"]
+        return facts
+
 
 @dataclass(frozen=True)
 class PhantomSummary:
@@ -59,9 +78,9 @@ class PhantomSummary:
 
     Args:
         folder: of the data set.
-        images: number of images.
+        images: number of DICOM files.
         kept: True if a complete data set with the same settings already existed.
-        counts: images by "domain/split/label".
+        counts: images by "domain/split/label"; an image counts for each of its findings.
     """
 
     folder: Path
@@ -70,50 +89,42 @@ class PhantomSummary:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    scanner: Scanner
-    split: str
-    domain: str
-    patient: int
-    image: int
-    label: int
-
-    @property
-    def path(self) -> str:
-        return f"images/{self.scanner.name}/{self.patient:04d}_{self.image}.dcm"
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        return self.path, CLASS_NAMES[self.label], f"PHANTOM-{self.patient:04d}", self.split, self.domain
-
-
 def write_phantom(
     folder: str | PathLike[str],
     *,
+    kind: KindName = "lesion",
     seed: int = 0,
-    patients: tuple[int, int, int, int] = (60, 20, 30, 30),
-    images_per_patient: int = 4,
-    size: int = 256,
+    patients: tuple[int, int, int, int] | None = None,
+    images_per_patient: int | None = None,
+    size: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> PhantomSummary:
-    """Write the embedded data set: synthetic chest radiographs with and without nodules, as valid DICOM files.
+    """Write an embedded data set of synthetic images, as valid DICOM files.
 
-    The files are ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` (path, label, patient_id, split, domain) and
-    ``phantom.json``. Scanner A has the splits train, val and test of the domain ``id``. Scanner B, another device
-    (matrix, spacing, noise, contrast, collimation, MONOCHROME1), has only a test split of the domain ``scanner_b``. No
-    patient is in two splits. Labels belong to images: half of the images of every split show nodules, some patients
-    more often than others.
+    The files are ``<folder>/images/<scanner>/*.dcm``, ``manifest.csv`` and ``phantom.json``. Scanner A has the splits
+    train, val and test of the domain ``id``. Scanner B, another device (for radiographs other matrix, spacing, noise,
+    contrast, collimation, MONOCHROME1), has only a test split of the domain ``scanner_b``. No patient is in two splits.
+    The manifest has the columns path, patient_id, split and domain, and those of the kind:
+
+    * ``lesion``: chest radiographs with and without nodules; ``label`` is lesion or no_lesion. Labels belong to images:
+      half of the images of every split show nodules, some patients more often than others.
+    * ``findings``: chest radiographs with several findings, in the columns ``Cardiomegaly``, ``Consolidation``,
+      ``Effusion`` and ``Nodule`` as in CheXpert: 1, 0, -1 (uncertain) or blank (not mentioned). ``truth.csv`` (path and
+      the same columns, 0 or 1) has the findings that were drawn.
+    * ``findings_label``: the same images; ``label`` has the names of all findings drawn, such as ``Effusion|Nodule``,
+      or ``No Finding``.
 
     A folder with the same complete data set is kept; an interrupted one is written again.
 
     Args:
         folder: new, empty, or of an earlier call.
+        kind: of the labels and images.
         seed: of everything.
-        patients: numbers of patients for train, val and test of scanner A, and for scanner B.
-        images_per_patient: number of images, each a separate study.
-        size: rows and columns of scanner A in pixels; scanner B has 5/4 of it.
+        patients: numbers of patients for train, val and test of scanner A, and for scanner B; None is the default of
+            the kind.
+        images_per_patient: number of images, each a separate study; None is the default of the kind.
+        size: rows and columns of scanner A in pixels; scanner B has 5/4 of it. None is the default of the kind.
         overwrite: replace a complete data set of other settings.
         progress: show a bar, if standard error is a terminal.
 
@@ -122,7 +133,7 @@ def write_phantom(
 
     Raises:
         DataError: if the folder has other contents, or a complete data set of other settings.
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or the kind unknown.
 
     Example:
         >>> import tempfile
@@ -130,65 +141,52 @@ def write_phantom(
         ...     write_phantom(folder, patients=(1, 0, 0, 1), images_per_patient=2, size=64).counts
         {'id/train/no_lesion': 1, 'id/train/lesion': 1, 'scanner_b/test/no_lesion': 1, 'scanner_b/test/lesion': 1}
     """
-    settings = PhantomSettings(seed, tuple(patients), images_per_patient, size)  # type: ignore[arg-type]
-    root = Path(folder)
+    defaults = KINDS.get(kind, LESION)
+    settings = PhantomSettings(
+        seed=seed,
+        patients=tuple(defaults.patients if patients is None else patients),  # type: ignore[arg-type]
+        images_per_patient=defaults.images_per_patient if images_per_patient is None else images_per_patient,
+        size=defaults.size if size is None else size,
+        kind=kind,
+    )
+    chosen, root = KINDS[kind], Path(folder)
     plans = list(_plans(settings))
-    names = Counter("/".join((plan.domain, plan.split, CLASS_NAMES[plan.label])) for plan in plans)
-    counts = {name: names[name] for name in sorted(names, key=_reading_order)}
-    if _is_complete(root, settings, plans, overwrite=overwrite):
-        return PhantomSummary(root, len(plans), kept=True, counts=counts)
+    counts, tables = _counts(plans, chosen), chosen.tables(plans)
+    files = [name for plan in plans for name in chosen.files(plan)]
+    summary = PhantomSummary(root, len(files), kept=True, counts=counts)
+    if _is_complete(root, settings, [*files, *tables], overwrite=overwrite):
+        return summary
     _start(root, settings)
     for plan in _with_bar(plans, progress):
-        drawn = render(
-            plan.scanner, seed=seed, patient=plan.patient, image=plan.image, lesion=bool(plan.label), size=size
-        )
-        write_dicom(root / plan.path, drawn, plan.scanner, seed=seed, patient=plan.patient, image=plan.image)
-    _write_manifest(root, plans)
+        chosen.write(root, plan, seed, settings.size)
+    for name, rows in tables.items():
+        with (root / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
     _write_record(root, settings, complete=True, counts=counts)
-    return PhantomSummary(root, len(plans), kept=False, counts=counts)
+    return replace(summary, kept=False)
 
 
-def draw_labels(patients: int, images: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the images that show nodules.
-
-    Patients form pairs: one has k images with nodules, the other ``images - k``, with k from 0 to ``images``. The
-    classes are therefore balanced, and the patient partly predicts the label.
-
-    Args:
-        patients: number of patients.
-        images: of every patient.
-        rng: random generator.
-
-    Returns:
-        int (patients, images), 1 for nodules. As many ones as zeros if ``patients`` or ``images`` is even.
-    """
-    lesions = np.empty(patients, dtype=int)
-    lesions[0::2] = rng.integers(images + 1, size=len(lesions[0::2]))
-    lesions[1::2] = images - lesions[0 : patients // 2 * 2 : 2]
-    if patients % 2:
-        lesions[-1] = images // 2
-    labels = (np.arange(images)[None] < lesions[:, None]).astype(int)
-    return rng.permuted(labels, axis=1)
-
-
-def _plans(settings: PhantomSettings) -> Iterator[_Plan]:
+def _plans(settings: PhantomSettings) -> Iterator[Plan]:
     scanner_a, scanner_b = SCANNERS
     parts = [(scanner_a, split, "id") for split in ("train", "val", "test")] + [(scanner_b, "test", "scanner_b")]
     patient = 0
     for number, ((scanner, split, domain), count) in enumerate(zip(parts, settings.patients, strict=True)):
-        labels = draw_labels(count, settings.images_per_patient, np.random.default_rng([settings.seed, number]))
-        for of_patient in labels:
+        rng = np.random.default_rng([settings.seed, number])
+        for of_patient in KINDS[settings.kind].draw(count, settings.images_per_patient, rng):
             patient += 1
-            for image, label in enumerate(of_patient, start=1):
-                yield _Plan(scanner, split, domain, patient, image, int(label))
+            for image, content in enumerate(of_patient, start=1):
+                yield Plan(scanner, split, domain, patient, image, content)
 
 
-def _reading_order(name: str) -> tuple[int, ...]:
-    domain, split, label = name.split("/")
-    return ("id", "scanner_b").index(domain), ("train", "val", "test").index(split), CLASS_NAMES.index(label)
+def _counts(plans: Sequence[Plan], kind: Kind) -> dict[str, int]:
+    """Count the images by domain, split and label, in the order of the splits and of the kind's names."""
+    parts = list(dict.fromkeys((plan.domain, plan.split) for plan in plans))
+    found = Counter((plan.domain, plan.split, name) for plan in plans for name in kind.names(plan.content))
+    names = [(*part, name) for part in parts for name in (*kind.class_names, *kind.further_names)]
+    return {"/".join(filter(None, name)): found[name] for name in names if found[name]}
 
 
-def _is_complete(root: Path, settings: PhantomSettings, plans: list[_Plan], *, overwrite: bool) -> bool:
+def _is_complete(root: Path, settings: PhantomSettings, files: Sequence[str], *, overwrite: bool) -> bool:
     """Return True if the complete data set exists; refuse any other non-empty folder but an unfinished data set."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
@@ -199,12 +197,11 @@ def _is_complete(root: Path, settings: PhantomSettings, plans: list[_Plan], *, o
         raise DataError(
             "The folder is not empty and holds no phantom data set; nothing was written. Name a new or an empty folder."
         ) from error
-    wanted = json.loads(json.dumps(asdict(settings)))
-    if complete and there == wanted:
-        return all((root / name).is_file() for name in ("manifest.csv", *(plan.path for plan in plans)))
+    if complete and there == settings.record:
+        return all((root / name).is_file() for name in files)
     if complete and not overwrite:
         raise DataError(
-            f"The folder holds a phantom data set with the settings {there}, asked for was {wanted}. "
+            f"The folder holds a phantom data set with the settings {there}, asked for was {settings.record}. "
             "Name another folder, or pass overwrite (--overwrite)."
         )
     return False
@@ -214,29 +211,24 @@ def _start(root: Path, settings: PhantomSettings) -> None:
     for scanner in SCANNERS:
         shutil.rmtree(root / "images" / scanner.name, ignore_errors=True)
         (root / "images" / scanner.name).mkdir(parents=True)
-    (root / "manifest.csv").unlink(missing_ok=True)
+    for name in _TABLES:
+        (root / name).unlink(missing_ok=True)
     _write_record(root, settings, complete=False, counts={})
 
 
-def _write_manifest(root: Path, plans: list[_Plan]) -> None:
-    with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(plan.row for plan in plans)
-
-
 def _write_record(root: Path, settings: PhantomSettings, *, complete: bool, counts: dict[str, int]) -> None:
+    kind = KINDS[settings.kind]
     record = {
-        "description": "Synthetic chest radiographs (phantom), written by `movl-monai phantom`. No person was imaged.",
+        "description": f"{kind.description}, written by `movl-monai phantom`. No person was imaged.",
         "complete": complete,
-        "settings": asdict(settings),
-        "class_names": CLASS_NAMES,
+        "settings": settings.record,
+        "class_names": kind.class_names,
         "counts": counts,
     }
     (root / "phantom.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _with_bar(plans: list[_Plan], progress: bool) -> Iterator[_Plan]:
+def _with_bar(plans: list[Plan], progress: bool) -> Iterator[Plan]:
     from tqdm import tqdm
 
     # None shows the bar only on a terminal

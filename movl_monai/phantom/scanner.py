@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import fft, ndimage
 
-from movl_monai.phantom.anatomy import draw_anatomy, draw_distractors, draw_nodules, render_chest
+from movl_monai.phantom.anatomy import Anatomy, draw_anatomy, draw_distractors, render_chest
 
-__all__ = ["Radiograph", "SCANNERS", "Scanner", "acquire", "collimated_field", "correlated_noise", "render"]
+__all__ = ["Lesions", "Radiograph", "SCANNERS", "Scanner", "acquire", "collimated_field", "correlated_noise", "render"]
+
+Lesions = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+"""Drawer of lesions: of the lung depth and the positions x and y (mm), each (H, W), and a random generator."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +185,20 @@ class Radiograph:
     field: tuple[int, int, int, int]
 
 
-def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: bool, size: int) -> Radiograph:
+def render(
+    scanner: Scanner,
+    *,
+    seed: int,
+    patient: int,
+    image: int,
+    size: int,
+    anatomy: Anatomy | None = None,
+    lesions: Lesions | None = None,
+) -> Radiograph:
     """Render an image; the same arguments give the same pixels.
 
-    Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and nodules to the image. The
-    nodules are drawn last, so an image with nodules differs from the same image without them only by the nodules and
+    Anatomy belongs to the patient; pose, exposure, tissue texture, noise, distractors and lesions to the image. The
+    lesions are drawn last, so an image with lesions differs from the same image without them only by the lesions and
     the noise.
 
     Args:
@@ -193,19 +206,20 @@ def render(scanner: Scanner, *, seed: int, patient: int, image: int, lesion: boo
         seed: of the data set, >= 0.
         patient: number of the patient, >= 0.
         image: number of the image of that patient, >= 0.
-        lesion: whether there are nodules.
         size: rows and columns, before the scanner's ``matrix_factor``.
+        anatomy: of the patient; None draws it from the seed.
+        lesions: draws the line integrals to add, such as :func:`movl_monai.phantom.anatomy.draw_nodules`.
     """
-    anatomy = draw_anatomy(np.random.default_rng([seed, patient]))
-    rng, nodule_rng, detector_rng = (np.random.default_rng([seed, patient, image, stream]) for stream in range(3))
+    anatomy = anatomy or draw_anatomy(np.random.default_rng([seed, patient]))
+    rng, lesion_rng, detector_rng = (np.random.default_rng([seed, patient, image, stream]) for stream in range(3))
     pixels = round(size * scanner.matrix_factor)
     spacing = scanner.field_mm / pixels
     x, y = _positions(pixels, spacing, rng)
     chest = render_chest(anatomy, x, y, spacing=spacing)
     attenuation = chest.attenuation + draw_distractors(chest.lung, x, y, rng)
     attenuation += scanner.texture * correlated_noise(x.shape, rng) * np.minimum(chest.attenuation, 1)
-    if lesion:
-        attenuation += draw_nodules(chest.lung, x, y, nodule_rng)
+    if lesions is not None:
+        attenuation += lesions(chest.lung, x, y, lesion_rng)
     field = collimated_field(x.shape, scanner, rng)
     stored = acquire(np.maximum(attenuation, 0), scanner, detector_rng, spacing=spacing, field=field)
     return Radiograph(stored, spacing, field)

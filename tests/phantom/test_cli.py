@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from movl_monai.cli.arguments import add_phantom
 from movl_monai.cli.phantom import run
 from movl_monai.errors import ConfigError
+from movl_monai.phantom.dataset import KINDS
 
 
 def options(*arguments: str) -> argparse.Namespace:
@@ -36,6 +38,16 @@ def test_command_reports_an_impossible_number_as_a_user_error(tmp_path: Path) ->
         run(options(str(tmp_path), "--size", "10"))
 
 
-def test_command_defaults_are_those_of_the_function() -> None:
-    given = options("somewhere")
-    assert (given.seed, tuple(given.patients), given.images_per_patient, given.size) == (0, (60, 20, 30, 30), 4, 256)
+@pytest.mark.parametrize("kind", KINDS)
+def test_command_writes_each_kind_by_its_option(tmp_path: Path, kind: str) -> None:
+    given = [] if kind == "lesion" else [f"--{kind}"]
+    assert run(options(str(tmp_path), *given, "--patients", "1", "0", "0", "0", "--size", "64")) == 0
+    settings = json.loads((tmp_path / "phantom.json").read_text())["settings"]
+    assert settings.get("kind", "lesion") == kind
+    assert settings["images_per_patient"] == KINDS[kind].images_per_patient  # type: ignore[index]
+
+
+def test_command_takes_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options("somewhere", "--findings", "--findings_label")
+    assert "not allowed with argument --findings" in capsys.readouterr().err

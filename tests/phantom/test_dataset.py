@@ -8,11 +8,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from movl_monai.errors import DataError
 from movl_monai.phantom import write_phantom
-from movl_monai.phantom.dataset import draw_labels
+from movl_monai.phantom.dataset import KINDS, KindName
+from movl_monai.phantom.lesions import draw_labels
 from tests.tables import read_rows
 
 SMALL = {"patients": (2, 1, 1, 2), "images_per_patient": 2, "size": 64, "progress": False}
@@ -34,13 +36,31 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_phantom_is_byte_identical_for_the_same_seed_and_other_for_another(phantom: Path, tmp_path: Path) -> None:
-    write_phantom(tmp_path / "again", **SMALL)  # type: ignore[arg-type]
-    write_phantom(tmp_path / "other", seed=1, **SMALL)  # type: ignore[arg-type]
-    assert digests(tmp_path / "again") == digests(phantom)
-    images = {name for name in digests(phantom) if name.endswith(".dcm")}
-    other = digests(tmp_path / "other")
-    assert all(other[name] != digests(phantom)[name] for name in images)
+@pytest.mark.parametrize("kind", KINDS)
+def test_phantom_is_byte_identical_for_the_same_seed_and_other_for_another(tmp_path: Path, kind: KindName) -> None:
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    for folder, seed in ((first, 0), (again, 0), (other, 1)):
+        write_phantom(folder, kind=kind, seed=seed, **SMALL)  # type: ignore[arg-type]
+    written, changed = digests(first), digests(other)
+    assert digests(again) == written
+    assert all(changed.get(name) != digest for name, digest in written.items() if name.endswith(".dcm"))
+
+
+def test_phantom_of_the_first_kind_is_as_it_always_was(phantom: Path) -> None:
+    record = json.loads((phantom / "phantom.json").read_text())
+    assert record["settings"] == {
+        "seed": 0,
+        "patients": [2, 1, 1, 2],
+        "images_per_patient": 2,
+        "size": 64,
+        "version": 1,
+    }
+    text = digests(phantom)
+    assert text["manifest.csv"] == "af0d1c14e221e5da3414f383c31b5bea9eb868312324a6c3da3841d8f0c277b2"
+    assert text["phantom.json"] == "807bbd5061b50332766d277b792dc759319f019ad87e9f3759306d804984cf67"
+    dataset = pydicom.dcmread(phantom / "images" / "scanner_b" / "0005_1.dcm")
+    assert dataset.SOPInstanceUID == "1.2.826.0.1.3680043.8.498.11416501502227296578161139256844795044"
+    assert dataset.pixel_array.mean() == pytest.approx(11071.6, abs=1)  # the last bit may differ between processors
 
 
 def test_phantom_keeps_a_complete_folder_untouched(phantom: Path) -> None:
@@ -75,11 +95,13 @@ def test_phantom_writes_nothing_into_a_folder_of_something_else(tmp_path: Path) 
 
 def test_phantom_of_other_settings_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     write_phantom(tmp_path, **SMALL)  # type: ignore[arg-type]
+    write_phantom(tmp_path, kind="findings", overwrite=True, **SMALL)  # type: ignore[arg-type]
     fewer = SMALL | {"patients": (1, 0, 0, 1)}
     with pytest.raises(DataError, match="Name another folder, or pass overwrite"):
         write_phantom(tmp_path, **fewer)  # type: ignore[arg-type]
     assert write_phantom(tmp_path, overwrite=True, **fewer).images == 4  # type: ignore[arg-type]
     assert len(list(tmp_path.rglob("*.dcm"))) == 4
+    assert not (tmp_path / "truth.csv").exists()
 
 
 def test_phantom_manifest_names_every_file_once(phantom: Path) -> None:
@@ -124,6 +146,7 @@ def test_labels_depend_on_the_patient_but_not_completely() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"kind": "moles"}, "kind must be one of lesion, findings"),
         ({"seed": -1}, "seed >= 0"),
         ({"images_per_patient": 0}, "images_per_patient >= 1"),
         ({"size": 32}, "size >= 64"),

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from movl_monai.phantom.anatomy import draw_nodules
 from movl_monai.phantom.dicom import write_dicom
 from movl_monai.phantom.scanner import SCANNERS, Scanner, render
 
@@ -19,7 +20,7 @@ each_scanner = pytest.mark.parametrize("scanner", SCANNERS, ids=[scanner.name fo
 
 def written(folder: Path, scanner: Scanner, **changes: int) -> Path:
     numbers = {"seed": 0, "patient": 7, "image": 2} | changes
-    radiograph = render(scanner, lesion=True, size=64, **numbers)
+    radiograph = render(scanner, lesions=draw_nodules, size=64, **numbers)
     write_dicom(folder / "image.dcm", radiograph, scanner, **numbers)
     return folder / "image.dcm"
 
@@ -46,7 +47,7 @@ def test_file_is_valid_for_dciodvfy(tmp_path: Path, scanner: Scanner) -> None:
 @each_scanner
 def test_file_reads_back_as_the_stored_pixels(tmp_path: Path, scanner: Scanner) -> None:
     dataset = pydicom.dcmread(written(tmp_path, scanner))
-    radiograph = render(scanner, seed=0, patient=7, image=2, lesion=True, size=64)
+    radiograph = render(scanner, seed=0, patient=7, image=2, lesions=draw_nodules, size=64)
     np.testing.assert_array_equal(dataset.pixel_array, radiograph.pixels)
     assert dataset.BitsStored == scanner.bits
     assert dataset.PhotometricInterpretation == scanner.photometric

@@ -19,7 +19,7 @@ def chest(patient: int = 0) -> tuple[Chest, np.ndarray, np.ndarray]:
 
 @each_scanner
 def test_radiograph_has_the_matrix_bits_and_spacing_of_its_scanner(scanner: Scanner) -> None:
-    radiograph = render(scanner, seed=0, patient=1, image=1, lesion=False, size=128)
+    radiograph = render(scanner, seed=0, patient=1, image=1, size=128)
     assert radiograph.pixels.shape == (round(128 * scanner.matrix_factor),) * 2
     assert radiograph.pixels.dtype == np.uint16
     assert radiograph.pixels.max() < 2**scanner.bits
@@ -28,8 +28,8 @@ def test_radiograph_has_the_matrix_bits_and_spacing_of_its_scanner(scanner: Scan
 
 def test_lesion_makes_a_compact_bright_place_and_leaves_the_rest_to_the_noise() -> None:
     without, with_lesion = (
-        render(SCANNERS[0], seed=0, patient=1, image=1, lesion=lesion, size=128).pixels.astype(int)
-        for lesion in (False, True)
+        render(SCANNERS[0], seed=0, patient=1, image=1, lesions=lesions, size=128).pixels.astype(int)
+        for lesions in (None, draw_nodules)
     )
     difference = with_lesion - without
     assert difference.max() > 300
@@ -81,7 +81,7 @@ def test_correlated_noise_is_normalised_and_smoother_than_white_noise() -> None:
 def test_scanner_b_is_noisier_in_soft_tissue() -> None:
     roughness = []
     for scanner in SCANNERS:
-        pixels = render(scanner, seed=0, patient=1, image=1, lesion=False, size=256).pixels / 2**scanner.bits
+        pixels = render(scanner, seed=0, patient=1, image=1, size=256).pixels / 2**scanner.bits
         below = pixels[-70:-30, 80:150]
         roughness.append((below[:, 2:] - 2 * below[:, 1:-1] + below[:, :-2]).std())
     assert roughness[1] > 1.3 * roughness[0]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 import movl_monai.transforms.corruptions as corruptions
 from movl_monai.data.decode import to_uint8
+from movl_monai.phantom.anatomy import draw_nodules
 from movl_monai.phantom.scanner import SCANNERS, render
 from movl_monai.transforms import LoadMedicalImage, QuantizeImage, ResizeImage
 from movl_monai.transforms.corruptions import (
@@ -35,7 +36,9 @@ DRAWING = {"gaussian_noise", "quantum_noise", "motion", "gamma", "text", "field_
 
 @cache
 def radiograph(patient: int) -> torch.Tensor:
-    stored = render(SCANNERS[0], seed=0, patient=patient, image=0, lesion=patient % 2 == 0, size=SIZE).pixels
+    stored = render(
+        SCANNERS[0], seed=0, patient=patient, image=0, size=SIZE, lesions=draw_nodules if patient % 2 == 0 else None
+    ).pixels
     grey = torch.from_numpy(stored.astype(np.float32))
     low, high = torch.aminmax(grey)
     return ((grey - low) / (high - low)).expand(3, -1, -1).contiguous()
