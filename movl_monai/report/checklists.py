@@ -1,4 +1,11 @@
-"""Reporting checklists, filled with what a run knows; the rest is marked for the author."""
+"""Reporting checklists, filled with what a run knows; the rest is marked for the author.
+
+Numbers and topics are those of the published checklists; the words are ours.
+
+References: G. S. Collins et al., "TRIPOD+AI statement", BMJ 2024;385:e078378, 27 items in 52 parts; A. S. Tejani et al,
+    "Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 Update", Radiology: Artificial Intelligence
+    2024;6(4):e240300, 44 items.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +69,14 @@ _TRIPOD_AI = (
     Item("6b", "Participants", "Criteria of inclusion and exclusion"),
     Item("6c", "Participants", "Treatments received, and how they were handled"),
     Item("7", "Data preparation", "Preprocessing and checks of quality, also by group", "preprocessing"),
-    Item("8a", "Outcome", "Definition of the outcome, its time, and how it was assessed", "classes"),
-    Item("8b", "Outcome", "Qualification of those who assessed it, where it takes judgement"),
+    Item("8a", "Outcome", "Definition of the outcome, its time, how it was assessed, and why it was chosen", "classes"),
+    Item("8b", "Outcome", "Qualification and demographics of those who assessed it, where it takes judgement"),
     Item("8c", "Outcome", "Blinding of the assessment"),
-    Item("9a", "Predictors", "Choice of the predictors"),
-    Item("9b", "Predictors", "Definition of the predictors, how and when they were measured", "input"),
-    Item("9c", "Predictors", "Qualification of those who assessed predictors, where it takes judgement"),
+    Item("9a", "Predictors", "Choice of the predictors, and selection before modelling"),
+    Item("9b", "Predictors", "Definition of the predictors, how and when they were measured, and blinding", "input"),
+    Item("9c", "Predictors", "Qualification and demographics of those who assessed them, where it takes judgement"),
     Item("10", "Sample size", "How the size of the study came about, and whether it is enough"),
-    Item("11", "Missing data", "Handling of missing data", "missing"),
+    Item("11", "Missing data", "Handling of missing data, and reasons to leave data out", "missing"),
     Item("12a", "Analysis", "Use of the data for development and evaluation, and partitions", "partitions data"),
     Item("12b", "Analysis", "Form and scaling of the predictors", "preprocessing", True),
     Item("12c", "Analysis", "Kind of model, its rationale, all steps of building it, tuning, internal validation",
@@ -81,26 +88,26 @@ _TRIPOD_AI = (
     Item("12g", "Analysis", "How predictions were calculated in the evaluation", "output code"),
     Item("13", "Class imbalance", "Methods for imbalance of classes, why, and recalibration after them", "balance"),
     Item("14", "Fairness", "Approaches to fairness, and why", "groups"),
-    Item("15", "Output", "Output of the model, and the thresholds with their rationale",
+    Item("15", "Model output", "Output of the model, and the thresholds with their rationale",
          "output classes thresholds abstention", True),
-    Item("16", "Training and evaluation", "Differences of the data of development and evaluation", "domains test_data"),
-    Item("17", "Ethics", "Approval by an ethics committee, and consent"),
+    Item("16", "Training versus evaluation", "Differences between the data of both", "domains test_data"),
+    Item("17", "Ethical approval", "Approval by an ethics committee, and consent"),
     Item("18a", "Open science", "Funding and the funders' part"),
     Item("18b", "Open science", "Conflicts of interest"),
     Item("18c", "Open science", "Protocol"),
     Item("18d", "Open science", "Registration"),
     Item("18e", "Open science", "Availability of the data"),
     Item("18f", "Open science", "Availability of the code", "code software"),
-    Item("19", "Patients and public", "Involvement of patients and the public"),
+    Item("19", "Patient and public involvement", "Involvement of patients and the public"),
     Item("20a", "Participants", "Flow of participants, with and without the outcome", "data"),
     Item("20b", "Participants", "Characteristics overall and by source, with missing data", "data missing"),
     Item("20c", "Participants", "Comparison of the data of development and evaluation", "training_data test_data"),
     Item("21", "Model development", "Participants and events in each analysis", "data events", True),
-    Item("22", "Model specification", "Everything needed to use the model: code, object or interface",
-         "model weights checkpoint software code", True),
-    Item("23a", "Performance", "Performance with intervals, also in groups", "figures uncertainty groups"),
-    Item("23b", "Performance", "Differences of performance between clusters", "external"),
-    Item("24", "Updating", "Results of updating the model", "calibration"),
+    Item("22", "Model specification", "Everything needed to use the model, and restrictions of its use",
+         "model weights checkpoint software code"),
+    Item("23a", "Model performance", "Performance with intervals, also in groups", "figures uncertainty groups"),
+    Item("23b", "Model performance", "Differences of performance between clusters", "external"),
+    Item("24", "Model updating", "Results of updating the model", "calibration"),
     Item("25", "Interpretation", "Interpretation of the results, with fairness and earlier studies"),
     Item("26", "Limitations", "Limitations and their effect on bias, uncertainty and generalisation", "limits unknown"),
     Item("27a", "Usability", "Handling of poor or missing input", "outside missing"),
@@ -129,7 +136,7 @@ _CLAIM = (
     Item("18", "Reference standard", "Variability within and between annotators"),
     Item("19", "Partitions", "Assignment of the data to partitions", "partitions data"),
     Item("20", "Partitions", "Level at which partitions are disjoint", "partitions", True),
-    Item("21", "Testing data", "Intended size of the test set"),
+    Item("21", "Testing data", "Intended sample size"),
     Item("22", "Model", "Description of the model: inputs, outputs, layers", "model input output parameters", True),
     Item("23", "Model", "Software and its versions", "software code", True),
     Item("24", "Model", "Initial values of the parameters", "weights training", True),
