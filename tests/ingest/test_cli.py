@@ -18,9 +18,11 @@ from pydicom.uid import MRImageStorage
 
 from movl_monai.cli import main
 from movl_monai.cli.ingest import EXIT_LEAKAGE, EXIT_UNREADABLE
+from movl_monai.ingest.page import render_page
 from movl_monai.ingest.records import STATUSES
 from tests.browser import assert_fits
 from tests.ingest.conftest import MakePng, MakeSlice
+from tests.report.once import assert_once, distinct
 from tests.tables import read_rows
 
 OPTIONS = ["--workers", "0", "--no_progress", "--image_size", "16"]
@@ -108,6 +110,11 @@ def test_the_page_has_its_sections_and_loads_nothing(mixed: Path) -> None:
     text = " ".join(page.words)
     for word in ("repeated_pixels", "Ultrasound", "JPEG Baseline", "MONOCHROME1", "nifti", "a link to a folder"):
         assert word in text
+
+
+def test_every_number_of_the_page_stands_once(mixed: Path) -> None:
+    numbered = distinct(json.loads((mixed / "out/quality.json").read_text(encoding="utf-8")))
+    assert assert_once(numbered, render_page(numbered, [], withheld=0)) > 100
 
 
 def test_the_page_fits_every_width(mixed: Path, tmp_path: Path) -> None:

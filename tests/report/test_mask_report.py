@@ -18,6 +18,8 @@ from movl_monai.report.html import render_html
 from movl_monai.report.model_card import model_card_markdown
 from movl_monai.report.sections.charts import draw_charts
 from tests.browser import assert_fits
+from tests.report.full_report import full_report
+from tests.report.once import assert_once, distinct
 
 NAMES = ["background", "a", "b"]
 
@@ -202,3 +204,14 @@ def test_the_page_fits_a_desktop_a_phone_and_paper(tmp_path: Path) -> None:
     assert page.count("<img ") == 2
     assert "<script" not in page
     assert_fits(page, tmp_path, height=6000)
+
+
+def test_every_number_stands_once() -> None:
+    others = [_case(100 + number, domain="scanner_b", split="", groups={"sex": "F"}) for number in range(4)]
+    cases = [*_grouped(), *others, *(_case(200 + number, split="val", groups={"sex": "M"}) for number in range(4))]
+    report = build_mask_report(cases, class_names=NAMES, rounds=5) | {"files": {}}
+    (entry,) = full_report()["comparisons"][:1]
+    figures = dict.fromkeys(FIGURES, entry["sections"]["id"]["auroc"])
+    entry |= {"sections": dict.fromkeys(("id", "ood:scanner_b", "val"), figures), "tests": None}
+    numbered = distinct(report | {"comparisons": [entry]})
+    assert assert_once(numbered, render_html(numbered, {})) > 150

@@ -13,9 +13,12 @@ import pytest
 from movl_monai.cli import main
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import Predictions, StoredOutputs, build_report, write_outputs
+from movl_monai.metrics.declared import CLASS_FIGURES
+from movl_monai.report.sections.runs import render_runs
 from movl_monai.report.several_runs import compare_reports, evaluation_folder, write_comparison
 from tests.browser import assert_fits
 from tests.report.full_report import full_report
+from tests.report.once import assert_once, distinct
 from tests.report.test_html import Page
 
 NAMES = ["normal", "pneumonia"]
@@ -154,3 +157,8 @@ def test_a_report_of_the_first_schema_gets_a_page_that_marks_what_it_lacks(tmp_p
     assert main(["report", str(tmp_path)]) == 0
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "OOD detection is not in this report. report.json gives no reason; evaluate again" in text
+
+
+def test_every_number_of_the_page_stands_once(runs: list[Path]) -> None:
+    numbered = distinct(compare_reports(runs, rounds=5))
+    assert assert_once(numbered, render_runs(numbered, CLASS_FIGURES, None)) > 100

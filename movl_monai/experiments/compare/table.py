@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,29 @@ __all__ = [
 ]
 
 
-def facts(comparison: Comparison, outcome: Outcome, figures: Sequence[DomainFigures], command: str) -> list[str]:
-    """Return lines on the data, the settings, the search, the intervals and the machine."""
+def facts(
+    comparison: Comparison,
+    outcome: Outcome,
+    figures: Sequence[DomainFigures],
+    command: str,
+    *,
+    counted: Collection[int] = (),
+) -> list[str]:
+    """Return lines on the data, the settings, the search, the intervals and the machine.
+
+    Numbers of test images in ``counted`` are left out: the page has them already.
+    """
     example = next((result for result in outcome.results if not result.training.failed), outcome.results[0])
     once = ", the first draw" if comparison.draws > 1 else ""
-    sizes = [
-        f"{name}: {part['images']} images{once if name in ('train', 'val') else ''} "
-        f"({', '.join(f'{key} {count}' for key, count in part['classes'].items())}; "
-        f"patients: {'not known' if part['patients'] is None else part['patients']})"
-        for name, part in comparison.data.sizes().items()
-    ]
+    sizes = []
+    for name, part in comparison.data.sizes().items():
+        learned = name in ("train", "val")
+        count = f"{part['images']} images{once if learned else ''} "
+        sizes.append(
+            f"{name}: {count if learned or part['images'] not in counted else ''}"
+            f"({', '.join(f'{key} {count}' for key, count in part['classes'].items())}; "
+            f"patients: {'not known' if part['patients'] is None else part['patients']})"
+        )
     settings = (
         ", ".join(f"{name} {_shown(value)}" for name, value in comparison.overrides.items()) or "as in the config"
     )
@@ -263,7 +276,9 @@ def comparison_html(
         for domain, part in parts.items()
         if len((rows := _without(domain_rows(part, ()), part[0].shown.heading(part[0].main)))[0]) > 1
     ]
-    made = [line.removeprefix("- ") for line in facts(comparison, outcome, figures, command) if line]
+    counted = {entry.images for entry in figures}
+    lines = facts(comparison, outcome, figures, command, counted=counted)
+    made = [line.removeprefix("- ") for line in lines if line]
     blocks = [
         Block(
             title="Arms",

@@ -177,6 +177,8 @@ def robustness_html(result: Result, *, command: str, picture: bytes) -> str:
         ("corruption_error", "Errors are 1 - balanced accuracy, as multiples of the baseline's; less is better."),
         ("relative_corruption_error", "Errors above that on the images as they are, as multiples of the baseline's."),
     )
+    # the mean over one severity stands in the table of severities, with its interval
+    several = {name for name, part in result["corruptions"].items() if len(part["parameters"]) > 1}
     blocks = [
         Block(title="Summary", folded=False, tables=[Table(rows=_summary_rows(result))], lines=_undefined(result)),
         Block(
@@ -187,9 +189,15 @@ def robustness_html(result: Result, *, command: str, picture: bytes) -> str:
         *(
             Block(
                 title=f"Each corruption: {name}",
-                tables=[Table(rows=_per_corruption(result, metric)[1:], caption="Means over the severities.")],
+                tables=[
+                    Table(
+                        rows=[row for row in _per_corruption(result, metric) if row["corruption"] in several],
+                        caption="Means over the severities.",
+                    )
+                ],
             )
             for metric, name in _TITLES.items()
+            if several
         ),
         *(
             Block(title=title, tables=[Table(rows=_errors(result, key)[:-1], caption=caption)])
@@ -202,7 +210,7 @@ def robustness_html(result: Result, *, command: str, picture: bytes) -> str:
             )
             for metric, name in _TITLES.items()
         ),
-        Block(title="How it was made", lines=[_reading(result), *_made(result, command)]),
+        Block(title="How it was made", lines=[_reading(result, counted=False), *_made(result, command)]),
     ]
     return render_experiment(
         title=f"Robustness on worse images: {', '.join(others) or baseline} against {baseline}",
@@ -234,12 +242,13 @@ def _as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return render_table(rows, style="markdown").rstrip("\n")
 
 
-def _reading(result: Result) -> str:
+def _reading(result: Result, *, counted: bool = True) -> str:
     images, resampling = result["images"], result["resampling"]
     classes = ", ".join(f"{name} {count}" for name, count in images["classes"].items())
     level = f"{100 * resampling['level']:g} %"
+    count = f"{images['n']} in-distribution" if counted else "In-distribution"
     return (
-        f"{images['n']} in-distribution test images ({classes}) of {images['patients'] or 'unknown'} patients, each "
+        f"{count} test images ({classes}) of {images['patients'] or 'unknown'} patients, each "
         f"corrupted once for all networks. [{level} intervals], over {resampling['resampled']}; those of differences "
         "and ratios are paired. Only what an interval excludes is a finding. Every corruption counts alike, however "
         "many severities it has."

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,14 @@ from movl_monai.experiments.compare.comparison import Comparison, Outcome
 from movl_monai.experiments.compare.figure import draw_comparison
 from movl_monai.experiments.compare.table import (
     comparison_csv,
+    comparison_html,
     comparison_markdown,
     conclusions,
     cost_rows,
     domain_rows,
 )
 from movl_monai.metrics.declared import CLASS_FIGURES
+from tests.report.once import assert_once, distinct
 from tests.tables import read_rows
 
 Finished = tuple[Comparison, Outcome]
@@ -121,3 +125,33 @@ def test_the_picture_grows_with_the_references_and_stays_the_same(figures: list[
     sizes = [Image.open(io.BytesIO(content)).size for content in (with_differences, without)]
     assert sizes[0][1] > sizes[1][1]
     assert draw_comparison(figures) == without
+
+
+def test_every_number_of_the_page_stands_once(
+    finished: Finished, figures: list[DomainFigures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (comparison, outcome), numbers = finished, itertools.count(1)
+    images = {domain: 20_000 + number for number, domain in enumerate(dict.fromkeys(one.domain for one in figures))}
+    numbered = [
+        dataclasses.replace(
+            one,
+            images=images[one.domain],
+            values={metric: np.full(len(one.seeds), distinct(0.5, numbers)) for metric in one.values},
+            differences={
+                reference: {
+                    metric: Difference(value=distinct(0.5, numbers), interval=tuple(distinct([0.5, 0.5], numbers)))
+                    for metric in found
+                }
+                for reference, found in one.differences.items()
+            },
+        )
+        for one in figures
+    ]
+    sizes = {f"test {name}": {"images": n, "patients": 5, "classes": {"a": 5}} for name, n in images.items()}
+    monkeypatch.setattr(type(comparison.data), "sizes", lambda self: sizes)
+    page = comparison_html(comparison, outcome, numbered, command="", picture=b"")
+    report = [dataclasses.asdict(one) for one in numbered]
+    for one in report:
+        one["values"] = {metric: float(values[0]) for metric, values in one["values"].items()}
+        one["domain"] = {}
+    assert assert_once([*images.values(), *report], page) > 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from movl_monai.experiments.robustness.report import (
     robustness_html,
     robustness_markdown,
 )
+from tests.report.once import assert_once, distinct
 from tests.report.test_html import Page
 
 CELLS: list[Cell] = [CLEAN, ("jpeg", 1), ("jpeg", 5), ("inversion", 1)]
@@ -131,3 +133,9 @@ def test_all_files_are_written_and_a_folder_that_cannot_be_is_an_error(tmp_path:
     (tmp_path / "file").touch()
     with pytest.raises(MovlError, match="cannot be written"):
         write_result(tmp_path / "file", content, command="")
+
+
+def test_every_number_of_the_page_stands_once() -> None:
+    # squares: no number is the mean of two others
+    numbered = distinct(result(facts=facts()), (number**2 for number in itertools.count(1)))
+    assert assert_once(numbered, robustness_html(numbered, command="", picture=b"")) > 60
