@@ -13,7 +13,7 @@ import torch
 from ignite import distributed as idist
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
-from movl_monai.data.targets import no_label
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import MovlError
 from movl_monai.metrics.classification_metrics import check_finite, refuse_probabilities
 from movl_monai.metrics.stored.predictions import Predictions
@@ -141,7 +141,7 @@ class PredictionCollector:
             self._columns[name] += [str(value) if value else defaults.get(name, "") for value in values]
 
     def _missing(self, count: int) -> list[Any]:
-        return [no_label(self.task, [""] * self.num_classes)] * count
+        return [labels_of(self.task).unknown([""] * self.num_classes)] * count
 
     def gather(self, *, patients: Mapping[str, str | None] | None = None, salt: Any = None) -> Predictions:
         """Return the images of all processes, sorted by their positions in the data set, without duplicates.

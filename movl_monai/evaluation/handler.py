@@ -86,9 +86,17 @@ class Collecting:
 class CollectingImages(Collecting):
     """Base of handlers that collect the predictions of whole images, in every process."""
 
-    def __init__(self, output_dir: str | os.PathLike[str], *, class_names: Sequence[str], domain: str = "id") -> None:
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        domain: str = "id",
+        network: nn.Module | None = None,
+    ) -> None:
         super().__init__(output_dir, class_names=class_names)
-        self.collector = PredictionCollector(num_classes=len(self.class_names), domain=domain)
+        task = "classification" if network is None else str(getattr(unwrap(network), "task", "classification"))
+        self.collector = PredictionCollector(num_classes=len(self.class_names), domain=domain, task=task)
 
     def start(self) -> None:
         """Discard all collected predictions."""
@@ -204,7 +212,7 @@ class EvaluationReportHandler(CollectingImages):
         bootstrap_seed: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(output_dir, class_names=class_names, domain=id_domain)
+        super().__init__(output_dir, class_names=class_names, domain=id_domain, network=network)
         self.id_domain = id_domain
         self.datalist = datalist
         items = list(items or ())
@@ -295,6 +303,7 @@ class EvaluationReportHandler(CollectingImages):
                 "options": vars(self.options),
                 "bundle": bundle_facts(self.origin["checkpoint"]),
             },
+            task=self.collector.task,
         )
         write_outputs(self.output_dir / OUTPUTS_FILE, outputs)
         report = report_of_outputs(outputs, options=self.options)

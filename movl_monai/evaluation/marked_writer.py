@@ -23,6 +23,7 @@ from movl_monai.evaluation.rows import image_rows, left_out_row, results_csv, re
 from movl_monai.evaluation.trust_record import TrustRecord, read_trust
 from movl_monai.files import write_atomically, write_file_table
 from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.report.tasks import task_named
 
 if TYPE_CHECKING:
     from movl_monai.data import FileOutcome
@@ -93,6 +94,7 @@ class PredictionWriter(CollectingImages):
         output_dir: folder of the file.
         class_names: names in the order of the logits.
         filename: name of the file.
+        network: network whose task decides the columns; None takes a classification.
     """
 
     def __init__(
@@ -101,8 +103,9 @@ class PredictionWriter(CollectingImages):
         *,
         class_names: Sequence[str],
         filename: str = "predictions.csv",
+        network: nn.Module | None = None,
     ) -> None:
-        super().__init__(output_dir, class_names=class_names)
+        super().__init__(output_dir, class_names=class_names, network=network)
         self.filename = filename
 
     def finish(self, engine: Engine | None = None) -> None:
@@ -115,9 +118,11 @@ class PredictionWriter(CollectingImages):
         """Write the tables, and log the number of predictions per class."""
         rows = self._rows(predictions, features, files)
         path = self.output_dir / self.filename
-        write_atomically(path, results_csv(rows, self.class_names).encode())
+        task = self.collector.task
+        write_atomically(path, results_csv(rows, self.class_names, task=task).encode())
         if model := self.model():
-            write_atomically(path.with_suffix(".json"), results_json(rows, self.class_names, model=model).encode())
+            text = results_json(rows, self.class_names, model=model, task=task)
+            write_atomically(path.with_suffix(".json"), text.encode())
         if files:
             write_file_table(self.output_dir, ((file.id, file.path, file.frame) for file in files))
         counts = Counter(row.get("predicted") for row in rows)
@@ -140,7 +145,14 @@ class PredictionWriter(CollectingImages):
 
     def judge(self, predictions: Predictions, features: np.ndarray, records: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the row of each predicted image."""
-        return image_rows(predictions.ids, records, predictions.logits, None, class_names=self.class_names)
+        return image_rows(
+            predictions.ids,
+            records,
+            predictions.logits,
+            None,
+            class_names=self.class_names,
+            task=task_named(self.collector.task),
+        )
 
 
 class MarkedPredictionWriter(PredictionWriter):
@@ -169,7 +181,7 @@ class MarkedPredictionWriter(PredictionWriter):
         trust: str | os.PathLike[str] | None = None,
         filename: str = "predictions.csv",
     ) -> None:
-        super().__init__(output_dir, class_names=class_names, filename=filename)
+        super().__init__(output_dir, class_names=class_names, filename=filename, network=network)
         self.network = network
         self.bundle = calling_bundle()
         self.marks = TrustMarks(trust)
@@ -198,6 +210,7 @@ class MarkedPredictionWriter(PredictionWriter):
             features if features.shape[1] else None,
             class_names=self.class_names,
             trust=self.marks.record,
+            task=task_named(self.collector.task),
         )
         self.marks.log(rows)
         return rows

@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from movl_monai.metrics.classification import section_figures
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
-from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.entries import Comparison, settings_of
+from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
 from movl_monai.metrics.judged import Judged, judged_images
 from movl_monai.metrics.paired import compare_runs
-from movl_monai.metrics.stored.outputs import find_outputs
+from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs
+from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
+from movl_monai.report.entries import ResamplingOptions
+from movl_monai.report.figure import draw_figure
+from movl_monai.report.options import ReportOptions
+from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.figures import figure_names, score_names
 from movl_monai.report.sections.first_screen import (
     METHODS,
@@ -28,6 +35,7 @@ from movl_monai.report.sections.first_screen import (
 )
 from movl_monai.report.summary import how_good_elsewhere, how_good_here, how_sure
 from movl_monai.report.task import Task
+from movl_monai.report.trust_entries import trust_entries
 
 __all__ = ["CLASSIFICATION", "NO_ANSWER_OUTSIDE", "NO_ANSWER_UNSURE", "Classification", "answer_of", "no_answer"]
 
@@ -74,6 +82,48 @@ class Classification(Task):
     def comparisons(self) -> tuple[TaskFigures, ...]:
         """Figures of comparisons; quadratic kappa selects where the classes are grades."""
         return (GRADE_FIGURES, self.figures)
+
+    def section(self, images: StoredOutputs, options: ResamplingOptions) -> dict[str, Any]:
+        """Compute a :class:`~movl_monai.report.entries.Section` of the labelled images."""
+        known, names = images.predictions.labeled(), images.class_names
+        figures, reasons = section_figures(known.labels, known.logits, class_names=names)
+        drawn = bootstrap_intervals(known.labels, known.logits, patients=known.patients, **options)
+        classes = bootstrap_class_intervals(
+            known.labels, known.logits, class_names=names, patients=known.patients, **options
+        )
+        notes = list(dict.fromkeys([*reasons, *drawn["notes"], *classes["notes"]]))
+        if len(images) > len(known):
+            notes.append(f"{len(images) - len(known)} images without a label are in none of the figures.")
+        patients = {patient for patient in known.patients if patient is not None}
+        return {
+            **figures,
+            "n_unlabeled": len(images) - len(known),
+            "n_patients": len(patients) or None,
+            "intervals": drawn["intervals"],
+            "per_class_intervals": classes["per_class"],
+            "resampling": settings_of(drawn),
+            "notes": notes,
+        }
+
+    def trust(self, outputs: StoredOutputs, options: ReportOptions) -> Mapping[str, Any]:
+        """Compute :class:`~movl_monai.report.entries.TrustEntries`."""
+        return trust_entries(outputs, options)
+
+    def results_text(self, predictions: Predictions, class_names: Sequence[str]) -> str:
+        """Return the text of predictions.csv."""
+        return predictions_csv(predictions, class_names)
+
+    def pictures(self, predictions: Predictions, report: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the ROC curves."""
+        parts = sections(predictions, id_domain=report["id_domain"], far_domains=report.get("far_domains", ()))
+        columns = {"Internal test (ID)": parts.id} if len(parts.id) or not parts.ood else {}
+        columns |= {f"External test: {name}": parts.ood[name] for name in sorted(parts.ood)}
+        names = list(report["classes"])
+        return {"figure.png": draw_figure({title: part.labeled() for title, part in columns.items()}, names)}
+
+    def tables(self, report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of its tables."""
+        return report_tables(report)
 
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sentences of the first screen."""

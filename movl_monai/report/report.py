@@ -11,13 +11,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from movl_monai.files import jsonable, to_json, write_atomically
-from movl_monai.metrics.classification import section_figures
 from movl_monai.metrics.entries import settings_of
-from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals, bootstrap_means
+from movl_monai.metrics.intervals import bootstrap_means
 from movl_monai.metrics.masks import FIGURES, NO_DISTANCES
 from movl_monai.metrics.stored.cases import Case, case_sections
 from movl_monai.metrics.stored.outputs import StoredOutputs
-from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
+from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.subgroups import mask_groups
 from movl_monai.report.cards import card_sections, front_matter
 from movl_monai.report.entries import (
@@ -29,19 +28,14 @@ from movl_monai.report.entries import (
     MaskSections,
     Report,
     ResamplingOptions,
-    Section,
-    Sections,
 )
-from movl_monai.report.figure import draw_figure
 from movl_monai.report.html import render_html
 from movl_monai.report.model_card import data_facts, model_card, model_card_markdown
 from movl_monai.report.options import ReportOptions
-from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.sections.title import run_name
 from movl_monai.report.table import render_table
-from movl_monai.report.tasks import CLASSIFICATION, SEGMENTATION, Task, task_of
-from movl_monai.report.trust_entries import trust_entries
+from movl_monai.report.tasks import CLASSIFICATION, SEGMENTATION, Task, task_named, task_of
 from movl_monai.report.words import domain_of, is_tested
 
 __all__ = [
@@ -115,7 +109,14 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     outputs = outputs.take(_order(outputs.predictions))
     predictions, names = outputs.predictions, list(outputs.class_names)
     notes: list[str] = []
-    figures = _figures(outputs, options, notes)
+    task = task_named(outputs.task)
+
+    def section(images: StoredOutputs, name: str) -> dict[str, Any]:
+        found = task.section(images, options.resampling)
+        notes.extend(f"{name}: {note}" for note in found["notes"])
+        return found
+
+    figures: Any = _sections(task, outputs.sections(), section, id_domain=outputs.id_domain, notes=notes)
     data = data_facts(
         splits=predictions.splits,
         domains=predictions.domains,
@@ -126,10 +127,12 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     )
     run = jsonable(dict(outputs.facts.get("run") or {}), where="run", notes=notes)
     shown = {"run": run, "classes": names, "id_domain": outputs.id_domain, "id": figures["id"], "ood": figures["ood"]}
-    report: Report = {
+    report: Any = {
         "schema_version": SCHEMA_VERSION,
+        # a report that names no task is of a classification, as in older versions
+        **({} if task is CLASSIFICATION else {"task": task.name}),
         **figures,
-        **trust_entries(outputs, options),
+        **task.trust(outputs, options),
         "comparisons": [],
         "explanations": {"pictures": [], "notes": []},
         "classes": names,
@@ -146,18 +149,10 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
 
 def _order(predictions: Predictions) -> np.ndarray:
     """Return an order of the images independent of the loader and the salt of the ids, as resampling depends on it."""
-    columns = np.asarray(predictions.logits).T[::-1]
+    columns, labels = np.asarray(predictions.logits).T[::-1], np.atleast_2d(predictions.labels.T)
     places = list(zip(predictions.domains, predictions.splits, strict=True))
     numbers = {place: number for number, place in enumerate(sorted(set(places)))}
-    return np.lexsort((*columns, predictions.labels, [numbers[place] for place in places]))
-
-
-def _figures(outputs: StoredOutputs, options: ReportOptions, notes: list[str]) -> Sections:
-    def section(images: StoredOutputs, name: str) -> Section:
-        return _section(images.predictions, name, outputs.class_names, notes, options.resampling)
-
-    figures: Any = _sections(CLASSIFICATION, outputs.sections(), section, id_domain=outputs.id_domain, notes=notes)
-    return cast(Sections, figures)
+    return np.lexsort((*columns, *labels, [numbers[place] for place in places]))
 
 
 def _sections(
@@ -216,15 +211,15 @@ def write_report(
     Raises:
         MovlError: if the folder cannot be written.
     """
-    names = list(report["classes"])
     pictures = dict(kept or {})
     if prompt_picture is not None:
         pictures["prompt.png"] = _png(prompt_picture)
     if attention_picture is not None:
         pictures["attention.png"] = attention_picture
-    pictures["figure.png"] = draw_figure(_figure_columns(predictions, report), names)
-    tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in report_tables(report).items() if rows}
-    results = predictions_csv(predictions, names)
+    task = task_of(report)
+    pictures |= task.pictures(predictions, report)
+    tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in task.tables(report).items() if rows}
+    results = task.results_text(predictions, list(report["classes"]))
     return write_files(folder, report, results=results, tables=tables, pictures=pictures)
 
 
@@ -275,39 +270,6 @@ def write_files(
     # written last: if it exists, the other files are of the same run
     write_atomically(target / "report.json", to_json(complete).encode())
     return complete
-
-
-def _section(
-    images: Predictions, name: str, class_names: Sequence[str], notes: list[str], options: ResamplingOptions
-) -> Section:
-    known = images.labeled()
-    figures, reasons = section_figures(known.labels, known.logits, class_names=class_names)
-    drawn = bootstrap_intervals(known.labels, known.logits, patients=known.patients, **options)
-    classes = bootstrap_class_intervals(
-        known.labels, known.logits, class_names=class_names, patients=known.patients, **options
-    )
-    own_notes = list(dict.fromkeys([*reasons, *drawn["notes"], *classes["notes"]]))
-    if len(images) > len(known):
-        own_notes.append(f"{len(images) - len(known)} images without a label are in none of the figures.")
-    notes.extend(f"{name}: {note}" for note in own_notes)
-    patients = {patient for patient in known.patients if patient is not None}
-    return {
-        **figures,
-        "n_unlabeled": len(images) - len(known),
-        "n_patients": len(patients) or None,
-        "intervals": drawn["intervals"],
-        "per_class_intervals": classes["per_class"],
-        "resampling": settings_of(drawn),
-        "notes": own_notes,
-    }
-
-
-def _figure_columns(predictions: Predictions, report: Report) -> dict[str, Predictions]:
-    far = report.get("far_domains", ())
-    parts = sections(predictions, id_domain=report["id_domain"], far_domains=far)
-    columns = {"Internal test (ID)": parts.id} if len(parts.id) or not parts.ood else {}
-    columns |= {f"External test: {name}": parts.ood[name] for name in sorted(parts.ood)}
-    return {title: part.labeled() for title, part in columns.items()}
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -12,6 +12,10 @@ import numpy as np
 from movl_monai.metrics.declared import TaskFigures
 from movl_monai.metrics.entries import Comparison
 from movl_monai.metrics.judged import Judged
+from movl_monai.metrics.stored.outputs import StoredOutputs
+from movl_monai.metrics.stored.predictions import Predictions
+from movl_monai.report.entries import ResamplingOptions
+from movl_monai.report.options import ReportOptions
 
 __all__ = ["Task"]
 
@@ -55,6 +59,36 @@ class Task(ABC):
             selected_by: name of the validation figure that selected the checkpoints.
         """
         return next((shown for shown in self.comparisons if shown.main in selected_by), self.figures)
+
+    def section(self, images: StoredOutputs, options: ResamplingOptions) -> dict[str, Any]:
+        """Compute the figures of one section of a report, with its own ``notes``; not of a task per pixel.
+
+        Args:
+            images: the images of the section, with or without labels.
+            options: of the intervals.
+        """
+        raise NotImplementedError(f"The figures of a {self.name} are not computed from stored outputs.")
+
+    def trust(self, outputs: StoredOutputs, options: ReportOptions) -> Mapping[str, Any]:
+        """Compute the entries of a report on trust in the network; not of a task per pixel.
+
+        Args:
+            outputs: of all splits.
+            options: of the report.
+        """
+        raise NotImplementedError(f"The trust in a {self.name} is not computed from stored outputs.")
+
+    def results_text(self, predictions: Predictions, class_names: Sequence[str]) -> str:
+        """Return the text of the file of results, with a row for each evaluated image; not of a task per pixel."""
+        raise NotImplementedError(f"The results of a {self.name} are not of whole images.")
+
+    def pictures(self, predictions: Predictions, report: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return pictures of a report (PNG) by file name, besides the charts."""
+        return {}
+
+    def tables(self, report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of the tables (CSV) of a report by name; a table without figures has no rows."""
+        return {}
 
     @abstractmethod
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:

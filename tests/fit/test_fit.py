@@ -55,7 +55,7 @@ FAST_MASKS: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def _no_figure() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("movl_monai.report.report.draw_figure", lambda *_, **__: b"")
+        patch.setattr("movl_monai.report.classification_task.draw_figure", lambda *_, **__: b"")
         yield
 
 

@@ -40,6 +40,7 @@ class StoredOutputs:
         far_domains: domains of images of another kind, without labels: for OOD detection only.
         facts: further contents of a report as JSON-able data: ``run`` (see :func:`~movl_monai.evaluation.run_info`),
             ``options`` (see :class:`~movl_monai.evaluation.ReportOptions`), ``bundle``.
+        task: name of the task.
 
     Raises:
         ValueError: if the lengths do not match.
@@ -58,6 +59,7 @@ class StoredOutputs:
     id_domain: str = "id"
     far_domains: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         count, num_classes = self.predictions.logits.shape
@@ -95,6 +97,7 @@ class StoredOutputs:
             id_domain=self.id_domain,
             far_domains=self.far_domains,
             facts=self.facts,
+            task=self.task,
         )
 
     def labeled(self) -> StoredOutputs:
@@ -124,10 +127,10 @@ def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
     """Write the file of :func:`read_outputs` atomically.
 
     An archive of NumPy arrays without pickled objects: ``logits`` float64 (N, C), ``features`` float32 (N, F),
-    ``labels`` int64 (N,), -1 for none, the texts ``ids``, ``splits``, ``domains``, ``patients`` (N,) ("" if unknown),
-    ``group_names`` (G,), ``group_values`` (N, G), ``class_names``, ``id_domain``, ``far_domains``, ``facts`` (JSON) and
-    ``schema_version``. Patients are salted; without a salted id they are numbered, so that the file holds no patient
-    names.
+    ``labels`` int64 (N,), -1 for none (float64 of findings (N, C) and of a regression (N,), NaN for none), the texts
+    ``ids``, ``splits``, ``domains``, ``patients`` (N,) ("" if unknown), ``group_names`` (G,), ``group_values`` (N, G),
+    ``class_names``, ``id_domain``, ``far_domains``, ``facts`` (JSON), ``schema_version``, ``task``. Patients are
+    salted; without a salted id they are numbered, so that the file holds no patient names.
 
     Raises:
         MovlError: if it cannot be written.
@@ -148,6 +151,7 @@ def write_outputs(path: str | os.PathLike[str], outputs: StoredOutputs) -> None:
         "id_domain": np.array(outputs.id_domain),
         "far_domains": _texts(outputs.far_domains),
         "facts": np.array(to_json(jsonable(dict(outputs.facts)))),
+        "task": np.array(outputs.task),
     }
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **arrays)
@@ -221,6 +225,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> StoredOutputs:
         id_domain=str(arrays["id_domain"]),
         far_domains=arrays["far_domains"].tolist(),
         facts=json.loads(str(arrays["facts"])),
+        task=str(arrays.get("task", "classification")),  # of older versions
     )
 
 

@@ -56,7 +56,7 @@ def make(
 def _no_figure_per_run() -> Iterator[None]:
     """The picture in each run's report takes longer than the run; it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("movl_monai.report.report.draw_figure", lambda *_, **__: b"")
+        patch.setattr("movl_monai.report.classification_task.draw_figure", lambda *_, **__: b"")
         yield
 
 
