@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import softmax
 
 from movl_monai.errors import ExportError
 from movl_monai.metrics.conformal import binomial_interval
 from movl_monai.metrics.paired import mcnemar, paired_figures
+from movl_monai.report.tasks import CLASSIFICATION, Task
 
 from .exported import ExportedOutput
 from .parity import ImageSample
@@ -26,7 +26,12 @@ _BATCH = 8
 
 
 def describe_change(
-    exact: Predict, quantized: Predict, sample: ImageSample, *, trust: TrustRecord | None = None
+    exact: Predict,
+    quantized: Predict,
+    sample: ImageSample,
+    *,
+    trust: TrustRecord | None = None,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Compare a float model and its int8 version on images.
 
@@ -35,6 +40,7 @@ def describe_change(
         quantized: the same model in int8.
         sample: images, with labels if they are known.
         trust: trust record of the float model, which the int8 file carries too.
+        task: task of the model.
 
     Returns:
         JSON-able dictionary:
@@ -53,8 +59,8 @@ def describe_change(
     """
     before, after = _outputs(exact, sample), _outputs(quantized, sample)
     logits = before.logits, after.logits
-    classes = [one.argmax(axis=1) for one in logits]
-    probabilities = [softmax(one, axis=1) for one in logits]
+    probabilities = [task.probabilities(one) for one in logits]
+    classes = [task.decide(one) for one in probabilities]
     whole = logits[0].ndim == 2
     return {
         "images": len(sample),

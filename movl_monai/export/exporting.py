@@ -167,7 +167,8 @@ def _export_both(
         parity = _write_checked(compiled, temporary, network, metadata, few, tolerance, trust)
         write_compiled(quantized, temporary_twin, metadata=metadata, trust=trust)
         exact = read_exported(temporary)
-        change = describe_change(exact, read_exported(temporary_twin), sample, trust=exact.trust())
+        task = task_named(metadata["task"])
+        change = describe_change(exact, read_exported(temporary_twin), sample, trust=exact.trust(), task=task)
         check_change(change, max_drop=max_drop)
         change["max_drop"] = max_drop
         facts = {**metadata, "parity": parity.as_json(), "int8": change}

@@ -39,7 +39,7 @@ __all__ = [
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
-    """Compute the probabilities (N, C) of logits (N, C), float64.
+    """Compute the probabilities of logits (N, C), or (N, C, H, W) of pixels, float64.
 
     Example:
         >>> softmax([[0.0, 0.0]])

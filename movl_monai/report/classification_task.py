@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from movl_monai.metrics.classification import section_figures
-from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
 from movl_monai.metrics.entries import Comparison, settings_of
 from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
@@ -182,7 +181,7 @@ class Classification(Task):
             ``prediction_set`` (names).
         """
         values = np.asarray(logits, dtype=np.float64)
-        probabilities = softmax(values)
+        probabilities = self.probabilities(values)
         trusted = None if trust is None else trust.apply(values, features)
 
         def of(name: str, number: int) -> Any:
@@ -190,7 +189,7 @@ class Classification(Task):
             return None if column is None else column[number].tolist()
 
         rows: list[dict[str, Any]] = []
-        for number, best in enumerate(values.argmax(axis=1).tolist()):
+        for number, best in enumerate(self.decide(probabilities).tolist()):
             chosen = of("sets", number)
             marks = {name: of(name, number) for name in ("outside", "abstain")}
             rows.append(

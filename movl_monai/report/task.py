@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.declared import TaskFigures
 from movl_monai.metrics.entries import Comparison
 from movl_monai.metrics.judged import Judged
@@ -59,6 +60,35 @@ class Task(ABC):
             selected_by: name of the validation figure that selected the checkpoints.
         """
         return next((shown for shown in self.comparisons if shown.main in selected_by), self.figures)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Compute the probabilities of logits.
+
+        Args:
+            logits: (N, C), or (N, C, H, W) of a task per pixel; before softmax.
+
+        Returns:
+            float64 in [0, 1], of the same shape. Those of one class add up to 1 unless a task says otherwise.
+        """
+        return softmax(logits)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the answers of a network that does not abstain.
+
+        Args:
+            probabilities: result of :meth:`probabilities`.
+
+        Returns:
+            the number of the most probable class, int64 (N,), or (N, H, W) of a task per pixel, unless a task says
+            otherwise.
+
+        Example:
+            >>> from movl_monai.report.tasks import task_named
+            >>> task = task_named("classification")
+            >>> task.decide(task.probabilities(np.array([[0.0, 1.0], [3.0, 1.0]])))
+            array([1, 0])
+        """
+        return probabilities.argmax(axis=1)
 
     def section(self, images: StoredOutputs, options: ResamplingOptions) -> dict[str, Any]:
         """Compute the figures of one section of a report, with its own ``notes``; not of a task per pixel.
