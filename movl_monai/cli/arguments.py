@@ -132,6 +132,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 _PHANTOM_KINDS = {
     "findings": "radiographs with several findings at once, in columns as in CheXpert: 1, 0, -1 (uncertain), blank",
     "findings_label": "the same radiographs with the names of their findings in the column label: Effusion|Nodule",
+    "volumes": "CT series of 16 to 24 slices with and without lesions, which few slices show",
 }
 
 
@@ -148,10 +149,14 @@ def add_phantom(parser: argparse.ArgumentParser) -> None:
         nargs=4,
         default=None,
         metavar=("TRAIN", "VAL", "TEST", "SCANNER_B"),
-        help="numbers of patients (default: 60 20 30 30)",
+        help="numbers of patients (default: 60 20 30 30, of volumes 56 16 24 24)",
     )
-    parser.add_argument("--images_per_patient", type=int, default=None, help="(default: 4)")
-    parser.add_argument("--size", type=int, default=None, help="rows and columns of scanner A (default: 256)")
+    parser.add_argument(
+        "--images_per_patient", type=int, default=None, help="of volumes one to so many (default: 4, of volumes 2)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=None, help="rows and columns of scanner A (default: 256, of volumes 128)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a complete phantom of other settings")
     add_log(parser)
 

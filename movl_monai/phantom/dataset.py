@@ -19,17 +19,19 @@ from movl_monai.phantom.findings import FINDINGS_COLUMNS, FINDINGS_LABEL
 from movl_monai.phantom.kinds import Kind, Plan
 from movl_monai.phantom.lesions import LESION
 from movl_monai.phantom.scanner import SCANNERS
+from movl_monai.phantom.volumes import VOLUMES
 
 __all__ = ["KINDS", "KindName", "PhantomSettings", "PhantomSummary", "write_phantom"]
 
-KindName = Literal["lesion", "findings", "findings_label"]
+KindName = Literal["lesion", "findings", "findings_label", "volumes"]
 KINDS: dict[KindName, Kind] = {
     "lesion": LESION,
     "findings": FINDINGS_COLUMNS,
     "findings_label": FINDINGS_LABEL,
+    "volumes": VOLUMES,
 }
 _VERSION = 1
-_TABLES = ("manifest.csv", "truth.csv")
+_TABLES = ("manifest.csv", "truth.csv", "lesion_slices.csv")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def write_phantom(
       the same columns, 0 or 1) has the findings that were drawn.
     * ``findings_label``: the same images; ``label`` has the names of all findings drawn, such as ``Effusion|Nodule``,
       or ``No Finding``.
+    * ``volumes``: one or two CT series of 16 to 24 slices for each patient, in folders
+      ``images/<scanner>/<series>/*.dcm``. Each row is a slice; ``label`` is lesion or no_lesion of the patient, and
+      ``study`` and ``series`` name its study and its folder. Two to five neighbouring slices of a series with lesions
+      show them: ``lesion_slices.csv`` (path, series, slice, lesion) counts the slices of a series from 0 at the feet
+      and has 1 where there is a lesion. The order of the file names is another.
 
     A folder with the same complete data set is kept; an interrupted one is written again.
 
@@ -123,7 +130,8 @@ def write_phantom(
         seed: of everything.
         patients: numbers of patients for train, val and test of scanner A, and for scanner B; None is the default of
             the kind.
-        images_per_patient: number of images, each a separate study; None is the default of the kind.
+        images_per_patient: number of images, each a separate study, or largest number of series of a volume's study;
+            None is the default of the kind.
         size: rows and columns of scanner A in pixels; scanner B has 5/4 of it. None is the default of the kind.
         overwrite: replace a complete data set of other settings.
         progress: show a bar, if standard error is a terminal.

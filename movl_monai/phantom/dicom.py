@@ -1,16 +1,24 @@
-"""Write a radiograph as a Digital X-Ray Image, for presentation (PS3.3 A.26)."""
+"""Write a radiograph as a Digital X-Ray Image, for presentation (PS3.3 A.26), and a slice as a CT Image (A.3)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from movl_monai.phantom.scanner import Radiograph, Scanner
+from movl_monai.phantom.thorax import CTScanner
 
-__all__ = ["write_dicom"]
+__all__ = ["write_ct_slice", "write_dicom"]
 
 _DATE, _TIME = "20240101", "120000"
 
@@ -29,19 +37,86 @@ def write_dicom(path: Path, radiograph: Radiograph, scanner: Scanner, *, seed: i
         patient: number of the patient, from 1.
         image: number of the patient's image, from 1; every image is a separate study.
     """
-    dataset = FileDataset(str(path), {}, file_meta=_file_meta(), preamble=b"\0" * 128)
-    dataset.file_meta.MediaStorageSOPInstanceUID = _uid(seed, patient, image, "instance")
-    for module in (
+    _save(
+        path,
+        DigitalXRayImageStorageForPresentation,
+        _uid(seed, patient, image, "instance"),
         _patient(patient),
         _study_and_series(seed, patient, image),
         _equipment(scanner),
         _acquisition(radiograph, scanner),
         _pixels(radiograph, scanner),
-    ):
-        dataset.update(module)
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
+    )
+
+
+def write_ct_slice(
+    path: Path,
+    pixels: np.ndarray,
+    scanner: CTScanner,
+    *,
+    seed: int,
+    patient: int,
+    series: int,
+    number: int,
+    position: tuple[float, float, float],
+    spacing: tuple[float, float],
+) -> None:
+    """Write one slice; the same arguments give the same bytes.
+
+    All series of a patient are of one study and have one frame of reference.
+
+    Args:
+        path: of the file; its folder exists.
+        pixels: stored numbers, uint16 (H, W), 12 bits.
+        scanner: the device.
+        seed: of the data set.
+        patient: number of the patient, from 1.
+        series: number of the patient's series, from 1.
+        number: of the slice, from 1.
+        position: of the center of the first pixel, mm, LPS.
+        spacing: of the pixels and of the slices, mm.
+    """
+    module = Dataset()
+    module.StudyInstanceUID = _uid(seed, patient, "CT study")
+    module.FrameOfReferenceUID = _uid(seed, patient, "CT frame of reference")
+    module.SeriesInstanceUID = _uid(seed, patient, series, "CT series")
+    module.PositionReferenceIndicator = ""
+    module.StudyID, module.SeriesNumber, module.AcquisitionNumber = "1", series, series
+    module.StudyDate = module.ContentDate = module.AcquisitionDate = _DATE
+    module.StudyTime = module.ContentTime = module.AcquisitionTime = _TIME
+    module.ReferringPhysicianName = module.AccessionNumber = ""
+    module.Modality = "CT"
+    module.SeriesDescription = "Synthetic chest phantom"
+    module.BodyPartExamined = "CHEST"
+    module.PatientPosition = "HFS"
+    module.Manufacturer, module.ManufacturerModelName = "movl_monai", scanner.model
+    module.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    module.QualityControlImage = "YES"
+    module.BurnedInAnnotation = "NO"
+    module.KVP = "120"
+    module.InstanceNumber = number
+    module.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    module.ImagePositionPatient = [f"{value:.2f}" for value in position]
+    module.PixelSpacing = [f"{spacing[0]:.4f}"] * 2
+    module.SliceThickness = f"{spacing[1]:.1f}"
+    module.SamplesPerPixel, module.PhotometricInterpretation = 1, "MONOCHROME2"
+    module.Rows, module.Columns = pixels.shape
+    module.BitsAllocated, module.BitsStored, module.HighBit, module.PixelRepresentation = 16, 12, 11, 0
+    module.RescaleIntercept, module.RescaleSlope = f"{scanner.intercept:g}", f"{scanner.slope:g}"
+    module.RescaleType = "HU"
+    module.WindowCenter, module.WindowWidth = map(str, scanner.window)
+    module.LossyImageCompression = "00"
+    module.PixelData = pixels.astype("<u2").tobytes()
+    _save(path, CTImageStorage, _uid(seed, patient, series, number, "CT instance"), _patient(patient), module)
+
+
+def _save(path: Path, sop_class: UID, instance: UID, *modules: Dataset) -> None:
+    dataset = FileDataset(str(path), {}, file_meta=_file_meta(), preamble=b"\0" * 128)
     dataset.InstanceNumber = 1
+    for module in modules:
+        dataset.update(module)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = instance
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -57,7 +132,6 @@ def _code(value: str, meaning: str) -> Dataset:
 
 def _file_meta() -> FileMetaDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     # set here, because pydicom's default would change the bytes with its version
     meta.ImplementationClassUID = _uid("implementation")

@@ -40,7 +40,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_phantom_is_byte_identical_for_the_same_seed_and_other_for_another(tmp_path: Path, kind: KindName) -> None:
     first, again, other = (tmp_path / name for name in ("first", "again", "other"))
     for folder, seed in ((first, 0), (again, 0), (other, 1)):
-        write_phantom(folder, kind=kind, seed=seed, **SMALL)  # type: ignore[arg-type]
+        write_phantom(folder, kind=kind, seed=seed, **SMALL | {"patients": (1, 0, 0, 1)})  # type: ignore[arg-type]
     written, changed = digests(first), digests(other)
     assert digests(again) == written
     assert all(changed.get(name) != digest for name, digest in written.items() if name.endswith(".dcm"))
