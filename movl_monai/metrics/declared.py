@@ -24,10 +24,12 @@ __all__ = [
     "MOVED",
     "Declared",
     "Figure",
+    "FINDING_FIGURES",
     "FigureName",
     "LabeledScores",
     "Metric",
     "MetricFigures",
+    "NUMBER_FIGURES",
     "TaskFigures",
     "WeightedSums",
     "ratio",
@@ -394,3 +396,135 @@ MASK_FIGURES = TaskFigures(
     pictured=("dice",),
 )
 """Figures of a segmentation."""
+
+_AT_THRESHOLDS = "at the thresholds chosen on val"
+_FINDINGS = {
+    "auroc": Figure(
+        title="AUROC",
+        better="↑",
+        definition="area under the ROC curve of each finding, mean over the findings with a value",
+        column="macro AUROC",
+        words="AUROC",
+        chance=lambda classes: 0.5,
+    ),
+    "average_precision": Figure(
+        title="Average precision",
+        better="↑",
+        definition="of each finding, mean over the findings with a value",
+        column="macro average precision",
+        words="average precision",
+    ),
+    "sensitivity": Figure(
+        title="Sensitivity",
+        better="↑",
+        definition=f"share of images with a finding that are called positive {_AT_THRESHOLDS}, mean over the findings",
+        percent=True,
+    ),
+    "specificity": Figure(
+        title="Specificity",
+        better="↑",
+        definition=f"share of images without a finding that are called negative {_AT_THRESHOLDS}, mean over the "
+        "findings",
+        percent=True,
+    ),
+    "micro_auroc": Figure(
+        title="AUROC, micro",
+        better="↑",
+        definition="area under the ROC curve of all known pairs of image and finding",
+        column="micro AUROC",
+    ),
+    "micro_average_precision": Figure(
+        title="Average precision, micro",
+        better="↑",
+        definition="of all known pairs of image and finding",
+        column="micro average precision",
+    ),
+    "micro_sensitivity": Figure(
+        title="Sensitivity, micro",
+        better="↑",
+        definition=f"share of all positive labels that are called positive {_AT_THRESHOLDS}",
+        percent=True,
+    ),
+    "micro_specificity": Figure(
+        title="Specificity, micro",
+        better="↑",
+        definition=f"share of all negative labels that are called negative {_AT_THRESHOLDS}",
+        percent=True,
+    ),
+    "micro_f1": Figure(
+        title="F1, micro",
+        better="↑",
+        definition=f"harmonic mean of sensitivity and positive predictive value over all known pairs, {_AT_THRESHOLDS}",
+    ),
+    "exact_match": Figure(
+        title="Exact match",
+        better="↑",
+        definition="share of images with all labels known of which every call is right",
+        percent=True,
+    ),
+    "cross_entropy": Figure(
+        title="Cross entropy",
+        better="↓",
+        definition="mean negative log likelihood of the known labels, in nats",
+    ),
+}
+FINDING_FIGURES = TaskFigures(
+    declared=_FINDINGS,
+    leading=("auroc", "average_precision", "sensitivity", "specificity"),
+    table=("auroc", "average_precision", "sensitivity", "specificity", "micro_f1"),
+    compared=("auroc", "average_precision", "micro_auroc", "sensitivity", "specificity"),
+    pictured=("auroc", "average_precision"),
+)
+"""Figures of several findings per image."""
+
+_NUMBERS = {
+    "mae": Figure(
+        title="Mean absolute error",
+        better="↓",
+        definition="mean distance of prediction and number, in its unit",
+        column="MAE (smaller is better)",
+        words="mean absolute error",
+    ),
+    "rmse": Figure(
+        title="Root mean squared error",
+        better="↓",
+        definition="root of the mean squared error, in the unit of the number",
+        column="RMSE (smaller is better)",
+        words="root mean squared error",
+    ),
+    "r2": Figure(
+        title="R²",
+        better="↑",
+        definition="share of the variance of the numbers that the predictions explain; below 0 worse than their mean",
+        column="R²",
+        words="R²",
+    ),
+    "pearson": Figure(
+        title="Correlation",
+        better="↑",
+        definition="Pearson's correlation of predictions and numbers",
+    ),
+    "bias": Figure(
+        title="Bias",
+        better="↓",
+        definition="mean of prediction minus number, in its unit; 0 is best",
+    ),
+    "agreement_low": Figure(
+        title="Limit of agreement, lower",
+        better="↑",
+        definition="bias minus 1.96 standard deviations of the errors (Bland and Altman)",
+    ),
+    "agreement_high": Figure(
+        title="Limit of agreement, upper",
+        better="↓",
+        definition="bias plus 1.96 standard deviations of the errors (Bland and Altman)",
+    ),
+}
+NUMBER_FIGURES = TaskFigures(
+    declared=_NUMBERS,
+    leading=("mae", "r2"),
+    table=("mae", "rmse", "r2", "pearson", "bias"),
+    compared=("mae", "rmse", "r2"),
+    pictured=("mae", "r2"),
+)
+"""Figures of a regression."""

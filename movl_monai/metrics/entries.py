@@ -197,6 +197,14 @@ class OperatingPoints(TypedDict):
     notes: list[str]
 
 
+class FindingThreshold(TypedDict):
+    """Probability from which a finding is called positive; None with the reason in ``notes``."""
+
+    threshold: float | None
+    chosen_on: Place
+    notes: list[str]
+
+
 class SetFigures(TypedDict):
     """Coverage and size of the prediction sets of one section."""
 
@@ -227,6 +235,26 @@ class Conformal(TypedDict):
     smallest_alpha: Share | None
     calibrated_on: Place
     methods: dict[str, ConformalSets]
+    notes: list[str]
+
+
+class NumberIntervalSection(TypedDict):
+    """Coverage and width of the intervals of one section, in the unit of the number."""
+
+    n: Count
+    coverage: Share
+    coverage_interval: Interval
+    width: Annotated[float, Rule(least=0)]
+
+
+class NumberIntervals(TypedDict):
+    """Entry ``number_intervals`` of a report of a regression; without a half width if it could not be fitted."""
+
+    alpha: Share
+    smallest_alpha: Share | None
+    half_width: Annotated[float | None, Rule(least=0)]
+    calibrated_on: Place
+    sections: dict[str, NumberIntervalSection]
     notes: list[str]
 
 

@@ -13,7 +13,13 @@ from movl_monai.metrics.entries import OperatingFigures, OperatingPoint, Operati
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
 
-__all__ = ["DEFAULT_TARGETS", "choose_threshold", "operating_figures", "operating_points_report"]
+__all__ = [
+    "DEFAULT_TARGETS",
+    "choose_balanced_threshold",
+    "choose_threshold",
+    "operating_figures",
+    "operating_points_report",
+]
 
 TargetMetric = Literal["sensitivity", "specificity"]
 DEFAULT_TARGETS: tuple[tuple[TargetMetric, float], ...] = (("sensitivity", 0.95), ("specificity", 0.95))
@@ -60,6 +66,40 @@ def choose_threshold(positive: ArrayLike, scores: ArrayLike, *, metric: TargetMe
         return float(side[len(side) - wanted])
     above = score[score > side[wanted - 1]]
     return float(above.min()) if len(above) else float(np.nextafter(score.max(), np.inf))
+
+
+def choose_balanced_threshold(positive: ArrayLike, scores: ArrayLike) -> float:
+    """Choose the threshold with the largest sum of sensitivity and specificity (Youden's index).
+
+    It lies halfway between two neighbouring scores, so that rounding moves no image across it; of several best ones it
+    is the largest.
+
+    Args:
+        positive: bool (N,).
+        scores: (N,), larger for positives.
+
+    Raises:
+        UndefinedMetricError: without positive or without negative images.
+
+    Reference:
+        Youden: Index for rating diagnostic tests, Cancer 3, 1950.
+
+    Example:
+        >>> choose_balanced_threshold([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.9])
+        0.7
+    """
+    truth, score = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    for found, word in ((truth.any(), "positive"), ((~truth).any(), "negative")):
+        if not found:
+            raise UndefinedMetricError(f"There are no {word} images.")
+    distinct = np.unique(score)[::-1]
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    gained = np.cumsum(truth[order])[last] / truth.sum() - np.cumsum(~truth[order])[last] / (~truth).sum()
+    best = int(np.flatnonzero(gained >= gained.max() - 1e-12)[0])
+    low = distinct[best + 1] if best + 1 < len(distinct) else distinct[best]
+    middle = float((distinct[best] + low) / 2)
+    return middle if middle > low else float(distinct[best])
 
 
 def operating_figures(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
 from movl_monai.metrics.classification_metrics import check_labeled
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
-from movl_monai.metrics.intervals import PatientBootstrap, bootstrap_means
+from movl_monai.metrics.intervals import Figures, PatientBootstrap, bootstrap_means
 from movl_monai.metrics.masks import FIGURES
 from movl_monai.metrics.matching import (
     DifferentTestSetsError,
@@ -29,7 +30,10 @@ from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.metrics.weighted import Metric, WeightedFigures
 
-__all__ = ["compare_cases", "compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
+__all__ = ["Weighted", "compare_cases", "compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
+
+Weighted = Callable[[Predictions, StoredOutputs], Figures]
+"""Maps labelled images, and all outputs of their run, to the figures as a function of the images' weights."""
 
 
 def compare_runs(
@@ -79,6 +83,7 @@ def compare_outputs(
     name: str = "",
     strategy: str | None = None,
     metrics: Sequence[Metric] | None = None,
+    weighted: Weighted | None = None,
     **resampling: Any,
 ) -> Comparison:
     """Compute differences a - b on the in-distribution test images and on each other domain.
@@ -93,22 +98,24 @@ def compare_outputs(
         name: name of b in the report.
         strategy: training strategy of b, if known.
         metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
+        weighted: figures of another task, in place of ``metrics``; None for those of a classification.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
         ``name``, ``strategy``; ``sections``: for "id" and each "ood:<domain>" that both have, the entries of
-        :func:`paired_figures` by metric; ``tests``: for each section ``n``, ``mcnemar``; ``notes``.
+        :func:`paired_figures` by metric; ``tests`` (only of classes): for each section ``n``, ``mcnemar``; ``notes``.
 
     Raises:
         DifferentTestSetsError: if the images or labels of a common section differ, there is no common section, or the
             classes differ.
         MovlError: if the images cannot be matched.
     """
-    if sorted(a.class_names) != sorted(b.class_names):
+    if sorted(a.class_names) != sorted(b.class_names) or a.task != b.task:
         raise DifferentTestSetsError(
             f"The runs have different classes: {', '.join(a.class_names)} and {', '.join(b.class_names)}. "
             "Compare runs that were trained for the same ones."
         )
+    b = _reordered(b, a.class_names)
     parts_a, parts_b = _test_sections(a), _test_sections(b)
     shared = [section for section in parts_a if section in parts_b]
     if not shared:
@@ -119,17 +126,21 @@ def compare_outputs(
     notes = [f"{section}: only one of the runs has it." for section in sorted(parts_a.keys() ^ parts_b.keys())]
     found_in: dict[str, dict[str, Difference]] = {}
     tests: dict[str, PairedTest] = {}
-    order = [b.class_names.index(class_name) for class_name in a.class_names]
     for section in shared:
-        one, two = _aligned(parts_a[section], parts_b[section], order, section, names_a, names_b)
-        found = paired_figures(one.labels, one.logits, two, patients=one.patients, metrics=metrics, **resampling)
+        one, two = _aligned(parts_a[section], parts_b[section], section, names_a, names_b)
+        if weighted is None:
+            figures = [_class_figures(part, metrics) for part in (one, two)]
+            tests[section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two.logits)}
+        else:
+            figures = [weighted(one, a), weighted(two, b)]
+        found = _differences(*figures, patients=one.patients, **resampling)
         found_in[section] = found["metrics"]
-        tests[section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two)}
         notes += [f"{section}: {note}" for note in found["notes"]]
         patients = [patient for patient in one.patients if patient is not None]
-        if len(set(patients)) < len(patients):
+        if tests and len(set(patients)) < len(patients):
             notes.append(f"{section}: McNemar's test takes images as independent; several come from one patient.")
-    return {"name": name, "strategy": strategy, "sections": found_in, "tests": tests, "notes": notes}
+    entry: Comparison = {"name": name, "strategy": strategy, "sections": found_in, "notes": notes}
+    return {**entry, "tests": tests} if tests else entry
 
 
 def compare_cases(
@@ -221,15 +232,25 @@ def paired_figures(
     a, b = (WeightedFigures(labels, logits, metrics=metrics) for logits in (logits_a, logits_b))
     if a.num_classes != b.num_classes:
         raise ValueError(f"Both need the same classes, got {a.num_classes} and {b.num_classes} logits.")
-    bootstrap = PatientBootstrap(len(a.labels), patients, **resampling)
+    return _differences(a, b, patients=[None] * len(a.labels) if patients is None else patients, **resampling)
+
+
+def _class_figures(images: Predictions, metrics: Sequence[Metric] | None) -> WeightedFigures:
+    return WeightedFigures(images.labels, images.logits, metrics=metrics)
+
+
+def _differences(a: Figures, b: Figures, *, patients: Sequence[str | None], **resampling: Any) -> DrawnDifferences:
+    """Compute differences a - b of figures of the same images, with common resamples."""
+    bootstrap = PatientBootstrap(len(patients), patients, **resampling)
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
         one, two = a(weights), b(weights)
         return {metric: one[metric] - two[metric] for metric in one}
 
     intervals = bootstrap.intervals(differences)
-    once = np.ones((len(a.labels), 1))
-    whole = {metric: (float(a(once)[metric][0]), float(b(once)[metric][0])) for metric in a.functions}
+    once = np.ones((len(patients), 1))
+    one, two = a(once), b(once)
+    whole = {metric: (float(one[metric][0]), float(two[metric][0])) for metric in one}
     missing = [metric for metric, pair in whole.items() if np.isnan(pair).any()]
     if missing:
         bootstrap.notes.append(f"No value on these images for {', '.join(missing)}: a class has none, or all of them.")
@@ -283,31 +304,48 @@ def _test_sections(outputs: StoredOutputs) -> dict[str, Predictions]:
     return {name: part for name, part in parts.items() if len(part) and (name == "id" or name.startswith("ood:"))}
 
 
+def _reordered(outputs: StoredOutputs, class_names: Sequence[str]) -> StoredOutputs:
+    """Return outputs with the classes in the given order."""
+    order = [outputs.class_names.index(name) for name in class_names]
+    if order == sorted(order):
+        return outputs
+    given, labels = outputs.predictions, outputs.predictions.labels
+    if labels.ndim == 2:
+        labels = labels[:, order]
+    elif labels.dtype.kind != "f":
+        labels = np.append(np.argsort(order), -1)[labels]  # -1 stays -1
+    predictions = Predictions(
+        ids=given.ids,
+        logits=given.logits[:, order],
+        labels=labels,
+        splits=given.splits,
+        domains=given.domains,
+        patients=given.patients,
+        patient_ids=given.patient_ids,
+    )
+    return replace(outputs, predictions=predictions, class_names=list(class_names))
+
+
 def _aligned(
-    a: Predictions,
-    b: Predictions,
-    order: Sequence[int],
-    section: str,
-    names_a: ImageNames | None,
-    names_b: ImageNames | None,
-) -> tuple[Predictions, np.ndarray]:
-    """Return the images of a and the logits of b for them, in an order independent of the salts."""
+    a: Predictions, b: Predictions, section: str, names_a: ImageNames | None, names_b: ImageNames | None
+) -> tuple[Predictions, Predictions]:
+    """Return the images of a and the same ones of b, in an order independent of the salts."""
     try:
         rows = match_images(a.ids, b.ids, names_a=names_a, names_b=names_b)
     except MovlError as error:
         raise type(error)(f"{section}: {error}") from error
-    logits = b.logits[rows][:, list(order)]
-    number = np.argsort(order)  # class of b -> class of a
-    differing = int((number[b.labels[rows]] != a.labels).sum())
+    b = b.take(rows)
+    same = (a.labels == b.labels) | (np.isnan(a.labels) & np.isnan(b.labels))
+    differing = int((~(same if same.ndim == 1 else same.all(axis=1))).sum())
     if differing:
         raise DifferentTestSetsError(
             f"{section}: {differing} of {len(a)} images have another label in the other run. Evaluate both on the same "
             "data set."
         )
     if all(patient is None for patient in a.patients):
-        a = _with_patients(a, [b.patients[row] for row in rows])
-    place = np.lexsort((*logits.T, *a.logits.T, a.labels))
-    return a.take(place), logits[place]
+        a = _with_patients(a, b.patients)
+    place = np.lexsort((*b.logits.T, *a.logits.T, *np.atleast_2d(a.labels.T)))
+    return a.take(place), b.take(place)
 
 
 def _with_patients(images: Predictions, patients: Sequence[str | None]) -> Predictions:

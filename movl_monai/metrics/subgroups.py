@@ -22,7 +22,7 @@ from movl_monai.metrics.entries import (
     MaskGroup,
     MaskGroups,
 )
-from movl_monai.metrics.intervals import PatientBootstrap, weighted_mean
+from movl_monai.metrics.intervals import Figures, PatientBootstrap, weighted_mean
 from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
@@ -40,7 +40,8 @@ def group_report(
     sections: Mapping[str, StoredOutputs],
     *,
     columns: Sequence[str] | None = None,
-    metrics: Sequence[Metric] = GROUP_METRICS,
+    metrics: Sequence[str] = GROUP_METRICS,
+    weighted: Callable[[Predictions], Figures] | None = None,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
 ) -> Groups:
@@ -50,6 +51,7 @@ def group_report(
         sections: images by section, with their groups; images without a label are left out.
         columns: names of the group columns; None takes all.
         metrics: figures; the gap of a section is that of the first metric with a value in two groups.
+        weighted: maps labelled images to their figures by weights; None for those of a classification.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
@@ -79,7 +81,12 @@ def group_report(
                 own.append(f"{section}: no labeled images with this column.")
                 continue
             found = group_figures(
-                known.predictions, known.groups[name], metrics=metrics, small_below=small_below, **resampling
+                known.predictions,
+                known.groups[name],
+                metrics=metrics,
+                weighted=weighted,
+                small_below=small_below,
+                **resampling,
             )
             groups[section], gaps[section] = found["groups"], found["gap"]
             own += [f"{section}: {note}" for note in found["notes"]]
@@ -92,7 +99,8 @@ def group_figures(
     images: Predictions,
     values: Sequence[str],
     *,
-    metrics: Sequence[Metric] = GROUP_METRICS,
+    metrics: Sequence[str] = GROUP_METRICS,
+    weighted: Callable[[Predictions], Figures] | None = None,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
 ) -> GroupComparison:
@@ -102,6 +110,7 @@ def group_figures(
         images: labeled images, (N,).
         values: group of each image, (N,); "" if it has none.
         metrics: figures.
+        weighted: see :func:`group_report`.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level``, ``seed``.
 
@@ -125,7 +134,7 @@ def group_figures(
     parts = {}
     for value, rows in _rows(values).items():
         own = images.take(rows)
-        weigh = WeightedFigures(own.labels, own.logits, metrics=metrics)
+        weigh = weighted(own) if weighted else WeightedFigures(own.labels, own.logits, metrics=metrics)  # type: ignore[arg-type]
         once = {metric: float(drawn[0]) for metric, drawn in weigh(np.ones((len(own), 1))).items()}
         parts[value] = _Part(rows, _facts(own.patients, small_below), once, weigh)
     bootstrap = PatientBootstrap(len(images), images.patients, **resampling)

@@ -76,8 +76,10 @@ class Ranking:
     sparse matrix that has a single 1 per image, and one cumulative sum.
 
     Args:
-        positive: bool (N,).
-        scores: (N,).
+        positive: bool (M,).
+        scores: (M,).
+        rows: image of each score, (M,), for images with none or several; None for one score per image.
+        count: number of images N; None takes M.
 
     Example:
         >>> ranking = Ranking(np.array([True, False, True]), np.array([0.9, 0.5, 0.1]))
@@ -85,20 +87,24 @@ class Ranking:
         array([0.5 , 0.75])
     """
 
-    def __init__(self, positive: np.ndarray, scores: np.ndarray) -> None:
+    def __init__(
+        self, positive: np.ndarray, scores: np.ndarray, *, rows: np.ndarray | None = None, count: int | None = None
+    ) -> None:
         from scipy.sparse import csr_array
 
+        images = np.arange(len(scores)) if rows is None else rows
+        width = len(scores) if count is None else count
         distinct = np.unique(scores[positive])
-        rows, columns = np.flatnonzero(positive), np.flatnonzero(~positive)
 
-        def sums(places: np.ndarray, images: np.ndarray, count: int) -> csr_array:
-            return csr_array((np.ones(len(images)), (places, images)), shape=(count, len(scores)))
+        def sums(places: np.ndarray, owners: np.ndarray, height: int) -> csr_array:
+            return csr_array((np.ones(len(owners)), (places, owners)), shape=(height, width))
 
-        place = np.searchsorted(distinct, scores[columns], side="right")
-        tied = np.isin(scores[columns], distinct)
-        self._at = sums(np.searchsorted(distinct, scores[rows]), rows, len(distinct))
-        self._between = sums(place, columns, len(distinct) + 1)
-        self._tied = sums(place[tied] - 1, columns[tied], len(distinct)) if tied.any() else None
+        negative, owners = scores[~positive], images[~positive]
+        place = np.searchsorted(distinct, negative, side="right")
+        tied = np.isin(negative, distinct)
+        self._at = sums(np.searchsorted(distinct, scores[positive]), images[positive], len(distinct))
+        self._between = sums(place, owners, len(distinct) + 1)
+        self._tied = sums(place[tied] - 1, owners[tied], len(distinct)) if tied.any() else None
 
     def __call__(self, weights: np.ndarray) -> RankingSums:
         """Sum the weights (N, R) >= 0."""

@@ -11,11 +11,12 @@ import numpy as np
 from movl_monai.metrics.classification import section_figures
 from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
 from movl_monai.metrics.entries import Comparison, settings_of
-from movl_monai.metrics.intervals import bootstrap_class_intervals, bootstrap_intervals
+from movl_monai.metrics.intervals import Figures, bootstrap_class_intervals, bootstrap_intervals
 from movl_monai.metrics.judged import Judged, judged_images
 from movl_monai.metrics.paired import compare_runs
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, sections
+from movl_monai.metrics.weighted import WeightedFigures
 from movl_monai.report.entries import ResamplingOptions
 from movl_monai.report.figure import draw_figure
 from movl_monai.report.options import ReportOptions
@@ -82,7 +83,11 @@ class Classification(Task):
         """Figures of comparisons; quadratic kappa selects where the classes are grades."""
         return (GRADE_FIGURES, self.figures)
 
-    def section(self, images: StoredOutputs, options: ResamplingOptions) -> dict[str, Any]:
+    def weighted(self, images: Predictions, outputs: StoredOutputs, *, metrics: Sequence[str] | None = None) -> Figures:
+        """Return the figures of labelled images as a function of their weights."""
+        return WeightedFigures(images.labels, images.logits, metrics=metrics)  # type: ignore[arg-type]
+
+    def section(self, images: StoredOutputs, options: ResamplingOptions, outputs: StoredOutputs) -> dict[str, Any]:
         """Compute a :class:`~movl_monai.report.entries.Section` of the labelled images."""
         known, names = images.predictions.labeled(), images.class_names
         figures, reasons = section_figures(known.labels, known.logits, class_names=names)

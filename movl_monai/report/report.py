@@ -112,7 +112,7 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
     task = task_named(outputs.task)
 
     def section(images: StoredOutputs, name: str) -> dict[str, Any]:
-        found = task.section(images, options.resampling)
+        found = task.section(images, options.resampling, outputs)
         notes.extend(f"{name}: {note}" for note in found["notes"])
         return found
 

@@ -12,13 +12,12 @@ from typing import Any, TypedDict
 from movl_monai.errors import LeakageError, MovlError
 from movl_monai.files import jsonable, to_json, write_atomically
 from movl_monai.metrics.entries import Comparison
-from movl_monai.metrics.paired import compare_runs
 from movl_monai.metrics.stored.outputs import find_outputs, read_outputs
 from movl_monai.report.html import read_report, write_html
 from movl_monai.report.options import ReportOptions
 from movl_monai.report.sections.figures import evaluation_folder
 from movl_monai.report.sections.runs import draw_runs, render_runs
-from movl_monai.report.tasks import task_of
+from movl_monai.report.tasks import task_named, task_of
 
 __all__ = [
     "BASELINES",
@@ -193,5 +192,7 @@ def _name(outputs: Path) -> str:
 
 
 def _compare(own: Path, other: Path, options: ReportOptions) -> Comparison:
-    entry = compare_runs(own, other, name=_name(other), **options.resampling)
-    return {**entry, "strategy": (read_outputs(other).facts.get("run") or {}).get("strategy")}
+    outputs = read_outputs(other)
+    task = task_named(outputs.task)
+    entry = task.compare(own, other, report={}, name=_name(other), **options.resampling)
+    return {**entry, "strategy": (outputs.facts.get("run") or {}).get("strategy")}

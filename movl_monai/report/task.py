@@ -12,6 +12,7 @@ import numpy as np
 from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.declared import TaskFigures
 from movl_monai.metrics.entries import Comparison
+from movl_monai.metrics.intervals import Figures
 from movl_monai.metrics.judged import Judged
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
@@ -90,12 +91,23 @@ class Task(ABC):
         """
         return probabilities.argmax(axis=1)
 
-    def section(self, images: StoredOutputs, options: ResamplingOptions) -> dict[str, Any]:
+    def weighted(self, images: Predictions, outputs: StoredOutputs, *, metrics: Sequence[str] | None = None) -> Figures:
+        """Return the figures of labelled images as a function of their weights (N, R); not of a task per pixel.
+
+        Args:
+            images: images with a label, of any section of ``outputs``.
+            outputs: of all splits, from whose val images thresholds come.
+            metrics: names of the figures; None takes all that can be resampled.
+        """
+        raise NotImplementedError(f"The figures of a {self.name} are not computed from stored outputs.")
+
+    def section(self, images: StoredOutputs, options: ResamplingOptions, outputs: StoredOutputs) -> dict[str, Any]:
         """Compute the figures of one section of a report, with its own ``notes``; not of a task per pixel.
 
         Args:
             images: the images of the section, with or without labels.
             options: of the intervals.
+            outputs: of all splits, from whose val images thresholds come.
         """
         raise NotImplementedError(f"The figures of a {self.name} are not computed from stored outputs.")
 

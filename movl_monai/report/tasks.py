@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,17 @@ def task_in(evaluation: Path) -> Task:
     """
     for task in reversed(TASKS.values()):
         if (evaluation / task.results).is_file():
-            return task
+            sharing = [one for one in TASKS.values() if one.results == task.results]
+            return sharing[0] if len(sharing) == 1 else _reported(evaluation, sharing[0])
     raise MovlError(
         f"The evaluation wrote neither {' nor '.join(task.results for task in TASKS.values())} below output_dir, so "
         "that there is nothing to compare; check the handlers of evaluate.json."
     )
+
+
+def _reported(evaluation: Path, default: Task) -> Task:
+    """Return the task that the report of an evaluation names; the default without a report."""
+    try:
+        return task_of(json.loads((evaluation / "report.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return default
