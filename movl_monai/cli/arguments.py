@@ -132,6 +132,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 _PHANTOM_KINDS = {
     "findings": "radiographs with several findings at once, in columns as in CheXpert: 1, 0, -1 (uncertain), blank",
     "findings_label": "the same radiographs with the names of their findings in the column label: Effusion|Nodule",
+    "grades": "radiographs with a grade 0 to 4 in the column label, from no nodules to many",
+    "measure": "radiographs with a number in the column label: width of the heart by width of the chest",
     "volumes": "CT series of 16 to 24 slices with and without lesions, which few slices show",
 }
 
@@ -149,10 +151,13 @@ def add_phantom(parser: argparse.ArgumentParser) -> None:
         nargs=4,
         default=None,
         metavar=("TRAIN", "VAL", "TEST", "SCANNER_B"),
-        help="numbers of patients (default: 60 20 30 30, of volumes 56 16 24 24)",
+        help="numbers of patients (default: 60 20 30 30, of measure 120 40 60 60, of volumes 56 16 24 24)",
     )
     parser.add_argument(
-        "--images_per_patient", type=int, default=None, help="of volumes one to so many (default: 4, of volumes 2)"
+        "--images_per_patient",
+        type=int,
+        default=None,
+        help="of volumes one to so many series (default: 4, of grades, measure and volumes 2)",
     )
     parser.add_argument(
         "--size", type=int, default=None, help="rows and columns of scanner A (default: 256, of volumes 128)"

@@ -43,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"Phantom data set of {summary.images} DICOM files: {state}."]
     lines += [f"  {name}: {count}" for name, count in summary.counts.items()]
     show(options, "\n".join(lines), vars(summary))
-    if options.kind in ("lesion", "volumes"):
+    if options.kind in ("lesion", "grades", "volumes"):
         say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT")
     return 0

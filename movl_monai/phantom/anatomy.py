@@ -11,6 +11,7 @@ from scipy import ndimage
 __all__ = [
     "Anatomy",
     "Chest",
+    "cardiothoracic_ratio",
     "draw_anatomy",
     "draw_consolidation",
     "draw_distractors",
@@ -83,6 +84,12 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         vessel_lengths=rng.uniform(0.35, 1.0, size=(2, _BRANCHES)),
         vessel_strength=rng.uniform(0.14, 0.24),
     )
+
+
+def cardiothoracic_ratio(anatomy: Anatomy) -> float:
+    """Return the largest width of the heart as a share of the largest inner width of the chest."""
+    _, _, long, short, angle = anatomy.heart
+    return float(np.hypot(long * np.cos(angle), short * np.sin(angle)) / (anatomy.chest_half_width - 8))
 
 
 def enlarge_heart(anatomy: Anatomy, factor: float) -> Anatomy:

@@ -16,18 +16,22 @@ import numpy as np
 
 from movl_monai.errors import DataError
 from movl_monai.phantom.findings import FINDINGS_COLUMNS, FINDINGS_LABEL
+from movl_monai.phantom.grades import GRADES
 from movl_monai.phantom.kinds import Kind, Plan
 from movl_monai.phantom.lesions import LESION
+from movl_monai.phantom.measure import MEASURE
 from movl_monai.phantom.scanner import SCANNERS
 from movl_monai.phantom.volumes import VOLUMES
 
 __all__ = ["KINDS", "KindName", "PhantomSettings", "PhantomSummary", "write_phantom"]
 
-KindName = Literal["lesion", "findings", "findings_label", "volumes"]
+KindName = Literal["lesion", "findings", "findings_label", "grades", "measure", "volumes"]
 KINDS: dict[KindName, Kind] = {
     "lesion": LESION,
     "findings": FINDINGS_COLUMNS,
     "findings_label": FINDINGS_LABEL,
+    "grades": GRADES,
+    "measure": MEASURE,
     "volumes": VOLUMES,
 }
 _VERSION = 1
@@ -116,6 +120,10 @@ def write_phantom(
       the same columns, 0 or 1) has the findings that were drawn.
     * ``findings_label``: the same images; ``label`` has the names of all findings drawn, such as ``Effusion|Nodule``,
       or ``No Finding``.
+    * ``grades``: chest radiographs, ``label`` is a grade 0 to 4: no nodules to many large ones. Low grades are more
+      frequent; images of one patient have similar grades.
+    * ``measure``: chest radiographs, ``label`` is the cardiothoracic ratio: the largest width of the heart as a share
+      of the largest inner width of the chest, 0.3 to 0.75.
     * ``volumes``: one or two CT series of 16 to 24 slices for each patient, in folders
       ``images/<scanner>/<series>/*.dcm``. Each row is a slice; ``label`` is lesion or no_lesion of the patient, and
       ``study`` and ``series`` name its study and its folder. Two to five neighbouring slices of a series with lesions

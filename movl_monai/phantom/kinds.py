@@ -13,7 +13,7 @@ from movl_monai.phantom.anatomy import Anatomy
 from movl_monai.phantom.dicom import write_dicom
 from movl_monai.phantom.scanner import Lesions, Scanner, render
 
-__all__ = ["Kind", "Plan", "Table", "choose", "radiograph_path", "write_radiograph"]
+__all__ = ["Kind", "Plan", "Table", "choose", "label_table", "radiograph_path", "write_radiograph"]
 
 Table = list[tuple[object, ...]]
 """Rows of a CSV file, the names of the columns first."""
@@ -85,6 +85,12 @@ class Kind:
 def radiograph_path(plan: Plan) -> str:
     """Return the path of a radiograph, relative to the folder of the data set."""
     return f"images/{plan.scanner.name}/{plan.patient:04d}_{plan.image}.dcm"
+
+
+def label_table(plans: Sequence[Plan], labels: Sequence[object]) -> dict[str, Table]:
+    """Return the manifest of radiographs with one label each."""
+    rows: Table = [(radiograph_path(plan), label, *plan.place) for plan, label in zip(plans, labels, strict=True)]
+    return {"manifest.csv": [("path", "label", "patient_id", "split", "domain"), *rows]}
 
 
 def write_radiograph(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from movl_monai.phantom.anatomy import draw_nodules
-from movl_monai.phantom.kinds import Kind, Plan, Table, radiograph_path, write_radiograph
+from movl_monai.phantom.kinds import Kind, Plan, Table, label_table, radiograph_path, write_radiograph
 
 __all__ = ["CLASS_NAMES", "LESION", "draw_labels"]
 
@@ -43,8 +43,7 @@ def _write(root: Path, plan: Plan, seed: int, size: int) -> None:
 
 
 def _tables(plans: Sequence[Plan]) -> dict[str, Table]:
-    rows: Table = [(radiograph_path(plan), CLASS_NAMES[plan.content], *plan.place) for plan in plans]
-    return {"manifest.csv": [("path", "label", "patient_id", "split", "domain"), *rows]}
+    return label_table(plans, [CLASS_NAMES[plan.content] for plan in plans])
 
 
 LESION = Kind(
