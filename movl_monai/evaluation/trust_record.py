@@ -25,6 +25,7 @@ from movl_monai.metrics.ood.detection import SCORES, OODDetector, fit_detector
 from movl_monai.metrics.ood.score import FeatureSketch
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.networks import decode_facts, encode_facts, save_atomically, trained_state_sha256
+from movl_monai.report.tasks import CLASSIFICATION, task_named
 
 __all__ = [
     "CONFORMAL_METHODS",
@@ -83,11 +84,12 @@ class TrustRecord:
         temperature: divisor of the logits for calibrated probabilities; None if unknown.
         operating_points: thresholds of the probability (raw logits) of a class: ``class``, ``target``, ``threshold``,
             ``chosen_on``.
-        least_confidence: smallest confidence (largest probability, raw logits) with which the network answers; None if
-            unknown.
+        least_confidence: smallest confidence (probability of the predicted class, raw logits) with which the network
+            answers; None if unknown.
         conformal: thresholds of the prediction sets (raw logits); None if unknown.
         detector: OOD score and threshold; None if unknown.
         facts: source of the numbers, by part: splits, sizes, targets.
+        task: name of the task, which decides on the answer that the confidence is about.
 
     Example:
         >>> record = TrustRecord(checkpoint_sha256="0" * 64, class_names=["no", "yes"], temperature=2.0)
@@ -103,6 +105,7 @@ class TrustRecord:
     conformal: ConformalFit | None = None
     detector: OODDetector | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    task: str = CLASSIFICATION.name
 
     def apply(self, logits: ArrayLike, features: ArrayLike | None = None) -> Trusted:
         """Judge images.
@@ -123,7 +126,7 @@ class TrustRecord:
             raise ValueError(f"logits must be (N, {len(self.class_names)}), got {values.shape}.")
         check_finite(values)
         scores, outside = (None, None) if self.detector is None else self.detector(values, features)
-        unsure = None if self.least_confidence is None else softmax(values).max(axis=1) < self.least_confidence
+        unsure = None if self.least_confidence is None else self._confidence(values) < self.least_confidence
         reasons = [reason for reason in (outside, unsure) if reason is not None]
         return Trusted(
             probabilities=None if self.temperature is None else softmax(values / self.temperature),
@@ -132,6 +135,11 @@ class TrustRecord:
             sets=None if self.conformal is None else self.conformal.sets(values),
             abstain=np.any(reasons, axis=0) if reasons else None,
         )
+
+    def _confidence(self, logits: np.ndarray) -> np.ndarray:
+        task = task_named(self.task)
+        probabilities = task.probabilities(logits)
+        return probabilities[np.arange(len(logits)), task.decide(probabilities)]
 
     @property
     def gaps(self) -> list[str]:
@@ -146,7 +154,7 @@ class TrustRecord:
 
 
 def trust_record(
-    outputs: StoredOutputs, report: Mapping[str, Any], *, checkpoint_sha256: str, conformal: str = "lac"
+    outputs: StoredOutputs, report: Mapping[str, Any], *, checkpoint_sha256: str, conformal: str | None = None
 ) -> TrustRecord:
     """Collect the numbers that a report fitted and chose, so that inference applies the same.
 
@@ -155,12 +163,15 @@ def trust_record(
         report: report with the entries ``calibration``, ``operating_points``, ``ood_detection``, ``conformal`` and
             ``abstention``, each of which may be missing.
         checkpoint_sha256: trained state that gave the outputs.
-        conformal: method of the prediction sets, a name of :data:`CONFORMAL_METHODS`. The default gives the smallest
-            sets on average (Sadinle et al., JASA 2019).
+        conformal: method of the prediction sets, a name of :data:`CONFORMAL_METHODS`; None takes the first in the
+            report. Of classes it is "lac", which gives the smallest sets on average (Sadinle et al., JASA 2019).
 
     Raises:
         ValueError: if the name is unknown; "aps_randomised" is not offered because its sets are random.
     """
+    if conformal is None:
+        listed = (report.get("conformal") or {}).get("methods") or {}
+        conformal = next((name for name in listed if name in CONFORMAL_METHODS), "lac")
     if conformal not in CONFORMAL_METHODS:
         raise ValueError(f"conformal must be one of {', '.join(CONFORMAL_METHODS)}, got {conformal!r}.")
     entries = {name: report.get(name) or {} for name in ("calibration", "conformal", "abstention", "ood_detection")}
@@ -179,6 +190,7 @@ def trust_record(
         conformal=fit,
         detector=detector,
         facts=_facts(entries, conformal if fit is not None else None),
+        task=outputs.task,
     )
 
 
@@ -320,6 +332,8 @@ def _pack(record: TrustRecord) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts |= {"temperature": record.temperature, "least_confidence": record.least_confidence}
     facts |= {"operating_points": [dict(point) for point in record.operating_points], "facts": dict(record.facts)}
     facts |= {"conformal": None, "ood": None}
+    # a record that names no task is of a classification, as in older versions
+    facts |= {} if record.task == CLASSIFICATION.name else {"task": record.task}
     arrays: dict[str, np.ndarray] = {}
     if (fit := record.conformal) is not None:
         thresholds = [None if np.isinf(value) else float(value) for value in fit.thresholds]
@@ -349,4 +363,6 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, torch.Tensor]) -> Tru
         kept = ("threshold", "target_id_kept", "fitted_on", "threshold_from")
         sketch = FeatureSketch(**said["sketch"]) if "sketch" in said else None
         detector = OODDetector(score=score, sketch=sketch, **{name: said[name] for name in kept})
-    return TrustRecord(**{name: facts[name] for name in names}, conformal=conformal, detector=detector)
+    named = {name: facts[name] for name in names}
+    task = facts.get("task", CLASSIFICATION.name)
+    return TrustRecord(**named, conformal=conformal, detector=detector, task=task)

@@ -13,11 +13,14 @@ from movl_monai.metrics.classification_metrics import (
     UndefinedMetricError,
     brier_score,
     check_labeled,
+    confidence_and_hits,
     confidence_bins,
     cross_entropy,
     expected_calibration_error,
+    most_probable,
     softmax,
 )
+from movl_monai.metrics.declared import Decide
 from movl_monai.metrics.entries import (
     Calibration,
     CalibrationChanges,
@@ -112,13 +115,16 @@ def fit_temperature(
     return TemperatureFit(temperature=1 / beta, n=len(label), notes=(*([bound] if bound else []), *notes))
 
 
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> list[ReliabilityBin]:
-    """Compute mean confidence and accuracy in equal-width bins of the confidence, the largest probability of a row.
+def reliability_bins(
+    labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15, predicted: np.ndarray | None = None
+) -> list[ReliabilityBin]:
+    """Compute mean confidence and accuracy in equal-width bins of the probability of the predicted class.
 
     Args:
         labels: integers (N,) in [0, C).
         probabilities: (N, C).
         num_bins: number of bins (low, high] that divide (0, 1].
+        predicted: predicted classes (N,); None takes the most probable ones.
 
     Returns:
         for each bin ``low``, ``high``, ``n``, and the means ``confidence`` and ``accuracy``, None in an empty bin. The
@@ -129,7 +135,7 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: i
         {'low': 0.5, 'high': 1.0, 'n': 2, 'confidence': 0.8500000000000001, 'accuracy': 0.5}
     """
     label, probability = check_labeled(labels, probabilities)
-    confidence, correct = probability.max(axis=1), probability.argmax(axis=1) == label
+    confidence, correct = confidence_and_hits(label, probability, predicted)
     bins = confidence_bins(confidence, num_bins)
     result: list[ReliabilityBin] = []
     for index in range(num_bins):
@@ -148,7 +154,12 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: i
 
 
 def calibration_report(
-    sections: Mapping[str, Predictions], *, fitted_on: str = "val", num_bins: int = 15, **resampling: Any
+    sections: Mapping[str, Predictions],
+    *,
+    fitted_on: str = "val",
+    num_bins: int = 15,
+    decide: Decide = most_probable,
+    **resampling: Any,
 ) -> Calibration:
     """Fit a temperature on one section, and compare the calibration of every section before and after scaling.
 
@@ -156,6 +167,7 @@ def calibration_report(
         sections: images by section; images without a label are left out.
         fitted_on: section that the temperature is fitted on.
         num_bins: number of bins of reliability and expected calibration error.
+        decide: predicted class of each image; the temperature does not change it.
         resampling: ``rounds``, ``level`` and ``seed`` of the intervals.
 
     Returns:
@@ -171,7 +183,7 @@ def calibration_report(
     notes = list(fit.notes) if fit else [f"No temperature: there are no labeled images in '{fitted_on}'."]
     notes += [f"{name}: no labeled images." for name, images in known.items() if not len(images)]
     known = {name: images for name, images in known.items() if len(images)}
-    scaled = {name: _section(images, temperature, num_bins, resampling) for name, images in known.items()}
+    scaled = {name: _section(images, temperature, num_bins, decide, resampling) for name, images in known.items()}
     changes = {name: change for name, entry in scaled.items() if (change := entry["change"])}
     helps = {name: change["cross_entropy"]["difference"] < 0 for name, change in changes.items()}
     if fitted_on in helps:
@@ -187,15 +199,18 @@ def calibration_report(
 
 
 def _section(
-    images: Predictions, temperature: float | None, num_bins: int, resampling: Mapping[str, Any]
+    images: Predictions,
+    temperature: float | None,
+    num_bins: int,
+    decide: Decide,
+    resampling: Mapping[str, Any],
 ) -> CalibrationSection:
-    before = _figures(images.labels, images.logits, num_bins)
-    bins = reliability_bins(images.labels, softmax(images.logits), num_bins=num_bins)
+    predicted = decide(images.logits)
+    before, bins = _figures(images.labels, images.logits, num_bins, predicted)
     if temperature is None:
         return {"before": before, "after": None, "reliability": {"before": bins, "after": None}, "change": None}
     scaled = images.logits / temperature
-    after = _figures(images.labels, scaled, num_bins)
-    scaled_bins = reliability_bins(images.labels, softmax(scaled), num_bins=num_bins)
+    after, scaled_bins = _figures(images.labels, scaled, num_bins, predicted)
     one, two = (_losses(images.labels, logits) for logits in (images.logits, scaled))
     drawn = bootstrap_means({name: two[name] - one[name] for name in one}, patients=images.patients, **resampling)
     entropy, brier = (after["cross_entropy"] - before["cross_entropy"], after["brier"] - before["brier"])
@@ -210,13 +225,16 @@ def _section(
     }
 
 
-def _figures(labels: np.ndarray, logits: np.ndarray, num_bins: int) -> CalibrationFigures:
+def _figures(
+    labels: np.ndarray, logits: np.ndarray, num_bins: int, predicted: np.ndarray
+) -> tuple[CalibrationFigures, list[ReliabilityBin]]:
     probabilities = softmax(logits)
-    return {
+    figures: CalibrationFigures = {
         "cross_entropy": cross_entropy(labels, logits),
         "brier": brier_score(labels, probabilities),
-        "ece": expected_calibration_error(labels, probabilities, num_bins=num_bins),
+        "ece": expected_calibration_error(labels, probabilities, num_bins=num_bins, predicted=predicted),
     }
+    return figures, reliability_bins(labels, probabilities, num_bins=num_bins, predicted=predicted)
 
 
 def _losses(labels: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:

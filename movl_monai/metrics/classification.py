@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from movl_monai.metrics import classification_metrics as metrics
 from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_labeled
-from movl_monai.metrics.declared import DECLARED, Declared, LabeledScores, MetricFigures
+from movl_monai.metrics.declared import CLASS_FIGURES, Declared, LabeledScores, MetricFigures, TaskFigures
 from movl_monai.metrics.entries import ClassFigures, ClassificationFigures, SectionFigures
 
 __all__ = ["classification_figures", "section_figures"]
@@ -47,25 +47,35 @@ def classification_figures(
 
 
 def section_figures(
-    labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str]
+    labels: ArrayLike, logits: ArrayLike, *, class_names: Sequence[str], figures: TaskFigures = CLASS_FIGURES
 ) -> tuple[SectionFigures, list[str]]:
-    """Return the figures of :func:`classification_figures` and their notes."""
+    """Return the figures of :func:`classification_figures`, or of another task that gives a class, and their notes."""
     label, score = check_labeled(labels, logits)
     if len(class_names) != score.shape[1]:
         raise ValueError(f"Expected {score.shape[1]} class names for as many logits, got {len(class_names)}.")
-    probability = metrics.softmax(score)
+    probability, predicted = metrics.softmax(score), figures.decide(score)
+    chosen = np.eye(score.shape[1])[predicted]
     classes = {
-        "sensitivity": metrics.sensitivity_per_class(label, score),
-        "specificity": metrics.specificity_per_class(label, score),
+        "sensitivity": metrics.sensitivity_per_class(label, chosen),
+        "specificity": metrics.specificity_per_class(label, chosen),
         "auroc": metrics.auroc_per_class(label, probability),
         "average_precision": metrics.average_precision_per_class(label, probability),
     }
     counts = np.bincount(label, minlength=len(class_names))
-    images = LabeledScores(labels=label, logits=score, probabilities=probability, counts=counts, **classes)
+    images = LabeledScores(
+        labels=label,
+        logits=score,
+        probabilities=probability,
+        predicted=predicted,
+        chosen=chosen,
+        counts=counts,
+        **classes,
+    )
     notes = _missing_classes(label, classes, class_names)
     values: MetricFigures = {}
-    for name, figure in DECLARED.items():
-        values[name] = _value(figure, images, name, notes)
+    for name, figure in figures.declared.items():
+        if isinstance(figure, Declared):
+            values[name] = _value(figure, images, name, notes)  # type: ignore[literal-required]
     per_class: dict[str, ClassFigures] = {
         str(name): {
             "n": int(counts[index]),
@@ -76,7 +86,7 @@ def section_figures(
         }
         for index, name in enumerate(class_names)
     }
-    matrix = metrics.confusion_matrix(label, score).tolist()
+    matrix = metrics.confusion_matrix(label, chosen).tolist()
     return {"n": len(label), **values, "per_class": per_class, "confusion_matrix": matrix}, notes
 
 

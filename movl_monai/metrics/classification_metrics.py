@@ -24,17 +24,22 @@ __all__ = [
     "check_finite",
     "check_labeled",
     "class_mean",
+    "confidence_and_hits",
     "confidence_bins",
     "confusion_matrix",
     "cross_entropy",
     "expected_calibration_error",
     "macro_auroc",
     "macro_average_precision",
+    "mean_absolute_error",
+    "median_grade",
+    "most_probable",
     "quadratic_kappa",
     "refuse_probabilities",
     "sensitivity_per_class",
     "softmax",
     "specificity_per_class",
+    "within_one",
 ]
 
 
@@ -48,6 +53,29 @@ def softmax(logits: ArrayLike) -> np.ndarray:
     from scipy.special import softmax as scipy_softmax
 
     return scipy_softmax(np.asarray(logits, dtype=np.float64), axis=1)
+
+
+def most_probable(scores: ArrayLike) -> np.ndarray:
+    """Return the class with the largest score of each image, the first of equal ones; int64 (N,)."""
+    return np.asarray(scores).argmax(axis=1)
+
+
+def median_grade(probabilities: ArrayLike) -> np.ndarray:
+    r"""Return the median of the distribution over ordered classes of each image; int64 (N,).
+
+    It is the smallest grade k with :math:`P(\text{grade} \le k) \ge 0.5`, and minimises the expected absolute error in
+    grades. Rounding errors of up to 1e-9 do not move it.
+
+    Args:
+        probabilities: (N, C), in the order of the grades; rows add up to 1.
+
+    Example:
+        >>> median_grade([[0.4, 0.3, 0.3], [0.5, 0.1, 0.4]])
+        array([1, 0])
+    """
+    below = np.cumsum(np.asarray(probabilities, dtype=np.float64), axis=1)
+    below[:, -1] = 1.0
+    return (below >= 0.5 - 1e-9).argmax(axis=1)
 
 
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -142,6 +170,33 @@ def quadratic_kappa(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(cohen_kappa_score(label, predicted, labels=np.arange(score.shape[1]), weights="quadratic"))
 
 
+def mean_absolute_error(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean distance of labels and predicted grades (N,), in grades.
+
+    Example:
+        >>> mean_absolute_error([0, 1, 2], [0, 2, 0])
+        1.0
+    """
+    return float(np.mean(_distances(labels, predicted)))
+
+
+def within_one(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of images whose predicted grade (N,) is at most one away from the label.
+
+    Example:
+        >>> within_one([0, 1, 2, 3], [0, 2, 0, 3])
+        0.75
+    """
+    return float(np.mean(_distances(labels, predicted) <= 1))
+
+
+def _distances(labels: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    distances = np.abs(np.asarray(predicted, dtype=np.int64) - np.asarray(labels, dtype=np.int64))
+    if not len(distances):
+        raise UndefinedMetricError("There are no labeled images.")
+    return distances
+
+
 def cross_entropy(labels: ArrayLike, logits: ArrayLike) -> float:
     """Mean negative log likelihood of the labels, in nats, from logits."""
     from scipy.special import log_softmax
@@ -159,22 +214,37 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean(np.sum((probability - np.eye(probability.shape[1])[label]) ** 2, axis=1)))
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15) -> float:
+def expected_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15, predicted: np.ndarray | None = None
+) -> float:
     r"""Expected calibration error: mean absolute difference of confidence and accuracy, in [0, 1].
 
     .. math:: \mathrm{ECE} = \sum_{b=1}^{B} \frac{n_b}{N} \left| \mathrm{acc}_b - \mathrm{conf}_b \right|
 
-    over equal-width bins :math:`((b - 1) / B, b / B]` of the confidence, the largest probability of a row.
+    over equal-width bins :math:`((b - 1) / B, b / B]` of the confidence, the probability of the predicted class.
+
+    Args:
+        labels: integers (N,) in [0, C).
+        probabilities: (N, C).
+        num_bins: B.
+        predicted: predicted classes (N,); None takes the most probable ones.
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
     label, probability = _some(labels, probabilities)
-    confidence = probability.max(axis=1)
-    correct = probability.argmax(axis=1) == label
+    confidence, correct = confidence_and_hits(label, probability, predicted)
     bins = confidence_bins(confidence, num_bins)
     # n_b (acc_b - conf_b) is the sum of the differences in the bin
     return float(np.abs(np.bincount(bins, weights=correct - confidence, minlength=num_bins)).sum() / len(label))
+
+
+def confidence_and_hits(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of each predicted class (N,), and whether it is the label; None: the most probable."""
+    chosen = most_probable(probabilities) if predicted is None else predicted
+    return probabilities[np.arange(len(chosen)), chosen], chosen == labels
 
 
 def confidence_bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:

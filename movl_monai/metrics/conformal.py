@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_finite, check_labeled, softmax
+from movl_monai.metrics.classification_metrics import (
+    UndefinedMetricError,
+    check_finite,
+    check_labeled,
+    median_grade,
+    softmax,
+)
 from movl_monai.metrics.entries import Conformal, ConformalSets, SetFigures
 from movl_monai.metrics.stored.predictions import Predictions
 
 __all__ = [
+    "CLASS_METHODS",
     "METHODS",
+    "RANGE_METHODS",
     "ConformalFit",
     "ConformalMethod",
     "binomial_interval",
@@ -27,8 +35,8 @@ __all__ = [
     "smallest_alpha",
 ]
 
-ConformalMethod = Literal["lac", "aps", "aps_randomised"]
-_METHODS: tuple[ConformalMethod, ...] = ("lac", "aps", "aps_randomised")
+ConformalMethod = Literal["lac", "aps", "aps_randomised", "ordinal_aps"]
+_METHODS: tuple[ConformalMethod, ...] = get_args(ConformalMethod)
 # names in a report's entry "conformal": (method, per_class)
 METHODS: dict[str, tuple[ConformalMethod, bool]] = {
     "lac": ("lac", False),
@@ -36,7 +44,13 @@ METHODS: dict[str, tuple[ConformalMethod, bool]] = {
     "aps_randomised": ("aps_randomised", False),
     "lac_per_class": ("lac", True),
     "aps_per_class": ("aps", True),
+    "ordinal_aps": ("ordinal_aps", False),
+    "ordinal_aps_per_class": ("ordinal_aps", True),
 }
+RANGE_METHODS = ("ordinal_aps", "ordinal_aps_per_class")
+"""Methods for grades, whose sets have no gaps."""
+CLASS_METHODS = tuple(name for name in METHODS if name not in RANGE_METHODS)
+"""Methods for classes without an order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +85,9 @@ class ConformalFit:
             bool (N, C). With "lac" a set is empty if no class is likely enough. With "aps" no set is empty: the most
             likely class is always included. Otherwise the most certain images would have empty sets, because their
             score is large; the inclusion can only raise the coverage. With "aps_randomised" the sets are those of the
-            paper and may be empty by chance.
+            paper and may be empty by chance. With "ordinal_aps" a set is a range of grades without gaps around the
+            median grade, which is always included; so is a grade between two others in it, which can only raise the
+            coverage.
 
         Raises:
             ValueError: if the number of classes differs.
@@ -81,9 +97,13 @@ class ConformalFit:
         if score.ndim != 2 or score.shape[1] != len(self.thresholds):
             raise ValueError(f"logits must be (N, {len(self.thresholds)}), got {score.shape}.")
         check_finite(score)
-        sets = conformal_scores(softmax(score), method=self.method, seed=seed) <= self.thresholds
+        probability = softmax(score)
+        sets = conformal_scores(probability, method=self.method, seed=seed) <= self.thresholds
         if self.method == "aps":
             sets[np.arange(len(sets)), score.argmax(axis=1)] = True
+        if self.method == "ordinal_aps":
+            sets[np.arange(len(sets)), median_grade(probability)] = True
+            sets = np.maximum.accumulate(sets, axis=1) & np.maximum.accumulate(sets[:, ::-1], axis=1)[:, ::-1]
         return sets
 
 
@@ -96,6 +116,8 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
     - "aps": :math:`s(x, y)` is the probability of y and of all classes before it; deterministic.
     - "aps_randomised": as "aps", with :math:`u \, p_y` in place of the own probability, u uniform in [0, 1], one per
       image. This is the score of the paper. Its sets are smaller than with "aps", but differ between seeds.
+    - "ordinal_aps", for grades: a range begins with the median grade and grows by its more likely neighbour, the higher
+      one of equal ones, until it holds all grades. :math:`s(x, y)` is the probability of the first range with y.
 
     Args:
         probabilities: (N, C), rows add up to 1.
@@ -110,7 +132,10 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
 
     Reference:
         Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 2019 (LAC);
-        Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage, NeurIPS 2020 (APS).
+        Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage, NeurIPS 2020 (APS); Lu, Angelopoulos,
+        Pomerantz: Improving Trustworthiness of AI Disease Severity Rating in Medical Imaging with Ordinal Conformal
+        Prediction Sets, MICCAI 2022 (ordinal APS). Deviation: their ranges begin with the most likely grade; here the
+        median is the predicted grade.
 
     Example:
         >>> conformal_scores([[0.5, 0.25, 0.25]], method="aps")
@@ -121,6 +146,8 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}.")
     if method == "lac":
         return 1 - probability
+    if method == "ordinal_aps":
+        return _range_scores(probability)
     order = np.argsort(-probability, axis=1, kind="stable")
     through = np.cumsum(np.take_along_axis(probability, order, axis=1), axis=1)
     through[:, -1] = 1.0  # rounding must not exclude the last class
@@ -130,6 +157,26 @@ def conformal_scores(probabilities: ArrayLike, *, method: ConformalMethod = "lac
         return cumulated
     u = np.random.default_rng(seed).random((len(probability), 1))
     return cumulated - (1 - u) * probability
+
+
+def _range_scores(probability: np.ndarray) -> np.ndarray:
+    """Return the probability of the smallest range of grades around the median with each grade, (N, C)."""
+    rows, count = np.arange(len(probability)), probability.shape[1]
+    low = median_grade(probability)
+    high = low.copy()
+    held = probability[rows, low]
+    scores = np.empty_like(probability)
+    scores[rows, low] = held
+    # a column without probability at either end, which is never taken
+    padded = np.pad(probability, ((0, 0), (1, 1)), constant_values=-1.0)
+    for _ in range(count - 1):
+        below, above = padded[rows, low], padded[rows, high + 2]
+        up = above >= below
+        held = held + np.where(up, above, below)
+        low, high = np.where(up, low, low - 1), np.where(up, high + 1, high)
+        scores[rows, np.where(up, high, low)] = held
+    scores[rows, np.where(up, high, low)] = 1.0  # rounding must not exclude the last grade
+    return scores
 
 
 def smallest_alpha(n: int) -> float:
@@ -239,7 +286,7 @@ def conformal_report(
     class_names: Sequence[str],
     calibrated_on: str = "calibration",
     alpha: float = 0.1,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = CLASS_METHODS,
     single_image: bool = False,
     level: float = 0.95,
     seed: int = 0,
@@ -251,7 +298,7 @@ def conformal_report(
         class_names: names in the order of the logits.
         calibrated_on: section that the thresholds are fitted on.
         alpha: allowed rate of missing the true class, in (0, 1).
-        methods: any of "lac", "aps", "aps_randomised", "lac_per_class", "aps_per_class".
+        methods: names of :data:`METHODS`.
         single_image: calibrate on one randomly drawn image of each patient. Patients are exchangeable, images of one
             patient are not.
         level: confidence level of the exact binomial intervals (Clopper-Pearson), which treat images as independent.

@@ -1,4 +1,4 @@
-"""Figures of every task, with their words for readers; those of a classification with their functions.
+"""Figures of every task, with their words for readers; those of classes and grades with their functions.
 
 A new figure of a classification needs its row in :data:`DECLARED`, its name in :data:`FigureName` (and :data:`Metric`
 if it has intervals) and in :class:`MetricFigures`. The report, its page, its tables and the comparisons of runs and
@@ -19,6 +19,7 @@ from movl_monai.metrics.rules import Rule, Share
 __all__ = [
     "CLASS_FIGURES",
     "DECLARED",
+    "Decide",
     "GRADE_FIGURES",
     "MASK_FIGURES",
     "MOVED",
@@ -29,7 +30,6 @@ __all__ = [
     "LabeledScores",
     "Metric",
     "MetricFigures",
-    "NUMBER_FIGURES",
     "TaskFigures",
     "WeightedSums",
     "ratio",
@@ -37,6 +37,9 @@ __all__ = [
 
 MOVED = "_moved"
 """End of the name of a figure at thresholds that were moved on the validation images."""
+
+Decide = Callable[[np.ndarray], np.ndarray]
+"""Predicted classes, int64 (N,), of logits (N, C)."""
 
 Metric = Literal[
     "accuracy",
@@ -76,6 +79,8 @@ class MetricFigures(TypedDict, total=False):
     cross_entropy: Annotated[float | None, Rule(least=0)]
     brier: Annotated[float | None, Rule(least=0, most=2)]
     ece: Share | None
+    within_one: Share | None
+    mean_absolute_error: Annotated[float | None, Rule(least=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,8 @@ class LabeledScores:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
         probabilities: (N, C).
+        predicted: predicted classes (N,).
+        chosen: (N, C), 1 for the predicted class and 0 for the others.
         sensitivity: of each class against all others, (C,), NaN if undefined.
         specificity: as ``sensitivity``.
         auroc: as ``sensitivity``.
@@ -96,6 +103,8 @@ class LabeledScores:
     labels: np.ndarray
     logits: np.ndarray
     probabilities: np.ndarray
+    predicted: np.ndarray
+    chosen: np.ndarray
     sensitivity: np.ndarray
     specificity: np.ndarray
     auroc: np.ndarray
@@ -205,6 +214,7 @@ class TaskFigures:
         table: figures of the table that an evaluation logs, and of the model card.
         compared: figures of a comparison of methods, in the order of its table.
         pictured: figures of charts.
+        decide: predicted class of each image, for tasks that give one of several classes.
         outside: main figure of a comparison on other domains; "" takes the main figure.
 
     Example:
@@ -218,6 +228,7 @@ class TaskFigures:
     compared: tuple[str, ...]
     pictured: tuple[str, ...]
     outside: str = ""
+    decide: Decide = metrics.most_probable
 
     @property
     def main(self) -> str:
@@ -268,7 +279,7 @@ DECLARED: dict[FigureName, Declared] = {
         definition="share of images whose most probable class is their label",
         words="share of right images",
         percent=True,
-        function=lambda images: metrics.accuracy(images.labels, images.logits),
+        function=lambda images: metrics.accuracy(images.labels, images.chosen),
         weighted=lambda sums: ratio(np.trace(sums.matrix), sums.total),
     ),
     "balanced_accuracy": Declared(
@@ -318,7 +329,7 @@ DECLARED: dict[FigureName, Declared] = {
         better="↑",
         definition="agreement beyond chance; only means something for ordered classes",
         several=True,
-        function=lambda images: metrics.quadratic_kappa(images.labels, images.logits),
+        function=lambda images: metrics.quadratic_kappa(images.labels, images.chosen),
         weighted=_weighted_kappa,
     ),
     "cross_entropy": Declared(
@@ -340,7 +351,9 @@ DECLARED: dict[FigureName, Declared] = {
         title="Calibration error",
         better="↓",
         definition="expected calibration error (ECE) over 15 bins of equal width",
-        function=lambda images: metrics.expected_calibration_error(images.labels, images.probabilities),
+        function=lambda images: metrics.expected_calibration_error(
+            images.labels, images.probabilities, predicted=images.predicted
+        ),
         weighted=None,
     ),
 }
@@ -363,6 +376,51 @@ GRADE_FIGURES = replace(
     outside="",
 )
 """Figures of a classification whose classes are grades, led by the one that selects its checkpoint."""
+
+
+def _weighted_distance(sums: WeightedSums, cost: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the mean of a function of the distance of label and predicted grade."""
+    grades = np.arange(len(sums.matrix))
+    return ratio(np.einsum("ij,ijr->r", cost(np.abs(grades[:, None] - grades)), sums.matrix), sums.total)
+
+
+_GRADES: dict[str, Declared] = {
+    "quadratic_kappa": replace(
+        DECLARED["quadratic_kappa"],
+        definition="agreement of label and predicted grade beyond chance; an error counts by the square of its grades",
+        several=False,
+        chance=lambda classes: 0.0,
+    ),
+    "within_one": Declared(
+        title="Within one grade",
+        better="↑",
+        definition="share of images whose predicted grade is at most one away from the label",
+        percent=True,
+        function=lambda images: metrics.within_one(images.labels, images.predicted),
+        weighted=lambda sums: _weighted_distance(sums, lambda distance: (distance <= 1).astype(np.float64)),
+    ),
+    "mean_absolute_error": Declared(
+        title="Mean absolute error",
+        better="↓",
+        definition="mean distance of label and predicted grade, in grades",
+        column="mean absolute error (smaller is better)",
+        words="mean absolute error",
+        function=lambda images: metrics.mean_absolute_error(images.labels, images.predicted),
+        weighted=lambda sums: _weighted_distance(sums, lambda distance: distance.astype(np.float64)),
+    ),
+    **{str(name): figure for name, figure in DECLARED.items() if name != "quadratic_kappa"},
+    "accuracy": replace(DECLARED["accuracy"], definition="share of images whose predicted grade is their label"),
+}
+
+ORDINAL_FIGURES = TaskFigures(
+    declared=_GRADES,
+    leading=("quadratic_kappa", "within_one", "accuracy"),
+    table=("quadratic_kappa", "within_one", "mean_absolute_error"),
+    compared=("quadratic_kappa", "within_one", "mean_absolute_error", "accuracy", "balanced_accuracy", "auroc"),
+    pictured=("quadratic_kappa", "within_one"),
+    decide=lambda logits: metrics.median_grade(metrics.softmax(logits)),
+)
+"""Figures of grades; the predicted grade is the median of the distribution."""
 
 _MASKS = {
     "dice": Figure(

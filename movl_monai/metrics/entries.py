@@ -93,6 +93,24 @@ class SectionFigures(MetricFigures):
     confusion_matrix: Annotated[list[list[Count]], Rule(about="Rows are labels, columns predictions.")]
 
 
+class ThresholdFigures(TypedDict):
+    """Figures of the question whether a grade is at least another; ``n`` counts the images whose label is."""
+
+    n: Count
+    sensitivity: Share | None
+    specificity: Share | None
+    auroc: Share | None
+    intervals: Intervals
+
+
+class GradeFigures(TypedDict):
+    """Errors in grades, and the figures of every threshold of grades."""
+
+    distances: Annotated[dict[str, Count], Rule(about="Images by predicted grade minus label.")]
+    at_least: dict[str, ThresholdFigures]
+    notes: list[str]
+
+
 class ClassificationFigures(SectionFigures):
     """Figures of one set of labelled images, with the reasons of missing ones."""
 

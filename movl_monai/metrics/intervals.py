@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.classification_metrics import check_labeled
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
 from movl_monai.metrics.entries import (
     ClassIntervals,
     DrawnClassIntervals,
@@ -183,7 +184,8 @@ def bootstrap_intervals(
     logits: ArrayLike,
     *,
     patients: Sequence[str | None] | None = None,
-    metrics: Sequence[Metric] | None = None,
+    metrics: Sequence[str] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -197,6 +199,7 @@ def bootstrap_intervals(
         logits: (N, C), before softmax.
         patients: patient of each image; an image without one counts as a separate patient. None if all are unknown.
         metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
+        figures: figures of the task, and its predicted class.
         rounds: number of resamples.
         level: confidence level of the intervals, in (0, 1).
         seed: seed of the draws.
@@ -208,8 +211,8 @@ def bootstrap_intervals(
     """
     label, score = check_labeled(labels, logits)
     bootstrap = PatientBootstrap(len(label), patients, rounds=rounds, level=level, seed=seed)
-    figures = WeightedFigures(label, score, metrics=metrics)
-    return {"intervals": bootstrap.intervals(figures), **bootstrap.facts}
+    weigh = WeightedFigures(label, score, metrics=metrics, figures=figures)
+    return {"intervals": bootstrap.intervals(weigh), **bootstrap.facts}
 
 
 def bootstrap_class_intervals(
@@ -218,6 +221,7 @@ def bootstrap_class_intervals(
     *,
     class_names: Sequence[str],
     patients: Sequence[str | None] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     **resampling: Any,
 ) -> DrawnClassIntervals:
     """Compute percentile intervals of the figures of each class against all others.
@@ -227,6 +231,7 @@ def bootstrap_class_intervals(
         logits: (N, C), before softmax.
         class_names: the C names in the order of the logits.
         patients: patient of each image, as in :func:`bootstrap_intervals`.
+        figures: as in :func:`bootstrap_intervals`.
         resampling: ``rounds``, ``level``, ``seed``, as in :func:`bootstrap_intervals`.
 
     Returns:
@@ -236,11 +241,11 @@ def bootstrap_class_intervals(
     """
     label, score = check_labeled(labels, logits)
     bootstrap = PatientBootstrap(len(label), patients, **resampling)
-    figures = WeightedFigures(label, score)
+    weigh = WeightedFigures(label, score, figures=figures)
     names = [str(name) for name in class_names]
 
     def values(weights: np.ndarray) -> dict[str, np.ndarray]:
-        columns = figures.per_class(weights)
+        columns = weigh.per_class(weights)
         return {f"{figure} of {name}": columns[figure][row] for row, name in enumerate(names) for figure in columns}
 
     found = bootstrap.intervals(values, why="one side had no images")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.declared import MOVED
+from movl_monai.metrics.declared import CLASS_FIGURES, MOVED, TaskFigures
 from movl_monai.metrics.intervals import bootstrap_weights, weighted_mean
 from movl_monai.metrics.stored.cases import read_cases
 from movl_monai.metrics.stored.predictions import Predictions, read_predictions, sections
@@ -70,10 +70,12 @@ class JudgedImages(Judged):
         truth: see :class:`Judged`.
         predictions: of the images.
         offsets: of the logits, which move the thresholds, (C,); None without validation images.
+        figures: figures of the task, and its predicted class.
     """
 
     predictions: Predictions
     offsets: np.ndarray | None
+    figures: TaskFigures = CLASS_FIGURES
 
     def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
         """Return a figure; None for one at moved thresholds if nothing moves them."""
@@ -82,7 +84,7 @@ class JudgedImages(Judged):
             if self.offsets is None:
                 return None
             logits = logits + self.offsets
-        return WeightedFigure(self.predictions.labels, logits, metric=plain)  # type: ignore[arg-type]
+        return WeightedFigure(self.predictions.labels, logits, metric=plain, figures=self.figures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +105,13 @@ class JudgedCases(Judged):
         return partial(weighted_mean, self.values[name])
 
 
-def judged_images(path: Path, *, id_domain: str) -> dict[str, Judged]:
+def judged_images(path: Path, *, id_domain: str, figures: TaskFigures = CLASS_FIGURES) -> dict[str, Judged]:
     """Read the results of a classification by domain: "id", then the others; domains without results are left out.
 
     Args:
         path: predictions.csv of an evaluation.
         id_domain: the in-distribution domain.
+        figures: figures of the task, and its predicted class.
 
     Raises:
         MovlError: if the file is missing or damaged.
@@ -121,7 +124,12 @@ def judged_images(path: Path, *, id_domain: str) -> dict[str, Judged]:
     known = {domain: part.labeled() for domain, part in named.items()}
     return {
         domain: JudgedImages(
-            ids=part.ids, patients=[*part.patients], truth=part.labels.tolist(), predictions=part, offsets=offsets
+            ids=part.ids,
+            patients=[*part.patients],
+            truth=part.labels.tolist(),
+            predictions=part,
+            offsets=offsets,
+            figures=figures,
         )
         for domain, part in known.items()
         if len(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -130,6 +130,7 @@ def operating_points_report(
     class_names: Sequence[str],
     chosen_on: str = "val",
     targets: Sequence[tuple[TargetMetric, float]] = DEFAULT_TARGETS,
+    ordered: bool = False,
     **resampling: Any,
 ) -> OperatingPoints:
     """Choose thresholds on one section, and compute their figures on every section.
@@ -142,6 +143,7 @@ def operating_points_report(
         class_names: names in the order of the logits.
         chosen_on: section that the thresholds are chosen on.
         targets: pairs of "sensitivity" or "specificity" and its smallest accepted value, in (0, 1].
+        ordered: True for grades: the points are those of "k or more" for every grade but the first.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
@@ -164,27 +166,46 @@ def operating_points_report(
     notes.append(f"{chosen_on}: the thresholds were chosen on these images; what they reach here is not a test result.")
     notes.append("ppv and npv are those at the share of positives in each section; elsewhere they are others.")
     points = [
-        _point(known, index, str(class_names[index]), target, place, resampling)
-        for index in range(1 if len(class_names) == 2 else 0, len(class_names))
+        _point(known, question, target, place, resampling)
+        for question in _questions(class_names, ordered)
         for target in targets
     ]
     return {"points": points, "notes": notes}
 
 
+class _Question(NamedTuple):
+    """Classes that count as positive, with a name."""
+
+    name: str
+    classes: slice
+
+    def of(self, images: Predictions) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positive images and their probability, (N,) each."""
+        places = np.zeros(images.logits.shape[1], dtype=bool)
+        places[self.classes] = True
+        return places[images.labels], softmax(images.logits)[:, places].sum(axis=1)
+
+
+def _questions(class_names: Sequence[str], ordered: bool) -> list[_Question]:
+    if ordered:
+        return [_Question(f"{name} or more", slice(index, None)) for index, name in enumerate(class_names) if index]
+    first = 1 if len(class_names) == 2 else 0
+    return [_Question(str(class_names[index]), slice(index, index + 1)) for index in range(first, len(class_names))]
+
+
 def _point(
     known: Mapping[str, Predictions],
-    index: int,
-    name: str,
+    question: _Question,
     target: tuple[TargetMetric, float],
     place: Place,
     resampling: Mapping[str, Any],
 ) -> OperatingPoint:
     notes: list[str] = []
-    threshold = _threshold(known[place["split"]], index, *target, notes)
+    threshold = _threshold(known[place["split"]], question, *target, notes)
     aim: Target = {"metric": target[0], "at_least": float(target[1])}
-    sections = {} if threshold is None else _at(known, index, threshold, notes, resampling)
+    sections = {} if threshold is None else _at(known, question, threshold, notes, resampling)
     return {
-        "class": name,
+        "class": question.name,
         "target": aim,
         "threshold": threshold,
         "chosen_on": place.copy(),
@@ -194,9 +215,9 @@ def _point(
 
 
 def _threshold(
-    images: Predictions, index: int, metric: TargetMetric, at_least: float, notes: list[str]
+    images: Predictions, question: _Question, metric: TargetMetric, at_least: float, notes: list[str]
 ) -> float | None:
-    positive, score = images.labels == index, softmax(images.logits)[:, index]
+    positive, score = question.of(images)
     try:
         threshold = choose_threshold(positive, score, metric=metric, at_least=at_least)
     except UndefinedMetricError as reason:
@@ -213,14 +234,15 @@ def _threshold(
 
 def _at(
     known: Mapping[str, Predictions],
-    index: int,
+    question: _Question,
     threshold: float,
     notes: list[str],
     resampling: Mapping[str, Any],
 ) -> dict[str, OperatingFigures]:
     result: dict[str, OperatingFigures] = {}
     for name, images in known.items():
-        positive, called = images.labels == index, softmax(images.logits)[:, index] >= threshold
+        positive, score = question.of(images)
+        called = score >= threshold
         bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
         intervals = bootstrap.intervals(
             lambda weights, one=positive, two=called: operating_figures(one, two, weights),  # type: ignore[misc]

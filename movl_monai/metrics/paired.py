@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
-from movl_monai.metrics.classification_metrics import check_labeled
+from movl_monai.metrics.classification_metrics import check_labeled, most_probable
+from movl_monai.metrics.declared import CLASS_FIGURES, Decide, TaskFigures
 from movl_monai.metrics.entries import Comparison, Difference, DrawnDifferences, McNemar, PairedTest
 from movl_monai.metrics.intervals import Figures, PatientBootstrap, bootstrap_means
 from movl_monai.metrics.masks import FIGURES
@@ -28,7 +29,7 @@ from movl_monai.metrics.matching import (
 from movl_monai.metrics.stored.cases import CASES_FILE, read_cases
 from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions
-from movl_monai.metrics.weighted import Metric, WeightedFigures
+from movl_monai.metrics.weighted import WeightedFigures
 
 __all__ = ["Weighted", "compare_cases", "compare_outputs", "compare_runs", "mcnemar", "paired_figures"]
 
@@ -82,7 +83,8 @@ def compare_outputs(
     names_b: ImageNames | None = None,
     name: str = "",
     strategy: str | None = None,
-    metrics: Sequence[Metric] | None = None,
+    metrics: Sequence[str] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     weighted: Weighted | None = None,
     **resampling: Any,
 ) -> Comparison:
@@ -98,7 +100,8 @@ def compare_outputs(
         name: name of b in the report.
         strategy: training strategy of b, if known.
         metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
-        weighted: figures of another task, in place of ``metrics``; None for those of a classification.
+        figures: figures of a task that gives one of several classes, and its predicted class.
+        weighted: figures of another task, in place of ``metrics`` and ``figures``; None for those.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
@@ -110,7 +113,12 @@ def compare_outputs(
             classes differ.
         MovlError: if the images cannot be matched.
     """
-    if sorted(a.class_names) != sorted(b.class_names) or a.task != b.task:
+    if a.task != b.task:
+        raise DifferentTestSetsError(
+            f"The runs are of different tasks, {a.task} and {b.task}, whose predictions are not of the same kind. "
+            "Compare those of one task."
+        )
+    if sorted(a.class_names) != sorted(b.class_names):
         raise DifferentTestSetsError(
             f"The runs have different classes: {', '.join(a.class_names)} and {', '.join(b.class_names)}. "
             "Compare runs that were trained for the same ones."
@@ -129,11 +137,14 @@ def compare_outputs(
     for section in shared:
         one, two = _aligned(parts_a[section], parts_b[section], section, names_a, names_b)
         if weighted is None:
-            figures = [_class_figures(part, metrics) for part in (one, two)]
-            tests[section] = {"n": len(one), "mcnemar": mcnemar(one.labels, one.logits, two.logits)}
+            pair = [WeightedFigures(part.labels, part.logits, metrics=metrics, figures=figures) for part in (one, two)]
+            tests[section] = {
+                "n": len(one),
+                "mcnemar": mcnemar(one.labels, one.logits, two.logits, decide=figures.decide),
+            }
         else:
-            figures = [weighted(one, a), weighted(two, b)]
-        found = _differences(*figures, patients=one.patients, **resampling)
+            pair = [weighted(one, a), weighted(two, b)]
+        found = _differences(*pair, patients=one.patients, **resampling)
         found_in[section] = found["metrics"]
         notes += [f"{section}: {note}" for note in found["notes"]]
         patients = [patient for patient in one.patients if patient is not None]
@@ -205,7 +216,8 @@ def paired_figures(
     logits_b: ArrayLike,
     *,
     patients: Sequence[str | None] | None = None,
-    metrics: Sequence[Metric] | None = None,
+    metrics: Sequence[str] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     **resampling: Any,
 ) -> DrawnDifferences:
     """Compute differences a - b of the figures of two networks on the same images, with common resamples.
@@ -216,6 +228,7 @@ def paired_figures(
         logits_b: as ``logits_a``, for the same images.
         patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
         metrics: names of :data:`~movl_monai.metrics.weighted.METRICS`; None takes all.
+        figures: figures of the task, and its predicted class.
         resampling: ``rounds``, ``level``, ``seed``.
 
     Returns:
@@ -229,14 +242,10 @@ def paired_figures(
         >>> round(found["metrics"]["accuracy"]["difference"], 3)
         0.333
     """
-    a, b = (WeightedFigures(labels, logits, metrics=metrics) for logits in (logits_a, logits_b))
+    a, b = (WeightedFigures(labels, logits, metrics=metrics, figures=figures) for logits in (logits_a, logits_b))
     if a.num_classes != b.num_classes:
         raise ValueError(f"Both need the same classes, got {a.num_classes} and {b.num_classes} logits.")
     return _differences(a, b, patients=[None] * len(a.labels) if patients is None else patients, **resampling)
-
-
-def _class_figures(images: Predictions, metrics: Sequence[Metric] | None) -> WeightedFigures:
-    return WeightedFigures(images.labels, images.logits, metrics=metrics)
 
 
 def _differences(a: Figures, b: Figures, *, patients: Sequence[str | None], **resampling: Any) -> DrawnDifferences:
@@ -266,7 +275,7 @@ def _differences(a: Figures, b: Figures, *, patients: Sequence[str | None], **re
     return {"metrics": entries, **bootstrap.facts}
 
 
-def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> McNemar:
+def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike, *, decide: Decide = most_probable) -> McNemar:
     """McNemar's exact test for equal accuracy of two networks.
 
     Only images count on which one network is right and the other wrong. Under the null hypothesis, both cases are
@@ -276,6 +285,7 @@ def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> McNe
         labels: integers (N,) in [0, C).
         logits_a: (N, C), before softmax.
         logits_b: (N, C), before softmax.
+        decide: predicted class of each image.
 
     Returns:
         ``only_a``: number of images on which only a is right, ``only_b``, and the two-sided ``p_value``.
@@ -292,7 +302,7 @@ def mcnemar(labels: ArrayLike, logits_a: ArrayLike, logits_b: ArrayLike) -> McNe
 
     label, one = check_labeled(labels, logits_a)
     _, two = check_labeled(labels, logits_b)
-    right_a, right_b = one.argmax(axis=1) == label, two.argmax(axis=1) == label
+    right_a, right_b = decide(one) == label, decide(two) == label
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return {"only_a": only_a, "only_b": only_b, "p_value": p_value}

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from movl_monai.metrics.classification_metrics import UndefinedMetricError, check_labeled, softmax
+from movl_monai.metrics.classification_metrics import (
+    UndefinedMetricError,
+    check_labeled,
+    confidence_and_hits,
+    most_probable,
+    softmax,
+)
+from movl_monai.metrics.declared import Decide
 from movl_monai.metrics.entries import Abstention, AbstentionSection, AnsweredFigures, Place
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.stored.predictions import Predictions
@@ -21,7 +28,7 @@ _POINTS = 200  # largest number of points of a curve in a report
 class RiskCoverage:
     r"""Error rate among the most confident images as a function of their share.
 
-    The confidence of an image is its largest probability, :math:`c_i`. Each confidence is a threshold:
+    The confidence of an image is the probability of its predicted class, :math:`c_i`. Each confidence is a threshold:
 
     .. math:: \mathrm{coverage}_i = \frac{|A_i|}{N}, \quad \mathrm{risk}_i = \frac{1}{|A_i|} \sum_{j \in A_i} e_j,
               \quad A_i = \{ j : c_j \ge c_i \}, \quad \mathrm{AURC} = \frac{1}{N} \sum_i \mathrm{risk}_i
@@ -31,6 +38,7 @@ class RiskCoverage:
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
+        decide: predicted class of each image.
 
     Raises:
         UndefinedMetricError: if there are no images.
@@ -48,12 +56,12 @@ class RiskCoverage:
         ([0.33, 0.67, 1.0], [0.0, 0.0, 0.33], 0.111)
     """
 
-    def __init__(self, labels: ArrayLike, logits: ArrayLike) -> None:
+    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, decide: Decide = most_probable) -> None:
         label, score = check_labeled(labels, logits)
         if not len(label):
             raise UndefinedMetricError("There are no labeled images.")
-        self.confidence = softmax(score).max(axis=1)
-        self.wrong = (score.argmax(axis=1) != label).astype(np.float64)
+        self.confidence, right = confidence_and_hits(label, softmax(score), decide(score))
+        self.wrong = (~right).astype(np.float64)
         self._order = np.argsort(-self.confidence, kind="stable")
         falling = self.confidence[self._order]
         # the last image of each confidence, in descending order
@@ -96,7 +104,9 @@ class RiskCoverage:
         return answered / ordered.sum(axis=0), risk
 
 
-def abstention_threshold(labels: ArrayLike, logits: ArrayLike, *, target_risk: float) -> float:
+def abstention_threshold(
+    labels: ArrayLike, logits: ArrayLike, *, target_risk: float, decide: Decide = most_probable
+) -> float:
     """Return the confidence threshold with the largest coverage at a risk of at most the target.
 
     The risk holds on these images; no bound is claimed for others.
@@ -105,6 +115,7 @@ def abstention_threshold(labels: ArrayLike, logits: ArrayLike, *, target_risk: f
         labels: integers (N,) in [0, C), of images that are not reported on.
         logits: (N, C), before softmax.
         target_risk: highest error rate among answered images, in [0, 1).
+        decide: predicted class of each image.
 
     Raises:
         ValueError: if the target is not in [0, 1).
@@ -117,7 +128,7 @@ def abstention_threshold(labels: ArrayLike, logits: ArrayLike, *, target_risk: f
     """
     if not 0 <= target_risk < 1:
         raise ValueError(f"target_risk must be in [0, 1), got {target_risk}.")
-    curve = RiskCoverage(labels, logits)
+    curve = RiskCoverage(labels, logits, decide=decide)
     reached = np.flatnonzero(curve.risk <= target_risk + 1e-12)
     if not len(reached):
         raise UndefinedMetricError(
@@ -132,6 +143,7 @@ def abstention_report(
     *,
     chosen_on: str = "val",
     target_risk: float = 0.05,
+    decide: Decide = most_probable,
     **resampling: Any,
 ) -> Abstention:
     """Compute risk-coverage curves of every section, and their figures at a threshold chosen on one section.
@@ -140,13 +152,14 @@ def abstention_report(
         sections: images by section; images without a label are left out.
         chosen_on: section that the threshold is chosen on.
         target_risk: highest error rate among answered images of that section, in [0, 1).
+        decide: predicted class of each image.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
     Returns:
-        ``target_risk``; ``threshold``: smallest confidence (largest probability, raw logits) that is answered, None if
-        no threshold reaches the target; ``chosen_on``: ``split``, ``n``; ``sections``: for each ``n``, ``coverage`` and
-        ``risk`` (at most 200 points, coverage growing), ``aurc``, ``aurc_interval``, ``excess_aurc``, and
-        ``at_threshold``: ``coverage``, ``risk``, ``intervals``; ``notes``.
+        ``target_risk``; ``threshold``: smallest confidence (probability of the predicted class, raw logits) that is
+        answered, None if no threshold reaches the target; ``chosen_on``: ``split``, ``n``; ``sections``: for each
+        ``n``, ``coverage`` and ``risk`` (at most 200 points, coverage growing), ``aurc``, ``aurc_interval``,
+        ``excess_aurc``, and ``at_threshold``: ``coverage``, ``risk``, ``intervals``; ``notes``.
 
     Raises:
         ValueError: if the target is not in [0, 1).
@@ -156,17 +169,19 @@ def abstention_report(
     source, threshold = known.get(chosen_on), None
     try:
         given = source if source is not None else Predictions(ids=[], logits=np.empty((0, 2)))
-        threshold = abstention_threshold(given.labels, given.logits, target_risk=target_risk)
+        threshold = abstention_threshold(given.labels, given.logits, target_risk=target_risk, decide=decide)
         notes.append(f"{chosen_on}: the threshold was chosen on these images; their risk at it is not a test result.")
     except UndefinedMetricError as reason:
         notes.append(f"No threshold from '{chosen_on}': {reason}")
-    result = {name: _section(part, threshold, resampling) for name, part in known.items() if len(part)}
+    result = {name: _section(part, threshold, decide, resampling) for name, part in known.items() if len(part)}
     place: Place = {"split": chosen_on, "n": 0 if source is None else len(source)}
     return {"target_risk": target_risk, "threshold": threshold, "chosen_on": place, "sections": result, "notes": notes}
 
 
-def _section(images: Predictions, threshold: float | None, resampling: Mapping[str, Any]) -> AbstentionSection:
-    curve = RiskCoverage(images.labels, images.logits)
+def _section(
+    images: Predictions, threshold: float | None, decide: Decide, resampling: Mapping[str, Any]
+) -> AbstentionSection:
+    curve = RiskCoverage(images.labels, images.logits, decide=decide)
     bootstrap = PatientBootstrap(len(images), images.patients, **resampling)
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:

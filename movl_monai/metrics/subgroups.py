@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from movl_monai.data.entries import natural_key
-from movl_monai.metrics.declared import CLASS_FIGURES, MASK_FIGURES
+from movl_monai.metrics.declared import CLASS_FIGURES, MASK_FIGURES, TaskFigures
 from movl_monai.metrics.entries import (
     Group,
     GroupComparison,
@@ -26,11 +26,11 @@ from movl_monai.metrics.intervals import Figures, PatientBootstrap, weighted_mea
 from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
-from movl_monai.metrics.weighted import Metric, WeightedFigures
+from movl_monai.metrics.weighted import WeightedFigures
 
 __all__ = ["GROUP_METRICS", "SMALL_BELOW", "group_figures", "group_report", "mask_groups"]
 
-GROUP_METRICS: tuple[Metric, ...] = CLASS_FIGURES.leading  # type: ignore[assignment]
+GROUP_METRICS = CLASS_FIGURES.leading
 SMALL_BELOW = 20  # number of images, and of patients if they are known
 _MANY = 12  # columns with more values should be put into bands
 _FIGURES = MASK_FIGURES.leading
@@ -40,7 +40,8 @@ def group_report(
     sections: Mapping[str, StoredOutputs],
     *,
     columns: Sequence[str] | None = None,
-    metrics: Sequence[str] = GROUP_METRICS,
+    metrics: Sequence[str] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     weighted: Callable[[Predictions], Figures] | None = None,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
@@ -50,8 +51,10 @@ def group_report(
     Args:
         sections: images by section, with their groups; images without a label are left out.
         columns: names of the group columns; None takes all.
-        metrics: figures; the gap of a section is that of the first metric with a value in two groups.
-        weighted: maps labelled images to their figures by weights; None for those of a classification.
+        metrics: names of figures; the gap of a section is that of the first with a value in two groups. None takes
+            the leading ones.
+        figures: figures of a task that gives one of several classes, and its predicted class.
+        weighted: maps labelled images to their figures by weights; None for ``figures``.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level`` and ``seed`` of the patient-clustered intervals.
 
@@ -84,6 +87,7 @@ def group_report(
                 known.predictions,
                 known.groups[name],
                 metrics=metrics,
+                figures=figures,
                 weighted=weighted,
                 small_below=small_below,
                 **resampling,
@@ -99,7 +103,8 @@ def group_figures(
     images: Predictions,
     values: Sequence[str],
     *,
-    metrics: Sequence[str] = GROUP_METRICS,
+    metrics: Sequence[str] | None = None,
+    figures: TaskFigures = CLASS_FIGURES,
     weighted: Callable[[Predictions], Figures] | None = None,
     small_below: int = SMALL_BELOW,
     **resampling: Any,
@@ -109,7 +114,8 @@ def group_figures(
     Args:
         images: labeled images, (N,).
         values: group of each image, (N,); "" if it has none.
-        metrics: figures.
+        metrics: names of figures; None takes the leading ones.
+        figures: see :func:`group_report`.
         weighted: see :func:`group_report`.
         small_below: number of images, and of known patients, below which a group is marked as small.
         resampling: ``rounds``, ``level``, ``seed``.
@@ -131,10 +137,13 @@ def group_figures(
     """
     if len(values) != len(images):
         raise ValueError(f"Expected one value per image, got {len(values)} for {len(images)} images.")
+    metrics = figures.leading if metrics is None else metrics
     parts = {}
     for value, rows in _rows(values).items():
         own = images.take(rows)
-        weigh = weighted(own) if weighted else WeightedFigures(own.labels, own.logits, metrics=metrics)  # type: ignore[arg-type]
+        weigh: Figures = (
+            weighted(own) if weighted else WeightedFigures(own.labels, own.logits, metrics=metrics, figures=figures)
+        )
         once = {metric: float(drawn[0]) for metric, drawn in weigh(np.ones((len(own), 1))).items()}
         parts[value] = _Part(rows, _facts(own.patients, small_below), once, weigh)
     bootstrap = PatientBootstrap(len(images), images.patients, **resampling)

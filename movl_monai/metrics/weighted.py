@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.classification_metrics import check_labeled, softmax
-from movl_monai.metrics.declared import DECLARED, Metric, WeightedSums, ratio
+from movl_monai.metrics.declared import CLASS_FIGURES, Declared, Metric, TaskFigures, WeightedSums, ratio
 
 __all__ = [
     "METRICS",
@@ -136,9 +136,10 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def weighted_functions() -> dict[str, Callable[[WeightedSums], np.ndarray]]:
+def weighted_functions(figures: TaskFigures = CLASS_FIGURES) -> dict[str, Callable[[WeightedSums], np.ndarray]]:
     """Return the functions of the figures that have intervals by name."""
-    return {name: figure.weighted for name, figure in DECLARED.items() if figure.weighted is not None}
+    declared = {name: figure for name, figure in figures.declared.items() if isinstance(figure, Declared)}
+    return {name: figure.weighted for name, figure in declared.items() if figure.weighted is not None}
 
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -153,7 +154,8 @@ class WeightedFigures:
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        metrics: names of :data:`METRICS`; None takes all.
+        metrics: names of :data:`METRICS`, or of other figures; None takes all.
+        figures: figures of the task, and its predicted class.
 
     Raises:
         ValueError: if a metric is unknown or the shapes do not match.
@@ -164,8 +166,15 @@ class WeightedFigures:
         {'accuracy': array([0.66666667, 0.75      ])}
     """
 
-    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metrics: Sequence[Metric] | None = None) -> None:
-        known = weighted_functions()
+    def __init__(
+        self,
+        labels: ArrayLike,
+        logits: ArrayLike,
+        *,
+        metrics: Sequence[str] | None = None,
+        figures: TaskFigures = CLASS_FIGURES,
+    ) -> None:
+        known = weighted_functions(figures)
         names = tuple(known) if metrics is None else tuple(metrics)
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"metric must be one of {', '.join(known)}, got {unknown[0]!r}.")
@@ -179,7 +188,7 @@ class WeightedFigures:
         truth = np.eye(self.num_classes)[self.labels]
         self._losses = -log_softmax(scores, axis=1)[np.arange(count), self.labels]
         self._squares = np.sum((self.probabilities - truth) ** 2, axis=1)
-        cells = self.labels * self.num_classes + scores.argmax(axis=1)
+        cells = self.labels * self.num_classes + figures.decide(scores)
         # a 1 per image, in the row of its cell in the confusion matrix
         self._cells = csr_array((np.ones(count), (cells, np.arange(count))), shape=(self.num_classes**2, count))
         self._rankings: dict[int, Ranking] = {}
@@ -215,7 +224,8 @@ class WeightedFigure:
     Args:
         labels: integers (N,) in [0, C).
         logits: (N, C), before softmax.
-        metric: a name of :data:`METRICS`.
+        metric: a name of :data:`METRICS`, or of another figure.
+        figures: see :class:`WeightedFigures`.
 
     Example:
         >>> figure = WeightedFigure([0, 1, 1], [[1, 0], [0, 1], [1, 0]], metric="accuracy")
@@ -223,9 +233,11 @@ class WeightedFigure:
         array([0.66666667, 0.75      ])
     """
 
-    def __init__(self, labels: ArrayLike, logits: ArrayLike, *, metric: Metric) -> None:
+    def __init__(
+        self, labels: ArrayLike, logits: ArrayLike, *, metric: str, figures: TaskFigures = CLASS_FIGURES
+    ) -> None:
         self.metric = metric
-        self._figures = WeightedFigures(labels, logits, metrics=[metric])
+        self._figures = WeightedFigures(labels, logits, metrics=[metric], figures=figures)
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute the figure for each column of ``weights`` (N, R) >= 0; (R,), NaN if undefined."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from movl_monai.metrics.classification import section_figures
+from movl_monai.metrics.conformal import CLASS_METHODS
 from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
 from movl_monai.metrics.entries import Comparison, settings_of
 from movl_monai.metrics.intervals import Figures, bootstrap_class_intervals, bootstrap_intervals
@@ -23,6 +24,7 @@ from movl_monai.report.options import ReportOptions
 from movl_monai.report.report_tables import report_tables
 from movl_monai.report.sections.figures import figure_names, score_names
 from movl_monai.report.sections.first_screen import (
+    FIRST_FIGURES,
     METHODS,
     class_rates,
     leading_figure,
@@ -65,12 +67,22 @@ def answer_of(predicted: str, *, outside: bool | None, abstain: bool | None) -> 
 
 
 class Classification(Task):
-    """One class for each image, from logits (B, C) with softmax."""
+    """One class for each image, from logits (B, C) with softmax.
+
+    Attributes:
+        sets: methods of the prediction sets, the promised one first.
+        ordered: True for grades, whose thresholds and curves are those of "k or more".
+    """
+
+    sets: ClassVar[tuple[str, ...]] = CLASS_METHODS
+    ordered: ClassVar[bool] = False
 
     name = "classification"
     figures = CLASS_FIGURES
     page = "classification"
     kind = "Evaluation report"
+    goal = "Classification of images into"
+    output = "One logit per class, and from them probabilities and the most probable class."
     results = "predictions.csv"
     row_entries = (
         *("id", "status", "reason", "detail", "answer", "format", "modality", "frame", "rows", "columns"),
@@ -85,15 +97,17 @@ class Classification(Task):
 
     def weighted(self, images: Predictions, outputs: StoredOutputs, *, metrics: Sequence[str] | None = None) -> Figures:
         """Return the figures of labelled images as a function of their weights."""
-        return WeightedFigures(images.labels, images.logits, metrics=metrics)  # type: ignore[arg-type]
+        return WeightedFigures(images.labels, images.logits, metrics=metrics, figures=self.figures)
 
     def section(self, images: StoredOutputs, options: ResamplingOptions, outputs: StoredOutputs) -> dict[str, Any]:
         """Compute a :class:`~movl_monai.report.entries.Section` of the labelled images."""
         known, names = images.predictions.labeled(), images.class_names
-        figures, reasons = section_figures(known.labels, known.logits, class_names=names)
-        drawn = bootstrap_intervals(known.labels, known.logits, patients=known.patients, **options)
+        figures, reasons = section_figures(known.labels, known.logits, class_names=names, figures=self.figures)
+        drawn = bootstrap_intervals(
+            known.labels, known.logits, patients=known.patients, figures=self.figures, **options
+        )
         classes = bootstrap_class_intervals(
-            known.labels, known.logits, class_names=names, patients=known.patients, **options
+            known.labels, known.logits, class_names=names, patients=known.patients, figures=self.figures, **options
         )
         notes = list(dict.fromkeys([*reasons, *drawn["notes"], *classes["notes"]]))
         if len(images) > len(known):
@@ -111,11 +125,11 @@ class Classification(Task):
 
     def trust(self, outputs: StoredOutputs, options: ReportOptions) -> Mapping[str, Any]:
         """Compute :class:`~movl_monai.report.entries.TrustEntries`."""
-        return trust_entries(outputs, options)
+        return trust_entries(outputs, options, figures=self.figures, sets=self.sets, ordered=self.ordered)
 
     def results_text(self, predictions: Predictions, class_names: Sequence[str]) -> str:
         """Return the text of predictions.csv."""
-        return predictions_csv(predictions, class_names)
+        return predictions_csv(predictions, class_names, decide=self.figures.decide)
 
     def pictures(self, predictions: Predictions, report: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the ROC curves."""
@@ -123,7 +137,8 @@ class Classification(Task):
         columns = {"Internal test (ID)": parts.id} if len(parts.id) or not parts.ood else {}
         columns |= {f"External test: {name}": parts.ood[name] for name in sorted(parts.ood)}
         names = list(report["classes"])
-        return {"figure.png": draw_figure({title: part.labeled() for title, part in columns.items()}, names)}
+        shown = {title: part.labeled() for title, part in columns.items()}
+        return {"figure.png": draw_figure(shown, names, ordered=self.ordered)}
 
     def tables(self, report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Return the rows of its tables."""
@@ -143,7 +158,8 @@ class Classification(Task):
         """Return the variables of its sections."""
         return {
             "class_rates": class_rates,
-            "figure_names": figure_names(report, self.figures),
+            "figure_names": figure_names(report, self.figures, shown=FIRST_FIGURES),
+            "first_figures": FIRST_FIGURES,
             "leading_figure": leading_figure,
             "method_names": METHODS,
             "promised": promised_method(report),
@@ -155,13 +171,13 @@ class Classification(Task):
 
     def judged(self, evaluation: Path, *, id_domain: str, figures: TaskFigures) -> dict[str, Judged]:
         """Read predictions.csv by domain."""
-        return judged_images(evaluation / self.results, id_domain=id_domain)
+        return judged_images(evaluation / self.results, id_domain=id_domain, figures=figures)
 
     def compare(
         self, run: Path, against: Path, *, report: Mapping[str, Any], name: str, **resampling: Any
     ) -> Comparison:
         """Compare the stored outputs of two evaluations."""
-        return compare_runs(run, against, name=name, **resampling)
+        return compare_runs(run, against, name=name, figures=self.figures, **resampling)
 
     def find_evaluation(self, run: Path) -> Path:
         """Return the folder with the stored outputs of a run."""

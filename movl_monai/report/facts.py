@@ -38,15 +38,15 @@ def facts_of(report: Mapping[str, Any]) -> Facts:
 def _of_card(report: Mapping[str, Any], card: Mapping[str, Any]) -> Facts:
     model, weights, run = card["model"], card["weights"], card["run"]
     backbone, size, name = model["backbone"], model["image_size"], model["bundle"]
-    segments = task_of(report).per_pixel
-    classes = ", ".join(map(str, card["classes"][1:] if segments else card["classes"]))
+    task = task_of(report)
+    classes = ", ".join(map(str, card["classes"][task.per_pixel :]))
     parts = ", ".join(f"{part}: {_words(model[part])}" for part in ("prompt", "adapter", "head") if model[part])
     counted = None if model["trainable_percent"] is None else f"{model['trainable_percent']:.3g} % of the backbone's"
     versions = run.get("versions") or {}
     return {
         "name": None if name is None else f"{name} {model['bundle_version'] or ''}".strip(),
         "version": model["bundle_version"],
-        "task": f"{'Segmentation of' if segments else 'Classification of images into'} {classes}.",
+        "task": f"{task.goal} {classes}.",
         # cards of earlier versions had the restriction in its place
         "intended_use": card["intended_use"] if "notice" in card else NOT_STATED,
         "research_use": card.get("notice") or card["intended_use"],
@@ -56,9 +56,7 @@ def _of_card(report: Mapping[str, Any], card: Mapping[str, Any]) -> Facts:
         "preprocessing": None
         if size is None
         else f"Images are scaled to [0, 1] and resized to {_size(size)} px; models/run.json has every setting.",
-        "output": "One logit per class and pixel; the mask is the most probable class."
-        if segments
-        else "One logit per class, and from them probabilities and the most probable class.",
+        "output": task.output,
         "model": None if backbone is None else f"Backbone: {backbone}, {parts}.",
         "parameters": None
         if model["trainable_parameters"] is None

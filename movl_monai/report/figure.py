@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from movl_monai.metrics.classification_metrics import auroc_per_class, softmax
+from movl_monai.metrics.classification_metrics import softmax
 from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.report.sections.canvas import chart_names
@@ -25,12 +25,15 @@ _CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00
 _OPACITY = 0.45
 
 
-def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], *, dpi: int = 150) -> bytes:
+def draw_figure(
+    columns: Mapping[str, Predictions], class_names: Sequence[str], *, ordered: bool = False, dpi: int = 150
+) -> bytes:
     """Draw the ROC curves, one column per set of images.
 
     Args:
         columns: labeled images by title, such as the ID test set and the OOD sets; an empty set gets a remark.
         class_names: names of the classes; made for 2 to 10.
+        ordered: True for grades: the curves are of "k or more" for every grade but the first.
         dpi: dots per inch.
 
     Returns:
@@ -49,38 +52,45 @@ def draw_figure(columns: Mapping[str, Predictions], class_names: Sequence[str], 
             axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
             axis.set_axis_off()
         else:
-            _draw_roc(axis, images, class_names)
+            _draw_roc(axis, images, class_names, ordered)
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
 
 
-def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str]) -> None:
+def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str], ordered: bool) -> None:
     from sklearn.metrics import roc_curve
 
     labels, probabilities = images.labels, softmax(images.logits)
     names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
-    areas = auroc_per_class(labels, probabilities)
-    axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
     # with two classes both curves are mirror images
-    for number, index in enumerate([1] if len(class_names) == 2 else range(len(class_names))):
-        if np.isnan(areas[index]):
+    shown = range(1, len(names)) if ordered or len(names) == 2 else range(len(names))
+    curves = {
+        f"{names[index]} or more" if ordered else names[index]: (labels >= index, probabilities[:, index:].sum(axis=1))
+        if ordered
+        else (labels == index, probabilities[:, index])
+        for index in shown
+    }
+    axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
+    for number, (name, (positive, score)) in enumerate(curves.items()):
+        if positive.all() or not positive.any():
             continue
-        false_positives, true_positives, _ = roc_curve(labels == index, probabilities[:, index])
+        false_positives, true_positives, _ = roc_curve(positive, score)
         dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
         color = _COLORS[number % len(_COLORS)]
-        axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=names[index])
+        axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=name)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.tick_params(labelsize=9)
-    if np.isnan(areas).all():
+    legend = None if ordered else _LEGEND
+    if len(np.unique(labels)) < 2:
         axis.text(0.5, 0.6, "no ROC: one class only", ha="center", va="center", fontsize=10)
     elif len(class_names) <= 4:
-        axis.legend(title=_LEGEND, loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
+        axis.legend(title=legend, loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
     else:  # a longer legend would cover curves
         place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
-        axis.legend(title=_LEGEND, fontsize=8, title_fontsize=8, frameon=False, **place)
+        axis.legend(title=legend, fontsize=8, title_fontsize=8, frameon=False, **place)
 
 
 def chosen_cases(cases: Sequence[Case]) -> dict[str, Case]:

@@ -25,6 +25,8 @@ class Segmentation(Task):
     figures = MASK_FIGURES
     page = "segmentation"
     kind = "Segmentation report"
+    goal = "Segmentation of"
+    output = "One logit per class and pixel; the mask is the most probable class."
     per_pixel = True
     unit = "cases"
     results = CASES_FILE

@@ -7,7 +7,7 @@ from typing import Any
 
 from movl_monai.report.words import interval_words, percent
 
-__all__ = ["how_good_elsewhere", "how_good_here", "how_sure", "on_change"]
+__all__ = ["how_good_elsewhere", "how_good_here", "how_sure", "on_change", "on_images"]
 
 
 def how_good_here(report: Mapping[str, Any]) -> list[str]:
@@ -15,13 +15,13 @@ def how_good_here(report: Mapping[str, Any]) -> list[str]:
     section = report["id"]
     if section is None or not section["n"]:
         return ["No labeled test images from the place it was trained for were evaluated."]
-    return [_on_balance(section, report), _on_images(section)]
+    return [_on_balance(section, report), on_images(section)]
 
 
 def how_good_elsewhere(report: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return sentences about the images of every other domain, with the difference to the in-distribution figure."""
     return {
-        name: [_on_balance(section, report), on_change(section, report["id"]), _on_images(section)]
+        name: [_on_balance(section, report), on_change(section, report["id"]), on_images(section)]
         if section["n"]
         else ["No labeled images."]
         for name, section in report["ood"].items()
@@ -55,7 +55,8 @@ def on_change(section: Mapping[str, Any], here: Mapping[str, Any] | None) -> str
     return "It cannot be compared with the in-distribution figure, because there is none."
 
 
-def _on_images(section: Mapping[str, Any]) -> str:
+def on_images(section: Mapping[str, Any]) -> str:
+    """Return the numbers of images and patients as a sentence."""
     patients = f" of {section['n_patients']} patients" if section["n_patients"] else ", of unknown patients"
     return f"{section['n']} images{patients}."
 

@@ -33,6 +33,8 @@ class Task(ABC):
         figures: figures of its reports and comparisons.
         page: template ``<page>.html`` of its report; ``<page>_words.html`` has its part of the common sections.
         kind: kind of report, in its title.
+        goal: what a network of this task does, in front of the names of its classes.
+        output: what it gives, as a sentence.
         per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
             head reads maps; else logits are (B, C) and the head reads a vector for each image.
         unit: name of a row of its results, in the plural.
@@ -44,6 +46,8 @@ class Task(ABC):
     figures: ClassVar[TaskFigures]
     page: ClassVar[str]
     kind: ClassVar[str]
+    goal: ClassVar[str]
+    output: ClassVar[str]
     per_pixel: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
     results: ClassVar[str]

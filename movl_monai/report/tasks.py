@@ -9,13 +9,24 @@ from typing import Any
 
 from movl_monai.errors import MovlError
 from movl_monai.report.classification_task import CLASSIFICATION
+from movl_monai.report.ordinal_task import ORDINAL
 from movl_monai.report.segmentation_task import SEGMENTATION
 from movl_monai.report.table import figure_rows
 from movl_monai.report.task import Task
 
-__all__ = ["CLASSIFICATION", "SEGMENTATION", "TASKS", "Task", "report_rows", "task_in", "task_named", "task_of"]
+__all__ = [
+    "CLASSIFICATION",
+    "ORDINAL",
+    "SEGMENTATION",
+    "TASKS",
+    "Task",
+    "report_rows",
+    "task_in",
+    "task_named",
+    "task_of",
+]
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION)}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, ORDINAL)}
 """All tasks by name."""
 
 
@@ -57,9 +68,10 @@ def task_in(evaluation: Path) -> Task:
         if (evaluation / task.results).is_file():
             sharing = [one for one in TASKS.values() if one.results == task.results]
             return sharing[0] if len(sharing) == 1 else _reported(evaluation, sharing[0])
+    known = dict.fromkeys(task.results for task in TASKS.values())
     raise MovlError(
-        f"The evaluation wrote neither {' nor '.join(task.results for task in TASKS.values())} below output_dir, so "
-        "that there is nothing to compare; check the handlers of evaluate.json."
+        f"The evaluation wrote neither {' nor '.join(known)} below output_dir, so that there is nothing to "
+        "compare; check the handlers of evaluate.json."
     )
 
 

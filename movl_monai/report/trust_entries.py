@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from movl_monai.metrics.calibration import calibration_report
-from movl_monai.metrics.conformal import conformal_report
+from movl_monai.metrics.conformal import CLASS_METHODS, conformal_report
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
 from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
 from movl_monai.metrics.operating_points import operating_points_report
 from movl_monai.metrics.selective import abstention_report
@@ -15,7 +18,14 @@ from movl_monai.report.options import ReportOptions
 __all__ = ["calibrated_on", "shown_sections", "trust_entries"]
 
 
-def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> TrustEntries:
+def trust_entries(
+    outputs: StoredOutputs,
+    options: ReportOptions,
+    *,
+    figures: TaskFigures = CLASS_FIGURES,
+    sets: Sequence[str] = CLASS_METHODS,
+    ordered: bool = False,
+) -> TrustEntries:
     """Compute ``calibration``, ``operating_points``, ``ood_detection``, ``conformal``, ``abstention`` and ``groups``.
 
     Parameters are fitted or chosen on train, val and calibration images; figures are given for every section. An entry
@@ -24,6 +34,9 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> TrustEntrie
     Args:
         outputs: stored outputs of all splits.
         options: options of the report.
+        figures: figures of the task, and its predicted class.
+        sets: methods of the prediction sets, the promised one first.
+        ordered: True for grades; see :func:`~movl_monai.metrics.operating_points.operating_points_report`.
     """
     parts = shown_sections(outputs)
     shown = {name: part.predictions for name, part in parts.items()}
@@ -31,19 +44,22 @@ def trust_entries(outputs: StoredOutputs, options: ReportOptions) -> TrustEntrie
     targets = [(point["metric"], point["at_least"]) for point in options.operating_points]
     score = options.ood_score or DEFAULT_SCORE
     entries: TrustEntries = {
-        "calibration": calibration_report(shown, **resampling),
-        "operating_points": operating_points_report(shown, class_names=names, targets=targets, **resampling),
+        "calibration": calibration_report(shown, decide=figures.decide, **resampling),
+        "operating_points": operating_points_report(
+            shown, class_names=names, targets=targets, ordered=ordered, **resampling
+        ),
         "ood_detection": ood_detection(outputs, score=score, target_id_kept=options.target_id_kept, **resampling),
         "conformal": conformal_report(
             shown,
             class_names=names,
             calibrated_on=calibrated_on(outputs),
             alpha=options.alpha,
+            methods=sets,
             level=options.level,
             seed=options.seed,
         ),
-        "abstention": abstention_report(shown, target_risk=options.target_risk, **resampling),
-        "groups": group_report(parts, small_below=options.small_group, **resampling),
+        "abstention": abstention_report(shown, target_risk=options.target_risk, decide=figures.decide, **resampling),
+        "groups": group_report(parts, figures=figures, small_below=options.small_group, **resampling),
     }
     if not outputs.far_domains:
         entries["ood_detection"]["notes"].append("There are no far sets, images of another kind (`far_dataset_dirs`).")

@@ -164,7 +164,7 @@ def test_bad_input_of_sets_is_refused() -> None:
         fit.sets([[0.0, 0.0, 0.0]])
     with pytest.raises(NonFiniteLogitsError):
         fit.sets([[0.0, np.inf]])
-    with pytest.raises(ValueError, match="method must be one of lac, aps, aps_randomised, got 'raps'"):
+    with pytest.raises(ValueError, match="method must be one of lac, aps, aps_randomised, ordinal_aps, got 'raps'"):
         fit_conformal([0, 1] * 10, np.zeros((20, 2)), method="raps")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.errors import MovlError
-from movl_monai.metrics.classification_metrics import check_finite, softmax
+from movl_monai.metrics.classification_metrics import check_finite, most_probable, softmax
 
 __all__ = ["Predictions", "Sections", "predictions_csv", "read_predictions", "sections"]
 
@@ -147,13 +147,18 @@ def sections(predictions: Predictions, *, id_domain: str = "id", far_domains: Se
     )
 
 
-def predictions_csv(predictions: Predictions, class_names: Sequence[str]) -> str:
+def predictions_csv(
+    predictions: Predictions,
+    class_names: Sequence[str],
+    *,
+    decide: Callable[[np.ndarray], np.ndarray] = most_probable,
+) -> str:
     """Return the CSV text of evaluated images, one row each; floats survive writing and reading unchanged.
 
     Columns: id, label, predicted, ``probability_<class>`` for each class, split, domain and the salted patient.
     """
     probabilities = softmax(predictions.logits)
-    predicted = predictions.logits.argmax(axis=1)
+    predicted = decide(predictions.logits)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     probability_names = [f"{_PROBABILITY}{name}" for name in class_names]

@@ -228,9 +228,15 @@ def _loose_notes(report: Mapping[str, Any]) -> list[str]:
     return [str(note) for note in report.get("notes") or () if not str(note).startswith(own)]
 
 
-def figure_names(report: Mapping[str, Any], figures: TaskFigures) -> list[str]:
-    """Return the figures of a classification that neither the first screen nor the section on calibration has."""
-    shown = {"balanced_accuracy", "auroc"}
+def figure_names(report: Mapping[str, Any], figures: TaskFigures, *, shown: Sequence[str]) -> list[str]:
+    """Return the figures of a classification that neither the first screen nor the section on calibration has.
+
+    Args:
+        report: its report.
+        figures: figures of its task.
+        shown: figures of the first screen.
+    """
+    shown = {*shown}
     if (report.get("calibration") or {}).get("sections"):
         shown |= {"cross_entropy", "brier", "ece"}
     return [name for name in figures.titles(len(report["classes"])) if name not in shown]

@@ -10,6 +10,7 @@ import numpy as np
 from movl_monai.report.words import domain_of, is_tested, notes_of, percent
 
 __all__ = [
+    "FIRST_FIGURES",
     "METHODS",
     "class_rates",
     "leading_figure",
@@ -21,12 +22,15 @@ __all__ = [
     "trust_table",
 ]
 
+FIRST_FIGURES = ("balanced_accuracy", "auroc")
 METHODS = {
     "lac": "least ambiguous sets, LAC",
     "aps": "adaptive sets, APS",
     "aps_randomised": "adaptive sets, APS, randomised",
     "lac_per_class": "LAC, a threshold for each class",
     "aps_per_class": "APS, a threshold for each class",
+    "ordinal_aps": "ranges of grades, ordinal APS",
+    "ordinal_aps_per_class": "ordinal APS, a threshold for each grade",
 }
 
 

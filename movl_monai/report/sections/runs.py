@@ -168,8 +168,10 @@ def _trust_rows(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         rows.append(("Share flagged as OOD ↓, Internal test (ID)", detection["id_flagged"]))
     for method, entry in ((report.get("conformal") or {}).get("methods") or {}).items():
         for key, part in (entry.get("sections") or {}).items():
-            if is_tested(key) and method in ("lac", "aps"):
-                rows.append((f"Coverage of {method.upper()} sets, {section_title(key)}", part.get("coverage")))
+            if is_tested(key) and method in ("lac", "aps", "ordinal_aps"):
+                rows.append(
+                    (f"Coverage of {method.replace('_', ' ').upper()} sets, {section_title(key)}", part.get("coverage"))
+                )
     for key, part in ((report.get("abstention") or {}).get("sections") or {}).items():
         if is_tested(key):
             rows.append((f"AURC ↓, {section_title(key)}", part.get("aurc")))
