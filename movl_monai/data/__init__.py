@@ -11,10 +11,12 @@ from movl_monai.data.datalist import Datalist
 from movl_monai.data.decode import ImageContractError
 from movl_monai.data.ids import IdMap
 from movl_monai.data.reading import read_datalist, read_mask_datalist, read_unlabelled
+from movl_monai.data.units import Units
 from movl_monai.lazy import lazy_names
 
 if TYPE_CHECKING:
     from movl_monai.data.dataset import FileOutcome, ImageDataset, SegmentationDataset, concatenate, select_images
+    from movl_monai.data.unit_dataset import UnitDataset, decode_images
 
 __all__ = [
     "Datalist",
@@ -23,7 +25,10 @@ __all__ = [
     "ImageContractError",
     "ImageDataset",
     "SegmentationDataset",
+    "UnitDataset",
+    "Units",
     "concatenate",
+    "decode_images",
     "read_datalist",
     "read_mask_datalist",
     "read_unlabelled",
@@ -33,5 +38,6 @@ __all__ = [
 
 __getattr__ = lazy_names(
     __name__,
-    dict.fromkeys(("FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate", "select_images"), "dataset"),
+    dict.fromkeys(("FileOutcome", "ImageDataset", "SegmentationDataset", "concatenate", "select_images"), "dataset")
+    | dict.fromkeys(("UnitDataset", "decode_images"), "unit_dataset"),
 )

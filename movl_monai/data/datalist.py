@@ -15,6 +15,7 @@ from movl_monai.errors import DataError
 
 if TYPE_CHECKING:
     from movl_monai.data.keep import Keeping
+    from movl_monai.data.units import Units
 
 __all__ = ["Datalist"]
 
@@ -34,7 +35,8 @@ class Datalist(Sequence[Item]):
     An item is ``{"image": absolute path, "label": int | None, "patient_id": str | None,
     "split": "train" | "val" | "calibration" | "test" | None, "domain": str, "id": salted id}``. The ``label`` of a
     class is its position in ``class_names``, of several findings a tuple of 1, 0 and None, of a regression a float.
-    Optional entries are ``"frame": int`` (from 0) for a file with several frames, ``"mask": absolute path``,
+    Optional entries are ``"unit": salted id`` and ``"instance": int`` of an image that is one of several of a series,
+    study or patient, ``"frame": int`` (from 0) for a file with several frames, ``"mask": absolute path``,
     ``"groups": {column: value}`` for the group columns, and ``"case": salted id`` of a slice's volume in a list with
     masks. If the splits of a training are kept, ``"known"`` is the image's split in that training, "" for an image that
     was not part of it. Items are ordered by domain (the in-distribution domain first), split, and natural order of the
@@ -51,6 +53,7 @@ class Datalist(Sequence[Item]):
         id_map: salt and reverse map of the ids.
         keeping: the splits of a training that the items keep; None for new splits.
         task: name of the task that the labels are for, see :mod:`movl_monai.data.targets`.
+        units: how the images make series, studies or patients; None for single images.
 
     Attributes:
         whole: the complete list that this one is a part of, or itself.
@@ -75,9 +78,11 @@ class Datalist(Sequence[Item]):
         id_map: IdMap | None = None,
         keeping: Keeping | None = None,
         task: str = "classification",
+        units: Units | None = None,
     ) -> None:
         self._items = list(items)
         self.task = task
+        self.units = units
         self.keeping = keeping
         self.whole = self
         self.wanted: tuple[str, ...] | None = None
@@ -234,6 +239,7 @@ class Datalist(Sequence[Item]):
             id_map=self.id_map,
             keeping=self.keeping,
             task=self.task,
+            units=self.units,
         )
         result.whole = self.whole
         return result

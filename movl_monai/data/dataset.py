@@ -42,7 +42,7 @@ class FileOutcome:
 
     Args:
         id: salted id.
-        case: id of the volume of a slice, else the same; "" for a skipped file.
+        case: id of the unit, or of the volume of a slice, else the same; "" for a skipped file.
         path: of the file.
         frame: frame of a multi-frame file, from 0; None for other files.
         reason: reason code, "" for a readable file.
@@ -188,6 +188,15 @@ class ImageDataset(Dataset[Item]):
         """Set the epoch of the augmentations, which depend only on (seed, epoch, index)."""
         self._epoch.fill_(epoch)
 
+    def without_images(self) -> ImageDataset:
+        """Return a data set whose items need not hold images: this one, in which each has a single one."""
+        return self
+
+    @property
+    def instances(self) -> list[Item]:
+        """Item of each decoded image."""
+        return self.data
+
     @property
     def patients(self) -> list[str | None]:
         """Patient of each image, None for an unknown patient."""
@@ -269,6 +278,7 @@ def select_images(
     *,
     split: str,
     augment: Callable[[torch.Tensor], torch.Tensor] | Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    with_images: bool = True,
 ) -> ImageDataset:
     """Return those images of one split that a list names, without decoding again.
 
@@ -277,6 +287,7 @@ def select_images(
         data: items of the same data set, such as ``datalist.select("train")``; unreadable ones are left out.
         split: the split, such as "train".
         augment: see :meth:`ImageDataset.select`.
+        with_images: False leaves the images out of items, see :class:`~movl_monai.data.UnitDataset`.
 
     Raises:
         LeakageError: if an item of the list is of another split.
@@ -287,8 +298,9 @@ def select_images(
             f"`data` of the {split} images holds images of other splits ({', '.join(others)}), expected {split} alone. "
             f"Choose them from the list: `$@datalist.select(split='{split}')`."
         )
-    known = {item["id"] for item in data}
-    return images.select(split, augment=augment, where=lambda item: item["id"] in known)
+    known = {item.get("unit", item["id"]) for item in data}
+    found = images.select(split, augment=augment, where=lambda item: item["id"] in known)
+    return found if with_images else found.without_images()
 
 
 def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
@@ -308,7 +320,7 @@ def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
             raise DataError(f"The data sets have images of other shapes: {sizes[0]} and {sizes[1]}; resize them alike.")
     images = torch.cat([dataset.images for dataset in datasets])
     pixels = [digest for dataset in datasets for digest in dataset.pixels]
-    return first._with(images, [item for dataset in datasets for item in dataset.data], pixels)
+    return first._with(images, [item for dataset in datasets for item in dataset.instances], pixels)
 
 
 def _decode(
@@ -354,7 +366,7 @@ def _files(datalist: Datalist, outcomes: Sequence[Decoded]) -> list[FileOutcome]
     images = [
         FileOutcome(
             id=item["id"],
-            case=str(item.get("case", item["id"])),
+            case=str(item.get("unit", item.get("case", item["id"]))),
             path=os.fspath(item["image"]),
             frame=item.get("frame"),
             reason=outcome.reason,

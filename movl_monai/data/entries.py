@@ -61,6 +61,11 @@ class Entry:
         mask: absolute path of the mask, None if the source has none.
         groups: values of the group columns, such as sex; "" for a missing value.
         known: split in a training whose splits are kept, "" for an image that was not part of it; None: not determined.
+        study: from a column, else StudyInstanceUID; it identifies and stays in memory, as do the next two.
+        series: from a column, else SeriesInstanceUID.
+        unit: series, study or patient that the image is an instance of, see :mod:`movl_monai.data.units`.
+        instance: number of the image in its unit, from 0.
+        position: place of a slice along the normal of its plane in mm, None if unknown.
     """
 
     path: Path
@@ -74,6 +79,11 @@ class Entry:
     mask: Path | None = None
     groups: dict[str, str] = field(default_factory=dict)
     known: str | None = None
+    study: str | None = None
+    series: str | None = None
+    unit: str | None = None
+    instance: int | None = None
+    position: float | None = None
 
 
 @dataclass
@@ -114,11 +124,17 @@ class FileHeader:
         problem: reason code of a file that cannot be an image of the list, as in reading errors: ``bad_header``,
             ``truncated``, ``not_image`` (a report, plan or other object without pixels), ``segmentation``,
             ``too_large`` (over 10 000 frames, or inflates beyond 512 MiB or 200 : 1), ``unsupported_format``.
+        study: StudyInstanceUID, None if it is missing.
+        series: SeriesInstanceUID, None if it is missing.
+        position: of a single slice, see :class:`Entry`.
     """
 
     patient: str | None = None
     frames: int = 1
     problem: str | None = None
+    study: str | None = None
+    series: str | None = None
+    position: float | None = None
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

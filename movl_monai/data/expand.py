@@ -11,6 +11,7 @@ import numpy as np
 
 from movl_monai.data.decode import ends_run, fault_of
 from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, SliceAxis
+from movl_monai.data.units import slice_position
 from movl_monai.readers import raster_frame_count, slice_count, sniff_format
 from movl_monai.readers.dicom import Limits, scan_header
 from movl_monai.readers.series import SAME_PLACE_MM, check_alike, series_affine, slices_of
@@ -33,7 +34,13 @@ def read_dicom_header(path: Path) -> FileHeader:
         return FileHeader(problem=fault_of(error)[0])
     if scan.problem:
         return FileHeader(problem=scan.problem)
-    return FileHeader(patient=scan.patient, frames=len(scan.frames))
+    return FileHeader(
+        patient=scan.patient,
+        frames=len(scan.frames),
+        study=scan.study or None,
+        series=scan.series or None,
+        position=slice_position(scan.frames),
+    )
 
 
 def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis = "axial") -> FileHeader:
@@ -47,7 +54,7 @@ def read_series_header(source: Path | Sequence[Path], *, slice_axis: SliceAxis =
         frames = shape[int(np.flatnonzero(orientation[:, 0] == wanted)[0])]
     except Exception as error:  # damaged, in any way
         return FileHeader(problem=fault_of(error)[0])
-    return FileHeader(patient=read_dicom_header(files[0]).patient, frames=frames)
+    return replace(read_dicom_header(files[0]), frames=frames, position=None)
 
 
 def group_series(listing: Listing) -> Listing:
@@ -103,7 +110,7 @@ def _geometry(source: Path | Sequence[Path]) -> tuple[list[Path], tuple[int, int
     return files, (columns, rows, len(kept)), nib.orientations.io_orientation(_LPS_TO_RAS @ affine)
 
 
-def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True) -> Listing:
+def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool = True, alone: bool = False) -> Listing:
     """Return the listing with one entry per frame of multi-frame files, and without files that are not images.
 
     Frames are frames of DICOM files, slices of NIfTI volumes and of folders with one DICOM series, and pages of TIFF,
@@ -115,6 +122,7 @@ def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool 
         listing: entries with their domain filled in.
         slice_axis: plane of NIfTI slices, as in the transform that loads them.
         patients: False leaves patients unknown that the list does not name.
+        alone: whether all files may be of one patient, so that the same one in all files is no reason to doubt it.
     """
     result = Listing(skipped=list(listing.skipped), class_names=listing.class_names)
     headers: dict[str, FileHeader] = {}
@@ -122,6 +130,8 @@ def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool 
         if entry.key not in headers:
             headers[entry.key] = read_header(entry.path, slice_axis=slice_axis)
         header = headers[entry.key]
+        entry.study, entry.series = entry.study or header.study, entry.series or header.series
+        entry.position = header.position
         if header.problem:
             result.skipped.append(SkippedFile(entry.path, entry.key, header.problem, entry.domain, entry.split))
         elif header.frames == 1 or entry.frame is not None:
@@ -129,7 +139,7 @@ def expand(listing: Listing, *, slice_axis: SliceAxis = "axial", patients: bool 
         else:
             result.entries += [replace(entry, frame=frame, id=None) for frame in range(header.frames)]
     if patients:
-        _assign_patients(result.entries, headers)
+        _assign_patients(result.entries, headers, alone=alone)
     return result
 
 
@@ -157,10 +167,10 @@ def read_header(path: Path, *, slice_axis: SliceAxis = "axial") -> FileHeader:
     return FileHeader()
 
 
-def _assign_patients(entries: Sequence[Entry], headers: dict[str, FileHeader]) -> None:
+def _assign_patients(entries: Sequence[Entry], headers: dict[str, FileHeader], *, alone: bool) -> None:
     for domain in {entry.domain for entry in entries}:
         unknown = [entry for entry in entries if entry.domain == domain and entry.patient is None]
         found = {entry.key: headers[entry.key].patient for entry in unknown}
-        if len(found) == 1 or len(set(found.values())) > 1:
+        if alone or len(found) == 1 or len(set(found.values())) > 1:
             for entry in unknown:
                 entry.patient = found[entry.key]

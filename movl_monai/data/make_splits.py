@@ -57,7 +57,7 @@ def make_kept_splits(datalist: Datalist, images: ImageDataset, *, salt: bytes | 
 
 def _looks(items: Sequence[Mapping[str, Any]], images: ImageDataset) -> dict[str, tuple[str, str]]:
     """Return the digest of the pixels, and the look, of each decodable image, by id."""
-    pairs = zip(images.data, zip(images.pixels, looks_of(images.images), strict=True), strict=True)
+    pairs = zip(images.instances, zip(images.pixels, looks_of(images.images), strict=True), strict=True)
     found = {item["id"]: codes for item, codes in pairs}
     rest = [item for item in items if item["id"] not in found]
     for index, decoded in decode_all(rest, images.transform, num_workers=images.num_workers):

@@ -17,8 +17,8 @@ from movl_monai.errors import DataError
 __all__ = ["ASSUMED", "Table", "read_csv", "read_table"]
 
 _REQUIRED = ("path", "label")
-_OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id")
-_WORDS = ("label", "patient_id", "split")
+_OPTIONAL = ("patient_id", "split", "domain", "frame", "mask", "id", "study", "series")
+_WORDS = ("label", "patient_id", "split", "study", "series")
 ASSUMED = "cp1252"
 """Code page of lists that are not Unicode: Excel's on Windows in Western Europe."""
 
@@ -144,6 +144,8 @@ def _entry(row: dict[str, str], root: Path, where: str, labelled: bool) -> Entry
         frame=_frame(row.get("frame"), where),
         mask=mask,
         id=_salted_id(row.get("id")),
+        study=tidy(row.get("study")),
+        series=tidy(row.get("series")),
     )
 
 

@@ -36,7 +36,7 @@ _SECTIONS: dict[str, SplitName | None] = {
     "testing": "test",
     "unsplit": None,
 }
-_FIELDS = ("image", "label", "mask", "patient_id", "domain", "frame", "id")
+_FIELDS = ("image", "label", "mask", "patient_id", "domain", "frame", "id", "study", "series")
 _MASK_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".mha", ".nrrd")
 _LIST = "dataset.json"
 _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
@@ -120,6 +120,8 @@ def _entry(fields: dict[str, Any], split: SplitName | None, root: Path, where: s
         path=path,
         key=key,
         patient=None if is_absent(str(fields.get("patient_id"))) else _text(fields.get("patient_id")),
+        study=_text(fields.get("study")),
+        series=_text(fields.get("series")),
         split=split,
         domain=_text(fields.get("domain")),
         frame=frame,

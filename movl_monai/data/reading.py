@@ -18,7 +18,15 @@ from movl_monai.data.columns import (
     warn_if_unknown,
 )
 from movl_monai.data.datalist import Datalist, Item
-from movl_monai.data.entries import SPLITS, Entry, Listing, check_class_names, natural_key, natural_sorted
+from movl_monai.data.entries import (
+    SPLITS,
+    Entry,
+    Listing,
+    SkippedFile,
+    check_class_names,
+    natural_key,
+    natural_sorted,
+)
 from movl_monai.data.expand import SliceAxis, expand, group_series
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
@@ -32,6 +40,7 @@ from movl_monai.data.splits import (
     set_aside_calibration,
 )
 from movl_monai.data.targets import check_task
+from movl_monai.data.units import Units, assign_units, check_units
 from movl_monai.errors import DataError
 
 __all__ = [
@@ -74,6 +83,7 @@ def read_datalist(
     kept_splits: PathLike | None = None,
     new_images: NewImages = None,
     task: str = "classification",
+    units: Units | None = None,
 ) -> Datalist:
     """Return the images of a data set with labels, patients, splits and salted ids; no pixel is read.
 
@@ -120,6 +130,8 @@ def read_datalist(
         new_images: "test" is the split of images that were not part of the training and have no split in the list; None
             leaves them without a split.
         task: kind of the labels, one of :data:`movl_monai.data.targets.TASKS`.
+        units: series, studies or patients that have one label and one prediction; items then have ``unit``, its salted
+            id, and ``instance``, the number of the image in it. None for single images.
 
     Raises:
         LeakageError: if one patient is in two splits, or an image or patient that the training with the kept splits
@@ -131,6 +143,8 @@ def read_datalist(
     check_task(task)
     columns = check_group_columns(group_columns)
     read = partial(read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns)
+    if units is not None:  # the label of another image of the unit may stand for a blank one
+        read = partial(read, labelled=False)
     listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
     _log_notes(listing)
     names = _settle(listing, class_names, id_domain, merge=merge_labels, masks=masks, pattern=patient_pattern)
@@ -138,6 +152,7 @@ def read_datalist(
     if one_image_per_patient:
         one_patient_each(listing.entries)
     respelled = unify_patients(listing.entries)
+    _group([listing], units, id_domain)
     inside = _inside_domain(listing, id_domain)
     keeping = open_keeping(kept_splits, new_images=new_images, allow_patient_overlap=allow_patient_overlap)
     leaks = [] if keeping is None else keeping.inside(inside)
@@ -168,10 +183,12 @@ def read_datalist(
     check_group_values([entry for part in labelled for entry in part.entries], columns)
     taken |= {entry.domain or "" for part in others for entry in part.entries}
     far = read_far_sources(far_dataset_dirs, taken=taken, slice_axis=slice_axis)
+    _group(others, units, id_domain)
+    _group(far, units, id_domain, known=False)
     if keeping is not None:
         _refuse_leaks(keeping, leaks, inside, [*labelled, *far], ids)
     return _build_datalist(
-        [*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping, task=task
+        [*labelled, *far], names, id_domain, ids, cases=masks, far=len(far), keeping=keeping, task=task, units=units
     )
 
 
@@ -347,6 +364,7 @@ def read_unlabelled(
     id_salt: str | bytes | None = None,
     id_map: IdMap | PathLike | None = None,
     task: str = "classification",
+    units: Units | None = None,
 ) -> Datalist:
     """Return the images of a folder, a single file, or a manifest, for inference: without splits or labels.
 
@@ -360,6 +378,8 @@ def read_unlabelled(
         id_salt: salt of the ids; None uses the salt of ``id_map``, or draws one.
         id_map: an :class:`IdMap`, or its file, which maps ids to paths.
         task: of the network.
+        units: of the network, as for :func:`read_datalist`; an image of unknown patient is skipped as
+            ``unknown_patient`` if patients are predicted.
 
     Raises:
         DataError: if the source does not exist, or contains no file that could be an image.
@@ -369,7 +389,9 @@ def read_unlabelled(
     _log_notes(listing)
     if series:
         listing = group_series(listing)
-    listing = expand(listing, slice_axis=slice_axis, patients=False)
+    listing = expand(listing, slice_axis=slice_axis, patients=units is not None, alone=True)
+    if units is not None and units.unit == "patient":
+        _skip_unknown_patients(listing)
     if not listing.entries:
         raise DataError(
             f"No image was found among {len(listing.skipped)} files; give a folder of DICOM, NIfTI, PNG, JPEG or TIFF "
@@ -379,7 +401,30 @@ def read_unlabelled(
         record.domain, record.split = domain, None
     for entry in listing.entries:
         entry.label = None
-    return _build_datalist([listing], list(class_names), domain, ids, cases=series, task=task)
+    _group([listing], units, domain)
+    return _build_datalist([listing], list(class_names), domain, ids, cases=series, task=task, units=units)
+
+
+def _group(listings: Sequence[Listing], units: Units | None, id_domain: str, *, known: bool = True) -> None:
+    """Leave the instances of units in the listings; see :func:`movl_monai.data.units.assign_units`."""
+    if units is None:
+        return
+    for listing in listings:
+        for entry in listing.entries:
+            entry.domain = entry.domain or id_domain
+        listing.entries = assign_units(listing.entries, units, known=known)
+
+
+def _skip_unknown_patients(listing: Listing) -> None:
+    unknown = [entry for entry in listing.entries if entry.patient is None]
+    if unknown and len(unknown) == len(listing.entries):
+        raise DataError(
+            f"The model predicts patients, and the patient of none of the {len(unknown)} images is known. Give DICOM "
+            "files with a PatientID, or a list with the columns path and patient_id."
+        )
+    listing.entries = [entry for entry in listing.entries if entry.patient is not None]
+    for entry in unknown:
+        listing.skipped.append(SkippedFile(entry.path, entry.key, "unknown_patient", entry.domain, entry.split))
 
 
 def _log_notes(listing: Listing) -> None:
@@ -454,6 +499,7 @@ def _build_datalist(
     far: int = 0,
     keeping: Keeping | None = None,
     task: str = "classification",
+    units: Units | None = None,
 ) -> Datalist:
     """Return the list of all entries, ordered and with salted ids.
 
@@ -466,6 +512,7 @@ def _build_datalist(
         far: number of far sets, which are the last of the listings.
         keeping: the splits of a training that were applied to the entries.
         task: kind of the labels.
+        units: series, studies or patients that the entries are instances of.
     """
     entries = [entry for listing in listings for entry in listing.entries]
     for entry in entries:
@@ -480,6 +527,11 @@ def _build_datalist(
     if cases:
         for entry, item in zip(entries, items, strict=True):
             item["case"] = item["id"] if entry.frame is None else ids.add(entry.key, path=entry.path)
+    if units is not None:
+        for entry, item in zip(entries, items, strict=True):
+            name = f"{entry.domain}\0{entry.unit}"
+            item |= {"unit": ids.salter.short(units.unit, name), "instance": entry.instance}
+        check_units(items, units)
     datalist = Datalist(
         items,
         class_names=class_names,
@@ -489,6 +541,7 @@ def _build_datalist(
         id_map=ids,
         keeping=keeping,
         task=task,
+        units=units,
     )
     ids.save()
     logger.info("Data set:\n%s", datalist.summary())

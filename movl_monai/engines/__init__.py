@@ -23,6 +23,7 @@ from .class_weights import (
 )
 from .earlier import check_evaluation
 from .features import FeatureSet, extract_features, prepare_image_batch
+from .instances import InstanceSet, cached_features
 from .linear_probe import (
     DEFAULT_L2_GRID,
     HeadSolver,
@@ -47,6 +48,7 @@ __all__ = [
     "BestCheckpoint",
     "FeatureSet",
     "HeadSolver",
+    "InstanceSet",
     "KeepRunRecord",
     "LabelMappingFit",
     "LinearProbe",
@@ -63,6 +65,7 @@ __all__ = [
     "ValidateStart",
     "as_written",
     "balanced_sample_weights",
+    "cached_features",
     "check_device",
     "check_evaluation",
     "check_ids",

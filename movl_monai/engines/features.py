@@ -204,7 +204,7 @@ class FeatureSet:
             values is None
             or checksum is None
             or not torch.equal(checksum, _checksum(values))
-            or len(values) != len(self.dataset)
+            or len(values) != len(self.dataset.images)
         ):
             _LOGGER.warning("The cached features %s are damaged or half-written; they are computed again.", path.name)
             return None

@@ -258,6 +258,8 @@ def _row_space(features: torch.Tensor) -> torch.Tensor | None:
 
 def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:
     """Return the network's features of data sets, or the plain features if the network does not change them."""
+    if hasattr(sets[0], "pooled"):  # of units
+        return [one.pooled(network) for one in sets]
     if hasattr(network, "features") and isinstance(sets[0], FeatureSet):
         own = FeaturesOf(network)
         few = sets[0].extract(own, 4)

@@ -16,7 +16,7 @@ from movl_monai.networks import unwrap
 
 __all__ = ["PARTS", "Stage", "optimizer_groups", "set_trainable_parts", "stage_starts", "total_epochs"]
 
-PARTS = ("prompt", "adapter", "backbone", "head")
+PARTS = ("prompt", "adapter", "backbone", "pooling", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Stage:
 
     Args:
         epochs: length in epochs; 0 only makes sense with ``solve_head=True``.
-        lr: learning rate of every trained part ("prompt", "adapter", "head", "backbone"). Other parts, and those with
-            a rate of 0, are fixed: they get no gradient, and a backbone also stays in eval mode.
+        lr: learning rate of every trained part ("prompt", "adapter", "pooling", "head", "backbone"). Other parts, and
+            those with a rate of 0, are fixed: they get no gradient, and a backbone also stays in eval mode.
         solve_head: let the trainer's head solver set the head before the first epoch of the stage: the exact linear
             probe, or a label mapping.
         refit_head: let the head solver set the head again before every other epoch of the stage (iterative label
@@ -131,7 +131,7 @@ def optimizer_groups(
     """Return the optimiser's parameter groups, by part and, with ``layer_decay``, by depth in the backbone.
 
     Args:
-        network: with some of the children ``prompt``, ``adapter``, ``backbone`` and ``head``.
+        network: with some of the children ``prompt``, ``adapter``, ``backbone``, ``pooling`` and ``head``.
         head_weight_decay: weight decay of the head; None uses the optimiser's.
         layer_decay: factor in (0, 1] on the learning rate from one block of a trained backbone to the block before it
             (discriminative learning rates): 1 for the last block, smallest for the first.

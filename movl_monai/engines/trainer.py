@@ -21,6 +21,7 @@ from movl_monai.errors import ConfigError, NonFiniteLossError
 from movl_monai.networks import unwrap
 
 from .features import FeatureSet, prepare_image_batch
+from .instances import InstanceSet
 from .linear_probe import HeadSolver, standardization
 from .resume import Resume
 from .stage import Stage, set_trainable_parts, stage_starts, total_epochs
@@ -205,6 +206,8 @@ class StagedTrainer(SupervisedTrainer):
         self.optimizer.state.clear()
         if stage.solve_head and self.head_solver is not None:
             self.head_l2 = self.head_solver.apply(unwrap(self.network))
+            if isinstance(self.features, InstanceSet):  # a pooling may have a start, too
+                self.features.warm_start(unwrap(self.network))
 
     def _set_learning_rates(self) -> None:
         stage, start = self.stages[self._entered], self.starts[self._entered]

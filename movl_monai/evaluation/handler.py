@@ -20,6 +20,13 @@ from movl_monai.data.kept_splits import LEARNED
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import CaseCollector, PredictedCase, PredictionCollector, column
 from movl_monai.evaluation.explain.attention import AttentionMaps
+from movl_monai.evaluation.explain.instances import (
+    INSTANCES_FILE,
+    InstanceTap,
+    UnitInstances,
+    draw_weights,
+    instances_csv,
+)
 from movl_monai.evaluation.explain.sample import Explanations
 from movl_monai.evaluation.feature_tap import FeatureTap
 from movl_monai.evaluation.mask_files import IrregularSpacingError, MaskFiles, has_distances, voxel_spacing
@@ -219,6 +226,7 @@ class EvaluationReportHandler(CollectingImages):
         self.withheld = {item["id"] for item in items if item.get("shows_names")}
         self.patients = {item["id"]: item.get("patient_id") for item in items}
         self.groups: dict[str, Mapping[str, str]] = {item["id"]: item.get("groups") or {} for item in items}
+        self.units = [item for item in items if "members" in item]
         self.far_domains = list(far_domains)
         self.id_map = id_map
         self.network = network
@@ -243,6 +251,8 @@ class EvaluationReportHandler(CollectingImages):
             seed=seed or 0,
         )
         self.tap = FeatureTap()
+        self.instances = InstanceTap()
+        self.weights: dict[str, UnitInstances] = {}
         self.report: Report | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -256,14 +266,19 @@ class EvaluationReportHandler(CollectingImages):
         super().start()
         self.attention.reset()
         self.explanations.reset()
+        self.weights.clear()
 
     def _listen(self, engine: Engine) -> None:
         # MONAI's engines get their network after their handlers are attached
         self.tap = FeatureTap(getattr(engine, "network", None))
         self.tap.open()
+        self.instances = InstanceTap(getattr(engine, "network", None))
+        self.instances.open()
 
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
+        if found := self.instances.take():
+            self.weights |= zip(column(engine.state.batch, "id") or (), found, strict=True)
         if idist.get_rank() == 0:
             self.explanations.add(engine.state.batch, engine.state.output)
 
@@ -288,6 +303,7 @@ class EvaluationReportHandler(CollectingImages):
     def finish(self, engine: Engine | None = None) -> None:
         """Gather from all processes; in the first one build, write and log the report."""
         self.tap.close()
+        self.instances.close()
         predictions, features = self.collector.gather_with_features(patients=self.patients, salt=self.id_map)
         if idist.get_rank() > 0:
             return
@@ -308,6 +324,8 @@ class EvaluationReportHandler(CollectingImages):
         write_outputs(self.output_dir / OUTPUTS_FILE, outputs)
         report = report_of_outputs(outputs, options=self.options)
         report["explanations"], shown = self.explanations.explain()
+        if self.weights:
+            shown |= self._explain_units(report)
         failed: MovlError | None = None
         try:
             report["comparisons"] = compare_with_runs(self.output_dir, self.against, options=self.options)
@@ -328,13 +346,24 @@ class EvaluationReportHandler(CollectingImages):
         if failed is not None:
             raise failed
 
+    def _explain_units(self, report: Report) -> dict[str, bytes]:
+        """Write the table of the instances, add the chart of a few units to the report, and return its file."""
+        text = instances_csv(self.weights, self.units, self.class_names)
+        write_atomically(self.output_dir / INSTANCES_FILE, text.encode())
+        chart, entries = draw_weights(self.network, self.weights, self.units, id_domain=self.id_domain)
+        pictures: Any = entries
+        report["explanations"]["pictures"] += pictures
+        count, unit = sum(len(item["members"]) for item in self.units), report["run"]["unit"]
+        report["notes"].append(f"unit: a row is one {unit}; images of all of them: {count}.")
+        return chart
+
     def _keep_trust(self, outputs: StoredOutputs, engine: Engine | None) -> None:
         network = getattr(engine, "network", self.network)
         fitted_on = {"train", "val", "calibration"} & set(outputs.sections())
         if self.trust_record is None or network is None or self.report is None or not fitted_on:
             return
         keeping = getattr(self.datalist, "keeping", None)
-        if keeping is not None and Path(self.trust_record).exists() and not _has_all(outputs, keeping.kept):
+        if keeping is not None and Path(self.trust_record).exists() and not self._has_all(outputs, keeping.kept):
             _LOGGER.warning(
                 "The trust record stays as it is: it was fitted on images that the network learned from, some of which "
                 "the data set lacks."
@@ -342,6 +371,15 @@ class EvaluationReportHandler(CollectingImages):
             return
         record = trust_record(outputs, self.report, checkpoint_sha256=trained_state_sha256(network))
         write_trust(self.trust_record, record)
+
+    def _has_all(self, outputs: StoredOutputs, kept: Any) -> bool:
+        """Return whether the evaluated splits have all decodable images that the network learned from."""
+        members = {item["id"]: len(item["members"]) for item in self.units}
+        wanted = Counter(image.split for image in kept.images if image.split in LEARNED and image.look)
+        there = {
+            name: sum(members.get(one, 1) for one in part.predictions.ids) for name, part in outputs.sections().items()
+        }
+        return all(there[name] >= number for name, number in wanted.items() if name in there)
 
     def _groups_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """Return for each group column the value of each image, "" if an item has none."""
@@ -604,13 +642,6 @@ def model_facts(network: nn.Module, bundle: Mapping[str, str]) -> dict[str, str]
     """Return the facts about the model for ``predictions.json``."""
     inner: Any = unwrap(network)
     return {**bundle, "backbone": inner.backbone.spec.name, "checkpoint_sha256": trained_state_sha256(inner)}
-
-
-def _has_all(outputs: StoredOutputs, kept: Any) -> bool:
-    """Return whether the evaluated splits have all decodable images that the network learned from."""
-    sections = outputs.sections()
-    wanted = Counter(image.split for image in kept.images if image.split in LEARNED and image.look)
-    return all(len(sections[name]) >= number for name, number in wanted.items() if name in sections)
 
 
 def _prompt_picture(network: Any) -> np.ndarray | None:

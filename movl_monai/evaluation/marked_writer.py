@@ -15,6 +15,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from movl_monai.data import UnitDataset
 from movl_monai.errors import MovlError
 from movl_monai.evaluation.collect import column
 from movl_monai.evaluation.feature_tap import FeatureTap
@@ -112,9 +113,17 @@ class PredictionWriter(CollectingImages):
         """Gather from all processes; the first one writes."""
         predictions, features = self.collector.gather_with_features()
         if idist.get_rank() == 0:
-            self.write(predictions, features, files=_files_of(engine))
+            files, places = _files_of(engine)
+            self.write(predictions, features, files=files, places=places)
 
-    def write(self, predictions: Predictions, features: np.ndarray, *, files: Sequence[FileOutcome] = ()) -> None:
+    def write(
+        self,
+        predictions: Predictions,
+        features: np.ndarray,
+        *,
+        files: Sequence[FileOutcome] = (),
+        places: Sequence[tuple[str, str, int | None]] = (),
+    ) -> None:
         """Write the tables, and log the number of predictions per class."""
         rows = self._rows(predictions, features, files)
         path = self.output_dir / self.filename
@@ -123,8 +132,8 @@ class PredictionWriter(CollectingImages):
         if model := self.model():
             text = results_json(rows, self.class_names, model=model, task=task)
             write_atomically(path.with_suffix(".json"), text.encode())
-        if files:
-            write_file_table(self.output_dir, ((file.id, file.path, file.frame) for file in files))
+        if places:
+            write_file_table(self.output_dir, places)
         counts = Counter(row.get("predicted") for row in rows)
         summary = ", ".join(f"{name} {counts[name]}" for name in self.class_names)
         _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)
@@ -227,10 +236,14 @@ class MarkedPredictionWriter(PredictionWriter):
         return self.tap.take(len(column(engine.state.batch, "id") or ()))
 
 
-def _files_of(engine: Engine | None) -> list[FileOutcome]:
-    """Return the files of the engine's data set; empty if it does not know them."""
+def _files_of(engine: Engine | None) -> tuple[list[FileOutcome], list[tuple[str, str, int | None]]]:
+    """Return the outcomes of the engine's data set, with id, path and frame of each file; empty if it has none."""
     loader = getattr(getattr(engine, "state", None), "dataloader", None)
-    return list(getattr(getattr(loader, "dataset", None), "files", ()))
+    dataset = getattr(loader, "dataset", None)
+    files = list(getattr(dataset, "files", ()))
+    by_unit = isinstance(dataset, UnitDataset)
+    places = [(file.case if by_unit and not file.skipped else file.id, file.path, file.frame) for file in files]
+    return dataset.outcomes() if isinstance(dataset, UnitDataset) else files, places
 
 
 def _has_row(file: FileOutcome, done: dict[str, Any]) -> bool:

@@ -38,7 +38,7 @@ __all__ = [
 Row = dict[str, Any]
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 # entries of the technical record that go into a row
-_FACTS = ("format", "modality", "frame", "rows", "columns")
+_FACTS = ("format", "modality", "frame", "rows", "columns", "instances", "unreadable")
 _CASE_FACTS = ("format", "modality")
 _ALWAYS = ("id", "status", "reason", "detail")
 _NAMED = ("path", "label")

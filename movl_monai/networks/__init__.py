@@ -14,6 +14,7 @@ from .ensemble import EnsembleClassifier
 from .last_tokens import token_width
 from .segmenter import AdaptedSegmenter
 from .trained_state import TrainedStateNetwork, decode_facts, encode_facts
+from .units import UnitClassifier
 
 __all__ = [
     "AdaptedClassifier",
@@ -21,6 +22,7 @@ __all__ = [
     "EnsembleClassifier",
     "PromptedEncoder",
     "TrainedStateNetwork",
+    "UnitClassifier",
     "checkpoint_class_names",
     "checkpoint_task",
     "decode_facts",

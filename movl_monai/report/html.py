@@ -17,6 +17,7 @@ from movl_monai.report.sections.charts import draw_charts
 from movl_monai.report.sections.figures import common_values
 from movl_monai.report.sections.title import page_title, run_name
 from movl_monai.report.tasks import task_of
+from movl_monai.report.words import counting_units
 
 __all__ = ["READABLE_SCHEMAS", "read_report", "render_html", "write_html"]
 
@@ -75,7 +76,7 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes], *, nam
         HTML with links only within the page. Pictures are shrunk if the page would exceed 3 MB.
     """
     task = task_of(report)
-    return render_template(
+    page = render_template(
         f"{task.page}.html",
         own=f"{task.page}_words.html",
         kind=task.kind,
@@ -85,6 +86,8 @@ def render_html(report: Mapping[str, Any], pictures: Mapping[str, bytes], *, nam
         **task.page_values(report),
         **common_values(report, task.figures),
     )
+    unit = (report.get("run") or {}).get("unit")
+    return page if unit is None else counting_units(page, str(unit))
 
 
 def _read_pictures(source: Path, report: Mapping[str, Any], *, drawn: Collection[str]) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 __all__ = [
     "bounds_words",
+    "counting_units",
     "domain_of",
     "figure_with_interval",
     "interval_words",
@@ -176,3 +177,29 @@ def keys_of(parts: Iterable[Mapping[str, Any]], name: str) -> list[str]:
         ['1', '2']
     """
     return list(dict.fromkeys(key for part in parts for key in part.get(name) or {}))
+
+
+def counting_units(page: str, unit: str) -> str:
+    """Return a page of HTML whose counts of images are counts of series, studies or patients.
+
+    Args:
+        page: the page; tags, scripts and style sheets are unchanged.
+        unit: "series", "study" or "patient".
+
+    Example:
+        >>> counting_units('<p title="4 images">12 test images of 12 patients, each 224 pixels.</p>', "study")
+        '<p title="4 images">12 test studies of 12 patients, each 224 pixels.</p>'
+    """
+    several = {"study": "studies", "series": "series"}.get(unit, f"{unit}s")
+
+    def counted(found: re.Match[str]) -> str:
+        return found[1] + (several if found[2] == "images" else unit)
+
+    # texts stand between tags; a count is a number, and at most two words before the noun
+    parts = re.split(r"(<(?:style|script).*?</(?:style|script)>|<[^>]*>)", page, flags=re.DOTALL)
+    return "".join(part if part.startswith("<") else _COUNTED.sub(counted, part) for part in parts)
+
+
+_COUNTED = re.compile(
+    r"(\b\d[\d,.]*(?: of(?: the)? \d[\d,.]*)?(?: %(?: of)?(?: the| all)?)?(?: [a-z-]+){0,2}? )(images?)\b"
+)

@@ -47,7 +47,7 @@ def run_info(
         the trained state, as predictions and exported files name it), ``trainable_parameters``,
         ``backbone_parameters``, ``trainable_percent`` (relative to the backbone's parameters), ``adapter_percent`` (the
         adapter alone), ``prompt``, ``adapter`` (with its settings), ``head`` (for an ensemble those of its members,
-        joined by " + "), ``strategy``, and the given facts.
+        joined by " + "), ``strategy``, of a network for units ``unit`` and ``pooling``, and the given facts.
     """
     commit, modified = _git()
     info: dict[str, Any] = {"seed": seed, "versions": _versions(), "git_commit": commit, "git_modified": modified}
@@ -111,14 +111,19 @@ def _network_facts(network: Any) -> dict[str, Any]:
         facts["adapter"], facts["adapter_percent"] = adapter.settings(), adapter.share_of_backbone()
     for name in ("prompt", "head"):
         part = getattr(network, name, None)
-        settings = getattr(part, "settings", None)  # only some heads have settings
-        known = settings() if callable(settings) else type(part).__name__
-        facts[name] = None if part is None or isinstance(part, nn.Identity) else known
+        facts[name] = None if part is None or isinstance(part, nn.Identity) else _described(part)
+    if unit := getattr(network, "unit", None):  # of several images
+        facts |= {"unit": unit["unit"], "pooling": _described(network.pooling)}
     if (members := getattr(network, "members", None)) is not None:  # an ensemble
         own = [_network_facts(member) for member in members]
         for name in ("prompt", "adapter", "head"):
             facts[name] = " + ".join(str(part[name] or "none") for part in own)
     return facts
+
+
+def _described(part: Any) -> str:
+    settings = getattr(part, "settings", None)  # only some parts have settings
+    return str(settings()) if callable(settings) else type(part).__name__
 
 
 def _checkpoint_facts(checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:

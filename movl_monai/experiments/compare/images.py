@@ -87,7 +87,7 @@ class ComparisonImages:
         if draw not in self._evaluated:
             self._evaluated = {}
             val = self.training(draw).images.select(split="val")
-            datalist = self.test.datalist.part([*val.data, *self.test.datalist])
+            datalist = self.test.datalist.part([*val.instances, *self.test.datalist])
             self._evaluated = {draw: TestData(datalist, concatenate([val, self.test.images]))}
         return self._evaluated[draw]
 
