@@ -86,7 +86,7 @@ class PhantomSummary:
         folder: of the data set.
         images: number of DICOM files.
         kept: True if a complete data set with the same settings already existed.
-        counts: images by "domain/split/label"; an image counts for each of its findings.
+        counts: images, or series of volumes, by "domain/split/label"; an image counts for each of its findings.
     """
 
     folder: Path

@@ -139,7 +139,7 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
 
 
 def draw_lumps(thorax: Thorax, *, z: float, half_height: float, rng: np.random.Generator) -> tuple[Lump, ...]:
-    """Draw one to three lesions at the same height, 24 to 44 mm wide.
+    """Draw one to three lesions at the same height, 20 to 40 mm wide.
 
     Args:
         thorax: the patient.
@@ -148,7 +148,7 @@ def draw_lumps(thorax: Thorax, *, z: float, half_height: float, rng: np.random.G
         rng: random generator.
     """
     places = [_place(rng, (thorax.lung_half_width, thorax.lung_half_depth), z=z) for _ in range(rng.integers(1, 4))]
-    return tuple(Lump(x, y, z, rng.uniform(12, 22), half_height, rng.uniform(0, 60)) for x, y, z in places)
+    return tuple(Lump(x, y, z, rng.uniform(10, 20), half_height, rng.uniform(0, 60)) for x, y, z in places)
 
 
 def _place(rng: np.random.Generator, lung: tuple[float, float], *, z: float) -> tuple[float, float, float]:
