@@ -15,12 +15,14 @@ DEPLOY_RUN := $(DEPLOY_VENV)/bin
 SBOM_VENV ?= $(HOME)/.cache/movl_monai/sbomvenv
 # the last packager of applications; it is only asked what it reads of them, and wants other versions of what it depends on
 PACKAGER_VENV ?= $(DEPLOY_VENV)/packager
+# MONAI Label wants NumPy 1 and pydicom 2
+LABEL_VENV ?= $(HOME)/.cache/movl_monai/labelvenv
 # The dependencies are installed again when pyproject.toml changes, the project itself when this checkout moves.
 WANTED := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 HERE := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundles data train evaluate report test docs examples lint types house language check bench fuzz hostile golden constraints sbom deploy-test clean
+.PHONY: help setup bundles data train evaluate report test docs examples lint types house language check bench fuzz hostile golden constraints sbom deploy-test label-test clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -122,6 +124,15 @@ deploy-test:  ## set up the environment of the MONAI Deploy applications in DEPL
 	  "$(PACKAGER_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check 'holoscan-cli>=4,<4.3'; \
 	fi
 	@MOVL_PACKAGER="$(PACKAGER_VENV)/bin/python" "$(DEPLOY_RUN)/python" -m pytest tests/deploy -W "ignore:Current stack size:RuntimeWarning" $(PYTEST_ARGS)
+
+label-test: setup  ## set up the environment of MONAI Label in LABEL_VENV, and run the test of its app
+	@if [ "$$(cat $(LABEL_VENV)/.movl-monai 2>/dev/null)" != "$$(cksum < examples/monai_label/requirements.txt)" ]; then \
+	  echo "==> Installing MONAI Label in $(LABEL_VENV) (several GB the first time)"; \
+	  $(PYTHON) -m venv "$(LABEL_VENV)" && \
+	  "$(LABEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -r examples/monai_label/requirements.txt && \
+	  cksum < examples/monai_label/requirements.txt > "$(LABEL_VENV)/.movl-monai"; \
+	fi
+	@MOVL_LABEL_PYTHON="$(LABEL_VENV)/bin/python" "$(RUN)/python" -m pytest tests/test_label_app.py $(PYTEST_ARGS)
 
 clean:  ## remove outputs and the phantom (not the virtual environment)
 	rm -rf data/phantom outputs
