@@ -30,6 +30,7 @@ from movl_monai.predict.loader import Decoding, Item, Unit, make_units
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.run import predict_units, skipped_rows
 from movl_monai.predict.tasks import Computer, SegmentedCase, worker_for
+from movl_monai.report.tasks import task_named
 from movl_monai.runs.verbatim import verbatim
 
 __all__ = ["Explanation", "OpenRun", "Prediction", "open_run", "train"]
@@ -260,7 +261,7 @@ class OpenRun(runs.Run):
         return json.loads(page.with_name("report.json").read_text(encoding="utf-8"))
 
     def explain(self, images: Images) -> list[Explanation]:
-        """Compute a saliency map of each image that can be read, for its most probable class.
+        """Compute a saliency map of each image that can be read, for its predicted class.
 
         Args:
             images: as in :meth:`predict`.
@@ -271,11 +272,12 @@ class OpenRun(runs.Run):
         model = self.model
         if model.per_pixel or model.network is None:
             raise ConfigError(f"explain needs a classification with one answer per image, this run is a {model.task}.")
-        found = []
+        found, task = [], task_named(model.task)
         for source, image in self._images(images):
             network_input = torch.from_numpy(image).unsqueeze(0).to(model.device).float() / 255
             with torch.no_grad():
-                best = model.network(network_input).argmax(dim=1)
+                logits = model.network(network_input).float().cpu().numpy()
+            best = torch.from_numpy(task.decide(task.probabilities(logits))).to(model.device)
             method, maps = look(model.network, network_input, best)
             found.append(
                 Explanation(

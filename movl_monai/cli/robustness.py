@@ -34,6 +34,7 @@ from movl_monai.experiments.robustness.runs import (
 )
 from movl_monai.files import write_atomically
 from movl_monai.id_values import parse_overrides
+from movl_monai.report.tasks import task_named
 
 __all__ = ["run"]
 
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.corruption_seed,
         facts={member.name: member.facts for member in members},
         notes=notes,
+        shown=task_named(runs[0].run.task).figures,
         rounds=options.rounds,
     )
     write_result(folder, result, command=_command(options, baseline))

@@ -16,7 +16,7 @@ from movl_monai.evaluation.trust_record import TRUST_FILE, TrustError, read_trus
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.files import to_json, write_atomically
 from movl_monai.networks import EnsembleClassifier, save_atomically, trained_state_sha256
-from movl_monai.report.tasks import CLASSIFICATION
+from movl_monai.report.tasks import CLASSIFICATION, ORDINAL
 from movl_monai.runs.keep_record import find_again
 from movl_monai.runs.output_dir import check_output_dir
 from movl_monai.runs.overrides import reachable
@@ -72,8 +72,8 @@ def make_ensemble(
     for name, run in zip(names, opened, strict=True):
         if run.checkpoint.resolve() == checkpoint.resolve():
             raise ConfigError(f"--output_dir is {name}, one of the runs; choose another folder.")
-        if run.task != CLASSIFICATION.name:
-            raise ConfigError(f"{name} is for {run.task}; an ensemble joins runs of classification.")
+        if run.task not in (CLASSIFICATION.name, ORDINAL.name):
+            raise ConfigError(f"{name} is for {run.task}; an ensemble joins runs of classification or of grades.")
     splits = _check_alike(names, opened)
     members = [_network(number, *known) for number, known in enumerate(zip(names, opened, strict=True))]
     _check_distinct(names, members)

@@ -9,6 +9,7 @@ import numpy as np
 
 from movl_monai.errors import ExportError
 from movl_monai.metrics.conformal import binomial_interval
+from movl_monai.metrics.declared import TaskFigures
 from movl_monai.metrics.paired import mcnemar, paired_figures
 from movl_monai.report.tasks import CLASSIFICATION, Task
 
@@ -70,7 +71,7 @@ def describe_change(
         "same_class": float((classes[0] == classes[1]).mean()),
         "max_logit_difference": _largest(*logits),
         "max_probability_difference": _largest(*probabilities),
-        "labeled": _labeled(*logits, sample) if whole and sample.labels is not None else None,
+        "labeled": _labeled(*logits, sample, task.figures) if whole and sample.labels is not None else None,
         "marks": _marks(before, after, trust) if whole and trust is not None else None,
     }
 
@@ -135,10 +136,11 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max())
 
 
-def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample) -> dict[str, Any]:
+def _labeled(before: np.ndarray, after: np.ndarray, sample: ImageSample, figures: TaskFigures) -> dict[str, Any]:
     labels = np.asarray(sample.labels)
-    found = paired_figures(labels, after, before, patients=sample.patients, metrics=["balanced_accuracy", "accuracy"])
-    flips = mcnemar(labels, after, before)
+    chosen = ["balanced_accuracy", "accuracy"]
+    found = paired_figures(labels, after, before, patients=sample.patients, metrics=chosen, figures=figures)
+    flips = mcnemar(labels, after, before, decide=figures.decide)
     lost, won = flips["only_b"], flips["only_a"]
     return {
         **{

@@ -367,6 +367,15 @@ class Group(GroupFacts, MetricFigures):
     intervals: Intervals
 
 
+class GradeGroup(GroupFacts):
+    """Figures of grades of one patient group."""
+
+    quadratic_kappa: Annotated[float | None, Rule(least=-1, most=1)]
+    within_one: Share | None
+    accuracy: Share | None
+    intervals: Intervals
+
+
 class MaskGroup(GroupFacts):
     """Mean figures of a segmentation of one patient group."""
 
@@ -406,11 +415,19 @@ GroupColumn = Annotated[
     dict[str, dict[str, Group] | dict[str, MainGap] | list[str]],
     Rule(like=dict[str, dict[str, Group]], keys={"gaps": dict[str, Any], "notes": list[str]}),
 ]
+GradeGroupColumn = Annotated[
+    dict[str, dict[str, GradeGroup] | dict[str, MainGap] | list[str]],
+    Rule(like=dict[str, dict[str, GradeGroup]], keys={"gaps": dict[str, Any], "notes": list[str]}),
+]
 MaskGroupColumn = dict[str, dict[str, MaskGroup] | dict[str, GroupGap] | list[str]]
 # by column, and "notes"
 Groups = Annotated[
     dict[str, GroupColumn | list[str]],
     Rule(like=dict[str, GroupColumn], keys={"notes": list[str]}, needs=("notes",)),
+]
+GradeGroups = Annotated[
+    dict[str, GradeGroupColumn | list[str]],
+    Rule(like=dict[str, GradeGroupColumn], keys={"notes": list[str]}, needs=("notes",)),
 ]
 MaskGroups = dict[str, MaskGroupColumn | list[str]]
 

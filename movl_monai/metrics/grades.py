@@ -85,7 +85,7 @@ def grade_figures(
     }
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name, (positive, said, ranking) in questions.items():
             rates = operating_figures(positive, said, weights)
             rates["auroc"] = ranking(weights).auroc()

@@ -137,7 +137,9 @@ def compare_outputs(
     for section in shared:
         one, two = _aligned(parts_a[section], parts_b[section], section, names_a, names_b)
         if weighted is None:
-            pair = [WeightedFigures(part.labels, part.logits, metrics=metrics, figures=figures) for part in (one, two)]
+            pair: list[Figures] = [
+                WeightedFigures(part.labels, part.logits, metrics=metrics, figures=figures) for part in (one, two)
+            ]
             tests[section] = {
                 "n": len(one),
                 "mcnemar": mcnemar(one.labels, one.logits, two.logits, decide=figures.decide),

@@ -111,7 +111,7 @@ def open_model(
         device: device of a run; None takes the first CUDA device, or the CPU. Exported files run on the CPU.
         overrides: ids of the run's config and their values, such as a new path of the backbone's weights.
         bundle_dir: see :func:`movl_monai.engines.open_run`.
-        task: required task; None accepts both.
+        task: a task; models for whole images fit each other, as do those for pixels. None accepts both.
         trust: see :func:`movl_monai.engines.open_run`.
 
     Raises:
@@ -129,7 +129,7 @@ def open_model(
         model = _open_exported(given, overrides)
     else:
         model = _open_run(given, device, overrides, bundle_dir, trust=trust)
-    if task is not None and model.task != task:
+    if task is not None and task_named(model.task).per_pixel != task_named(task).per_pixel:
         raise ConfigError(f"{given.name} is for {model.task}, wanted was {task}; give the run of another bundle.")
     return model
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the help of the command reads the registry, and must not st
     from movl_monai.predict.dicom import ImageFinding, Origin, Stamp
     from movl_monai.predict.job import Ending, Job, Picture
     from movl_monai.predict.loader import Item
+    from movl_monai.predict.model import Model
     from movl_monai.predict.tasks import SegmentedCase
 
 __all__ = ["OUTPUTS", "Output", "check_names", "check_outputs", "check_outside", "output_folders", "register"]
@@ -34,7 +35,7 @@ class Output:
 
     Attributes:
         name: name in `--outputs`.
-        tasks: tasks that have this output.
+        tasks: tasks that have this output; None for all.
         folders: folders of its files, below the folder of the outputs.
 
     Args:
@@ -42,7 +43,7 @@ class Output:
     """
 
     name: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    tasks: ClassVar[tuple[str, ...] | None] = None
     folders: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, job: Job) -> None:
@@ -116,8 +117,9 @@ def check_outputs(names: Sequence[str], task: str) -> list[str]:
         ConfigError: if the list is empty, or an output is unknown or not available for the task.
     """
     check_names(names)
-    if other := [name for name in names if task not in OUTPUTS[name].tasks]:
-        possible = ", ".join(name for name, output in OUTPUTS.items() if task in output.tasks)
+    known = [name for name, output in OUTPUTS.items() if output.tasks is None or task in output.tasks]
+    if other := [name for name in names if name not in known]:
+        possible = ", ".join(known)
         raise ConfigError(f"A model for {task} has the outputs {possible}; it has no {', '.join(other)}.")
     return [name for name in OUTPUTS if name in names]
 
@@ -203,7 +205,7 @@ class _CodedOutput(_DicomOutput):
 class StructuredReport(_CodedOutput):
     """One report per series, see :func:`~movl_monai.predict.dicom.classification_report`."""
 
-    name, tasks, folders, series_offset = "sr", ("classification",), ("sr",), 901
+    name, tasks, folders, series_offset = "sr", ("classification", "ordinal"), ("sr",), 901
 
     def finish(self, ending: Ending) -> None:
         """Report on each series. An image that no report can refer to is left out, and its row says so."""
@@ -263,25 +265,29 @@ class _Findings:
             self._read[file] = self.job.header(file)
             check_source(self._read[file])
         header = self._read[file]
-        finding = _finding(row, header, frame, self.job.model.class_names)
+        finding = _finding(row, header, frame, self.job.model)
         self.sources.setdefault(finding.sop_instance_uid, header)
         self.findings.setdefault((finding.sop_instance_uid, frame), finding)
         return []
 
 
-def _finding(row: Row, header: Any, frame: int | None, class_names: Sequence[str]) -> ImageFinding:
+def _finding(row: Row, header: Any, frame: int | None, model: Model) -> ImageFinding:
     from movl_monai.predict.dicom import ImageFinding
+    from movl_monai.report.tasks import task_named
 
-    values = row.get("calibrated") or row["probabilities"]
+    values, grades = row.get("calibrated") or row["probabilities"], row.get("prediction_set")
+    ordered = task_named(model.task).ordered
     return ImageFinding(
         sop_instance_uid=str(header.SOPInstanceUID),
         sop_class_uid=str(header.SOPClassUID),
         frame=frame,
         predicted=row["predicted"],
-        probabilities=dict(zip(class_names, values, strict=True)),
+        probabilities=dict(zip(model.class_names, values, strict=True)),
         calibrated=bool(row.get("calibrated")),
         outside=row.get("outside"),
         abstained=row.get("abstain"),
+        is_grade=ordered,
+        grades=(grades[0], grades[-1]) if ordered and grades else None,
     )
 
 

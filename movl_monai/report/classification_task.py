@@ -71,11 +71,9 @@ class Classification(Task):
 
     Attributes:
         sets: methods of the prediction sets, the promised one first.
-        ordered: True for grades, whose thresholds and curves are those of "k or more".
     """
 
     sets: ClassVar[tuple[str, ...]] = CLASS_METHODS
-    ordered: ClassVar[bool] = False
 
     name = "classification"
     figures = CLASS_FIGURES
@@ -84,7 +82,7 @@ class Classification(Task):
     goal = "Classification of images into"
     output = "One logit per class, and from them probabilities and the most probable class."
     results = "predictions.csv"
-    row_entries = (
+    row_entries: ClassVar[tuple[str, ...]] = (
         *("id", "status", "reason", "detail", "answer", "format", "modality", "frame", "rows", "columns"),
         *("predicted", "predicted_number", "probabilities", "calibrated"),
         *("ood_score", "outside", "abstain", "prediction_set"),

@@ -11,6 +11,8 @@ from movl_monai.metrics.entries import (
     ClassIntervals,
     Comparison,
     Conformal,
+    GradeFigures,
+    GradeGroups,
     Groups,
     Intervals,
     MaskGroups,
@@ -143,6 +145,39 @@ class Report(Sections, TrustEntries):
     id_domain: str
     far_domains: list[str]
     options: Mapping[str, Any]  # the fields of ReportOptions, as stored
+    run: Mapping[str, Any]
+    notes: list[str]
+    model_card: ModelCard
+    files: NotRequired[Annotated[dict[str, str], Rule(needed=True)]]
+
+
+class GradeSection(Section):
+    """Figures of one set of images with grades, whose predicted grade is the median."""
+
+    grades: GradeFigures
+
+
+class GradeReport(TypedDict):
+    """Report of grades, schema version 2; ``files`` is added when it is written."""
+
+    schema_version: Annotated[int, Rule(only=2)]
+    task: Literal["ordinal"]
+    id: GradeSection | None
+    ood: dict[str, GradeSection]
+    val: NotRequired[GradeSection]
+    calibration_section: NotRequired[GradeSection]
+    calibration: Calibration
+    operating_points: OperatingPoints
+    ood_detection: OODDetection
+    conformal: Conformal
+    abstention: Abstention
+    groups: GradeGroups
+    comparisons: list[Comparison]
+    explanations: Explanations
+    classes: Annotated[list[str], Rule(shortest=2, about="The grades in their order, that of the logits.")]
+    id_domain: str
+    far_domains: list[str]
+    options: Mapping[str, Any]
     run: Mapping[str, Any]
     notes: list[str]
     model_card: ModelCard

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Ordinal(Classification):
     output = "One logit per grade, and from them probabilities, the median grade and a range of grades."
     sets = RANGE_METHODS
     ordered = True
-    row_entries = (*Classification.row_entries, "expected_grade")
+    row_entries: ClassVar[tuple[str, ...]] = (*Classification.row_entries, "expected_grade")
 
     @property
     def comparisons(self) -> tuple[TaskFigures, ...]:
@@ -138,7 +138,7 @@ def grade_rates(section: Mapping[str, Any], classes: Sequence[str]) -> list[dict
     """
     matrix = np.asarray(section["confusion_matrix"], dtype=int)
     rates = {one["label"]: one for one in class_rates(section, classes)}
-    empty = {"sensitivity": None, "intervals": {}}
+    empty: dict[str, Any] = {"sensitivity": None, "intervals": {}}
     return [
         {
             **rates.get(label, empty),

@@ -19,15 +19,19 @@ from typing import (
 )
 
 from movl_monai.files import to_json
-from movl_monai.metrics.declared import CLASS_FIGURES, DECLARED, MetricFigures
+from movl_monai.metrics.declared import CLASS_FIGURES, DECLARED, ORDINAL_FIGURES, MetricFigures
 from movl_monai.metrics.entries import Group
 from movl_monai.metrics.rules import Rule
-from movl_monai.report.entries import Report, Section
+from movl_monai.report.entries import GradeSection, Report, Section
 
 __all__ = ["report_schema"]
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
-_FIGURES: dict[Any, tuple[str, ...]] = {Section: tuple(DECLARED), Group: CLASS_FIGURES.leading}
+_FIGURES: dict[Any, tuple[str, ...]] = {
+    Section: tuple(DECLARED),
+    Group: CLASS_FIGURES.leading,
+    GradeSection: tuple(ORDINAL_FIGURES.declared),
+}
 """Figures that an entry must have."""
 _BOUNDS = {
     "least": "minimum",
@@ -41,18 +45,21 @@ _BOUNDS = {
 Schema = dict[str, Any]
 
 
-def report_schema() -> Schema:
-    """Return the JSON schema (draft 2020-12) of a classification's report.json, schema version 2.
+def report_schema(report: Any = Report) -> Schema:
+    """Return the JSON schema (draft 2020-12) of a report.json, schema version 2.
 
     Entries may have more keys than it lists.
+
+    Args:
+        report: type of the report, of :mod:`movl_monai.report.entries`; that of a classification by default.
 
     Example:
         >>> report_schema()["properties"]["schema_version"]
         {'type': 'integer', 'const': 2}
     """
     definitions: dict[str, Schema] = {}
-    _of(Report, definitions)
-    whole = definitions.pop(Report.__name__)
+    _of(report, definitions)
+    whole = definitions.pop(report.__name__)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "report.json of movl_monai, schema version 2",

@@ -37,6 +37,7 @@ class Task(ABC):
         output: what it gives, as a sentence.
         per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
             head reads maps; else logits are (B, C) and the head reads a vector for each image.
+        ordered: True for classes in an order, such as grades.
         unit: name of a row of its results, in the plural.
         results: file in the folder of an evaluation with a row for each image or case.
         row_entries: entries of the rows of :meth:`answers` that the table of predictions always has, in order.
@@ -49,6 +50,7 @@ class Task(ABC):
     goal: ClassVar[str]
     output: ClassVar[str]
     per_pixel: ClassVar[bool] = False
+    ordered: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
     results: ClassVar[str]
     row_entries: ClassVar[tuple[str, ...]]

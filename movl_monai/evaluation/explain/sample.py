@@ -17,6 +17,7 @@ from movl_monai.fonts import legible_names
 from movl_monai.networks import AdaptedClassifier
 from movl_monai.prompts import VisualPrompt
 from movl_monai.report.entries import Explanations as Entry
+from movl_monai.report.tasks import CLASSIFICATION, task_named
 
 __all__ = ["PICTURE", "Explanations"]
 
@@ -86,7 +87,8 @@ class Explanations:
         if self.num_images == 0 or self.network is None:
             return
         ids, labels = column(batch, "id") or [], label_column(batch) or []
-        predicted = logits_column(output).argmax(dim=1).tolist()
+        task = task_named(str(getattr(self.network, "task", CLASSIFICATION.name)))
+        predicted = task.decide(task.probabilities(logits_column(output).numpy())).tolist()
         domains = column(batch, "domain") or [self.id_domain] * len(ids)
         splits = column(batch, "split") or ["test"] * len(ids)
         for row, (name, label) in enumerate(zip(ids, labels, strict=True)):

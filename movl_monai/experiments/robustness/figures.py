@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from movl_monai.evaluation import WeightedFigures
-from movl_monai.metrics.declared import CLASS_FIGURES
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
 from movl_monai.metrics.intervals import PatientBootstrap
 from movl_monai.metrics.weighted import Metric
 
@@ -35,6 +35,7 @@ def robustness_figures(
     *,
     baseline: str,
     patients: Sequence[str | None] | None = None,
+    shown: TaskFigures = CLASS_FIGURES,
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -49,6 +50,7 @@ def robustness_figures(
         labels: integers (N,) in [0, C), with every class present.
         baseline: name of the network that the others are compared with.
         patients: patient of each image; None if unknown.
+        shown: figures of the task, and its predicted class.
         rounds: number of resamples.
         level: confidence level of the intervals.
         seed: seed of the draws.
@@ -59,7 +61,7 @@ def robustness_figures(
         ``relative_corruption_error`` (``per_corruption``, ``mean``); each figure is ``{"value", "interval"}``, None if
         undefined. ``undefined``: the corruptions that each mean leaves out. ``resampling``; ``notes``.
     """
-    figures = _Figures(logits, labels, baseline)
+    figures = _Figures(logits, labels, baseline, shown)
     once = {name: _number(value[0]) for name, value in figures(np.ones((len(labels), 1))).items()}
     bootstrap = PatientBootstrap(len(labels), patients, rounds=rounds, level=level, seed=seed)
     drawn = bootstrap.resample(figures) if bootstrap.num_resampled > 1 else {}
@@ -77,13 +79,19 @@ def robustness_figures(
 class _Figures:
     """All figures as a function of the image weights, keyed by their parts."""
 
-    def __init__(self, logits: Mapping[str, Mapping[Cell, np.ndarray]], labels: np.ndarray, baseline: str) -> None:
+    def __init__(
+        self,
+        logits: Mapping[str, Mapping[Cell, np.ndarray]],
+        labels: np.ndarray,
+        baseline: str,
+        shown: TaskFigures,
+    ) -> None:
         self.runs = list(logits)
         self.baseline = baseline
         cells = list(logits[baseline])
         self.severities = {name: [s for other, s in cells if other == name] for name, _ in cells if name != CLEAN[0]}
         self.weighted = {
-            (run, cell): WeightedFigures(labels, logits[run][cell], metrics=METRICS)
+            (run, cell): WeightedFigures(labels, logits[run][cell], metrics=METRICS, figures=shown)
             for run in self.runs
             for cell in cells
         }

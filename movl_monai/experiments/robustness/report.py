@@ -13,7 +13,7 @@ import numpy as np
 from movl_monai.evaluation import run_info
 from movl_monai.experiments.robustness.figures import CLEAN, METRICS, Cell, robustness_figures
 from movl_monai.files import jsonable, to_json, today, write_atomically
-from movl_monai.metrics.declared import CLASS_FIGURES
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
 from movl_monai.report.sections.canvas import chart_names
 from movl_monai.report.sections.experiment import Block, Table, render_experiment
 from movl_monai.report.table import figure_with_interval, render_table
@@ -368,6 +368,7 @@ def build_result(
     seed: int = 0,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
     notes: Sequence[str] = (),
+    shown: TaskFigures = CLASS_FIGURES,
     **resampling: Any,
 ) -> dict[str, Any]:
     """Collect the results of a suite.
@@ -381,6 +382,7 @@ def build_result(
         seed: seed of the corruptions.
         facts: facts about each network, without paths.
         notes: further notes for readers.
+        shown: figures of the task, and its predicted class.
         resampling: ``rounds`` and ``level`` of the bootstrap.
 
     Returns:
@@ -388,7 +390,7 @@ def build_result(
         ``corruptions`` (``meaning``, ``parameters`` by severity), ``facts``, ``versions``, and the entries of
         ``robustness_figures``.
     """
-    found = robustness_figures(logits, labels, baseline=baseline, patients=patients, **resampling)
+    found = robustness_figures(logits, labels, baseline=baseline, patients=patients, shown=shown, **resampling)
     names = [name for name in dict.fromkeys(name for name, _ in logits[baseline]) if name != CLEAN[0]]
     counts = Counter(int(label) for label in labels)
     known = patients is not None and None not in patients

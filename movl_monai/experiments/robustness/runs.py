@@ -11,7 +11,7 @@ from typing import Any
 
 from movl_monai.data.kept_splits import SPLITS_FILE, KeptSplits, read_kept_splits
 from movl_monai.errors import ConfigError
-from movl_monai.report.tasks import CLASSIFICATION
+from movl_monai.report.tasks import CLASSIFICATION, ORDINAL
 from movl_monai.runs.overrides import find_ids, reachable
 from movl_monai.runs.provenance import run_info
 from movl_monai.runs.run_record import Run, open_run
@@ -153,13 +153,18 @@ def _find(baseline: str, names: Sequence[str], paths: Sequence[Path]) -> str | N
 
 def _check(runs: Sequence[NamedRun]) -> None:
     for named in runs:
-        if named.run.task != CLASSIFICATION.name:
+        if named.run.task not in (CLASSIFICATION.name, ORDINAL.name):
             raise ConfigError(
                 f"The run '{named.name}' is a {named.run.task}; the robustness suite is about classifications, whose "
                 "labels corruptions do not move. Leave it out."
             )
     first = runs[0]
     for named in runs[1:]:
+        if named.run.task != first.run.task:
+            raise ConfigError(
+                f"The runs are of different tasks: '{first.name}' is a {first.run.task}, '{named.name}' a "
+                f"{named.run.task}. Give runs of one task."
+            )
         if list(named.run.class_names) != list(first.run.class_names):
             raise ConfigError(
                 f"The runs have other classes: {list(first.run.class_names)} in '{first.name}', "

@@ -126,6 +126,9 @@ def _code(class_name: str) -> CodedConcept:
 
 
 _CLASS = private_code("CLASS", "Most probable class")
+_GRADE = private_code("GRADE", "Median grade")
+_LOWEST = private_code("GRADE-LOWEST", "Range of grades, lowest")
+_HIGHEST = private_code("GRADE-HIGHEST", "Range of grades, highest")
 _OUTSIDE = private_code("OUTSIDE", "Outside of what the model was trained on")
 _ABSTAINED = private_code("ABSTAINED", "Model abstains from an answer")
 _REFUSALS = {
@@ -144,11 +147,13 @@ class ImageFinding:
         sop_instance_uid: SOPInstanceUID of the image.
         sop_class_uid: SOPClassUID of the image.
         frame: index of the frame of a multi-frame image, from 0; None for other images.
-        predicted: the most probable class.
+        predicted: the most probable class, or the median grade.
         probabilities: probability of each class, in [0, 1].
         calibrated: whether the probabilities are calibrated; False if the network abstains.
         outside: whether the image is out-of-distribution; None if unknown.
         abstained: whether the network abstains; None if unknown.
+        is_grade: whether the classes are grades.
+        grades: lowest and highest grade of the prediction range; None if unknown.
     """
 
     sop_instance_uid: str
@@ -159,6 +164,8 @@ class ImageFinding:
     calibrated: bool
     outside: bool | None = None
     abstained: bool | None = None
+    is_grade: bool = False
+    grades: tuple[str, str] | None = None
 
 
 @quiet()
@@ -275,7 +282,11 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
             for name, value in finding.probabilities.items()
         ],
         qualitative_evaluations=[
-            sr.QualitativeEvaluation(name=_CLASS, value=codes_of[finding.predicted]),
+            sr.QualitativeEvaluation(name=_GRADE if finding.is_grade else _CLASS, value=codes_of[finding.predicted]),
+            *(
+                sr.QualitativeEvaluation(name=name, value=codes_of[grade])
+                for name, grade in zip((_LOWEST, _HIGHEST), finding.grades or (), strict=False)
+            ),
             *(sr.QualitativeEvaluation(name=name, value=yes_no[value]) for name, value in flags if value is not None),
         ],
         source_images=[
@@ -325,7 +336,12 @@ def _finding(group: Any, class_names: Sequence[str], coded: ClassCodes) -> Image
     image = group.source_images[0]
     reference = image.ReferencedSOPSequence[0]
     frames = reference.get("ReferencedFrameNumber")
-    said = evaluations[_CLASS.value, _CLASS.scheme_designator]
+
+    def named(name: Any) -> str | None:
+        said = evaluations.get((name.value, name.scheme_designator))
+        return next((one for one in class_names if coded[one] == said), None)
+
+    grade, lowest, highest = named(_GRADE), named(_LOWEST), named(_HIGHEST)
 
     def flag(name: Any) -> bool | None:
         value = evaluations.get((name.value, name.scheme_designator))
@@ -335,9 +351,11 @@ def _finding(group: Any, class_names: Sequence[str], coded: ClassCodes) -> Image
         sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
         sop_class_uid=str(reference.ReferencedSOPClassUID),
         frame=None if frames in (None, "") else int(frames if not hasattr(frames, "__iter__") else frames[0]) - 1,
-        predicted=next(name for name in class_names if coded[name] == said),
+        predicted=str(grade or named(_CLASS)),
         probabilities={name: values[class_key(prefix, name)] for name in class_names},
         calibrated=calibrated,
         outside=flag(_OUTSIDE),
         abstained=flag(_ABSTAINED),
+        is_grade=grade is not None,
+        grades=None if lowest is None or highest is None else (lowest, highest),
     )

@@ -236,10 +236,8 @@ def figure_names(report: Mapping[str, Any], figures: TaskFigures, *, shown: Sequ
         figures: figures of its task.
         shown: figures of the first screen.
     """
-    shown = {*shown}
-    if (report.get("calibration") or {}).get("sections"):
-        shown |= {"cross_entropy", "brier", "ece"}
-    return [name for name in figures.titles(len(report["classes"])) if name not in shown]
+    calibrated = ("cross_entropy", "brier", "ece") if (report.get("calibration") or {}).get("sections") else ()
+    return [name for name in figures.titles(len(report["classes"])) if name not in (*shown, *calibrated)]
 
 
 def score_names(report: Mapping[str, Any]) -> list[str]:
