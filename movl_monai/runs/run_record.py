@@ -142,7 +142,8 @@ class Run:
         """Name of the network's task."""
         module, _, name = self.record["settings"]["network_def"]["_target_"].rpartition(".")
         kind = getattr(importlib.import_module(module), name)
-        return str(self._facts.get("task", getattr(kind, "task", "classification")))
+        own = str(getattr(kind, "task", "classification"))
+        return str(self._facts.get("task", own)) if self.checkpoint.is_file() else own
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

@@ -86,6 +86,23 @@ def test_a_report_says_what_it_was_given(
     assert dciodvfy(path) == []
 
 
+@pytest.mark.parametrize("grades", [("1", "3"), ("2", "2"), None])
+def test_a_report_of_grades_has_the_median_and_the_range(
+    radiograph: Dataset, store: Store, dciodvfy: Validator, grades: tuple[str, str] | None
+) -> None:
+    names = ["0", "1", "2", "3"]
+    shares = dict(zip(names, (0.1, 0.2, 0.3, 0.4), strict=True))
+    given = finding(radiograph, predicted="2", probabilities=shares, is_grade=True, grades=grades)
+    document = classification_report([given], [radiograph], origin=ORIGIN, stamp=STAMP, codes_of=ClassCodes(names))
+    path = store(document)
+    (found,) = read_classification_report(path, names)
+    assert (found.predicted, found.is_grade, found.grades) == ("2", True, grades)
+    assert found.probabilities == pytest.approx(shares)
+    assert "Median grade" in document.to_json()
+    assert "Most probable class" not in document.to_json()
+    assert dciodvfy(path) == []
+
+
 def test_a_report_is_unverified_names_its_algorithm_and_says_what_it_is_for(radiograph: Dataset, store: Store) -> None:
     document = dcmread(store(report([radiograph])))
     assert (document.VerificationFlag, document.CompletionFlag) == ("UNVERIFIED", "COMPLETE")
