@@ -155,14 +155,17 @@ def check_labels(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
     names = sorted(set(labels), key=natural_key)
     if joined := [label for label in joined_labels(labels) if label not in exempt]:
         raise DataError(
-            f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. This version takes one "
-            "label per image: choose a column with one label each, or give the classes names without '|', ';' and ','."
+            f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. To predict several "
+            "findings at once add the overlay task_multilabel.json (with fit `--task multilabel`) with "
+            "`--label_separator`; for classes choose a column with one label each, or give the classes names without "
+            "'|', ';' and ','."
         )
     if _are_measurements(names):
         raise DataError(
-            f"The {len(names)} labels look like measurements, not like classes: {', '.join(names[:5])}, ... Group them "
-            "into classes in the column `label`, such as '<50' and '>=50'; to train on these numbers as classes, list "
-            "them in class_names."
+            f"The {len(names)} labels look like measurements, not like classes: {', '.join(names[:5])}, ... To predict "
+            "the number add the overlay task_regression.json (with fit `--task regression`). Else group them into "
+            "classes in the column `label`, such as '<50' and '>=50'; to train on these numbers as classes, list them "
+            "in class_names."
         )
     if len(names) >= _MANY and 2 * len(names) > len(labels):
         raise DataError(

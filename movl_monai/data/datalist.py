@@ -214,6 +214,8 @@ class Datalist(Sequence[Item]):
         return entry | {"patient_id": None if patient is None else self.id_map.patient_id(patient)}
 
     def _summary_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
+        if self.task in ("multilabel", "regression"):
+            return self._target_rows(domain, split, items)
         # images with masks have no class of their own
         named = self.class_names if items and not all("mask" in item for item in items) else []
         classes = [(name, [item for item in items if item["label"] == label]) for label, name in enumerate(named)]
@@ -222,6 +224,26 @@ class Datalist(Sequence[Item]):
         return [
             _row(domain, split or "-", name, str(len(members)), _count_patients(members))
             for name, members in classes
+            if members or name in named
+        ]
+
+    def _target_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
+        """Return a row for the images with each finding or with the number, and for those without and unlabelled."""
+        known = [item for item in items if item["label"] is not None]
+        if self.task == "regression":
+            rows = [(self.class_names[0], known)]
+        else:
+            rows = [
+                (name, [item for item in known if item["label"][position] == 1])
+                for position, name in enumerate(self.class_names)
+            ]
+            rows.insert(0, ("(all)", items))
+            rows.append(("(no finding)", [item for item in known if not any(item["label"])]))
+        rows.append(("(no label)", [item for item in items if item["label"] is None]))
+        named = self.class_names if items else ()
+        return [
+            _row(domain, split or "-", name, str(len(members)), _count_patients(members))
+            for name, members in rows
             if members or name in named
         ]
 

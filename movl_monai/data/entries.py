@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from movl_monai.errors import DataError
 
@@ -66,6 +66,9 @@ class Entry:
         unit: series, study or patient that the image is an instance of, see :mod:`movl_monai.data.units`.
         instance: number of the image in its unit, from 0.
         position: place of a slice along the normal of its plane in mm, None if unknown.
+        findings: values (1, 0, None) of the findings that the source names for the image; None without a label.
+        others: value of all other findings: 0 if the source names those that there are, None if they are unknown.
+        target: label of a task without classes: a tuple of 1, 0 and None for each finding, or a number.
     """
 
     path: Path
@@ -84,6 +87,9 @@ class Entry:
     unit: str | None = None
     instance: int | None = None
     position: float | None = None
+    findings: dict[str, int | None] | None = None
+    others: int | None = None
+    target: Any = None
 
 
 @dataclass

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from movl_monai.data.columns import check_for_splits, is_absent, unused_columns
 from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, locate, parse_split, tidy
+from movl_monai.data.findings import finding_columns, is_no_finding, read_cells, split_names
+from movl_monai.data.label_forms import CLASSES, LabelForm, number_value
 from movl_monai.errors import DataError
 
 __all__ = ["ASSUMED", "Table", "read_csv", "read_table"]
@@ -53,6 +55,7 @@ def read_csv(
     groups_required: bool = True,
     splits: bool = True,
     encoding: str | None = None,
+    form: LabelForm = CLASSES,
 ) -> Listing:
     """Return the entries of a CSV manifest.
 
@@ -68,9 +71,11 @@ def read_csv(
         labelled: False accepts rows, or the whole list, without labels.
         folders: whether a path may be a folder with one DICOM series.
         group_columns: further columns, found by name, whose values become the groups of an image.
-        groups_required: whether a missing group column is an error.
+        groups_required: whether a missing group column, or a missing one of ``form``, is an error.
         splits: whether to use the splits of the list; another column that names splits is then an error.
         encoding: code page of a list that is not Unicode.
+        form: of the labels; without ``form.columns`` and without a column ``label``, the columns of findings are those
+            of ``form.known``, else those that hold only 1, 0, -1 and blanks, which a note names.
 
     Raises:
         DataError: if the file is not text, a column is missing, the splits are in a column of another name, a row has
@@ -78,19 +83,27 @@ def read_csv(
             rows that contradict each other. Rows are numbered as a spreadsheet shows them: the header is row 1.
     """
     root = (data_root or source.parent).absolute()
-    needed = [*(_REQUIRED if labelled else _REQUIRED[:1])]
+    needed = [*(_REQUIRED if labelled and form.is_class else _REQUIRED[:1])]
     needed += [name.lower() for name in group_columns] if groups_required else []
     table = read_table(source, required=needed, known=(*_REQUIRED, *_OPTIONAL), encoding=encoding)
-    used = (*_REQUIRED, *_OPTIONAL, *(name.lower() for name in group_columns))
+    used: tuple[str, ...] = (*_REQUIRED, *_OPTIONAL, *(name.lower() for name in group_columns))
+    labels = {} if form.is_class else _label_columns(table, form, used, source.name, required=groups_required)
+    used = (*used, *labels.values())
     if splits:
         check_for_splits([row for _, row in table.rows], used, source.name)
     listing = Listing(notes=unused_columns(table.columns, used, source.name))
+    if labels:
+        listing.class_names = [name for name in labels if not is_no_finding(name, form)]
+        if not (form.columns or form.known):
+            listing.notes.append(f"Columns of {source.name} taken as findings: {', '.join(listing.class_names)}.")
     if table.assumed:
         listing.notes.append(_assumption(source.name))
     first: dict[tuple[str, int | None], Entry] = {}
     for number, row in ((number, _without_absent(row)) for number, row in table.rows):
         where = f"row {number} of {source.name}"
-        entry = _entry(row, root, where, labelled)
+        entry = _entry(row, root, where, labelled and form.is_class)
+        if not form.is_class:
+            _set_label(entry, row, labels, form, where)
         entry.groups = {name: tidy(row.get(name.lower())) or "" for name in group_columns}
         earlier = first.setdefault((entry.key, entry.frame), entry)
         if earlier is not entry:
@@ -103,6 +116,54 @@ def read_csv(
         else:
             listing.entries.append(entry)
     return listing
+
+
+def _label_columns(table: Table, form: LabelForm, used: Sequence[str], name: str, *, required: bool) -> dict[str, str]:
+    """Return the column of each finding, or of the number, by name; {} for the column ``label``.
+
+    Raises:
+        DataError: if a column is missing or repeated, or no column can hold the labels.
+    """
+    wanted = {column: column.lower() for column in form.columns}
+    present = {column: lower for column, lower in wanted.items() if lower in table.columns}
+    if (missing := [column for column in wanted if column not in present]) and required and not form.known:
+        raise DataError(f"{name} has no column {', '.join(missing)} (label_columns); found: {', '.join(table.names)}.")
+    if not present and "label" in table.columns:
+        return {}
+    if not present:
+        present = {column: column.lower() for column in form.known if column.lower() in table.columns}
+    if not present and form.task == "multilabel" and not (wanted or form.known):
+        free = [column for column in table.columns if column not in used]
+        found = finding_columns([row for _, row in table.rows], free)
+        present = {table.names[table.columns.index(column)]: column for column in found}
+    if present and form.task == "multilabel":
+        present |= {
+            name: name.lower() for name in table.names if is_no_finding(name, form) and name.lower() not in used
+        }
+    if not present and required:
+        kind = "of each finding with 1, 0, -1 or blank" if form.task == "multilabel" else "of numbers"
+        raise DataError(
+            f"{name} must have the column label, or columns {kind} that label_columns names; found: "
+            f"{', '.join(table.names)}."
+        )
+    if twice := [column for column, lower in present.items() if table.columns.count(lower) > 1]:
+        raise DataError(f"{name} has more than one column {', '.join(twice)}; keep one.")
+    return present
+
+
+def _set_label(entry: Entry, row: Mapping[str, str], labels: Mapping[str, str], form: LabelForm, where: str) -> None:
+    text, entry.label = entry.label, None
+    if form.task == "regression":
+        column = next(iter(labels.values()), "label")
+        try:
+            entry.target = number_value(row.get(column) or "")
+        except ValueError as error:
+            raise DataError(f"{where}: the column {column} {error}.") from None
+    elif labels:
+        cells = {name: row.get(column) or "" for name, column in labels.items()}
+        entry.findings = read_cells(cells, form, where)
+    elif text:
+        entry.findings, entry.others = split_names(text, form, where), 0
 
 
 def _assumption(name: str) -> str:
@@ -168,11 +229,13 @@ class Table:
 
     Args:
         columns: names of the columns, in small letters.
+        names: names of the columns as they are written.
         rows: number of each row as a spreadsheet shows it (the header is row 1), and its values by column.
         assumed: the assumed code page; "" for Unicode or a given code page.
     """
 
     columns: list[str]
+    names: list[str]
     rows: list[tuple[int, dict[str, str]]]
     assumed: str = ""
 
@@ -192,8 +255,9 @@ def read_table(source: Path, *, required: Sequence[str], known: Sequence[str], e
     """
     text, assumed = _decode(source.read_bytes(), source.name, encoding)
     text, delimiter = _settle_ends(text)
-    delimiter = delimiter or next((d for d in _DELIMITERS if "path" in _first_row(text, d)), ",")
-    columns = _first_row(text, delimiter)
+    delimiter = delimiter or next((d for d in _DELIMITERS if "path" in map(str.lower, _first_row(text, d))), ",")
+    names = _first_row(text, delimiter)
+    columns = [name.lower() for name in names]
     _check_columns(columns, source.name, required, known)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
@@ -205,7 +269,7 @@ def read_table(source: Path, *, required: Sequence[str], known: Sequence[str], e
                 rows.append((number, _named(values, columns, f"row {number} of {source.name}")))
     except csv.Error as error:
         raise DataError(f"row {number + 1} of {source.name} is not valid CSV: {error}.") from error
-    return Table(columns=columns, rows=rows, assumed=assumed)
+    return Table(columns=columns, names=names, rows=rows, assumed=assumed)
 
 
 def _decode(content: bytes, name: str, encoding: str | None) -> tuple[str, str]:
@@ -284,7 +348,7 @@ def _settle_ends(text: str) -> tuple[str, str | None]:
 def _first_row(text: str, delimiter: str) -> list[str]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return [cell.strip().lower() for cell in next(reader, [])]
+        return [cell.strip() for cell in next(reader, [])]
     except csv.Error:
         return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from movl_monai.data.entries import (
     natural_sorted,
     tidy,
 )
+from movl_monai.data.findings import read_cells, split_names
+from movl_monai.data.label_forms import CLASSES, LabelForm, number_value
 from movl_monai.data.read_folders import file_at_problem, find_files, name_problem
 from movl_monai.errors import DataError
 
@@ -53,12 +55,15 @@ def read_json(
     masks: bool = False,
     group_columns: Sequence[str] = (),
     splits: bool = True,
+    form: LabelForm | None = CLASSES,
 ) -> Listing:
     """Return the entries of a decathlon JSON file.
 
     An entry is a path, or ``{"image": path}`` with optional ``label`` (class name, or number of the class),
     ``patient_id``, ``domain``, ``frame`` and ``id``. Class names come from ``class_names`` (a list) or ``labels``
-    (``{"0": "normal", ...}``); without them the numbers are the names. Missing splits are made later.
+    (``{"0": "normal", ...}``); without them the numbers are the names. Several findings are a list of names, text with
+    a separator, a list of 1, 0 and null in the order of the class names, or fields with 1, 0, -1 or null that
+    ``form.columns`` names; the label of a regression is a number. Missing splits are made later.
 
     Args:
         source: the JSON file.
@@ -66,6 +71,7 @@ def read_json(
         masks: whether ``label`` (or ``mask``) is the path of a mask; a path may then be a folder with a DICOM series.
         group_columns: names of fields whose values become the groups of an image.
         splits: whether to use the splits of the list; a field that holds them is then an error.
+        form: of the labels; None ignores them.
 
     Raises:
         DataError: if it is not JSON of this form, or a label is the path of a mask or a number without a name; with
@@ -78,10 +84,11 @@ def read_json(
         raise DataError(f"{source.name} is not valid JSON; check that the file is complete.") from error
     if not isinstance(content, dict) or not any(isinstance(content.get(name), list) for name in _SECTIONS):
         raise DataError(f"{source.name} must be an object with a list under one of: {', '.join(_SECTIONS)}.")
-    names = _class_names(content)
+    names = None if form is not None and form.task == "regression" else _class_names(content)
     listing = Listing(class_names=None if names is None else [names[number] for number in sorted(names)])
     entries = [raw for section in _SECTIONS for raw in content.get(section) or [] if isinstance(raw, dict)]
-    used = (*_FIELDS, *group_columns)
+    columns = () if form is None else _label_fields(entries, form, listing, source.name)
+    used = (*_FIELDS, *group_columns, *columns)
     if splits and sum(bool(content.get(section)) for section in _SECTIONS) == 1:
         check_for_splits(entries, used, source.name, advice="Put the images under training, validation and test")
     listing.notes = unused_columns((field for entry in entries for field in entry), used, source.name)
@@ -89,12 +96,58 @@ def read_json(
         for position, raw in enumerate(content.get(section) or []):
             where = f"{section}[{position}] of {source.name}"
             fields = raw if isinstance(raw, dict) else {"image": raw}
-            label = None if masks else _label(fields.get("label"), names, where)
+            label = None if masks or form is None or not form.is_class else _label(fields.get("label"), names, where)
             mask = _mask(fields, root, where) if masks else None
             groups = {name: _text(fields.get(name)) or "" for name in group_columns}
             entry = replace(_entry(fields, split, root, where), label=label, mask=mask, groups=groups)
+            if not (masks or form is None or form.is_class):
+                _set_label(entry, fields, columns, form, names, where)
             _add(listing, entry, folders=masks, row=f"{section}[{position}]")
     return listing
+
+
+def _label_fields(
+    entries: Sequence[Mapping[str, Any]], form: LabelForm, listing: Listing, name: str
+) -> tuple[str, ...]:
+    """Return the fields that hold findings or the number, as names of the listing; () for ``label``."""
+    if form.is_class:
+        return ()
+    present = tuple(column for column in form.columns if any(column in entry for entry in entries))
+    if present:
+        listing.class_names = list(form.columns)
+    elif form.columns and not any("label" in entry for entry in entries):
+        raise DataError(f"No entry of {name} has a field {', '.join(form.columns)} (label_columns), or a label.")
+    return present
+
+
+def _set_label(
+    entry: Entry,
+    fields: Mapping[str, Any],
+    columns: Sequence[str],
+    form: LabelForm,
+    names: Mapping[int, str] | None,
+    where: str,
+) -> None:
+    label = fields.get("label")
+    if form.task == "regression":
+        number = fields.get(columns[0]) if columns else label
+        try:
+            entry.target = number_value("" if number is None else str(number))
+        except ValueError as error:
+            raise DataError(f"{where}: the label {error}.") from None
+    elif columns:
+        cells = {name: "" if fields.get(name) is None else str(fields[name]) for name in columns}
+        entry.findings = read_cells(cells, form, where)
+    elif isinstance(label, list) and any(value is None or isinstance(value, (int, float)) for value in label):
+        if names is None or len(label) != len(names):
+            raise DataError(
+                f"{where}: a label of 1, 0 and null needs one value for each of the class_names of the list."
+            )
+        cells = {name: "" if value is None else str(value) for name, value in zip(names.values(), label, strict=True)}
+        entry.findings = read_cells(cells, form, where)
+    elif label is not None:
+        named = [str(part) for part in label] if isinstance(label, list) else _label(label, names, where) or ""
+        entry.findings, entry.others = split_names(named, form, where), 0
 
 
 def _class_names(content: dict[str, Any]) -> dict[int, str] | None:
@@ -161,7 +214,10 @@ def _label(label: Any, names: dict[int, str] | None, where: str) -> str | None:
     if label is None:
         return None
     if isinstance(label, bool) or not isinstance(label, (int, str)):
-        raise DataError(f"{where}: label must be a class name or the number of a class, got {type(label).__name__}.")
+        raise DataError(
+            f"{where}: label must be a class name or the number of a class, got {type(label).__name__}. Several "
+            "findings need the task multilabel, numbers with decimals the task regression."
+        )
     if isinstance(label, str):
         if label.lower().endswith(_MASK_SUFFIXES):
             raise DataError(f"{where}: label is the path of a mask; classification needs a class name or number.")

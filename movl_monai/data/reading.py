@@ -28,18 +28,20 @@ from movl_monai.data.entries import (
     natural_sorted,
 )
 from movl_monai.data.expand import SliceAxis, expand, group_series
+from movl_monai.data.findings import settle_findings
 from movl_monai.data.ids import IdMap
 from movl_monai.data.keep import Keeping, Leak, NewImages, leakage_error, open_keeping
+from movl_monai.data.label_forms import LabelForm, Uncertain, label_form
 from movl_monai.data.sources import PathLike, read_far_sources, read_images, read_ood_sources, read_source, records
 from movl_monai.data.spelling import settle_labels, unify_patients
 from movl_monai.data.splits import (
     check_can_split,
     check_patients,
     check_train_classes,
+    check_train_targets,
     complete_splits,
     set_aside_calibration,
 )
-from movl_monai.data.targets import check_task
 from movl_monai.data.units import Units, assign_units, check_units
 from movl_monai.errors import DataError
 
@@ -55,6 +57,13 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+_FORM = {
+    "label_columns": "columns",
+    "label_separator": "separator",
+    "no_finding": "no_finding",
+    "uncertain": "uncertain",
+}
+"""Arguments of :func:`read_datalist` that :func:`~movl_monai.data.targets.label_form` takes under other names."""
 
 
 def read_datalist(
@@ -84,6 +93,10 @@ def read_datalist(
     new_images: NewImages = None,
     task: str = "classification",
     units: Units | None = None,
+    label_columns: Sequence[str] = (),
+    label_separator: str = "|",
+    no_finding: str = "No Finding",
+    uncertain: Uncertain = "ignore",
 ) -> Datalist:
     """Return the images of a data set with labels, patients, splits and salted ids; no pixel is read.
 
@@ -129,25 +142,42 @@ def read_datalist(
             missing, because the training is older, splits are made as without it.
         new_images: "test" is the split of images that were not part of the training and have no split in the list; None
             leaves them without a split.
-        task: kind of the labels, one of :data:`movl_monai.data.targets.TASKS`.
+        task: kind of the labels, one of :data:`movl_monai.data.targets.TASKS`. With "multilabel" the class names are
+            the findings, in the order of their columns or in natural order; with "regression" they are the name of the
+            number.
+        label_columns: columns of the findings, with 1, 0, -1 (uncertain) or blank (unknown), or of the number. Without
+            them the column ``label`` is used, and in a CSV list without it the columns that look like findings.
+        label_separator: text between the findings of an image in the column ``label``.
+        no_finding: name of an image without a finding, also as a column: 1 makes its blank findings 0.
+        uncertain: meaning of -1.
         units: series, studies or patients that have one label and one prediction; items then have ``unit``, its salted
             id, and ``instance``, the number of the image in it. None for single images.
 
     Raises:
+        ConfigError: if the settings of labels do not fit the task.
         LeakageError: if one patient is in two splits, or an image or patient that the training with the kept splits
             learned from would be scored as test.
-        DataError: for no images, only one class, an unknown class, unknown patients where a split must be made, or a
-            list that cannot be understood.
+        DataError: for no images, only one class, an unknown class, a finding with one value alone in train or val,
+            unknown patients where a split must be made, or a list that cannot be understood.
     """
     ids = id_map if isinstance(id_map, IdMap) else IdMap(id_map, salt=id_salt)
-    check_task(task)
+    form = label_form(
+        task,
+        columns=label_columns,
+        separator=label_separator,
+        no_finding=no_finding,
+        uncertain=uncertain,
+        known=class_names,
+    )
     columns = check_group_columns(group_columns)
-    read = partial(read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns)
+    read = partial(
+        read_source, masks=masks, mask_suffix=mask_suffix, encoding=encoding, group_columns=columns, form=form
+    )
     if units is not None:  # the label of another image of the unit may stand for a blank one
         read = partial(read, labelled=False)
     listing = read(Path(source), data_root=None if data_root is None else Path(data_root))
     _log_notes(listing)
-    names = _settle(listing, class_names, id_domain, merge=merge_labels, masks=masks, pattern=patient_pattern)
+    names = _settle(listing, class_names, id_domain, form, merge=merge_labels, masks=masks, pattern=patient_pattern)
     listing = expand(listing, slice_axis=slice_axis, patients=not one_image_per_patient)
     if one_image_per_patient:
         one_patient_each(listing.entries)
@@ -161,7 +191,7 @@ def read_datalist(
             _split_alike(inside, split_fractions, seed)
         else:
             complete_splits(inside, fractions=split_fractions, seed=seed)
-            check_train_classes(inside, names, allow_missing=allow_missing_classes)
+            _check_train(inside, names, form, allow_missing=allow_missing_classes)
     if keeping is None:
         set_aside_calibration(inside, fraction=calibration_fraction, seed=seed)
     if not leaks:
@@ -177,8 +207,7 @@ def read_datalist(
     )
     for other in [] if masks else others:
         _log_notes(other)
-        settle_labels(other.entries, names, merge=merge_labels, apart=True)
-        _check_labels(other.entries, names)
+        _settle_other(other, names, form, merge=merge_labels)
     labelled = [listing, *others]
     check_group_values([entry for part in labelled for entry in part.entries], columns)
     taken |= {entry.domain or "" for part in others for entry in part.entries}
@@ -206,21 +235,23 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
     """
     columns = check_group_columns(arguments.get("group_columns", ()))
     chosen = {name: arguments[name] for name in ("mask_suffix", "encoding") if name in arguments}
+    settings = {name: arguments[key] for key, name in _FORM.items() if key in arguments}
+    form = label_form(arguments.get("task", "classification"), **settings, known=arguments.get("class_names"))
 
     def read(path: Path, **further: Any) -> Listing:
-        return read_source(path, masks=masks, group_columns=columns, **chosen, **further)
+        return read_source(path, masks=masks, group_columns=columns, form=form, **chosen, **further)
 
     domain, pattern = arguments.get("id_domain", "id"), arguments.get("patient_pattern")
     merge = bool(arguments.get("merge_labels"))
     listing = read(Path(arguments["source"]))
-    names = _settle(listing, arguments.get("class_names"), domain, merge=merge, masks=masks, pattern=pattern)
+    names = _settle(listing, arguments.get("class_names"), domain, form, merge=merge, masks=masks, pattern=pattern)
     inside = _inside_domain(listing, domain)
     respelled = unify_patients(listing.entries)
     if not kept and not arguments.get("allow_patient_overlap"):
         check_patients(inside, allow_overlap=False, respelled=respelled)
     given = {entry.split for entry in inside}
     if not (kept or masks or None in given) and given > {"train", "val"}:
-        check_train_classes(inside, names, allow_missing=bool(arguments.get("allow_missing_classes")))
+        _check_train(inside, names, form, allow_missing=bool(arguments.get("allow_missing_classes")))
     if not kept and "split_fractions" in arguments:
         alone = bool(arguments.get("one_image_per_patient"))
         check_can_split(inside, fractions=arguments["split_fractions"], one_image_per_patient=alone)
@@ -233,17 +264,30 @@ def check_lists(arguments: Mapping[str, Any], *, masks: bool = False, kept: bool
         expanded=False,
     )
     for other in [] if masks else others:
-        settle_labels(other.entries, names, merge=merge, apart=True)
-        _check_labels(other.entries, names)
+        _settle_other(other, names, form, merge=merge)
     read_far_sources(arguments.get("far_dataset_dirs", ()), taken=taken, expanded=False)
 
 
 def _settle(
-    listing: Listing, given: Sequence[str] | None, id_domain: str, *, merge: bool, masks: bool, pattern: str | None
+    listing: Listing,
+    given: Sequence[str] | None,
+    id_domain: str,
+    form: LabelForm,
+    *,
+    merge: bool,
+    masks: bool,
+    pattern: str | None,
 ) -> list[str]:
     """Return the class names, after settling labels, domains and the patients of paths in place."""
     if masks:
         names = check_class_names(given or listing.class_names or ["background", "foreground"])
+    elif form.task == "multilabel":
+        known = given or listing.class_names
+        inside = _inside_domain(listing, id_domain)
+        names = settle_findings(listing.entries, known, inside=inside, trained=given is not None, merge=merge)
+    elif form.task == "regression":
+        names = _number_name(given or form.columns or listing.class_names or ["value"])
+        _check_numbers(_inside_domain(listing, id_domain), trained=given is not None)
     else:
         names = _settle_classes(listing, given, id_domain, merge=merge)
     inside = _inside_domain(listing, id_domain)
@@ -261,6 +305,36 @@ def _settle_classes(listing: Listing, given: Sequence[str] | None, id_domain: st
     found = _class_names(_inside_domain(listing, id_domain), names)
     _check_labels(listing.entries, found)
     return found
+
+
+def _settle_other(listing: Listing, names: Sequence[str], form: LabelForm, *, merge: bool) -> None:
+    """Settle the labels of an out-of-distribution source in place."""
+    if form.task == "multilabel":
+        settle_findings(listing.entries, names, merge=merge)
+    elif form.is_class:
+        settle_labels(listing.entries, names, merge=merge, apart=True)
+        _check_labels(listing.entries, names)
+
+
+def _check_train(entries: Sequence[Entry], names: Sequence[str], form: LabelForm, *, allow_missing: bool) -> None:
+    if form.is_class:
+        check_train_classes(entries, names, allow_missing=allow_missing)
+    else:
+        check_train_targets(entries, names, allow_missing=allow_missing)
+
+
+def _number_name(given: Sequence[str]) -> list[str]:
+    if len(given) != 1:
+        raise DataError(f"class_names of a regression must be the name of its number alone, got {list(given)}.")
+    return [str(given[0])]
+
+
+def _check_numbers(entries: Sequence[Entry], *, trained: bool) -> None:
+    known = [entry.target for entry in entries if entry.target is not None]
+    if not known and not trained:
+        raise DataError("No image has a number; fill the column `label`, or name another one with label_columns.")
+    if len(known) < len(entries):
+        logger.warning("%d of %d images have no number and are in no figure.", len(entries) - len(known), len(entries))
 
 
 def read_mask_datalist(
@@ -400,7 +474,7 @@ def read_unlabelled(
     for record in records(listing):
         record.domain, record.split = domain, None
     for entry in listing.entries:
-        entry.label = None
+        entry.label = entry.findings = entry.target = None
     _group([listing], units, domain)
     return _build_datalist([listing], list(class_names), domain, ids, cases=series, task=task, units=units)
 
@@ -555,7 +629,7 @@ def _item(entry: Entry, labels: dict[str, int], ids: IdMap) -> Item:
         image_id = ids.add(entry.key, path=entry.path, frame=entry.frame)
     item: Item = {
         "image": str(entry.path),
-        "label": None if entry.label is None else labels[entry.label],
+        "label": entry.target if entry.label is None else labels[entry.label],
         "patient_id": entry.patient,
         "split": entry.split,
         "domain": entry.domain,

@@ -11,6 +11,7 @@ from typing import Any
 from movl_monai.data.duplicates import Duplicate
 from movl_monai.data.entries import SkippedFile
 from movl_monai.data.ids import IdMap
+from movl_monai.data.label_forms import label_text
 
 __all__ = ["COLUMNS", "report_rows", "write_report"]
 
@@ -56,7 +57,7 @@ def report_rows(
             "detail": detail,
             "domain": item["domain"],
             "split": item["split"] or "",
-            "label": "" if label is None else class_names[label] if label < len(class_names) else label,
+            "label": label_text(label, class_names),
             "patient": "" if patient is None else id_map.patient_id(patient),
             "frame": item.get("frame", ""),
         }

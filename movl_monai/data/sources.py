@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 from movl_monai.data.columns import assign_patients_by_pattern, missing_files
 from movl_monai.data.entries import Entry, Listing, SkippedFile, file_problem, natural_sorted
 from movl_monai.data.expand import SliceAxis, expand
+from movl_monai.data.label_forms import CLASSES, LabelForm
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import has_pairs, read_files, read_folders, read_pairs
 from movl_monai.data.read_json import is_nnunet, read_json, read_nnunet
@@ -64,6 +65,7 @@ def read_source(
     groups_required: bool = True,
     splits: bool = True,
     encoding: str | None = None,
+    form: LabelForm | None = CLASSES,
 ) -> Listing:
     """Return the entries of a CSV file, a JSON file, or a folder (by its list, else by its layout).
 
@@ -77,6 +79,7 @@ def read_source(
         groups_required: whether a list without such a column is an error; otherwise its images have no value.
         splits: whether to use the splits of a list; a column of another name that holds them is then an error.
         encoding: code page of a CSV file that is not Unicode.
+        form: of the labels; None ignores those of a JSON file.
 
     Raises:
         DataError: if the source does not exist, is of another kind, or has no image, or with ``masks`` no pair; if
@@ -85,6 +88,8 @@ def read_source(
     if source.is_dir():
         reader = reader_of(source, "masks" if masks else "labels")
         if reader is not None:
+            if form is not None and not masks:
+                _check_can_name(form, source)
             listing = reader(source, mask_suffix=mask_suffix) if masks else reader(source)
             if group_columns and groups_required and not all(entry.groups for entry in listing.entries):
                 raise DataError(
@@ -101,14 +106,30 @@ def read_source(
     suffix = source.suffix.lower()
     options: dict[str, Any] = {"data_root": data_root, "group_columns": group_columns, "splits": splits}
     if suffix == ".json":
-        listing = read_json(source, masks=masks, **options)
+        listing = read_json(source, masks=masks, form=form, **options)
     elif suffix in (".csv", ".tsv", ".txt"):
         options |= {"labelled": labelled and not masks, "groups_required": groups_required, "encoding": encoding}
+        options |= {} if form is None or masks else {"form": form}
         listing = read_csv(source, folders=masks, **options)
     else:
         advice = "; save the spreadsheet as 'CSV UTF-8'" if suffix in SPREADSHEETS else ""
         raise DataError(f"A list must be a .csv or .json file, or a folder, got {suffix or 'no suffix'!r}{advice}.")
     return with_images(_with_masks(listing) if masks else listing)
+
+
+def _check_can_name(form: LabelForm, folder: Path) -> None:
+    """Check that class folders are enough for the labels.
+
+    Raises:
+        DataError: if they are not.
+    """
+    if not form.is_class:
+        held = "findings of each image" if form.task == "multilabel" else "number of each image"
+        raise DataError(
+            f"{folder.name!r} is a folder without a list, whose class folders give each image one class. The task "
+            f"{form.task} needs the {held}: a manifest.csv in it with the columns path and label, or with the columns "
+            "that label_columns names."
+        )
 
 
 def _with_masks(listing: Listing) -> Listing:
@@ -131,7 +152,7 @@ def read_images(source: Path) -> Listing:
         return read_files(source)
     if source.is_file() and source.suffix.lower() not in (".csv", ".tsv", ".txt", ".json"):
         return Listing(entries=[Entry(path=source.absolute(), key=source.name)])
-    return read_source(source, labelled=False, splits=False)
+    return read_source(source, labelled=False, splits=False, form=None)
 
 
 def records(listing: Listing) -> list[Entry | SkippedFile]:
@@ -273,11 +294,11 @@ def read_far_source(source: Path) -> Listing:
     elif reader := reader_of(source, "images"):
         listing = with_images(reader(source))
     else:
-        listing = read_source(source, labelled=False, splits=False)
+        listing = read_source(source, labelled=False, splits=False, form=None)
     for record in records(listing):
         record.domain = None
     for entry in listing.entries:
-        entry.label, entry.mask, entry.groups = None, None, {}
+        entry.label, entry.mask, entry.groups, entry.findings, entry.target = None, None, {}, None, None
     return listing
 
 

@@ -12,7 +12,15 @@ from decimal import Decimal
 from movl_monai.data.entries import Entry, natural_sorted
 from movl_monai.errors import DataError
 
-__all__ = ["label_groups", "label_key", "patient_key", "preferred_label", "settle_labels", "unify_patients"]
+__all__ = [
+    "label_groups",
+    "label_key",
+    "merged_spellings",
+    "patient_key",
+    "preferred_label",
+    "settle_labels",
+    "unify_patients",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +113,24 @@ def settle_labels(
         DataError: if there are such labels and ``merge`` is False.
     """
     counts = Counter(entry.label for entry in entries if entry.label is not None)
+    merged, names = merged_spellings(counts, known, merge=merge, apart=apart)
+    for entry in entries:
+        entry.label = merged.get(entry.label or "", entry.label)
+    return names
+
+
+def merged_spellings(
+    counts: Mapping[str, int], known: Sequence[str] | None, *, merge: bool, apart: bool
+) -> tuple[dict[str, str], list[str] | None]:
+    """Return the name that each merged spelling gets, and the known names; see :func:`settle_labels`.
+
+    Args:
+        counts: images of each name.
+        known, merge, apart: as for :func:`settle_labels`.
+
+    Raises:
+        DataError: if names differ only in case, blanks or width, and ``merge`` is False.
+    """
     names = list(known or [])
     groups = [group for group in label_groups([*counts, *names]) if not (apart and set(group) <= set(names))]
     if groups and not merge:
@@ -118,9 +144,7 @@ def settle_labels(
         into = preferred_label(group, counts, names)
         merged |= dict.fromkeys(group, into)
         logger.info("Merged labels into %s: %s.", ascii(into), _listed(group, counts))
-    for entry in entries:
-        entry.label = merged.get(entry.label or "", entry.label)
-    return list(dict.fromkeys(merged.get(name, name) for name in names)) if known is not None else None
+    return merged, list(dict.fromkeys(merged.get(name, name) for name in names)) if known is not None else None
 
 
 def _listed(group: Sequence[str], counts: Mapping[str, int]) -> str:

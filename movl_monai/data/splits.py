@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,16 @@ __all__ = [
     "check_can_split",
     "check_patients",
     "check_train_classes",
+    "check_train_targets",
     "complete_splits",
     "grouped_split",
+    "iterative_split",
     "set_aside_calibration",
 ]
 
 _MAX_FOLDS = 10
 _ATTEMPTS = 5
+_MAX_BINS = 10  # of numbers, when they are split
 logger = logging.getLogger(__name__)
 _MADE: tuple[SplitName, ...] = ("train", "val", "test")  # splits with fractions
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")  # formats that name no patient
@@ -90,6 +94,91 @@ def grouped_split(labels: Sequence[str], groups: Sequence[str], *, fractions: Se
         "No division by patient was found that has every class in every split; give the splits in the "
         "column split of a CSV."
     )
+
+
+def iterative_split(
+    labels: Sequence[Sequence[int | None] | None], groups: Sequence[str], *, fractions: Sequence[float], seed: int
+) -> list[int]:
+    """Split images with several labels into parts that share no group and have similar shares of each label.
+
+    Iterative stratification of the groups: the label with the fewest groups left comes first, and each of its groups
+    goes to the part that wants this label most. A group has the union of the labels of its images. Both values of a
+    label are stratified, and a label with no more groups left than there are parts without it goes to those parts.
+
+    Args:
+        labels: 1, 0 or None (unknown) for each of K labels, of each image; None if all are unknown.
+        groups: group (patient) of each image.
+        fractions: shares of two or more parts, each > 0; they are normalised.
+        seed: of the order of groups and of ties. The result depends on the images, not on their order.
+
+    Returns:
+        Part of each image.
+
+    Raises:
+        DataError: if there are fewer groups than parts.
+
+    Reference:
+        Sechidis, Tsoumakas, Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011, algorithm 1. The
+        values 0 as labels, groups, and the rule for rare labels are ours.
+
+    Example:
+        >>> parts = iterative_split([(1, 0), (0, 1)] * 5, [f"p{i}" for i in range(10)], fractions=(0.6, 0.4), seed=0)
+        >>> [parts.count(part) for part in range(2)], [parts[::2].count(part) for part in range(2)]
+        ([6, 4], [3, 2])
+    """
+    names = sorted(set(groups))
+    if len(names) < len(fractions):
+        raise DataError(
+            f"The images are of {len(names)} patient(s), but each of the {len(fractions)} splits needs one; add "
+            "patients, or make fewer splits."
+        )
+    rows = {name: row for row, name in enumerate(names)}
+    width = max((len(label) for label in labels if label is not None), default=0)
+    has = np.zeros((len(names), 2 * width), dtype=bool)
+    for label, group in zip(labels, groups, strict=True):
+        for place, value in enumerate(label or ()):
+            if value is not None:
+                has[rows[group], 2 * place + value] = True
+    dealt = _deal_iteratively(has, np.asarray(fractions, dtype=float) / sum(fractions), np.random.default_rng(seed))
+    return [int(dealt[rows[group]]) for group in groups]
+
+
+def _deal_iteratively(has: np.ndarray, share: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return the part of each of N groups with the labels ``has`` (N, L)."""
+    parts = np.full(len(has), -1)
+    order = random.permutation(len(has))
+    wanted, total = share[:, None] * has.sum(axis=0), share * len(has)
+    given = np.zeros(wanted.shape, dtype=int)
+    while (parts < 0).any():
+        free = parts < 0
+        left = has[free].sum(axis=0)
+        label = int(np.argmin(np.where(left > 0, left, np.inf))) if (left > 0).any() else None
+        waiting = [row for row in order if free[row] and (label is None or has[row, label])]
+        for number, row in enumerate(waiting):
+            # the label wanted most, then the largest part that is not full, then chance
+            scores = total if label is None else wanted[:, label] + 1e-6 * total
+            lacking = [part for part in range(len(share)) if label is not None and not given[part, label]]
+            choice = lacking if len(waiting) - number <= len(lacking) else range(len(share))
+            best = max(scores[part] for part in choice)
+            part = int(random.choice([part for part in choice if scores[part] >= best - 1e-9]))
+            parts[row] = part
+            wanted[part] -= has[row]
+            given[part] += has[row]
+            total[part] -= 1
+    return parts
+
+
+def _quantile_labels(numbers: Sequence[float | None], groups: Sequence[str], parts: int) -> list[str]:
+    """Return a bin for each image: its patient's rank by the mean number, in bins of several patients per part."""
+    values: dict[str, list[float]] = {group: [] for group in sorted(set(groups))}
+    for number, group in zip(numbers, groups, strict=True):
+        values[group] += [] if number is None else [number]
+    known = sorted((group for group in values if values[group]), key=lambda group: (np.mean(values[group]), group))
+    bins = max(1, min(_MAX_BINS, len(known) // (2 * parts)))
+    found = {group: rank * bins // len(known) for rank, group in enumerate(known)}
+    for place, group in enumerate(group for group in values if not values[group]):
+        found[group] = place % bins  # without a number any bin will do
+    return [f"bin {found[group]}" for group in groups]
 
 
 def _folds(
@@ -267,14 +356,20 @@ def _checked(fractions: Sequence[float]) -> Sequence[float]:
 
 def _distribute(pool: list[Entry], targets: list[SplitName], fractions: list[float], seed: int) -> None:
     unlabelled = sum(entry.label is None for entry in pool)
-    if unlabelled:
+    by_target = any(entry.target is not None for entry in pool)
+    if unlabelled and not by_target:
         raise DataError(f"{unlabelled} of the {len(pool)} images to be split have no label; label them or remove them.")
     if len(targets) == 1:
         parts = [0] * len(pool)
     else:
         _check_known(pool)
-        labels, patients = [str(entry.label) for entry in pool], [str(entry.patient) for entry in pool]
-        parts = grouped_split(labels, patients, fractions=fractions, seed=seed)
+        patients, targets_of = [str(entry.patient) for entry in pool], [entry.target for entry in pool]
+        if any(isinstance(target, tuple) for target in targets_of):
+            parts = iterative_split(targets_of, patients, fractions=fractions, seed=seed)
+        else:
+            labels = [str(entry.label) for entry in pool]
+            labels = _quantile_labels(targets_of, patients, len(fractions)) if by_target else labels
+            parts = grouped_split(labels, patients, fractions=fractions, seed=seed)
     for entry, part in zip(pool, parts, strict=True):
         entry.split = targets[part]
     shares = ", ".join(f"{split} {parts.count(part)}" for part, split in enumerate(targets))
@@ -346,3 +441,43 @@ def check_train_classes(entries: Sequence[Entry], class_names: Sequence[str], *,
                 "`--allow_missing_classes true` goes on without."
             )
         logger.warning("No image of class %s in %s.", ", ".join(map(repr, absent)), split)
+
+
+def check_train_targets(entries: Sequence[Entry], names: Sequence[str], *, allow_missing: bool = False) -> None:
+    """Check that train and val have images with and without each finding, or different numbers.
+
+    Args:
+        entries: images of the in-distribution domain.
+        names: of the findings, or of the number.
+        allow_missing: log what val lacks, instead of raising.
+
+    Raises:
+        DataError: if a finding has no positive or no negative image in train or val, or train has fewer than two
+            different numbers, or val has none.
+    """
+    for split in SPLITS:
+        targets = [entry.target for entry in entries if entry.split == split]
+        absent = [what for position, name in enumerate(names) for what in _absent(targets, position, name, split)]
+        if not targets or not absent:
+            continue
+        if split == "train":
+            raise DataError(f"In train there is {absent[0]}; add some, or leave it out (label_columns).")
+        if split == "val" and not allow_missing:
+            raise DataError(
+                f"In val there is {absent[0]}, so that the state is selected without a look at it. Move some to val, "
+                "or leave the column split empty to have splits made; `--allow_missing_classes true` goes on without."
+            )
+        logger.warning("In %s there is %s.", split, "; ".join(absent))
+
+
+def _absent(targets: Sequence[Any], position: int, name: str, split: SplitName) -> Iterator[str]:
+    """Yield what a split lacks of a finding, or of a number."""
+    known = [target for target in targets if target is not None]
+    if not any(isinstance(target, tuple) for target in known):
+        if len(set(known)) < (2 if split == "train" else 1):
+            yield f"no image with the number {name!r}" if not known else f"one number {name!r} for all images"
+        return
+    values = {target[position] for target in known}
+    yield from (
+        f"no image {word} the finding {name!r}" for value, word in ((1, "with"), (0, "without")) if value not in values
+    )

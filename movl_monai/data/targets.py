@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from movl_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["LABELS", "Labels", "check_task", "label_tensor", "labels_of"]
 
@@ -16,10 +17,10 @@ class Labels:
     """One class for each image: an integer, -1 if unknown.
 
     Attributes:
-        dtype: of a tensor of labels.
+        dtype: of a tensor of labels, as torch names it.
     """
 
-    dtype: ClassVar[torch.dtype] = torch.int64
+    dtype: ClassVar[str] = "int64"
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return the label of an image without one."""
@@ -31,13 +32,15 @@ class Labels:
 
     def tensor(self, values: Sequence[Any], class_names: Sequence[str]) -> torch.Tensor:
         """Return N labels as a tensor: (N,), or (N, K) of K findings."""
-        return torch.tensor(values, dtype=self.dtype)
+        import torch  # lists are read without it
+
+        return torch.tensor(values, dtype=getattr(torch, self.dtype))
 
 
 class FindingLabels(Labels):
     """Several findings for each image: 1, 0, or NaN if unknown, for each of K findings; None in an item is NaN."""
 
-    dtype = torch.float32
+    dtype = "float32"
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return K times NaN."""
@@ -55,7 +58,7 @@ class FindingLabels(Labels):
 class NumberLabels(Labels):
     """A number for each image, NaN if unknown."""
 
-    dtype = torch.float32
+    dtype = "float32"
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return NaN."""

@@ -154,9 +154,11 @@ def assign_units(entries: Sequence[Entry], units: Units, *, known: bool = True) 
     ordered = [_in_order(units, part, _place_of_entry) for part in groups.values()]
     for whole, part in zip(groups.values(), ordered, strict=True):
         label = next((entry.label for entry in whole if entry.label is not None), None)
+        target = next((entry.target for entry in whole if entry.target is not None), None)
         for number, entry in enumerate(part):
             entry.instance = number
             entry.label = label if entry.label is None else entry.label
+            entry.target = target if entry.target is None else entry.target
     return [entry for part in ordered for entry in part]
 
 
