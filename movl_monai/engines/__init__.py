@@ -19,6 +19,7 @@ from .class_weights import (
     balanced_sample_weights,
     foreground_sample_weights,
     resolve_class_weights,
+    resolve_finding_weights,
     resolve_mask_weights,
 )
 from .earlier import check_evaluation
@@ -38,6 +39,14 @@ from .map_cache import MapSet
 from .resume import Resume
 from .selecting_evaluator import MoreCandidates, SelectingEvaluator
 from .stage import PARTS, Stage, optimizer_groups, set_trainable_parts, stage_starts, total_epochs
+from .target_probes import (
+    FindingsProbe,
+    NumberProbe,
+    fit_findings,
+    fit_ridge,
+    target_scale,
+    target_standardization,
+)
 from .tokens import TokenSet, start_prompts
 from .trainer import StagedTrainer
 from .validation import BestCheckpoint, LoadCheckpoint, ValidateStart
@@ -47,6 +56,7 @@ __all__ = [
     "PARTS",
     "BestCheckpoint",
     "FeatureSet",
+    "FindingsProbe",
     "HeadSolver",
     "InstanceSet",
     "KeepRunRecord",
@@ -56,6 +66,7 @@ __all__ = [
     "LoadCheckpoint",
     "MapSet",
     "MoreCandidates",
+    "NumberProbe",
     "Resume",
     "Run",
     "SelectingEvaluator",
@@ -72,7 +83,9 @@ __all__ = [
     "check_output_dir",
     "check_overrides",
     "extract_features",
+    "fit_findings",
     "fit_linear_probe",
+    "fit_ridge",
     "foreground_sample_weights",
     "keep_strings",
     "layer_losses",
@@ -81,11 +94,14 @@ __all__ = [
     "optimizer_groups",
     "prepare_image_batch",
     "resolve_class_weights",
+    "resolve_finding_weights",
     "resolve_mask_weights",
     "set_trainable_parts",
     "stage_starts",
     "standardization",
     "start_prompts",
+    "target_scale",
+    "target_standardization",
     "total_epochs",
     "unreferenced_ids",
     "unwrap",

@@ -14,6 +14,7 @@ __all__ = [
     "balanced_sample_weights",
     "foreground_sample_weights",
     "resolve_class_weights",
+    "resolve_finding_weights",
     "resolve_mask_weights",
 ]
 
@@ -51,6 +52,40 @@ def resolve_class_weights(class_weights: ClassWeights, labels: torch.Tensor, num
     return [float(weight) for weight in class_weights]
 
 
+def resolve_finding_weights(class_weights: ClassWeights, labels: torch.Tensor, num_findings: int) -> list[float] | None:
+    """Return the weight of the positive images of each finding, or None for all ones.
+
+    Args:
+        class_weights: "balanced" for negative / positive images, the weights themselves, or None.
+        labels: training labels of 1, 0 and NaN, (N, K).
+        num_findings: K.
+
+    Raises:
+        ConfigError: for another word, or another number of weights than findings.
+        DataError: if "balanced" meets a finding without positive or negative images.
+
+    Example:
+        >>> resolve_finding_weights("balanced", torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, float("nan")]]), 2)
+        [3.0, 0.5]
+    """
+    if class_weights is None:
+        return None
+    if class_weights == "balanced":
+        positive, negative = ((labels == value).sum(dim=0).tolist() for value in (1, 0))
+        if 0 in positive or 0 in negative:
+            raise DataError(
+                f"Every finding needs positive and negative training images for balanced weights, got {positive} "
+                f"positive and {negative} negative ones."
+            )
+        return [rest / count for count, rest in zip(positive, negative, strict=True)]
+    if isinstance(class_weights, str) or len(class_weights) != num_findings:
+        raise ConfigError(
+            f"class_weights must be 'balanced', null, or {num_findings} numbers in the order of the findings, "
+            f"got {class_weights!r}."
+        )
+    return [float(weight) for weight in class_weights]
+
+
 def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Return one weight per image for a sampler that draws every class equally often.
 
@@ -62,12 +97,18 @@ def balanced_sample_weights(labels: torch.Tensor, num_classes: int) -> torch.Ten
         float64 (N,), N / (num_classes * count of the image's class).
 
     Raises:
+        ConfigError: for labels of several findings, or numbers.
         DataError: if a class has no images.
 
     Example:
         >>> balanced_sample_weights(torch.tensor([0, 0, 0, 1]), 2).tolist()
         [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
     """
+    if torch.as_tensor(labels).is_floating_point():
+        raise ConfigError(
+            "Balanced sampling draws every class equally often, and images with several findings, or a number, have no "
+            "class. Leave the overlay sampling_balanced out; for findings set `--class_weights balanced`."
+        )
     weights = resolve_class_weights("balanced", labels, num_classes)
     return torch.tensor(weights, dtype=torch.float64)[torch.as_tensor(labels, dtype=torch.int64)]
 

@@ -23,6 +23,7 @@ __all__ = [
     "LabelMappingFit",
     "LinearProbe",
     "LinearProbeSolution",
+    "ProbeFit",
     "fit_linear_probe",
     "layer_losses",
     "standardization",
@@ -37,20 +38,33 @@ class LinearProbeSolution:
     """An optimal linear probe: logits = weight ((f - mean) / scale) + bias, or those of an ordinal head.
 
     Args:
-        weight: (num_classes, num_features), or (1, num_features) of an ordinal head, float32.
+        weight: (num_classes, num_features), or (1, num_features) of an ordinal head or a number, float32.
         bias: (num_classes,), or (num_classes - 1,) of an ordinal head, float32.
         mean: (num_features,), float32.
         scale: positive scalar tensor.
-        l2: the L2 strength.
-        val_loss: mean cross entropy on the validation features, None without them.
+        l2: the L2 strength; of several findings one for each.
+        val_loss: mean cross entropy on the validation features (of a number the squared error), None without them.
+        penalty: strength of the L2 penalty in further training, see :class:`HeadSolver`; None for none.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
     mean: torch.Tensor
     scale: torch.Tensor
-    l2: float
+    l2: float | tuple[float, ...]
     val_loss: float | None
+    penalty: float | torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """Solution on standardised features, with the fields of :class:`LinearProbeSolution`."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    l2: float | tuple[float, ...]
+    val_loss: float
+    penalty: float | torch.Tensor
 
 
 def standardization(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,7 +223,21 @@ class LinearProbe:
         if basis is not None:
             train, val = train @ basis, val @ basis
         own = type(getattr(network, "head", None))
-        head = own if issubclass(own, LinearHead) else LinearHead
+        fit = self._fit(train, labels, val, val_labels, own if issubclass(own, LinearHead) else LinearHead)
+        weight = fit.weight if basis is None else fit.weight @ basis.T
+        return LinearProbeSolution(
+            weight.float().cpu(), fit.bias.float().cpu(), mean.float(), scale.float(), fit.l2, fit.val_loss, fit.penalty
+        )
+
+    def _fit(
+        self,
+        train: torch.Tensor,
+        labels: torch.Tensor,
+        val: torch.Tensor,
+        val_labels: torch.Tensor,
+        head: type[LinearHead],
+    ) -> ProbeFit:
+        """Solve on standardised features (N, F) for every L2 strength, and return the best solution on val."""
         best, start = None, None
         for l2 in sorted(self.l2, reverse=True):
             start = fit_linear_probe(
@@ -227,19 +255,15 @@ class LinearProbe:
         if best is None:
             raise MovlError("The linear probe has no finite validation loss; check the features for NaN.")
         loss, l2, (weight, bias) = best
-        if basis is not None:
-            weight = weight @ basis.T
         _LOGGER.info("Linear probe solved: l2 = %.3g chosen on val (cross entropy %.4f).", l2, loss)
-        return LinearProbeSolution(
-            weight.float().cpu(), bias.float().cpu(), mean.float(), scale.float(), l2=l2, val_loss=loss
-        )
+        return ProbeFit(weight, bias, l2, loss, l2)
 
-    def apply(self, network: nn.Module) -> float:
-        """Solve, load the solution into the network's head, and return the chosen L2 strength."""
+    def apply(self, network: nn.Module) -> float | torch.Tensor:
+        """Solve, load the solution into the network's head, and return the L2 strength for its further training."""
         solution = self.solve(network)
         head: Any = network.head
         head.load_solution(solution.weight, solution.bias, solution.mean, solution.scale)
-        return solution.l2
+        return solution.penalty if solution.penalty is not None else 0.0
 
     def _weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         weights = resolve_class_weights(self.class_weights, labels.cpu(), self.num_classes)
@@ -272,8 +296,8 @@ def _features_of(network: Any, *sets: Any) -> list[torch.Tensor]:
 class HeadSolver(Protocol):
     """Solver of a network's head from training images."""
 
-    def apply(self, network: nn.Module) -> float:
-        """Set ``network.head``; return the L2 strength for its further training, 0 for none."""
+    def apply(self, network: nn.Module) -> float | torch.Tensor:
+        """Set ``network.head``; return the L2 strength for its further training, 0 for none, or one per output (K,)."""
 
 
 class LabelMappingFit:

@@ -80,7 +80,7 @@ class Resume:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if trainer.scaler is not None and state["scaler"] is not None:
             trainer.scaler.load_state_dict(state["scaler"])
-        trainer.head_l2 = float(state["head_l2"])
+        trainer.head_l2 = state["head_l2"]
         trainer.kept_states = dict(state["kept_states"])
         trainer.state.epoch = int(state["epoch"])
         trainer.state.iteration = trainer.state.epoch * int(trainer.state.epoch_length)
@@ -98,7 +98,9 @@ def _strategy(trainer: Any) -> dict[str, str]:
     settings |= {"accumulation_steps": trainer.accumulation_steps, "clip_grad_norm": trainer.clip_grad_norm}
     labels = getattr(getattr(trainer.data_loader, "dataset", None), "labels", None)
     if labels is not None:  # the images are told by the splits that a training keeps
-        settings[_LABELS] = f"digest {hashlib.sha256(np.asarray(labels, np.int64).tobytes()).hexdigest()[:8]}"
+        values = np.asarray(labels)
+        values = values if values.dtype.kind == "f" else values.astype(np.int64)
+        settings[_LABELS] = f"digest {hashlib.sha256(values.tobytes()).hexdigest()[:8]}"
     return {name: str(value) for name, value in settings.items()}
 
 

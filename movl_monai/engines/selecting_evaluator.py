@@ -11,11 +11,12 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
+from numpy.typing import ArrayLike
 from torch import nn
 
 from movl_monai.errors import ConfigError
 from movl_monai.metrics.intervals import PatientBootstrap
-from movl_monai.metrics.weighted import METRICS, WeightedFigures
+from movl_monai.metrics.selecting import SELECTING, selecting_figure
 from movl_monai.networks import unwrap
 
 from .features import prepare_image_batch
@@ -42,7 +43,7 @@ class SelectingEvaluator(SupervisedEvaluator):
 
     Args:
         tie_break: name of a metric in ``additional_metrics``, higher is better; None keeps the earliest of equals.
-        selection: "clear" as above, for logits (C,) of classes; "best" compares only the metrics.
+        selection: "clear" as above; "best" compares only the metrics.
         patients: patient of each image of the loader, in its order, None for an unknown patient; None if all are
             unknown.
         tokens: cached tokens of the loader's images, at which validation then starts; their rows are the batch's
@@ -79,7 +80,7 @@ class SelectingEvaluator(SupervisedEvaluator):
         self.tie_break = tie_break
         self.state.best_tie_break = None
         self.state.first_logits = None
-        self._rows: list[tuple[np.ndarray, int]] = []
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
         if self.figure is not None:
             self.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
             self.add_event_handler(Events.ITERATION_COMPLETED, self._keep_rows)
@@ -94,7 +95,7 @@ class SelectingEvaluator(SupervisedEvaluator):
         if not better or self.figure is None or self.state.first_logits is None:
             return better
         share = share_ahead(
-            [label for _, label in self._rows],
+            np.stack([label for _, label in self._rows]),
             np.stack([logits for logits, _ in self._rows]),
             self.state.first_logits.numpy(),
             figure=self.figure,
@@ -112,8 +113,9 @@ class SelectingEvaluator(SupervisedEvaluator):
         output: Any = engine.state.output
         for one in [output] if isinstance(output, dict) else output:
             logits, labels = torch.as_tensor(one[Keys.PRED]), torch.as_tensor(one[Keys.LABEL])
-            for row, label in zip(logits.reshape(-1, logits.shape[-1]).float().cpu(), labels.reshape(-1), strict=True):
-                self._rows.append((row.numpy(), int(label)))
+            rows = logits.reshape(-1, logits.shape[-1]).float().cpu().numpy()
+            known = labels.reshape(len(rows), *labels.shape[logits.ndim - 1 :]).cpu().numpy()
+            self._rows += zip(rows, known, strict=True)
 
     def _keep_best(self, engine: Engine) -> None:
         if self.tie_break is not None and self.state.best_metric_epoch == self.state.epoch:
@@ -136,7 +138,7 @@ class _TokenBatch:
 
 
 def share_ahead(
-    labels: Sequence[int],
+    labels: ArrayLike,
     logits: np.ndarray,
     others: np.ndarray,
     *,
@@ -147,14 +149,14 @@ def share_ahead(
 ) -> float:
     """Return the share of resamples of the patients in which one network is ahead of another on the same images.
 
-    A network is ahead if it has the higher figure, or with equal figures the lower cross entropy. Resamples without a
-    value of the figure, because a class is missing, are ignored.
+    A network is ahead if it has the higher figure, or with equal figures the lower cross entropy, for a number the
+    lower squared error. Resamples without a value of the figure, because a class is missing, are ignored.
 
     Args:
-        labels: integers (N,) in [0, C).
-        logits: (N, C), before softmax.
+        labels: integers (N,) in [0, C); of several findings 1, 0 and NaN (N, C), of a number (N,).
+        logits: (N, C), before softmax or sigmoid; of a number (N, 1).
         others: (N, C), of the other network.
-        figure: a name of :data:`~movl_monai.metrics.weighted.METRICS`, higher is better.
+        figure: a name of :data:`~movl_monai.metrics.selecting.SELECTING`, higher is better.
         patients: patient of each image, as in :func:`~movl_monai.evaluation.bootstrap_intervals`.
         rounds: number of resamples.
         seed: of the draws.
@@ -167,15 +169,13 @@ def share_ahead(
         >>> share_ahead([0, 1, 0, 1], logits, logits / 2), share_ahead([0, 1, 0, 1], logits, logits)
         (1.0, 0.0)
     """
-    names: Any = [figure, "cross_entropy"]
-    one, two = (WeightedFigures(labels, values, metrics=names) for values in (logits, others))
+    one, two = (selecting_figure(figure, labels, values) for values in (logits, others))
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
-        a, b = one(weights), two(weights)
-        return {name: a[name] - b[name] for name in names}
+        return {name: a - b for name, a, b in zip(("gain", "loss"), one(weights), two(weights), strict=True)}
 
-    found = PatientBootstrap(len(labels), patients, rounds=rounds, seed=seed).resample(differences)
-    gain, loss = found[figure], found["cross_entropy"]
+    found = PatientBootstrap(len(logits), patients, rounds=rounds, seed=seed).resample(differences)
+    gain, loss = found["gain"], found["loss"]
     defined = np.isfinite(gain)
     equal = np.isclose(gain, 0, atol=1e-12)
     ahead = np.where(equal, loss < 0, gain > 0)[defined]
@@ -189,9 +189,9 @@ def _figure(selection: str, key_metrics: Sequence[str]) -> str | None:
     if selection == "best":
         return None
     figure = key_metrics[0].removeprefix("val_") if key_metrics else ""
-    if figure not in METRICS:
+    if figure not in SELECTING:
         raise ConfigError(
-            f"selection='clear' resamples one of {', '.join(METRICS)}, the key metric is '{figure}'; "
+            f"selection='clear' resamples one of {', '.join(SELECTING)}, the key metric is '{figure}'; "
             "set selection to 'best'."
         )
     return figure

@@ -25,6 +25,7 @@ from .instances import InstanceSet
 from .linear_probe import HeadSolver, standardization
 from .resume import Resume
 from .stage import Stage, set_trainable_parts, stage_starts, total_epochs
+from .target_probes import target_standardization
 from .tokens import TokenSet
 
 __all__ = ["StagedTrainer"]
@@ -125,7 +126,8 @@ class StagedTrainer(SupervisedTrainer):
         self.resume = resume
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
-        self.head_l2 = 0.0  # penalty of the solved head, kept in its further training
+        # penalty of the solved head, kept in its further training; (K,) of K findings
+        self.head_l2: float | torch.Tensor = 0.0
         self.kept_states: dict[str, dict[str, torch.Tensor]] = {}  # states of handlers, kept over a resume
         self._entered = -1
         self._plain: torch.Tensor | None = None
@@ -189,6 +191,8 @@ class StagedTrainer(SupervisedTrainer):
         head = unwrap(self.network).head
         if hasattr(head, "set_standardization"):
             head.set_standardization(*standardization(features.values))  # type: ignore[operator]
+        if getattr(head, "num_classes", 0) == 1:
+            head.set_target(*target_standardization(features.labels))  # type: ignore[operator]
 
     def _enter_stage(self, epoch: int) -> None:
         """Enter every stage that begins at or before ``epoch`` (from 0); stages resumed midway keep their state."""
@@ -231,9 +235,13 @@ class StagedTrainer(SupervisedTrainer):
 
     def _head_penalty(self) -> torch.Tensor | float:
         """Return the L2 penalty of the solved head, while the stage trains the head."""
-        if not self.head_l2 or self.stages[self._entered].lr.get("head", 0.0) <= 0:
+        per_output = isinstance(self.head_l2, torch.Tensor)
+        if not (per_output or self.head_l2) or self.stages[self._entered].lr.get("head", 0.0) <= 0:
             return 0.0
-        return 0.5 * self.head_l2 * unwrap(self.network).head.weight.square().sum()  # type: ignore[union-attr, operator]
+        weight: torch.Tensor = unwrap(self.network).head.weight  # type: ignore[union-attr, assignment]
+        if isinstance(self.head_l2, torch.Tensor):
+            return 0.5 * (self.head_l2.to(weight) * weight.square().sum(dim=1)).sum()
+        return 0.5 * self.head_l2 * weight.square().sum()
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
         self._set_learning_rates()

@@ -26,14 +26,19 @@ from movl_monai.metrics.classification_metrics import (
     check_finite,
     refuse_probabilities,
 )
+from movl_monai.metrics.weighted_targets import WeightedErrors, WeightedFindings
 
 __all__ = [
     "BalancedAccuracy",
     "EpochMetric",
     "LabelOrder",
     "MacroAUROC",
+    "MacroFindingAUROC",
     "MeanCaseDice",
+    "NegativeBinaryCrossEntropy",
     "NegativeCrossEntropy",
+    "NegativeMeanAbsoluteError",
+    "NegativeMeanSquaredError",
     "NegativePixelCrossEntropy",
     "QuadraticKappa",
     "key_metric",
@@ -86,6 +91,11 @@ class EpochMetric(Metric):
         logits = evenly_divisible_all_gather(torch.cat(self._logits), concat=True).numpy()
         labels = evenly_divisible_all_gather(torch.cat(self._labels), concat=True).numpy()
         check_finite(logits)
+        self.check(labels, logits)
+        return self.figure(labels, logits)
+
+    def check(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        """Refuse probabilities (N, C), and log once if labels (N,) lack classes."""
         refuse_probabilities(logits)
         if not self._warned and len(np.unique(labels)) < logits.shape[1]:
             self._warned = True
@@ -95,7 +105,6 @@ class EpochMetric(Metric):
                 len(np.unique(labels)),
                 logits.shape[1],
             )
-        return self.figure(labels, logits)
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """Compute the figure of labels (N,) and logits (N, C)."""
@@ -106,8 +115,9 @@ class EpochMetric(Metric):
         super().completed(engine, name)
         if getattr(engine.state, "key_metric_name", None) == name and np.isnan(engine.state.metrics[name]):
             raise DataError(
-                f"{name} has no value on the validation images (one class only), so it cannot select a checkpoint. "
-                "Give images of two or more classes to the val split, or select by NegativeCrossEntropy."
+                f"{name} has no value on the validation images (one class or no label), so it cannot select a "
+                "checkpoint. Give labeled images of two or more classes to the val split, or select by "
+                "NegativeCrossEntropy."
             )
 
 
@@ -154,13 +164,63 @@ class QuadraticKappa(EpochMetric):
             return float("nan")
 
 
-def key_metric(label_order: LabelOrder, *, class_names: Sequence[str]) -> dict[str, EpochMetric]:
+class _TargetMetric(EpochMetric):
+    """Base of figures of several findings, (N, K), or of a number, (N, 1), with NaN for unknown labels."""
+
+    def check(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        """Accept every label."""
+
+
+class MacroFindingAUROC(_TargetMetric):
+    """Mean AUROC over the findings with positive and negative images; NaN if there is none.
+
+    Example:
+        >>> metric = MacroFindingAUROC()
+        >>> metric.update((torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])))
+        >>> metric.compute()
+        0.5
+    """
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return float(WeightedFindings(labels, logits)(np.ones((len(labels), 1)))["macro_auroc"][0])
+
+
+class NegativeBinaryCrossEntropy(_TargetMetric):
+    """Mean log likelihood of the known findings, in nats: the negative cross entropy, so that higher is better."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return -float(WeightedFindings(labels, logits)(np.ones((len(labels), 1)))["cross_entropy"][0])
+
+
+class NegativeMeanAbsoluteError(_TargetMetric):
+    """Negative mean absolute error of a number, in its units, so that higher is better."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return -float(WeightedErrors(labels, logits)(np.ones((len(labels), 1)))["mean_absolute_error"][0])
+
+
+class NegativeMeanSquaredError(_TargetMetric):
+    """Negative mean squared error of a number, in its squared units, so that higher is better."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return -float(WeightedErrors(labels, logits)(np.ones((len(labels), 1)))["mean_squared_error"][0])
+
+
+def key_metric(
+    label_order: LabelOrder, *, class_names: Sequence[str], task: str = "classification"
+) -> dict[str, EpochMetric]:
     """Return the metric that selects a checkpoint by its name, as MONAI's evaluators take it.
 
     Args:
         label_order: "ordinal" for grades, for which small errors are better than large ones: quadratic weighted kappa.
             "nominal" for classes without an order: balanced accuracy.
         class_names: names in the order of the logits; ordinal names must be increasing integers.
+        task: "multilabel" selects by the macro AUROC of the findings and "regression" by the mean absolute error,
+            whatever the label_order.
 
     Raises:
         ConfigError: for another label_order, or for ordinal classes that are not increasing integers.
@@ -169,6 +229,10 @@ def key_metric(label_order: LabelOrder, *, class_names: Sequence[str]) -> dict[s
         >>> list(key_metric("ordinal", class_names=["0", "1", "2"]))
         ['val_quadratic_kappa']
     """
+    if task == "multilabel":
+        return {"val_macro_auroc": MacroFindingAUROC()}
+    if task == "regression":
+        return {"val_negative_mean_absolute_error": NegativeMeanAbsoluteError()}
     if label_order == "nominal":
         return {"val_balanced_accuracy": BalancedAccuracy()}
     if label_order != "ordinal":

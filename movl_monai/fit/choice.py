@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from movl_monai.evaluation import MeanCaseDice
 from movl_monai.experiments.compare.data import TrainingData
 from movl_monai.experiments.compare.setup import ArmSetup, make_parser
 from movl_monai.metrics.intervals import PatientBootstrap
-from movl_monai.metrics.weighted import METRICS, Metric, WeightedFigures
+from movl_monai.metrics.selecting import SELECTING, best_value, selecting_figure
 from movl_monai.networks import load_checkpoint, unwrap
 
 __all__ = ["Choice", "OnVal", "choose", "validate"]
@@ -28,7 +28,7 @@ class OnVal:
     Args:
         figure: name of the figure that selects, such as "balanced_accuracy".
         patients: patient of each image, or case of a segmentation; None where not known.
-        labels: integers (N,); empty for a segmentation.
+        labels: integers (N,), of several findings (N, C) and of a number (N,) floats; empty for a segmentation.
         logits: (N, C); empty for a segmentation.
         cases: Dice of each case (N,); empty for a classification.
     """
@@ -46,7 +46,7 @@ class OnVal:
         """Compute the figure for each column of weights (N, R): (R,)."""
         if len(self.cases):
             return {self.figure: self.cases @ weights / weights.sum(axis=0)}
-        return dict(WeightedFigures(self.labels, self.logits, metrics=[cast(Metric, self.figure)])(weights))
+        return {self.figure: selecting_figure(self.figure, self.labels, self.logits)(weights)[0]}
 
     def value(self) -> float:
         """Compute the figure on all images."""
@@ -54,14 +54,13 @@ class OnVal:
 
     def is_perfect(self) -> bool:
         """Return True if no candidate can have a higher figure."""
-        return self.value() >= 1
+        return self.value() >= best_value(self.figure)
 
-    def cross_entropy(self) -> float:
-        """Compute the mean cross entropy in nats; 0 for a segmentation."""
+    def loss(self) -> float:
+        """Compute the tie-break: mean cross entropy in nats, of a number the squared error; 0 for a segmentation."""
         if len(self.cases):
             return 0.0
-        found = WeightedFigures(self.labels, self.logits, metrics=["cross_entropy"])(np.ones((len(self), 1)))
-        return float(found["cross_entropy"][0])
+        return float(selecting_figure(self.figure, self.labels, self.logits)(np.ones((len(self), 1)))[1][0])
 
     def interval(self, other: OnVal | None = None) -> list[float] | None:
         """Compute the 95 % interval of the figure, or of its difference to another candidate on the same images.
@@ -94,7 +93,7 @@ class Choice:
 def choose(found: Mapping[str, OnVal], *, exact: Sequence[str]) -> Choice:
     """Choose a candidate.
 
-    Of the exact probes, which cost the same, the highest figure counts, with equal figures the lower cross entropy.
+    Of the exact probes, which cost the same, the highest figure counts, with equal figures the lower loss.
     Then each further candidate, from the simplest on, replaces the choice so far only if the 95 % interval of the
     paired difference lies above 0. The choice is therefore never below the linear probe on ``val``.
 
@@ -111,7 +110,7 @@ def choose(found: Mapping[str, OnVal], *, exact: Sequence[str]) -> Choice:
         'probe'
     """
     probes = [name for name in found if name in exact]
-    best = max(probes, key=lambda name: (found[name].value(), -found[name].cross_entropy()), default=next(iter(found)))
+    best = max(probes, key=lambda name: (found[name].value(), -found[name].loss()), default=next(iter(found)))
     differences: dict[str, dict[str, Any]] = {}
     for name in probes:
         if name != best:
@@ -177,14 +176,14 @@ def validate(
         for batch in loader:
             image, label = prepare_image_batch(batch, device)
             output, truth = inferer(image, network).float().cpu(), torch.as_tensor(label).cpu()
-            if figure in METRICS:
+            if figure in SELECTING:
                 logits.append(output.numpy())
                 labels.append(truth.numpy())
             else:
                 dice.update((output, truth.long(), [str(case) for case in batch["case"]]))
     items = data.images.select(split="val").data
     empty = np.array([])
-    if figure in METRICS:
+    if figure in SELECTING:
         patients = [item["patient_id"] for item in items]
         found = {"labels": np.concatenate(labels), "logits": np.concatenate(logits), "cases": empty}
         return OnVal(figure=figure, patients=patients, **found)

@@ -129,8 +129,8 @@ class LabelMapping(nn.Module):
         super().__init__()
         if not 2 <= num_classes <= num_source:
             raise ValueError(
-                f"A mapping needs 2 to {num_source} target classes (as many as the source classifier has), got "
-                f"{num_classes}."
+                f"A label mapping needs 2 to {num_source} target classes (as many as the source classifier has), got "
+                f"{num_classes}. A number has none: leave strategy_vp_only out."
             )
         if method not in get_args(MappingMethod):
             raise ValueError(f"method must be one of {get_args(MappingMethod)}, got {method!r}.")
@@ -203,6 +203,7 @@ class MappedHead(nn.Module):
         tensor([[3., 1.]])
     """
 
+    classes_only = True
     source_weight: torch.Tensor
     source_bias: torch.Tensor
 
@@ -267,6 +268,7 @@ class ZeroShotHead(nn.Module):
         tensor([[6., 8.]])
     """
 
+    classes_only = True
     class_embeddings: torch.Tensor
     logit_scale: torch.Tensor
 

@@ -17,13 +17,16 @@ class LinearHead(nn.Module):
     with :math:`m` the mean of the training features and :math:`s` one positive scalar; zeros and one until
     :meth:`set_standardization` or :meth:`load_solution` sets them. Both are saved with the checkpoint.
 
+    With one output the head gives a number in the units of the data, :math:`m_y + s_y \, \mathrm{LP}(f)`, with mean and
+    deviation of the training numbers from :meth:`set_target`.
+
     The weight starts at zero by default: the first prediction is uniform for any scale of the features. If only the
     head trains, the problem is convex, so the start affects only the path. The very first step changes only the head,
     as no gradient passes a zero weight to a prompt. The zero start needs no seed.
 
     Args:
         num_features: number of features of the backbone.
-        num_classes: number of logits, at least 2.
+        num_classes: number of logits; 1 for a number.
         init: "zeros", or "uniform" in :math:`\pm 1 / \sqrt{\text{num\_features}}`, as in ``torch.nn.Linear``.
         seed: of the "uniform" start.
 
@@ -38,13 +41,15 @@ class LinearHead(nn.Module):
 
     mean: torch.Tensor
     scale: torch.Tensor
+    target_mean: torch.Tensor | None
+    target_scale: torch.Tensor | None
 
     def __init__(
         self, num_features: int, num_classes: int, *, init: Literal["zeros", "uniform"] = "zeros", seed: int = 0
     ) -> None:
         super().__init__()
-        if num_features < 1 or num_classes < 2:
-            raise ValueError(f"A head needs >= 1 feature and >= 2 classes, got {num_features} and {num_classes}.")
+        if num_features < 1 or num_classes < 1:
+            raise ValueError(f"A head needs >= 1 feature and >= 1 output, got {num_features} and {num_classes}.")
         if init not in ("zeros", "uniform"):
             raise ValueError(f"init must be 'zeros' or 'uniform', got {init!r}.")
         self.num_features = num_features
@@ -58,6 +63,8 @@ class LinearHead(nn.Module):
         self.bias = nn.Parameter(bias)
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("target_mean", torch.zeros(()) if num_classes == 1 else None)
+        self.register_buffer("target_scale", torch.ones(()) if num_classes == 1 else None)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Compute logits.
@@ -66,9 +73,13 @@ class LinearHead(nn.Module):
             features: (B, num_features).
 
         Returns:
-            Logits (B, num_classes), before softmax.
+            Logits (B, num_classes), before softmax; of one output the number (B, 1).
         """
-        return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
+        logits = F.linear((features - self.mean) / self.scale, self.weight, self.bias)
+        target_mean, target_scale = self.target_mean, self.target_scale
+        if target_mean is not None and target_scale is not None:
+            logits = target_mean + target_scale * logits
+        return logits
 
     @staticmethod
     def logits(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -102,6 +113,22 @@ class LinearHead(nn.Module):
             )
         self.mean.copy_(mean)
         self.scale.fill_(number)
+
+    @torch.jit.ignore
+    @torch.no_grad()
+    def set_target(self, mean: torch.Tensor | float, scale: torch.Tensor | float) -> None:
+        """Set mean and deviation of the number, in its units.
+
+        Raises:
+            ValueError: for a head with several outputs, or values that are not finite, or a scale that is not positive.
+        """
+        centre, deviation = float(mean), float(scale)
+        if self.target_mean is None or self.target_scale is None:
+            raise ValueError(f"This head has {self.num_classes} outputs; one output is for a number.")
+        if not (abs(centre) < float("inf") and 0 < deviation < float("inf")):
+            raise ValueError(f"mean must be finite and scale positive and finite, got {centre} and {deviation}.")
+        self.target_mean.fill_(centre)
+        self.target_scale.fill_(deviation)
 
     @torch.jit.ignore
     @torch.no_grad()

@@ -39,8 +39,14 @@ class OrdinalHead(LinearHead):
         tensor([1., 1.], grad_fn=<RoundBackward1>)
     """
 
+    classes_only = True
+
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__(num_features, num_classes)
+        if num_classes < 2:
+            raise ValueError(
+                f"An OrdinalHead needs two or more grades, got {num_classes}. For a number leave head_ordinal out."
+            )
         self.weight = nn.Parameter(torch.zeros(1, num_features))
         self.bias = nn.Parameter(torch.zeros(num_classes - 1))
 

@@ -29,7 +29,7 @@ class QueryHead(nn.Module):
 
     Args:
         num_features: length of the feature vector.
-        num_classes: number of logits, at least 2.
+        num_classes: number of logits; 1 for a number, as of :class:`LinearHead`.
         token_width: d; :func:`~movl_monai.networks.token_width` returns it for a backbone.
         num_queries: M.
         value_width: length of V, a multiple of ``num_queries``; None uses ``token_width``.
@@ -95,7 +95,11 @@ class QueryHead(nn.Module):
         # A (X W) = (A X) W: the mean tokens come first, so no value of a single token is computed
         means = self._weights(tokens) @ tokens
         read = (means.transpose(0, 1) @ self.values).transpose(0, 1).flatten(1)
-        return self.linear(features) + F.linear(read, self.output)
+        added = F.linear(read, self.output)
+        scale = self.linear.target_scale
+        if scale is not None:  # of a number, which the linear probe gives in its units
+            added = scale * added
+        return self.linear(features) + added
 
     def attention(self, tokens: torch.Tensor) -> torch.Tensor:
         """Compute the weights A (B, num_queries, N) of tokens (B, N, token_width)."""
@@ -110,6 +114,11 @@ class QueryHead(nn.Module):
     def set_standardization(self, mean: torch.Tensor, scale: torch.Tensor | float) -> None:
         """Set centre and scale of the features; see :meth:`LinearHead.set_standardization`."""
         self.linear.set_standardization(mean, scale)
+
+    @torch.jit.ignore
+    def set_target(self, mean: torch.Tensor | float, scale: torch.Tensor | float) -> None:
+        """Set mean and deviation of the number; see :meth:`LinearHead.set_target`."""
+        self.linear.set_target(mean, scale)
 
     @torch.jit.ignore
     def load_solution(

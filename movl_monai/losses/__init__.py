@@ -2,5 +2,6 @@
 
 from .movl import MoVLLoss
 from .segmentation import SegmentationLoss
+from .targets import MultilabelLoss, RegressionLoss
 
-__all__ = ["MoVLLoss", "SegmentationLoss"]
+__all__ = ["MoVLLoss", "MultilabelLoss", "RegressionLoss", "SegmentationLoss"]

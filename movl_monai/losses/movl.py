@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -102,22 +102,14 @@ class MoVLLoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight (lambda) must be finite and >= 0, got {weight}.")
-        if discrepancy not in _DISCREPANCIES:
-            raise ValueError(f"discrepancy must be one of {sorted(_DISCREPANCIES)}, got {discrepancy!r}.")
+        self.distance = discrepancy_of(discrepancy, weight)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}.")
         self.weight = float(weight)
         self.discrepancy = discrepancy
         self.label_smoothing = float(label_smoothing)
         self.needs_plain = self.weight > 0
-        values = None if class_weights is None else torch.tensor([float(value) for value in class_weights])
-        if values is not None and not bool(((values > 0) & values.isfinite()).all()):
-            raise ValueError(
-                f"class_weights must be positive and finite, one per class, got {list(class_weights or [])}."
-            )
-        self.register_buffer("class_weights", values)
+        self.register_buffer("class_weights", positive_weights(class_weights))
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, plain_logits: torch.Tensor | None = None
@@ -136,13 +128,47 @@ class MoVLLoss(nn.Module):
         loss = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=self.label_smoothing)
         if not self.needs_plain:
             return loss
-        if plain_logits is None:
-            raise ValueError(
-                f"With weight={self.weight} the loss compares with the plain prediction: pass plain_logits "
-                "(the head applied to the features of the unprompted images), or set weight to 0."
-            )
-        if plain_logits.shape != logits.shape:
-            raise ValueError(
-                f"plain_logits must have the shape of logits {tuple(logits.shape)}, got {tuple(plain_logits.shape)}."
-            )
-        return loss + self.weight * _DISCREPANCIES[self.discrepancy](logits, plain_logits.detach())
+        return loss + self.weight * self.distance(logits, check_plain(plain_logits, logits, self.weight))
+
+
+def discrepancy_of(name: str, weight: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the discrepancy of a name, for a checked weight.
+
+    Raises:
+        ValueError: for another name, or a weight that is negative or not finite.
+    """
+    if not 0 <= weight < float("inf"):
+        raise ValueError(f"weight (lambda) must be finite and >= 0, got {weight}.")
+    if name not in _DISCREPANCIES:
+        raise ValueError(f"discrepancy must be one of {sorted(_DISCREPANCIES)}, got {name!r}.")
+    return _DISCREPANCIES[name]
+
+
+def positive_weights(class_weights: Sequence[float] | None) -> torch.Tensor | None:
+    """Return the weights as a tensor.
+
+    Raises:
+        ValueError: if one is not positive and finite.
+    """
+    values = None if class_weights is None else torch.tensor([float(value) for value in class_weights])
+    if values is not None and not bool(((values > 0) & values.isfinite()).all()):
+        raise ValueError(f"class_weights must be positive and finite, one per class, got {list(class_weights or [])}.")
+    return values
+
+
+def check_plain(plain_logits: torch.Tensor | None, logits: torch.Tensor, weight: float) -> torch.Tensor:
+    """Return the plain logits outside the graph.
+
+    Raises:
+        ValueError: if they are missing or of another shape than ``logits``.
+    """
+    if plain_logits is None:
+        raise ValueError(
+            f"With weight={weight} the loss compares with the plain prediction: pass plain_logits "
+            "(the head applied to the features of the unprompted images), or set weight to 0."
+        )
+    if plain_logits.shape != logits.shape:
+        raise ValueError(
+            f"plain_logits must have the shape of logits {tuple(logits.shape)}, got {tuple(plain_logits.shape)}."
+        )
+    return plain_logits.detach()

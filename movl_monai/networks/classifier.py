@@ -102,7 +102,7 @@ class AdaptedClassifier(TrainedStateNetwork):
         task: str | None = None,
     ) -> None:
         super().__init__(backbone=backbone, class_names=class_names, task=task)
-        _check_head(head, num_features=backbone.spec.num_features, class_names=class_names)
+        _check_head(head, num_features=backbone.spec.num_features, class_names=class_names, task=self.task)
         self.prompt = nn.Identity() if prompt is None else prompt
         self.adapter = adapter
         self.head = head
@@ -200,7 +200,12 @@ def _adapted(backbone: Backbone, adapter: Adapter | None, head: nn.Module) -> Ad
     return reader
 
 
-def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | None) -> None:
+def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | None, task: str) -> None:
+    if task in ("multilabel", "regression") and getattr(head, "classes_only", False):
+        raise ConfigError(
+            f"A {type(head).__name__} gives each image one of several classes, and the task is {task}. Leave out the "
+            "overlay that sets it (strategy_vp_only, head_ordinal), or the overlay of the task."
+        )
     expected = getattr(head, "num_features", num_features)
     if expected != num_features:
         raise ConfigError(
@@ -212,4 +217,8 @@ def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | 
         raise ConfigError(
             f"{len(class_names)} class names {class_names} do not fit a head with {num_classes} classes; "
             "give one name per class or leave class_names out."
+        )
+    if num_classes == 1 and task != "regression":
+        raise ConfigError(
+            f"A head with one output gives a number, and the task is {task}; give it two or more outputs."
         )

@@ -83,7 +83,7 @@ def test_crops_and_augmentation_are_both_drawn_in_the_order_of_their_files(overl
 def test_only_alternatives_set_the_same_id(bundle: str) -> None:
     contents = {name: content for name, content in _contents(bundle).items() if name not in OWN}
     # what replaces what: a method, its parts and the data come once each
-    method = {"strategy", "adapter", "prompt", "backbone", "model", "head", "layers", "unit"}
+    method = {"strategy", "adapter", "prompt", "backbone", "model", "head", "layers", "task", "unit"}
     kinds = {name: "method" if name.split("_")[0] in method else name for name in contents}
     alternatives = {frozenset({"data_ct.json", "data_neighbors.json"})}
     for one, other in permutations(contents, 2):

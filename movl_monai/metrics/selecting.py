@@ -1,0 +1,62 @@
+"""Figures that select a state or a method on val, with their tie-breaks, under many weightings of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from movl_monai.metrics.weighted import METRICS, WeightedFigures
+from movl_monai.metrics.weighted_targets import WeightedErrors, WeightedFindings
+
+__all__ = ["SELECTING", "best_value", "selecting_figure"]
+
+_FINDINGS, _NUMBER = "macro_auroc", "negative_mean_absolute_error"
+SELECTING = (*METRICS, _FINDINGS, _NUMBER)
+"""Names of figures that select: of classes, the macro AUROC of several findings, the error of a number."""
+
+
+def selecting_figure(
+    figure: str, labels: ArrayLike, logits: ArrayLike
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return a function of image weights (N, R) >= 0, which computes the figure and its tie-break, (R,) each.
+
+    The figure is better if higher; NaN if undefined. The tie-break is better if lower: the cross entropy, of a number
+    the mean squared error.
+
+    Args:
+        figure: a name of :data:`SELECTING`.
+        labels: integers (N,) in [0, C); of several findings 1, 0 and NaN (N, C), of a number (N,).
+        logits: (N, C), before softmax or sigmoid; of a number (N, 1).
+
+    Raises:
+        ValueError: for another name, or shapes that differ.
+
+    Example:
+        >>> figure = selecting_figure("negative_mean_absolute_error", [1.0, 2.0], [[1.5], [2.5]])
+        >>> values, losses = figure(np.ones((2, 1)))
+        >>> float(values[0]), float(losses[0])
+        (-0.5, 0.25)
+    """
+    if figure not in SELECTING:
+        raise ValueError(f"figure must be one of {', '.join(SELECTING)}, got {figure!r}.")
+    if figure == _NUMBER:
+        errors = WeightedErrors(labels, logits)
+        return lambda weights: _pair(errors(weights), "mean_absolute_error", "mean_squared_error", sign=-1)
+    if figure == _FINDINGS:
+        findings = WeightedFindings(labels, logits)
+        return lambda weights: _pair(findings(weights), figure, "cross_entropy")
+    names: Any = [figure, "cross_entropy"]
+    classes = WeightedFigures(labels, logits, metrics=names)
+    return lambda weights: _pair(classes(weights), figure, "cross_entropy")
+
+
+def _pair(found: dict[Any, np.ndarray], name: str, loss: str, *, sign: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    return sign * found[name], found[loss]
+
+
+def best_value(figure: str) -> float:
+    """Return the highest value that a figure can have."""
+    return 0.0 if figure == _NUMBER else 1.0
