@@ -159,7 +159,7 @@ MISTAKES = [
     ("robustness {none} --baseline {none} --dataset_dir {good} --output_dir {out}", 2, "There is no run at {none}"),
     ("fit {none} --output_dir {out}", 2, "`DATA` names no file or folder: there is no 'none' in"),
     ("fit {good} --output_dir {out} --minutes 0", 2, "--minutes must be above 0, got 0; 30 is usual"),
-    ("fit {good} --output_dir {out} --task regression", 2, "--task must be one of classification, segmentation"),
+    ("fit {good} --output_dir {out} --task detection", 2, "--task must be one of classification, ordinal, multilabel,"),
     ("fit {good} --output_dir {out} --backbones resnet51", 2, "There is no backbone 'resnet51'"),
     ("fit {good} --output_dir {out} --epochz 2", 2, "reads 'epochz' (did you mean 'epochs'?)"),
     ("fit {good} --output_dir {good}/out", 2, "--output_dir lies in the folder of the data set"),

@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from movl_monai.data.columns import check_labels
+from movl_monai.data.columns import check_labels, joined_labels
 from movl_monai.data.entries import SPLITS, Entry, Listing, natural_sorted
-from movl_monai.data.read_csv import read_table
+from movl_monai.data.label_forms import CLASSES, LabelForm, label_form
+from movl_monai.data.read_csv import read_csv
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.ingest.labels import middle_slice
 
 __all__ = ["BUNDLES", "Decision", "Task", "check_minutes", "decide", "decide_task"]
 
-Task = Literal["classification", "segmentation"]
-BUNDLES: dict[Task, str] = {"classification": "movl_classification", "segmentation": "dvpt_segmentation"}
+Task = Literal["classification", "ordinal", "multilabel", "regression", "segmentation"]
+BUNDLES: dict[Task, str] = {
+    **dict.fromkeys(("classification", "ordinal", "multilabel", "regression"), "movl_classification"),
+    "segmentation": "dvpt_segmentation",
+}
 """Default bundle of each task."""
 
 _JPEG = (".jpg", ".jpeg")
@@ -51,7 +55,9 @@ def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | 
     """Decide the task of a data set by its layout, its list and the names of its files.
 
     Folders of images and masks, or a list whose images mostly have masks, are a segmentation; class folders and labels
-    are a classification. Three or more labels that are consecutive whole numbers are grades.
+    are a classification. Three or more labels that are consecutive whole numbers are grades. Columns of 1, 0, -1 and
+    blanks without a column ``label``, or labels joined by a sign, are several findings per image. Numbers are predicted
+    only if the user says so.
 
     Args:
         source: the data set.
@@ -60,14 +66,18 @@ def decide(source: Path, *, task: str | None = None, given: Mapping[str, Any] | 
 
     Raises:
         ConfigError: for an unknown task.
-        DataError: if the source does not exist or cannot be understood, its images have neither classes nor masks, or
-            it has several labels per image.
+        DataError: if the source does not exist or cannot be understood, its images have neither classes nor findings
+            nor masks, or its labels are measurements and ``task`` is None.
     """
     own = dict(given or {})
     found, listing = decide_task(source, task=task, given=own)
     if found == "segmentation":
         return _segmentation(listing, own, asked=task)
-    return _classification(source, listing, own, asked=task)
+    if found == "multilabel":
+        return _multilabel(source, listing, own, asked=task)
+    if found == "regression":
+        return _regression(listing, own)
+    return _classification(listing, own, asked=task)
 
 
 def decide_task(
@@ -82,14 +92,21 @@ def decide_task(
     if task is not None and task not in get_args(Task):
         raise ConfigError(f"--task must be one of {', '.join(get_args(Task))}, got '{task}'.")
     own = dict(given or {})
-    masks = _is_of_masks(source) if task is None else _TARGETS[task] == "mask"
-    listing = _read(source, own, masks=masks)
+    masks = _is_of_masks(source) if task is None else task == "segmentation"
+    listing = _read(source, own, masks=masks, task=task)
     if not masks and task is None:
         masked = sum(entry.mask is not None for entry in listing.entries)
         labelled = sum(entry.label is not None for entry in listing.entries)
         masks = masked > labelled or 2 * masked >= len(listing.entries) > 0
         listing = _read(source, own, masks=True) if masks else listing
-    return "segmentation" if masks else "classification", listing
+    if masks:
+        return "segmentation", listing
+    if task is not None:
+        return task, listing  # type: ignore[return-value]
+    labels = [entry.label for entry in listing.entries if entry.label is not None]
+    if "label_order" not in own and (joined_labels(labels) if labels else _finding_columns(source, own)):
+        return "multilabel", listing
+    return "classification", listing
 
 
 def check_minutes(minutes: float) -> None:
@@ -100,9 +117,6 @@ def check_minutes(minutes: float) -> None:
     """
     if not minutes > 0:
         raise ConfigError(f"--minutes must be above 0, got {minutes:g}; 30 is usual.")
-
-
-_TARGETS = {"classification": "label", "segmentation": "mask"}
 
 
 def _is_of_masks(source: Path) -> bool:
@@ -120,9 +134,14 @@ def _is_of_masks(source: Path) -> bool:
     return True
 
 
-def _read(source: Path, given: Mapping[str, Any], *, masks: bool) -> Listing:
+def _read(source: Path, given: Mapping[str, Any], *, masks: bool, task: str | None = None) -> Listing:
+    """Return the list of a data set; labels of findings and numbers are left as their text."""
     suffix = {"mask_suffix": given.get("mask_suffix", "")} if masks else {}
-    return read_source(source, labelled=False, masks=masks, encoding=given.get("encoding"), **suffix)
+    form: LabelForm | None = CLASSES
+    if task in ("multilabel", "regression"):
+        by_folders = source.is_dir() and reader_of(source, "labels") is not None
+        form = label_form(task) if by_folders else None
+    return read_source(source, labelled=False, masks=masks, encoding=given.get("encoding"), form=form, **suffix)
 
 
 def _segmentation(listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
@@ -179,14 +198,18 @@ def _mask_classes(values: Sequence[int], *, named: bool) -> tuple[dict[str, Any]
     return {}, []
 
 
-def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
+def _classification(listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
     labels = natural_sorted({entry.label for entry in listing.entries if entry.label is not None})
     if not labels:
-        raise DataError(_no_target(source, listing.entries, given.get("encoding")))
+        raise DataError(
+            f"None of the {len(listing.entries)} images has a class or a mask. Expected class folders, folders "
+            "`images` and `masks`, a list with a column `label` or `mask`, or one with two or more columns of findings "
+            "that hold 1, 0, -1 or nothing."
+        )
     check_labels(listing.entries)
     why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
     notes, settings = [f"Task: classification in {len(labels)} classes; {why}."], {}
-    if "label_order" not in given and _are_grades(labels):
+    if "label_order" not in given and (asked == "ordinal" or _are_grades(labels)):
         settings["label_order"] = "ordinal"
         notes.append(
             f"Classes are the whole numbers {labels[0]} to {labels[-1]}: taken as grades, judged by quadratic kappa "
@@ -194,6 +217,52 @@ def _classification(source: Path, listing: Listing, given: Mapping[str, Any], *,
         )
     notes.append(_split(listing))
     return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
+
+
+def _multilabel(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
+    settings: dict[str, Any] = {}
+    labels = [entry.label for entry in listing.entries if entry.label is not None]
+    columns = given.get("label_columns") or ([] if labels else _finding_columns(source, given))
+    if columns:
+        settings["label_columns"] = columns
+        said = f"the columns {', '.join(columns)} hold a finding each (--label_columns says otherwise)"
+    else:
+        joined = joined_labels(labels)
+        settings["label_separator"] = next((sign for sign in "|;," if any(sign in label for label in joined)), "|")
+        said = f"labels are findings joined by '{settings['label_separator']}' (--label_separator says otherwise)"
+    why = "as --task says" if asked else "an image may have several findings (--task classification takes one class)"
+    notes = [f"Task: multilabel; {why}.", f"Findings: {said}.", _split(listing)]
+    return Decision(
+        task="multilabel",
+        images=len(listing.entries),
+        notes=notes,
+        overlays=["task_multilabel.json"],
+        settings={name: value for name, value in settings.items() if name not in given},
+    )
+
+
+def _regression(listing: Listing, given: Mapping[str, Any]) -> Decision:
+    column = next(iter(given.get("label_columns") or ["label"]))
+    notes = [
+        "Task: regression; as --task says.",
+        f"The number of each image is in the column {column} (--label_columns names another).",
+        _split(listing),
+    ]
+    return Decision(task="regression", images=len(listing.entries), notes=notes, overlays=["task_regression.json"])
+
+
+def _finding_columns(source: Path, given: Mapping[str, Any]) -> list[str]:
+    """Return the columns of findings of a CSV list; [] if there are fewer than two."""
+    path = source / LISTS[0] if source.is_dir() else source
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt") or not path.is_file():
+        return []
+    form = label_form("multilabel", no_finding=str(given.get("no_finding", "No Finding")))
+    try:
+        groups, encoding = given.get("group_columns", ()), given.get("encoding")
+        listing = read_csv(path, labelled=False, encoding=encoding, group_columns=groups, form=form)
+    except DataError:
+        return []
+    return names if len(names := listing.class_names or []) > 1 else []
 
 
 def _split(listing: Listing) -> str:
@@ -216,27 +285,6 @@ def _are_grades(labels: Sequence[str]) -> bool:
     return 3 <= len(numbers) <= _MAX_GRADES and numbers in (
         list(range(len(numbers))),
         list(range(1, len(numbers) + 1)),
-    )
-
-
-def _no_target(source: Path, entries: Sequence[Entry], encoding: str | None) -> str:
-    """Describe a list without labels; columns of zeros and ones are several labels per image."""
-    path = source / LISTS[0] if source.is_dir() else source
-    findings = []
-    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
-        rows = [row for _, row in read_table(path, required=("path",), known=("path",), encoding=encoding).rows]
-        findings = [
-            name for name in (rows[0] if rows else {}) if {row.get(name, "").strip() for row in rows} == {"0", "1"}
-        ]
-    if len(findings) > 1:
-        return (
-            f"The columns {', '.join(findings[:6])} of {path.name} hold zeros and ones, which are several labels per "
-            "image. fit learns one label per image: copy one of these columns to a column `label`, and fit each "
-            "finding by itself."
-        )
-    return (
-        f"None of the {len(entries)} images has a class or a mask. Expected class folders, folders `images` and "
-        "`masks`, or a list with a column `label` or `mask`."
     )
 
 

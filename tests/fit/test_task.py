@@ -50,6 +50,9 @@ def _list(root: Path, text: str) -> Path:
         ("path,label a.png,0 b.png,1 c.png,2", "classification", {"label_order": "ordinal"}),
         ("path,label a.png,0 b.png,1", "classification", {}),
         ("path,label a.png,3 b.png,7 c.png,9", "classification", {}),
+        ("path,age,edema,mass a.png,50,0,1 b.png,61,-1,1", "multilabel", {"label_columns": ["edema", "mass"]}),
+        ("path,label a.png,edema;mass b.png,mass", "multilabel", {"label_separator": ";"}),
+        ("path,label,edema,mass a.png,x,0,1 b.png,y,1,0", "classification", {}),
         ("path,mask a.png,m.png", "segmentation", {}),
         ("path,label,mask a.png,x,m.png b.png,y,m.png", "segmentation", {}),
         ("path,label,mask a.png,x, b.png,y, c.png,y,m.png", "classification", {}),
@@ -97,13 +100,35 @@ def test_the_user_decides_otherwise(tmp_path: Path) -> None:
     both = _list(tmp_path, "path,label,mask a.png,0,m.png b.png,1,m.png c.png,2,m.png")
     decision = decide(both, task="classification", given={"label_order": "nominal"})
     assert (decision.task, dict(decision.settings)) == ("classification", {})
+    decision = decide(both, task="regression")
+    assert (decision.task, list(decision.overlays)) == ("regression", ["task_regression.json"])
+    with pytest.raises(DataError, match="Labels look like several labels.*--task multilabel"):
+        decide(_list(tmp_path / "b", "path,label a.png,x|y b.png,x"), task="classification")
+    with pytest.raises(DataError, match="class folders give each image one class"):
+        decide(_folders(tmp_path / "classes"), task="multilabel")
+
+
+def test_findings_have_their_overlay_and_no_arm_of_classes(tmp_path: Path) -> None:
+    decision = decide(_list(tmp_path, "path,edema,mass a.png,0,1 b.png,1,0"))
+    assert list(decision.overlays) == ["task_multilabel.json"]
+    assert "edema, mass" in " ".join(decision.notes)
+    made = make_candidates(
+        find_bundle("movl_classification"),
+        overlays=decision.overlays,
+        backbones=[],
+        seed=0,
+        defaults=decision.settings,
+        given={},
+    )
+    assert [one.name for one in made.ordered] == ["linear_probe", "layer_probe", "movl_layers"]
+    assert made.ordered[0].setup.train["head_solver"]["_target_"] == "movl_monai.engines.FindingsProbe"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,edema,mass a.png,0,1 b.png,1,0", "columns edema, mass .* several labels per image"),
-        ("path,label a.png,edema|mass b.png,mass", "several labels per image"),
+        ("path,edema a.png,0 b.png,1", "None of the 2 images has a class or a mask.* two or more columns of findings"),
+        ("path,label a.png,0.5 b.png,1.5", "look like measurements.*--task regression"),
         ("path,patient_id a.png,p b.png,q", "None of the 2 images has a class or a mask"),
     ],
 )
@@ -113,7 +138,10 @@ def test_data_without_one_target_per_image_are_refused(tmp_path: Path, text: str
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--task must be one of classification, segmentation, got 'detection'"):
+    with pytest.raises(
+        ConfigError,
+        match="--task must be one of classification, ordinal, multilabel, regression, segmentation, got 'detection'",
+    ):
         decide(_folders(tmp_path), task="detection")
 
 

@@ -123,7 +123,8 @@ class Arm:
         overrides: ids that define the arm; nothing overrides them.
         space: ids that are searched on ``val``; empty for an arm without a search.
         members: for an ensemble, the arms whose calibrated probabilities are averaged; an ensemble is not trained.
-        needs: ids with the values that all arms must have for this one, such as ``label_order`` for a head of grades.
+        needs: ids with the value, or a list of values, of which all arms must have one for this arm, such as
+            ``label_order`` for a head of grades.
     """
 
     name: str
@@ -141,8 +142,9 @@ class Arm:
             ConfigError: with the setting that it needs.
         """
         for name, value in self.needs.items():
-            if settings.get(name) != value:
-                raise ConfigError(f"The arm '{self.name}' needs `--{name} {value}` for all arms; it is: {self.about}.")
+            if not _meets(settings.get(name), value):
+                wanted = " or ".join(map(str, value)) if isinstance(value, list) else value
+                raise ConfigError(f"The arm '{self.name}' needs `--{name} {wanted}` for all arms; it is: {self.about}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,7 @@ class Plan:
     def suitable(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the names of the arms that suit the settings of all arms: those without needs, and met ones."""
         shared = self.shared(settings)
-        return [arm.name for arm in self.arms.values() if all(shared.get(n) == v for n, v in arm.needs.items())]
+        return [arm.name for arm in self.arms.values() if all(_meets(shared.get(n), v) for n, v in arm.needs.items())]
 
     def shared(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ids of all arms: those of the config files, of the arms file, and the given ones."""
@@ -208,6 +210,10 @@ class Plan:
         chosen = [arm.name for arm in self.select(names)] + self.joined(names)
         wanted = dict.fromkeys(name for arm in self.select(names) for name in arm.members)
         return [name for name in wanted if name not in chosen]
+
+
+def _meets(value: Any, need: Any) -> bool:
+    return value in need if isinstance(need, list) else bool(value == need)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
