@@ -92,7 +92,8 @@ def _default(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
     value = found[0]
     if any(other != value for other in found):
         return "by overlay"
-    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value, ensure_ascii=False)}`"
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`".replace("|", "\\|")  # of a table
 
 
 def _overlay_rows(manual: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from movl_monai.metrics.classification_metrics import (
     check_finite,
     refuse_probabilities,
 )
-from movl_monai.metrics.weighted_targets import WeightedErrors, WeightedFindings
+from movl_monai.metrics.selecting import selecting_figure
 
 __all__ = [
     "BalancedAccuracy",
@@ -37,8 +37,8 @@ __all__ = [
     "MeanCaseDice",
     "NegativeBinaryCrossEntropy",
     "NegativeCrossEntropy",
-    "NegativeMeanAbsoluteError",
-    "NegativeMeanSquaredError",
+    "NegativeMAE",
+    "NegativeRMSE",
     "NegativePixelCrossEntropy",
     "QuadraticKappa",
     "key_metric",
@@ -183,7 +183,7 @@ class MacroFindingAUROC(_TargetMetric):
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
-        return float(WeightedFindings(labels, logits)(np.ones((len(labels), 1)))["macro_auroc"][0])
+        return _on_all(selecting_figure("macro_auroc", labels, logits), labels)[0]
 
 
 class NegativeBinaryCrossEntropy(_TargetMetric):
@@ -191,23 +191,28 @@ class NegativeBinaryCrossEntropy(_TargetMetric):
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
-        return -float(WeightedFindings(labels, logits)(np.ones((len(labels), 1)))["cross_entropy"][0])
+        return -_on_all(selecting_figure("macro_auroc", labels, logits), labels)[1]
 
 
-class NegativeMeanAbsoluteError(_TargetMetric):
-    """Negative mean absolute error of a number, in its units, so that higher is better."""
-
-    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
-        """See the class."""
-        return -float(WeightedErrors(labels, logits)(np.ones((len(labels), 1)))["mean_absolute_error"][0])
-
-
-class NegativeMeanSquaredError(_TargetMetric):
-    """Negative mean squared error of a number, in its squared units, so that higher is better."""
+class NegativeMAE(_TargetMetric):
+    """Negative mean absolute error of a number, in its unit, so that higher is better."""
 
     def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """See the class."""
-        return -float(WeightedErrors(labels, logits)(np.ones((len(labels), 1)))["mean_squared_error"][0])
+        return _on_all(selecting_figure("negative_mae", labels, logits), labels)[0]
+
+
+class NegativeRMSE(_TargetMetric):
+    """Negative root mean squared error of a number, in its unit, so that higher is better."""
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return -_on_all(selecting_figure("negative_mae", labels, logits), labels)[1]
+
+
+def _on_all(figure: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], labels: np.ndarray) -> tuple[float, float]:
+    value, loss = figure(np.ones((len(labels), 1)))
+    return float(value[0]), float(loss[0])
 
 
 def key_metric(
@@ -232,7 +237,7 @@ def key_metric(
     if task == "multilabel":
         return {"val_macro_auroc": MacroFindingAUROC()}
     if task == "regression":
-        return {"val_negative_mean_absolute_error": NegativeMeanAbsoluteError()}
+        return {"val_negative_mae": NegativeMAE()}
     if label_order == "nominal":
         return {"val_balanced_accuracy": BalancedAccuracy()}
     if label_order != "ordinal":

@@ -41,7 +41,6 @@ from movl_monai.metrics.stored.outputs import StoredOutputs, find_outputs, read_
 from movl_monai.metrics.stored.predictions import Predictions, predictions_csv, read_predictions
 from movl_monai.metrics.subgroups import GROUP_METRICS, SMALL_BELOW, group_figures, group_report
 from movl_monai.metrics.weighted import WeightedFigure, WeightedFigures
-from movl_monai.metrics.weighted_targets import WeightedErrors, WeightedFindings
 
 __all__ = [
     "Case",
@@ -62,10 +61,8 @@ __all__ = [
     "StoredOutputs",
     "TemperatureFit",
     "UndefinedMetricError",
-    "WeightedErrors",
     "WeightedFigure",
     "WeightedFigures",
-    "WeightedFindings",
     "abstention_report",
     "abstention_threshold",
     "binomial_interval",

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from movl_monai.metrics.findings import FindingFigures
+from movl_monai.metrics.regression import NumberFigures
 from movl_monai.metrics.weighted import METRICS, WeightedFigures
-from movl_monai.metrics.weighted_targets import WeightedErrors, WeightedFindings
 
 __all__ = ["SELECTING", "best_value", "selecting_figure"]
 
-_FINDINGS, _NUMBER = "macro_auroc", "negative_mean_absolute_error"
+_FINDINGS, _NUMBER = "macro_auroc", "negative_mae"
 SELECTING = (*METRICS, _FINDINGS, _NUMBER)
 """Names of figures that select: of classes, the macro AUROC of several findings, the error of a number."""
 
@@ -24,7 +25,7 @@ def selecting_figure(
     """Return a function of image weights (N, R) >= 0, which computes the figure and its tie-break, (R,) each.
 
     The figure is better if higher; NaN if undefined. The tie-break is better if lower: the cross entropy, of a number
-    the mean squared error.
+    the root mean squared error.
 
     Args:
         figure: a name of :data:`SELECTING`.
@@ -35,19 +36,19 @@ def selecting_figure(
         ValueError: for another name, or shapes that differ.
 
     Example:
-        >>> figure = selecting_figure("negative_mean_absolute_error", [1.0, 2.0], [[1.5], [2.5]])
+        >>> figure = selecting_figure("negative_mae", [1.0, 2.0], [[1.5], [2.5]])
         >>> values, losses = figure(np.ones((2, 1)))
         >>> float(values[0]), float(losses[0])
-        (-0.5, 0.25)
+        (-0.5, 0.5)
     """
     if figure not in SELECTING:
         raise ValueError(f"figure must be one of {', '.join(SELECTING)}, got {figure!r}.")
     if figure == _NUMBER:
-        errors = WeightedErrors(labels, logits)
-        return lambda weights: _pair(errors(weights), "mean_absolute_error", "mean_squared_error", sign=-1)
+        errors = NumberFigures(labels, logits, metrics=["mae", "rmse"])
+        return lambda weights: _pair(errors(weights), "mae", "rmse", sign=-1)
     if figure == _FINDINGS:
-        findings = WeightedFindings(labels, logits)
-        return lambda weights: _pair(findings(weights), figure, "cross_entropy")
+        findings = FindingFigures(labels, logits, metrics=["auroc", "cross_entropy"])
+        return lambda weights: _pair(findings(weights), "auroc", "cross_entropy")
     names: Any = [figure, "cross_entropy"]
     classes = WeightedFigures(labels, logits, metrics=names)
     return lambda weights: _pair(classes(weights), figure, "cross_entropy")
