@@ -10,6 +10,7 @@ from movl_monai.cli.output import say_next, show
 from movl_monai.data.reading import read_datalist
 from movl_monai.errors import ConfigError, MovlError
 from movl_monai.files import jsonable
+from movl_monai.fit.task import decide
 from movl_monai.ingest.examine import Preprocessing
 from movl_monai.ingest.quality import has_leaks
 from movl_monai.ingest.records import UNREADABLE
@@ -84,9 +85,13 @@ def run_check(options: argparse.Namespace) -> int:
 def _as_training(options: argparse.Namespace, *, masks: bool) -> dict[str, str]:
     """Read the list as training does, without decoding: the images of each split, or the error."""
     try:
+        decision = None if masks else decide(Path(options.manifest), given={"encoding": options.encoding})
+        findings = decision is not None and decision.task == "multilabel"
         datalist = read_datalist(
             options.manifest,
             masks=masks,
+            task="multilabel" if findings else "classification",
+            **(dict(decision.settings) if decision is not None and findings else {}),
             data_root=options.data_root,
             id_domain=options.id_domain,
             patient_pattern=options.patient_pattern,

@@ -210,7 +210,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else tidy(str(value))
 
 
-def _label(label: Any, names: dict[int, str] | None, where: str) -> str | None:
+def _label(label: Any, names: Mapping[int, str] | None, where: str) -> str | None:
     if label is None:
         return None
     if isinstance(label, bool) or not isinstance(label, (int, str)):

@@ -166,14 +166,14 @@ class FindingsProbe(LinearProbe):
         chosen = tuple(grid[place] for place in best)
         strength = torch.tensor(chosen, dtype=torch.float64)
         weight, bias = fit_findings(train, labels, l2=strength, positive_weights=weights, start=(weight, bias))
-        loss = float(sum(losses[place][k] for k, place in enumerate(best)) / known.sum().clamp(min=1))
+        val_loss = float(sum(losses[place][k] for k, place in enumerate(best)) / known.sum().clamp(min=1))
         _LOGGER.info(
             "Probes of %d findings solved: l2 = %s chosen on val (binary cross entropy %.4f).",
-            *(count, ", ".join(f"{value:.3g}" for value in chosen), loss),
+            *(count, ", ".join(f"{value:.3g}" for value in chosen), val_loss),
         )
         # further training averages over all known labels, in which a finding has this share
         shares = (~labels.isnan()).sum(dim=0).double() / (~labels.isnan()).sum()
-        return ProbeFit(weight, bias, chosen, loss, strength * shares.cpu())
+        return ProbeFit(weight, bias, chosen, val_loss, strength * shares.cpu())
 
 
 class NumberProbe(LinearProbe):

@@ -192,7 +192,7 @@ class StagedTrainer(SupervisedTrainer):
         if hasattr(head, "set_standardization"):
             head.set_standardization(*standardization(features.values))  # type: ignore[operator]
         if getattr(head, "num_classes", 0) == 1:
-            head.set_target(*target_standardization(features.labels))  # type: ignore[operator]
+            head.set_target(*target_standardization(features.labels))  # type: ignore[operator, union-attr]
 
     def _enter_stage(self, epoch: int) -> None:
         """Enter every stage that begins at or before ``epoch`` (from 0); stages resumed midway keep their state."""

@@ -179,7 +179,7 @@ def find_problems(journal: Journal, *, id_domain: str) -> list[Finding]:
     found = [_grouped(journal, id_domain, *query) for query in _GROUPED]
     found += [_single(journal, *query) for query in _SINGLE]
     found += [_label_spellings(journal, group) for group in label_groups(label_counts(journal))]
-    found += [_several_labels(journal, label) for label in joined_labels(label_counts(journal))[:_EXAMPLES]]
+    found.append(_several_labels(journal))
     found += [_mixed(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_shortcut(journal, id_domain, column) for column in _SHOULD_BE_ONE]
     found += [_volumes(journal, flag) for flag in FLAGS]
@@ -216,16 +216,21 @@ def _ids(journal: Journal, rows: str, values: dict[str, Any]) -> list[str]:
     return [row[0] for row in journal.db.execute(query, values)]
 
 
-def _several_labels(journal: Journal, label: str) -> Finding:
-    """Return the finding for a label that joins several."""
+def _several_labels(journal: Journal) -> Finding | None:
+    """Return the finding for labels that join several."""
+    counts = label_counts(journal)
+    joined = joined_labels(counts)
+    if not joined:
+        return None
+    shown = ", ".join(repr(label) for label in joined[:_EXAMPLES]) + (", ..." if len(joined) > _EXAMPLES else "")
     return Finding(
         code="several_labels",
-        level="warning",
-        text=f"The label {label!r} looks like several labels per image. Training takes one label per image and refuses "
-        "it; choose a column with one label each.",
-        images=label_counts(journal)[label],
-        groups=1,
-        examples=[_ids(journal, "label = :value", {"value": label})],
+        level="note",
+        text=f"Labels of several findings per image: {shown}. Training takes them with --task multilabel; for classes "
+        "choose a column with one label each.",
+        images=sum(counts[label] for label in joined),
+        groups=len(joined),
+        examples=[_ids(journal, "label = :value", {"value": label}) for label in joined[:_EXAMPLES]],
     )
 
 

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from movl_monai.data.columns import missing_files
 from movl_monai.data.decode import explain
 from movl_monai.data.entries import Entry, Listing, SplitName, parse_split, tidy
 from movl_monai.data.ids import Salter
+from movl_monai.data.label_forms import label_form
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.read_folders import class_depth, is_hidden, read_pairs
 from movl_monai.data.sources import LISTS, is_paired, reader_of
@@ -39,6 +41,7 @@ __all__ = [
     "pair_notes",
     "pair_source",
     "read_checked",
+    "read_with_findings",
 ]
 
 LabelSource = Callable[[str, int, str | None], Entry | str]
@@ -147,7 +150,7 @@ def _from_csv(source: Path, root: Path, encoding: str | None, notes: list[str]) 
             f"--labels {source.name}: there is no such CSV file; give folders, dicom:KEYWORD, or a CSV with the "
             "columns path (relative to the folder of the images) and label."
         )
-    listing = read_csv(source, data_root=root, labelled=False, encoding=encoding)
+    listing = read_with_findings(partial(read_csv, source, data_root=root, labelled=False, encoding=encoding))
     notes += listing.notes
     total = len(listing.entries) + len(listing.skipped)
     if missing := missing_files(listing.skipped, total, folder="the folder of the images"):
@@ -161,6 +164,35 @@ def _from_csv(source: Path, root: Path, encoding: str | None, notes: list[str]) 
         return entry if entry.label else "no_label"
 
     return look_up
+
+
+def read_with_findings(read: Callable[..., Listing]) -> Listing:
+    """Return a list of images; those without class and mask have the columns of their findings as ``groups``.
+
+    Their label is then the names of their positive findings, joined, for counts and splits.
+
+    Args:
+        read: reads the list in a ``form`` of labels, with ``group_columns``.
+    """
+    listing = read()
+    if any(entry.label or entry.mask for entry in listing.entries):
+        return listing
+    form = label_form("multilabel")
+    try:
+        found = read(form=form)
+    except DataError:
+        return listing
+    if len(found.class_names or []) < 2:
+        return listing
+    written = read(group_columns=found.class_names)
+    for entry, row in zip(found.entries, written.entries, strict=True):
+        values = entry.findings or {}
+        # as written, but 0 where another column says that there is no finding
+        entry.groups = {name: row.groups[name] or ("0" if value == 0 else "") for name, value in values.items()}
+        if any(value is not None for value in values.values()):
+            names = [name for name, value in values.items() if value]
+            entry.label = form.separator.join(names) or form.no_finding
+    return found
 
 
 def find_pairs(root: Path, mask_suffix: str = "") -> Listing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from movl_monai.data.columns import assign_patients_by_pattern
 from movl_monai.data.entries import Entry, SplitName
 from movl_monai.data.ids import IdMap
+from movl_monai.data.label_forms import finding_value
 from movl_monai.data.spelling import label_groups, patient_key, preferred_label
 from movl_monai.data.splits import complete_splits
 from movl_monai.errors import DataError
@@ -42,6 +43,9 @@ FROM placed JOIN files USING (key) JOIN paths USING (key)
 ORDER BY placed.sort, placed.volume, placed."order", placed.key, placed.frame
 """
 _MOST_LABELS = 100
+Cells = Mapping[str, Mapping[str, str]]
+"""Cells of the columns of findings, by path below the root and finding."""
+
 _MANIFEST = """
 SELECT paths.path, images.label AS label, images.patient AS patient_id, split, domain, shown AS frame, id, mask,
     modality, view, laterality, study, series, placed.volume, placed."order" AS slice, placed.place AS slice_position,
@@ -128,7 +132,7 @@ def list_images(
     patient_pattern: str | None = None,
     one_image_per_patient: bool = False,
     id_domain: str = "id",
-) -> None:
+) -> Cells:
     """Fill the table ``images`` from the readable frames.
 
     Args:
@@ -140,12 +144,16 @@ def list_images(
         one_image_per_patient: assert that every file without a patient is of a different patient.
         id_domain: domain of images without one.
 
+    Returns:
+        the cells of the findings by path, {} for images with classes.
+
     Raises:
         DataError: if no image remains, the pattern does not match, or a tag has too many values for classes.
     """
     make_images_table(journal)
     unmatched = 0
     labels: set[str] = set()
+    findings: dict[str, Mapping[str, str]] = {}
     for key, frame, path, header_patient, header_person, tag, count in journal.db.execute(_IMAGES):
         name = os.fsdecode(path)
         found = source(name, frame, tag)
@@ -161,7 +169,8 @@ def list_images(
             unmatched += patient is None and domain == id_domain
         if patient is None and one_image_per_patient:
             patient = f"file:{found.key}"
-        labels |= {found.label} if found.label else set()
+        labels |= {found.label} if found.label and not found.groups else set()
+        findings |= {name: found.groups} if found.groups else {}
         shown = frame if count > 1 else None
         row = ImageRow(
             key=key,
@@ -183,6 +192,7 @@ def list_images(
     # a file with one listed frame is in the list
     journal.db.execute("DELETE FROM statuses WHERE key IN (SELECT key FROM images)")
     assign_header_patients(journal)
+    return findings
 
 
 def _check(journal: Journal, unmatched: int, pattern: str | None, labels: int) -> None:
@@ -247,19 +257,28 @@ def give_one_spelling(journal: Journal) -> None:
         journal.db.executemany("UPDATE images SET label = ? WHERE label = ?", [(into, label) for label in group])
 
 
-def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str) -> None:
+def split_images(
+    journal: Journal, fractions: Sequence[float], *, seed: int, id_domain: str, findings: Cells | None = None
+) -> None:
     """Make missing splits, by patient, in the in-distribution domain; equal folders get equal splits.
+
+    Args:
+        journal: with the table ``images``.
+        fractions: of train, val and test.
+        seed: of the split.
+        id_domain: name of the in-distribution domain.
+        findings: result of :func:`list_images`.
 
     Raises:
         DataError: if patients are unknown, or no split has every class.
     """
     rows = journal.db.execute(
-        "SELECT images.key, frame, label, patient, split FROM images JOIN paths USING (key) WHERE domain = ? "
-        "ORDER BY paths.sort, images.key, frame",
+        "SELECT images.key, frame, label, patient, split, paths.path FROM images JOIN paths USING (key) "
+        "WHERE domain = ? ORDER BY paths.sort, images.key, frame",
         (id_domain,),
     ).fetchall()
     # codes of patients hold the folder's salt, the order of their files does not
-    codes = dict.fromkeys(patient for _, _, _, patient, _ in rows if patient is not None)
+    codes = dict.fromkeys(patient for _, _, _, patient, _, _ in rows if patient is not None)
     place = {patient: f"{number:09d}" for number, patient in enumerate(codes)}
     nowhere = Path()
     counts = label_counts(journal)
@@ -273,8 +292,10 @@ def split_images(journal: Journal, fractions: Sequence[float], *, seed: int, id_
             label="image" if masks else one.get(label, label),
             patient=place.get(patient),
             split=split,
+            target=tuple(finding_value(cell) for cell in cells.values()) if cells else None,
         )
-        for _, _, label, patient, split in rows
+        for _, _, label, patient, split, path in rows
+        for cells in [(findings or {}).get(os.fsdecode(path))]
     ]
     try:
         complete_splits(entries, fractions=fractions, seed=seed)
@@ -306,21 +327,25 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def write_manifest(journal: Journal, path: Path, *, root: Path) -> None:
+def write_manifest(journal: Journal, path: Path, *, root: Path, findings: Cells | None = None) -> None:
     """Write the manifest, which :func:`movl_monai.data.read_datalist` reads.
 
-    Paths below the manifest's folder are relative to it, others absolute.
+    Paths below the manifest's folder are relative to it, others absolute. Findings have a column each, and no column
+    ``label``.
 
     Args:
         journal: with the tables ``images`` and ``placed``.
         path: of the manifest.
         root: the folder of the images.
+        findings: result of :func:`list_images`.
     """
     folder = path.parent.resolve()
+    cells = findings or {}
+    columns = list(next(iter(cells.values()), ()))
     cursor = journal.db.execute(_MANIFEST)
     names = [column[0] for column in cursor.description]
     (masks,) = journal.db.execute("SELECT COUNT(mask) FROM images").fetchone()
-    dropped = {"folder"} if masks else {"folder", "mask"}
+    dropped = {"folder", *([] if masks else ["mask"]), *(["label"] if columns else [])}
     folders: set[str] = set()
 
     def rows() -> Iterator[list[Any]]:
@@ -328,14 +353,15 @@ def write_manifest(journal: Journal, path: Path, *, root: Path) -> None:
             row = dict(zip(names, values, strict=True))
             if row["folder"] in folders:
                 continue
+            found = cells.get(os.fsdecode(row["path"]), {})
             if row["folder"]:  # a series with one mask is one volume, whose slices are counted in training
                 folders.add(row["folder"])
                 row |= {"path": os.fsencode(row["folder"]), "id": None, "slice": None, "slice_position": None}
             row["path"] = _shown(root / os.fsdecode(row["path"]), folder)
             row["mask"] = _shown(Path(row["mask"]), folder) if row["mask"] else None
-            yield [value for name, value in row.items() if name not in dropped]
+            yield [value for name, value in row.items() if name not in dropped] + [found.get(name) for name in columns]
 
-    _write(path, [name for name in names if name not in dropped], rows())
+    _write(path, [*(name for name in names if name not in dropped), *columns], rows())
 
 
 def write_report(journal: Journal, path: Path, ids: IdMap, *, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from movl_monai.ingest.labels import (
     pair_notes,
     pair_source,
     read_checked,
+    read_with_findings,
 )
 from movl_monai.ingest.listing import (
     ImageRow,
@@ -178,7 +180,7 @@ def ingest_folder(
         counts = read_files(journal, examine, total=total, num_workers=reading.num_workers, progress=reading.progress)
         place_frames(journal, ids.salter)
         try:
-            list_images(
+            findings = list_images(
                 journal,
                 source,
                 ids,
@@ -195,8 +197,8 @@ def ingest_folder(
         if merge_labels:
             give_one_spelling(journal)
         if labels is not None and split_fractions is not None:
-            split_images(journal, split_fractions, seed=seed, id_domain=reading.id_domain)
-        write_manifest(journal, out, root=root)
+            split_images(journal, split_fractions, seed=seed, id_domain=reading.id_domain, findings=findings)
+        write_manifest(journal, out, root=root, findings=findings)
         fractions = None if split_fractions is None else list(split_fractions)
         settings = _settings(reading, labels=_named(labels), split_fractions=fractions, seed=seed)
         quality = describe_quality(journal, id_domain=reading.id_domain, settings=settings)
@@ -231,9 +233,8 @@ def check_manifest(
     Raises:
         DataError: if the manifest cannot be understood, none of its files exists, or the output cannot be written.
     """
-    listing = read_checked(manifest, mask_suffix) or read_source(
-        manifest, data_root=data_root, labelled=False, encoding=reading.encoding
-    )
+    read = partial(read_source, manifest, data_root=data_root, labelled=False, encoding=reading.encoding)
+    listing = read_checked(manifest, mask_suffix) or read_with_findings(read)
     pairs = [entry for entry in listing.entries if entry.mask is not None]
     looked_at = [] if reading.headers_only else check_pairs(pairs, reading.preprocessing)
     root = (data_root or (manifest if manifest.is_dir() else manifest.parent)).absolute()
