@@ -156,16 +156,16 @@ def check_labels(entries: Sequence[Entry], known: Iterable[str] = ()) -> None:
     if joined := [label for label in joined_labels(labels) if label not in exempt]:
         raise DataError(
             f"Labels look like several labels per image: {', '.join(map(repr, joined[:5]))}. To predict several "
-            "findings at once add the overlay task_multilabel.json (with fit `--task multilabel`) with "
-            "`--label_separator`; for classes choose a column with one label each, or give the classes names without "
+            "findings at once take the task multilabel (`movl-monai fit DATA --output_dir OUT --task multilabel`); for "
+            "classes choose a column with one label each, or give the classes names without "
             "'|', ';' and ','."
         )
     if _are_measurements(names):
         raise DataError(
             f"The {len(names)} labels look like measurements, not like classes: {', '.join(names[:5])}, ... To predict "
-            "the number add the overlay task_regression.json (with fit `--task regression`). Else group them into "
-            "classes in the column `label`, such as '<50' and '>=50'; to train on these numbers as classes, list them "
-            "in class_names."
+            "the number take the task regression (`movl-monai fit DATA --output_dir OUT --task regression`). Else "
+            "group them into classes in the column `label`, such as '<50' and '>=50'; to train on these numbers as "
+            "classes, list them in class_names."
         )
     if len(names) >= _MANY and 2 * len(names) > len(labels):
         raise DataError(

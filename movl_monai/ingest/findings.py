@@ -226,7 +226,7 @@ def _several_labels(journal: Journal) -> Finding | None:
     return Finding(
         code="several_labels",
         level="note",
-        text=f"Labels of several findings per image: {shown}. Training takes them with --task multilabel; for classes "
+        text=f"Labels of several findings per image: {shown}. The task multilabel takes them; for classes "
         "choose a column with one label each.",
         images=sum(counts[label] for label in joined),
         groups=len(joined),
