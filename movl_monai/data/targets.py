@@ -18,9 +18,11 @@ class Labels:
 
     Attributes:
         dtype: of a tensor of labels, as torch names it.
+        several: True if each logit is a label of its own.
     """
 
     dtype: ClassVar[str] = "int64"
+    several: ClassVar[bool] = False
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return the label of an image without one."""
@@ -41,6 +43,7 @@ class FindingLabels(Labels):
     """Several findings for each image: 1, 0, or NaN if unknown, for each of K findings; None in an item is NaN."""
 
     dtype = "float32"
+    several = True
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return K times NaN."""

@@ -90,6 +90,10 @@ class TrustRecord:
         detector: OOD score and threshold; None if unknown.
         facts: source of the numbers, by part: splits, sizes, targets.
         task: name of the task, which decides on the answer that the confidence is about.
+        findings: record of each of several findings, as of a classification into negative and positive with the logits
+            (0, z); () for other tasks. Their ``least_confidence`` is of logits (0, z - logit(threshold)).
+        threshold: probability (raw logits) from which a finding is called positive; None if unknown.
+        half_width: half width of the interval around the number of a regression, in its unit; None if unknown.
 
     Example:
         >>> record = TrustRecord(checkpoint_sha256="0" * 64, class_names=["no", "yes"], temperature=2.0)
@@ -106,6 +110,9 @@ class TrustRecord:
     detector: OODDetector | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     task: str = CLASSIFICATION.name
+    findings: Sequence[TrustRecord] = ()
+    threshold: float | None = None
+    half_width: float | None = None
 
     def apply(self, logits: ArrayLike, features: ArrayLike | None = None) -> Trusted:
         """Judge images.
@@ -144,9 +151,18 @@ class TrustRecord:
     @property
     def gaps(self) -> list[str]:
         """The unknown parts, in words."""
+        outside = [] if self.detector is not None else ["images outside"]
+        if "half_width" in self.facts:
+            return outside + ([] if self.half_width is not None else ["intervals"])
+        if self.findings:
+            named = zip(self.class_names, self.findings, strict=True)
+            return outside + [f"{gap} ({name})" for name, part in named for gap in part._own_gaps]
+        return outside + self._own_gaps
+
+    @property
+    def _own_gaps(self) -> list[str]:
         known = {
             "calibrated probabilities": self.temperature,
-            "images outside": self.detector,
             "conformal sets": self.conformal,
             "when to abstain as unsure": self.least_confidence,
         }
@@ -174,23 +190,42 @@ def trust_record(
         conformal = next((name for name in listed if name in CONFORMAL_METHODS), "lac")
     if conformal not in CONFORMAL_METHODS:
         raise ValueError(f"conformal must be one of {', '.join(CONFORMAL_METHODS)}, got {conformal!r}.")
+    detector, found = None, report.get("ood_detection") or {}
+    if chosen := found.get("chosen"):
+        target = found["threshold_from"]["target_id_kept"]
+        detector = fit_detector(outputs, score=chosen["score"], target_id_kept=target)
+    given = {"checkpoint_sha256": checkpoint_sha256, "conformal": conformal}
+    record = _numbers(report, outputs.class_names, task=outputs.task, **given)
+    findings = [
+        _numbers(entry, ["negative", "positive"], task=CLASSIFICATION.name, **given)
+        for entry in (report.get("findings") or {}).values()
+    ]
+    return dataclasses.replace(record, detector=detector, findings=findings)
+
+
+def _numbers(
+    report: Mapping[str, Any], class_names: Sequence[str], *, task: str, checkpoint_sha256: str, conformal: str
+) -> TrustRecord:
+    """Return the numbers of a report, or of the entry of one finding in it, without a detector."""
     entries = {name: report.get(name) or {} for name in ("calibration", "conformal", "abstention", "ood_detection")}
     points = (report.get("operating_points") or {}).get("points") or ()
     kept = ("class", "target", "threshold", "chosen_on")
-    fit, detector = _conformal(entries["conformal"], conformal, outputs.class_names), None
-    if chosen := entries["ood_detection"].get("chosen"):
-        target = entries["ood_detection"]["threshold_from"]["target_id_kept"]
-        detector = fit_detector(outputs, score=chosen["score"], target_id_kept=target)
+    fit = _conformal(entries["conformal"], conformal, class_names)
+    facts = _facts(entries, conformal if fit is not None else None)
+    intervals = report.get("number_intervals")
+    if intervals is not None:
+        facts["half_width"] = {name: intervals.get(name) for name in ("alpha", "calibrated_on")}
     return TrustRecord(
         checkpoint_sha256=checkpoint_sha256,
-        class_names=list(outputs.class_names),
+        class_names=list(class_names),
         temperature=entries["calibration"].get("temperature"),
         operating_points=[{name: point.get(name) for name in kept} for point in points],
         least_confidence=entries["abstention"].get("threshold"),
         conformal=fit,
-        detector=detector,
-        facts=_facts(entries, conformal if fit is not None else None),
-        task=outputs.task,
+        facts=facts,
+        task=task,
+        threshold=(report.get("threshold") or {}).get("threshold"),
+        half_width=(intervals or {}).get("half_width"),
     )
 
 
@@ -334,6 +369,10 @@ def _pack(record: TrustRecord) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts |= {"conformal": None, "ood": None}
     # a record that names no task is of a classification, as in older versions
     facts |= {} if record.task == CLASSIFICATION.name else {"task": record.task}
+    if record.findings:
+        facts["findings"] = [_pack(one)[1] for one in record.findings]
+    extra = {"threshold": record.threshold, "half_width": record.half_width}
+    facts |= {name: value for name, value in extra.items() if value is not None}
     arrays: dict[str, np.ndarray] = {}
     if (fit := record.conformal) is not None:
         thresholds = [None if np.isinf(value) else float(value) for value in fit.thresholds]
@@ -363,6 +402,13 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, torch.Tensor]) -> Tru
         kept = ("threshold", "target_id_kept", "fitted_on", "threshold_from")
         sketch = FeatureSketch(**said["sketch"]) if "sketch" in said else None
         detector = OODDetector(score=score, sketch=sketch, **{name: said[name] for name in kept})
-    named = {name: facts[name] for name in names}
-    task = facts.get("task", CLASSIFICATION.name)
-    return TrustRecord(**named, conformal=conformal, detector=detector, task=task)
+    return TrustRecord(
+        **{name: facts[name] for name in names},
+        conformal=conformal,
+        detector=detector,
+        # records of earlier versions and of other tasks have none
+        task=facts.get("task", CLASSIFICATION.name),
+        findings=[_unpack(one, {}) for one in facts.get("findings", ())],
+        threshold=facts.get("threshold"),
+        half_width=facts.get("half_width"),
+    )

@@ -262,6 +262,9 @@ def describe_trust(record: TrustRecord) -> dict[str, Any]:
             "target_id_kept": detector.target_id_kept,
         },
         "facts": dict(record.facts),
+        **({"findings": [describe_trust(one) for one in record.findings]} if record.findings else {}),
+        **({} if record.threshold is None else {"threshold": record.threshold}),
+        **({} if record.half_width is None else {"half_width": record.half_width}),
     }
 
 

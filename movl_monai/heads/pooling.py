@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError
 
 __all__ = ["AttentionPooling", "MaxPooling", "MeanPooling", "NoisyOrPooling", "make_pooling"]
@@ -194,14 +195,14 @@ def make_pooling(
         name: "mean", "max", "noisy_or" or "attention".
         num_features: number of features of an instance.
         num_classes: number of logits.
-        task: of the network; in "multilabel" each logit is a finding.
+        task: of the network; of several findings each logit is one.
         width: of the attention.
 
     Raises:
         ConfigError: for another name, or noisy-or with other than two classes or several findings.
     """
     if name == "noisy_or":
-        return NoisyOrPooling(num_classes, each=task == "multilabel")
+        return NoisyOrPooling(num_classes, each=labels_of(task).several)
     if name == "attention":
         return AttentionPooling(num_features, width=width)
     plain = {"mean": MeanPooling, "max": MaxPooling}

@@ -26,6 +26,7 @@ __all__ = [
     "finding_sections",
     "finding_thresholds",
     "of_finding",
+    "threshold_logit",
 ]
 
 FindingMetric = Literal[
@@ -63,7 +64,7 @@ def of_finding(images: Predictions, index: int, *, threshold: float = 0.5) -> Pr
     """
     rows = np.flatnonzero(~np.isnan(finding_labels(images)[:, index]))
     known = images.take(rows)
-    scores = known.logits[:, index] - _logit(threshold)
+    scores = known.logits[:, index] - threshold_logit(threshold)
     return Predictions(
         ids=known.ids,
         logits=np.stack([np.zeros(len(rows)), scores], axis=1),
@@ -268,7 +269,8 @@ def finding_sections(sections: Mapping[str, Any], index: int, *, threshold: floa
     return {name: of_finding(part.predictions, index, threshold=threshold) for name, part in sections.items()}
 
 
-def _logit(threshold: float) -> float:
+def threshold_logit(threshold: float) -> float:
+    """Return the logit of a threshold of probabilities, finite also for 0 and 1."""
     if threshold == 0.5:
         return 0.0
     tiny = np.finfo(np.float64).tiny

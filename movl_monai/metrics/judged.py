@@ -6,17 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from movl_monai.metrics.declared import CLASS_FIGURES, MOVED, TaskFigures
-from movl_monai.metrics.intervals import bootstrap_weights, weighted_mean
+from movl_monai.metrics.intervals import Figures, bootstrap_weights, weighted_mean
 from movl_monai.metrics.stored.cases import read_cases
+from movl_monai.metrics.stored.outputs import StoredOutputs, read_outputs
 from movl_monai.metrics.stored.predictions import Predictions, read_predictions, sections
 from movl_monai.metrics.weighted import WeightedFigure
 
-__all__ = ["Judged", "JudgedCases", "JudgedImages", "judged_cases", "judged_images", "moved_offsets"]
+__all__ = [
+    "Judged",
+    "JudgedCases",
+    "JudgedImages",
+    "JudgedOutputs",
+    "judged_cases",
+    "judged_images",
+    "judged_outputs",
+    "moved_offsets",
+]
 
 _SWEEPS = 20
 
@@ -28,12 +39,12 @@ class Judged:
     Args:
         ids: salted ids, (N,).
         patients: patient of each; None if unknown.
-        truth: true classes, (N,), the same for all networks; empty if the file does not hold them.
+        truth: labels, (N,), the same for all networks; empty if the file does not hold them.
     """
 
     ids: list[str]
     patients: list[str | None]
-    truth: list[int]
+    truth: list[Any]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,6 +114,55 @@ class JudgedCases(Judged):
     def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
         """Return the mean of a figure over the cases that have a value."""
         return partial(weighted_mean, self.values[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedOutputs(Judged):
+    """Results of a task of whole images whose figures come from stored outputs.
+
+    Args:
+        ids: see :class:`Judged`.
+        patients: see :class:`Judged`.
+        truth: see :class:`Judged`; None for an unknown label.
+        weighted: maps names of figures to these figures as a function of the weights.
+    """
+
+    weighted: Callable[[Sequence[str]], Figures]
+
+    def figure(self, name: str) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return a figure."""
+        figures = self.weighted([name])
+        return lambda weights: figures(weights)[name]
+
+
+def judged_outputs(path: Path, weighted: Callable[..., Figures]) -> dict[str, Judged]:
+    """Read stored outputs by domain; see :func:`judged_images`.
+
+    Args:
+        path: folder of an evaluation.
+        weighted: :meth:`~movl_monai.report.task.Task.weighted` of the task.
+
+    Raises:
+        MovlError: if the file is missing or damaged.
+    """
+    outputs = read_outputs(path)
+    found: dict[str, Judged] = {}
+    for key, part in outputs.sections().items():
+        images = part.predictions.labeled()
+        if len(images) and (key == "id" or key.startswith("ood:")):
+            found[key.removeprefix("ood:")] = JudgedOutputs(
+                ids=images.ids,
+                patients=[*images.patients],
+                truth=np.where(np.isnan(images.labels), None, images.labels).tolist(),  # type: ignore[call-overload]
+                weighted=partial(_named, weighted, images, outputs),
+            )
+    return found
+
+
+def _named(
+    weighted: Callable[..., Figures], images: Predictions, outputs: StoredOutputs, metrics: Sequence[str]
+) -> Figures:
+    return weighted(images, outputs, metrics=metrics)
 
 
 def judged_images(path: Path, *, id_domain: str, figures: TaskFigures = CLASS_FIGURES) -> dict[str, Judged]:

@@ -174,7 +174,7 @@ def front_matter(report: Mapping[str, Any]) -> str:
         https://huggingface.co/docs/hub/model-cards
     """
     task, facts = task_of(report), facts_of(report)
-    kind = "image-segmentation" if task.per_pixel else "image-classification"
+    kind = task.pipeline
     results = [
         {
             "task": {"type": kind},

@@ -125,9 +125,9 @@ class Classification(Task):
         """Compute :class:`~movl_monai.report.entries.TrustEntries`."""
         return trust_entries(outputs, options, figures=self.figures, sets=self.sets, ordered=self.ordered)
 
-    def results_text(self, predictions: Predictions, class_names: Sequence[str]) -> str:
+    def results_text(self, predictions: Predictions, report: Mapping[str, Any]) -> str:
         """Return the text of predictions.csv."""
-        return predictions_csv(predictions, class_names, decide=self.figures.decide)
+        return predictions_csv(predictions, list(report["classes"]), decide=self.figures.decide)
 
     def pictures(self, predictions: Predictions, report: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the ROC curves."""

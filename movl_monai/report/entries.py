@@ -13,15 +13,17 @@ from movl_monai.metrics.entries import (
     Conformal,
     GradeFigures,
     GradeGroups,
+    FindingThreshold,
     Groups,
     Intervals,
     MaskGroups,
+    NumberIntervals,
     OODDetection,
     OperatingPoints,
     Resampling,
     SectionFigures,
 )
-from movl_monai.metrics.rules import Count, Free, Interval, Rule
+from movl_monai.metrics.rules import Count, Free, Interval, Rule, Share
 
 _NEEDED = Rule(needed=True, free=True)
 
@@ -182,6 +184,133 @@ class GradeReport(TypedDict):
     notes: list[str]
     model_card: ModelCard
     files: NotRequired[Annotated[dict[str, str], Rule(needed=True)]]
+
+
+class FindingRates(TypedDict):
+    """Figures of one finding; those of calls are at its threshold, None with the reason in the notes."""
+
+    n: Annotated[int, Rule(least=0, about="Images with a known label of the finding.")]
+    n_positive: Count
+    prevalence: Share | None
+    auroc: Share | None
+    average_precision: Share | None
+    sensitivity: Share | None
+    specificity: Share | None
+
+
+class Cooccurrence(TypedDict):
+    """Number of images with both of two findings, in the order of ``classes``; the diagonal counts those with one."""
+
+    labels: list[list[Count]]
+    predicted: list[list[Count]]
+
+
+class FindingSection(TypedDict):
+    """Figures of one set of images with findings: means over the findings, and those over all pairs (micro)."""
+
+    n: Count
+    n_unlabeled: Count
+    n_patients: Annotated[int | None, Rule(least=1)]
+    auroc: Share | None
+    average_precision: Share | None
+    sensitivity: Share | None
+    specificity: Share | None
+    micro_auroc: Share | None
+    micro_average_precision: Share | None
+    micro_sensitivity: Share | None
+    micro_specificity: Share | None
+    micro_f1: Share | None
+    exact_match: Share | None
+    cross_entropy: Annotated[float | None, Rule(least=0)]
+    per_class: dict[str, FindingRates]
+    per_class_intervals: dict[str, ClassIntervals]
+    cooccurrence: Cooccurrence
+    intervals: Intervals
+    resampling: Resampling
+    notes: list[str]
+
+
+class FindingTrust(TypedDict):
+    """Entries on trust in the calls of one finding, as of a classification into negative and positive."""
+
+    threshold: FindingThreshold
+    calibration: Calibration
+    conformal: Conformal
+    abstention: Abstention
+
+
+class FindingsTrust(TypedDict):
+    """Entries on trust in a network for several findings."""
+
+    findings: dict[str, FindingTrust]
+    operating_points: OperatingPoints
+    ood_detection: OODDetection
+    groups: Annotated[Groups, _NEEDED]  # with the leading figures of the task
+
+
+class ImageReport(TypedDict):
+    """Entries that the reports of all tasks of whole images have."""
+
+    schema_version: Annotated[int, Rule(only=2)]
+    comparisons: list[Comparison]
+    explanations: Explanations
+    id_domain: str
+    far_domains: list[str]
+    options: Mapping[str, Any]
+    run: Mapping[str, Any]
+    notes: list[str]
+    model_card: ModelCard
+    files: NotRequired[Annotated[dict[str, str], Rule(needed=True)]]
+
+
+class FindingReport(FindingsTrust, ImageReport):
+    """Report of several findings per image, schema version 2."""
+
+    task: Literal["multilabel"]
+    classes: Annotated[list[str], Rule(shortest=2, about="The findings, in the order of the logits.")]
+    id: FindingSection | None
+    ood: dict[str, FindingSection]
+    val: NotRequired[FindingSection]
+    calibration_section: NotRequired[FindingSection]
+
+
+class NumberSection(TypedDict):
+    """Figures of one set of images with numbers, in the unit of the number."""
+
+    n: Count
+    n_unlabeled: Count
+    n_patients: Annotated[int | None, Rule(least=1)]
+    mae: Annotated[float | None, Rule(least=0)]
+    rmse: Annotated[float | None, Rule(least=0)]
+    r2: Annotated[float | None, Rule(most=1)]
+    pearson: Annotated[float | None, Rule(least=-1, most=1)]
+    bias: float | None
+    agreement_low: float | None
+    agreement_high: float | None
+    label_mean: float | None
+    label_sd: float | None
+    intervals: Intervals
+    resampling: Resampling
+    notes: list[str]
+
+
+class NumberTrust(TypedDict):
+    """Entries on trust in a regression."""
+
+    number_intervals: NumberIntervals
+    ood_detection: OODDetection
+    groups: Annotated[Groups, _NEEDED]  # with the leading figures of the task
+
+
+class NumberReport(NumberTrust, ImageReport):
+    """Report of a regression, schema version 2."""
+
+    task: Literal["regression"]
+    classes: Annotated[list[str], Rule(shortest=1, longest=1, about="The name of the number.")]
+    id: NumberSection | None
+    ood: dict[str, NumberSection]
+    val: NotRequired[NumberSection]
+    calibration_section: NotRequired[NumberSection]
 
 
 class MaskFigures(TypedDict):

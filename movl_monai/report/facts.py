@@ -151,7 +151,7 @@ def _of_trust(report: Mapping[str, Any]) -> Facts:
         for point in points
         if point["threshold"] is not None
     ]
-    return {
+    found = {
         "calibration": None
         if temperature is None
         else f"Temperature {temperature:.3g}, fitted on {_place(calibration['fitted_on'])}; {_ece(calibration)}",
@@ -172,6 +172,7 @@ def _of_trust(report: Mapping[str, Any]) -> Facts:
         "explanations": f"Pictures of the image regions that the network uses: {len(pictures)}." if pictures else None,
         "comparisons": f"Paired differences on the same test images to: {', '.join(compared)}." if compared else None,
     }
+    return {**found, **task_of(report).trust_facts(report)}
 
 
 def _training(strategy: Any, seed: Any) -> str | None:

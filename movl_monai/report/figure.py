@@ -13,7 +13,7 @@ from movl_monai.metrics.stored.cases import Case
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.report.sections.canvas import chart_names
 
-__all__ = ["chosen_cases", "draw_cases", "draw_figure"]
+__all__ = ["chosen_cases", "draw_cases", "draw_curves", "draw_figure"]
 
 # palette of Okabe and Ito for colour-blind readers; dashes distinguish the second five curves
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
@@ -25,10 +25,13 @@ _CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00
 _OPACITY = 0.45
 
 
+Curve = tuple[np.ndarray, np.ndarray]  # positive, bool (N,), and the score, (N,)
+
+
 def draw_figure(
     columns: Mapping[str, Predictions], class_names: Sequence[str], *, ordered: bool = False, dpi: int = 150
 ) -> bytes:
-    """Draw the ROC curves, one column per set of images.
+    """Draw the ROC curves of classes, one column per set of images.
 
     Args:
         columns: labeled images by title, such as the ID test set and the OOD sets; an empty set gets a remark.
@@ -39,54 +42,83 @@ def draw_figure(
     Returns:
         a PNG.
     """
+    # with two classes both curves are mirror images
+    shown = range(1 if ordered or len(class_names) == 2 else 0, len(class_names))
+    titles = {index: f"{class_names[index]} or more" if ordered else class_names[index] for index in shown}
+
+    def curve(images: Predictions, index: int) -> Curve:
+        probabilities = softmax(images.logits)
+        if ordered:
+            return images.labels >= index, probabilities[:, index:].sum(axis=1)
+        return images.labels == index, probabilities[:, index]
+
+    curves = {
+        title: {name: curve(images, index) for index, name in titles.items()} for title, images in columns.items()
+    }
+    return draw_curves(
+        curves, legend=None if ordered else _LEGEND, first=1 if len(titles) < len(class_names) else 0, dpi=dpi
+    )
+
+
+def draw_curves(
+    columns: Mapping[str, Mapping[str, Curve]],
+    *,
+    legend: str | None = "finding",
+    first: int = 0,
+    dpi: int = 150,
+) -> bytes:
+    """Draw ROC curves, one column per set of images and a curve for each name.
+
+    Args:
+        columns: curves by title and name; made for up to 15 names.
+        legend: title of the legend, or None.
+        first: number of the first name, where a name is not legible.
+        dpi: dots per inch.
+
+    Returns:
+        a PNG.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = (5.0, 5.6) if len(class_names) > 5 else (4.0, 4.0)
+    known = list(dict.fromkeys(name for curves in columns.values() for name in curves))
+    labels = dict(zip(known, chart_names(known, longest=_LONGEST_NAME, word="class", first=first), strict=True))
+    width, height = (5.0, 5.6) if len(known) > 5 else (4.0, 4.0)
     figure = Figure(figsize=(width * max(1, len(columns)), height), layout="constrained")
     axes = figure.subplots(1, max(1, len(columns)), squeeze=False)[0]
     titles = chart_names(list(columns), longest=_LONGEST_TITLE)
-    for axis, title, images in zip(axes, titles, columns.values(), strict=False):
+    for axis, title, curves in zip(axes, titles, columns.values(), strict=False):
         axis.set_title(title, fontsize=11)
-        if len(images) == 0:
+        if not any(len(scores) for _, scores in curves.values()):
             axis.text(0.5, 0.5, "no labeled images", ha="center", va="center", transform=axis.transAxes)
             axis.set_axis_off()
         else:
-            _draw_roc(axis, images, class_names, ordered)
+            _draw_roc(axis, {labels[name]: curve for name, curve in curves.items()}, legend, len(known))
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
 
 
-def _draw_roc(axis: Any, images: Predictions, class_names: Sequence[str], ordered: bool) -> None:
+def _draw_roc(axis: Any, curves: Mapping[str, Curve], legend: str | None, count: int) -> None:
     from sklearn.metrics import roc_curve
 
-    labels, probabilities = images.labels, softmax(images.logits)
-    names = chart_names(class_names, longest=_LONGEST_NAME, word="class", first=0)
-    # with two classes both curves are mirror images
-    shown = range(1, len(names)) if ordered or len(names) == 2 else range(len(names))
-    curves = {
-        f"{names[index]} or more" if ordered else names[index]: (labels >= index, probabilities[:, index:].sum(axis=1))
-        if ordered
-        else (labels == index, probabilities[:, index])
-        for index in shown
-    }
     axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 2)))
-    for number, (name, (positive, score)) in enumerate(curves.items()):
+    drawn = 0
+    for number, (name, (positive, scores)) in enumerate(curves.items()):
         if positive.all() or not positive.any():
             continue
-        false_positives, true_positives, _ = roc_curve(positive, score)
+        false_positives, true_positives, _ = roc_curve(positive, scores)
         dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
         color = _COLORS[number % len(_COLORS)]
         axis.plot(false_positives, true_positives, color=color, linestyle=dash, linewidth=1.8, label=name)
+        drawn += 1
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.tick_params(labelsize=9)
-    legend = None if ordered else _LEGEND
-    if len(np.unique(labels)) < 2:
+    if not drawn:
         axis.text(0.5, 0.6, "no ROC: one class only", ha="center", va="center", fontsize=10)
-    elif len(class_names) <= 4:
+    elif count <= 4:
         axis.legend(title=legend, loc="lower right", fontsize=8, title_fontsize=8, framealpha=0.9)
     else:  # a longer legend would cover curves
         place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}

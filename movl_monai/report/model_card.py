@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from movl_monai.metrics.declared import TaskFigures
 from movl_monai.report.entries import DataRow, KeptStart, ModelCard, ModelFacts
 from movl_monai.report.table import figure_rows, render_table
@@ -18,6 +20,7 @@ NOT_STATED = "not stated"
 KEPT_START = (
     "THE START WAS KEPT: no epoch of training was better on val than the state before the first step of training."
 )
+ONLY_CLASSES = "It only knows the classes listed: an image of anything else gets one of them as well."
 _FEW = 100  # figures on fewer labelled test images are called rough
 _SPLITS = ("train", "val", "calibration", "test", "")
 _RUN = (
@@ -31,6 +34,7 @@ def model_card(
     *,
     data: Sequence[DataRow] | None = None,
     bundle: Mapping[str, Any] | None = None,
+    limit: str = ONLY_CLASSES,
 ) -> ModelCard:
     """Collect the facts of a card; unknown facts are None, and ``notes`` names them.
 
@@ -39,6 +43,7 @@ def model_card(
             ``ood``.
         data: result of :func:`data_facts`; None if only the evaluated images are known.
         bundle: result of :func:`~movl_monai.runs.provenance.bundle_facts`.
+        limit: sentence on other contents of images.
 
     Returns:
         JSON-able: ``notice``; ``intended_use`` as the bundle states it, or "not stated"; ``kept_start``, a sentence, if
@@ -77,7 +82,7 @@ def model_card(
         "limits": [],
         "notes": [],
     }
-    card["limits"], card["notes"] = _limits(report, card), _notes(card)
+    card["limits"], card["notes"] = _limits(report, card, limit), _notes(card)
     return card
 
 
@@ -106,7 +111,7 @@ def data_facts(
     *,
     splits: Sequence[str | None],
     domains: Sequence[str],
-    labels: Sequence[int | None],
+    labels: Sequence[Any],
     patients: Sequence[str | None],
     class_names: Sequence[str],
     id_domain: str = "id",
@@ -116,7 +121,8 @@ def data_facts(
     Args:
         splits: split of each image; "" or None for none.
         domains: domain of each image.
-        labels: position in ``class_names`` of each image's class; -1 or None for none.
+        labels: position in ``class_names`` of each image's class, -1 or None for none; of findings a list of 1, 0 and
+            NaN; of a regression a float, NaN for none.
         patients: identifier of each image's patient.
         class_names: names of the classes.
         id_domain: domain that comes first.
@@ -131,14 +137,13 @@ def data_facts(
         [{'domain': 'id', 'split': 'val', 'images': 2, 'patients': 1, 'classes': {'no': 0, 'yes': 1}, 'unlabeled': 1}]
     """
     columns = zip(domains, splits, labels, patients, strict=True)
-    parts: dict[tuple[str, str], list[tuple[int, str | None]]] = {}
+    parts: dict[tuple[str, str], list[tuple[list[int], str | None]]] = {}
     for domain, split, label, patient in columns:
-        number = -1 if label is None else int(label)
-        parts.setdefault((str(domain), split or ""), []).append((number, patient or None))
+        parts.setdefault((str(domain), split or ""), []).append((_numbers(label), patient or None))
     rows: list[DataRow] = []
     for domain, split in sorted(parts, key=lambda place: (place[0] != id_domain, place[0], _place(place[1]))):
         members = parts[domain, split]
-        counts = Counter(label for label, _ in members)
+        counts = Counter(label for labels, _ in members for label in labels)
         known = {patient for _, patient in members}
         rows.append(
             {
@@ -151,6 +156,16 @@ def data_facts(
             }
         )
     return rows
+
+
+def _numbers(label: Any) -> list[int]:
+    """Return the positions of the names that a label counts for; -1 if it is unknown."""
+    if isinstance(label, (list, tuple)):
+        known = [value for value in label if not np.isnan(value)]
+        return [number for number, value in enumerate(label) if value == 1] if known else [-1]
+    if isinstance(label, float):
+        return [-1 if np.isnan(label) else 0]
+    return [-1 if label is None else int(label)]
 
 
 def model_card_markdown(report: Mapping[str, Any], figures: TaskFigures) -> str:
@@ -180,9 +195,9 @@ def _place(split: str) -> int:
     return _SPLITS.index(split) if split in _SPLITS else len(_SPLITS)
 
 
-def _limits(report: Mapping[str, Any], card: ModelCard) -> list[str]:
+def _limits(report: Mapping[str, Any], card: ModelCard, limit: str) -> list[str]:
     limits = [
-        "It only knows the classes listed: an image of anything else gets one of them as well.",
+        limit,
         "The intervals cover other patients of the same kind, not another training run or wrong labels.",
     ]
     section, others = report.get("id"), report.get("ood") or {}
@@ -191,8 +206,10 @@ def _limits(report: Mapping[str, Any], card: ModelCard) -> list[str]:
     for name, part in {"internal test": section, **others}.items():
         if part and 0 < part["n"] < _FEW:
             limits.append(f"Only {part['n']} labeled test images ({name}): the figures are rough.")
-        interval = ((part or {}).get("intervals") or {}).get("balanced_accuracy")
-        if interval and interval[0] <= 1 / len(card["classes"]):
+        intervals = (part or {}).get("intervals") or {}
+        chance = 1 / len(card["classes"]) if "balanced_accuracy" in intervals else 0.5
+        interval = intervals.get("balanced_accuracy", intervals.get("auroc"))
+        if interval and interval[0] <= chance:
             limits.append(f"On the test images ({name}) it is not clearly better than guessing.")
     if not section:
         limits.append("There was no internal test: it was not evaluated on test images of the training domain.")

@@ -141,7 +141,7 @@ def report_of_outputs(outputs: StoredOutputs, *, options: ReportOptions | None =
         "options": jsonable(dict(vars(options))),
         "run": run,
         "notes": notes,
-        "model_card": model_card(shown, data=data, bundle=outputs.facts.get("bundle")),
+        "model_card": model_card(shown, data=data, bundle=outputs.facts.get("bundle"), limit=task.limit),
     }
     plain: Report = jsonable(report)
     return plain
@@ -219,7 +219,7 @@ def write_report(
     task = task_of(report)
     pictures |= task.pictures(predictions, report)
     tables = {f"{name}.csv": render_table(rows, style="csv") for name, rows in task.tables(report).items() if rows}
-    results = task.results_text(predictions, list(report["classes"]))
+    results = task.results_text(predictions, report)
     return write_files(folder, report, results=results, tables=tables, pictures=pictures)
 
 

@@ -6,9 +6,18 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from movl_monai.metrics.declared import CLASS_FIGURES
+from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
 
-__all__ = ["report_scalars", "report_tables", "track_report"]
+__all__ = [
+    "detection_rows",
+    "figure_table",
+    "group_rows",
+    "operating_rows",
+    "report_scalars",
+    "report_tables",
+    "sections_of",
+    "track_report",
+]
 
 Row = dict[str, Any]
 _FACTS = ("n", "n_patients", "n_unlabeled")
@@ -25,12 +34,12 @@ def report_tables(report: Mapping[str, Any]) -> dict[str, list[Row]]:
         ``operating_points`` and ``groups``.
     """
     return {
-        "figures": _figures(report),
+        "figures": figure_table(report),
         "reliability": _reliability(report),
-        "ood_detection": _ood_detection(report),
+        "ood_detection": detection_rows(report),
         "conformal": _conformal(report),
-        "operating_points": _operating_points(report),
-        "groups": _groups(report),
+        "operating_points": operating_rows(report),
+        "groups": group_rows(report, CLASS_FIGURES),
     }
 
 
@@ -51,7 +60,7 @@ def report_scalars(report: Mapping[str, Any]) -> dict[str, float]:
     for row in _conformal(report):
         path = f"conformal/{row['method']}/{row['section']}"
         found |= {f"{path}/coverage": row["coverage"], f"{path}/mean_size": row["mean_size"]}
-    for row in _ood_detection(report):
+    for row in detection_rows(report):
         found |= {f"ood_detection/{row['domain']}/{row['score']}/{key}": row[key] for key in ("auroc", "aupr", "fpr95")}
     for name, part in ((report.get("abstention") or {}).get("sections") or {}).items():
         found[f"abstention/{name}/aurc"] = part.get("aurc")
@@ -68,13 +77,14 @@ def sections_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: section for name, section in named.items() if section}
 
 
-def _figures(report: Mapping[str, Any]) -> list[Row]:
+def figure_table(report: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of the table ``figures``: section, class ("" for all), figure, value, low, high."""
     rows = []
     for name, section in sections_of(report).items():
         for key, value in section.items():
             if isinstance(value, (int, float)) or (value is None and key in section["intervals"]):
                 rows.append({"section": name, "class": "", "figure": key, "value": value, **_bounds(section, key)})
-        for label, values in section["per_class"].items():
+        for label, values in (section.get("per_class") or {}).items():
             intervals = {"intervals": (section.get("per_class_intervals") or {}).get(label) or {}}
             rows += [
                 {"section": name, "class": label, "figure": key, "value": value, **_bounds(intervals, key)}
@@ -97,7 +107,8 @@ def _reliability(report: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _ood_detection(report: Mapping[str, Any]) -> list[Row]:
+def detection_rows(report: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of the table ``ood_detection``: a row for each domain and score."""
     entry = report.get("ood_detection") or {}
     chosen = (entry.get("chosen") or {}).get("score")
     rows = []
@@ -125,7 +136,8 @@ def _conformal(report: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _operating_points(report: Mapping[str, Any]) -> list[Row]:
+def operating_rows(report: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of the table ``operating_points``: a row for each point, section and figure."""
     rows = []
     for point in (report.get("operating_points") or {}).get("points") or ():
         target = {"class": point["class"], **{key: point["target"][key] for key in ("metric", "at_least")}}
@@ -136,7 +148,8 @@ def _operating_points(report: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _groups(report: Mapping[str, Any]) -> list[Row]:
+def group_rows(report: Mapping[str, Any], figures: TaskFigures) -> list[Row]:
+    """Return the rows of the table ``groups``: a row for each section, group and leading figure."""
     rows = []
     for column, parts in (report.get("groups") or {}).items():
         if column == "notes":
@@ -144,11 +157,11 @@ def _groups(report: Mapping[str, Any]) -> list[Row]:
         for name, values in parts.items():
             if name in ("gaps", "notes"):
                 continue
-            for value, figures in values.items():
-                facts = {key: figures.get(key) for key in ("n", "n_patients", "small")}
-                for key in CLASS_FIGURES.listed:
+            for value, found in values.items():
+                facts = {key: found.get(key) for key in ("n", "n_patients", "small")}
+                for key in figures.listed:
                     row = {"group": column, "section": name, "value": value, **facts, "figure": key}
-                    rows.append({**row, "figure_value": figures.get(key), **_bounds(figures, key)})
+                    rows.append({**row, "figure_value": found.get(key), **_bounds(found, key)})
     return rows
 
 

@@ -31,6 +31,7 @@ class Segmentation(Task):
     unit = "cases"
     results = CASES_FILE
     row_entries = ("id", "status", "reason")
+    pipeline = "image-segmentation"
 
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sentences of the first screen."""

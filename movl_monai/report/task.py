@@ -17,6 +17,7 @@ from movl_monai.metrics.judged import Judged
 from movl_monai.metrics.stored.outputs import StoredOutputs
 from movl_monai.metrics.stored.predictions import Predictions
 from movl_monai.report.entries import ResamplingOptions
+from movl_monai.report.model_card import ONLY_CLASSES
 from movl_monai.report.options import ReportOptions
 
 __all__ = ["Task"]
@@ -41,6 +42,8 @@ class Task(ABC):
         unit: name of a row of its results, in the plural.
         results: file in the folder of an evaluation with a row for each image or case.
         row_entries: entries of the rows of :meth:`answers` that the table of predictions always has, in order.
+        limit: sentence of model cards on other contents of images.
+        pipeline: kind of model in the front matter of a model card.
     """
 
     name: ClassVar[str]
@@ -54,6 +57,8 @@ class Task(ABC):
     unit: ClassVar[str] = "images"
     results: ClassVar[str]
     row_entries: ClassVar[tuple[str, ...]]
+    limit: ClassVar[str] = ONLY_CLASSES
+    pipeline: ClassVar[str] = "image-classification"
 
     @property
     def comparisons(self) -> tuple[TaskFigures, ...]:
@@ -126,7 +131,7 @@ class Task(ABC):
         """
         raise NotImplementedError(f"The trust in a {self.name} is not computed from stored outputs.")
 
-    def results_text(self, predictions: Predictions, class_names: Sequence[str]) -> str:
+    def results_text(self, predictions: Predictions, report: Mapping[str, Any]) -> str:
         """Return the text of the file of results, with a row for each evaluated image; not of a task per pixel."""
         raise NotImplementedError(f"The results of a {self.name} are not of whole images.")
 
@@ -141,6 +146,10 @@ class Task(ABC):
     @abstractmethod
     def words(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return the first screen: sentences ``here``, ``elsewhere``, ``sure``, ``outside``, and table ``trust``."""
+
+    def trust_facts(self, report: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return facts of model cards on trust that the entries of this task tell otherwise; see :mod:`.facts`."""
+        return {}
 
     def page_values(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return variables of its templates that other tasks do not have."""
@@ -196,3 +205,7 @@ class Task(ABC):
             trust: trust record, or None.
         """
         raise NotImplementedError(f"A {self.name} has no answer for a whole image.")
+
+    def names_in(self, row: Mapping[str, Any]) -> list[str]:
+        """Return the names of classes that a row of :meth:`answers` holds, for counts of a whole prediction."""
+        return [row["predicted"]] if row.get("predicted") else []

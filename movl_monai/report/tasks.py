@@ -9,6 +9,7 @@ from typing import Any
 
 from movl_monai.errors import MovlError
 from movl_monai.report.classification_task import CLASSIFICATION
+from movl_monai.report.multilabel_task import MULTILABEL
 from movl_monai.report.ordinal_task import ORDINAL
 from movl_monai.report.segmentation_task import SEGMENTATION
 from movl_monai.report.table import figure_rows
@@ -17,6 +18,7 @@ from movl_monai.report.task import Task
 __all__ = [
     "CLASSIFICATION",
     "ORDINAL",
+    "MULTILABEL",
     "SEGMENTATION",
     "TASKS",
     "Task",
@@ -26,7 +28,7 @@ __all__ = [
     "task_of",
 ]
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, ORDINAL)}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, ORDINAL, MULTILABEL)}
 """All tasks by name."""
 
 

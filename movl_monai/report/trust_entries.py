@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from movl_monai.metrics.calibration import calibration_report
 from movl_monai.metrics.conformal import CLASS_METHODS, conformal_report
 from movl_monai.metrics.declared import CLASS_FIGURES, TaskFigures
-from movl_monai.metrics.ood.detection import DEFAULT_SCORE, ood_detection
+from movl_monai.metrics.entries import OODDetection
+from movl_monai.metrics.ood.detection import DEFAULT_SCORE, FEATURE_SCORES, ood_detection
 from movl_monai.metrics.operating_points import operating_points_report
 from movl_monai.metrics.selective import abstention_report
 from movl_monai.metrics.stored.outputs import StoredOutputs
@@ -15,7 +16,10 @@ from movl_monai.metrics.subgroups import group_report
 from movl_monai.report.entries import TrustEntries
 from movl_monai.report.options import ReportOptions
 
-__all__ = ["calibrated_on", "shown_sections", "trust_entries"]
+__all__ = ["NO_FAR", "NO_GROUPS", "calibrated_on", "feature_detection", "shown_sections", "trust_entries"]
+
+NO_FAR = "There are no far sets, images of another kind (`far_dataset_dirs`)."
+NO_GROUPS = "No column of the manifest was named as a group (`group_columns`)."
 
 
 def trust_entries(
@@ -62,10 +66,9 @@ def trust_entries(
         "groups": group_report(parts, figures=figures, small_below=options.small_group, **resampling),
     }
     if not outputs.far_domains:
-        entries["ood_detection"]["notes"].append("There are no far sets, images of another kind (`far_dataset_dirs`).")
+        entries["ood_detection"]["notes"].append(NO_FAR)
     if not outputs.groups:
-        why = "No column of the manifest was named as a group (`group_columns`)."
-        entries["groups"]["notes"] = [*entries["groups"]["notes"], why]
+        entries["groups"]["notes"] = [*entries["groups"]["notes"], NO_GROUPS]
     return entries
 
 
@@ -78,3 +81,17 @@ def calibrated_on(outputs: StoredOutputs) -> str:
     """Return the calibration section of the prediction sets: "calibration", or else "val", which a note reports."""
     parts = outputs.sections()
     return "val" if "calibration" not in parts and "val" in parts else "calibration"
+
+
+def feature_detection(outputs: StoredOutputs, options: ReportOptions) -> OODDetection:
+    """Compute ``ood_detection`` of a task without classes, whose scores read features alone."""
+    score = options.ood_score or DEFAULT_SCORE
+    chosen = score if score in FEATURE_SCORES else DEFAULT_SCORE
+    entry = ood_detection(
+        outputs, score=chosen, target_id_kept=options.target_id_kept, scores=FEATURE_SCORES, **options.resampling
+    )
+    if chosen != score:
+        entry["notes"].append(f"The score {score} needs the logits of classes; {chosen} takes its place.")
+    if not outputs.far_domains:
+        entry["notes"].append(NO_FAR)
+    return entry

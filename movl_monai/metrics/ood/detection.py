@@ -29,7 +29,7 @@ from movl_monai.metrics.ood.score import (
 from movl_monai.metrics.ood.subspace import Residual, ViM
 from movl_monai.metrics.stored.outputs import StoredOutputs
 
-__all__ = ["DEFAULT_SCORE", "SCORES", "OODDetector", "fit_detector", "fit_ood_score", "ood_detection"]
+__all__ = ["DEFAULT_SCORE", "FEATURE_SCORES", "SCORES", "OODDetector", "fit_detector", "fit_ood_score", "ood_detection"]
 
 # reports and trust records write these names
 SCORES: dict[str, type[OODScore]] = {
@@ -41,6 +41,9 @@ SCORES: dict[str, type[OODScore]] = {
 # distances over layers). Of these, Mahalanobis has no hyperparameter, does not depend on the head, and with shrinkage
 # its fit is well-posed with fewer images than features.
 DEFAULT_SCORE = "mahalanobis"
+
+FEATURE_SCORES = (Mahalanobis.name, KNN.name, Residual.name)
+"""Scores of features that need no classes, for images of findings or numbers."""
 
 _UNLIKELY = 0.001  # a flagged share of test images that is less probable gets a note
 _FEW = 20  # with fewer val images, one image more or less moves the threshold past every other
@@ -97,7 +100,10 @@ def fit_ood_score(outputs: StoredOutputs, score: str) -> OODScore:
     if not known.has_features:
         raise OODFitError("The stored outputs hold no features; only scores of logits can be computed.")
     features = check_features(known.features, len(known))
-    return kind.fit(logits=known.predictions.logits, features=features, labels=known.predictions.labels)
+    labels = known.predictions.labels
+    if labels.dtype.kind == "f":  # findings and numbers are no classes: the images are one
+        labels = np.zeros(len(known), dtype=np.int64)
+    return kind.fit(logits=known.predictions.logits, features=features, labels=labels)
 
 
 def fit_detector(outputs: StoredOutputs, *, score: str = DEFAULT_SCORE, target_id_kept: float = 0.95) -> OODDetector:

@@ -13,12 +13,15 @@ __all__ = [
     "FIRST_FIGURES",
     "METHODS",
     "class_rates",
+    "detection_notes",
+    "flagged",
     "leading_figure",
     "promised_method",
     "risk_at",
     "shares_above",
     "tested_sections",
     "trust_notes",
+    "trust_rows",
     "trust_table",
 ]
 
@@ -98,8 +101,12 @@ def trust_table(report: Mapping[str, Any]) -> dict[str, dict[str, float | None]]
 
     Shares that the report does not have for any set are left out; :func:`trust_notes` says why.
     """
+    return trust_rows([*flagged(report), *_answered(report), _calibration_error(report), _covered(report)])
+
+
+def trust_rows(columns: Sequence[_Column]) -> dict[str, dict[str, float | None]]:
+    """Return the rows of a table on trust, by the title of the set and the heading of the share."""
     rows: dict[str, dict[str, float | None]] = {}
-    columns = [*_flagged(report), *_answered(report), _calibration_error(report), _covered(report)]
     for heading, values in columns:
         for key, value in values.items():
             rows.setdefault("Internal test" if key == "id" else domain_of(key), {})[heading] = value
@@ -110,14 +117,8 @@ def trust_table(report: Mapping[str, Any]) -> dict[str, dict[str, float | None]]
 
 def trust_notes(report: Mapping[str, Any]) -> list[str]:
     """Return sentences that the table on trust needs: thresholds and targets, and reasons for missing columns."""
-    notes = []
+    notes = detection_notes(report)
     abstention, conformal = report.get("abstention") or {}, report.get("conformal") or {}
-    if not _flagged(report):
-        # prefer the note about this among all notes
-        found = notes_of(report, "ood_detection")
-        why = " ".join([note for note in found if "marked as outside" in note] or found)
-        why = why or "The report holds no scores of it; evaluate again with this version of movl_monai."
-        notes.append(f"It does not flag out-of-distribution images. {why}")
     if not _answered(report):
         why = " ".join(notes_of(report, "abstention")) or "Risk and coverage are not in this report."
         notes.append(f"The effect of abstention is not known. {why}")
@@ -129,10 +130,22 @@ def trust_notes(report: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def detection_notes(report: Mapping[str, Any]) -> list[str]:
+    """Return the reason why no images are flagged as out-of-distribution; nothing if they are."""
+    if flagged(report):
+        return []
+    # prefer the note about this among all notes
+    found = notes_of(report, "ood_detection")
+    why = " ".join([note for note in found if "marked as outside" in note] or found)
+    why = why or "The report holds no scores of it; evaluate again with this version of movl_monai."
+    return [f"It does not flag out-of-distribution images. {why}"]
+
+
 _Column = tuple[str, dict[str, float | None]]
 
 
-def _flagged(report: Mapping[str, Any]) -> list[_Column]:
+def flagged(report: Mapping[str, Any]) -> list[_Column]:
+    """Return the column of a table on trust with the share of flagged images; nothing if none can be flagged."""
     entry = report.get("ood_detection") or {}
     sets = entry.get("sets") or {}
     if not sets or (entry.get("chosen") or {}).get("threshold") is None:
