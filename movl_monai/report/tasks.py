@@ -11,6 +11,7 @@ from movl_monai.errors import MovlError
 from movl_monai.report.classification_task import CLASSIFICATION
 from movl_monai.report.multilabel_task import MULTILABEL
 from movl_monai.report.ordinal_task import ORDINAL
+from movl_monai.report.regression_task import REGRESSION
 from movl_monai.report.segmentation_task import SEGMENTATION
 from movl_monai.report.table import figure_rows
 from movl_monai.report.task import Task
@@ -18,6 +19,7 @@ from movl_monai.report.task import Task
 __all__ = [
     "CLASSIFICATION",
     "ORDINAL",
+    "REGRESSION",
     "MULTILABEL",
     "SEGMENTATION",
     "TASKS",
@@ -28,7 +30,7 @@ __all__ = [
     "task_of",
 ]
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, ORDINAL, MULTILABEL)}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, ORDINAL, MULTILABEL, REGRESSION)}
 """All tasks by name."""
 
 
