@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from movl_monai.data.entries import SPLITS, SkippedFile
 from movl_monai.data.ids import IdMap
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import DataError
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class Datalist(Sequence[Item]):
     def _target_rows(self, domain: str, split: str | None, items: list[Item]) -> list[str]:
         """Return a row for the images with each finding or with the number, and for those without and unlabelled."""
         known = [item for item in items if item["label"] is not None]
-        if self.task == "regression":
+        if labels_of(self.task).number:
             rows = [(self.class_names[0], known)]
         else:
             rows = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from movl_monai.data.columns import is_absent
-from movl_monai.data.targets import check_task
+from movl_monai.data.targets import check_task, labels_of
 from movl_monai.errors import ConfigError
 
 __all__ = [
@@ -51,7 +51,17 @@ class LabelForm:
     @property
     def is_class(self) -> bool:
         """True if a label is one class."""
-        return self.task in ("classification", "ordinal")
+        return not (self.is_number or self.has_findings)
+
+    @property
+    def is_number(self) -> bool:
+        """True if a label is a number."""
+        return labels_of(self.task).number
+
+    @property
+    def has_findings(self) -> bool:
+        """True if a label is several findings."""
+        return labels_of(self.task).several
 
 
 CLASSES = LabelForm()

@@ -132,16 +132,16 @@ def _label_columns(table: Table, form: LabelForm, used: Sequence[str], name: str
         return {}
     if not present:
         present = {column: column.lower() for column in form.known if column.lower() in table.columns}
-    if not present and form.task == "multilabel" and not (wanted or form.known):
+    if not present and form.has_findings and not (wanted or form.known):
         free = [column for column in table.columns if column not in used]
         found = finding_columns([row for _, row in table.rows], free)
         present = {table.names[table.columns.index(column)]: column for column in found}
-    if present and form.task == "multilabel":
+    if present and form.has_findings:
         present |= {
             name: name.lower() for name in table.names if is_no_finding(name, form) and name.lower() not in used
         }
     if not present and required:
-        kind = "of each finding with 1, 0, -1 or blank" if form.task == "multilabel" else "of numbers"
+        kind = "of each finding with 1, 0, -1 or blank" if form.has_findings else "of numbers"
         raise DataError(
             f"{name} must have the column label, or columns {kind} that label_columns names; found: "
             f"{', '.join(table.names)}."
@@ -153,7 +153,7 @@ def _label_columns(table: Table, form: LabelForm, used: Sequence[str], name: str
 
 def _set_label(entry: Entry, row: Mapping[str, str], labels: Mapping[str, str], form: LabelForm, where: str) -> None:
     text, entry.label = entry.label, None
-    if form.task == "regression":
+    if form.is_number:
         column = next(iter(labels.values()), "label")
         try:
             entry.target = number_value(row.get(column) or "")

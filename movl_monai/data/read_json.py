@@ -84,7 +84,7 @@ def read_json(
         raise DataError(f"{source.name} is not valid JSON; check that the file is complete.") from error
     if not isinstance(content, dict) or not any(isinstance(content.get(name), list) for name in _SECTIONS):
         raise DataError(f"{source.name} must be an object with a list under one of: {', '.join(_SECTIONS)}.")
-    names = None if form is not None and form.task == "regression" else _class_names(content)
+    names = None if form is not None and form.is_number else _class_names(content)
     listing = Listing(class_names=None if names is None else [names[number] for number in sorted(names)])
     entries = [raw for section in _SECTIONS for raw in content.get(section) or [] if isinstance(raw, dict)]
     columns = () if form is None else _label_fields(entries, form, listing, source.name)
@@ -129,7 +129,7 @@ def _set_label(
     where: str,
 ) -> None:
     label = fields.get("label")
-    if form.task == "regression":
+    if form.is_number:
         number = fields.get(columns[0]) if columns else label
         try:
             entry.target = number_value("" if number is None else str(number))

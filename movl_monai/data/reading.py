@@ -281,11 +281,11 @@ def _settle(
     """Return the class names, after settling labels, domains and the patients of paths in place."""
     if masks:
         names = check_class_names(given or listing.class_names or ["background", "foreground"])
-    elif form.task == "multilabel":
+    elif form.has_findings:
         known = given or listing.class_names
         inside = _inside_domain(listing, id_domain)
         names = settle_findings(listing.entries, known, inside=inside, trained=given is not None, merge=merge)
-    elif form.task == "regression":
+    elif form.is_number:
         names = _number_name(given or form.columns or listing.class_names or ["value"])
         _check_numbers(_inside_domain(listing, id_domain), trained=given is not None)
     else:
@@ -309,7 +309,7 @@ def _settle_classes(listing: Listing, given: Sequence[str] | None, id_domain: st
 
 def _settle_other(listing: Listing, names: Sequence[str], form: LabelForm, *, merge: bool) -> None:
     """Settle the labels of an out-of-distribution source in place."""
-    if form.task == "multilabel":
+    if form.has_findings:
         settle_findings(listing.entries, names, merge=merge)
     elif form.is_class:
         settle_labels(listing.entries, names, merge=merge, apart=True)

@@ -124,7 +124,7 @@ def _check_can_name(form: LabelForm, folder: Path) -> None:
         DataError: if they are not.
     """
     if not form.is_class:
-        held = "findings of each image" if form.task == "multilabel" else "number of each image"
+        held = "findings of each image" if form.has_findings else "number of each image"
         raise DataError(
             f"{folder.name!r} is a folder without a list, whose class folders give each image one class. The task "
             f"{form.task} needs the {held}: a manifest.csv in it with the columns path and label, or with the columns "

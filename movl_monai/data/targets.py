@@ -18,11 +18,13 @@ class Labels:
 
     Attributes:
         dtype: of a tensor of labels, as torch names it.
-        several: True if each logit is a label of its own.
+        several: True for several findings, each with a logit of its own.
+        number: True for a number, of which no classes are known.
     """
 
     dtype: ClassVar[str] = "int64"
     several: ClassVar[bool] = False
+    number: ClassVar[bool] = False
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return the label of an image without one."""
@@ -62,6 +64,7 @@ class NumberLabels(Labels):
     """A number for each image, NaN if unknown."""
 
     dtype = "float32"
+    number = True
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return NaN."""

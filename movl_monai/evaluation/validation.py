@@ -17,6 +17,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError, DataError, MovlError
 from movl_monai.evaluation.collect import column, logits_and_labels
 from movl_monai.metrics import classification_metrics as metrics
@@ -234,9 +235,9 @@ def key_metric(
         >>> list(key_metric("ordinal", class_names=["0", "1", "2"]))
         ['val_quadratic_kappa']
     """
-    if task == "multilabel":
+    if labels_of(task).several:
         return {"val_macro_auroc": MacroFindingAUROC()}
-    if task == "regression":
+    if labels_of(task).number:
         return {"val_negative_mae": NegativeMAE()}
     if label_order == "nominal":
         return {"val_balanced_accuracy": BalancedAccuracy()}

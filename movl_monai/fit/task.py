@@ -15,6 +15,7 @@ from movl_monai.data.read_csv import read_csv
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.ingest.labels import middle_slice
+from movl_monai.report.tasks import task_named
 
 __all__ = ["BUNDLES", "Decision", "Task", "check_minutes", "decide", "decide_task"]
 
@@ -92,7 +93,7 @@ def decide_task(
     if task is not None and task not in get_args(Task):
         raise ConfigError(f"--task must be one of {', '.join(get_args(Task))}, got '{task}'.")
     own = dict(given or {})
-    masks = _is_of_masks(source) if task is None else task == "segmentation"
+    masks = _is_of_masks(source) if task is None else task_named(task).per_pixel
     listing = _read(source, own, masks=masks, task=task)
     if not masks and task is None:
         masked = sum(entry.mask is not None for entry in listing.entries)

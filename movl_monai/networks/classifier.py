@@ -9,6 +9,7 @@ from torch import nn
 
 from movl_monai.adapters import Adapter
 from movl_monai.backbones import Backbone
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError
 from movl_monai.networks.adapted import AdaptedPath
 from movl_monai.networks.last_tokens import MapTokens
@@ -218,7 +219,7 @@ def _check_head(head: nn.Module, *, num_features: int, class_names: list[str] | 
             f"{len(class_names)} class names {class_names} do not fit a head with {num_classes} classes; "
             "give one name per class or leave class_names out."
         )
-    if num_classes == 1 and task != "regression":
+    if num_classes == 1 and not labels_of(task).number:
         raise ConfigError(
             f"A head with one output gives a number, and the task is {task}; give it two or more outputs."
         )
