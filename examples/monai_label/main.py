@@ -51,7 +51,8 @@ class Predict(InferTask):
             with _as_label_error(MONAILabelError.APP_INIT_ERROR):
                 task, names = self.program.describe(model)
             segments = task == InferType.SEGMENTATION.value
-            self.type, self.dimension = InferType(task), 3 if segments else 2
+            self.type = InferType.SEGMENTATION if segments else InferType.CLASSIFICATION
+            self.dimension = 3 if segments else 2
             self.labels = {name: number for number, name in enumerate(names) if number or not segments}
             self.description = f"{task.capitalize()} with {Path(model).name} (research use only; not for diagnosis)"
             self.model = model

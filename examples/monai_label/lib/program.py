@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SOME_FAILED = 4  # exit code: some files could not be predicted, the rest is done
-MARKS = ("answer", "outside", "abstain", "ood_score", "prediction_set")
+NOT_SAID = ("id", "status", "reason", "format", "probabilities")  # of a row in predictions.json
 
 
 class ProgramError(Exception):
@@ -48,7 +48,7 @@ class Program:
             raise ProgramError(ended.stderr.strip() or f"{words[0]} ended with exit code {ended.returncode}.")
 
     def describe(self, model: str) -> tuple[str, list[str]]:
-        """Return the task of a model, "classification" or "segmentation", and the names of its classes.
+        """Return the task of a model, such as "classification" or "segmentation", and the names of its classes.
 
         A small made image is predicted for it, so a model that cannot be opened is an error at once.
         """
@@ -67,11 +67,11 @@ class Program:
             task: task of the model.
 
         Returns:
-            path of the mask, a new file that the caller removes, or None; and JSON-able facts. For a classification
-            ``prediction`` lists ``idx``, ``label`` and ``score`` of every class, in the form of MONAI Label, beside
-            ``label`` (None if the model abstains), ``calibrated`` (probabilities) and :data:`MARKS`; several images
-            of a series are ``results`` with these entries and ``path`` each. For a segmentation ``label_names`` has
-            the numbers of the classes in the mask, and ``results`` their sizes.
+            path of the mask, a new file that the caller removes, or None; and JSON-able facts. For images the row of
+            predictions.json, with ``label`` (None if the model abstains) and ``prediction``, which lists ``idx``,
+            ``label`` and ``score`` of every class in the form of MONAI Label; several images of a series are
+            ``results`` with these entries each. For a segmentation ``label_names`` has the numbers of the classes in
+            the mask, and ``results`` their sizes.
 
         Raises:
             ProgramError: if nothing could be predicted, or a folder has several masks.
@@ -85,7 +85,7 @@ class Program:
                 raise ProgramError(f"The image could not be predicted: {', '.join(reasons) or 'it is no image'}.")
             about = {"use": found["use"], "model": found["model"]}
             names = found["class_names"]
-            if task == "classification":
+            if task != "segmentation":
                 results = [_classified(row, names) for row in rows]
                 return None, about | (results[0] if len(results) == 1 else {"results": results})
             masks = [out / file for file in _outputs(out) if file.startswith("masks/")]
@@ -128,14 +128,10 @@ class Program:
 
 
 def _classified(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    scores = zip(names, row["probabilities"], strict=True)
-    return {
-        "path": row["path"],
-        "label": None if row["abstain"] else row["predicted"],
-        "prediction": [{"idx": number, "label": name, "score": score} for number, (name, score) in enumerate(scores)],
-        "calibrated": row["calibrated"],
-        **{mark: row[mark] for mark in MARKS},
-    }
+    found = {key: value for key, value in row.items() if key not in NOT_SAID}
+    scores = zip(names, row.get("probabilities") or (), strict=False)
+    prediction = [{"idx": number, "label": name, "score": score} for number, (name, score) in enumerate(scores)]
+    return found | {"label": None if row.get("abstain") else row.get("predicted"), "prediction": prediction}
 
 
 def _outputs(out: Path) -> list[str]:
