@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movl_monai.data.units import slice_position
+
 if TYPE_CHECKING:
     from movl_monai.readers.dicom import HeaderScan
 
@@ -56,6 +58,8 @@ class SeriesScan:
         is_localizer: whether ImageType names a localizer.
         is_capture: whether it shows a screen or a scan of film.
         geometry: size, orientation and pixel spacing; None without a position.
+        patient: issuer and patient id in one string, None if they are missing.
+        position: place of a slice along the normal of its plane in mm, None if unknown.
     """
 
     path: str
@@ -66,6 +70,8 @@ class SeriesScan:
     is_localizer: bool = False
     is_capture: bool = False
     geometry: tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]] | None = None
+    patient: str | None = None
+    position: float | None = None
 
     @property
     def is_slice(self) -> bool:
@@ -93,6 +99,8 @@ class SeriesScan:
             is_localizer="LOCALIZER" in header.image_type,
             is_capture=header.is_secondary_capture,
             geometry=geometry,
+            patient=header.patient,
+            position=slice_position(header.frames),
         )
 
 

@@ -166,17 +166,13 @@ def _place_of_entry(entry: Entry) -> _Place:
     return _Place(entry.series or ("" if entry.frame is None else entry.key), entry.position, entry.key, entry.frame)
 
 
-def group_units(
-    images: Sequence[Mapping[str, Any]], units: Units
-) -> tuple[list[list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
-    """Group listed images that are to be predicted.
+def group_units(images: Sequence[Mapping[str, Any]], units: Units) -> list[list[Mapping[str, Any]]]:
+    """Return the instances of each unit in canonical order, units in the order of their first image.
 
     Args:
-        images: with ``unit`` (None if unknown), ``series`` and ``position`` (None if unknown), ``key`` and ``frame``.
+        images: with ``unit`` (None if unknown, which leaves an image out), ``series`` and ``position`` (None if
+            unknown), ``key`` and optionally ``frame``.
         units: settings.
-
-    Returns:
-        the instances of each unit in canonical order, units in the order of their first image; images without a unit.
     """
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for image in images:
@@ -185,11 +181,10 @@ def group_units(
 
     def place(image: Mapping[str, Any]) -> _Place:
         frame = image.get("frame")
-        return _Place(
-            image["series"] or ("" if frame is None else image["key"]), image["position"], image["key"], frame
-        )
+        series = image["series"] or ("" if frame is None else image["key"])
+        return _Place(series, image["position"], image["key"], frame)
 
-    return [_in_order(units, part, place) for part in groups.values()], [one for one in images if one["unit"] is None]
+    return [_in_order(units, part, place) for part in groups.values()]
 
 
 def check_units(items: Iterable[Mapping[str, Any]], units: Units) -> None:

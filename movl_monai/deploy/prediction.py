@@ -17,10 +17,10 @@ from movl_monai.files import started_at
 from movl_monai.predict.job import Job
 from movl_monai.predict.journal import Writer
 from movl_monai.predict.listing import Listed
-from movl_monai.predict.loader import Decoding, Item, make_units
+from movl_monai.predict.loader import Decoding, Item
 from movl_monai.predict.model import Model, open_model
 from movl_monai.predict.outputs import check_outputs
-from movl_monai.predict.run import list_source, predict_units
+from movl_monai.predict.run import list_source, predict_units, work_units
 from movl_monai.predict.tasks import SegmentedCase, choose_batch_size
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
@@ -183,7 +183,7 @@ def predict_files(
     skipped = [{"id": _id_of(one, ids), "reason": one.reason, "detail": ""} for one in left_out]
     listed = list_source(model, files, folder, ids, skipped=skipped)
     size = batch_size or (1 if len(listed.items) == 1 else choose_batch_size(model, model.image_size))
-    units = make_units(listed.items, size, by_case=model.per_pixel)
+    units = work_units(listed, model, size)
     keeper = _Keeper()
     rows = [failed_row(file["id"], file["reason"], file["detail"]) for file in listed.skipped]
     for _, found in predict_units(
@@ -286,7 +286,7 @@ class Outcome:
 
     def predicted(self, listed: Listed, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add the listed files and the rows of a prediction."""
-        cases = {item["id"]: item["case"] for item in listed.items}
+        cases = {item.get("unit", item["id"]): item["case"] for item in listed.items}
         scans = listed.series
         for row in rows:
             scan = scans.get(cases.get(row["id"], row["id"]))

@@ -30,10 +30,15 @@ class ExportedOutput(NamedTuple):
     Args:
         logits: float32, (B, num_classes), or (B, num_classes, H, W) for segmentation; before softmax.
         features: float32, (B, num_features), the input of the head; None for segmentation.
+        weights: of a model for series, studies or patients, float32 (n,), the weight of each image; else None. Its
+            logits and features have one row, for the n images together.
+        instances: of such a model, float32 (n, num_classes), the logits of each image by itself; else None.
     """
 
     logits: np.ndarray
     features: np.ndarray | None
+    weights: np.ndarray | None = None
+    instances: np.ndarray | None = None
 
 
 class ExportedModel:
@@ -67,6 +72,11 @@ class ExportedModel:
         height, width = self.metadata["image_size"]
         return int(height), int(width)
 
+    @property
+    def unit(self) -> dict[str, Any] | None:
+        """Settings of :class:`movl_monai.data.Units`, if a batch is one series, study or patient; else None."""
+        return self.metadata.get("unit")
+
     def trust(self) -> TrustRecord | None:
         """Return the trust record for calibrated probabilities, flags and prediction sets; None without one.
 
@@ -93,26 +103,28 @@ class ExportedModel:
         """Compute logits, with a sliding window if the run used one.
 
         Args:
-            image: (B, 3, H, W) of ``image_size``, float32 in [0, 1], B >= 1.
+            image: (B, 3, H, W) of ``image_size``, float32 in [0, 1], B >= 1; of a model with a :attr:`unit` all images
+                of one, in any order.
 
         Raises:
             ExportError: if the images have another shape, type or range, or a logit is not finite.
         """
         image = self._checked(image)
         if self.metadata["windows"] is None:
-            logits, features = self.network(image)
+            found = self.network(image)
         else:
             from .preprocessing import window_logits
 
-            logits, features = window_logits(lambda part: self.network(part).logits, image, self.metadata["windows"])
-        if not np.isfinite(logits).all():
+            windows = self.metadata["windows"]
+            found = ExportedOutput(*window_logits(lambda part: self.network(part).logits, image, windows))
+        if not np.isfinite(found.logits).all():
             raise ExportError("The exported model gave logits that are not finite; look at the images it was given.")
-        return ExportedOutput(logits, features)
+        return found
 
     def network(self, image: np.ndarray) -> ExportedOutput:
         """Run the graph on images of ``metadata["input_size"]`` without any checks."""
         outputs = self._runtime.run(np.ascontiguousarray(image))
-        return ExportedOutput(outputs[0], outputs[1] if len(outputs) > 1 else None)
+        return ExportedOutput(*outputs) if len(outputs) > 1 else ExportedOutput(outputs[0], None)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         expected = (3, *self.image_size)

@@ -102,6 +102,11 @@ def export_run(
     parser = run.parser()
     facts, record = _trust_of(run, network) if trust else (None, "")
     metadata = _metadata(run, network, parser) | {"trust": facts}
+    if int8 and metadata.get("unit"):
+        raise ExportError(
+            "--int8 is for models of single images: its effect is measured image by image. Leave it out for a model of "
+            "series, studies or patients."
+        )
     sample = sample_images(run, images, count=_INT8_IMAGES if int8 else _PARITY_IMAGES)
     if int8 and sample.kind == "phantom":
         first = "evaluate it first (`movl-monai evaluate RUN --dataset_dir DIR`), which makes known where val is, or "

@@ -14,12 +14,20 @@ from torch import nn
 
 from movl_monai.adapters import LayerAdapter
 from movl_monai.errors import ExportError
-from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier
+from movl_monai.networks import AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier, UnitClassifier
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["ClassificationGraph", "SegmentationGraph", "as_program", "exportable", "merge_adapter", "quiet_exporters"]
+__all__ = [
+    "ClassificationGraph",
+    "SegmentationGraph",
+    "UnitGraph",
+    "as_program",
+    "exportable",
+    "merge_adapter",
+    "quiet_exporters",
+]
 
 _Network: TypeAlias = AdaptedClassifier | AdaptedSegmenter | EnsembleClassifier
 
@@ -57,6 +65,25 @@ class SegmentationGraph(nn.Module):
         return self.network(image)
 
 
+class UnitGraph(nn.Module):
+    """Map the images of one series, study or patient, (n, 3, H, W), to its outputs, all float32.
+
+    They are logits (1, C), the head's input features (1, F), the weight (n,) of each image, and the logits (n, C) of
+    each image by itself.
+    """
+
+    def __init__(self, network: UnitClassifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute the outputs of the unit."""
+        instances = self.network.backbone(image).unsqueeze(0)
+        logits, features, weights = self.network.from_instances(instances, None)
+        own = self.network.head(instances.squeeze(0))
+        return logits.float(), features.float(), weights.squeeze(0).float(), own.float()
+
+
 def merge_adapter(network: _Network) -> _Network:
     """Fold an adapter into the weights, and return an equivalent network without adapter.
 
@@ -74,18 +101,20 @@ def merge_adapter(network: _Network) -> _Network:
     return type(network)(backbone=merged, **parts).eval()
 
 
-def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph:
+def exportable(network: nn.Module) -> ClassificationGraph | SegmentationGraph | UnitGraph:
     """Return a copy of a network on the CPU that every exporter can process; the network is not changed.
 
     Raises:
         ExportError: if it is of another kind, or has non-finite weights.
     """
-    if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier)):
+    if not isinstance(network, (AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier, UnitClassifier)):
         raise ExportError(
-            "Only AdaptedClassifier, AdaptedSegmenter and EnsembleClassifier can be exported, got "
+            "Only AdaptedClassifier, AdaptedSegmenter, EnsembleClassifier and UnitClassifier can be exported, got "
             f"{type(network).__name__}; unwrap a distributed or compiled network first."
         )
     _check_finite(network)
+    if isinstance(network, UnitClassifier):
+        return UnitGraph(copy.deepcopy(network).cpu().eval()).requires_grad_(False).eval()
     own = merge_adapter(copy.deepcopy(network).cpu().eval())
     graph = SegmentationGraph(own) if isinstance(own, AdaptedSegmenter) else ClassificationGraph(own)
     return graph.requires_grad_(False).eval()

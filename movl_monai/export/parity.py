@@ -17,7 +17,7 @@ from movl_monai.data import IdMap
 from movl_monai.data.decode import decode
 from movl_monai.errors import DataError, ExportError, MovlError, user_error
 from movl_monai.metrics.stored.outputs import read_outputs
-from movl_monai.networks import AdaptedClassifier, EnsembleClassifier
+from movl_monai.networks import AdaptedClassifier, EnsembleClassifier, UnitClassifier
 from movl_monai.phantom import write_phantom
 from movl_monai.runs.run_record import Run
 
@@ -86,6 +86,9 @@ def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Calla
     def plain(image: np.ndarray) -> ExportedOutput:
         with torch.inference_mode():
             given = torch.from_numpy(image).to(device)
+            if isinstance(network, UnitClassifier):
+                pooled, read = network.outputs(given[None])
+                return ExportedOutput(_array(pooled), _array(read), *map(_array, network.explain(given)))
             classifies = isinstance(network, (AdaptedClassifier, EnsembleClassifier))
             features = network.features(given) if classifies else None  # type: ignore[operator]
             logits = network(given)
@@ -103,7 +106,7 @@ def measure_parity(
 
     Args:
         reference: function from :func:`eager`.
-        model: the file.
+        model: the file. Of one for series, studies or patients, a batch is one of them, and its weights count, too.
         sample: at least one image; if there are fewer than a batch needs, they repeat.
         tolerance: stored with the result.
     """
@@ -114,6 +117,8 @@ def measure_parity(
             batch = np.take(sample.images, range(start, start + size), axis=0, mode="wrap")
             expected, got = reference(batch), model(batch)
             logits = max(logits, _largest(expected.logits, got.logits))
+            if expected.weights is not None and got.weights is not None:
+                logits = max(logits, _largest(expected.weights, got.weights))
             if expected.features is not None and got.features is not None:
                 features = max(features or 0.0, _relative(expected.features, got.features))
     return Parity(len(sample), sample.kind, BATCH_SIZES, logits, features, tolerance)

@@ -201,7 +201,8 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
     """Return the metadata entries that follow from the network alone.
 
     Args:
-        network: an :class:`~movl_monai.networks.AdaptedClassifier` or ``AdaptedSegmenter`` with its checkpoint.
+        network: an :class:`~movl_monai.networks.AdaptedClassifier`, ``AdaptedSegmenter`` or ``UnitClassifier`` with its
+            checkpoint.
         task: name of its task.
         input_size: (H, W) of its input.
     """
@@ -211,11 +212,19 @@ def describe_network(network: Any, *, task: str, input_size: tuple[int, int]) ->
     num_classes = len(network.class_names)
     whole = not task_named(task).per_pixel
     logits = ["B", num_classes] if whole else ["B", num_classes, *input_size]
-    outputs = {"pred": {"shape": logits, "dtype": "float32", "meaning": "logits, before softmax"}}
+    outputs: dict[str, dict[str, Any]] = {
+        "pred": {"shape": logits, "dtype": "float32", "meaning": "logits, before softmax"}
+    }
     if whole:
         shape = ["B", spec.num_features]
         outputs["features"] = {"shape": shape, "dtype": "float32", "meaning": "what the head reads"}
+    unit = getattr(network, "unit", None)
+    if unit is not None:
+        outputs = {name: entry | {"shape": [1, *entry["shape"][1:]]} for name, entry in outputs.items()}
+        outputs["weights"] = {"shape": ["B"], "dtype": "float32", "meaning": "weight of each image, with sum 1"}
+        outputs["instances"] = {"shape": ["B", num_classes], "dtype": "float32", "meaning": "logits of each image"}
     return {
+        **({} if unit is None else {"unit": dict(unit)}),
         "schema_version": SCHEMA_VERSION,
         "task": task,
         "class_names": list(network.class_names),

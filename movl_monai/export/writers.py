@@ -15,21 +15,33 @@ from typing import Any
 import torch
 
 from movl_monai.errors import ExportError
-from movl_monai.export.graph import ClassificationGraph, SegmentationGraph, as_program, quiet_exporters
+from movl_monai.export.graph import (
+    ClassificationGraph,
+    SegmentationGraph,
+    UnitGraph,
+    as_program,
+    quiet_exporters,
+)
 from movl_monai.export.runtimes import METADATA_FILE, PREFIX, TRUST_FILE
 from movl_monai.export.sealed import SEAL_KEY, ExportFormat, seal_onnx, unsealed
 
 __all__ = ["compile_graph", "neighbor", "quantize_model", "scratch_folder", "write_compiled"]
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-_OUTPUTS = {ClassificationGraph: ["pred", "features"], SegmentationGraph: ["pred"]}
+_OUTPUTS: dict[type[torch.nn.Module], list[str]] = {
+    ClassificationGraph: ["pred", "features"],
+    SegmentationGraph: ["pred"],
+    UnitGraph: ["pred", "features", "weights", "instances"],
+}
 _OPERATIONS = ("MatMul", "Gemm")
 _WORTHWHILE = 0.6  # share of the original size
 # states that shapes are inferred and constants folded, which torch's exporter has done
 _PREPARED = {"onnx.infer": "onnxruntime.quant", "onnx.quant.pre_process": "onnxruntime.quant"}
 
 
-def compile_graph(graph: ClassificationGraph | SegmentationGraph, form: ExportFormat, *, size: tuple[int, int]) -> Any:
+def compile_graph(
+    graph: ClassificationGraph | SegmentationGraph | UnitGraph, form: ExportFormat, *, size: tuple[int, int]
+) -> Any:
     """Convert a graph to a format: a scripted module, an exported program, or an ONNX model (protobuf).
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,6 +17,7 @@ from movl_monai.data.entries import Entry, FileHeader, Listing, SkippedFile, fil
 from movl_monai.data.expand import SliceAxis, read_header, read_series_header
 from movl_monai.data.series import HARMLESS, Selection, SeriesScan, problem_of
 from movl_monai.data.sources import read_images
+from movl_monai.data.units import Units, group_units
 from movl_monai.errors import DataError
 from movl_monai.predict.loader import Item, paths_of
 from movl_monai.predict.tasks import SegmentedCase
@@ -37,11 +38,12 @@ class Listed:
 
     Args:
         items: images in order, as preprocessing takes them: ``id``, ``image`` (a path, or the paths of a series),
-            ``frame`` in files of several, and ``case``, the id of the volume or else of the image.
+            ``frame`` in files of several, and ``case``, the id of the volume or else of the image. Instances of units
+            follow each other and have ``unit``, its id.
         skipped: files that are not predicted: ``id``, ``reason`` and ``detail``.
         series: DICOM series, by the case of their items. It identifies patients and stays in memory.
-        labels: labels of a list, by the id of the image.
-        splits: splits of a list, by the id of the image.
+        labels: labels of a list, by the id of the image or unit; of a unit whose images have the same.
+        splits: splits of a list, by the id of the image or unit.
     """
 
     items: list[dict[str, Any]]
@@ -60,7 +62,8 @@ class Listed:
         for item in self.items:
             is_part = by_case and item["case"] != item["id"]
             for path in paths_of(item):
-                yield item["case"] if by_case else item["id"], path, None if is_part else item.get("frame")
+                name = item["case"] if by_case else item.get("unit", item["id"])
+                yield name, path, None if is_part else item.get("frame")
         for file in self.skipped:
             yield file["id"], ids.path_of(file["id"]), None
 
@@ -84,6 +87,7 @@ def list_images(
     modalities: Sequence[str] = (),
     series: Literal["all", "one"] = "all",
     split: str | None = None,
+    units: Units | None = None,
 ) -> Listed:
     """Find the images of a folder, file or manifest; headers are read, pixels are not.
 
@@ -95,6 +99,7 @@ def list_images(
         modalities: DICOM modalities to predict; () takes all.
         series: "all" series, or exactly "one" per study, see :class:`movl_monai.data.series.Selection`.
         split: split of a list to predict; None takes all.
+        units: series, studies or patients to predict; None for single images.
 
     Raises:
         DataError: if the source does not exist, or holds no file that a prediction could be expected for.
@@ -126,19 +131,54 @@ def list_images(
     found.sort(key=lambda one: (natural_key(one.entry.key), one.entry.key, one.entry.frame or 0))
     of_each = [(one.entry, _items(one, id_map, volumes)) for one in found]
     items = [item for _, part in of_each for item in part]
+    instances = items if units is None else _instances(of_each, found, units, id_map)
+    lost = [] if units is None else [entry for entry, part in of_each if not any("unit" in item for item in part)]
+    skipped += [(entry.path, entry.key, "unknown_patient", "") for entry in lost]
     result = Listed(
-        items=items,
+        items=instances,
         skipped=[
             {"id": id_map.add(key, path=path), "reason": reason, "detail": detail}
             for path, key, reason, detail in sorted(skipped)
         ],
         series={item["case"]: one.scan for one, item in _first_items(found, items) if one.scan is not None},
-        labels={item["id"]: entry.label for entry, part in of_each for item in part if entry.label},
-        splits={item["id"]: entry.split for entry, part in of_each for item in part if entry.split},
+        labels=_agreed((item, entry.label) for entry, part in of_each for item in part),
+        splits=_agreed((item, entry.split) for entry, part in of_each for item in part),
     )
     id_map.save()
     _check_some(result)
     return result
+
+
+def _instances(
+    of_each: Sequence[tuple[Entry, list[dict[str, Any]]]], found: Sequence[_Found], units: Units, id_map: IdMap
+) -> list[dict[str, Any]]:
+    """Return the instances of all units, of one unit after the other; each of their images gets ``unit``."""
+    images = []
+    for (entry, part), one in zip(of_each, found, strict=True):
+        scan = one.scan
+        series = entry.series or (scan.series if scan else None) or None
+        key = units.key_of(
+            patient=entry.patient or (scan.patient if scan else None),
+            study=entry.study or (scan.study if scan else None) or None,
+            series=series,
+            volume=entry.key,
+        )
+        name = None if key is None else id_map.salter.short(units.unit, key)
+        place = {"unit": name, "series": series, "key": entry.key, "position": scan.position if scan else None}
+        for item in part:
+            if name is not None:
+                item["unit"] = name
+            images.append({**item, **place, "item": item})
+    return [image["item"] for unit in group_units(images, units) for image in unit]
+
+
+def _agreed(values: Iterable[tuple[dict[str, Any], str | None]]) -> dict[str, str]:
+    """Return the value of each row, without those of units whose images differ."""
+    found: dict[str, set[str]] = {}
+    for item, value in values:
+        if value:
+            found.setdefault(item.get("unit", item["id"]), set()).add(value)
+    return {name: next(iter(part)) for name, part in found.items() if len(part) == 1}
 
 
 def _keep_split(listing: Listing, split: str) -> None:

@@ -23,7 +23,7 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Unit:
-    """Smallest piece of work that is computed and recorded as a whole: a batch of images, or all slices of a volume.
+    """Smallest piece of work that is computed and recorded as a whole: a batch of images, or a volume, or a patient.
 
     The same list and batch size always give the same units. They depend neither on earlier progress nor on the number
     of processes, because the last digits of a result depend on the other images of its batch.
@@ -31,7 +31,7 @@ class Unit:
     Args:
         key: hash of the image ids and of the size and time of each file.
         items: images of the unit, in order.
-        is_volume: whether the items are the slices of one volume.
+        is_volume: whether the items are the slices of one volume, or the instances of one series, study or patient.
     """
 
     key: str
@@ -39,19 +39,22 @@ class Unit:
     is_volume: bool = False
 
 
-def make_units(items: Sequence[Item], batch_size: int, *, by_case: bool = False) -> list[Unit]:
-    """Group items into units.
+def make_units(items: Sequence[Item], batch_size: int, *, by_case: bool = False, by_unit: bool = False) -> list[Unit]:
+    """Group items into pieces of work.
 
     Args:
         items: images with ``id``, ``image`` and, in files of several frames, ``frame``; with ``by_case`` also ``case``.
         batch_size: number of images that are computed at once.
         by_case: keep the slices of a volume together.
+        by_unit: keep the instances of a series, study or patient together, by their ``unit``.
 
     Example:
         >>> units = make_units([{"id": name, "image": "none"} for name in "abc"], 2)
         >>> [[item["id"] for item in unit.items] for unit in units]
         [['a', 'b'], ['c']]
     """
+    if by_unit:
+        return [_unit(list(part), is_volume=True) for _, part in groupby(items, key=lambda item: item["unit"])]
     if not by_case:
         return [_unit(part) for part in cut(items, batch_size)]
     units: list[Unit] = []

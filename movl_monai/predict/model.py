@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from movl_monai.data import Units
 from movl_monai.engines.checks import check_device
 from movl_monai.engines.features import prepare_image_batch
 from movl_monai.errors import ConfigError
@@ -21,11 +22,11 @@ from movl_monai.evaluation.trust_record import TRUST_FILE, read_trust
 from movl_monai.export import ExportedModel, read_exported
 from movl_monai.export.preprocessing import literal_config
 from movl_monai.export.sealed import is_exported
-from movl_monai.networks import trained_state_sha256
+from movl_monai.networks import UnitClassifier, trained_state_sha256
 from movl_monai.report.tasks import task_named
 from movl_monai.runs import Run, as_written, open_run
 
-__all__ = ["Facts", "Forward", "Model", "open_model"]
+__all__ = ["Facts", "Forward", "Model", "UnitOutput", "open_model"]
 
 
 class Forward(Protocol):
@@ -33,6 +34,33 @@ class Forward(Protocol):
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         """Compute logits and features."""
+
+
+@dataclass(frozen=True)
+class UnitOutput:
+    """Output of a network for one series, study or patient of n images.
+
+    Args:
+        logits: float32 (1, C).
+        features: float32 (1, F).
+        weights: float32 (n,), the weight of each image.
+        instances: float32 (n, C), the logits of each image by itself.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    weights: np.ndarray
+    instances: np.ndarray
+
+    def key_images(self, most: int = 3) -> list[int]:
+        """Return the positions of the images with the largest weights, at most ``most``, the largest first.
+
+        With equal weights, as of the mean, those come first whose own logits are most for the predicted class.
+        """
+        best = int(self.logits[0].argmax())
+        rest = np.delete(self.instances, best, axis=1)
+        evidence = self.instances[:, best] - (rest.max(axis=1) if rest.shape[1] else 0)
+        return [int(number) for number in np.lexsort((-evidence, -self.weights.round(6)))[:most]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +101,8 @@ class Model:
         mask_dtype: "uint8", or "source" for the type of the source volume.
         trust: trust record, or None.
         network: the module; None for an exported file.
+        units: series, studies or patients that it predicts, whose images make one batch; None for single images.
+        unit_forward: runs the network on the images of one unit, uint8 (n, 3, H, W); None for single images.
     """
 
     task: str
@@ -88,6 +118,8 @@ class Model:
     mask_dtype: str = "uint8"
     trust: Any = None
     network: torch.nn.Module | None = None
+    units: Units | None = None
+    unit_forward: Callable[[torch.Tensor], UnitOutput] | None = None
 
     @property
     def per_pixel(self) -> bool:
@@ -158,6 +190,7 @@ def _open_run(
         depends=[
             getattr(network, "backbone").content_sha256(),  # noqa: B009
             getattr(network, "facts")()["parts"],  # noqa: B009
+            *([network.unit] if isinstance(network, UnitClassifier) else []),
             _preprocessing_of(run),
             settings,
             trust_sha256,
@@ -165,13 +198,19 @@ def _open_run(
             str(chosen.type),
         ],
     )
+    if isinstance(network, UnitClassifier):
+        of_unit = _UnitForward(network, chosen)
+        settings |= {"units": Units(**network.unit), "unit_forward": of_unit}
+        forward: Forward = _AsUnit(of_unit)
+    else:
+        forward = _NetworkForward(network, inferer, chosen, per_pixel=task_named(run.task).per_pixel)
     return Model(
         task=run.task,
         class_names=run.class_names,
         facts=facts,
         preprocessing=run.preprocessing(),
         image_size=_pair(parser.get_parsed_content("image_size")),
-        forward=_NetworkForward(network, inferer, chosen, per_pixel=task_named(run.task).per_pixel),
+        forward=forward,
         device=chosen,
         trust=trust,
         network=network,
@@ -203,6 +242,33 @@ class _NetworkForward:
         return logits.float(), None if features is None else features.float().cpu().numpy()
 
 
+class _UnitForward:
+    """Run a network for units on one of them."""
+
+    def __init__(self, network: UnitClassifier, device: torch.device) -> None:
+        self.network, self.device = network, device
+
+    def __call__(self, images: torch.Tensor) -> UnitOutput:
+        image, _ = prepare_image_batch({"image": images}, self.device, non_blocking=True)
+        with torch.inference_mode():
+            instances = self.network.instance_features(image)
+            logits, features, weights = self.network.from_instances(instances.unsqueeze(0), None)
+            own = self.network.instance_logits(instances.unsqueeze(0))
+        found = (logits, features, weights[0], own[0])
+        return UnitOutput(*(tensor.float().cpu().numpy() for tensor in found))
+
+
+class _AsUnit:
+    """Logits and features of a unit, behind the interface of images."""
+
+    def __init__(self, forward: Callable[[torch.Tensor], UnitOutput]) -> None:
+        self.forward = forward
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+        found = self.forward(images)
+        return torch.from_numpy(found.logits), found.features
+
+
 def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
     if overrides:
         raise ConfigError(
@@ -215,6 +281,11 @@ def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
     settings |= {name: metadata[name] for name in ("largest_component", "mask_dtype") if metadata.get(name) is not None}
     bundle = metadata.get("bundle") or {}
     trust = model.trust() if callable(getattr(model, "trust", None)) else None
+    forward: Forward = _ExportedForward(model)
+    if unit := metadata.get("unit"):
+        of_unit = _ExportedUnit(model)
+        settings |= {"units": Units(**unit), "unit_forward": of_unit}
+        forward = _AsUnit(of_unit)
     facts = _facts(
         bundle=(str(bundle.get("name") or "movl_monai"), str(bundle.get("version") or "unknown")),
         backbone=str(metadata["backbone"].get("name")),
@@ -227,7 +298,7 @@ def _open_exported(path: Path, overrides: Mapping[str, Any] | None) -> Model:
         facts=facts,
         preprocessing=model.preprocessing(),
         image_size=model.image_size,
-        forward=_ExportedForward(model),
+        forward=forward,
         device=torch.device("cpu"),
         trust=trust,
         **settings,
@@ -243,6 +314,20 @@ class _ExportedForward:
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         output = self.model(images.numpy().astype(np.float32) / np.float32(255))
         return torch.from_numpy(output.logits), output.features
+
+
+class _ExportedUnit:
+    """Run an exported file for units on one of them."""
+
+    def __init__(self, model: ExportedModel) -> None:
+        self.model = model
+
+    def __call__(self, images: torch.Tensor) -> UnitOutput:
+        found = self.model(images.numpy().astype(np.float32) / np.float32(255))
+        parts = (found.logits, found.features, found.weights, found.instances)
+        if any(part is None for part in parts):
+            raise ConfigError("The exported file lacks outputs of a model for units; export the run again.")
+        return UnitOutput(*parts)  # type: ignore[arg-type]
 
 
 def _settings_of_chain(config: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -203,12 +204,17 @@ class _CodedOutput(_DicomOutput):
 
 @register
 class StructuredReport(_CodedOutput):
-    """One report per series, see :func:`~movl_monai.predict.dicom.classification_report`."""
+    """One report per series, or per unit; see :func:`~movl_monai.predict.dicom.classification_report`."""
 
     name, tasks, folders, series_offset = "sr", ("classification", "ordinal"), ("sr",), 901
 
     def finish(self, ending: Ending) -> None:
         """Report on each series. An image that no report can refer to is left out, and its row says so."""
+        if self.job.model.units is not None:
+            for row in ending.rows:
+                if row.get("key_images"):
+                    ending.written[row["id"]].add(self.name, partial(self._report_unit, row, ending))
+            return
         groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in ending.rows:
             item = ending.items.get(row["id"])
@@ -219,6 +225,23 @@ class StructuredReport(_CodedOutput):
                 ending.written[row["id"]].fail(self.name, UnwritableError("not_dicom"))
         for rows in groups.values():
             self._report(rows, ending)
+
+    def _report_unit(self, row: Row, ending: Ending) -> list[str]:
+        """Report on a series, study or patient, in the study of its first key image; it names those of that study."""
+        items = [ending.items[name] for name in row["key_images"]]
+        scans = [self.job.series.get(item["case"]) for item in items]
+        first = scans[0]
+        if first is None:
+            raise UnwritableError("not_dicom")
+        found = _Findings(self.job)
+        for item, scan in zip(items, scans, strict=True):
+            if scan is not None and scan.study == first.study:
+                found.add(row, item)
+        leading, *others = found.findings.values()
+        named = [(one.sop_instance_uid, one.sop_class_uid, one.frame) for one in others]
+        unit = "" if self.job.model.units is None else self.job.model.units.unit
+        found.findings = {(leading.sop_instance_uid, None): replace(leading, others=named, unit=unit)}
+        return self._write(found, is_partial=bool(row.get("unreadable")))
 
     def _report(self, rows: Sequence[Row], ending: Ending) -> None:
         found = _Findings(self.job)

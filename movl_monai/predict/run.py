@@ -30,7 +30,7 @@ from movl_monai.predict.tasks import Computer, Sink, choose_batch_size, worker_f
 from movl_monai.predict.world import World, join_world
 from movl_monai.runs.output_dir import check_output_dir
 
-__all__ = ["Summary", "list_source", "predict", "predict_units", "skipped_rows", "summarize"]
+__all__ = ["Summary", "list_source", "predict", "predict_units", "skipped_rows", "summarize", "work_units"]
 
 Row = dict[str, Any]
 _LOGGER = logging.getLogger(__name__)
@@ -227,7 +227,9 @@ def list_source(
         selection: of the series.
     """
     by_case = model.per_pixel
-    listed = list_images(source, id_map=ids, volumes=by_case, slice_axis=model.slice_axis, **selection)
+    listed = list_images(
+        source, id_map=ids, volumes=by_case, slice_axis=model.slice_axis, units=model.units, **selection
+    )
     listed.skipped.extend(skipped)
     write_file_table(folder, listed.places(ids, by_case=by_case))
     return listed
@@ -253,7 +255,7 @@ def _resume(
 ) -> int:
     """Compute and record the unfinished units of this process, and return the number of items done before by all."""
     batch_size = int(journal.fixed["batch_size"])
-    units = _units(listed, model, batch_size)
+    units = work_units(listed, model, batch_size)
     waiting = [unit for unit in units[world.rank :: world.size] if unit.key not in journal.done]
     resumed = sum(len(unit.items) for unit in units if unit.key in journal.done)
     decoding = plan_decoding(model.device, num_workers=num_workers, processes=world.local_size)
@@ -263,8 +265,9 @@ def _resume(
     return resumed
 
 
-def _units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
-    return make_units(listed.items, batch_size, by_case=model.per_pixel)
+def work_units(listed: Listed, model: Model, batch_size: int) -> list[Unit]:
+    """Group listed images into pieces of work for a model; see :func:`movl_monai.predict.loader.make_units`."""
+    return make_units(listed.items, batch_size, by_case=model.per_pixel, by_unit=model.units is not None)
 
 
 def _listed(
@@ -305,7 +308,7 @@ def _journal(world: World, folder: Path, model: Model, names: Sequence[str], bat
 
 
 def _rows(listed: Listed, model: Model, journal: Journal) -> list[dict[str, Any]]:
-    units = _units(listed, model, int(journal.fixed["batch_size"]))
+    units = work_units(listed, model, int(journal.fixed["batch_size"]))
     return [row for unit in units for row in journal.done[unit.key]] + skipped_rows(listed)
 
 

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from movl_monai.data.decode import Decoded, fault_of
-from movl_monai.errors import MovlError
+from movl_monai.errors import ConfigError, MovlError
 from movl_monai.evaluation.collect import largest_components, pixel_classes
 from movl_monai.evaluation.mask_files import case_amounts
 from movl_monai.evaluation.rows import OK, case_row, failed_row, image_rows
 from movl_monai.metrics.classification_metrics import NonFiniteLogitsError, check_finite
 from movl_monai.predict.loader import Item, Unit
-from movl_monai.predict.model import Model
+from movl_monai.predict.model import Model, UnitOutput
 from movl_monai.report.tasks import task_named
 
 __all__ = [
     "ClassifiedImages",
+    "ClassifiedUnits",
     "Computer",
     "SegmentedCase",
     "SegmentedImages",
@@ -98,6 +99,61 @@ class ClassifiedImages:
         """Return the rows of the unit, and clear them for the next one."""
         rows, self._rows = self._rows, []
         return rows
+
+
+class ClassifiedUnits:
+    """Classify a series, study or patient from its images.
+
+    An image that cannot be read is left out, and counted in the row.
+
+    Args:
+        model: model for units.
+        computer: for images; its model runs the unit.
+        sink: receives the first key image of each unit, with the row of the unit.
+    """
+
+    def __init__(self, model: Model, computer: Computer, sink: Sink) -> None:
+        self.model, self.computer, self.sink = model, computer, sink
+        self._items: list[Item] = []
+        self._decoded: list[Decoded] = []
+
+    def add(self, items: Sequence[Item], decoded: Sequence[Decoded]) -> None:
+        """Add some images of the unit."""
+        self._items += items
+        self._decoded += decoded
+
+    def finish(self, unit: Unit) -> list[dict[str, Any]]:
+        """Return the row of the unit, and clear its images for the next one."""
+        items, decoded = self._items, self._decoded
+        self._items, self._decoded = [], []
+        name = items[0]["unit"]
+        readable = [number for number, one in enumerate(decoded) if one.image is not None]
+        if not readable:
+            return [failed_row(name, decoded[0].reason, decoded[0].detail)]
+        try:
+            row, keys = self._row(name, [decoded[number] for number in readable], lost=len(items) - len(readable))
+        except Exception as error:
+            return [failed_row(name, *_fault_of(error))]
+        row["key_images"] = [items[readable[number]]["id"] for number in keys]
+        return [self.sink.classified(items[readable[keys[0]]], row)]
+
+    def _row(self, name: str, decoded: Sequence[Decoded], *, lost: int) -> tuple[dict[str, Any], list[int]]:
+        found = self.computer.unit(_stacked(decoded))
+        # the size and frame of one image say nothing of the others
+        record: dict[str, Any] = {
+            key: decoded[0].record[key] for key in ("format", "modality") if key in decoded[0].record
+        }
+        record |= {"instances": len(decoded), **({"unreadable": lost} if lost else {})}
+        (row,) = image_rows(
+            [name],
+            [record],
+            found.logits,
+            found.features,
+            class_names=self.model.class_names,
+            trust=self.model.trust,
+            task=task_named(self.model.task),
+        )
+        return row, found.key_images()
 
 
 class SegmentedCase:
@@ -202,8 +258,10 @@ class SegmentedImages:
         return self.sink.segmented(case, case_row(case_id, case.classes, records, self.model.class_names))
 
 
-def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | SegmentedImages:
+def worker_for(model: Model, computer: Computer, sink: Sink) -> ClassifiedImages | ClassifiedUnits | SegmentedImages:
     """Return the object that turns units into rows for the model's task."""
+    if model.units is not None:
+        return ClassifiedUnits(model, computer, sink)
     return (SegmentedImages if model.per_pixel else ClassifiedImages)(model, computer, sink)
 
 
@@ -255,6 +313,19 @@ class Computer:
         if not bool(torch.isfinite(logits).all()):
             check_finite(logits.cpu().numpy())
         return logits, features
+
+    def unit(self, images: torch.Tensor) -> UnitOutput:
+        """Compute a series, study or patient from its images, uint8 (n, 3, H, W).
+
+        Raises:
+            ConfigError: if the model is for single images.
+            NonFiniteLogitsError: if a logit is NaN or infinite.
+        """
+        if self.model.unit_forward is None:
+            raise ConfigError("The model is for single images, expected one for series, studies or patients.")
+        found = self.model.unit_forward(images)
+        check_finite(found.logits)
+        return found
 
     def _in_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         parts = [self.model.forward(part) for part in images.split(self.most or len(images))]

@@ -141,7 +141,7 @@ _MOST_GROUPS = 10_000  # images in one report
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFinding:
-    """Finding of a network about one image.
+    """Finding of a network about one image, or about a series, study or patient with its key images.
 
     Args:
         sop_instance_uid: SOPInstanceUID of the image.
@@ -154,11 +154,15 @@ class ImageFinding:
         abstained: whether the network abstains; None if unknown.
         is_grade: whether the classes are grades.
         grades: lowest and highest grade of the prediction range; None if unknown.
+        others: SOPInstanceUID, SOPClassUID and frame of the further key images of a series, study or patient.
+        unit: "series", "study" or "patient" that the finding is about; "" for the image alone.
     """
 
     sop_instance_uid: str
     sop_class_uid: str
     frame: int | None = None
+    others: Sequence[tuple[str, str, int | None]] = ()
+    unit: str = ""
     predicted: str
     probabilities: dict[str, float]
     calibrated: bool
@@ -178,7 +182,7 @@ def classification_report(
     codes_of: ClassCodes,
     is_partial: bool = False,
 ) -> Any:
-    """Report on the images of one series, with a measurement group per image.
+    """Report on the images of one series, with a measurement group per image; or on a unit, with its key images.
 
     If the network abstains, the finding of the group is "No answer" with the reason, ahead of the raw probabilities.
 
@@ -204,20 +208,26 @@ def classification_report(
     """
     headers = [prepared(source) for source in sources]
     known = {str(header.SOPInstanceUID): header for header in headers}
-    if not findings or any(finding.sop_instance_uid not in known for finding in findings):
+    named = {finding.sop_instance_uid for finding in findings}
+    named |= {other[0] for finding in findings for other in finding.others}
+    if not findings or not named <= set(known):
         raise DicomOutputError("A report needs findings, and the header of the image of each.")
     if len(findings) > _MOST_GROUPS:
         raise DicomOutputError(f"A report holds at most {_MOST_GROUPS} images, got {len(findings)}; divide the series.")
-    if len({str(header.SeriesInstanceUID) for header in headers}) > 1:
-        raise DicomOutputError("A report is about the images of one series, got several; make one for each.")
+    unit = findings[0].unit
+    level = "StudyInstanceUID" if unit else "SeriesInstanceUID"
+    if len({str(header[level].value) for header in headers}) > 1:
+        raise DicomOutputError(
+            f"A report is about the images of one {'study' if unit else 'series'}, got several; make one for each."
+        )
     first = headers[0]
-    instances = sorted({finding.sop_instance_uid for finding in findings})
+    instances = sorted(named)
     with deriving("report", "a value of it is not as the standard wants it. Ask for csv or json instead."):
         document = sr.Comprehensive3DSR(
             evidence=[known[uid] for uid in instances],
             content=_content(findings, origin, codes_of, first),
             series_instance_uid=origin.uid("sr series", str(first.SeriesInstanceUID)),
-            sop_instance_uid=origin.uid("sr", *instances),
+            sop_instance_uid=origin.uid("sr", *([unit] if unit else []), *instances),
             instance_number=1,
             is_complete=not is_partial,
             is_final=False,
@@ -246,7 +256,7 @@ def _content(findings: Sequence[ImageFinding], origin: Origin, codes_of: ClassCo
         title=codes.DCM.ImagingMeasurementReport,
     )
     # TID 1500 may be extended
-    for text in (RESEARCH_USE, _numbers(list(findings[0].probabilities))):
+    for text in (RESEARCH_USE, _numbers(list(findings[0].probabilities)), _of_unit(findings[0])):
         if text:
             content[0].ContentSequence.append(
                 sr.TextContentItem(
@@ -263,8 +273,18 @@ def _numbers(class_names: Sequence[str]) -> str:
     return f"In pictures {', '.join(numbered)}." if numbered else ""
 
 
+def _of_unit(finding: ImageFinding) -> str:
+    """Say what a finding is about that is of more than an image, and which images are named."""
+    if not finding.unit:
+        return ""
+    return (
+        f"The finding is about the whole {finding.unit}, computed from all of its readable images; the images "
+        "named here are those with the largest weight in it."
+    )
+
+
 def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCodes) -> Any:
-    frames = None if finding.frame is None else [finding.frame + 1]
+    images = [(finding.sop_instance_uid, finding.sop_class_uid, finding.frame), *finding.others]
     kind = _CALIBRATED if finding.calibrated else _RAW
     yes_no = {True: codes.SCT.Yes, False: codes.SCT.No}
     flags = ((_OUTSIDE, finding.outside), (_ABSTAINED, finding.abstained))
@@ -272,7 +292,8 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
     return sr.MeasurementsAndQualitativeEvaluations(
         finding_type=_REFUSALS.get(refusal),
         tracking_identifier=sr.TrackingIdentifier(
-            uid=origin.uid("tracking", finding.sop_instance_uid, str(finding.frame)), identifier=f"image {number}"
+            uid=origin.uid("tracking", finding.sop_instance_uid, str(finding.frame)),
+            identifier=f"{finding.unit or 'image'} {number}",
         ),
         algorithm_id=sr.AlgorithmIdentification(
             name=origin.name, version=origin.version, parameters=origin.parameters, manufacturer=MANUFACTURER
@@ -291,10 +312,11 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
         ],
         source_images=[
             sr.SourceImageForMeasurementGroup(
-                referenced_sop_class_uid=finding.sop_class_uid,
-                referenced_sop_instance_uid=finding.sop_instance_uid,
-                referenced_frame_numbers=frames,
+                referenced_sop_class_uid=sop_class,
+                referenced_sop_instance_uid=instance,
+                referenced_frame_numbers=None if frame is None else [frame + 1],
             )
+            for instance, sop_class, frame in images
         ],
     )
 
