@@ -115,7 +115,9 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     add_output_dir(parser, "new, or of the same fit, which resumes")
     parser.add_argument("--minutes", type=float, default=30, help="time for everything (default: 30)")
     parser.add_argument(
-        "--task", metavar="TASK", help="classification or segmentation (default: decided by the data, and said)"
+        "--task",
+        metavar="TASK",
+        help="classification, ordinal, multilabel, regression or segmentation (default: decided by the data, and said)",
     )
     parser.add_argument("--bundle", metavar="NAME", help="name or folder of a bundle (default: that of the task)")
     parser.add_argument(

@@ -42,6 +42,7 @@ from movl_monai.data.splits import (
     complete_splits,
     set_aside_calibration,
 )
+from movl_monai.data.targets import labels_of
 from movl_monai.data.units import Units, assign_units, check_units
 from movl_monai.errors import DataError
 
@@ -290,6 +291,8 @@ def _settle(
         _check_numbers(_inside_domain(listing, id_domain), trained=given is not None)
     else:
         names = _settle_classes(listing, given, id_domain, merge=merge)
+        if given is None:
+            labels_of(form.task).check_names(names)
     inside = _inside_domain(listing, id_domain)
     if pattern is not None:
         assign_patients_by_pattern(inside, pattern, required=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from movl_monai.errors import ConfigError
+from movl_monai.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +20,20 @@ class Labels:
         dtype: of a tensor of labels, as torch names it.
         several: True for several findings, each with a logit of its own.
         number: True for a number, of which no classes are known.
+        ordered: True for grades.
     """
 
     dtype: ClassVar[str] = "int64"
     several: ClassVar[bool] = False
     number: ClassVar[bool] = False
+    ordered: ClassVar[bool] = False
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check the names of the classes that a data set has.
+
+        Raises:
+            DataError: if they do not suit the task.
+        """
 
     def unknown(self, class_names: Sequence[str]) -> Any:
         """Return the label of an image without one."""
@@ -39,6 +48,36 @@ class Labels:
         import torch  # lists are read without it
 
         return torch.tensor(values, dtype=getattr(torch, self.dtype))
+
+
+class GradeLabels(Labels):
+    """One grade for each image: its place among consecutive whole numbers, -1 if unknown."""
+
+    ordered = True
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse names that are not consecutive whole numbers.
+
+        Example:
+            >>> GradeLabels().check_names(["1", "2", "3"])
+        """
+        grades = [int(name) if name.strip().isdecimal() else None for name in names]
+        known = [grade for grade in grades if grade is not None]
+        if len(known) < len(grades) or len(set(known)) < len(known):
+            raise DataError(
+                f"The task ordinal needs grades, classes that are whole numbers (0, 1, 2, ...), got "
+                f"{', '.join(names)}. Name the classes by their grade, or leave the task out for classes without an "
+                "order."
+            )
+        missing = sorted(set(range(min(known), max(known) + 1)) - set(known))
+        if missing:
+            several = len(missing) > 1
+            raise DataError(
+                f"Grade{'s' if several else ''} {', '.join(map(str, missing))} of {min(known)} to {max(known)} "
+                f"{'have' if several else 'has'} no image, so that errors across the gap would count too little. Add "
+                f"images of {'them' if several else 'it'}, number the classes without the gap, or set label_order to "
+                "'ordinal' without the task, for which any growing numbers are classes."
+            )
 
 
 class FindingLabels(Labels):
@@ -77,7 +116,7 @@ class NumberLabels(Labels):
 
 LABELS: dict[str, Labels] = {
     "classification": Labels(),
-    "ordinal": Labels(),
+    "ordinal": GradeLabels(),
     "multilabel": FindingLabels(),
     "regression": NumberLabels(),
 }

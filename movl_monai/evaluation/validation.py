@@ -36,6 +36,7 @@ __all__ = [
     "MacroAUROC",
     "MacroFindingAUROC",
     "MeanCaseDice",
+    "MedianQuadraticKappa",
     "NegativeBinaryCrossEntropy",
     "NegativeCrossEntropy",
     "NegativeMAE",
@@ -165,6 +166,21 @@ class QuadraticKappa(EpochMetric):
             return float("nan")
 
 
+class MedianQuadraticKappa(EpochMetric):
+    """Cohen's kappa with quadratic weights of the median grades; NaN if all images are of one grade.
+
+    Example:
+        >>> metric = MedianQuadraticKappa()
+        >>> metric.update((torch.tensor([[0.4, 0.3, 0.3], [0.8, 0.1, 0.1]]).log(), torch.tensor([1, 0])))
+        >>> metric.compute()
+        1.0
+    """
+
+    def figure(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """See the class."""
+        return _on_all(selecting_figure("median_quadratic_kappa", labels, logits), labels)[0]
+
+
 class _TargetMetric(EpochMetric):
     """Base of figures of several findings, (N, K), or of a number, (N, 1), with NaN for unknown labels."""
 
@@ -225,11 +241,12 @@ def key_metric(
         label_order: "ordinal" for grades, for which small errors are better than large ones: quadratic weighted kappa.
             "nominal" for classes without an order: balanced accuracy.
         class_names: names in the order of the logits; ordinal names must be increasing integers.
-        task: "multilabel" selects by the macro AUROC of the findings and "regression" by the mean absolute error,
-            whatever the label_order.
+        task: "ordinal" selects by the quadratic weighted kappa of the median grades, "multilabel" by the macro AUROC of
+            the findings and "regression" by the mean absolute error; the last two whatever the label_order.
 
     Raises:
-        ConfigError: for another label_order, or for ordinal classes that are not increasing integers.
+        ConfigError: for another label_order or one that the task excludes, or for ordinal classes that are not
+            increasing integers.
 
     Example:
         >>> list(key_metric("ordinal", class_names=["0", "1", "2"]))
@@ -239,6 +256,12 @@ def key_metric(
         return {"val_macro_auroc": MacroFindingAUROC()}
     if labels_of(task).number:
         return {"val_negative_mae": NegativeMAE()}
+    ordered = labels_of(task).ordered
+    if ordered and label_order == "nominal":
+        raise ConfigError(
+            f"The task {task} is about grades, and --label_order nominal takes classes without an order. Leave out one "
+            "of them."
+        )
     if label_order == "nominal":
         return {"val_balanced_accuracy": BalancedAccuracy()}
     if label_order != "ordinal":
@@ -249,7 +272,9 @@ def key_metric(
             f"With label_order='ordinal' the classes must be integers in growing order (0, 1, 2, ...), got "
             f"{list(class_names)}. Name them by their grade, or set label_order to 'nominal'."
         )
-    return {"val_quadratic_kappa": QuadraticKappa()}
+    return (
+        {"val_median_quadratic_kappa": MedianQuadraticKappa()} if ordered else {"val_quadratic_kappa": QuadraticKappa()}
+    )
 
 
 def _integer(name: str) -> int | None:

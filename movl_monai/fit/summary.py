@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from movl_monai.metrics.selecting import reported_figure
+
 from .budget import in_words
 from .run import Fit
 
@@ -13,6 +15,8 @@ __all__ = ["summarize"]
 _TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "quadratic_kappa": "quadratic kappa",
+    "median_quadratic_kappa": "quadratic kappa",
+    "within_one": "within one grade",
     "auroc": "AUROC",
     "dice": "Dice",
     "iou": "IoU",
@@ -24,7 +28,7 @@ def summarize(fit: Fit) -> list[str]:
     record, report, folder = fit.record, fit.report, fit.folder
     chosen = record["candidates"][record["chosen"]]
     figure, count = chosen["figure"], chosen["n"]
-    shown, units = (("dice", "iou"), "cases") if figure == "dice" else ((figure, "auroc"), "images")
+    shown, units = (("dice", "iou"), "cases") if figure == "dice" else (_reported(figure), "images")
     return [
         f"Chosen:  {record['chosen']}{_short(chosen)}: {chosen['about']}",
         f"Because: {record['reason']}",
@@ -38,6 +42,12 @@ def summarize(fit: Fit) -> list[str]:
         f"Next:    movl-monai predict {folder}/model.onnx IMAGES --output_dir PREDICTIONS",
         f"Took {in_words(record['seconds']['all'])}. Research use only; not for diagnosis.",
     ]
+
+
+def _reported(figure: str) -> tuple[str, ...]:
+    """Return the figures of a report that are shown beside a selecting figure."""
+    first = reported_figure(figure)
+    return (first,) if first in ("auroc", "mae") else (first, "within_one", "auroc")
 
 
 def _others(record: Mapping[str, Any]) -> str:
@@ -66,7 +76,9 @@ def _looks(record: Mapping[str, Any]) -> str:
 def _section(section: Mapping[str, Any] | None, names: Sequence[str], units: str) -> str:
     if not section:
         return "no labelled images"
-    parts = [_figure(name, section.get(name), (section.get("intervals") or {}).get(name)) for name in names]
+    parts = [
+        _figure(name, section[name], (section.get("intervals") or {}).get(name)) for name in names if name in section
+    ]
     return f"{', '.join(parts)}, {section['n']} {units}"
 
 

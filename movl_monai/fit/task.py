@@ -13,6 +13,7 @@ from movl_monai.data.entries import SPLITS, Entry, Listing, natural_sorted
 from movl_monai.data.label_forms import CLASSES, LabelForm, label_form
 from movl_monai.data.read_csv import read_csv
 from movl_monai.data.sources import LISTS, is_paired, read_source, reader_of
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError, DataError
 from movl_monai.ingest.labels import middle_slice
 from movl_monai.report.tasks import task_named
@@ -208,16 +209,27 @@ def _classification(listing: Listing, given: Mapping[str, Any], *, asked: str | 
             "that hold 1, 0, -1 or nothing."
         )
     check_labels(listing.entries)
-    why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
-    notes, settings = [f"Task: classification in {len(labels)} classes; {why}."], {}
-    if "label_order" not in given and (asked == "ordinal" or _are_grades(labels)):
-        settings["label_order"] = "ordinal"
-        notes.append(
-            f"Classes are the whole numbers {labels[0]} to {labels[-1]}: taken as grades, judged by quadratic kappa "
-            "(--label_order nominal takes them as classes without an order)."
+    count = len(listing.entries)
+    if asked == "ordinal" or (asked is None and "label_order" not in given and _are_grades(labels)):
+        labels_of("ordinal").check_names(labels)
+        why = "as --task says" if asked else f"classes are the whole numbers {labels[0]} to {labels[-1]}"
+        note = (
+            f"Task: ordinal in {len(labels)} grades; {why}. The answer is the median grade, judged by quadratic kappa "
+            "(--task classification takes classes without an order)."
         )
+        return Decision(
+            task="ordinal",
+            images=count,
+            notes=[note, _split(listing)],
+            overlays=["task_ordinal.json"],
+            settings={"label_order": "ordinal"},  # of a bundle without the overlay
+        )
+    why = "as --task says" if asked else "each image has one class (--task segmentation takes masks instead)"
+    notes = [f"Task: classification in {len(labels)} classes; {why}."]
+    if asked is None and (gap := _gap(labels)):
+        notes.append(f"Classes are whole numbers without {gap}: taken as classes without an order (--task ordinal).")
     notes.append(_split(listing))
-    return Decision(task="classification", images=len(listing.entries), notes=notes, settings=settings)
+    return Decision(task="classification", images=count, notes=notes)
 
 
 def _multilabel(source: Path, listing: Listing, given: Mapping[str, Any], *, asked: str | None) -> Decision:
@@ -271,6 +283,19 @@ def _split(listing: Listing) -> str:
     if named:
         return f"Split: as the data set names it ({', '.join(split for split in SPLITS if split in named)})."
     return "Split: made by patient (--split_fractions says otherwise), and kept for every later call."
+
+
+def _gap(labels: Sequence[str]) -> str:
+    """Return the whole numbers that three or more grades from 0 or 1 lack; "" for labels that are no such grades.
+
+    Example:
+        >>> _gap(["0", "1", "3"]), _gap(["0", "1", "2"]), _gap(["3", "7", "9"])
+        ('2', '', '')
+    """
+    numbers = [int(label) for label in labels if label.isdecimal()]
+    if not 3 <= len(numbers) == len(labels) or min(numbers) > 1 or max(numbers) > _MAX_GRADES:
+        return ""
+    return ", ".join(str(number) for number in range(min(numbers), max(numbers)) if number not in numbers)
 
 
 def _are_grades(labels: Sequence[str]) -> bool:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from movl_monai.metrics.declared import ORDINAL_FIGURES
 from movl_monai.metrics.findings import FindingFigures
 from movl_monai.metrics.regression import NumberFigures
 from movl_monai.metrics.weighted import METRICS, WeightedFigures
 
-__all__ = ["SELECTING", "best_value", "selecting_figure"]
+__all__ = ["SELECTING", "best_value", "reported_figure", "selecting_figure"]
 
-_FINDINGS, _NUMBER = "macro_auroc", "negative_mae"
-SELECTING = (*METRICS, _FINDINGS, _NUMBER)
-"""Names of figures that select: of classes, the macro AUROC of several findings, the error of a number."""
+_FINDINGS, _NUMBER, _GRADES = "macro_auroc", "negative_mae", "median_quadratic_kappa"
+SELECTING = (*METRICS, _FINDINGS, _NUMBER, _GRADES)
+"""Names of figures that select: of classes, of several findings, of a number, and kappa of the median grade."""
 
 
 def selecting_figure(
@@ -49,6 +50,9 @@ def selecting_figure(
     if figure == _FINDINGS:
         findings = FindingFigures(labels, logits, metrics=["auroc", "cross_entropy"])
         return lambda weights: _pair(findings(weights), "auroc", "cross_entropy")
+    if figure == _GRADES:
+        grades = WeightedFigures(labels, logits, metrics=["quadratic_kappa", "cross_entropy"], figures=ORDINAL_FIGURES)
+        return lambda weights: _pair(grades(weights), "quadratic_kappa", "cross_entropy")
     names: Any = [figure, "cross_entropy"]
     classes = WeightedFigures(labels, logits, metrics=names)
     return lambda weights: _pair(classes(weights), figure, "cross_entropy")
@@ -56,6 +60,16 @@ def selecting_figure(
 
 def _pair(found: dict[Any, np.ndarray], name: str, loss: str, *, sign: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return sign * found[name], found[loss]
+
+
+def reported_figure(figure: str) -> str:
+    """Return the name of a selecting figure in a report, where higher is not always better.
+
+    Example:
+        >>> reported_figure("median_quadratic_kappa"), reported_figure("accuracy")
+        ('quadratic_kappa', 'accuracy')
+    """
+    return {_FINDINGS: "auroc", _NUMBER: "mae", _GRADES: "quadratic_kappa"}.get(figure, figure)
 
 
 def best_value(figure: str) -> float:

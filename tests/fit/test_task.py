@@ -47,7 +47,7 @@ def _list(root: Path, text: str) -> Path:
     ("text", "task", "settings"),
     [
         ("path,label a.png,x b.png,y", "classification", {}),
-        ("path,label a.png,0 b.png,1 c.png,2", "classification", {"label_order": "ordinal"}),
+        ("path,label a.png,0 b.png,1 c.png,2", "ordinal", {"label_order": "ordinal"}),
         ("path,label a.png,0 b.png,1", "classification", {}),
         ("path,label a.png,3 b.png,7 c.png,9", "classification", {}),
         ("path,age,edema,mass a.png,50,0,1 b.png,61,-1,1", "multilabel", {"label_columns": ["edema", "mass"]}),
@@ -135,6 +135,41 @@ def test_findings_have_their_overlay_and_no_arm_of_classes(tmp_path: Path) -> No
 def test_data_without_one_target_per_image_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         decide(_list(tmp_path, text))
+
+
+def test_grades_have_their_overlay_and_can_be_taken_as_classes(tmp_path: Path) -> None:
+    graded = _list(tmp_path / "graded", "path,label a.png,0 b.png,1 c.png,2")
+    decision = decide(graded)
+    assert list(decision.overlays) == ["task_ordinal.json"]
+    assert "median grade" in decision.notes[0]
+    assert "--task classification" in decision.notes[0]
+    made = make_candidates(
+        find_bundle("movl_classification"),
+        overlays=decision.overlays,
+        backbones=[],
+        seed=0,
+        defaults=decision.settings,
+        given={},
+    )
+    assert [one.name for one in made.ordered] == ["linear_probe", "layer_probe", "ordinal_probe", "movl_layers"]
+    assert {one.setup.train["task"] for one in made.ordered} == {"ordinal"}
+    for settings in ({"task": "classification"}, {"given": {"label_order": "nominal"}}):
+        plain = decide(graded, **settings)  # type: ignore[arg-type]
+        assert (plain.task, dict(plain.settings), list(plain.overlays)) == ("classification", {}, [])
+    two = _list(tmp_path / "two", "path,label a.png,0 b.png,1")
+    assert decide(two, task="ordinal").task == "ordinal"
+
+
+def test_grades_with_a_gap_name_the_missing_one(tmp_path: Path) -> None:
+    gapped = _list(tmp_path, "path,label a.png,0 b.png,1 c.png,3 d.png,5")
+    decision = decide(gapped)
+    assert decision.task == "classification"
+    assert "without 2, 4" in " ".join(decision.notes)
+    with pytest.raises(DataError, match="Grades 2, 4 of 0 to 5 have no image.*number the classes without the gap"):
+        decide(gapped, task="ordinal")
+    named = _list(tmp_path / "named", "path,label a.png,mild b.png,severe")
+    with pytest.raises(DataError, match="needs grades, classes that are whole numbers"):
+        decide(named, task="ordinal")
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from movl_monai.data import Datalist, ImageDataset
 from movl_monai.errors import DataError
 from movl_monai.experiments.compare.fraction_choice import choose_fraction
+from movl_monai.experiments.compare.strata import label_counts, strata
 
 __all__ = ["ComparisonData", "TestData", "TrainingData", "choose_images", "draw_lists", "fingerprint", "split_lists"]
 
@@ -173,7 +174,8 @@ def choose_images(
     """Choose images with balanced classes and as many patients as possible.
 
     Classes take turns until one has no more images. Within a class every patient, in a shuffled order, contributes one
-    image before any contributes a second.
+    image before any contributes a second. The class of an image with several findings is its rarest one, of a number
+    its fifth.
 
     Args:
         items: of one split, with ``label``, ``patient_id`` (None counts as a separate patient) and ``id``.
@@ -193,13 +195,14 @@ def choose_images(
         >>> sorted(item["label"] for item in chosen), {item["patient_id"] for item in chosen} == {"a", "b"}
         ([0, 0, 1, 1], True)
     """
-    classes = sorted({item["label"] for item in items})
+    kinds = strata(items)
+    classes = sorted(set(kinds.values()))
     if count < len(classes):
         raise DataError(
             f"{option + ': ' if option else ''}Choosing {count} images of {len(classes)} classes leaves one without; "
             f"choose {len(classes)} or more."
         )
-    waiting = {label: _by_patient([item for item in items if item["label"] == label], seed) for label in classes}
+    waiting = {label: _by_patient([item for item in items if kinds[item["id"]] == label], seed) for label in classes}
     chosen: set[str] = set()
     while len(chosen) < count and any(waiting.values()):
         for label in classes:
@@ -268,14 +271,6 @@ def _digest(path: Path) -> str:
 
 
 def _size(items: Sequence[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
-    counts: dict[str, int] = defaultdict(int)
-    for item in items:
-        counts[_kind(item, class_names)] += 1
     patients = {item["patient_id"] for item in items}
-    return {"images": len(items), "patients": None if None in patients else len(patients), "classes": dict(counts)}
-
-
-def _kind(item: dict[str, Any], class_names: Sequence[str]) -> str:
-    if item["label"] is not None:
-        return class_names[item["label"]]
-    return "with a mask" if "mask" in item else "(no label)"
+    counts = label_counts(items, class_names)
+    return {"images": len(items), "patients": None if None in patients else len(patients), "classes": counts}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from movl_monai.errors import ConfigError, DataError
+from movl_monai.experiments.compare.strata import strata, stratum_name
 
 __all__ = ["choose_fraction", "parse_fractions"]
 
@@ -43,7 +44,8 @@ def choose_fraction(
 
     Patients have one seeded order, in which classes are mixed in proportion to their frequency. The choice is its
     shortest beginning with at least ``fraction`` of the images. A patient belongs to the majority class of his or her
-    images; an image without a patient counts as a separate patient.
+    images; an image without a patient counts as a separate patient. The class of an image with several findings is its
+    rarest one, that of a number its fifth.
 
     Args:
         items: training items, with ``label``, ``patient_id``, ``image`` and ``id``.
@@ -65,15 +67,16 @@ def choose_fraction(
     """
     chosen: set[str] = set()
     count = 0
-    for patient in _patient_order(items, seed):
+    kinds = strata(items)
+    for patient in _patient_order(items, kinds, seed):
         if count >= round(fraction * len(items)) and chosen:
             break
         chosen.update(item["id"] for item in patient)
         count += len(patient)
     result = [item for item in items if item["id"] in chosen]
-    missing = sorted({item["label"] for item in items} - {item["label"] for item in result})
+    missing = sorted(set(kinds.values()) - {kinds[item["id"]] for item in result})
     if missing:
-        names = [class_names[label] if label < len(class_names) else str(label) for label in missing]
+        names = [stratum_name(label, items, class_names) for label in missing]
         raise DataError(
             f"The fraction {fraction:g} of the training images, {len(result)} of {len(items)}, has no image of "
             f"{', '.join(names)}; take a larger fraction, or leave it out."
@@ -81,14 +84,14 @@ def choose_fraction(
     return result
 
 
-def _patient_order(items: Sequence[dict[str, Any]], seed: int) -> list[list[dict[str, Any]]]:
+def _patient_order(items: Sequence[dict[str, Any]], kinds: Mapping[str, int], seed: int) -> list[list[dict[str, Any]]]:
     """Return the patients, as lists of items, in a seeded order with evenly mixed classes."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for item in sorted(items, key=_name):
         groups.setdefault(("image", item["id"]) if item["patient_id"] is None else item["patient_id"], []).append(item)
     by_class: dict[int, list[list[dict[str, Any]]]] = {}
     for group in groups.values():
-        label = max(sorted(counts := Counter(item["label"] for item in group)), key=counts.__getitem__)
+        label = max(sorted(counts := Counter(kinds[item["id"]] for item in group)), key=counts.__getitem__)
         by_class.setdefault(label, []).append(group)
     places = []
     for label in sorted(by_class):
