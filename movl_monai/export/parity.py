@@ -226,9 +226,9 @@ def val_images(run: Run, *, count: int) -> ImageSample | None:
         return None
     known = val.predictions
     items: list[dict[str, Any]] = []
-    for image_id, label, patient in spread(
-        list(zip(known.ids, known.labels.tolist(), known.patients, strict=True)), count
-    ):
+    # findings and numbers have no class that int8 could lose
+    labels = [None] * len(known) if known.labels.dtype.kind == "f" else known.labels.tolist()
+    for image_id, label, patient in spread(list(zip(known.ids, labels, known.patients, strict=True)), count):
         try:
             items.append(ids.item_of(image_id) | {"label": label, "patient_id": patient})
         except DataError:  # the paths are of another machine

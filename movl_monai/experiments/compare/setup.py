@@ -175,7 +175,8 @@ def set_up(plan: Plan, arms: Sequence[Arm], overrides: Mapping[str, Any]) -> Set
     """Combine each arm with the settings of the plan and of the command line.
 
     The command line overrides the plan, and the arm's own overrides, which define it, override both. Ids on the command
-    line are not searched. An id that only some arms have is set only in these.
+    line, and those that overlays for all arms set, are not searched. An id that only some arms have is set only in
+    these.
 
     Args:
         plan: the arms file.
@@ -225,7 +226,8 @@ def _set_up(
     own = {name: value for name, value in shared.items() if fits(config, name)} | dict(arm.overrides)
     train = _arm_config(plan, arm, own)
     evaluate = _arm_config(plan, arm, own, plan.evaluate)
-    space = {name: part for name, part in arm.space.items() if name not in given}
+    fixed = {*given, *(name for file in plan.train[1:] for name in json.loads(file.read_text(encoding="utf-8")))}
+    space = {name: part for name, part in arm.space.items() if name not in fixed}
     unread = [name for name in unreferenced_ids(train) if name in space or name in arm.overrides]
     if unread:
         raise ConfigError(f"The arm '{arm.name}' sets or searches {unread}, which nothing in its configuration reads.")
