@@ -86,7 +86,7 @@ def _section(section: Mapping[str, Any] | None, names: Sequence[str], units: str
 
 
 def _ood(sections: Mapping[str, Any], names: Sequence[str], units: str) -> str:
-    own = [name for name in names if name in ("auroc", "mae", "dice")]
+    own = [name for name in names if name in ("auroc", "mae", "dice", "within_one")]
     lines = [f"{name}: {_section(section, own, units)}" for name, section in sections.items()]
     return (
         "; ".join(lines) or "none given; --ood_dataset_dirs \"['DIR']\" in another fit evaluates images from elsewhere"

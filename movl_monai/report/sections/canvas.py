@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from movl_monai.fonts import legible_names
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished"]
+__all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished", "least"]
 
 # palette of Okabe and Ito for colour-blind readers; dashes and markers help in greyscale print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#7A6A00")
@@ -86,3 +86,14 @@ def dots(
         label = None  # only once in the legend
     axis.set_yticks(range(len(names)), chart_names(names))
     axis.set_ylim(len(names) - 0.4, -0.6)
+
+
+def least(parts: Iterable[Mapping[str, Any]], figure: str) -> float:
+    """Return the smallest value or bound of a figure, 0 if none is below: a kappa may be.
+
+    Example:
+        >>> least([{"kappa": 0.1, "intervals": {"kappa": [-0.2, 0.3]}}, {"kappa": None}], "kappa")
+        -0.2
+    """
+    found = [[part.get(figure), *((part.get("intervals") or {}).get(figure) or ())] for part in parts]
+    return min([0.0, *(value for values in found for value in values if value is not None)])

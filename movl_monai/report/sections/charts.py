@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from movl_monai.metrics.declared import TaskFigures
-from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished
+from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished, least
 from movl_monai.report.words import section_title
 
 __all__ = ["draw_charts"]
@@ -145,5 +145,6 @@ def _groups(column: Mapping[str, Any], metric: str) -> bytes | None:
         shift = 0.18 * (series - (len(parts) - 1) / 2)
         names = [value or "not stated" for value in values]
         dots(axis, names, figures, intervals, series=series, shift=shift, hollow=small, label=title)
-    axis.set(xlim=(0, 1.02), xlabel=f"{metric.replace('_', ' ')} (hollow: few images)")
+    found = [group for part in parts.values() for group in part.values()]
+    axis.set(xlim=(least(found, metric), 1.02), xlabel=f"{metric.replace('_', ' ')} (hollow: few images)")
     return finished(figure)

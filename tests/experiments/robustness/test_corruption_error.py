@@ -16,7 +16,8 @@ from movl_monai.experiments.robustness import (
     relative_corruption_errors,
     robustness_figures,
 )
-from movl_monai.metrics.classification_metrics import softmax
+from movl_monai.metrics.classification_metrics import median_grade, softmax
+from movl_monai.metrics.declared import ORDINAL_FIGURES
 from movl_monai.metrics.intervals import PatientBootstrap
 
 CELLS: list[Cell] = [
@@ -211,3 +212,15 @@ def test_means_over_no_corruption_have_no_value() -> None:
 def test_other_corruptions_or_severities_are_refused(other: dict) -> None:
     with pytest.raises(ValueError, match="Both need the same corruptions and severities"):
         corruption_errors({"a": np.array([0.1])}, other)
+
+
+def test_runs_of_grades_are_judged_by_the_median() -> None:
+    logits, labels = logits_of_runs(num_classes=4)
+    found = robustness_figures(logits, labels, baseline="probe", shown=ORDINAL_FIGURES, rounds=5)["runs"]
+    differ = 0
+    for run in RUNS:
+        predicted = median_grade(softmax(logits[run][CLEAN]))
+        differ += int((predicted != logits[run][CLEAN].argmax(axis=1)).sum())
+        expected = balanced_accuracy_score(labels, predicted)
+        assert found[run]["clean"]["balanced_accuracy"]["value"] == pytest.approx(expected, abs=1e-9)
+    assert differ > 0
