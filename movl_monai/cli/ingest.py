@@ -8,6 +8,7 @@ from typing import Any
 
 from movl_monai.cli.output import say_next, show
 from movl_monai.data.reading import read_datalist
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError, MovlError
 from movl_monai.files import jsonable
 from movl_monai.fit.task import decide
@@ -86,7 +87,7 @@ def _as_training(options: argparse.Namespace, *, masks: bool) -> dict[str, str]:
     """Read the list as training does, without decoding: the images of each split, or the error."""
     try:
         decision = None if masks else decide(Path(options.manifest), given={"encoding": options.encoding})
-        findings = decision is not None and decision.task == "multilabel"
+        findings = decision is not None and labels_of(decision.task).several
         datalist = read_datalist(
             options.manifest,
             masks=masks,
