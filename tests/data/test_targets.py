@@ -196,3 +196,15 @@ def test_numbers_are_split_by_quantiles(make_csv: MakeCsv) -> None:
         values = [item["label"] for item in datalist.select(split)]
         assert abs(np.mean(values) - 29.5) < 4
         assert np.std(values) > 14
+
+
+def test_what_val_lacks_of_a_finding_is_named_or_allowed(make_csv: MakeCsv, caplog: pytest.LogCaptureFixture) -> None:
+    train = ["a.png,Mass|Edema,train", "b.png,No Finding,train"]
+    csv = make_csv("path,label,split", *train, "c.png,Mass,val", "d.png,No Finding,val", "e.png,Mass,test")
+    with pytest.raises(
+        DataError, match="In val there is no image with the finding 'Edema'.*allow_missing_classes true"
+    ):
+        read_datalist(csv, task="multilabel")
+    assert len(read_datalist(csv, task="multilabel", allow_missing_classes=True)) == 5
+    assert "In val there is no image with the finding 'Edema'" in caplog.text
+    assert "with the finding 'Edema'; no image without the finding 'Mass'" in caplog.text
