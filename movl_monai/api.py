@@ -116,7 +116,9 @@ class Prediction:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        counts = Counter(str(row.get("predicted") or row["status"]) for row in self.rows)
+        counts = Counter(
+            name for row in self.rows for name in row.get("findings") or [str(row.get("predicted") or row["status"])]
+        )
         listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
         flagged = sum(bool(row.get("outside")) for row in self.rows)
         return f"Prediction({len(self)} images: {listed or 'none'}" + (
@@ -125,7 +127,7 @@ class Prediction:
 
     @property
     def answers(self) -> list[str | None]:
-        """Class of each image, or the sentence that says why there is none; None for an image that was not read."""
+        """Class, findings or number of each image, or the sentence that says why there is none; None if not read."""
         return [row.get("answer") for row in self.rows]
 
     @property
@@ -139,9 +141,24 @@ class Prediction:
         return self._columns("calibrated")
 
     @property
-    def prediction_sets(self) -> list[list[str] | None]:
-        """Classes in the prediction set of each image; None without one."""
-        return [row.get("prediction_set") for row in self.rows]
+    def prediction_sets(self) -> list[list[Any] | None]:
+        """Classes in the prediction set of each image, of findings the set of each; None without one."""
+        return [row.get("prediction_set", row.get("prediction_sets")) for row in self.rows]
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Calls of findings (N, K), float64: 1, 0, or NaN where there is no answer."""
+        return self._columns("positive")
+
+    @property
+    def values(self) -> np.ndarray:
+        """Number of each image of a regression, float64 (N,); NaN without one."""
+        return self._numbers("value")
+
+    @property
+    def intervals(self) -> np.ndarray:
+        """Interval [low, high] of each number, float64 (N, 2); NaN without one."""
+        return np.stack([self._numbers("interval_low"), self._numbers("interval_high")], axis=1)
 
     @property
     def outside(self) -> list[bool | None]:
@@ -152,6 +169,10 @@ class Prediction:
     def abstains(self) -> list[bool | None]:
         """True for images whose answer is left to people; None if unknown."""
         return [row.get("abstain") for row in self.rows]
+
+    def _numbers(self, name: str) -> np.ndarray:
+        found = [row.get(name) for row in self.rows]
+        return np.array([float("nan") if value is None else value for value in found], dtype=np.float64)
 
     def _columns(self, name: str) -> np.ndarray:
         empty = [float("nan")] * len(self.class_names)

@@ -105,7 +105,7 @@ class _InferenceOperator(Operator):
 
 
 class ClassificationOperator(_InferenceOperator):
-    """Classify every image of a series; see :class:`_InferenceOperator` for arguments and ports."""
+    """Give a class, a grade, findings or a number to every image of a series; see :class:`_InferenceOperator`."""
 
     task = "classification"
 

@@ -24,6 +24,7 @@ from movl_monai.predict.run import list_source, predict_units, work_units
 from movl_monai.predict.tasks import SegmentedCase, choose_batch_size
 from movl_monai.readers.dicom.quiet import quiet
 from movl_monai.readers.errors import MedicalImageError
+from movl_monai.report.tasks import task_named
 
 __all__ = [
     "LeftOut",
@@ -65,8 +66,9 @@ class Prediction:
         model: model that predicted.
         listed: images and skipped files.
         rows: one row per image, or per segmented image or volume, as `movl-monai predict` writes them: ``predicted``
-            (name of the class), ``probabilities``, ``calibrated``, ``outside``, ``abstain``, ``prediction_set``. Files
-            and studies that are not predicted have a row with ``reason``.
+            (name of the class), ``probabilities``, ``calibrated``, ``outside``, ``abstain``, ``prediction_set``; of
+            other tasks see their ``answers`` (:mod:`movl_monai.report.tasks`). Files and studies that are not predicted
+            have a row with ``reason``.
         images: classified images with their rows.
         cases: segmented images and volumes with their rows.
         started: time stamp of the outputs, in seconds.
@@ -137,14 +139,18 @@ def open_for(path: str | Path, *, task: str, bundle: str | None = None) -> Model
 
     Args:
         path: see :func:`find_model`.
-        task: required task.
+        task: a task like that of the model: of whole images, or per pixel.
         bundle: name of the bundle that the model must come from; None accepts any.
 
     Raises:
         ConfigError: if there is no model, or one for another task or from another bundle.
         ExportError: if the file is damaged or no exported model.
     """
-    model = open_model(find_model(path), task=task)
+    model = open_model(find_model(path))
+    if model.per_pixel != task_named(task).per_pixel:
+        raise ConfigError(
+            f"{find_model(path).name} is for {model.task}, wanted was {task}; give the run of another bundle."
+        )
     if bundle is not None and model.facts.name != bundle:
         raise ConfigError(
             f"The model is of the bundle {model.facts.name}, this application is for {bundle}; give a model of "

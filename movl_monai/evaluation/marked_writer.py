@@ -134,9 +134,9 @@ class PredictionWriter(CollectingImages):
             write_atomically(path.with_suffix(".json"), text.encode())
         if places:
             write_file_table(self.output_dir, places)
-        counts = Counter(row.get("predicted") for row in rows)
-        summary = ", ".join(f"{name} {counts[name]}" for name in self.class_names)
-        _LOGGER.info("Predicted %d images (%s): %s", len(predictions), summary, path)
+        counts = Counter(name for row in rows for name in task_named(task).names_in(row))
+        summary = ", ".join(f"{name} {counts[name]}" for name in self.class_names if counts)
+        _LOGGER.info("Predicted %d images%s: %s", len(predictions), f" ({summary})" if summary else "", path)
 
     def _rows(
         self, predictions: Predictions, features: np.ndarray, files: Sequence[FileOutcome]

@@ -42,7 +42,12 @@ _FACTS = ("format", "modality", "frame", "rows", "columns", "instances", "unread
 _CASE_FACTS = ("format", "modality")
 _ALWAYS = ("id", "status", "reason", "detail")
 _NAMED = ("path", "label")
-_OVER_CLASSES = {"probabilities": "probability_", "calibrated": "calibrated_"}
+_OVER_CLASSES = {
+    "probabilities": "probability_",
+    "calibrated": "calibrated_",
+    "positive": "positive_",
+    "prediction_sets": "prediction_set_",
+}
 
 
 def failed_row(item_id: str, reason: str, detail: str = "", *, status: str = FAILED) -> Row:

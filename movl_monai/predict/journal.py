@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from movl_monai.errors import RESEARCH_USE, DataError, MovlError
-from movl_monai.evaluation.rows import no_answer
 from movl_monai.files import write_atomically
-from movl_monai.fonts import legible_names
 from movl_monai.predict.job import Ending, Job, Picture, Written
 from movl_monai.predict.listing import Listed, item_place
 from movl_monai.predict.loader import Item
 from movl_monai.predict.outputs import OUTPUTS, Output
 from movl_monai.predict.tasks import SegmentedCase
 from movl_monai.readers.dicom.quiet import quiet
+from movl_monai.report.tasks import task_named
 
 __all__ = ["Journal", "Writer"]
 
@@ -196,7 +195,9 @@ class Writer:
         """Yield the picture of an image: its pixels, and the answer below them."""
         from movl_monai.predict.dicom import draw_text
 
-        pixels = cache(lambda: draw_text(self.job.image(item), _said(row, self.job.model.class_names)))
+        task = task_named(self.job.model.task)
+        said = [*task.said(row, self.job.model.class_names), RESEARCH_USE]
+        pixels = cache(lambda: draw_text(self.job.image(item), said))
         yield Picture(name=item["id"], case=item["case"], place=item_place(item), number=1, pixels=pixels)
 
     def _pictures(self, case: SegmentedCase) -> Iterator[Picture]:
@@ -224,14 +225,3 @@ class Writer:
 
 def _item_at(file: str, frame: int | None) -> Item:
     return {"image": file} if frame is None else {"image": file, "frame": frame}
-
-
-def _said(row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
-    """Return the lines below an image: the answer, or the reason why there is none."""
-    predicted = legible_names(class_names)[list(class_names).index(row["predicted"])]
-    values = row.get("calibrated") or row["probabilities"]
-    refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
-    if refusal:
-        return [refusal, f"Raw output of the network, not to be relied on: {predicted} {max(values):.2f}", RESEARCH_USE]
-    kind = "calibrated" if row.get("calibrated") else "not calibrated"
-    return [f"Most probable: {predicted}, probability {max(values):.2f} ({kind})", RESEARCH_USE]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the help of the command reads the registry, and must not st
 __all__ = ["OUTPUTS", "Output", "check_names", "check_outputs", "check_outside", "output_folders", "register"]
 
 Row = dict[str, Any]
+_OF_IMAGES = ("classification", "ordinal", "multilabel", "regression")
 
 OUTPUTS: dict[str, type[Output]] = {}
 """Output formats by name."""
@@ -206,7 +207,7 @@ class _CodedOutput(_DicomOutput):
 class StructuredReport(_CodedOutput):
     """One report per series, or per unit; see :func:`~movl_monai.predict.dicom.classification_report`."""
 
-    name, tasks, folders, series_offset = "sr", ("classification", "ordinal"), ("sr",), 901
+    name, tasks, folders, series_offset = "sr", _OF_IMAGES, ("sr",), 901
 
     def finish(self, ending: Ending) -> None:
         """Report on each series. An image that no report can refer to is left out, and its row says so."""
@@ -298,20 +299,34 @@ def _finding(row: Row, header: Any, frame: int | None, model: Model) -> ImageFin
     from movl_monai.predict.dicom import ImageFinding
     from movl_monai.report.tasks import task_named
 
-    values, grades = row.get("calibrated") or row["probabilities"], row.get("prediction_set")
-    ordered = task_named(model.task).ordered
+    calibrated, grades = row.get("calibrated") or [None], row.get("prediction_set")
+    is_calibrated = None not in calibrated
+    ordered, names = task_named(model.task).ordered, model.class_names
+    values = calibrated if is_calibrated else row.get("probabilities") or ()
+    calls, number = row.get("positive"), row.get("value")
     return ImageFinding(
         sop_instance_uid=str(header.SOPInstanceUID),
         sop_class_uid=str(header.SOPClassUID),
         frame=frame,
-        predicted=row["predicted"],
-        probabilities=dict(zip(model.class_names, values, strict=True)),
-        calibrated=bool(row.get("calibrated")),
+        predicted=row.get("predicted", ""),
+        probabilities=dict(zip(names, values, strict=True)) if values else {},
+        calibrated=is_calibrated,
         outside=row.get("outside"),
         abstained=row.get("abstain"),
+        presence={} if calls is None else dict(zip(names, calls, strict=True)),
+        thresholds={} if calls is None else _thresholds(model),
+        number=None if number is None else (names[0], number, row.get("interval_low"), row.get("interval_high")),
         is_grade=ordered,
         grades=(grades[0], grades[-1]) if ordered and grades else None,
     )
+
+
+def _thresholds(model: Model) -> dict[str, float]:
+    """Return the probability from which each finding is positive; one without a threshold is left out."""
+    if model.trust is None:
+        return dict.fromkeys(model.class_names, 0.5)
+    pairs = zip(model.class_names, model.trust.findings, strict=True)
+    return {name: record.threshold for name, record in pairs if record.threshold is not None}
 
 
 @register

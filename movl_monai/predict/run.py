@@ -328,7 +328,12 @@ def _named(rows: list[Row], labels: Mapping[str, str], folder: Path, source: Pat
 
 
 def _compared(summary: Summary, listed: Listed, class_names: Sequence[str]) -> Summary:
-    """Return the summary with its comparison to the labels of a list, and write the confusion matrices."""
+    """Return the summary with its comparison to the labels of a list, and write the confusion matrices.
+
+    Findings and numbers are not compared here; an evaluation does.
+    """
+    if not any("predicted" in row for row in summary.rows):
+        return summary
     found = compare_labels(summary.rows, listed.labels, listed.splits, class_names)
     remarks = agreement_text(found, listed.splits, class_names)
     unknown = sum(label not in class_names for label in listed.labels.values())

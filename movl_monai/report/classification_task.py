@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from movl_monai.fonts import legible_names
 from movl_monai.metrics.classification import section_figures
 from movl_monai.metrics.conformal import CLASS_METHODS
 from movl_monai.metrics.declared import CLASS_FIGURES, GRADE_FIGURES, TaskFigures
@@ -180,6 +181,16 @@ class Classification(Task):
     def find_evaluation(self, run: Path) -> Path:
         """Return the folder with the stored outputs of a run."""
         return find_outputs(run).parent
+
+    def said(self, row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+        """Return the lines below the picture of an image."""
+        predicted = legible_names(class_names)[list(class_names).index(row["predicted"])]
+        values = row.get("calibrated") or row["probabilities"]
+        refusal = no_answer(outside=row.get("outside"), abstain=row.get("abstain"))
+        if refusal:
+            return [refusal, f"Raw output of the network, not to be relied on: {predicted} {max(values):.2f}"]
+        kind = "calibrated" if row.get("calibrated") else "not calibrated"
+        return [f"Most probable: {predicted}, probability {max(values):.2f} ({kind})"]
 
     def answers(
         self, logits: np.ndarray, features: np.ndarray | None, *, class_names: Sequence[str], trust: Any = None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from movl_monai.fonts import legible_names
 from movl_monai.metrics.calibration import calibration_report
 from movl_monai.metrics.conformal import conformal_report
 from movl_monai.metrics.declared import FINDING_FIGURES
@@ -53,6 +54,7 @@ __all__ = ["MULTILABEL", "NO_FINDING", "Multilabel"]
 
 NO_FINDING = "No finding"
 _SIDES = ("negative", "positive")
+_MOST_SAID = 4  # findings in a line below a picture
 _SET_METHODS = ("lac", "lac_per_class")
 
 
@@ -257,9 +259,28 @@ class Multilabel(ImageTask):
             )
         return rows
 
+    def said(self, row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+        """Return the lines below the picture of an image: the positive findings, then those without an answer."""
+        names = legible_names(class_names)
+        values = row.get("calibrated") or row["probabilities"]
+        columns = list(zip(names, row["positive"], values, strict=True))
+        silent = [name for name, call, _ in columns if call is None]
+        if len(silent) == len(columns):
+            return [str(row["answer"])]
+        found = [name if value is None else f"{name} {value:.2f}" for name, call, value in columns if call]
+        kind = "calibrated" if row.get("calibrated") else "not calibrated"
+        said = f"Positive: {_listed(found)} ({kind})" if found else "No other finding" if silent else NO_FINDING
+        return [said, *([f"No answer for {_listed(silent)}"] if silent else [])]
+
     def names_in(self, row: Mapping[str, Any]) -> list[str]:
         """Return the positive findings of a row of predictions."""
         return list(row.get("findings") or ())
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return the first texts, as many as fit below a picture, and the number of the others."""
+    more = len(texts) - _MOST_SAID
+    return ", ".join(texts[:_MOST_SAID]) + (f" and {more} more" if more > 0 else "")
 
 
 def _thresholds(outputs: StoredOutputs) -> dict[str, FindingThreshold]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from movl_monai.fonts import legible_names
 from movl_monai.metrics.declared import NUMBER_FIGURES
 from movl_monai.metrics.entries import settings_of
 from movl_monai.metrics.intervals import PatientBootstrap
@@ -139,6 +140,15 @@ class Regression(ImageTask):
     def trust_facts(self, report: Mapping[str, Any]) -> dict[str, str | None]:
         """Return facts of model cards on the intervals."""
         return facts_on_numbers(report)
+
+    def said(self, row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+        """Return the lines below the picture of an image: the number with its interval."""
+        (name,) = legible_names(class_names)
+        if row.get("outside"):
+            return [str(row["answer"])]
+        low, high = row.get("interval_low"), row.get("interval_high")
+        interval = f", interval {low:.4g} to {high:.4g}" if low is not None and high is not None else ""
+        return [f"{name}: {row['value']:.4g}{interval}"]
 
     def answers(
         self, logits: np.ndarray, features: np.ndarray | None, *, class_names: Sequence[str], trust: Any = None

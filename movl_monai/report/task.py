@@ -206,6 +206,15 @@ class Task(ABC):
         """
         raise NotImplementedError(f"A {self.name} has no answer for a whole image.")
 
+    def said(self, row: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+        """Return the lines below the picture of an image: its answer, or the reason why there is none.
+
+        Args:
+            row: row of :meth:`answers`.
+            class_names: the C names; one that a picture cannot show is replaced by its number.
+        """
+        return [str(row["answer"])]
+
     def names_in(self, row: Mapping[str, Any]) -> list[str]:
         """Return the names of classes that a row of :meth:`answers` holds, for counts of a whole prediction."""
         return [row["predicted"]] if row.get("predicted") else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from highdicom import sr
@@ -135,6 +135,7 @@ _REFUSALS = {
     NO_ANSWER_OUTSIDE: private_code("NOANSWER-OUTSIDE", NO_ANSWER_OUTSIDE),
     NO_ANSWER_UNSURE: private_code("NOANSWER-UNSURE", NO_ANSWER_UNSURE),
 }
+_PRESENCE = {True: codes.SCT.Present, False: codes.SCT.Absent, None: codes.SCT.Indeterminate}
 _CALIBRATED, _RAW = "calibrated", "not calibrated"
 _MOST_GROUPS = 10_000  # images in one report
 
@@ -156,6 +157,9 @@ class ImageFinding:
         grades: lowest and highest grade of the prediction range; None if unknown.
         others: SOPInstanceUID, SOPClassUID and frame of the further key images of a series, study or patient.
         unit: "series", "study" or "patient" that the finding is about; "" for the image alone.
+        presence: of several findings whether each is present, by name; None where the network does not answer.
+        thresholds: probability (not calibrated) from which a finding is present, by name.
+        number: of a regression its name and value, and the ends of its interval, None if unknown.
     """
 
     sop_instance_uid: str
@@ -163,13 +167,16 @@ class ImageFinding:
     frame: int | None = None
     others: Sequence[tuple[str, str, int | None]] = ()
     unit: str = ""
-    predicted: str
-    probabilities: dict[str, float]
-    calibrated: bool
+    predicted: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
+    calibrated: bool = False
     outside: bool | None = None
     abstained: bool | None = None
     is_grade: bool = False
     grades: tuple[str, str] | None = None
+    presence: Mapping[str, bool | None] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    number: tuple[str, float, float | None, float | None] | None = None
 
 
 @quiet()
@@ -184,7 +191,10 @@ def classification_report(
 ) -> Any:
     """Report on the images of one series, with a measurement group per image; or on a unit, with its key images.
 
-    If the network abstains, the finding of the group is "No answer" with the reason, ahead of the raw probabilities.
+    If the network abstains, the finding of the group is "No answer" with the reason, ahead of the raw probabilities. Of
+    several findings, each has its probability, its threshold, and whether it is present: Present, Absent, or
+    Indeterminate where the network does not answer. A number and the ends of its interval are measurements without a
+    unit.
 
     The report is unverified, names the algorithm, refers to the images, and says that it is for research only.
 
@@ -299,11 +309,23 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
             name=origin.name, version=origin.version, parameters=origin.parameters, manufacturer=MANUFACTURER
         ),
         measurements=[
-            sr.Measurement(name=_probability_code(name, kind), value=float(value), unit=codes.UCUM.NoUnits)
-            for name, value in finding.probabilities.items()
+            sr.Measurement(name=name, value=float(value), unit=codes.UCUM.NoUnits)
+            for name, value in _measured(finding, kind)
         ],
         qualitative_evaluations=[
-            sr.QualitativeEvaluation(name=_GRADE if finding.is_grade else _CLASS, value=codes_of[finding.predicted]),
+            *(
+                [
+                    sr.QualitativeEvaluation(
+                        name=_GRADE if finding.is_grade else _CLASS, value=codes_of[finding.predicted]
+                    )
+                ]
+                if finding.predicted
+                else []
+            ),
+            *(
+                sr.QualitativeEvaluation(name=codes_of[name], value=_PRESENCE[present])
+                for name, present in finding.presence.items()
+            ),
             *(
                 sr.QualitativeEvaluation(name=name, value=codes_of[grade])
                 for name, grade in zip((_LOWEST, _HIGHEST), finding.grades or (), strict=False)
@@ -319,6 +341,29 @@ def _group(finding: ImageFinding, number: int, origin: Origin, codes_of: ClassCo
             for instance, sop_class, frame in images
         ],
     )
+
+
+def _measured(finding: ImageFinding, kind: str) -> Iterator[tuple[Any, float]]:
+    """Yield codes and values: probabilities, thresholds of findings, and a number with the ends of its interval."""
+    for name, value in finding.probabilities.items():
+        yield _probability_code(name, kind), value
+    for name, value in finding.thresholds.items():
+        yield _threshold_code(name), value
+    if finding.number is not None:
+        name, *values = finding.number
+        for code, value in zip(_number_codes(name), values, strict=True):
+            if value is not None:
+                yield code, value
+
+
+def _threshold_code(class_name: str) -> Any:
+    return private_code(class_key("TH", class_name), f"Threshold, {_RAW}: {class_name}")
+
+
+def _number_codes(name: str) -> list[Any]:
+    """Return the codes of a number, and of the lower and the upper end of its interval."""
+    words = {"NUM": "Number", "LOW": "Interval, lower end", "HIGH": "Interval, upper end"}
+    return [private_code(class_key(prefix, name), f"{text}: {name}") for prefix, text in words.items()]
 
 
 def _probability_code(class_name: str, kind: str) -> Any:
@@ -363,6 +408,9 @@ def _finding(group: Any, class_names: Sequence[str], coded: ClassCodes) -> Image
         said = evaluations.get((name.value, name.scheme_designator))
         return next((one for one in class_names if coded[one] == said), None)
 
+    present = {code.value: presence for presence, code in _PRESENCE.items()}
+    number = next(iter(_named(values, "NUM", class_names).items()), None)
+    low, high = _named(values, "LOW", class_names), _named(values, "HIGH", class_names)
     grade, lowest, highest = named(_GRADE), named(_LOWEST), named(_HIGHEST)
 
     def flag(name: Any) -> bool | None:
@@ -373,11 +421,24 @@ def _finding(group: Any, class_names: Sequence[str], coded: ClassCodes) -> Image
         sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
         sop_class_uid=str(reference.ReferencedSOPClassUID),
         frame=None if frames in (None, "") else int(frames if not hasattr(frames, "__iter__") else frames[0]) - 1,
-        predicted=str(grade or named(_CLASS)),
-        probabilities={name: values[class_key(prefix, name)] for name in class_names},
+        predicted=str(grade or named(_CLASS) or ""),
+        probabilities=_named(values, prefix, class_names),
         calibrated=calibrated,
         outside=flag(_OUTSIDE),
         abstained=flag(_ABSTAINED),
         is_grade=grade is not None,
         grades=None if lowest is None or highest is None else (lowest, highest),
+        presence={name: present[code.value] for name in class_names if (code := evaluations.get(_pair(coded[name])))},
+        thresholds=_named(values, "TH", class_names),
+        number=None if number is None else (*number, low.get(number[0]), high.get(number[0])),
     )
+
+
+def _named(values: Mapping[str, float], prefix: str, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the values with a prefix by the name of their class."""
+    keys = {name: class_key(prefix, name) for name in class_names}
+    return {name: values[key] for name, key in keys.items() if key in values}
+
+
+def _pair(code: Any) -> tuple[str, str]:
+    return code.value, code.scheme_designator
