@@ -151,22 +151,21 @@ class TrustRecord:
     @property
     def gaps(self) -> list[str]:
         """The unknown parts, in words."""
-        outside = [] if self.detector is not None else ["images outside"]
         if "half_width" in self.facts:
-            return outside + ([] if self.half_width is not None else ["intervals"])
-        if self.findings:
-            named = zip(self.class_names, self.findings, strict=True)
-            return outside + [f"{gap} ({name})" for name, part in named for gap in part._own_gaps]
-        return outside + self._own_gaps
-
-    @property
-    def _own_gaps(self) -> list[str]:
-        known = {
-            "calibrated probabilities": self.temperature,
-            "conformal sets": self.conformal,
-            "when to abstain as unsure": self.least_confidence,
-        }
-        return [name for name, part in known.items() if part is None]
+            known = {"images outside": self.detector, "intervals": self.half_width}
+        elif self.findings:
+            known = {"images outside": self.detector}
+        else:
+            known = {
+                "calibrated probabilities": self.temperature,
+                "images outside": self.detector,
+                "conformal sets": self.conformal,
+                "when to abstain as unsure": self.least_confidence,
+            }
+        named = zip(self.class_names, self.findings, strict=False)
+        return [name for name, part in known.items() if part is None] + [
+            f"{gap} ({name})" for name, part in named for gap in part.gaps if gap != "images outside"
+        ]
 
 
 def trust_record(

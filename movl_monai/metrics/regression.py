@@ -140,8 +140,8 @@ def number_intervals(
     except UndefinedMetricError as reason:
         notes.append(f"No intervals: {reason}")
     found: dict[str, NumberIntervalSection] = {}
-    for name, images in known.items() if half is not None else ():
-        if len(images):
+    for name, images in known.items():
+        if half is not None and len(images):
             held = int((_errors(images) <= half).sum())
             found[name] = {
                 "n": len(images),

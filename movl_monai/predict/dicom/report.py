@@ -350,10 +350,10 @@ def _measured(finding: ImageFinding, kind: str) -> Iterator[tuple[Any, float]]:
     for name, value in finding.thresholds.items():
         yield _threshold_code(name), value
     if finding.number is not None:
-        name, *values = finding.number
-        for code, value in zip(_number_codes(name), values, strict=True):
-            if value is not None:
-                yield code, value
+        name, *ends = finding.number
+        for code, number in zip(_number_codes(name), ends, strict=True):
+            if number is not None:
+                yield code, number
 
 
 def _threshold_code(class_name: str) -> Any:
