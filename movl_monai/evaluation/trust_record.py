@@ -151,6 +151,7 @@ class TrustRecord:
     @property
     def gaps(self) -> list[str]:
         """The unknown parts, in words."""
+        known: dict[str, Any]
         if "half_width" in self.facts:
             known = {"images outside": self.detector, "intervals": self.half_width}
         elif self.findings:

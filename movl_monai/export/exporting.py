@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from torch import nn
 
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError, ExportError
 from movl_monai.evaluation.trust_record import TRUST_FILE, read_trust
 from movl_monai.report.tasks import task_named
@@ -102,6 +103,10 @@ def export_run(
     parser = run.parser()
     facts, record = _trust_of(run, network) if trust else (None, "")
     metadata = _metadata(run, network, parser) | {"trust": facts}
+    if int8 and labels_of(run.task).number:
+        raise ConfigError(
+            "--int8 is for models that give classes or findings; leave it out for one that gives a number."
+        )
     if int8 and metadata.get("unit"):
         raise ExportError(
             "--int8 is for models of single images: its effect is measured image by image. Leave it out for a model of "

@@ -288,7 +288,7 @@ def _decoded(
         decoded = decode(item, transform)
         if decoded.image is not None:
             label = item.get("label")
-            found.append((decoded.image, -1 if label is None else int(label), item.get("patient_id")))
+            found.append((decoded.image, int(label) if isinstance(label, int) else -1, item.get("patient_id")))
     if not found:
         return None
     images, labels, patients = zip(*found, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from movl_monai.data.targets import labels_of
 from movl_monai.errors import ConfigError
 from movl_monai.evaluation.collect import column, label_column, logits_column
 from movl_monai.evaluation.explain.figure import Panel, describe, draw_explanations
@@ -84,7 +85,7 @@ class Explanations:
 
     def add(self, batch: Any, output: Any) -> None:
         """Add a batch with ``image``, ``id``, ``label``, and optionally ``split`` and ``domain``, and its logits."""
-        if self.num_images == 0 or self.network is None:
+        if self.num_images == 0 or self.network is None or self._has_no_classes():
             return
         ids, labels = column(batch, "id") or [], label_column(batch) or []
         task = task_named(str(getattr(self.network, "task", CLASSIFICATION.name)))
@@ -105,6 +106,10 @@ class Explanations:
                 group.sort(key=lambda entry: entry[0])
                 del group[self.num_images :]
 
+    def _has_no_classes(self) -> bool:
+        labels = labels_of(str(getattr(self.network, "task", CLASSIFICATION.name)))
+        return labels.several or labels.number
+
     def cases(self) -> list[Case]:
         """Return the sample: the ID domain first, right cases before wrong ones."""
         places = sorted(self.groups, key=lambda place: (place[0] != self.id_domain, place[0], not place[1]))
@@ -122,6 +127,9 @@ class Explanations:
         if not isinstance(self.network, AdaptedClassifier):
             kind = type(self.network).__name__
             return {"pictures": [], "notes": [f"Only an AdaptedClassifier can be looked into, this is a {kind}."]}, {}
+        if self._has_no_classes():
+            why = "Pictures of where the network looks are of right and wrong classes; findings and numbers have none."
+            return {"pictures": [], "notes": [why]}, {}
         cases = self.cases()
         if not cases:
             left = " that show no names" if self.withheld else ""

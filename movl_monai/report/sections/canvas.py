@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished", "least"]
+__all__ = ["COLORS", "DASHES", "MARKERS", "canvas", "chart_names", "dots", "finished", "limits"]
 
 # palette of Okabe and Ito for colour-blind readers; dashes and markers help in greyscale print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#7A6A00")
@@ -88,12 +88,13 @@ def dots(
     axis.set_ylim(len(names) - 0.4, -0.6)
 
 
-def least(parts: Iterable[Mapping[str, Any]], figure: str) -> float:
-    """Return the smallest value or bound of a figure, 0 if none is below: a kappa may be.
+def limits(parts: Iterable[Mapping[str, Any]], figure: str) -> tuple[float, float]:
+    """Return the ends of an axis for a figure: 0 to 1.02, or wider where values are, such as a kappa or an error.
 
     Example:
-        >>> least([{"kappa": 0.1, "intervals": {"kappa": [-0.2, 0.3]}}, {"kappa": None}], "kappa")
-        -0.2
+        >>> limits([{"kappa": 0.1, "intervals": {"kappa": [-0.2, 0.3]}}, {"kappa": None}], "kappa")
+        (-0.2, 1.02)
     """
     found = [[part.get(figure), *((part.get("intervals") or {}).get(figure) or ())] for part in parts]
-    return min([0.0, *(value for values in found for value in values if value is not None)])
+    values = [value for column in found for value in column if value is not None]
+    return min([0.0, *values]), 1.02 * max([1.0, *values])

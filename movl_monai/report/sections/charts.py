@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from movl_monai.metrics.declared import TaskFigures
-from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished, least
+from movl_monai.report.sections.canvas import COLORS, DASHES, MARKERS, canvas, chart_names, dots, finished, limits
 from movl_monai.report.words import section_title
 
 __all__ = ["draw_charts"]
@@ -146,5 +146,5 @@ def _groups(column: Mapping[str, Any], metric: str) -> bytes | None:
         names = [value or "not stated" for value in values]
         dots(axis, names, figures, intervals, series=series, shift=shift, hollow=small, label=title)
     found = [group for part in parts.values() for group in part.values()]
-    axis.set(xlim=(least(found, metric), 1.02), xlabel=f"{metric.replace('_', ' ')} (hollow: few images)")
+    axis.set(xlim=limits(found, metric), xlabel=f"{metric.replace('_', ' ')} (hollow: few images)")
     return finished(figure)

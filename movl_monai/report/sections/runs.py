@@ -7,7 +7,7 @@ from typing import Any
 
 from movl_monai.metrics.declared import Figure, TaskFigures
 from movl_monai.report import render_template
-from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished, least
+from movl_monai.report.sections.canvas import canvas, chart_names, dots, finished, limits
 from movl_monai.report.sections.figures import difference_lines, difference_rows, figure_sections, verdict
 from movl_monai.report.sections.title import page_title
 from movl_monai.report.words import domain_of, is_tested, percent, readable, section_title
@@ -73,7 +73,7 @@ def draw_runs(compared: Mapping[str, Any], figures: TaskFigures) -> bytes | None
         shift = 0.75 / len(reports) * (series - (len(reports) - 1) / 2)
         dots(axis, list(map(section_title, keys)), values, intervals, series=series, shift=shift, label=name)
     shown = [part for report in reports.values() for part in figure_sections(report).values()]
-    axis.set(xlim=(least(shown, metric), 1.02), xlabel=metric.replace("_", " "))
+    axis.set(xlim=limits(shown, metric), xlabel=metric.replace("_", " "))
     return finished(figure)
 
 
