@@ -104,9 +104,7 @@ def export_run(
     facts, record = _trust_of(run, network) if trust else (None, "")
     metadata = _metadata(run, network, parser) | {"trust": facts}
     if int8 and labels_of(run.task).number:
-        raise ConfigError(
-            "--int8 is for models that give classes or findings; leave it out for one that gives a number."
-        )
+        raise ConfigError("--int8 is for models of classes and findings; leave it out for one of a number.")
     if int8 and metadata.get("unit"):
         raise ExportError(
             "--int8 is for models of single images: its effect is measured image by image. Leave it out for a model of "
