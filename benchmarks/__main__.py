@@ -11,7 +11,7 @@ from pathlib import Path
 from movl_monai.engines import check_device
 from movl_monai.errors import ConfigError
 
-from . import bootstrap_speed, dicom_speed, export_speed, frozen_speed, predict_speed, training_steps
+from . import bootstrap_speed, dicom_speed, export_speed, frozen_speed, predict_speed, training_steps, unit_speed
 from .settings import BenchSettings
 from .table import describe_machine, format_machine, format_table
 
@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[BenchSettings], dict[str, float]]] = {
     "dvpt_step": training_steps.run_dvpt,
     "prefix_cache": training_steps.run_prefix,
     "segmenter_step": training_steps.run_segmenter,
+    "units": unit_speed.run,
     "dicom_native": dicom_speed.run_native,
     "dicom_compressed": dicom_speed.run_compressed,
     "scan": dicom_speed.run_scan,
@@ -44,6 +45,7 @@ WANTED = {
     "dvpt_step_vs_bare": "<= 1.15",
     "prefix_cached_vs_uncached": "<= 0.5",
     "segmenter_step_vs_bare": "<= 1.05",
+    "unit_step_cached_vs_images": "<= 0.05",
     "dicom_native_vs_monai": "<= 0.35",
     "dicom_native_vs_pydicom": "<= 2",
     "scan_vs_pydicom": "<= 0.83",

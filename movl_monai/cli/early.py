@@ -14,6 +14,7 @@ from movl_monai.errors import ConfigError, DataError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.export.sealed import is_exported
 from movl_monai.files import missing_part
+from movl_monai.fit.candidates import unit_overlays
 from movl_monai.fit.task import BUNDLES, check_minutes, decide, decide_task
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.outputs import check_names, check_outside
@@ -115,6 +116,7 @@ def check_fit(options: argparse.Namespace) -> None:
     _check_there(options.dataset_dir, "DATA")
     check_minutes(options.minutes)
     given = parse_overrides(options.overrides)
+    unit = given.pop("unit", None)
     task, _ = decide_task(Path(options.dataset_dir), task=options.task, given=given)
     bundle = find_bundle(options.bundle or BUNDLES[task])
     find_overlays(bundle, {"backbone": [name for name in split_words(options.backbones) if name != "default"]})
@@ -122,6 +124,7 @@ def check_fit(options: argparse.Namespace) -> None:
     if task in ("multilabel", "regression"):
         decision = decide(Path(options.dataset_dir), task=task, given=given)
         overlays, given = decision.overlays, {**decision.settings, **given}
+    overlays = [*overlays, *unit_overlays(bundle, unit)]
     files = [str(bundle / "configs" / name) for name in ("train.json", *overlays, "evaluate.json")]
     places = {"dataset_dir": options.dataset_dir, "output_dir": options.output_dir, "overwrite": True}
     # fit lists the images of a leak, and goes on in no case

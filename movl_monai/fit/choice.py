@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
+from movl_monai.data import UnitDataset
 from movl_monai.engines import prepare_image_batch
 from movl_monai.evaluation import MeanCaseDice
 from movl_monai.experiments.compare.data import TrainingData
@@ -207,4 +209,6 @@ def _parts(
     parser = make_parser(setup.train, places, datalist=data.datalist, images=data.images)
     names = ("network", "validate#dataloader", "validate#inferer", "device")
     network, loader, inferer, device = (parser.get_parsed_content(name) for name in names)
+    if isinstance(data.images, UnitDataset):  # the loader of a training on cached features has no images
+        loader = DataLoader(data.images.select(split="val"), batch_size=1)
     return network, loader, inferer, device

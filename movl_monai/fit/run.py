@@ -34,7 +34,7 @@ from movl_monai.runs.keep_record import RECORD_FILE
 from movl_monai.runs.verbatim import verbatim
 
 from .budget import Budget, OutOfBudgetError, Watch, in_words
-from .candidates import Candidate, Candidates, make_candidates
+from .candidates import Candidate, Candidates, make_candidates, unit_overlays
 from .choice import Choice, OnVal, choose, validate
 from .task import BUNDLES, Decision, check_minutes, decide
 
@@ -89,7 +89,8 @@ def fit(
         bundle: name or folder of a bundle; None takes that of the task.
         backbones: names as in the bundle's ``backbone_NAME.json``, or "default"; none takes the bundle's own.
         seed: of split and training.
-        overrides: ids of the bundle and their values.
+        overrides: ids of the bundle and their values; ``unit`` ("series", "study" or "patient") asks for one answer for
+            each.
 
     Raises:
         ConfigError: for a setting that cannot be used, or a folder of other data or settings.
@@ -99,6 +100,7 @@ def fit(
     """
     _check(minutes)
     source, out, given = Path(dataset_dir), check_output_dir(output_dir), dict(overrides or {})
+    unit = given.pop("unit", None)
     with _logged(out / _LOG), _alone(out):
         budget = Budget(minutes)
         decision = decide(source, task=task, given=given)
@@ -107,7 +109,7 @@ def fit(
         root = find_bundle(bundle or BUNDLES[decision.task])
         candidates = make_candidates(
             root,
-            overlays=decision.overlays,
+            overlays=[*decision.overlays, *unit_overlays(root, unit)],
             backbones=backbones,
             seed=seed,
             defaults=decision.settings,
@@ -117,6 +119,7 @@ def fit(
         settings = {
             **{name: value for name, value in shown.items() if name not in _FREE},
             "task": decision.task,
+            **({} if unit is None else {"unit": unit}),
             "bundle": root.name,
             "backbones": list(backbones),
             "seed": seed,

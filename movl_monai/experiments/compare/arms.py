@@ -144,6 +144,7 @@ class Arm:
         for name, value in self.needs.items():
             if not _meets(settings.get(name), value):
                 wanted = " or ".join(map(str, value)) if isinstance(value, list) else value
+                wanted = "null" if wanted is None else wanted
                 raise ConfigError(f"The arm '{self.name}' needs `--{name} {wanted}` for all arms; it is: {self.about}.")
 
 
@@ -190,7 +191,9 @@ class Plan:
     def suitable(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the names of the arms that suit the settings of all arms: those without needs, and met ones."""
         shared = self.shared(settings)
-        return [arm.name for arm in self.arms.values() if all(_meets(shared.get(n), v) for n, v in arm.needs.items())]
+        met = [arm for arm in self.arms.values() if all(_meets(shared.get(n), v) for n, v in arm.needs.items())]
+        names = {arm.name for arm in met}
+        return [arm.name for arm in met if names.issuperset(arm.members)]
 
     def shared(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ids of all arms: those of the config files, of the arms file, and the given ones."""

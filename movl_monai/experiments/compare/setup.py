@@ -90,7 +90,7 @@ def make_parser(
     parser.update(keep_strings({**overrides, **objects}))
     for section in ("train", "validate"):
         features = parser.get().get(section, {}).get("features")
-        if _is_a(features, "FeatureSet"):
+        if _is_a(features, "FeatureSet", "cached_features"):
             features["progress"] = progress
     parser.parse(reset=True)
     return parser
