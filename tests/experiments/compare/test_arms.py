@@ -17,6 +17,7 @@ ARMS = [
     *("linear_probe", "layer_probe", "ordinal_probe", "random_border", "vp_only", "lp_then_vp"),
     *("lp_then_joint", "movl_layers", "joint_lambda0", "joint", "query_head", "lp_ft", "full_finetune", "ensemble"),
 ]
+OF_UNITS = ["unit_max", "unit_attention"]
 
 
 def _write(folder: Path, **changes: Any) -> Path:
@@ -27,14 +28,21 @@ def _write(folder: Path, **changes: Any) -> Path:
 
 
 def test_the_shipped_arms_are_all_methods_and_both_references(plan: Plan) -> None:
-    assert list(plan.arms) == ARMS
+    assert list(plan.arms) == [*ARMS[:-1], *OF_UNITS, ARMS[-1]]
     assert plan.references == ("linear_probe", "full_finetune")
     assert all(arm.about for arm in plan.arms.values())
 
 
 def test_every_shipped_arm_that_trains_is_searched_and_so_is_the_control(plan: Plan) -> None:
-    unsearched = ["linear_probe", "layer_probe", "ordinal_probe", "ensemble"]
+    unsearched = ["linear_probe", "layer_probe", "ordinal_probe", "unit_max", "ensemble"]
     assert [name for name, arm in plan.arms.items() if not arm.space] == unsearched
+
+
+@pytest.mark.parametrize("bundle", ["movl_classification", "dvpt_classification"])
+def test_arms_of_units_replace_those_that_train_before_the_pooling(bundle: str) -> None:
+    folder = BUNDLE.parent / bundle
+    plan = read_plan(folder / "compare.json", bundle=folder, overlays=["unit_study.json"])
+    assert plan.suitable({}) == ["linear_probe", "layer_probe", *OF_UNITS]
 
 
 def test_an_arm_for_grades_joins_where_classes_are_grades(plan: Plan) -> None:
