@@ -65,7 +65,8 @@ ON_ALL = {
 }
 GENERIC = {"id", "name"}  # `--id value`, any setting
 FOREIGN = {
-    "README.md": {"build-arg"},
+    "docs/help.md": {"build-arg"},
+    "docs/howto/label.md": {"conf"},
     "benchmarks/readers/truth.py": {"version"},
     "movl_monai/deploy/app.py": {"log-level"},
     **{f"bundles/{bundle}/docs/README.md": {"input_shape"} for bundle in BUNDLE_NAMES},  # of MONAI's onnx_export
@@ -305,7 +306,7 @@ def test_what_is_advised_exists(path: str) -> None:
         ("movl_monai/metrics/x.py", "see movl-monai look, which tells", "no command 'movl-monai look'"),
         ("movl_monai/metrics/x.py", "`movl-monai export RUN --format onxn`", "invalid choice: 'onxn'"),
         ("movl_monai/metrics/x.py", "`movl-monai run train --config_file FILE`", "no bundle has the run id train"),
-        ("movl_monai/metrics/x.py", "`movl-monai run inferring --config_file FILE --epochs 2`", "takes no --epochs"),
+        ("movl_monai/metrics/x.py", "`movl-monai run inferring --config_file FILE --l2 1`", "takes no --l2"),
         (
             "movl_monai/metrics/x.py",
             "`movl-monai run training --config_file train.json --prompt-with 9`",
