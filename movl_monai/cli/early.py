@@ -14,8 +14,7 @@ from movl_monai.errors import ConfigError, DataError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.export.sealed import is_exported
 from movl_monai.files import missing_part
-from movl_monai.fit.candidates import unit_overlays
-from movl_monai.fit.task import BUNDLES, check_minutes, decide, decide_task
+from movl_monai.fit.task import BUNDLES, check_minutes, decide, decide_task, unit_overlays
 from movl_monai.id_values import parse_overrides
 from movl_monai.predict.outputs import check_names, check_outside
 from movl_monai.runs.config_files import find_place, merge_configs, read_config

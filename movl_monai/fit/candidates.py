@@ -13,7 +13,7 @@ from movl_monai.errors import ConfigError
 from movl_monai.experiments.compare.arms import Plan, read_plan
 from movl_monai.experiments.compare.setup import ArmSetup, Setup, fits, set_up, top_level
 
-__all__ = ["Candidate", "Candidates", "make_candidates", "unit_overlays"]
+__all__ = ["Candidate", "Candidates", "make_candidates"]
 
 _OWN = "default"  # the backbone of the bundle itself
 
@@ -107,18 +107,6 @@ def make_candidates(
         settings={name: value for name, value in settings.items() if name not in rest},
         evaluation=rest,
     )
-
-
-def unit_overlays(bundle: Path, unit: str | None) -> list[str]:
-    """Return the overlay for one answer per series, study or patient; none for single images.
-
-    Raises:
-        ConfigError: if the bundle has no such overlay.
-    """
-    if unit is None:
-        return []
-    find_overlays(bundle, {"unit": [unit]})
-    return [f"unit_{unit}.json"]
 
 
 def _read(bundle: Path, overlays: Sequence[str], seed: int) -> Plan:

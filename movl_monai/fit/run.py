@@ -34,9 +34,9 @@ from movl_monai.runs.keep_record import RECORD_FILE
 from movl_monai.runs.verbatim import verbatim
 
 from .budget import Budget, OutOfBudgetError, Watch, in_words
-from .candidates import Candidate, Candidates, make_candidates, unit_overlays
+from .candidates import Candidate, Candidates, make_candidates
 from .choice import Choice, OnVal, choose, validate
-from .task import BUNDLES, Decision, check_minutes, decide
+from .task import BUNDLES, Decision, check_minutes, decide, unit_overlays
 
 __all__ = ["Fit", "fit"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from movl_monai.bundles import find_overlays
 from movl_monai.data.columns import check_labels, joined_labels
 from movl_monai.data.entries import SPLITS, Entry, Listing, natural_sorted
 from movl_monai.data.label_forms import CLASSES, LabelForm, label_form
@@ -18,7 +19,7 @@ from movl_monai.errors import ConfigError, DataError
 from movl_monai.ingest.labels import middle_slice
 from movl_monai.report.tasks import task_named
 
-__all__ = ["BUNDLES", "Decision", "Task", "check_minutes", "decide", "decide_task"]
+__all__ = ["BUNDLES", "Decision", "Task", "check_minutes", "decide", "decide_task", "unit_overlays"]
 
 Task = Literal["classification", "ordinal", "multilabel", "regression", "segmentation"]
 BUNDLES: dict[Task, str] = {
@@ -119,6 +120,18 @@ def check_minutes(minutes: float) -> None:
     """
     if not minutes > 0:
         raise ConfigError(f"--minutes must be above 0, got {minutes:g}; 30 is usual.")
+
+
+def unit_overlays(bundle: Path, unit: str | None) -> list[str]:
+    """Return the overlay for one answer per series, study or patient; none for single images.
+
+    Raises:
+        ConfigError: if the bundle has no such overlay.
+    """
+    if unit is None:
+        return []
+    find_overlays(bundle, {"unit": [unit]})
+    return [f"unit_{unit}.json"]
 
 
 def _is_of_masks(source: Path) -> bool:

@@ -49,6 +49,7 @@ RATIOS = {
     "features": "features_vs_torch",
     "layers": "layers_vs_last",
     "ensemble": "ensemble_vs_sum",
+    "units": "unit_step_cached_vs_images",
     "dvpt_step": "dvpt_step_vs_bare",
     "prefix_cache": "prefix_cached_vs_uncached",
     "segmenter_step": "segmenter_step_vs_bare",
