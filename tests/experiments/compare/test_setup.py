@@ -24,10 +24,17 @@ def _plan(folder: Path, **arm: Any) -> Plan:
 
 
 def test_every_shipped_arm_can_be_set_up_at_every_usual_image_size(plan: Plan) -> None:
+    of_units = read_plan(BUNDLE / "compare.json", bundle=BUNDLE, overlays=["unit_patient.json"])
     for size in (128, 224):
-        setups = set_up(plan, list(plan.arms.values()), {"image_size": size, "label_order": "ordinal"}).arms
-        assert all(setup.defaults.keys() == setup.space.keys() for setup in setups)
-        widths = {setup.defaults["prompt_width"] for setup in setups if "prompt_width" in setup.space}
+        settings = {"image_size": size, "label_order": "ordinal"}
+        of_images = plan.select(plan.suitable(settings))
+        arms = [
+            *set_up(plan, of_images, settings).arms,
+            *set_up(of_units, of_units.select(of_units.suitable({})), {}).arms,
+        ]
+        assert {setup.name for setup in arms} == {*plan.arms}
+        assert all(setup.defaults.keys() == setup.space.keys() for setup in arms)
+        widths = {setup.defaults["prompt_width"] for setup in arms if "prompt_width" in setup.space}
         assert widths == {round(0.13 * size)}
 
 
