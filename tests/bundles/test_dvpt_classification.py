@@ -124,6 +124,8 @@ def test_the_arms_of_the_comparison_can_be_read_and_each_adapter_has_one() -> No
             "bitfit",
             "query_head",
             "full_finetune",
+            "unit_max",
+            "unit_attention",
         ),
         "ensemble",
     ]
