@@ -12,9 +12,9 @@ from movl_monai.evaluation.explain.figure import Panel
 from movl_monai.fonts import legible, legible_names
 from movl_monai.predict.dicom import draw_classes
 from movl_monai.predict.dicom.report import _numbers
-from movl_monai.predict.journal import _said
 from movl_monai.report.figure import _add_legend
 from movl_monai.report.sections.canvas import chart_names
+from movl_monai.report.tasks import CLASSIFICATION
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_letter_that_is_kept_has_a_glyph(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("abstain", [True, False])
 def test_captures_name_the_number_of_the_class(abstain: bool) -> None:
     row = {"predicted": "肺炎", "probabilities": [0.2, 0.8], "abstain": abstain}
-    said = " ".join(_said(row, ["正常", "肺炎"]))
+    said = " ".join(CLASSIFICATION.said(row, ["正常", "肺炎"]))
     assert "class 1" in said
     assert "肺炎" not in said
 

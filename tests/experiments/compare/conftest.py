@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,18 @@ def make(
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_figure_per_run() -> Iterator[None]:
+@contextmanager
+def _without_figures() -> Iterator[None]:
     """The picture in each run's report takes longer than the run; it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("movl_monai.report.classification_task.draw_figure", lambda *_, **__: b"")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_per_run() -> Iterator[None]:
+    # of each test: files of other packages may be between those of this one
+    with _without_figures():
         yield
 
 
@@ -69,4 +77,5 @@ def plan() -> Plan:
 def finished(phantom: Path, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Outcome]:
     """linear_probe and joint, seeds 0 and 1, two trials."""
     comparison = make(tmp_path_factory.mktemp("comparison"), phantom, plan)
-    return comparison, comparison.run()
+    with _without_figures():
+        return comparison, comparison.run()
