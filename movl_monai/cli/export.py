@@ -45,10 +45,11 @@ def _facts(file: ExportedFile) -> dict[str, Any]:
 def _described(file: ExportedFile) -> str:
     if file.int8 is None:
         parity = file.parity
+        probabilities = "" if parity.probabilities is None else f", probabilities {parity.probabilities:.1e}"
         features = "" if parity.features is None else f", features {parity.features:.1e} of the largest"
         return (
             f"largest difference from the network: logits {parity.logits:.1e} (allowed {parity.tolerance:.0e})"
-            f"{features}; {parity.images} {_KINDS[parity.kind]}, batches of "
+            f"{probabilities}{features}; {parity.images} {_KINDS[parity.kind]}, batches of "
             f"{' and '.join(map(str, parity.batch_sizes))}"
         )
     change = file.int8

@@ -19,6 +19,7 @@ from movl_monai.errors import DataError, ExportError, MovlError, user_error
 from movl_monai.metrics.stored.outputs import read_outputs
 from movl_monai.networks import AdaptedClassifier, EnsembleClassifier, UnitClassifier
 from movl_monai.phantom import write_phantom
+from movl_monai.report.tasks import task_named
 from movl_monai.runs.run_record import Run
 
 from .exported import ExportedModel, ExportedOutput
@@ -48,26 +49,35 @@ _PHANTOM_PATIENTS = 2  # per scanner
 class Parity:
     """Largest differences between a file and the network in eager mode, over all images and batch sizes.
 
-    Logits ``z`` may differ absolutely, ``max |z' - z| <= tolerance``, because probabilities depend on their differences
-    and not on their size. Features ``f`` have no common scale (the largest value is 5 in one network and 100 in
-    another, and float32 rounds relative to it), so their difference is relative to the batch: ``max |f' - f| <=
-    tolerance * max |f|``.
+    Probabilities ``p`` are what users read: they may differ absolutely, ``max |p' - p| <= tolerance``. Logits ``z`` and
+    features ``f`` have no common scale, and float32 rounds relative to their size: the log probability of a grade that
+    is nearly impossible, or a volume in millilitres, is large. Their differences are therefore relative to the largest
+    value: ``max |z' - z| <= tolerance * max(1, max |z|)`` over all images, without the 1 for numbers, whose unit may be
+    small; and ``max |f' - f| <= tolerance * max |f|`` in each batch.
 
     Args:
         images: number of images.
         kind: kind of images; see :class:`~movl_monai.export.parity.ImageSample`.
         batch_sizes: tested batch sizes.
-        logits: largest difference of a logit.
+        logits: largest difference of a logit, over the largest logit as above.
+        probabilities: largest difference of a probability, or of the weight of an image in its unit; None for numbers.
         features: largest difference of a feature over the largest feature of its batch; None without features.
-        tolerance: largest allowed value of either.
+        tolerance: largest allowed value of each.
     """
 
     images: int
     kind: str
     batch_sizes: tuple[int, ...]
     logits: float
+    probabilities: float | None
     features: float | None
     tolerance: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether no difference is larger than allowed."""
+        found = (self.logits, self.probabilities, self.features)
+        return all(value is None or value <= self.tolerance for value in found)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry ``parity`` of the metadata."""
@@ -106,32 +116,47 @@ def measure_parity(
 
     Args:
         reference: function from :func:`eager`.
-        model: the file. Of one for series, studies or patients, a batch is one of them, and its weights count, too.
+        model: the file, with the task in its metadata. Of one for series, studies or patients, a batch is one of them,
+            and the weights of its images count, too.
         sample: at least one image; if there are fewer than a batch needs, they repeat.
         tolerance: stored with the result.
     """
-    logits, features = 0.0, None
-    for size in BATCH_SIZES:
-        for start in range(0, len(sample), size):
+    task = task_named(model.task)
+    logits, size = 0.0, _TINY if task.numeric else 1.0
+    probabilities: float | None = None
+    features: float | None = None
+    for count in BATCH_SIZES:
+        for start in range(0, len(sample), count):
             # indices wrap around, so that the last batch is full too
-            batch = np.take(sample.images, range(start, start + size), axis=0, mode="wrap")
+            batch = np.take(sample.images, range(start, start + count), axis=0, mode="wrap")
             expected, got = reference(batch), model(batch)
-            logits = max(logits, _largest(expected.logits, got.logits))
+            difference = _largest(expected.logits, got.logits)
+            logits = max(logits, difference)
+            size = max(size, float(np.abs(expected.logits).max()))
+            if not task.numeric:
+                if np.isfinite(difference):
+                    difference = _largest(task.probabilities(expected.logits), task.probabilities(got.logits))
+                probabilities = max(probabilities or 0.0, difference)
             if expected.weights is not None and got.weights is not None:
-                logits = max(logits, _largest(expected.weights, got.weights))
+                probabilities = max(probabilities or 0.0, _largest(expected.weights, got.weights))
             if expected.features is not None and got.features is not None:
                 features = max(features or 0.0, _relative(expected.features, got.features))
-    return Parity(len(sample), sample.kind, BATCH_SIZES, logits, features, tolerance)
+    relative = logits / size if np.isfinite(logits) else logits
+    return Parity(len(sample), sample.kind, BATCH_SIZES, relative, probabilities, features, tolerance)
 
 
 def check_parity(parity: Parity) -> None:
     """Raise ExportError if a file differs from its network by more than allowed."""
-    if parity.logits <= parity.tolerance and (parity.features is None or parity.features <= parity.tolerance):
+    if parity.kept:
         return
-    features = "" if parity.features is None else f" and features by {parity.features:.2g} of the largest"
+    differences = [f"logits differ by up to {parity.logits:.2g} of the largest (of 1, if all are smaller)"]
+    if parity.probabilities is not None:
+        differences.append(f"probabilities by {parity.probabilities:.2g}")
+    if parity.features is not None:
+        differences.append(f"features by {parity.features:.2g} of the largest")
     raise ExportError(
         f"The exported graph computes something else than the network: on {parity.images} images ({parity.kind}) "
-        f"logits differ by up to {parity.logits:.2g}{features}, allowed is {parity.tolerance:.2g}. Nothing was "
+        f"{', '.join(differences)}; allowed is {parity.tolerance:.2g}. Nothing was "
         "written; try another --format, or allow more with --tolerance if that is acceptable."
     )
 

@@ -35,6 +35,7 @@ class Regression(ImageTask):
 
     name = "regression"
     figures = NUMBER_FIGURES
+    numeric = True
     page = "regression"
     goal = "Estimation from images of the number"
     output = "The number, in its own unit."

@@ -39,6 +39,7 @@ class Task(ABC):
         per_pixel: True for logits (B, C, H, W): predictions are masks, the slices of a volume are one case, and the
             head reads maps; else logits are (B, C) and the head reads a vector for each image.
         ordered: True for classes in an order, such as grades.
+        numeric: True if logits are numbers in the unit of the data, which have no probabilities.
         unit: name of a row of its results, in the plural.
         results: file in the folder of an evaluation with a row for each image or case.
         row_entries: entries of the rows of :meth:`answers` that the table of predictions always has, in order.
@@ -54,6 +55,7 @@ class Task(ABC):
     output: ClassVar[str]
     per_pixel: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
+    numeric: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
     results: ClassVar[str]
     row_entries: ClassVar[tuple[str, ...]]

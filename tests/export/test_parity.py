@@ -97,9 +97,44 @@ def test_features_are_compared_relative_to_their_size_and_logits_are_not(scale: 
 
 
 def test_features_count_in_their_own_scale() -> None:
-    check_parity(Parity(1, "val", (1,), logits=0.0, features=9e-5, tolerance=1e-4))
+    check_parity(Parity(1, "val", (1,), logits=0.0, probabilities=0.0, features=9e-5, tolerance=1e-4))
     with pytest.raises(ExportError, match="features by 0.0002 of the largest"):
-        check_parity(Parity(1, "val", (1,), logits=0.0, features=2e-4, tolerance=1e-4))
+        check_parity(Parity(1, "val", (1,), logits=0.0, probabilities=0.0, features=2e-4, tolerance=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "error", "kept"),
+    [
+        # a grade that is nearly impossible: its log probability is large, and so is its rounding
+        ("ordinal", [[-80.0, -1e-7, -16.0]], [[4e-4, 0.0, 0.0]], True),
+        ("classification", [[90.0, -90.0]], [[4e-4, 0.0]], True),
+        # the same rounding where probabilities change by as much
+        ("classification", [[90.0, 90.0]], [[4e-3, 0.0]], False),
+        ("multilabel", [[-90.0, 0.1]], [[0.0, 4e-3]], False),
+        ("multilabel", [[-90.0, 40.0]], [[4e-3, 4e-3]], True),
+        ("ordinal", [[-0.7, -0.7]], [[2e-4, -2e-4]], False),
+        # numbers count in their own unit, large or small
+        ("regression", [[1500.0]], [[2e-2]], True),
+        ("regression", [[1500.0]], [[2e-1]], False),
+        ("regression", [[1.5e-4]], [[2e-9]], True),
+        ("regression", [[1.5e-4]], [[2e-5]], False),
+    ],
+)
+def test_differences_count_as_the_task_reads_logits(
+    task: str, logits: list[list[float]], error: list[list[float]], kept: bool, tmp_path: Path
+) -> None:
+    model = read_exported(write(classifier(), tmp_path, "torchscript"))
+    model.metadata["task"] = task
+    exact, wrong = np.float32(logits), np.float32(np.add(logits, error))
+    model.network = lambda image: ExportedOutput(wrong.repeat(len(image), axis=0), None)  # type: ignore[method-assign]
+    parity = measure_parity(
+        lambda image: ExportedOutput(exact.repeat(len(image), axis=0), None),
+        model,
+        ImageSample("given", images(2).numpy()),
+        tolerance=1e-4,
+    )
+    assert parity.kept is kept
+    assert (parity.probabilities is None) is (task == "regression")
 
 
 def test_large_images_are_segmented_window_by_window_as_the_network_does(tmp_path: Path) -> None:
