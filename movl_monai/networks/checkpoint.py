@@ -8,7 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ __all__ = [
     "trained_state_sha256",
     "unwrap",
 ]
+
+_Names = TypeVar("_Names", list[str], None)
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
@@ -97,10 +99,11 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     return decode_facts(state["_extra_state"])
 
 
-def checkpoint_class_names(path: str | os.PathLike[str], default: list[str]) -> list[str]:
+def checkpoint_class_names(path: str | os.PathLike[str], default: _Names) -> list[str] | _Names:
     """Return the class names of a checkpoint, or ``default`` if it does not exist yet.
 
-    Inference configs need them for the number of logits before the checkpoint is loaded.
+    Inference configs need them for the number of logits before the checkpoint is loaded, and evaluation for the labels
+    of other lists, which may lack a class or have findings in another order.
     """
     return read_facts(path)["class_names"] or default if Path(path).is_file() else default
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,46 @@ def test_further_training_of_the_solved_head_stays_at_its_optimum(
     assert gradient is not None
     assert float(gradient.abs().max()) < 1e-5
     assert torch.as_tensor(made.trainer.head_l2).ndim == (1 if task == "multilabel" else 0)
+
+
+@pytest.fixture(scope="module")
+def findings(data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return a run on several findings, and its report."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = settings_of("multilabel", data) | {"output_dir": folder}
+    run(CLASSIFICATION[0], "training", ["strategy_linear_probe.json", "task_multilabel.json"], **settings)
+    return folder, _evaluated(folder, data["multilabel"], folder)
+
+
+def _evaluated(run_dir: Path, source: Path, folder: Path) -> dict[str, Any]:
+    run(
+        CLASSIFICATION[0],
+        "evaluating",
+        ["strategy_linear_probe.json", "task_multilabel.json"],
+        **FAST | {"dataset_dir": source, "checkpoint": run_dir / "models/model.pt", "output_dir": folder},
+    )
+    return json.loads((folder / "evaluation/report.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("change", ["order", "more", "lacks"])
+def test_other_lists_are_read_with_the_names_of_the_network(
+    change: str, findings: tuple[Path, dict[str, Any]], data: dict[str, Path], tmp_path: Path
+) -> None:
+    run_dir, expected = findings
+    with data["multilabel"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    others = [name for name in rows[0] if name not in open_run(run_dir).network().class_names]
+    names = [*open_run(run_dir).network().class_names]
+    kept = {"order": names[::-1], "more": ["Airway", *names], "lacks": names[1:]}[change]
+    source = data["multilabel"].with_name(f"{change}.csv")
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*others, *kept], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row | {"Airway": str(number % 2)} for number, row in enumerate(rows))
+    got = _evaluated(run_dir, source, tmp_path)
+    assert got["classes"] == names
+    gone = names[:1] if change == "lacks" else []
+    for section in ("val", "id"):
+        for name, figures in expected[section]["per_class"].items():
+            found = got[section]["per_class"][name]
+            assert (found["auroc"] is None) if name in gone else (found == figures), (section, name)
