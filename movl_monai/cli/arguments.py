@@ -94,8 +94,9 @@ _ROBUSTNESS_EPILOG = (
 
 
 _FIT_EPILOG = (
-    "Every further `--id value` overrides that id of the bundle, e.g. `--image_size 112 --one_image_per_patient true`. "
-    "A fit that was stopped resumes when the same command is given again, with the whole budget for what was skipped. "
+    "`--unit series`, study or patient asks for one answer for all images of each. Every further `--id value` "
+    "overrides that id of the bundle, e.g. `--image_size 112 --one_image_per_patient true`. A fit that was stopped "
+    "resumes when the same command is given again, with the whole budget for what was skipped. "
     "Exit codes: 0 done, 2 an error to act on, 3 leakage, 130 interrupted."
 )
 

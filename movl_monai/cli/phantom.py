@@ -6,9 +6,18 @@ import argparse
 
 from movl_monai.cli.output import say_next, show
 from movl_monai.errors import ConfigError, MovlError
-from movl_monai.phantom.dataset import write_phantom
+from movl_monai.phantom.dataset import KindName, write_phantom
 
 __all__ = ["run"]
+
+_SETTINGS: dict[KindName, tuple[str, ...]] = {
+    "lesion": (),
+    "findings": ("--task", "multilabel"),
+    "findings_label": ("--task", "multilabel"),
+    "grades": ("--task", "ordinal"),
+    "measure": ("--task", "regression"),
+    "volumes": ("--unit", "series"),
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,6 +52,5 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"Phantom data set of {summary.images} DICOM files: {state}."]
     lines += [f"  {name}: {count}" for name, count in summary.counts.items()]
     show(options, "\n".join(lines), vars(summary))
-    if options.kind in ("lesion", "grades", "volumes"):
-        say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT")
+    say_next("train", "movl_classification", str(summary.folder), "--output_dir", "OUT", *_SETTINGS[options.kind])
     return 0

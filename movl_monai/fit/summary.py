@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from movl_monai.data.units import Units
 from movl_monai.metrics.selecting import reported_figure
 
 from .budget import in_words
@@ -31,7 +32,9 @@ def summarize(fit: Fit) -> list[str]:
     record, report, folder = fit.record, fit.report, fit.folder
     chosen = record["candidates"][record["chosen"]]
     figure, count = chosen["figure"], chosen["n"]
-    shown, units = (("dice", "iou"), "cases") if figure == "dice" else (_reported(figure), "images")
+    unit = record["settings"].get("unit")
+    counted = "images" if unit is None else Units(unit=unit).plural
+    shown, units = (("dice", "iou"), "cases") if figure == "dice" else (_reported(figure), counted)
     return [
         f"Chosen:  {record['chosen']}{_short(chosen)}: {chosen['about']}",
         f"Because: {record['reason']}",

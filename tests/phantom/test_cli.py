@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,19 @@ def test_command_reports_an_impossible_number_as_a_user_error(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_command_writes_each_kind_by_its_option(tmp_path: Path, kind: str) -> None:
+def test_command_writes_each_kind_by_its_option(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = [] if kind == "lesion" else [f"--{kind}"]
     assert run(options(str(tmp_path), *given, "--patients", "1", "0", "0", "0", "--size", "64")) == 0
     settings = json.loads((tmp_path / "phantom.json").read_text())["settings"]
     assert settings.get("kind", "lesion") == kind
     assert settings["images_per_patient"] == KINDS[kind].images_per_patient  # type: ignore[index]
+    following = capsys.readouterr().err
+    # an option that chooses an overlay which there is
+    option = re.search(r"OUT --(task|unit) (\w+)$", following.strip())
+    assert (option is None) == (kind == "lesion")
+    if option is not None:
+        root = Path(__file__).parents[2] / "bundles/movl_classification/configs"
+        assert (root / f"{option[1]}_{option[2]}.json").is_file()
 
 
 def test_command_takes_one_kind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from movl_monai.data.units import Units
 from movl_monai.networks import UnitClassifier, unwrap
 
 __all__ = ["INSTANCES_FILE", "InstanceTap", "UnitInstances", "instances_csv", "draw_weights"]
@@ -136,8 +137,7 @@ def draw_weights(
     axes[-1].set_xlabel("image of the unit, in the order of the slices", fontsize=8)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    unit = inner.unit["unit"]
-    plural = {"series": "series", "study": "studies", "patient": "patients"}[unit]
+    units = Units(unit=inner.unit["unit"])
     kind = _KINDS.get(type(inner.pooling).__name__, "")
-    about = _ABOUT.format(unit=unit, count=len(shown), plural=plural, kind=kind)
+    about = _ABOUT.format(unit=units.unit, count=len(shown), plural=units.plural, kind=kind)
     return {_CHART: stream.getvalue()}, [{"file": _CHART, "about": about}]
