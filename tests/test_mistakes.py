@@ -224,7 +224,8 @@ LATE = [
     (f"{RESUME} {{halves}} --epochs 2", 2, "with other settings: joint: epochs 1 there, 2 now. Use the same settings"),
     (f"{RESUME} {{swapped_labels}}", 2, "with other settings: labels of the training images digest"),
     (f"{RESUME} {{other_classes}}", 2, "trained for the classes ['a', 'b'], this network has ['not a', 'not b']"),
-    (f"evaluate {{trained}} --dataset_dir {{other_classes}} {FAST}", 2, "trained for the classes ['a', 'b']"),
+    (f"evaluate {{trained}} --dataset_dir {{other_classes}} {FAST}", 2, "Class 'not a', 'not b' (domain id) is not "
+     "one of the classes a, b; rename it"),
     (f"evaluate {{trained}} --dataset_dir {{copies}} {FAST}", 3, "6 images would be scored as test, although the "
      "network learned from them or from their patients in train, val or calibration"),
     ("predict {trained} {good} --output_dir {out} --device cpu --image_size 64", 2, "Use the same image_size,"),

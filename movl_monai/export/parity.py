@@ -49,7 +49,7 @@ _PHANTOM_PATIENTS = 2  # per scanner
 class Parity:
     """Largest differences between a file and the network in eager mode, over all images and batch sizes.
 
-    Probabilities ``p`` are what users read: they may differ absolutely, ``max |p' - p| <= tolerance``. Logits ``z`` and
+    Users read probabilities ``p``: they may differ absolutely, ``max |p' - p| <= tolerance``. Logits ``z`` and
     features ``f`` have no common scale, and float32 rounds relative to their size: the log probability of a grade that
     is nearly impossible, or a volume in millilitres, is large. Their differences are therefore relative to the largest
     value: ``max |z' - z| <= tolerance * max(1, max |z|)`` over all images, without the 1 for numbers, whose unit may be
@@ -75,7 +75,7 @@ class Parity:
 
     @property
     def kept(self) -> bool:
-        """Whether no difference is larger than allowed."""
+        """True if no difference is larger than allowed."""
         found = (self.logits, self.probabilities, self.features)
         return all(value is None or value <= self.tolerance for value in found)
 
