@@ -6,6 +6,7 @@ import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -196,11 +197,13 @@ def _write_checked(
     """Write a file, compare it with the network, and write it again with the result included."""
     write_compiled(compiled, path, metadata=metadata, trust=trust)
     reference = eager(network, metadata["windows"])
-    parity = measure_parity(reference, read_exported(path), sample, tolerance=tolerance)
+    logs = bool(getattr(network.head, "log_probabilities", False))
+    compare = partial(measure_parity, reference, tolerance=tolerance, log_probabilities=logs)
+    parity = compare(read_exported(path), sample)
     check_parity(parity)
     write_compiled(compiled, path, metadata={**metadata, "parity": parity.as_json()}, trust=trust)
     one = replace(sample, images=sample.images[:1])
-    if not measure_parity(reference, read_exported(path), one, tolerance=tolerance).kept:
+    if not compare(read_exported(path), one).kept:
         raise ExportError("The file changed while it was written; export it again to another place (--output).")
     return parity
 

@@ -49,17 +49,19 @@ _PHANTOM_PATIENTS = 2  # per scanner
 class Parity:
     """Largest differences between a file and the network in eager mode, over all images and batch sizes.
 
-    Users read probabilities ``p``: they may differ absolutely, ``max |p' - p| <= tolerance``. Logits ``z`` and
-    features ``f`` have no common scale, and float32 rounds relative to their size: the log probability of a grade that
-    is nearly impossible, or a volume in millilitres, is large. Their differences are therefore relative to the largest
-    value: ``max |z' - z| <= tolerance * max(1, max |z|)`` over all images, without the 1 for numbers, whose unit may be
-    small; and ``max |f' - f| <= tolerance * max |f|`` in each batch.
+    Probabilities ``p`` and logits ``z`` may differ absolutely, ``max |p' - p| <= tolerance`` and ``max |z' - z| <=
+    tolerance``: probabilities depend on differences of logits, and not on their size. Two kinds of logits have another
+    scale, and float32 rounds relative to it: log probabilities, which are large where a grade is nearly impossible, and
+    numbers, such as a volume in millilitres. They differ relative to the largest value of all images, ``max |z' - z| <=
+    tolerance * max(1, max |z|)``, without the 1 for numbers, whose unit may be small. Features ``f`` differ relative to
+    the largest of their batch, ``max |f' - f| <= tolerance * max |f|``.
 
     Args:
         images: number of images.
         kind: kind of images; see :class:`~movl_monai.export.parity.ImageSample`.
         batch_sizes: tested batch sizes.
-        logits: largest difference of a logit, over the largest logit as above.
+        logits: largest difference of a logit, of a ``relative`` one over the largest logit.
+        relative: whether the difference of logits is relative to their size, as above.
         probabilities: largest difference of a probability, or of the weight of an image in its unit; None for numbers.
         features: largest difference of a feature over the largest feature of its batch; None without features.
         tolerance: largest allowed value of each.
@@ -69,6 +71,7 @@ class Parity:
     kind: str
     batch_sizes: tuple[int, ...]
     logits: float
+    relative: bool
     probabilities: float | None
     features: float | None
     tolerance: float
@@ -110,7 +113,12 @@ def eager(network: nn.Module, windows: Mapping[str, Any] | None = None) -> Calla
 
 
 def measure_parity(
-    reference: Callable[[np.ndarray], ExportedOutput], model: ExportedModel, sample: ImageSample, *, tolerance: float
+    reference: Callable[[np.ndarray], ExportedOutput],
+    model: ExportedModel,
+    sample: ImageSample,
+    *,
+    tolerance: float,
+    log_probabilities: bool = False,
 ) -> Parity:
     """Run network and file on the same images, singly and in batches.
 
@@ -120,8 +128,10 @@ def measure_parity(
             and the weights of its images count, too.
         sample: at least one image; if there are fewer than a batch needs, they repeat.
         tolerance: stored with the result.
+        log_probabilities: True if the logits of the network are log probabilities.
     """
     task = task_named(model.task)
+    relative = task.numeric or log_probabilities
     logits, size = 0.0, _TINY if task.numeric else 1.0
     probabilities: float | None = None
     features: float | None = None
@@ -132,7 +142,8 @@ def measure_parity(
             expected, got = reference(batch), model(batch)
             difference = _largest(expected.logits, got.logits)
             logits = max(logits, difference)
-            size = max(size, float(np.abs(expected.logits).max()))
+            if relative:
+                size = max(size, float(np.abs(expected.logits).max()))
             if not task.numeric:
                 if np.isfinite(difference):
                     difference = _largest(task.probabilities(expected.logits), task.probabilities(got.logits))
@@ -141,15 +152,15 @@ def measure_parity(
                 probabilities = max(probabilities or 0.0, _largest(expected.weights, got.weights))
             if expected.features is not None and got.features is not None:
                 features = max(features or 0.0, _relative(expected.features, got.features))
-    relative = logits / size if np.isfinite(logits) else logits
-    return Parity(len(sample), sample.kind, BATCH_SIZES, relative, probabilities, features, tolerance)
+    logits = logits / size if np.isfinite(logits) else logits
+    return Parity(len(sample), sample.kind, BATCH_SIZES, logits, relative, probabilities, features, tolerance)
 
 
 def check_parity(parity: Parity) -> None:
     """Raise ExportError if a file differs from its network by more than allowed."""
     if parity.kept:
         return
-    differences = [f"logits differ by up to {parity.logits:.2g} of the largest (of 1, if all are smaller)"]
+    differences = [f"logits differ by up to {parity.logits:.2g}{' of the largest' if parity.relative else ''}"]
     if parity.probabilities is not None:
         differences.append(f"probabilities by {parity.probabilities:.2g}")
     if parity.features is not None:

@@ -40,6 +40,7 @@ class OrdinalHead(LinearHead):
     """
 
     classes_only = True
+    log_probabilities = True
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__(num_features, num_classes)

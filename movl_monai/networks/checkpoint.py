@@ -8,7 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,8 +27,6 @@ __all__ = [
     "trained_state_sha256",
     "unwrap",
 ]
-
-_Names = TypeVar("_Names", list[str], None)
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
@@ -99,7 +97,7 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     return decode_facts(state["_extra_state"])
 
 
-def checkpoint_class_names(path: str | os.PathLike[str], default: _Names) -> list[str] | _Names:
+def checkpoint_class_names(path: str | os.PathLike[str], default: list[str] | None) -> list[str] | None:
     """Return the class names of a checkpoint, or ``default`` if it does not exist yet.
 
     Inference configs need them for the number of logits before the checkpoint is loaded, and evaluation for the labels

@@ -34,7 +34,7 @@ def test_one_wrong_logit_of_one_image_in_the_last_batch_is_found(tmp_path: Path)
 
     parity = measure_parity(wrong, model, sample, tolerance=1e-4)
     assert parity.logits == pytest.approx(0.5, abs=1e-4)
-    with pytest.raises(ExportError, match=r"on 4 images \(given\) logits differ by up to 0.5 .*allowed is 0.0001"):
+    with pytest.raises(ExportError, match=r"on 4 images \(given\) logits differ by up to 0.5, .*allowed is 0.0001"):
         check_parity(parity)
 
 
@@ -97,31 +97,39 @@ def test_features_are_compared_relative_to_their_size_and_logits_are_not(scale: 
 
 
 def test_features_count_in_their_own_scale() -> None:
-    check_parity(Parity(1, "val", (1,), logits=0.0, probabilities=0.0, features=9e-5, tolerance=1e-4))
+    check_parity(Parity(1, "val", (1,), logits=0.0, relative=False, probabilities=0.0, features=9e-5, tolerance=1e-4))
     with pytest.raises(ExportError, match="features by 0.0002 of the largest"):
-        check_parity(Parity(1, "val", (1,), logits=0.0, probabilities=0.0, features=2e-4, tolerance=1e-4))
+        check_parity(
+            Parity(1, "val", (1,), logits=0.0, relative=False, probabilities=0.0, features=2e-4, tolerance=1e-4)
+        )
 
 
 @pytest.mark.parametrize(
-    ("task", "logits", "error", "kept"),
+    ("task", "log_probabilities", "logits", "error", "kept"),
     [
         # a grade that is nearly impossible: its log probability is large, and so is its rounding
-        ("ordinal", [[-80.0, -1e-7, -16.0]], [[4e-4, 0.0, 0.0]], True),
-        ("classification", [[90.0, -90.0]], [[4e-4, 0.0]], True),
-        # the same rounding where probabilities change by as much
-        ("classification", [[90.0, 90.0]], [[4e-3, 0.0]], False),
-        ("multilabel", [[-90.0, 0.1]], [[0.0, 4e-3]], False),
-        ("multilabel", [[-90.0, 40.0]], [[4e-3, 4e-3]], True),
-        ("ordinal", [[-0.7, -0.7]], [[2e-4, -2e-4]], False),
+        ("ordinal", True, [[-80.0, -1e-7, -16.0]], [[4e-4, 0.0, 0.0]], True),
+        ("ordinal", True, [[-80.0, -0.7, -0.7]], [[0.0, 4e-3, -4e-3]], False),
+        ("ordinal", True, [[-0.7, -0.7]], [[2e-4, -2e-4]], False),
+        # all other logits of classes are compared as they are, also where probabilities do not show it
+        ("classification", False, [[90.0, -90.0]], [[4e-4, 0.0]], False),
+        ("ordinal", False, [[90.0, -90.0]], [[4e-4, 0.0]], False),
+        ("multilabel", False, [[-90.0, 40.0]], [[4e-3, 0.0]], False),
+        ("multilabel", False, [[-90.0, 0.1]], [[5e-5, 5e-5]], True),
         # numbers count in their own unit, large or small
-        ("regression", [[1500.0]], [[2e-2]], True),
-        ("regression", [[1500.0]], [[2e-1]], False),
-        ("regression", [[1.5e-4]], [[2e-9]], True),
-        ("regression", [[1.5e-4]], [[2e-5]], False),
+        ("regression", False, [[1500.0]], [[2e-2]], True),
+        ("regression", False, [[1500.0]], [[2e-1]], False),
+        ("regression", False, [[1.5e-4]], [[2e-9]], True),
+        ("regression", False, [[1.5e-4]], [[2e-5]], False),
     ],
 )
 def test_differences_count_as_the_task_reads_logits(
-    task: str, logits: list[list[float]], error: list[list[float]], kept: bool, tmp_path: Path
+    task: str,
+    log_probabilities: bool,
+    logits: list[list[float]],
+    error: list[list[float]],
+    kept: bool,
+    tmp_path: Path,
 ) -> None:
     model = read_exported(write(classifier(), tmp_path, "torchscript"))
     model.metadata["task"] = task
@@ -132,6 +140,7 @@ def test_differences_count_as_the_task_reads_logits(
         model,
         ImageSample("given", images(2).numpy()),
         tolerance=1e-4,
+        log_probabilities=log_probabilities,
     )
     assert parity.kept is kept
     assert (parity.probabilities is None) is (task == "regression")

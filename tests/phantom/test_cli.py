@@ -47,7 +47,7 @@ def test_command_writes_each_kind_by_its_option(tmp_path: Path, kind: str, capsy
     assert settings.get("kind", "lesion") == kind
     assert settings["images_per_patient"] == KINDS[kind].images_per_patient  # type: ignore[index]
     following = capsys.readouterr().err
-    # an option that chooses an overlay which there is
+    # the option chooses an overlay that exists
     option = re.search(r"OUT --(task|unit) (\w+)$", following.strip())
     assert (option is None) == (kind == "lesion")
     if option is not None:
