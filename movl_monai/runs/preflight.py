@@ -158,6 +158,9 @@ def _check_data(config: Mapping[str, Any], run_id: str) -> None:
             f"`--dataset_dir` names no file or folder: {missing_part(source)}. Give a CSV file, a JSON file or a "
             "folder."
         )
+    names = spec.get("class_names")
+    if run_id == "evaluating" and isinstance(names, str) and names.startswith("$"):
+        return  # the list is read with the names of a checkpoint, which the workflow opens
     from movl_monai.data.reading import check_lists
     from movl_monai.data.sources import read_images
 

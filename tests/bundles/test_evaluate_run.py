@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from movl_monai.cli import main
+from movl_monai.engines import open_run
 from movl_monai.errors import MovlError
 from movl_monai.evaluation import read_outputs
 from movl_monai.phantom import write_phantom
@@ -56,6 +57,25 @@ def test_a_run_is_evaluated_with_its_own_settings_and_against_another(
     assert figures["a"] == pytest.approx(_report(runs / "joint")["id"]["accuracy"])
     assert figures["b"] == pytest.approx(_report(runs / "probe")["id"]["accuracy"])
     assert figures["difference"] == pytest.approx(figures["a"] - figures["b"])
+
+
+def test_images_of_one_class_alone_are_evaluated_with_the_classes_of_the_run(
+    runs: Path, phantom: Path, tmp_path: Path
+) -> None:
+    classes = open_run(runs / "probe").network().class_names
+    root = shutil.copytree(phantom, tmp_path / "data")
+    header, *rows = (root / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if f",{classes[1]}," in row]
+    assert 0 < len(kept) < len(rows)
+    (root / "manifest.csv").write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
+    words = ["evaluate", str(runs / "probe"), "--dataset_dir", str(root), "--output_dir", str(tmp_path / "out")]
+    assert main([*words, *HERE]) == 0
+    report = _report(tmp_path / "out")
+    assert report["classes"] == classes
+    section = read_outputs(tmp_path / "out").sections()["id"].predictions
+    assert set(section.labels.tolist()) == {1}
+    assert report["id"]["accuracy"] == pytest.approx((section.logits.argmax(axis=1) == 1).mean())
+    assert report["id"]["balanced_accuracy"] is None
 
 
 def test_another_data_set_cannot_be_compared(
